@@ -1,0 +1,1 @@
+"""Offramp serving: answers each image at the earliest exit that its budget allows."""

@@ -1,0 +1,154 @@
+"""The app: a bundle loaded, its parts put together, and one handler for all errors."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from serving.engine import Engine
+from serving.errors import OfframpError, ParameterError, UnknownParameterError
+from serving.images import Decoder
+from serving.manifest import read_manifest
+from serving.metrics import Metrics, Model
+from serving.policy import MIN_CONFIDENCE, NUMERIC
+from serving.pool import Pool
+from serving.routes import Service, authenticate, guarded, public, service_of
+from serving.runtime import Runtime
+from serving.scheduler import Scheduler
+from serving.schemas import ClassifyQuery, describe
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from starlette.requests import Request
+
+    from serving.manifest import Manifest
+    from serving.settings import Settings
+
+HUNG_UP = 499  # nobody reads it; the status that nginx logs for a client that closed
+PROBLEM_JSON = "application/problem+json"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Load the bundle, warm it up, and make the app that serves it.
+
+    Raises:
+        BundleError: the bundle is damaged, or not of this server's format.
+        ProviderError: the provider is not to be had.
+    """
+    manifest = read_manifest(settings.bundle)
+    runtime = Runtime(settings.bundle, manifest, settings.provider, settings.device)
+    for size in {1, settings.max_batch}:
+        runtime.warm_up(size)
+    metrics = Metrics(_measured(manifest, settings.provider))
+    boundaries = [stage.inputs for stage in manifest.stages]
+    engine = Engine(
+        runtime,
+        Pool(boundaries, settings.slots),
+        Scheduler(manifest.exits, settings.max_batch),
+        metrics,
+        settings.threads,
+    )
+    return _app(
+        Service(
+            manifest=manifest,
+            description=describe(manifest).model_dump_json().encode(),
+            engine=engine,
+            decoder=Decoder(manifest.input, settings.max_pixels, settings.threads),
+            metrics=metrics,
+            max_body_bytes=settings.max_body_bytes,
+            max_images=settings.max_images,
+            api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        )
+    )
+
+
+def _measured(manifest: Manifest, provider: str) -> Model:
+    return Model(
+        name=manifest.name,
+        version=manifest.version,
+        precision=manifest.precision,
+        provider=provider,
+        flops_to_exit=tuple(stage.flops_to_exit for stage in manifest.stages),
+        expected={
+            name: tuple(share.value for share in point.exit_shares)
+            for name, point in manifest.budgets.items()
+        },
+        unexpected=(NUMERIC, MIN_CONFIDENCE),
+    )
+
+
+def _app(service: Service) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        yield
+        await service.engine.drain()
+        service.decoder.close()
+
+    app = FastAPI(
+        title="Offramp",
+        summary="Early-exit inference: say what an answer may cost.",
+        version=service.manifest.version,
+        lifespan=lifespan,
+    )
+    app.state.service = service
+    app.include_router(guarded, dependencies=[Depends(authenticate)] if service.api_key else [])
+    app.include_router(public)
+    app.add_exception_handler(OfframpError, _offramp_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _hung_up)
+    app.add_exception_handler(Exception, _bug)
+    return app
+
+
+def _problem(
+    request: Request, kind: str, status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The one way in which an error is answered (RFC 9457)."""
+    service_of(request).metrics.problem(kind)
+    body = {
+        "type": f"/problems/{kind}",
+        "title": kind.replace("-", " ").capitalize(),
+        "status": status,
+        "detail": detail,
+    }
+    return JSONResponse(body, status, headers, media_type=PROBLEM_JSON)
+
+
+def _offramp_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OfframpError)
+    return _problem(request, error.type, error.status, str(error), error.headers)
+
+
+def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(ClassifyQuery.model_fields)
+        text = f"there is no query parameter {name[:64]!r}; there are {known}"
+        return _offramp_error(request, UnknownParameterError(text))
+    return _offramp_error(request, ParameterError(f"{name}: {first['msg']}"))
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = error.detail.lower().replace(" ", "-")
+    detail = f"{request.method} {request.url.path} is not served; /docs lists what is"
+    return _problem(request, kind, error.status_code, detail, error.headers)
+
+
+def _hung_up(_: Request, __: Exception) -> Response:
+    return Response(status_code=HUNG_UP)
+
+
+def _bug(request: Request, _: Exception) -> Response:
+    return _offramp_error(request, OfframpError("an error of the server; its log says more"))

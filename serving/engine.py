@@ -1,0 +1,266 @@
+"""The loop: schedule, run, update.
+
+The event loop owns all state (pool, scheduler, requests), so there are no locks. Only
+`_run` is on a worker thread: it copies a batch out of its slots, runs the stage and copies
+the features back. Up to `threads` batches are under way at once.
+
+A request's future is all that a client holds. Cancel it, and the slot comes back: at once
+where the request waits, with its batch where a stage is running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Self
+
+from serving.errors import DeadlineError, NotReadyError, OfframpError, PoolFullError, StageError
+from serving.request import Answer, Outcome, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from serving import metrics
+    from serving.policy import Policy
+    from serving.pool import Pool
+    from serving.runtime import Runtime
+    from serving.scheduler import Batch, Scheduler
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """What a worker thread brings back: an outcome for each request, and the seconds."""
+
+    outcomes: list[Outcome]
+    seconds: float
+
+
+class Admission:
+    """Slots for the images of one call: a context that gives back what is still held."""
+
+    def __init__(self, engine: Engine, policy: Policy, slots: list[int], arrived: float) -> None:
+        self._engine = engine
+        self._policy = policy
+        self._slots = slots
+        self._arrived = arrived
+        self._futures: list[asyncio.Future[Answer]] = []
+
+    async def submit(self, images: Sequence[NDArray[np.uint8]]) -> list[Answer]:
+        """Run the images, each uint8 [H, W, 3], one for each slot, and wait for the answers.
+
+        Raises:
+            DeadlineError: the deadline passed before the first exit.
+            StageError: a stage failed.
+        """
+        assert len(images) == len(self._slots)
+        for image in images:
+            slot = self._slots.pop()
+            self._futures.append(self._engine.submit(slot, image, self._policy, self._arrived))
+        return await asyncio.gather(*self._futures)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for slot in self._slots:
+            self._engine.give(slot)
+        for future in self._futures:
+            future.cancel()
+
+
+class Engine:
+    """Runs requests through the stages.
+
+    Args:
+        runtime: the stages.
+        pool: the slots; boundary 0 is the image.
+        scheduler: for as many stages.
+        metrics: told of every batch and every end.
+        threads: batches under way at most.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        pool: Pool,
+        scheduler: Scheduler,
+        metrics: metrics.Metrics,
+        threads: int,
+    ) -> None:
+        self._runtime = runtime
+        self._pool = pool
+        self._scheduler = scheduler
+        self._metrics = metrics
+        self._threads = threads
+        self._executor = ThreadPoolExecutor(threads, "stage")
+        self._running = 0
+        self._woken = False
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        metrics.watch(
+            pool.slots, pool.nbytes, lambda: pool.slots - pool.free, lambda: scheduler.waiting
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes requests."""
+        return not self._draining
+
+    def admit(self, count: int, policy: Policy, arrived: float) -> Admission:
+        """The one door: `count` slots for one call, all or none.
+
+        Args:
+            count: images of the call.
+            policy: for each of them.
+            arrived: when the call came, by `time.perf_counter`; deadlines count from there.
+
+        Raises:
+            NotReadyError: the server is shutting down.
+            PoolFullError: there are not as many free slots.
+        """
+        if self._draining:
+            raise NotReadyError("the server is shutting down; come again, or ask another")
+        try:
+            slots = self._pool.take(count)
+        except PoolFullError:
+            self._metrics.count(policy.name, "refused", count)
+            raise
+        self._idle.clear()
+        return Admission(self, policy, slots, arrived)
+
+    def submit(
+        self, slot: int, image: NDArray[np.uint8], policy: Policy, arrived: float
+    ) -> asyncio.Future[Answer]:
+        """Let an image, uint8 [H, W, 3], wait for the first stage; the slot is the engine's now."""
+        loop = asyncio.get_running_loop()
+        request = Request(policy, slot, arrived, perf_counter(), loop.create_future())
+        request.future.add_done_callback(partial(self._ended, request))
+        self._pool.put(slot, image)
+        self._scheduler.add(request)
+        if policy.deadline is not None:
+            self._watch(request, policy.deadline)
+        self._wake()
+        return request.future
+
+    def give(self, slot: int) -> None:
+        """Take a slot back."""
+        self._pool.give(slot)
+        if self._pool.free == self._pool.slots:
+            self._idle.set()
+
+    async def drain(self) -> None:
+        """Take no more requests, let those under way end, and stop the threads."""
+        self._draining = True
+        await self._idle.wait()
+        self._executor.shutdown()
+
+    def _wake(self) -> None:
+        """Schedule at the end of this turn, so that what arrives together runs together."""
+        if not self._woken:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._schedule)
+
+    def _schedule(self) -> None:
+        self._woken = False
+        loop = asyncio.get_running_loop()
+        while self._running < self._threads and (batch := self._scheduler.schedule()):
+            self._running += 1
+            ran = loop.run_in_executor(self._executor, self._run, batch)
+            ran.add_done_callback(partial(self._update, batch))
+
+    def _run(self, batch: Batch) -> _Ran:
+        """On a worker thread: one batch through one stage, from its slots to its slots."""
+        started = perf_counter()
+        slots = batch.slots
+        output = self._runtime.run(batch.stage, self._pool.gather(batch.stage, slots))
+        if output.features:
+            self._pool.scatter(batch.stage + 1, slots, output.features)
+        outcomes = list(map(Outcome, output.confidence.tolist(), output.probabilities))
+        return _Ran(outcomes, perf_counter() - started)
+
+    def _update(self, batch: Batch, future: asyncio.Future[_Ran]) -> None:
+        self._running -= 1
+        error = future.exception()
+        if error is None:
+            ran = future.result()
+            self._metrics.batch(batch.stage, len(batch.requests), ran.seconds)
+            for request in batch.requests:
+                request.compute += ran.seconds
+            left = self._scheduler.update(batch, ran.outcomes)
+        else:
+            log.error("stage %d failed", batch.stage + 1, exc_info=error)
+            left = list(batch.requests)
+        for request in left:
+            self._leave(request, failed=error is not None)
+        self._schedule()
+
+    def _leave(self, request: Request, *, failed: bool) -> None:
+        if not request.future.done():  # else its client hung up, or its deadline answered it
+            if failed or not math.isfinite(request.outcomes[-1].confidence):
+                error = StageError("a stage failed under this request; the log says why")
+                self._fail(request, "failed", error)
+            else:
+                self._resolve(request, deadline_hit=False)
+        self.give(request.slot)
+
+    def _resolve(self, request: Request, *, deadline_hit: bool) -> None:
+        answer = request.answer(perf_counter(), deadline_hit=deadline_hit)
+        request.future.set_result(answer)
+        self._metrics.answer(
+            request.policy.name,
+            answer.exit - 1,
+            answer.outcomes[-1].confidence,
+            total=answer.total,
+            queue=answer.queue,
+            compute=answer.compute,
+            deadline_hit=deadline_hit,
+        )
+
+    def _fail(self, request: Request, outcome: metrics.Outcome, error: OfframpError) -> None:
+        request.future.set_exception(error)
+        self._metrics.count(request.policy.name, outcome)
+
+    def _watch(self, request: Request, deadline: float) -> None:
+        left = request.arrived + deadline - request.submitted
+        if left <= 0:
+            self._expire(request)
+        else:
+            timer = asyncio.get_running_loop().call_later(left, self._expire, request)
+            request.future.add_done_callback(lambda _: timer.cancel())
+
+    def _expire(self, request: Request) -> None:
+        """At the deadline: answer with the deepest exit reached."""
+        if request.future.done():
+            return
+        if request.outcomes:
+            self._resolve(request, deadline_hit=True)
+        else:
+            error = DeadlineError("deadline_ms passed before the first exit; allow more time")
+            self._fail(request, "expired", error)
+        self._drop(request)
+
+    def _ended(self, request: Request, future: asyncio.Future[Answer]) -> None:
+        if future.cancelled():
+            self._metrics.count(request.policy.name, "cancelled")
+            self._drop(request)
+
+    def _drop(self, request: Request) -> None:
+        if self._scheduler.drop(request):
+            self.give(request.slot)

@@ -1,0 +1,81 @@
+"""The options of `python -m serving`: flags, or OFFRAMP_* in the environment; flags win."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MAX_BATCH = {"cpu": 8, "cuda": 64}
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def by_provider(values: dict[str, Any]) -> int:
+    """The default `max_batch`: batching pays more on a GPU."""
+    return MAX_BATCH[values.get("provider", "cpu")]
+
+
+class Settings(BaseSettings):
+    """Serve a bundle: answer each image at the earliest exit that its budget allows."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OFFRAMP_",
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        cli_prog_name="python -m serving",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+    )
+
+    bundle: Path = Field(description="folder of the bundle, as `python -m exporter` writes it")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 for any free one")
+    api_key: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="key that /classify and /model ask for (Authorization: Bearer KEY); "
+        "better given by the environment, for flags can be seen by other users",
+    )
+    provider: Literal["cpu", "cuda"] = Field("cpu", description="where the stages run")
+    device: int = Field(0, ge=0, description="number of the CUDA device")
+    threads: int = Field(
+        default_factory=cores,
+        ge=1,
+        le=1024,
+        description="batches run, and images decoded, at the same time",
+    )
+    max_batch: int = Field(
+        default_factory=by_provider,
+        ge=1,
+        le=4096,
+        description="most requests in one batch: 8 on cpu, 64 on cuda",
+    )
+    slots: int = Field(
+        256, ge=1, le=1 << 20, description="requests under way at most; further ones are refused"
+    )
+    max_images: int = Field(16, ge=1, description="images in one call at most")
+    max_body_bytes: int = Field(16 << 20, ge=1, description="bytes of one body at most")
+    max_pixels: int = Field(25_000_000, ge=1, description="pixels of one image at most")
+    drain_seconds: int = Field(
+        30, ge=0, description="time for calls under way to end after SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level to log; debug logs every call"
+    )
+
+    @model_validator(mode="after")
+    def _call_fits(self) -> Self:
+        if self.max_images > self.slots:
+            raise ValueError(
+                f"max_images ({self.max_images}) must be at most slots ({self.slots}), "
+                "or a full call never fits"
+            )
+        return self

@@ -1,0 +1,149 @@
+"""`python -m training RECIPE --data SOURCE --out FOLDER [--resume] [--option value]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import track as rich_track
+from torch import Tensor
+
+from training.checkpoint import Epoch, Progress
+from training.data import load_dataset
+from training.errors import RecipeError, TrainingError
+from training.recipes import RECIPES, Recipe
+from training.report import write_report
+from training.trainer import Trainer, fit
+
+CHECKPOINT = "checkpoint.safetensors"
+INTERRUPTED = 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: a recipe's name, where to write, and every field of the recipe."""
+    made = argparse.ArgumentParser(
+        prog="python -m training",
+        description="Train a multi-exit network with Deep Feature Surgery.",
+        epilog="Fields of the backbone are given as --shape.FIELD, for example --shape.exits 5.",
+    )
+    made.add_argument("recipe", choices=RECIPES, help="a named recipe; options change its fields")
+    made.add_argument("--out", type=Path, required=True, help="folder for checkpoint and report")
+    made.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    made.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto: CUDA if any")
+    fields = made.add_argument_group("recipe fields")
+    for name, field in Recipe.model_fields.items():
+        if name != "shape":
+            fields.add_argument(f"--{name.replace('_', '-')}", dest=name, help=field.description)
+    return made
+
+
+def chosen_recipe(arguments: argparse.Namespace, rest: Sequence[str]) -> Recipe:
+    """The named recipe with the options given.
+
+    Raises:
+        RecipeError: an option is unknown or its value is out of range.
+    """
+    named = RECIPES[arguments.recipe]
+    changes = {n: v for n in Recipe.model_fields if (v := getattr(arguments, n, None)) is not None}
+    shape = dict(named.shape) | _shape_options(rest)
+    try:
+        return Recipe.model_validate(named.model_dump() | changes | {"shape": shape})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise RecipeError(f"--{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _shape_options(rest: Sequence[str]) -> dict[str, object]:
+    options: dict[str, object] = {}
+    for flag, value in zip(rest[::2], [*rest[1::2], None], strict=False):
+        if not flag.startswith("--shape.") or value is None:
+            raise RecipeError(f"{flag}: no such option, or it lacks a value; see --help")
+        try:
+            options[flag.removeprefix("--shape.")] = json.loads(value)
+        except json.JSONDecodeError:
+            options[flag.removeprefix("--shape.")] = value
+    return options
+
+
+def _commit() -> str:
+    """The commit of the working tree, for the record; 'unknown' outside a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],  # noqa: S607
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise RecipeError(f"--device: {name} cannot be used here: {error}") from error
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str], console: Console) -> None:
+    """Load the images, train, and keep the report up to date."""
+    recipe, device = chosen_recipe(arguments, rest), _device(arguments.device)
+    dataset = load_dataset(recipe.data, recipe.size, recipe.held_out, recipe.seed)
+    progress = Progress(
+        recipe_name=arguments.recipe,
+        recipe=recipe,
+        labels=dataset.labels,
+        train_images=len(dataset.train),
+        commit=_commit(),
+    )
+    trainer = Trainer(progress, dataset, device)
+    parameters = sum(p.numel() for p in trainer.network.parameters())
+    console.print(
+        f"{arguments.recipe}: {trainer.network.exits} exits, {parameters:,} parameters, "
+        f"{len(dataset.train):,} training and {len(dataset.held_out):,} held-out images, {device}"
+    )
+
+    def track(batches: Iterable[Tensor], steps: int) -> Iterable[Tensor]:
+        description = f"epoch {len(trainer.progress.epochs) + 1}/{recipe.epochs}"
+        return rich_track(batches, description, steps, console=console, transient=True)
+
+    def report(epoch: Epoch) -> None:
+        exits = "  ".join(f"{100 * a:5.2f}" for a in epoch.accuracies)
+        console.print(
+            f"epoch {epoch.number:3}/{recipe.epochs}  loss {epoch.loss:7.4f}  "
+            f"held-out accuracy by exit, %: {exits}  {epoch.seconds:.0f} s"
+        )
+        write_report(arguments.out, trainer.progress)
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    fit(trainer, arguments.out / CHECKPOINT, resume=arguments.resume, track=track, report=report)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; the exit status is 0, 1 for a user's error, 130 after Ctrl-C."""
+    arguments, rest = parser().parse_known_args(argv)
+    console = Console(soft_wrap=True)
+    try:
+        run(arguments, rest, console)
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        console.print("stopped; the same command with --resume goes on after the last whole epoch")
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

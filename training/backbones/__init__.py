@@ -1,0 +1,49 @@
+"""The backbones by name. A new one is a file beside this one and a line in BACKBONES."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from training.backbones.msdnet import MSDNetConfig, msdnet
+from training.errors import RecipeError
+from training.network import MultiExitNetwork
+from training.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A family of networks: the record that gives one its shape, and the builder."""
+
+    config: type[Record]
+    build: Callable[[Any, int], MultiExitNetwork]
+
+
+BACKBONES: Mapping[str, Backbone] = {"msdnet": Backbone(MSDNetConfig, msdnet)}
+
+
+def build_network(backbone: str, shape: Mapping[str, object], classes: int) -> MultiExitNetwork:
+    """Build a network with fresh weights.
+
+    Args:
+        backbone: a name in BACKBONES.
+        shape: fields of that backbone's config that differ from its defaults.
+        classes: number of labels.
+
+    Raises:
+        RecipeError: no such backbone, or a field of `shape` is unknown or out of range.
+    """
+    if backbone not in BACKBONES:
+        raise RecipeError(f"backbone: {backbone!r} is not one of {', '.join(BACKBONES)}")
+    family = BACKBONES[backbone]
+    try:
+        config = family.config.model_validate(dict(shape))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(["shape", *map(str, first["loc"])])
+        known = ", ".join(family.config.model_fields)
+        raise RecipeError(f"{where}: {first['msg']} ({backbone} has {known})") from error
+    return family.build(config, classes)

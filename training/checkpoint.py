@@ -1,0 +1,110 @@
+"""Checkpoints: one safetensors file with the weights, the optimizers' state and the recipe.
+
+Reading one executes nothing. The recipe, the labels and the epochs so far are JSON in the
+file's header, so that a run can be rebuilt from the file alone.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from training.backbones import build_network
+from training.errors import CheckpointError
+from training.network import MultiExitNetwork
+from training.recipes import Recipe
+from training.record import Record
+from training.surgery import Surgery
+
+FORMAT = "offramp checkpoint 1"
+
+
+class Epoch(Record):
+    """What one epoch came to; accuracies are of each exit on the held-out images."""
+
+    number: PositiveInt
+    loss: float
+    accuracies: tuple[float, ...]
+    seconds: NonNegativeFloat
+
+
+class Progress(Record):
+    """Where a run stands."""
+
+    recipe_name: str
+    recipe: Recipe
+    labels: tuple[str, ...]
+    train_images: PositiveInt
+    commit: str = "unknown"
+    epochs: tuple[Epoch, ...] = Field((), description="those that are done")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run at the end of an epoch: progress, weights and optimizer state by name."""
+
+    progress: Progress
+    weights: dict[str, Tensor]
+    optimizers: dict[str, Tensor]
+
+    def network(self) -> MultiExitNetwork:
+        """The network with these weights, in eval mode.
+
+        Raises:
+            CheckpointError: the weights are not those of the network the recipe describes.
+        """
+        network = new_network(self.progress.recipe, len(self.progress.labels))
+        try:
+            network.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise CheckpointError(f"weights do not fit the recipe's network: {error}") from error
+        return network.eval()
+
+
+def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
+    """The network of a recipe, with fresh weights and its surgery."""
+    network = build_network(recipe.backbone, recipe.shape, classes)
+    network.surgery = Surgery(recipe.variant, recipe.beta)
+    return network
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; the file at `path` is always a whole one, the old or the new."""
+    tensors = {f"weights/{name}": t for name, t in checkpoint.weights.items()}
+    tensors |= {f"optimizers/{name}": t for name, t in checkpoint.optimizers.items()}
+    metadata = {"format": FORMAT, "progress": checkpoint.progress.model_dump_json()}
+    partial = path.with_suffix(".partial")
+    save_file(
+        {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata
+    )
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or not a checkpoint of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise CheckpointError(f"{path}: not a checkpoint that `python -m training` wrote")
+            progress = Progress.model_validate_json(metadata["progress"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {error}") from error
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(f"{path}: its header is damaged or newer: {error}") from error
+    return Checkpoint(progress, _under("weights/", tensors), _under("optimizers/", tensors))
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -1,0 +1,176 @@
+"""Images for training: from a hub name, parquet files or a folder of images to tensors.
+
+The whole set is held as uint8; augmentation is tensor code (`training.augment`).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from training.errors import DataError
+
+# How images are brought to size, in the manifest's words, so that serving does the same.
+FIT = "crop"
+FILTER = "bilinear"
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images uint8 [N, H, W, 3] (RGB) with their labels int64 [N]."""
+
+    pixels: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def select(self, indices: Tensor) -> Images:
+        """The images at these indices."""
+        return Images(self.pixels[indices], self.targets[indices])
+
+    def to(self, device: torch.device) -> Images:
+        """The same images on a device."""
+        return Images(self.pixels.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What a run sees. `held_out` is never trained on; `test` never decides anything."""
+
+    train: Images
+    held_out: Images
+    test: Images | None
+    labels: tuple[str, ...]
+
+
+def load_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset:
+    """Load a data set and put a validation split aside.
+
+    Args:
+        source: a folder of parquet files (`train-*.parquet`, `test-*.parquet`), one parquet
+            file, a folder with one folder of images for each class (or `train/` and `test/`
+            of such), or else a name on the Hugging Face hub.
+        size: height and width that images are brought to, in pixels.
+        held_out: images to split off the training set where there is no validation split.
+        seed: of that split.
+
+    Raises:
+        DataError: nothing there, no image or label column, or too few images.
+    """
+    splits = _open(source)
+    labels = _labels(splits["train"], source)
+    decoded = {
+        name: _decode(split, size, labels, f"{source} ({name})")
+        for name, split in splits.items()
+        if name in ("train", "validation", "test")
+    }
+    train, validation = decoded["train"], decoded.get("validation")
+    if validation is None:
+        if not 0 < held_out < len(train):
+            raise DataError(f"held_out: {held_out} of {len(train)} images leaves none to train on")
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+        validation = train.select(order[:held_out])
+        train = train.select(order[held_out:])
+    return Dataset(train, validation, decoded.get("test"), labels)
+
+
+def _open(source: str) -> Mapping[str, datasets.Dataset]:
+    path = Path(source)
+    try:
+        if path.is_file():
+            loaded = datasets.load_dataset("parquet", data_files={"train": str(path)})
+        elif path.is_dir() and (files := sorted(path.rglob("*.parquet"))):
+            loaded = datasets.load_dataset("parquet", data_files=_by_split(files))
+        elif path.is_dir():
+            loaded = datasets.load_dataset("imagefolder", data_dir=source)
+        elif path.is_absolute() or source.startswith("."):
+            raise DataError(f"data: there is no file or folder {source}")
+        else:
+            loaded = datasets.load_dataset(source)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"data: {source} cannot be loaded: {error}") from error
+    if "train" not in loaded:
+        raise DataError(f"data: {source} has no split 'train', only {', '.join(loaded)}")
+    return dict(loaded)
+
+
+def _by_split(files: list[Path]) -> dict[str, list[str]]:
+    splits: dict[str, list[str]] = {}
+    for file in files:
+        name = next((s for s in ("test", "validation") if file.stem.startswith(s)), "train")
+        splits.setdefault(name, []).append(str(file))
+    return splits
+
+
+def _column(split: datasets.Dataset, kinds: tuple[type, ...], names: tuple[str, ...]) -> str | None:
+    """The first column of one of these feature types, or else by name."""
+    for column, feature in split.features.items():
+        if isinstance(feature, kinds):
+            return str(column)
+    return next((name for name in names if name in split.features), None)
+
+
+def _label_column(split: datasets.Dataset, source: str) -> str:
+    column = _column(split, (datasets.ClassLabel,), ("label", "labels", "target", "fine_label"))
+    if column is None:
+        raise DataError(f"data: {source} has no label column, only {', '.join(split.features)}")
+    return column
+
+
+def _labels(split: datasets.Dataset, source: str) -> tuple[str, ...]:
+    column = _label_column(split, source)
+    feature = split.features[column]
+    if isinstance(feature, datasets.ClassLabel):
+        return tuple(feature.names)
+    return tuple(str(value) for value in sorted(set(split[column])))
+
+
+def _decode(split: datasets.Dataset, size: int, labels: tuple[str, ...], source: str) -> Images:
+    image = _column(split, (datasets.Image,), ("image", "img", "jpg", "png"))
+    if image is None:
+        raise DataError(f"data: {source} has no image column, only {', '.join(split.features)}")
+    encoded = split.cast_column(image, datasets.Image(decode=False))[image]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pixels = list(
+            pool.map(lambda i: _pixels(i[1], size, f"{source}, image {i[0]}"), enumerate(encoded))
+        )
+    values = split[_label_column(split, source)]
+    if not isinstance(split.features[_label_column(split, source)], datasets.ClassLabel):
+        index = {label: i for i, label in enumerate(labels)}
+        values = [index[str(value)] for value in values]
+    targets = torch.tensor(list(values), dtype=torch.int64)
+    return Images(torch.from_numpy(np.stack(pixels)), targets)
+
+
+def _pixels(encoded: Mapping[str, Any], size: int, where: str) -> np.ndarray:
+    try:
+        source = io.BytesIO(encoded["bytes"]) if encoded["bytes"] else encoded["path"]
+        with Image.open(source) as image:
+            return np.asarray(bring_to_size(image.convert("RGB"), size))
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"data: {where} cannot be decoded: {error}") from error
+
+
+def bring_to_size(image: Image.Image, size: int) -> Image.Image:
+    """Scale the shorter side to `size` and cut the middle square out."""
+    if image.size == (size, size):
+        return image
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)

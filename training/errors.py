@@ -1,0 +1,23 @@
+"""Errors that a user of training or the exporter can mend, in one tree.
+
+TrainingError
+├── RecipeError       an option has no such value
+├── DataError         the images cannot be used as they are
+└── CheckpointError   a file is not a checkpoint of ours, or not for this run
+"""
+
+
+class TrainingError(ValueError):
+    """Base of the tree; its text says what is wrong and what to do."""
+
+
+class RecipeError(TrainingError):
+    """An option has no such value."""
+
+
+class DataError(TrainingError):
+    """The images cannot be used as they are."""
+
+
+class CheckpointError(TrainingError):
+    """A file is not a checkpoint of ours, is damaged, or does not belong to this run."""

@@ -1,0 +1,82 @@
+"""Evaluation: what each exit predicts, and what a set of thresholds makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.network import MultiExitNetwork
+
+Floats = NDArray[np.float64]
+
+
+@torch.inference_mode()
+def predict(network: MultiExitNetwork, pixels: Tensor, batch_size: int = 500) -> Tensor:
+    """Logits float32 [exits, N, classes] of images uint8 [N, H, W, 3], in eval mode."""
+    network.eval()
+    batches = [torch.stack(network(network.normalize(batch))) for batch in pixels.split(batch_size)]
+    return torch.cat(batches, dim=1)
+
+
+def exit_accuracies(logits: Tensor, targets: Tensor) -> tuple[float, ...]:
+    """Share of right predictions at each exit ("anytime" accuracy)."""
+    right = (logits.argmax(-1) == targets).float().mean(-1)
+    return tuple(float(share) for share in right)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What every exit said of images whose labels are known.
+
+    Args:
+        confidence: [exits, N], in [0, 1].
+        right: bool [exits, N], whether the prediction was right.
+        flops: [exits], multiply-adds to leave at each exit.
+    """
+
+    confidence: NDArray[np.float32]
+    right: NDArray[np.bool_]
+    flops: Floats
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return self.right.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What thresholds gave: means over the images, and the exit each image left at."""
+
+    thresholds: tuple[float, ...]
+    mean_flops: float
+    std_flops: float
+    accuracy: float
+    shares: tuple[float, ...]
+
+
+def exits_taken(confidence: NDArray[np.float32], thresholds: Floats) -> NDArray[np.int64]:
+    """The first exit (from 0) whose confidence is at least its threshold, int64 [N].
+
+    The comparison is the server's: confidence as float32, threshold as float64.
+    """
+    passed = confidence.astype(np.float64) >= thresholds[:, None]
+    passed[-1] = True
+    return passed.argmax(axis=0)
+
+
+def apply_thresholds(scored: Scored, thresholds: Floats) -> Outcome:
+    """Send every image through the exits ("budgeted batch" evaluation, MSDNet section 5)."""
+    taken = exits_taken(scored.confidence, thresholds)
+    spent = scored.flops[taken]
+    return Outcome(
+        thresholds=tuple(float(t) for t in thresholds),
+        mean_flops=float(spent.mean()),
+        std_flops=float(spent.std()),
+        accuracy=float(scored.right[taken, np.arange(scored.images)].mean()),
+        shares=tuple(np.bincount(taken, minlength=len(scored.flops)) / scored.images),
+    )

@@ -1,0 +1,69 @@
+"""A multi-exit network: stages in a row, an exit head after each, surgery between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from training.surgery import Surgery
+
+Features = list[Tensor]
+
+
+class Normalize(nn.Module):
+    """Images as they are stored to what the first stage reads.
+
+    `mean` and `std` are per channel, of pixels in [0, 1]; they travel with the weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("std", torch.ones(3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, H, W, 3], uint8 or float in [0, 255], to float32 [N, 3, H, W]."""
+        scaled = images.to(torch.float32).div(255)
+        return ((scaled - self.mean) / self.std).permute(0, 3, 1, 2)
+
+
+class MultiExitNetwork(nn.Module):
+    """Stages in a row with an exit after each.
+
+    A stage maps the features of the boundary before it (a list of [N, C, H, W]; for the
+    first, the image alone) to those of its own. Head k maps the last of them to logits.
+
+    Args:
+        stages: one module for each stage.
+        heads: one module for each exit.
+    """
+
+    def __init__(self, stages: Sequence[nn.Module], heads: Sequence[nn.Module]) -> None:
+        super().__init__()
+        assert len(stages) == len(heads) > 0
+        self.normalize = Normalize()
+        self.stages = nn.ModuleList(stages)
+        self.heads = nn.ModuleList(heads)
+        self.surgery = Surgery("joint")
+
+    @property
+    def exits(self) -> int:
+        """Number of exits."""
+        return len(self.heads)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Normalised images [N, 3, H, W] to logits [N, classes], one for each exit."""
+        features: Features = [x]
+        logits: list[Tensor] = []
+        for k, (stage, head) in enumerate(zip(self.stages, self.heads, strict=True), 1):
+            features = stage(features)
+            to_exit = features[-1]
+            if k < self.exits:
+                features[-1], to_exit = self.surgery.split(features[-1])
+            logits.append(head(to_exit))
+        return logits

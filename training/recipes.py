@@ -1,0 +1,87 @@
+"""Recipes: every option of a run in one frozen record, and the runs that have a name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from training.optimizers import Kind, Schedule
+from training.record import Record
+from training.surgery import Variant
+
+
+class Recipe(Record):
+    """All that decides what a run does; a checkpoint carries it."""
+
+    data: str = Field(
+        "cifar10", description="hub name, parquet file or folder, or folder of images by class"
+    )
+    size: PositiveInt = Field(32, description="height and width of the images, in pixels")
+    held_out: PositiveInt = Field(
+        5000, description="training images put aside for thresholds and temperatures"
+    )
+    backbone: str = Field("msdnet", description="network family")
+    shape: dict[str, object] = Field(
+        {}, description="fields of the backbone's config that differ from its defaults"
+    )
+    variant: Variant = Field("released", description="which gradients surgery stops")
+    beta: float = Field(0.5, ge=0, le=1, description="share of channels deeper exits may train")
+    epochs: PositiveInt = Field(300, description="passes over the training images")
+    batch_size: PositiveInt = Field(500, description="images in one step")
+    optimizer: Kind = Field("sgd", description="what updates the convolutions")
+    lr: PositiveFloat = Field(0.1, description="peak learning rate of SGD")
+    muon_lr: PositiveFloat = Field(0.1, description="peak relative step of Muon")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of either optimizer")
+    weight_decay: NonNegativeFloat = Field(5e-4, description="of weights under SGD")
+    schedule: Schedule = Field("multistep", description="how the learning rate falls")
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of the run in which it rises")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass spread over all labels")
+    shift: NonNegativeInt = Field(4, description="pixels by which training images are moved")
+    flip: bool = Field(True, description="mirror training images in every other epoch")
+    cutout: NonNegativeInt = Field(0, description="side of the square greyed out, in pixels")
+    small_size: PositiveInt | None = Field(
+        None, description="size at which the first epochs train, in pixels"
+    )
+    small_epochs: NonNegativeInt = Field(0, description="epochs that train at `small_size`")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
+    seed: NonNegativeInt = Field(0, description="of weights, order, augmentation and split")
+
+
+RECIPES: dict[str, Recipe] = {
+    # Trains on two CPU cores; the one behind the bundle that ships.
+    "cifar-compact": Recipe(
+        shape={"exits": 4, "base": 1, "step": 2, "bottleneck": False, "head_dropout": 0.0},
+        epochs=22,
+        batch_size=256,
+        optimizer="muon",
+        lr=0.1,
+        muon_lr=0.1,
+        momentum=0.75,
+        schedule="linear",
+        warmup=0.1,
+        label_smoothing=0.1,
+        shift=3,
+        small_size=24,
+        small_epochs=12,
+        precision="bf16",
+    ),
+    # The paper's network under the same schedule; for a GPU.
+    "cifar-full": Recipe(
+        shape={"head_dropout": 0.1},
+        epochs=60,
+        batch_size=500,
+        optimizer="muon",
+        lr=0.1,
+        muon_lr=0.1,
+        momentum=0.75,
+        schedule="linear",
+        warmup=0.1,
+        label_smoothing=0.1,
+        shift=3,
+        cutout=8,
+        precision="bf16",
+    ),
+    # The paper's own run (its table for CIFAR), but for the validation split.
+    "cifar-paper": Recipe(),
+}

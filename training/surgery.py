@@ -1,0 +1,78 @@
+"""Deep Feature Surgery: who may train which channels of the features at an exit.
+
+Source: "Deep Feature Surgery: Towards Accurate and Efficient Multi-Exit Networks"
+(ECCV 2024, arXiv 2407.13986), feature partitioning and feature referencing.
+
+At the boundary after stage i the features f [N, C, H, W] are parted into f+ (the first
+k = round(beta * C) channels) and f- (the rest). f+ is shared with the deeper exits, f-
+belongs to exit i. With referencing both readers still see all of f, but the gradient of the
+other one's part is stopped, so the forward pass does not change:
+
+    variant        handed to stage i+1    handed to exit i
+    joint          f                      f
+    released       [f+, sg(f-)]           f                 (the released code's MSDNet, ViT)
+    paper          [f+, sg(f-)]           [sg(f+), f-]      (the paper's figure 2)
+    unreferenced   [f+, 0]                [0, f-]           (no referencing)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from training.errors import RecipeError
+
+Variant = Literal["joint", "released", "paper", "unreferenced"]
+
+
+class Split(NamedTuple):
+    """What one boundary hands on."""
+
+    onward: Tensor
+    to_exit: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Surgery:
+    """The cut at every boundary but the last exit's.
+
+    Args:
+        variant: which gradients are stopped (see the module's table).
+        beta: share of the channels that deeper exits may train, in [0, 1].
+
+    Raises:
+        RecipeError: beta is not in [0, 1].
+    """
+
+    variant: Variant = "released"
+    beta: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta <= 1:
+            raise RecipeError(f"beta: {self.beta} is not a share of channels; give 0 to 1")
+
+    def shared(self, channels: int) -> int:
+        """Size of f+; Python's rounding, half to even, as the released code has it."""
+        return round(self.beta * channels)
+
+    def split(self, features: Tensor) -> Split:
+        """Part features [N, C, ...] into what goes on and what the exit reads, same shape."""
+        if self.variant == "joint":
+            return Split(features, features)
+        plus, minus = features.tensor_split([self.shared(features.shape[1])], dim=1)
+        if self.variant == "unreferenced":
+            return Split(
+                torch.cat([plus, torch.zeros_like(minus)], dim=1),
+                torch.cat([torch.zeros_like(plus), minus], dim=1),
+            )
+        onward = torch.cat([plus, minus.detach()], dim=1)
+        return Split(onward, self._exit_view(features, plus, minus))
+
+    def _exit_view(self, features: Tensor, plus: Tensor, minus: Tensor) -> Tensor:
+        # At beta = 1 the released code, too, leaves the exit nothing to train but its head.
+        if self.variant == "paper" or self.beta == 1:
+            return torch.cat([plus.detach(), minus], dim=1)
+        return features

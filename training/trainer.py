@@ -1,0 +1,158 @@
+"""The training loop: an epoch, an evaluation, a checkpoint, until the recipe is done.
+
+Every source of chance in an epoch is seeded from the recipe's seed and the epoch's number, so
+a run that was interrupted goes on exactly as if it had not been.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training.augment import Augment, shrink
+from training.checkpoint import (
+    Checkpoint,
+    Epoch,
+    Progress,
+    load_checkpoint,
+    new_network,
+    save_checkpoint,
+)
+from training.data import Dataset, Images
+from training.errors import CheckpointError
+from training.evaluate import exit_accuracies, predict
+from training.objectives import joint_loss
+from training.optimizers import Optimizers, lr_factor
+from training.recipes import Recipe
+
+Track = Callable[[Iterable[Tensor], int], Iterable[Tensor]]
+
+
+class Trainer:
+    """Owner of a run's state: the network, its optimizers and the epochs done.
+
+    Args:
+        progress: where to start; its recipe decides everything.
+        dataset: the images.
+        device: where to compute.
+    """
+
+    def __init__(self, progress: Progress, dataset: Dataset, device: torch.device) -> None:
+        recipe = progress.recipe
+        torch.manual_seed(recipe.seed)
+        network = new_network(recipe, len(dataset.labels))
+        _set_statistics(network.normalize, dataset.train.pixels)
+        self.progress = progress
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._train = dataset.train.to(device)
+        self._held_out = dataset.held_out.to(device)
+        self._device = device
+        self._augment = Augment(recipe.shift, recipe.flip, recipe.cutout)
+        self._optimizers = Optimizers(
+            self.network,
+            recipe.optimizer,
+            recipe.lr,
+            recipe.muon_lr,
+            recipe.momentum,
+            recipe.weight_decay,
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of the same recipe.
+
+        Raises:
+            CheckpointError: it is of another recipe, or its weights do not fit.
+        """
+        theirs, ours = checkpoint.progress.recipe, self.progress.recipe
+        for field in type(ours).model_fields:
+            if getattr(theirs, field) != getattr(ours, field):
+                raise CheckpointError(
+                    f"{field}: the run to resume has {getattr(theirs, field)}, this one "
+                    f"{getattr(ours, field)}; resume with the same options or start elsewhere"
+                )
+        try:
+            self.network.load_state_dict(checkpoint.weights)
+            self._optimizers.load(checkpoint.optimizers)
+        except (RuntimeError, KeyError) as error:
+            raise CheckpointError(f"the checkpoint does not fit its recipe: {error}") from error
+        self.progress = checkpoint.progress
+
+    def checkpoint(self) -> Checkpoint:
+        """The run as it stands."""
+        return Checkpoint(self.progress, self.network.state_dict(), self._optimizers.state())
+
+    @property
+    def done(self) -> bool:
+        """Whether every epoch of the recipe has been run."""
+        return len(self.progress.epochs) >= self.progress.recipe.epochs
+
+    def run_epoch(self, track: Track) -> Epoch:
+        """Train one epoch and evaluate every exit on the held-out images."""
+        start, recipe, epoch = time.perf_counter(), self.progress.recipe, len(self.progress.epochs)
+        rng = torch.Generator(self._device).manual_seed(recipe.seed * 1_000_003 + epoch)
+        torch.manual_seed(recipe.seed * 1_000_003 + epoch)  # dropout
+        order = torch.randperm(len(self._train), generator=rng, device=self._device)
+        steps = max(1, len(order) // recipe.batch_size)
+        batches = order.split(recipe.batch_size)[:steps]
+        self.network.train()
+        total = torch.zeros((), device=self._device)
+        for step, indices in enumerate(track(batches, steps)):
+            progress = (epoch + step / steps) / recipe.epochs
+            total += self._step(indices, epoch, rng, progress)
+        accuracies = exit_accuracies(
+            predict(self.network, self._held_out.pixels), self._held_out.targets
+        )
+        done = Epoch(
+            number=epoch + 1,
+            loss=float(total) / steps,
+            accuracies=accuracies,
+            seconds=time.perf_counter() - start,
+        )
+        self.progress = self.progress.model_copy(update={"epochs": (*self.progress.epochs, done)})
+        return done
+
+    def _step(self, indices: Tensor, epoch: int, rng: torch.Generator, progress: float) -> Tensor:
+        recipe = self.progress.recipe
+        batch = self._train.select(indices)
+        images = self.network.normalize(self._augment(batch.pixels, indices, epoch, rng))
+        if recipe.small_size and epoch < recipe.small_epochs:
+            images = shrink(images, recipe.small_size)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            logits = self.network(images)
+        loss = joint_loss(logits, batch.targets, recipe.label_smoothing)
+        self._optimizers.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizers.step(lr_factor(recipe.schedule, progress, recipe.warmup))
+        return loss.detach()
+
+
+def fit(
+    trainer: Trainer, path: Path, *, resume: bool, track: Track, report: Callable[[Epoch], None]
+) -> None:
+    """Run a recipe to its end, with a checkpoint at `path` after every epoch.
+
+    Raises:
+        CheckpointError: `resume` and the file is damaged or of another recipe; or not `resume`
+            and there is already a run, which would be overwritten.
+    """
+    if path.exists() and not resume:
+        raise CheckpointError(
+            f"{path}: there is a run already; add --resume or choose another --out"
+        )
+    if path.exists():
+        trainer.restore(load_checkpoint(path))
+    while not trainer.done:
+        epoch = trainer.run_epoch(track)
+        save_checkpoint(path, trainer.checkpoint())
+        report(epoch)
+
+
+def _set_statistics(normalize: torch.nn.Module, pixels: Tensor) -> None:
+    """Mean and deviation of each channel over (at most 10,000 of) the training images."""
+    sample = pixels[:10_000].to(torch.float32).div(255)
+    normalize.mean.copy_(sample.mean((0, 1, 2)))  # type: ignore[operator, union-attr]
+    normalize.std.copy_(sample.std((0, 1, 2)))  # type: ignore[operator, union-attr]
