@@ -1,0 +1,1 @@
+"""From a checkpoint to a bundle: one ONNX graph for each stage, verified and calibrated."""

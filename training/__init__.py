@@ -1,0 +1,1 @@
+"""Multi-exit networks, trained with Deep Feature Surgery."""

@@ -6,7 +6,6 @@ file's header, so that a run can be rebuilt from the file alone.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     save_file(
         {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata
     )
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -19,8 +19,8 @@ def max_softmax(probabilities: Tensor) -> Tensor:
 
 def margin(probabilities: Tensor) -> Tensor:
     """The largest of the probabilities [N, classes] less the second largest; [N]."""
-    first, second = probabilities.topk(2, dim=1).values.unbind(dim=1)
-    return first - second
+    top: Tensor = probabilities.topk(2, dim=1).values
+    return top[:, 0] - top[:, 1]
 
 
 def negentropy(probabilities: Tensor) -> Tensor:

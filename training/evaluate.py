@@ -18,7 +18,9 @@ Floats = NDArray[np.float64]
 def predict(network: MultiExitNetwork, pixels: Tensor, batch_size: int = 500) -> Tensor:
     """Logits float32 [exits, N, classes] of images uint8 [N, H, W, 3], in eval mode."""
     network.eval()
-    batches = [torch.stack(network(network.normalize(batch))) for batch in pixels.split(batch_size)]
+    batches = [
+        torch.stack(network(network.normalize(batch))) for batch in torch.split(pixels, batch_size)
+    ]
     return torch.cat(batches, dim=1)
 
 
@@ -45,7 +47,7 @@ class Scored:
     @property
     def images(self) -> int:
         """Number of images."""
-        return self.right.shape[1]
+        return int(self.right.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,8 @@ def exits_taken(confidence: NDArray[np.float32], thresholds: Floats) -> NDArray[
     """
     passed = confidence.astype(np.float64) >= thresholds[:, None]
     passed[-1] = True
-    return passed.argmax(axis=0)
+    taken: NDArray[np.int64] = passed.argmax(axis=0)
+    return taken
 
 
 def apply_thresholds(scored: Scored, thresholds: Floats) -> Outcome:

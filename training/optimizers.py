@@ -25,7 +25,7 @@ def newton_schulz(matrices: Tensor, steps: int = 3) -> Tensor:
     The quintic's coefficients trade convergence for slope at 0 (Jordan et al., 2024).
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x: Tensor = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     for _ in range(steps):
@@ -59,6 +59,7 @@ class Muon(Optimizer):
                     self._update(weight, group["lr"], group["momentum"])
 
     def _update(self, weight: Tensor, lr: float, momentum: float) -> None:
+        assert weight.grad is not None
         state = self.state[weight]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(weight)
@@ -90,7 +91,10 @@ class Optimizers:
         if kind == "sgd":
             decayed += convolutions
         sgd = torch.optim.SGD(
-            [{"params": decayed, "weight_decay": weight_decay}, {"params": plain}],
+            [
+                {"params": decayed, "weight_decay": weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
             lr=lr,
             momentum=momentum,
             nesterov=True,

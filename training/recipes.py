@@ -38,7 +38,7 @@ class Recipe(Record):
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the run in which it rises")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass spread over all labels")
     shift: NonNegativeInt = Field(4, description="pixels by which training images are moved")
-    flip: bool = Field(True, description="mirror training images in every other epoch")
+    flip: bool = Field(default=True, description="mirror training images in every other epoch")
     cutout: NonNegativeInt = Field(0, description="side of the square greyed out, in pixels")
     small_size: PositiveInt | None = Field(
         None, description="size at which the first epochs train, in pixels"

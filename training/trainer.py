@@ -22,12 +22,11 @@ from training.checkpoint import (
     new_network,
     save_checkpoint,
 )
-from training.data import Dataset, Images
+from training.data import Dataset
 from training.errors import CheckpointError
 from training.evaluate import exit_accuracies, predict
 from training.objectives import joint_loss
 from training.optimizers import Optimizers, lr_factor
-from training.recipes import Recipe
 
 Track = Callable[[Iterable[Tensor], int], Iterable[Tensor]]
 
@@ -97,7 +96,7 @@ class Trainer:
         torch.manual_seed(recipe.seed * 1_000_003 + epoch)  # dropout
         order = torch.randperm(len(self._train), generator=rng, device=self._device)
         steps = max(1, len(order) // recipe.batch_size)
-        batches = order.split(recipe.batch_size)[:steps]
+        batches = torch.split(order, recipe.batch_size)[:steps]
         self.network.train()
         total = torch.zeros((), device=self._device)
         for step, indices in enumerate(track(batches, steps)):
@@ -154,5 +153,5 @@ def fit(
 def _set_statistics(normalize: torch.nn.Module, pixels: Tensor) -> None:
     """Mean and deviation of each channel over (at most 10,000 of) the training images."""
     sample = pixels[:10_000].to(torch.float32).div(255)
-    normalize.mean.copy_(sample.mean((0, 1, 2)))  # type: ignore[operator, union-attr]
-    normalize.std.copy_(sample.std((0, 1, 2)))  # type: ignore[operator, union-attr]
+    normalize.mean.copy_(sample.mean((0, 1, 2)))  # type: ignore[operator]
+    normalize.std.copy_(sample.std((0, 1, 2)))  # type: ignore[operator]

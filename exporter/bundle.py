@@ -1,0 +1,186 @@
+"""A checkpoint into a bundle: exported, calibrated, verified, and only then put in place."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from exporter.budgets import estimate_share, solve_budgets
+from exporter.errors import ExportError
+from exporter.graph import (
+    StageGraph,
+    count_flops,
+    export_stages,
+    parameter_count,
+    set_temperature,
+)
+from exporter.split import StageModule, split
+from exporter.verify import Chain, ChainOutput, verify
+from serving.manifest import (
+    MANIFEST,
+    HeldOut,
+    ImageInput,
+    Manifest,
+    Provenance,
+    StageSpec,
+    read_graph,
+    read_manifest,
+)
+from training.calibrate import fit_temperature
+from training.checkpoint import Checkpoint
+from training.confidence import CONFIDENCES
+from training.data import FILTER, FIT, Images
+from training.evaluate import Scored
+
+VERIFIED_IMAGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How a bundle calls itself, and what its images are called in public."""
+
+    name: str
+    version: str
+    dataset: str
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A chain of graphs with all that was measured on it."""
+
+    graphs: list[StageGraph]
+    temperatures: list[float]
+    scored: Scored
+    difference: float
+
+
+def export_network(
+    checkpoint: Checkpoint, held_out: Images, confidence: str, say: Callable[[str], None]
+) -> Export:
+    """Export, fit temperatures and verify; everything is measured on the graphs that ship.
+
+    Args:
+        checkpoint: what training wrote.
+        held_out: images it was not trained on.
+        confidence: a name in `training.confidence.CONFIDENCES`.
+        say: told what is being done.
+
+    Raises:
+        ExportError: no such confidence.
+        VerificationError: a graph does not compute what the network does.
+    """
+    if confidence not in CONFIDENCES:
+        raise ExportError(f"confidence: {confidence!r} is not one of {', '.join(CONFIDENCES)}")
+    modules = split(checkpoint.network(), CONFIDENCES[confidence])
+    say(f"exporting {len(modules)} stages")
+    graphs = export_stages(modules, checkpoint.progress.recipe.size)
+    say(f"fitting temperatures on {len(held_out):,} held-out images")
+    temperatures = _fit_temperatures(graphs, held_out)
+    _set_temperatures(modules, graphs, temperatures)
+    chain, pixels = Chain(graphs), held_out.pixels
+    say(f"verifying against torch on {min(VERIFIED_IMAGES, len(pixels)):,} of them")
+    difference = verify(modules, chain, graphs, pixels[:VERIFIED_IMAGES])
+    say(f"largest difference of a probability or confidence: {difference:.1e}")
+    return Export(graphs, temperatures, score(chain.run(pixels), held_out, graphs), difference)
+
+
+def _fit_temperatures(graphs: Sequence[StageGraph], held_out: Images) -> list[float]:
+    for graph in graphs:
+        set_temperature(graph.model, 1.0)
+    probabilities = Chain(graphs).run(held_out.pixels).probabilities
+    logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    # what the graph will hold, so that torch divides by the very same number
+    return [float(np.float32(fit_temperature(z, held_out.targets.numpy()))) for z in logits]
+
+
+def _set_temperatures(
+    modules: Sequence[StageModule], graphs: Sequence[StageGraph], temperatures: Sequence[float]
+) -> None:
+    for module, graph, temperature in zip(modules, graphs, temperatures, strict=True):
+        module.temperature.fill_(temperature)
+        set_temperature(graph.model, temperature)
+
+
+def score(output: ChainOutput, images: Images, graphs: Sequence[StageGraph]) -> Scored:
+    """What the exits said, against what is right."""
+    right = output.probabilities.argmax(axis=2) == images.targets.numpy()
+    flops = np.cumsum([count_flops(graph.model) for graph in graphs]).astype(np.float64)
+    return Scored(output.confidence, right, flops)
+
+
+def make_manifest(
+    checkpoint: Checkpoint, export: Export, naming: Naming, confidence: str
+) -> Manifest:
+    """The manifest of an export; solves the budgets."""
+    progress, scored = checkpoint.progress, export.scored
+    budgets, curve = solve_budgets(scored)
+    size = progress.recipe.size
+    recipe = progress.recipe.model_dump(mode="json", exclude={"data"})
+    return Manifest(
+        name=naming.name,
+        version=naming.version,
+        created=datetime.now(UTC).replace(microsecond=0),
+        labels=progress.labels,
+        input=ImageInput(height=size, width=size, fit=FIT, filter=FILTER),
+        precision="fp32",
+        confidence=confidence,
+        stages=_stage_specs(export),
+        budgets=budgets,
+        curve=curve,
+        held_out=HeldOut(images=scored.images, source=f"{naming.dataset}, not trained on"),
+        provenance=Provenance(
+            recipe=progress.recipe_name,
+            dataset=naming.dataset,
+            train_images=progress.train_images,
+            epochs=len(progress.epochs),
+            seed=progress.recipe.seed,
+            commit=progress.commit,
+            config=recipe,
+        ),
+    )
+
+
+def _stage_specs(export: Export) -> tuple[StageSpec, ...]:
+    scored, before, specs = export.scored, 0, []
+    for k, graph in enumerate(export.graphs):
+        to_exit = int(scored.flops[k])
+        specs.append(
+            StageSpec(
+                file=f"stage_{k + 1}.onnx",
+                sha256=hashlib.sha256(graph.serialized()).hexdigest(),
+                inputs=graph.inputs,
+                features=graph.features,
+                flops=to_exit - before,
+                flops_to_exit=to_exit,
+                parameters=parameter_count(graph.model),
+                temperature=export.temperatures[k],
+                accuracy=estimate_share(float(scored.right[k].mean()), scored.images),
+            )
+        )
+        before = to_exit
+    return tuple(specs)
+
+
+def write_bundle(folder: Path, manifest: Manifest, graphs: Sequence[StageGraph]) -> None:
+    """Write a bundle beside its place, read it back, then rename: it exists only if whole.
+
+    Raises:
+        ExportError: there is something at `folder` already.
+    """
+    if folder.exists():
+        raise ExportError(f"--out: {folder} exists; choose another folder or remove it first")
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for spec, graph in zip(manifest.stages, graphs, strict=True):
+        (partial / spec.file).write_bytes(graph.serialized())
+    (partial / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+    for spec in read_manifest(partial).stages:
+        read_graph(partial, spec)
+    partial.rename(folder)

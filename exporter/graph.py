@@ -1,0 +1,142 @@
+"""A stage module into an ONNX graph, and what can be read off the graph."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from exporter.split import StageModule
+from serving.manifest import TensorSpec
+
+OPSET = 20
+IMAGE, PROBABILITIES, CONFIDENCE, TEMPERATURE = (
+    "image",
+    "probabilities",
+    "confidence",
+    "temperature",
+)
+_DTYPES = {torch.uint8: "uint8", torch.float32: "float32", torch.float16: "float16"}
+
+
+@dataclass(frozen=True, slots=True)
+class StageGraph:
+    """One exported stage: the model, and its inputs and features with their batch axis off."""
+
+    model: onnx.ModelProto
+    inputs: tuple[TensorSpec, ...]
+    features: tuple[TensorSpec, ...]
+
+    def serialized(self) -> bytes:
+        """The bytes of the ONNX file."""
+        data: bytes = self.model.SerializeToString(deterministic=True)
+        return data
+
+
+def export_stages(modules: list[StageModule], size: int) -> list[StageGraph]:
+    """Export a chain of stages.
+
+    Args:
+        modules: as `exporter.split.split` gives them.
+        size: height and width of the image, in pixels.
+    """
+    graphs = []
+    # a batch of more than 1, which the exporter would take for a constant
+    given: tuple[Tensor, ...] = (torch.zeros(2, size, size, 3, dtype=torch.uint8),)
+    names = [IMAGE]
+    for k, module in enumerate(modules, 1):
+        with torch.no_grad():
+            made = module(*given)[:-2]
+        onward = [f"features_{k}_{s}" for s in range(1, len(made) + 1)]
+        model = _export(module, given, names, [*onward, PROBABILITIES, CONFIDENCE])
+        graphs.append(StageGraph(model, _specs(names, given), _specs(onward, made)))
+        given, names = made, onward
+    return graphs
+
+
+def _specs(names: list[str], tensors: tuple[Tensor, ...]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec.model_validate(
+            {"name": name, "dtype": _DTYPES[t.dtype], "shape": tuple(t.shape[1:])}
+        )
+        for name, t in zip(names, tensors, strict=True)
+    )
+
+
+def _export(
+    module: StageModule, given: tuple[Tensor, ...], inputs: list[str], outputs: list[str]
+) -> onnx.ModelProto:
+    assert not module.training, "batch norm would be exported as it is in training"
+    batch = torch.export.Dim("batch", min=1)
+    with warnings.catch_warnings():
+        # the exporter's own internals warn of deprecations in torch and onnxscript
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            given,
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes={"features": tuple({0: batch} for _ in given)},
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    _strip(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what describes the machine and the code that exported, not the computation."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+
+
+def set_temperature(model: onnx.ModelProto, temperature: float) -> None:
+    """Set what the graph divides its logits by."""
+    (initializer,) = (t for t in model.graph.initializer if t.name == TEMPERATURE)
+    value = numpy_helper.from_array(np.array(temperature, dtype=np.float32), TEMPERATURE)
+    initializer.CopyFrom(value)
+
+
+def parameter_count(model: onnx.ModelProto) -> int:
+    """Numbers held in the graph's floating-point initializers."""
+    return sum(
+        math.prod(t.dims) for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT
+    )
+
+
+def count_flops(model: onnx.ModelProto) -> int:
+    """Multiply-adds for one image, in convolutions and matrix products.
+
+    Counted on the graph, so that what the exporter left out as unused does not count.
+    """
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    shapes = {
+        value.name: [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.input, *inferred.output)
+    }
+    shapes |= {t.name: list(t.dims) for t in inferred.initializer}
+    total = 0
+    for node in inferred.node:
+        if node.op_type == "Conv":
+            # weight: [out, in / groups, *kernel]
+            total += math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
+        elif node.op_type in ("Gemm", "MatMul"):
+            first = shapes[node.input[0]]
+            transposed = any(a.name == "transA" and a.i for a in node.attribute)
+            total += math.prod(shapes[node.output[0]]) * first[0 if transposed else -1]
+    return total

@@ -1,0 +1,60 @@
+"""The accuracy-flops plot of a bundle: curve, named budgets, and every exit alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from serving.manifest import Manifest
+from training.calibrate import baseline_curve
+from training.evaluate import Scored
+
+mpl.use("agg")
+
+
+def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
+    """Accuracy against mean flops on the held-out images, with the named budgets marked."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    baseline = baseline_curve(scored)
+    axes.plot(
+        [o.mean_flops / 1e6 for o in baseline],
+        [100 * o.accuracy for o in baseline],
+        color="0.6",
+        label="thresholds by the MSDNet procedure",
+    )
+    axes.plot(
+        [p.mean_flops.value / 1e6 for p in manifest.curve],
+        [100 * p.accuracy.value for p in manifest.curve],
+        color="C0",
+        marker=".",
+        markersize=4,
+        label="thresholds by direct optimum",
+    )
+    axes.plot(
+        [s.flops_to_exit / 1e6 for s in manifest.stages],
+        [100 * s.accuracy.value for s in manifest.stages],
+        linestyle="none",
+        marker="x",
+        color="C3",
+        label="one exit for every image",
+    )
+    for name, point in manifest.budgets.items():
+        place = (point.mean_flops.value / 1e6, 100 * point.accuracy.value)
+        axes.plot(*place, marker="o", color="C1", markersize=8, zorder=3)
+        axes.annotate(name, place, xytext=(6, -14), textcoords="offset points")
+    axes.set(
+        xlabel="mean flops for one image, millions of multiply-adds",
+        ylabel="accuracy, %",
+        title=f"{manifest.name} {manifest.version}: {manifest.held_out.images:,} held-out images",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def write_plot(path: Path, manifest: Manifest, scored: Scored) -> None:
+    """Draw the figure to a file; its ending decides the format."""
+    budget_figure(manifest, scored).savefig(path, dpi=150, metadata={"Date": None})

@@ -1,0 +1,156 @@
+"""Calibration: a temperature for each exit, and thresholds for a budget.
+
+Everything is solved on held-out images that the network was not trained on. Pure numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.evaluate import Floats, Outcome, Scored, apply_thresholds
+
+# A threshold that no confidence reaches: nobody leaves at this exit.
+NEVER = 2.0
+
+
+def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.int64]) -> float:
+    """The temperature that gives softmax(logits / temperature) the smallest cross-entropy.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2.
+    The cross-entropy is convex in 1 / temperature; its slope's root is found by bisection.
+
+    Args:
+        logits: [N, classes], up to a constant for each image; log-probabilities will do.
+        targets: int64 [N].
+
+    Returns:
+        The temperature, in [0.05, 20].
+    """
+    centred = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    own = centred[np.arange(len(targets)), targets]
+    low, high = np.log(0.05), np.log(20.0)
+    for _ in range(60):
+        middle = (low + high) / 2
+        weights = np.exp(centred * np.exp(middle))
+        weights /= weights.sum(axis=1, keepdims=True)
+        slope = ((weights * centred).sum(axis=1) - own).mean()
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return float(np.exp(-(low + high) / 2))
+
+
+def msdnet_thresholds(scored: Scored, ratio: float) -> Floats:
+    """Thresholds by which exit k takes a share in proportion to ratio^k.
+
+    Source: the budgeted batch procedure of MSDNet (ICLR 2018, section 5 and the reference
+    code). A threshold lies midway between the confidences of the last image to leave and the
+    first to stay, so that rounding on another machine moves nobody.
+
+    Args:
+        scored: the held-out images.
+        ratio: below 1 sends more images out early, above 1 late.
+
+    Returns:
+        float64 [exits]; the last is 0.
+    """
+    exits = len(scored.flops)
+    shares = ratio ** np.arange(1, exits + 1)
+    counts = np.floor(scored.images * shares / shares.sum()).astype(int)
+    thresholds = np.zeros(exits)
+    staying = np.ones(scored.images, dtype=bool)
+    for k in range(exits - 1):
+        confidence = scored.confidence[k].astype(np.float64)
+        thresholds[k] = _cut_after(np.sort(confidence[staying])[::-1], counts[k])
+        staying &= confidence < thresholds[k]
+    return thresholds
+
+
+def _cut_after(descending: Floats, count: int) -> float:
+    """A threshold that the first `count` of these confidences pass; ties pass together."""
+    if count <= 0 or len(descending) == 0:
+        return NEVER
+    last = descending[min(count, len(descending)) - 1]
+    below = descending[descending < last]
+    return float((last + below[0]) / 2) if len(below) else 0.0
+
+
+def improve_thresholds(scored: Scored, thresholds: Floats, price: float) -> Floats:
+    """Thresholds at a (local) maximum of accuracy - price * mean flops / full flops.
+
+    One exit at a time, the others fixed, the best of all cuts is found by a scan over the
+    sorted confidences, until no exit moves.
+
+    Args:
+        scored: the held-out images.
+        thresholds: where to start, float64 [exits].
+        price: accuracy that the flops of full depth must bring.
+    """
+    worth = scored.right - price * (scored.flops / scored.flops[-1])[:, None]
+    current = thresholds.copy()
+    for _ in range(20):
+        before = current.copy()
+        for k in range(len(current) - 1):
+            current[k] = _best_cut(scored, worth, current, k)
+        if np.array_equal(before, current):
+            break
+    return current
+
+
+def _best_cut(scored: Scored, worth: Floats, thresholds: Floats, k: int) -> float:
+    """The best threshold of exit k (from 0), every other one being fixed."""
+    passed = scored.confidence.astype(np.float64) >= thresholds[:, None]
+    passed[-1] = True
+    reach = ~passed[:k].any(axis=0)
+    later = k + 1 + passed[k + 1 :, reach].argmax(axis=0)
+    gain = worth[k, reach] - worth[later, np.flatnonzero(reach)]
+    confidence = scored.confidence[k, reach].astype(np.float64)
+    order = np.argsort(-confidence, kind="stable")
+    descending, total = confidence[order], np.cumsum(gain[order])
+    # a cut may only fall between two different confidences
+    cuts = np.flatnonzero(descending[:-1] > descending[1:])
+    cuts = np.append(cuts, len(total) - 1)
+    if len(total) == 0 or total[cuts].max() <= 0:
+        return NEVER
+    return _cut_after(descending, int(cuts[total[cuts].argmax()]) + 1)
+
+
+def baseline_curve(scored: Scored, points: int = 80) -> list[Outcome]:
+    """The MSDNet procedure at `points` ratios from all-early to all-late."""
+    ratios = np.geomspace(0.02, 8.0, points)
+    return [apply_thresholds(scored, msdnet_thresholds(scored, r)) for r in ratios]
+
+
+def candidates(scored: Scored) -> list[Outcome]:
+    """Operating points to choose from: the baseline's, each improved at several prices, the ends.
+
+    The baseline's points are among them, so what is chosen is never worse on these images.
+    """
+    exits = len(scored.flops)
+    starts = [msdnet_thresholds(scored, ratio) for ratio in np.geomspace(0.05, 5.0, 9)]
+    improved = [
+        improve_thresholds(scored, start, price)
+        for start in starts
+        for price in np.geomspace(0.002, 1.0, 24)
+    ]
+    alone = [np.where(np.arange(exits) >= k, 0.0, NEVER) for k in range(exits)]
+    found = [apply_thresholds(scored, thresholds) for thresholds in [*improved, *alone]]
+    return baseline_curve(scored) + found
+
+
+def pareto(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Those that no other beats in both flops and accuracy, in order of mean flops."""
+    front: list[Outcome] = []
+    for outcome in sorted(outcomes, key=lambda o: (o.mean_flops, -o.accuracy)):
+        if not front or outcome.accuracy > front[-1].accuracy:
+            front.append(outcome)
+    return front
+
+
+def best_within(outcomes: Sequence[Outcome], flops: float) -> Outcome:
+    """The most accurate at no more than `flops`; the cheapest of all where there is none."""
+    affordable = [o for o in outcomes if o.mean_flops <= flops]
+    if not affordable:
+        return min(outcomes, key=lambda o: o.mean_flops)
+    return max(affordable, key=lambda o: (o.accuracy, -o.mean_flops))
