@@ -123,32 +123,33 @@ def _problem(
     return JSONResponse(body, status, headers, media_type=PROBLEM_JSON)
 
 
-def _offramp_error(request: Request, error: Exception) -> Response:
+# The handlers are coroutines, because Starlette runs plain functions on a thread.
+async def _offramp_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, OfframpError)
     return _problem(request, error.type, error.status, str(error), error.headers)
 
 
-def _validation_error(request: Request, error: Exception) -> Response:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     name = str(first["loc"][-1])
     if first["type"] == "extra_forbidden":
         known = ", ".join(ClassifyQuery.model_fields)
         text = f"there is no query parameter {name[:64]!r}; there are {known}"
-        return _offramp_error(request, UnknownParameterError(text))
-    return _offramp_error(request, ParameterError(f"{name}: {first['msg']}"))
+        return await _offramp_error(request, UnknownParameterError(text))
+    return await _offramp_error(request, ParameterError(f"{name}: {first['msg']}"))
 
 
-def _http_error(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = error.detail.lower().replace(" ", "-")
     detail = f"{request.method} {request.url.path} is not served; /docs lists what is"
     return _problem(request, kind, error.status_code, detail, error.headers)
 
 
-def _hung_up(_: Request, __: Exception) -> Response:
+async def _hung_up(_: Request, __: Exception) -> Response:
     return Response(status_code=HUNG_UP)
 
 
-def _bug(request: Request, _: Exception) -> Response:
-    return _offramp_error(request, OfframpError("an error of the server; its log says more"))
+async def _bug(request: Request, _: Exception) -> Response:
+    return await _offramp_error(request, OfframpError("an error of the server; its log says more"))

@@ -4,8 +4,8 @@ The event loop owns all state (pool, scheduler, requests), so there are no locks
 `_run` is on a worker thread: it copies a batch out of its slots, runs the stage and copies
 the features back. Up to `threads` batches are under way at once.
 
-A request's future is all that a client holds. Cancel it, and the slot comes back: at once
-where the request waits, with its batch where a stage is running.
+Whoever gives a request up cancels its future, and the slot comes back: at once where the
+request waits, with its batch where a stage is running.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import asyncio
 import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from serving.errors import DeadlineError, NotReadyError, OfframpError, PoolFullError, StageError
 from serving.request import Answer, Outcome, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -44,44 +44,6 @@ class _Ran:
 
     outcomes: list[Outcome]
     seconds: float
-
-
-class Admission:
-    """Slots for the images of one call: a context that gives back what is still held."""
-
-    def __init__(self, engine: Engine, policy: Policy, slots: list[int], arrived: float) -> None:
-        self._engine = engine
-        self._policy = policy
-        self._slots = slots
-        self._arrived = arrived
-        self._futures: list[asyncio.Future[Answer]] = []
-
-    async def submit(self, images: Sequence[NDArray[np.uint8]]) -> list[Answer]:
-        """Run the images, each uint8 [H, W, 3], one for each slot, and wait for the answers.
-
-        Raises:
-            DeadlineError: the deadline passed before the first exit.
-            StageError: a stage failed.
-        """
-        assert len(images) == len(self._slots)
-        for image in images:
-            slot = self._slots.pop()
-            self._futures.append(self._engine.submit(slot, image, self._policy, self._arrived))
-        return await asyncio.gather(*self._futures)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for slot in self._slots:
-            self._engine.give(slot)
-        for future in self._futures:
-            future.cancel()
 
 
 class Engine:
@@ -123,13 +85,11 @@ class Engine:
         """Whether it takes requests."""
         return not self._draining
 
-    def admit(self, count: int, policy: Policy, arrived: float) -> Admission:
-        """The one door: `count` slots for one call, all or none.
+    @contextmanager
+    def admit(self, count: int, policy: Policy) -> Iterator[list[int]]:
+        """The one door: `count` slots for the images of a call, all or none.
 
-        Args:
-            count: images of the call.
-            policy: for each of them.
-            arrived: when the call came, by `time.perf_counter`; deadlines count from there.
+        Slots that are still in the list when the context ends are given back.
 
         Raises:
             NotReadyError: the server is shutting down.
@@ -143,33 +103,60 @@ class Engine:
             self._metrics.count(policy.name, "refused", count)
             raise
         self._idle.clear()
-        return Admission(self, policy, slots, arrived)
+        try:
+            yield slots
+        finally:
+            for slot in slots:
+                self._give(slot)
 
-    def submit(
-        self, slot: int, image: NDArray[np.uint8], policy: Policy, arrived: float
-    ) -> asyncio.Future[Answer]:
-        """Let an image, uint8 [H, W, 3], wait for the first stage; the slot is the engine's now."""
-        loop = asyncio.get_running_loop()
-        request = Request(policy, slot, arrived, perf_counter(), loop.create_future())
-        request.future.add_done_callback(partial(self._ended, request))
-        self._pool.put(slot, image)
-        self._scheduler.add(request)
-        if policy.deadline is not None:
-            self._watch(request, policy.deadline)
-        self._wake()
-        return request.future
+    async def answer(
+        self,
+        slots: list[int],
+        images: Sequence[NDArray[np.uint8]],
+        policy: Policy,
+        arrived: float,
+    ) -> list[Answer]:
+        """Run the images, each uint8 [H, W, 3], and wait for their answers.
 
-    def give(self, slot: int) -> None:
-        """Take a slot back."""
-        self._pool.give(slot)
-        if self._pool.free == self._pool.slots:
-            self._idle.set()
+        Cancel it, and what it holds comes back.
+
+        Args:
+            slots: as admitted, one for each image; they are taken out of the list.
+            images: of one call.
+            policy: for each of them.
+            arrived: when the call came, by `time.perf_counter`; deadlines count from there.
+
+        Raises:
+            DeadlineError: the deadline passed before the first exit.
+            StageError: a stage failed.
+        """
+        assert len(images) == len(slots)
+        futures = [self._submit(slots.pop(), image, policy, arrived) for image in images]
+        try:
+            return await asyncio.gather(*futures)
+        finally:
+            for future in futures:
+                future.cancel()
 
     async def drain(self) -> None:
         """Take no more requests, let those under way end, and stop the threads."""
         self._draining = True
         await self._idle.wait()
         self._executor.shutdown()
+
+    def _submit(
+        self, slot: int, image: NDArray[np.uint8], policy: Policy, arrived: float
+    ) -> asyncio.Future[Answer]:
+        loop = asyncio.get_running_loop()
+        request = Request(policy, slot, arrived, perf_counter(), loop.create_future())
+        request.future.add_done_callback(partial(self._ended, request))
+        self._pool.put(slot, image)
+        self._scheduler.add(request)
+        left = policy.left(request.submitted - arrived)
+        if left is not None:
+            self._expire_in(request, left)
+        self._wake()
+        return request.future
 
     def _wake(self) -> None:
         """Schedule at the end of this turn, so that what arrives together runs together."""
@@ -203,6 +190,7 @@ class Engine:
             self._metrics.batch(batch.stage, len(batch.requests), ran.seconds)
             for request in batch.requests:
                 request.compute += ran.seconds
+                request.dropped = request.future.done()
             left = self._scheduler.update(batch, ran.outcomes)
         else:
             log.error("stage %d failed", batch.stage + 1, exc_info=error)
@@ -218,7 +206,7 @@ class Engine:
                 self._fail(request, "failed", error)
             else:
                 self._resolve(request, deadline_hit=False)
-        self.give(request.slot)
+        self._give(request.slot)
 
     def _resolve(self, request: Request, *, deadline_hit: bool) -> None:
         answer = request.answer(perf_counter(), deadline_hit=deadline_hit)
@@ -237,12 +225,11 @@ class Engine:
         request.future.set_exception(error)
         self._metrics.count(request.policy.name, outcome)
 
-    def _watch(self, request: Request, deadline: float) -> None:
-        left = request.arrived + deadline - request.submitted
-        if left <= 0:
+    def _expire_in(self, request: Request, seconds: float) -> None:
+        if seconds <= 0:
             self._expire(request)
         else:
-            timer = asyncio.get_running_loop().call_later(left, self._expire, request)
+            timer = asyncio.get_running_loop().call_later(seconds, self._expire, request)
             request.future.add_done_callback(lambda _: timer.cancel())
 
     def _expire(self, request: Request) -> None:
@@ -263,4 +250,9 @@ class Engine:
 
     def _drop(self, request: Request) -> None:
         if self._scheduler.drop(request):
-            self.give(request.slot)
+            self._give(request.slot)
+
+    def _give(self, slot: int) -> None:
+        self._pool.give(slot)
+        if self._pool.free == self._pool.slots:
+            self._idle.set()

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from serving.errors import (
     DamagedImageError,
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
 
     from serving.manifest import ImageInput
 
-FORMATS = ("JPEG", "PNG", "WEBP")
+# Named by their plugins, so that Pillow need not load all others to find them.
+FORMATS = (JpegImageFile.format, PngImageFile.format, WebPImageFile.format)
 FILTERS = {
     "box": Image.Resampling.BOX,
     "bilinear": Image.Resampling.BILINEAR,

@@ -43,7 +43,7 @@ class TensorSpec(Record):
 class Estimate(Record):
     """A mean over the held-out images.
 
-    `low` and `high` bound, at 99 %, the same mean over as many new images of the same kind
+    `low` and `high` bound, at 99.9 %, the same mean over as many new images of the same kind
     (a prediction interval: it allows for the new sample's scatter as well as for this one's).
     """
 

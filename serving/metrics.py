@@ -24,7 +24,7 @@ OUTCOMES: tuple[Outcome, ...] = (
     "deadline",  # answered at its deadline, at the deepest exit reached
     "expired",  # deadline passed before the first exit
     "refused",  # no slot
-    "cancelled",  # the client hung up, or another image of the call failed
+    "cancelled",  # the client hung up, or another image of the call ended in an error
     "failed",  # a stage broke down
 )
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

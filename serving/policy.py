@@ -24,7 +24,7 @@ NUMERIC = "numeric"
 MIN_CONFIDENCE = "min_confidence"
 DEFAULT_BUDGET = "medium"
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-_NUMBER = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([kKmMgG%]?)")
+_NUMBER = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([kKmMgG%]?)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,10 @@ class Policy:
     def leaves(self, stage: int, confidence: float) -> bool:
         """Whether to leave at the exit of `stage` (from 0). NaN leaves, to be reported."""
         return not confidence < self.thresholds[stage]
+
+    def left(self, age: float) -> float | None:
+        """Seconds that a request of this age has to its deadline; None without one."""
+        return None if self.deadline is None else self.deadline - age
 
 
 def default_budget(manifest: Manifest) -> str:

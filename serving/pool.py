@@ -60,7 +60,7 @@ class Pool:
         """
         if count > self.free:
             raise PoolFullError(
-                f"{count} slots are needed and {self.free} of {self.slots} are free; "
+                f"the call needs {count} of {self.slots} slots and {self.free} are free; "
                 "come again after the seconds in Retry-After"
             )
         return [self._free.pop() for _ in range(count)]

@@ -17,17 +17,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client.exposition import choose_encoder
-from pydantic import ValidationError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from serving.errors import (
-    BodyTooLargeError,
-    MalformedBodyError,
-    NotReadyError,
-    UnauthorizedError,
-)
+from serving.bodies import JSON, MULTIPART, read_images
+from serving.errors import DeadlineError, NotReadyError, UnauthorizedError
 from serving.policy import resolve
 from serving.schemas import (
     Classification,
@@ -40,7 +33,7 @@ from serving.schemas import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine
+    from collections.abc import Coroutine
 
     from serving.engine import Engine
     from serving.images import Decoder
@@ -49,9 +42,6 @@ if TYPE_CHECKING:
     from serving.policy import Policy
 
 T = TypeVar("T")
-MULTIPART = "multipart/form-data"
-JSON = "application/json"
-MAX_FIELDS = 16  # of a form; there are to be none, which the error can then say by name
 FILE = {"type": "string", "format": "binary"}
 BODY = {
     "required": True,
@@ -131,12 +121,17 @@ async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -
 async def _answers(
     service: Service, files: list[bytes], policy: Policy, query: ClassifyQuery, arrived: float
 ) -> list[dict[str, Any]]:
-    with service.engine.admit(len(files), policy, arrived) as admission:
+    with service.engine.admit(len(files), policy) as slots:
         started = perf_counter()
-        images = await service.decoder.decode(files)
+        try:
+            async with asyncio.timeout(policy.left(started - arrived)):
+                images = await service.decoder.decode(files)
+        except TimeoutError as error:
+            service.metrics.count(policy.name, "expired", len(files))
+            raise DeadlineError("deadline_ms passed while decoding; allow more time") from error
         decode = perf_counter() - started
         service.metrics.decode(decode)
-        answers = await admission.submit(images)
+        answers = await service.engine.answer(slots, images, policy, arrived)
     return [image_answer(service.manifest, answer, query, decode) for answer in answers]
 
 
@@ -187,75 +182,3 @@ async def unless_hung_up(request: Request, work: Coroutine[Any, Any, T]) -> T:
 async def _hung_up(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-async def read_images(request: Request, max_bytes: int, max_images: int) -> list[bytes]:
-    """The image files of a body: raw, multipart or JSON, as its content type says.
-
-    Raises:
-        BodyTooLargeError: there are more than `max_bytes`; the rest is not read.
-        MalformedBodyError: it is not what its content type says, or has too many images.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    stream = _bounded(request, max_bytes)
-    if kind == MULTIPART:
-        form = _Form(request.headers, stream, max_files=max_images, max_fields=MAX_FIELDS)
-        files = await _from_form(form)
-    else:
-        body = b"".join([chunk async for chunk in stream])
-        files = _from_json(body) if kind == JSON else [body]
-    if not 0 < len(files) <= max_images:
-        raise MalformedBodyError(f"the body has {len(files)} images; send 1 to {max_images}")
-    return files
-
-
-async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    announced = request.headers.get("content-length", "0")
-    size = int(announced) if announced.isdecimal() else 0
-    if size <= max_bytes:
-        size = 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > max_bytes:
-                break
-            yield chunk
-    if size > max_bytes:
-        raise BodyTooLargeError(f"the body has more than {max_bytes} bytes; send smaller images")
-
-
-def _from_json(body: bytes) -> list[bytes]:
-    try:
-        return list(ClassifyImages.model_validate_json(body).images)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "body"
-        raise MalformedBodyError(
-            f'{where}: {first["msg"]}; send {{"images": ["<base64>", ...]}}'
-        ) from error
-
-
-class _Form(MultiPartParser):
-    """Knows whether the form came to its end, and keeps files, bounded already, in memory."""
-
-    spool_max_size = 0
-    ended = False
-
-    def on_end(self) -> None:
-        self.ended = True
-
-
-async def _from_form(parser: _Form) -> list[bytes]:
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise MalformedBodyError(f"multipart form: {error.message}") from error
-    try:
-        parts = form.multi_items()
-        options = [name for name, part in parts if not isinstance(part, UploadFile)]
-        if options:
-            raise MalformedBodyError(f"multipart form: {options} are no files; use the query")
-        if not parser.ended:
-            raise MalformedBodyError("multipart form: breaks off before its last boundary")
-        return [await part.read() for _, part in parts if isinstance(part, UploadFile)]
-    finally:
-        await form.close()

@@ -25,7 +25,7 @@ def margin(probabilities: Tensor) -> Tensor:
 
 def negentropy(probabilities: Tensor) -> Tensor:
     """1 less the entropy of the probabilities [N, classes], in units of log classes; [N]."""
-    entropy = -torch.special.xlogy(probabilities, probabilities).sum(dim=1)
+    entropy: Tensor = -torch.special.xlogy(probabilities, probabilities).sum(dim=1)
     return 1 - entropy / math.log(probabilities.shape[1])
 
 

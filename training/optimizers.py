@@ -73,35 +73,41 @@ class Muon(Optimizer):
 
 
 class Optimizers:
-    """The optimizers of a run as one: convolutions by the chosen one, the rest by SGD."""
+    """The optimizers of a run as one.
+
+    Args:
+        network: whose parameters to update.
+        kind: `sgd` is the papers' (plain momentum, everything decayed); `muon` gives the
+            convolutions to Muon and the rest to SGD with Nesterov momentum.
+        lr: peak learning rate of SGD.
+        muon_lr: peak learning rate of Muon.
+        momentum: of both.
+        weight_decay: of SGD; beside Muon, of matrices alone.
+    """
 
     def __init__(
         self,
         network: nn.Module,
         kind: Kind,
+        *,
         lr: float,
         muon_lr: float,
         momentum: float,
         weight_decay: float,
     ) -> None:
-        convolutions = [p for p in network.parameters() if p.ndim == 4]
-        rest = [p for p in network.parameters() if p.ndim != 4]
-        # gains and biases are not decayed: it would only move what batch norm then undoes
-        decayed, plain = [p for p in rest if p.ndim > 1], [p for p in rest if p.ndim < 2]
+        parameters = list(network.parameters())
+        self._all: list[Optimizer]
         if kind == "sgd":
-            decayed += convolutions
-        sgd = torch.optim.SGD(
-            [
-                {"params": decayed, "weight_decay": weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=lr,
-            momentum=momentum,
-            nesterov=True,
-        )
-        self._all: list[Optimizer] = [sgd]
-        if kind == "muon":
-            self._all.append(Muon(convolutions, muon_lr, momentum))
+            sgd = torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay)
+            self._all = [sgd]
+        else:
+            convolutions = [p for p in parameters if p.ndim == 4]
+            groups = [
+                {"params": [p for p in parameters if p.ndim == 2], "weight_decay": weight_decay},
+                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            ]
+            sgd = torch.optim.SGD(groups, lr, momentum, nesterov=True)
+            self._all = [sgd, Muon(convolutions, muon_lr, momentum)]
         self._peaks = [[group["lr"] for group in o.param_groups] for o in self._all]
 
     def step(self, factor: float) -> None:

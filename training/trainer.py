@@ -54,10 +54,10 @@ class Trainer:
         self._optimizers = Optimizers(
             self.network,
             recipe.optimizer,
-            recipe.lr,
-            recipe.muon_lr,
-            recipe.momentum,
-            recipe.weight_decay,
+            lr=recipe.lr,
+            muon_lr=recipe.muon_lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:

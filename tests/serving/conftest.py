@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from servers import GatedRuntime, Running, serving, started, until
+from small_bundle import png, random_images, write_bundle
+
+from serving.manifest import Manifest, read_manifest
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "testnet")
+
+
+@pytest.fixture(scope="session")
+def manifest(bundle: Path) -> Manifest:
+    return read_manifest(bundle)
+
+
+@pytest.fixture
+def damaged(bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle, for a test to damage."""
+    return shutil.copytree(bundle, tmp_path / "damaged")
+
+
+@pytest.fixture(scope="session")
+def images() -> Callable[[int, int], np.ndarray]:
+    return random_images
+
+
+@pytest.fixture(scope="session")
+def encode() -> Callable[..., bytes]:
+    return png
+
+
+@pytest.fixture
+def gated(bundle: Path, manifest: Manifest) -> Iterator[GatedRuntime]:
+    runtime = GatedRuntime(bundle, manifest)
+    yield runtime
+    runtime.open()
+
+
+@pytest.fixture
+def serve() -> Callable[..., Any]:
+    return serving
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path) -> Iterator[Running]:
+    with serving(bundle) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Running) -> Iterator[httpx.Client]:
+    with server.client as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[..., None]:
+    return until
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., Any]:
+    return started

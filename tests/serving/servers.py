@@ -1,0 +1,127 @@
+"""Real servers: in a thread of the test, or as the command that a user types."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from serving.app import create_app
+from serving.manifest import Manifest
+from serving.runtime import Runtime
+from serving.settings import Settings
+
+
+class GatedRuntime(Runtime):
+    """The real runtime, whose stages wait until a test opens their gate."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        super().__init__(folder, manifest)
+        self.gates = [threading.Event() for _ in manifest.stages]
+        self.entered = [threading.Event() for _ in manifest.stages]
+        self.batches: list[tuple[int, int]] = []
+        self.fail_at: int | None = None
+        self.open()
+
+    def open(self) -> None:
+        for gate in self.gates:
+            gate.set()
+
+    def shut(self, stage: int) -> None:
+        """Let batches of a stage wait (from 0)."""
+        self.gates[stage].clear()
+        self.entered[stage].clear()
+
+    def run(self, stage: int, inputs: Any) -> Any:
+        self.entered[stage].set()
+        assert self.gates[stage].wait(30)
+        self.batches.append((stage, len(next(iter(inputs.values())))))
+        if self.fail_at == stage:
+            raise RuntimeError("the device fell over")
+        return super().run(stage, inputs)
+
+
+@dataclass
+class Running:
+    """A server on loopback, in a thread."""
+
+    app: FastAPI
+    url: str
+    port: int
+
+    @property
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30)
+
+    def gate(self, runtime: GatedRuntime) -> None:
+        self.app.state.service.engine._runtime = runtime
+
+    def free_slots(self) -> int:
+        return self.app.state.service.engine._pool.free
+
+
+@contextmanager
+def serving(bundle: Path, **options: Any) -> Iterator[Running]:
+    """Serve a bundle as `python -m serving` does, but in a thread of this process."""
+    app = create_app(Settings(bundle=bundle, **{"threads": 2, "max_batch": 8, **options}))
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=10))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        until(lambda: server.started)
+        yield Running(app, f"http://127.0.0.1:{port}", port)
+    finally:
+        server.should_exit = True
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def until(condition: Callable[[], object], seconds: float = 15) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.002)
+
+
+@dataclass
+class Process:
+    """`python -m serving`, really started."""
+
+    popen: subprocess.Popen[str]
+    url: str
+    banner: str
+
+    def memory(self, field: str) -> int:
+        """`VmRSS` or `VmHWM` (its peak), in bytes."""
+        status = Path(f"/proc/{self.popen.pid}/status").read_text()
+        return int(status.split(f"{field}:")[1].split()[0]) * 1024
+
+
+@contextmanager
+def started(bundle: Path, *flags: str, **environment: str) -> Iterator[Process]:
+    command = [sys.executable, "-m", "serving", "--bundle", str(bundle), "--port", "0", *flags]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    ) as popen:
+        assert popen.stderr is not None
+        banner = json.loads(popen.stderr.readline())["message"]
+        try:
+            yield Process(popen, banner.rpartition(" ")[2], banner)
+        finally:
+            popen.kill()

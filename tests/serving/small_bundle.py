@@ -1,0 +1,212 @@
+"""A real bundle, small: a conv net in four stages, random weights, measured numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+CLASSES = 10
+STAGES = 4
+SIZE = 32
+CHANNELS = 8
+SHARPNESS = (6.0, 9.0, 14.0, 22.0)  # of the softmax, by exit: later exits are surer
+FLOPS = (100_000, 250_000, 430_000, 700_000)
+
+
+def random_images(count: int, seed: int) -> np.ndarray:
+    """Coarse coloured patterns, uint8 [count, 32, 32, 3], of differing contrast."""
+    rng = np.random.default_rng(seed)
+    contrast = rng.uniform(0.1, 1.0, (count, 1, 1, 1))
+    coarse = 128 + contrast * rng.uniform(-127, 127, (count, 4, 4, 3))
+    return coarse.round().astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)
+
+
+def png(image: np.ndarray, form: str = "PNG", **options: Any) -> bytes:
+    """An array as the bytes of an image file."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, form, **options)
+    return file.getvalue()
+
+
+class _Graph:
+    """Collects nodes and weights of one stage."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+
+    def op(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def weight(self, name: str, value: np.ndarray) -> str:
+        self.weights.append(numpy_helper.from_array(value, name))
+        return name
+
+    def conv(self, name: str, source: str, channels: int, stride: int) -> str:
+        shape = (CHANNELS, channels, 3, 3)
+        kernel = self.rng.normal(0, (2 / (9 * channels)) ** 0.5, shape).astype(np.float32)
+        weight = self.weight(f"{name}.w", kernel)
+        strides, pads = [stride, stride], [1, 1, 1, 1]
+        return self.op("Conv", [source, weight], f"{name}.y", strides=strides, pads=pads)
+
+    def head(self, source: str, sharpness: float) -> None:
+        pooled = self.op("AveragePool", [source], "pooled", kernel_shape=[4, 4], strides=[4, 4])
+        flat = self.op("Flatten", [pooled], "flat")
+        norm = self.op("LpNormalization", [flat], "norm", p=2, axis=1)
+        width = CHANNELS * 16
+        dense = self.rng.normal(0, sharpness, (width, CLASSES)).astype(np.float32) / 4
+        logits = self.op("MatMul", [norm, self.weight("dense.w", dense)], "logits")
+        self.op("Softmax", [logits], "probabilities", axis=1)
+        self.op("ReduceMax", ["probabilities"], "confidence", axes=[1], keepdims=0)
+
+
+def _stage(k: int, rng: np.random.Generator) -> onnx.ModelProto:
+    """Stage k, from 0: hands on two tensors, a fine one and a coarse one, as MSDNet does."""
+    graph = _Graph(rng)
+    spec = TensorProto.FLOAT
+    fine, coarse = ["n", CHANNELS, 16, 16], ["n", CHANNELS, 8, 8]
+    if k == 0:
+        inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIZE, SIZE, 3])]
+        real = graph.op("Cast", ["image"], "real", to=TensorProto.FLOAT)
+        first = graph.op("Transpose", [real], "nchw", perm=[0, 3, 1, 2])
+        centre = graph.op("Sub", [first, graph.weight("mean", np.float32(128))], "centred")
+        scaled = graph.op("Div", [centre, graph.weight("std", np.float32(64))], "scaled")
+        y = graph.conv("a", scaled, 3, 2)
+    else:
+        inputs = [
+            helper.make_tensor_value_info(f"b{k}.fine", spec, fine),
+            helper.make_tensor_value_info(f"b{k}.coarse", spec, coarse),
+        ]
+        up = graph.weight("scales", np.array([1, 1, 2, 2], np.float32))
+        wide = graph.op("Resize", [f"b{k}.coarse", "", up], "wide", mode="nearest")
+        both = graph.op("Concat", [f"b{k}.fine", wide], "both", axis=1)
+        y = graph.conv("a", both, 2 * CHANNELS, 1)
+    relu = graph.op("Relu", [y], f"b{k + 1}.fine")
+    graph.head(relu, SHARPNESS[k])
+    outputs = [
+        helper.make_tensor_value_info("probabilities", spec, ["n", CLASSES]),
+        helper.make_tensor_value_info("confidence", spec, ["n"]),
+    ]
+    if k < STAGES - 1:
+        name = f"b{k + 1}.coarse"
+        graph.op("AveragePool", [relu], name, kernel_shape=[2, 2], strides=[2, 2])
+        outputs.append(helper.make_tensor_value_info(f"b{k + 1}.fine", spec, fine))
+        outputs.append(helper.make_tensor_value_info(name, spec, coarse))
+    made = helper.make_graph(graph.nodes, f"stage{k + 1}", inputs, outputs, graph.weights)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _held_out(graphs: list[bytes], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences and whether right (as the last exit says), [stages, n] each."""
+    feed: dict[str, np.ndarray] = {"image": images}
+    confidences, classes = [], []
+    for graph in graphs:
+        session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        out = dict(zip(names, session.run(names, feed), strict=True))
+        feed = {name: out[name] for name in names if name.startswith("b")}
+        confidences.append(out["confidence"])
+        classes.append(out["probabilities"].argmax(1))
+    return np.stack(confidences), np.stack([predicted == classes[-1] for predicted in classes])
+
+
+def _estimate(value: float) -> dict[str, float]:
+    return {"value": float(value), "low": float(value) * 0.8, "high": float(value) * 1.2}
+
+
+def _point(thresholds: list[float], confidences: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    exits = (confidences >= np.array(thresholds)[:, None]).argmax(0)
+    shares = np.bincount(exits, minlength=STAGES) / exits.size
+    return {
+        "thresholds": thresholds,
+        "mean_flops": _estimate((shares * FLOPS).sum()),
+        "accuracy": _estimate(right[exits, np.arange(exits.size)].mean()),
+        "exit_shares": [_estimate(share) for share in shares],
+    }
+
+
+def _points(confidences: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
+    """A curve: from leaving at once to never leaving early."""
+    points = []
+    for quantile in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+        early = np.quantile(confidences[:-1], quantile, axis=1) if quantile < 1 else [2.0] * 3
+        points.append(_point([*map(float, early), 0.0], confidences, right))
+    return sorted(points, key=lambda point: point["mean_flops"]["value"])
+
+
+def _tensor(name: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"name": name, "dtype": dtype, "shape": shape}
+
+
+def _features(k: int) -> list[dict[str, Any]]:
+    """The tensors of boundary k."""
+    if k == 0:
+        return [_tensor("image", "uint8", (SIZE, SIZE, 3))]
+    if k == STAGES:
+        return []
+    fine, coarse = (CHANNELS, 16, 16), (CHANNELS, 8, 8)
+    return [_tensor(f"b{k}.fine", "float32", fine), _tensor(f"b{k}.coarse", "float32", coarse)]
+
+
+def write_bundle(folder: Path) -> Path:
+    """Write the bundle; its numbers are measured on 512 held-out images."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(7)
+    graphs = [_stage(k, rng).SerializeToString() for k in range(STAGES)]
+    confidences, right = _held_out(graphs, random_images(512, seed=1))
+    stages = []
+    for k, graph in enumerate(graphs):
+        (folder / f"stage{k + 1}.onnx").write_bytes(graph)
+        stages.append(
+            {
+                "file": f"stage{k + 1}.onnx",
+                "sha256": hashlib.sha256(graph).hexdigest(),
+                "inputs": _features(k),
+                "features": _features(k + 1),
+                "flops": FLOPS[k] - (FLOPS[k - 1] if k else 0),
+                "flops_to_exit": FLOPS[k],
+                "parameters": 1000,
+                "temperature": 1.0,
+                "accuracy": _estimate(right[k].mean()),
+            }
+        )
+    curve = _points(confidences, right)
+    budgets = {"low": curve[1], "medium": curve[3], "high": curve[4], "full": curve[-1]}
+    manifest = {
+        "format": 1,
+        "name": "testnet",
+        "version": "1",
+        "created": "2026-01-01T00:00:00Z",
+        "labels": [f"class{i}" for i in range(CLASSES)],
+        "input": {"height": SIZE, "width": SIZE, "fit": "crop", "filter": "bilinear"},
+        "precision": "fp32",
+        "confidence": "maximum softmax probability",
+        "stages": stages,
+        "budgets": budgets,
+        "curve": curve,
+        "held_out": {"images": 512, "source": "random patterns"},
+        "provenance": {
+            "recipe": "random",
+            "dataset": "none",
+            "train_images": 1,
+            "epochs": 0,
+            "seed": 7,
+            "commit": "none",
+            "config": {},
+        },
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder

@@ -1,0 +1,65 @@
+import json
+
+import pytest
+
+from serving.errors import BundleError
+from serving.manifest import Estimate, read_graph, read_manifest
+
+
+def test_a_bundle_is_read_and_its_graphs_have_their_hash(bundle):
+    manifest = read_manifest(bundle)
+    assert manifest.exits == 4
+    assert manifest.full_flops == 700_000
+    assert all(len(read_graph(bundle, stage)) > 1000 for stage in manifest.stages)
+
+
+def test_estimate_bounds():
+    estimate = Estimate(value=0.5, low=0.4, high=0.6)
+    assert estimate.within(0.4)
+    assert not estimate.within(0.39)
+
+
+def test_a_folder_without_manifest_is_no_bundle(tmp_path):
+    with pytest.raises(BundleError, match=r"manifest\.json.*python -m exporter"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m.pop("labels"), "labels"),
+        (lambda m: m.update(format=2), "format"),
+        (lambda m: m.update(surprise=1), "surprise"),
+        (lambda m: m["stages"][1].update(inputs=m["stages"][0]["features"][:1]), "stage 2"),
+        (lambda m: m["stages"][1].update(flops_to_exit=1), "stage 2"),
+        (lambda m: m["stages"][0].update(file="../../etc/passwd"), "stages.0.file"),
+        (lambda m: m["budgets"]["low"]["thresholds"].pop(), "budget low"),
+        (lambda m: m["budgets"]["low"]["thresholds"].__setitem__(3, 0.5), "last threshold"),
+        (lambda m: m["curve"].reverse(), "order"),
+        (lambda m: m["stages"][3].update(features=m["stages"][0]["features"]), "last stage"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused_with_the_reason(damaged, change, says):
+    path = damaged / "manifest.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(BundleError) as caught:
+        read_manifest(damaged)
+    assert str(path) in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_a_graph_of_another_hash_is_refused_by_name(damaged, manifest):
+    path = damaged / "stage2.onnx"
+    graph = bytearray(path.read_bytes())
+    graph[len(graph) // 2] ^= 1
+    path.write_bytes(graph)
+    with pytest.raises(BundleError, match=r"stage2\.onnx: its sha256"):
+        read_graph(damaged, manifest.stages[1])
+
+
+def test_a_missing_graph_is_refused_by_name(damaged, manifest):
+    (damaged / "stage3.onnx").unlink()
+    with pytest.raises(BundleError, match=r"stage3\.onnx: cannot be read"):
+        read_graph(damaged, manifest.stages[2])

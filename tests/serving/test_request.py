@@ -1,0 +1,31 @@
+import asyncio
+
+import numpy as np
+import pytest
+
+from serving.policy import Policy
+from serving.request import Outcome, Request
+
+
+@pytest.fixture
+def request_():
+    loop = asyncio.new_event_loop()
+    loop.close()
+    return Request(Policy("p", "p", (0.5, 0.0)), 3, 10.0, 10.5, asyncio.Future(loop=loop))
+
+
+def test_the_answer_is_the_deepest_exit_with_its_times(request_):
+    for confidence in (0.1, 0.8):
+        assert request_.stage == len(request_.outcomes)
+        request_.outcomes.append(Outcome(confidence, np.array([0.2, 0.8], np.float32)))
+    request_.compute = 0.25
+    answer = request_.answer(11.0, deadline_hit=True)
+    assert answer.exit == 2
+    assert answer.outcomes[-1].confidence == 0.8
+    assert (answer.total, answer.compute, answer.queue) == (1.0, 0.25, 0.25)
+    assert answer.deadline_hit
+
+
+def test_there_is_no_answer_before_the_first_exit(request_):
+    with pytest.raises(AssertionError):
+        request_.answer(11.0)

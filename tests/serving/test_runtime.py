@@ -1,0 +1,138 @@
+import hashlib
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from serving.errors import BundleError, ProviderError
+from serving.runtime import Runtime
+
+
+@pytest.fixture(scope="module")
+def runtime(bundle, manifest):
+    return Runtime(bundle, manifest)
+
+
+def chain(runtime, images):
+    inputs = {"image": images}
+    for stage in range(4):
+        output = runtime.run(stage, inputs)
+        inputs = output.features
+        yield output
+
+
+def rehashed(manifest, folder, stage, graph):
+    """The manifest of a bundle whose stage (from 0) was exchanged, hash and all."""
+    (folder / manifest.stages[stage].file).write_bytes(graph)
+    stages = list(manifest.stages)
+    sha256 = hashlib.sha256(graph).hexdigest()
+    stages[stage] = stages[stage].model_copy(update={"sha256": sha256})
+    return manifest.model_copy(update={"stages": tuple(stages)})
+
+
+def changed(bundle, manifest, folder, stage, change):
+    model = onnx.load(bundle / manifest.stages[stage].file)
+    change(model.graph)
+    return rehashed(manifest, folder, stage, model.SerializeToString())
+
+
+def test_the_chain_gives_probabilities_and_their_maximum(runtime, images):
+    for output in chain(runtime, images(5, 3)):
+        assert output.probabilities.shape == (5, 10)
+        assert output.probabilities.dtype == output.confidence.dtype == np.float32
+        np.testing.assert_allclose(output.probabilities.sum(1), 1, atol=1e-5)
+        np.testing.assert_array_equal(output.confidence, output.probabilities.max(1))
+
+
+def test_a_row_does_not_depend_on_its_batch(runtime, images):
+    several = images(7, 4)
+    together = [output.probabilities[3] for output in chain(runtime, several)]
+    alone = [output.probabilities[0] for output in chain(runtime, several[3:4])]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_warm_up_runs_every_stage(runtime):
+    runtime.warm_up(1)
+    runtime.warm_up(8)
+
+
+@pytest.mark.parametrize("graph", [b"", b"no graph at all", b"\x08\x08" * 50])
+def test_a_damaged_graph_of_the_right_hash_is_refused_by_name(damaged, manifest, graph):
+    with pytest.raises(BundleError, match=r"stage2\.onnx: cannot be loaded"):
+        Runtime(damaged, rehashed(manifest, damaged, 1, graph))
+
+
+def rename_output(graph):
+    for node in graph.node:
+        node.output[:] = ["certainty" if o == "confidence" else o for o in node.output]
+    next(o for o in graph.output if o.name == "confidence").name = "certainty"
+
+
+def fix_batch(graph):
+    graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+
+
+def add_class(graph):
+    for tensor in graph.initializer:
+        if tensor.name == "dense.w":
+            wider = np.pad(onnx.numpy_helper.to_array(tensor), ((0, 0), (0, 1)))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(wider, "dense.w"))
+    shape = next(o for o in graph.output if o.name == "probabilities").type.tensor_type.shape
+    shape.dim[1].dim_value = 11
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (rename_output, "outputs are .*certainty.*the manifest says.*confidence"),
+        (fix_batch, "fixed batch axis"),
+        (add_class, "probabilities is .*11.*the manifest says.*10"),
+    ],
+)
+def test_a_graph_other_than_the_manifest_says_is_refused(bundle, damaged, manifest, change, says):
+    other = changed(bundle, manifest, damaged, 0, change)
+    with pytest.raises(BundleError, match=rf"stage1\.onnx: .*{says}"):
+        Runtime(damaged, other)
+
+
+def test_a_graph_that_fails_to_run_is_refused_at_warm_up(bundle, damaged, manifest):
+    def read_past_the_end(graph):
+        flatten = next(node for node in graph.node if node.op_type == "Flatten")
+        graph.initializer.append(onnx.numpy_helper.from_array(np.full(128, 999), "index"))
+        gather = onnx.helper.make_node("Gather", ["all", "index"], list(flatten.output), axis=1)
+        graph.node.insert(list(graph.node).index(flatten) + 1, gather)
+        flatten.output[0] = "all"
+
+    runtime = Runtime(damaged, changed(bundle, manifest, damaged, 2, read_past_the_end))
+    with pytest.raises(BundleError, match=r"stage3\.onnx: fails to run"):
+        runtime.warm_up(1)
+
+
+def test_a_number_that_is_none_shows_in_the_confidence(bundle, damaged, manifest, images):
+    def overflow(graph):
+        divide = next(node for node in graph.node if node.output[0] == "scaled")
+        divide.input[1] = "zero"
+        graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0), "zero"))
+
+    runtime = Runtime(damaged, changed(bundle, manifest, damaged, 0, overflow))
+    assert np.isnan(runtime.run(0, {"image": images(3, 0)}).confidence).all()
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in ort.get_available_providers(), reason="there is CUDA here"
+)
+def test_cuda_that_is_not_there_is_an_error_and_no_fallback(bundle, manifest):
+    with pytest.raises(ProviderError, match="install the extra `gpu`"):
+        Runtime(bundle, manifest, "cuda")
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu(bundle, manifest, runtime, images):
+    pairs = zip(
+        chain(Runtime(bundle, manifest, "cuda"), images(16, 5)),
+        chain(runtime, images(16, 5)),
+        strict=True,
+    )
+    for cuda, cpu in pairs:
+        np.testing.assert_allclose(cuda.probabilities, cpu.probabilities, atol=1e-3)

@@ -1,0 +1,77 @@
+import os
+
+import pytest
+from pydantic import ValidationError
+
+from serving.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("OFFRAMP_")]:
+        monkeypatch.delenv(name)
+
+
+def settings(*flags):
+    return Settings(_cli_parse_args=["--bundle", "b", *flags])
+
+
+def test_every_field_has_a_sentence_that_help_shows(capsys):
+    with pytest.raises(SystemExit) as caught:
+        settings("--help")
+    assert caught.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in shown
+        assert field.description.split(";")[0][:40] in shown
+
+
+def test_flags_beat_the_environment_which_beats_the_defaults(monkeypatch):
+    monkeypatch.setenv("OFFRAMP_PORT", "81")
+    monkeypatch.setenv("OFFRAMP_SLOTS", "82")
+    read = settings("--port", "80")
+    assert (read.port, read.slots, read.max_images) == (80, 82, 16)
+
+
+def test_an_empty_variable_is_none(monkeypatch):
+    monkeypatch.setenv("OFFRAMP_API_KEY", "")
+    assert settings().api_key is None
+
+
+@pytest.mark.parametrize(("provider", "batch"), [("cpu", 8), ("cuda", 64)])
+def test_max_batch_goes_with_the_provider(provider, batch):
+    assert settings("--provider", provider).max_batch == batch
+    assert settings("--provider", provider, "--max-batch", "5").max_batch == 5
+
+
+def test_threads_are_the_cores():
+    assert settings().threads == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--port", "70000"), "port"),
+        (("--threads", "0"), "threads"),
+        (("--provider", "tpu"), "provider"),
+        (("--slots", "4"), "max_images (16) must be at most slots (4)"),
+    ],
+)
+def test_what_will_not_do_is_named(flags, says):
+    with pytest.raises(ValidationError) as caught:
+        settings(*flags)
+    assert says in str(caught.value)
+
+
+def test_an_unknown_flag_is_refused(capsys):
+    with pytest.raises(SystemExit) as caught:
+        settings("--budget", "low")
+    assert caught.value.code == 2
+    assert "--budget" in capsys.readouterr().err
+
+
+def test_the_key_is_not_shown_and_nothing_changes_later():
+    read = settings("--api-key", "secret")
+    assert "secret" not in repr(read)
+    with pytest.raises(ValidationError):
+        read.port = 1

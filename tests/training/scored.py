@@ -1,0 +1,19 @@
+"""Hypothesis strategies for images with what every exit said of them."""
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from training.evaluate import Scored
+
+
+@st.composite
+def scored_sets(draw: st.DrawFn) -> Scored:
+    """Any small set, ties and constant confidences included."""
+    exits, images = draw(st.integers(1, 4)), draw(st.integers(1, 40))
+    levels = draw(st.sampled_from([2, 5, 1000]))
+    ranks = draw(npst.arrays(np.int64, (exits, images), elements=st.integers(0, levels)))
+    right = draw(npst.arrays(np.bool_, (exits, images)))
+    steps = draw(st.lists(st.integers(1, 100), min_size=exits, max_size=exits))
+    flops = np.cumsum(steps).astype(np.float64)
+    return Scored((ranks / levels).astype(np.float32), right, flops)

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+from golden import REROUTE
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.errors import RecipeError
+from training.surgery import Surgery, Variant
+
+MODES: dict[str, Variant] = {
+    "fr": "released",
+    "nofr": "unreferenced",
+    "off": "joint",
+    "paper": "paper",
+}
+CASES = sorted({key.split("/")[0] for key in REROUTE.files if "_b" in key})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_released_split(case: str) -> None:
+    channels, beta, mode = case.split("_")
+    x = torch.tensor(REROUTE[f"{channels}/x"], requires_grad=True)
+    halves = Surgery(MODES[mode], int(beta[1:]) / 1000).split(x)
+    for half, values, weights, gradient in (
+        (halves.onward, "x_plus", "wp", "gp"),
+        (halves.to_exit, "x_sub", "ws", "gs"),
+    ):
+        assert np.array_equal(half.detach(), REROUTE[f"{case}/{values}"])
+        loss = (half * torch.tensor(REROUTE[f"{channels}/{weights}"])).sum()
+        (found,) = (
+            torch.autograd.grad(loss, x, retain_graph=True, allow_unused=True)
+            if loss.requires_grad
+            else (None,)
+        )
+        found = torch.zeros_like(x) if found is None else found
+        np.testing.assert_allclose(found, REROUTE[f"{case}/{gradient}"], rtol=1e-6)
+
+
+@given(
+    channels=st.integers(1, 40),
+    beta=st.floats(0, 1),
+    variant=st.sampled_from(["joint", "released", "paper"]),
+)
+def test_referencing_leaves_every_value_as_it_is(
+    channels: int, beta: float, variant: Variant
+) -> None:
+    x = torch.randn(2, channels, 3, 3)
+    split = Surgery(variant, beta).split(x)
+    assert torch.equal(split.onward, x)
+    assert torch.equal(split.to_exit, x)
+
+
+@given(channels=st.integers(1, 40), beta=st.floats(0, 1))
+def test_in_the_papers_form_every_channel_has_one_trainer(channels: int, beta: float) -> None:
+    x = torch.randn(1, channels, 2, 2, requires_grad=True)
+    surgery = Surgery("paper", beta)
+    split = surgery.split(x)
+    onward, to_exit = (
+        torch.autograd.grad(half.sum(), x, retain_graph=True)[0] for half in split
+    )
+    shared = torch.arange(channels) < surgery.shared(channels)
+    assert torch.equal(onward[0, :, 0, 0] == 1, shared)
+    assert torch.equal(to_exit[0, :, 0, 0] == 1, ~shared)
+
+
+def test_rounds_half_to_even() -> None:
+    assert [Surgery("paper", b).shared(c) for c, b in ((5, 0.5), (7, 0.5), (10, 0.25))] == [2, 4, 2]
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.1, float("nan")])
+def test_refuses_a_beta_that_is_no_share(beta: float) -> None:
+    with pytest.raises(RecipeError, match="beta"):
+        Surgery("released", beta)
