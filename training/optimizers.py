@@ -38,7 +38,7 @@ class Muon(Optimizer):
     """SGD with Nesterov momentum whose update of a convolution is orthogonalised.
 
     Filters are kept at a norm of sqrt(out channels): batch norm follows, so their scale does
-    not matter, and the learning rate is then the relative change of a step.
+    not matter, and the learning rate is then about the relative change of a step.
 
     Args:
         params: weights of two or more dimensions, the first being the output's.

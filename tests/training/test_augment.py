@@ -8,8 +8,11 @@ RNG_SEED = 3
 
 
 def images(count: int = 6, size: int = 8) -> torch.Tensor:
-    return torch.arange(count * size * size * 3).remainder(251).to(torch.uint8).view(
-        count, size, size, 3
+    return (
+        torch.arange(count * size * size * 3)
+        .remainder(251)
+        .to(torch.uint8)
+        .view(count, size, size, 3)
     )
 
 

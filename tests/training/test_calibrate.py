@@ -25,8 +25,9 @@ def overconfident(images: int, exits: int, seed: int = 0) -> Scored:
     chance = np.clip(skill * (1.15 - 0.6 * difficulty), 0, 1)
     right = rng.uniform(0, 1, (exits, images)) < chance
     noise = rng.normal(0, 0.05, (exits, images))
-    return Scored(np.clip(chance + noise, 0, 1).astype(np.float32), right,
-                  np.linspace(10.0, 100.0, exits))
+    return Scored(
+        np.clip(chance + noise, 0, 1).astype(np.float32), right, np.linspace(10.0, 100.0, exits)
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
@@ -34,7 +35,9 @@ def test_the_temperature_of_labels_drawn_from_it_is_found(temperature: float) ->
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (20_000, 5))
     scaled = np.exp(logits / temperature)
-    drawn = (scaled.cumsum(1) < rng.uniform(0, 1, (20_000, 1)) * scaled.sum(1, keepdims=True)).sum(1)
+    drawn = (scaled.cumsum(1) < rng.uniform(0, 1, (20_000, 1)) * scaled.sum(1, keepdims=True)).sum(
+        1
+    )
     assert fit_temperature(logits, drawn) == pytest.approx(temperature, rel=0.05)
 
 

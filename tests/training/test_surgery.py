@@ -56,9 +56,7 @@ def test_in_the_papers_form_every_channel_has_one_trainer(channels: int, beta: f
     x = torch.randn(1, channels, 2, 2, requires_grad=True)
     surgery = Surgery("paper", beta)
     split = surgery.split(x)
-    onward, to_exit = (
-        torch.autograd.grad(half.sum(), x, retain_graph=True)[0] for half in split
-    )
+    onward, to_exit = (torch.autograd.grad(half.sum(), x, retain_graph=True)[0] for half in split)
     shared = torch.arange(channels) < surgery.shared(channels)
     assert torch.equal(onward[0, :, 0, 0] == 1, shared)
     assert torch.equal(to_exit[0, :, 0, 0] == 1, ~shared)

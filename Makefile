@@ -1,0 +1,58 @@
+# Two commands do all the set-up:   make serve   and   make test.
+# Each makes the environment it needs, with plain venv and pip.
+
+PYTHON ?= python3
+BUNDLE ?= deploy/bundles/cifar10-msdnet
+PORT   ?= 8000
+DATA   ?= cifar10
+SERVE  := .venv-serving
+DEV    := .venv
+LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
+          --custom-compile-command "make lock"
+
+.PHONY: help serve test lint format benchmark-served lock clean
+
+help:
+	@echo 'make serve             serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
+	@echo 'make test              the whole test suite'
+	@echo 'make lint              ruff, mypy, import-linter'
+	@echo 'make benchmark-served  every test image over HTTP against the manifest (DATA=folder or hub name)'
+	@echo 'make lock              pin the dependencies anew (needs uv)'
+
+$(SERVE)/.ready: requirements/serving-cpu.txt
+	$(PYTHON) -m venv $(SERVE)
+	$(SERVE)/bin/pip install --quiet --require-hashes -r requirements/serving-cpu.txt
+	@touch $@
+
+$(DEV)/.ready: pyproject.toml requirements/constraints.txt
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt torch
+	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[cpu,serving,exporter,dev]'
+	@touch $@
+
+serve: $(SERVE)/.ready
+	$(SERVE)/bin/python -m serving --bundle $(BUNDLE) --port $(PORT)
+
+test: $(DEV)/.ready
+	$(DEV)/bin/python -m pytest
+
+lint: $(DEV)/.ready
+	$(DEV)/bin/ruff format --check
+	$(DEV)/bin/ruff check
+	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports
+
+format: $(DEV)/.ready
+	$(DEV)/bin/ruff format
+	$(DEV)/bin/ruff check --fix
+
+benchmark-served: $(DEV)/.ready
+	$(DEV)/bin/python benchmarks/served.py --bundle $(BUNDLE) --data $(DATA)
+
+lock:
+	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
+	$(LOCK) --extra serving --extra gpu --generate-hashes -o requirements/serving-gpu.txt
+	$(LOCK) --extra serving --extra exporter --extra cpu --extra dev -o requirements/constraints.txt
+
+clean:
+	rm -rf $(DEV) $(SERVE)

@@ -1,0 +1,39 @@
+"""One small network, exported once for all tests of the exporter."""
+
+from functools import cache
+
+import torch
+from samples import LABELS, tiny_dataset, tiny_progress
+
+from exporter.bundle import Export, export_network
+from training.checkpoint import Checkpoint, new_network
+from training.data import Images
+
+SHAPE = {"exits": 3, "base": 1, "step": 1, "channels": 4, "growth": 4, "head_channels": 16}
+
+
+@cache
+def held_out() -> Images:
+    """100 real images."""
+    return tiny_dataset().held_out
+
+
+@cache
+def checkpoint() -> Checkpoint:
+    """Fresh weights; batch-norm statistics and normalisation as after some training."""
+    progress = tiny_progress(shape=SHAPE)
+    torch.manual_seed(0)
+    network = new_network(progress.recipe, len(LABELS))
+    network.normalize.mean.fill_(0.45)
+    network.normalize.std.fill_(0.25)
+    network.train()
+    with torch.no_grad():
+        for _ in range(20):
+            network(network.normalize(held_out().pixels))
+    return Checkpoint(progress, network.state_dict(), {})
+
+
+@cache
+def export() -> Export:
+    """The checkpoint, exported and calibrated."""
+    return export_network(checkpoint(), held_out(), "max_softmax", say=lambda _: None)

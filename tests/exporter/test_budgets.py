@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_calibrate import overconfident
+
+from exporter.budgets import CURVE_POINTS, estimate_mean, estimate_share, solve_budgets
+from training.calibrate import candidates
+from training.evaluate import apply_thresholds
+
+
+@given(st.integers(20, 10_000), st.floats(0, 1))
+def test_a_share_lies_in_its_interval_and_the_interval_in_0_to_1(images: int, share: float) -> None:
+    estimate = estimate_share(share, images)
+    assert 0 <= estimate.low <= share <= estimate.high <= 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.3, 0.95])
+def test_new_samples_fall_into_the_interval_of_an_old_one(share: float) -> None:
+    rng = np.random.default_rng(0)
+    images, missed = 2000, 0
+    for _ in range(1500):
+        old, new = rng.binomial(images, share, 2) / images
+        missed += not estimate_share(float(old), images).within(float(new))
+    assert missed <= 8, "0.1 % of 1,500 is 1.5"
+
+
+def test_new_means_fall_into_the_interval_of_an_old_one() -> None:
+    rng = np.random.default_rng(0)
+    missed = 0
+    for _ in range(1500):
+        old, new = rng.choice([10.0, 50.0, 100.0], (2, 500), p=[0.6, 0.3, 0.1])
+        missed += not estimate_mean(old.mean(), old.std(), 500).within(new.mean())
+    assert missed <= 8
+
+
+def test_named_budgets_keep_within_their_share_and_full_runs_to_the_end() -> None:
+    scored = overconfident(2000, 4)
+    budgets, curve = solve_budgets(scored)
+    assert list(budgets) == ["low", "medium", "high", "full"]
+    for name, share in (("low", 0.25), ("medium", 0.5), ("high", 0.75)):
+        assert budgets[name].mean_flops.value <= share * scored.flops[-1]
+    accuracies = [budgets[name].accuracy.value for name in ("low", "medium", "high")]
+    assert accuracies == sorted(accuracies)
+    assert budgets["full"].exit_shares[-1].value == 1
+    assert 10 < len(curve) <= CURVE_POINTS
+    for point in curve:
+        again = apply_thresholds(scored, np.array(point.thresholds))
+        assert again.mean_flops == pytest.approx(point.mean_flops.value)
+        assert again.accuracy == pytest.approx(point.accuracy.value)
+
+
+def test_the_curve_has_both_ends_of_what_is_worth_having() -> None:
+    scored = overconfident(2000, 3)
+    _, curve = solve_budgets(scored)
+    found = candidates(scored)
+    assert curve[0].mean_flops.value == min(o.mean_flops for o in found)
+    assert curve[-1].accuracy.value == max(o.accuracy for o in found)

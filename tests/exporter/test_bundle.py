@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+from exported import checkpoint, export, held_out
+
+from exporter.bundle import Naming, export_network, make_manifest, write_bundle
+from exporter.errors import ExportError
+from serving.errors import BundleError
+from serving.manifest import Manifest, read_graph, read_manifest
+
+NAMING = Naming("tiny", "7", "some images")
+
+
+@pytest.fixture(scope="module")
+def manifest() -> Manifest:
+    return make_manifest(checkpoint(), export(), NAMING, "max_softmax")
+
+
+def test_what_is_written_is_what_serving_reads(tmp_path: Path, manifest: Manifest) -> None:
+    write_bundle(tmp_path / "bundle", manifest, export().graphs)
+    assert read_manifest(tmp_path / "bundle") == manifest
+    for spec, graph in zip(manifest.stages, export().graphs, strict=True):
+        assert read_graph(tmp_path / "bundle", spec) == graph.serialized()
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_an_existing_folder_is_left_alone(tmp_path: Path, manifest: Manifest) -> None:
+    with pytest.raises(ExportError, match="exists"):
+        write_bundle(tmp_path, manifest, export().graphs)
+
+
+def test_the_manifest_says_what_was_measured(manifest: Manifest) -> None:
+    scored = export().scored
+    assert manifest.held_out.images == len(held_out()) == 100
+    assert [s.flops_to_exit for s in manifest.stages] == scored.flops.astype(int).tolist()
+    for stage, right, temperature in zip(
+        manifest.stages, scored.right, export().temperatures, strict=True
+    ):
+        assert stage.accuracy.value == pytest.approx(right.mean())
+        assert stage.temperature == temperature
+    assert manifest.provenance.dataset == "some images"
+    assert "data" not in manifest.provenance.config, "a path of the machine that trained"
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "stage_2.onnx"])
+def test_a_bundle_that_was_changed_is_refused_by_file(
+    tmp_path: Path, manifest: Manifest, file: str
+) -> None:
+    write_bundle(tmp_path / "bundle", manifest, export().graphs)
+    path = tmp_path / "bundle" / file
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BundleError, match=file):
+        read_graph(tmp_path / "bundle", read_manifest(tmp_path / "bundle").stages[1])
+
+
+def test_an_unknown_confidence_names_those_there_are() -> None:
+    with pytest.raises(ExportError, match="max_softmax, margin"):
+        export_network(checkpoint(), held_out(), "hunch", say=lambda _: None)

@@ -1,0 +1,58 @@
+from dataclasses import replace
+
+import onnx
+import pytest
+import torch
+from exported import checkpoint, export, held_out
+from onnx import numpy_helper
+
+from exporter.errors import VerificationError
+from exporter.graph import StageGraph, set_temperature
+from exporter.split import split
+from exporter.verify import Chain, verify
+from training.confidence import CONFIDENCES
+from training.evaluate import predict
+
+
+def modules():
+    made = split(checkpoint().network(), CONFIDENCES["max_softmax"])
+    for module, temperature in zip(made, export().temperatures, strict=True):
+        module.temperature.fill_(temperature)
+    return made
+
+
+def damaged(k: int) -> list[StageGraph]:
+    """The graphs, with one weight of stage k (from 0) changed."""
+    graphs = list(export().graphs)
+    model = onnx.ModelProto()
+    model.CopyFrom(graphs[k].model)
+    weight = next(t for t in model.graph.initializer if len(t.dims) == 4)
+    values = numpy_helper.to_array(weight).copy()
+    values[0] += 0.5
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    graphs[k] = replace(graphs[k], model=model)
+    return graphs
+
+
+def test_the_graphs_are_the_network() -> None:
+    assert export().difference < 1e-5
+    output = Chain(export().graphs).run(held_out().pixels, batch_size=7)
+    logits = predict(checkpoint().network(), held_out().pixels)
+    temperatures = torch.tensor(export().temperatures)[:, None, None]
+    expected = torch.softmax(logits / temperatures, dim=2).numpy()
+    assert abs(output.probabilities - expected).max() < 1e-5
+    assert abs(output.confidence - expected.max(2)).max() < 1e-5
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_a_changed_weight_is_found_and_its_stage_named(k: int) -> None:
+    graphs = damaged(k)
+    with pytest.raises(VerificationError, match=rf"stage {k + 1}, output .* differs from torch by"):
+        verify(modules(), Chain(graphs), graphs, held_out().pixels)
+
+
+def test_a_changed_temperature_is_found() -> None:
+    graphs = [replace(g, model=onnx.ModelProto.FromString(g.serialized())) for g in export().graphs]
+    set_temperature(graphs[1].model, 10.0)
+    with pytest.raises(VerificationError, match="stage 2, output probabilities"):
+        verify(modules(), Chain(graphs), graphs, held_out().pixels)

@@ -1,0 +1,103 @@
+import shutil
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from samples import LABELS, PARQUET, tiny_dataset
+
+from training.data import bring_to_size, load_dataset
+from training.errors import DataError
+
+
+def test_parquet_to_tensors_and_a_split_that_is_a_partition() -> None:
+    dataset = tiny_dataset()
+    assert dataset.labels == LABELS
+    assert dataset.test is None
+    assert dataset.train.pixels.shape == (400, 32, 32, 3)
+    assert dataset.train.pixels.dtype == torch.uint8
+    both = torch.cat([dataset.train.pixels, dataset.held_out.pixels]).flatten(1)
+    assert len(both.unique(dim=0)) == 500
+
+
+def test_the_split_depends_on_the_seed_alone() -> None:
+    first, again = tiny_dataset(), tiny_dataset()
+    other = load_dataset(str(PARQUET), 32, held_out=100, seed=1)
+    assert torch.equal(first.held_out.pixels, again.held_out.pixels)
+    assert not torch.equal(first.held_out.pixels, other.held_out.pixels)
+
+
+def test_pixels_and_labels_stay_together() -> None:
+    source = datasets.load_dataset("parquet", data_files=str(PARQUET))["train"]
+    dataset = tiny_dataset()
+    found = {
+        p.numpy().tobytes(): int(t)
+        for p, t in zip(
+            torch.cat([dataset.train.pixels, dataset.held_out.pixels]),
+            torch.cat([dataset.train.targets, dataset.held_out.targets]),
+            strict=True,
+        )
+    }
+    for row in source.select(range(20)):
+        assert found[np.asarray(row["img"].convert("RGB")).tobytes()] == row["label"]
+
+
+def test_a_folder_of_parquet_files_with_a_test_split(tmp_path: Path) -> None:
+    shutil.copy(PARQUET, tmp_path / "train-00000.parquet")
+    shutil.copy(PARQUET, tmp_path / "test-00000.parquet")
+    dataset = load_dataset(str(tmp_path), 32, held_out=50, seed=0)
+    assert dataset.test is not None
+    assert (len(dataset.train), len(dataset.held_out), len(dataset.test)) == (450, 50, 500)
+
+
+def image_folder(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for label in ("ant", "bee"):
+        (folder / label).mkdir(parents=True)
+        for i in range(6):
+            pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{i}.png")
+    return folder
+
+
+def test_a_folder_of_images_by_class_at_another_size(tmp_path: Path) -> None:
+    dataset = load_dataset(str(image_folder(tmp_path / "insects")), 24, held_out=4, seed=0)
+    assert dataset.labels == ("ant", "bee")
+    assert dataset.train.pixels.shape == (8, 24, 24, 3)
+    targets = torch.cat([dataset.train.targets, dataset.held_out.targets])
+    assert sorted(targets.tolist()) == [0] * 6 + [1] * 6
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [("/nowhere/at/all", "no file or folder"), ("./nor-here", "no file or folder")],
+)
+def test_nothing_there(source: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        load_dataset(source, 32, 10, 0)
+
+
+def test_all_held_out_leaves_none_to_train_on() -> None:
+    with pytest.raises(DataError, match="held_out: 500 of 500"):
+        load_dataset(str(PARQUET), 32, held_out=500, seed=0)
+
+
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    table = {"image": [{"bytes": b"no image", "path": None}] * 3, "label": [0, 1, 0]}
+    datasets.Dataset.from_dict(table).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="image 0 cannot be decoded"):
+        load_dataset(str(tmp_path), 32, 1, 0)
+
+
+def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"text": ["a", "b"]}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="no label column, only text"):
+        load_dataset(str(tmp_path), 32, 1, 0)
+
+
+def test_the_middle_of_an_image_is_kept() -> None:
+    wide = np.zeros((10, 30, 3), dtype=np.uint8)
+    wide[:, 10:20] = 200
+    assert (np.asarray(bring_to_size(Image.fromarray(wide), 10)) == 200).all()

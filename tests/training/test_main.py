@@ -1,0 +1,75 @@
+"""The command line, run as a user runs it."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from samples import PARQUET
+
+from training.__main__ import chosen_recipe, main, parser
+from training.checkpoint import load_checkpoint
+from training.errors import RecipeError
+from training.recipes import RECIPES
+
+OPTIONS = [
+    "cifar-compact",
+    f"--data={PARQUET}",
+    *("--held-out=100", "--batch-size=100", "--epochs=2", "--small-epochs=0", "--device=cpu"),
+    *("--shape.exits", "2", "--shape.channels", "4", "--shape.growth", "4"),
+]
+
+
+def test_every_field_of_a_recipe_can_be_given() -> None:
+    arguments, rest = parser().parse_known_args([*OPTIONS, "--out", "x", "--beta", "0.25"])
+    recipe = chosen_recipe(arguments, rest)
+    assert (recipe.beta, recipe.held_out, recipe.epochs) == (0.25, 100, 2)
+    assert recipe.shape["channels"] == 4
+    assert recipe.shape["bottleneck"] is False, "the recipe's own field stays"
+    assert recipe.muon_lr == RECIPES["cifar-compact"].muon_lr
+
+
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [
+        (["--beta", "2"], "--beta"),
+        (["--variant", "magic"], "--variant"),
+        (["--no-such-option", "1"], "--no-such-option"),
+        (["--shape.exits"], r"--shape\.exits"),
+    ],
+)
+def test_a_wrong_option_is_named(option: list[str], names: str) -> None:
+    arguments, rest = parser().parse_known_args(["cifar-paper", "--out", "x", *option])
+    with pytest.raises(RecipeError, match=names):
+        chosen_recipe(arguments, rest)
+
+
+def test_errors_are_one_line_and_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main(["cifar-compact", "--data", "/nowhere", "--out", str(tmp_path / "run")])
+    assert status == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: data: there is no file or folder /nowhere")
+    assert error.count("\n") == 1
+
+
+def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training", *OPTIONS, "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if line.startswith("epoch   1/2"):
+                break
+        running.send_signal(signal.SIGINT)
+        rest = running.stdout.read()
+    if running.returncode == 0:
+        pytest.fail("the second epoch ended before the signal came")
+    assert running.returncode == 130
+    assert "--resume" in rest
+    assert len(load_checkpoint(tmp_path / "checkpoint.safetensors").progress.epochs) == 1
+    finished = subprocess.run([*command, "--resume"], check=True, capture_output=True, text=True)
+    assert "epoch   2/2" in finished.stdout
+    assert "epoch   1/2" not in finished.stdout
+    assert len(load_checkpoint(tmp_path / "checkpoint.safetensors").progress.epochs) == 2

@@ -1,0 +1,103 @@
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from samples import tiny_dataset, tiny_progress
+from torch import Tensor
+
+from training.checkpoint import Checkpoint, Epoch, load_checkpoint
+from training.errors import CheckpointError
+from training.trainer import Trainer, fit
+
+CPU = torch.device("cpu")
+
+
+def untracked(batches: Iterable[Tensor], _: int) -> Iterable[Tensor]:
+    return batches
+
+
+def trained(path: Path, *, stop_after: int | None = None, resume: bool = False, **recipe: object):
+    """Run the tiny recipe; `stop_after` so many epochs, as by Ctrl-C in the next one."""
+    trainer = Trainer(tiny_progress(**recipe), tiny_dataset(), CPU)
+    reports: list[Epoch] = []
+
+    def track(batches: Iterable[Tensor], _: int) -> Iterable[Tensor]:
+        for i, batch in enumerate(batches):
+            if i == 1 and len(trainer.progress.epochs) == stop_after:
+                raise KeyboardInterrupt
+            yield batch
+
+    try:
+        fit(trainer, path, resume=resume, track=track, report=reports.append)
+    except KeyboardInterrupt:
+        assert stop_after is not None
+    return reports
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_a_resumed_run_ends_bit_for_bit_as_one_that_never_stopped(
+    tmp_path: Path, optimizer: str
+) -> None:
+    options = {"optimizer": optimizer, "schedule": "linear", "small_size": 24, "small_epochs": 1}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    reports = trained(whole, **options)
+    first = trained(parts, stop_after=1, **options)
+    second = trained(parts, resume=True, **options)
+    assert [r.loss for r in first + second] == [r.loss for r in reports]
+    one, other = load_checkpoint(whole), load_checkpoint(parts)
+    for a, b in ((one.weights, other.weights), (one.optimizers, other.optimizers)):
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    shape = {"exits": 2, "base": 1, "step": 1, "channels": 8, "growth": 8, "head_dropout": 0.0}
+    options = {"optimizer": "muon", "lr": 0.05, "muon_lr": 0.1, "schedule": "linear", "cutout": 0}
+    reports = trained(tmp_path / "c", shape=shape, batch_size=50, epochs=6, **options)
+    assert reports[-1].loss < reports[0].loss
+    assert min(reports[-1].accuracies) > 0.15, "chance is 0.1"
+
+
+def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:
+    trained(tmp_path / "c", stop_after=1)
+    with pytest.raises(CheckpointError, match="--resume"):
+        trained(tmp_path / "c")
+
+
+def test_resuming_with_another_recipe_names_the_field(tmp_path: Path) -> None:
+    trained(tmp_path / "c", stop_after=1)
+    with pytest.raises(CheckpointError, match=r"^beta: the run to resume has 0\.5"):
+        trained(tmp_path / "c", resume=True, beta=0.25)
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    trainer = Trainer(tiny_progress(), tiny_dataset(), CPU)
+    checkpoint = trainer.checkpoint()
+    foreign = Checkpoint(checkpoint.progress, {"w": torch.ones(1)}, {})
+    with pytest.raises(CheckpointError, match="does not fit"):
+        trainer.restore(foreign)
+
+
+def test_images_are_normalised_by_the_training_set() -> None:
+    trainer = Trainer(tiny_progress(), tiny_dataset(), CPU)
+    normalised = trainer.network.normalize(tiny_dataset().train.pixels)
+    torch.testing.assert_close(normalised.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(normalised.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
+
+
+def test_bf16_gives_nearly_the_loss_of_fp32() -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        trainer = Trainer(tiny_progress(precision=precision), tiny_dataset(), CPU)
+        losses.append(trainer.run_epoch(untracked).loss)
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[1] != losses[0]
+
+
+@pytest.mark.gpu
+def test_an_epoch_on_cuda() -> None:
+    trainer = Trainer(tiny_progress(precision="bf16"), tiny_dataset(), torch.device("cuda"))
+    epoch = trainer.run_epoch(untracked)
+    assert 0 < epoch.loss < 10
+    assert next(trainer.network.parameters()).is_cuda
