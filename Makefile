@@ -47,7 +47,7 @@ format: $(DEV)/.ready
 	$(DEV)/bin/ruff check --fix
 
 benchmark-served: $(DEV)/.ready
-	$(DEV)/bin/python benchmarks/served.py --bundle $(BUNDLE) --data $(DATA)
+	$(DEV)/bin/python -m benchmarks.served --bundle $(BUNDLE) --data $(DATA)
 
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt

@@ -18,20 +18,20 @@ CURVE_POINTS = 64
 Z = 3.29
 
 
-def estimate_share(share: float, images: int) -> Estimate:
-    """Interval for a share among as many new images.
+def estimate_share(share: float, images: int, new: int | None = None) -> Estimate:
+    """Interval for a share among `new` images (None: as many again), from that among `images`.
 
     Agresti-Coull's adjusted share, with the variance of the difference of two samples.
     """
     adjusted = (share * images + Z * Z / 2) / (images + Z * Z)
-    half = Z * math.sqrt(2 * adjusted * (1 - adjusted) / images)
+    half = Z * math.sqrt(adjusted * (1 - adjusted) * (1 / images + 1 / (new or images)))
     low, high = max(0.0, adjusted - half), min(1.0, adjusted + half)
     return Estimate(value=share, low=min(low, share), high=max(high, share))
 
 
-def estimate_mean(mean: float, std: float, images: int) -> Estimate:
-    """Interval for a mean over as many new images, from mean and deviation over these."""
-    half = Z * std * math.sqrt(2 / images)
+def estimate_mean(mean: float, std: float, images: int, new: int | None = None) -> Estimate:
+    """Interval for a mean over `new` images (None: as many again), from that over `images`."""
+    half = Z * std * math.sqrt(1 / images + 1 / (new or images))
     return Estimate(value=mean, low=mean - half, high=mean + half)
 
 

@@ -6,20 +6,16 @@ import json
 import logging
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import uvicorn
 from pydantic import ValidationError
 
 from serving.app import create_app
 from serving.errors import OfframpError
+from serving.routes import Service
 from serving.settings import Settings
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from serving.routes import Service
 
 log = logging.getLogger("serving")
 

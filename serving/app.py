@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from serving.engine import Engine
 from serving.errors import OfframpError, ParameterError, UnknownParameterError
 from serving.images import Decoder
-from serving.manifest import read_manifest
+from serving.manifest import Manifest, read_manifest
 from serving.metrics import Metrics, Model
 from serving.policy import MIN_CONFIDENCE, NUMERIC
 from serving.pool import Pool
@@ -23,14 +23,7 @@ from serving.routes import Service, authenticate, guarded, public, service_of
 from serving.runtime import Runtime
 from serving.scheduler import Scheduler
 from serving.schemas import ClassifyQuery, describe
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
-
-    from starlette.requests import Request
-
-    from serving.manifest import Manifest
-    from serving.settings import Settings
+from serving.settings import Settings
 
 HUNG_UP = 499  # nobody reads it; the status that nginx logs for a client that closed
 PROBLEM_JSON = "application/problem+json"

@@ -5,20 +5,15 @@ The body is bounded while it is read: what is over the limit is never held, nor 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator
 
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
 
 from serving.errors import BodyTooLargeError, MalformedBodyError
 from serving.schemas import ClassifyImages
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    from starlette.datastructures import Headers
-    from starlette.requests import Request
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"

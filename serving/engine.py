@@ -13,27 +13,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from serving import metrics
 from serving.errors import DeadlineError, NotReadyError, OfframpError, PoolFullError, StageError
+from serving.policy import Policy
+from serving.pool import Pool
 from serving.request import Answer, Outcome, Request
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from serving import metrics
-    from serving.policy import Policy
-    from serving.pool import Pool
-    from serving.runtime import Runtime
-    from serving.scheduler import Batch, Scheduler
+from serving.runtime import Runtime
+from serving.scheduler import Batch, Scheduler
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -26,13 +27,7 @@ from serving.errors import (
     InvalidRequestError,
     NotAnImageError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from serving.manifest import ImageInput
+from serving.manifest import ImageInput
 
 # Named by their plugins, so that Pillow need not load all others to find them.
 FORMATS = (JpegImageFile.format, PngImageFile.format, WebPImageFile.format)

@@ -13,12 +13,9 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from serving.errors import BudgetTooLowError, ParameterError, UnknownBudgetError
-
-if TYPE_CHECKING:
-    from serving.manifest import Manifest, OperatingPoint
+from serving.manifest import Manifest, OperatingPoint
 
 NUMERIC = "numeric"
 MIN_CONFIDENCE = "min_confidence"

@@ -9,19 +9,13 @@ stage k hands on (k from 1).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.errors import PoolFullError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from serving.manifest import TensorSpec
-
+from serving.manifest import TensorSpec
 
 ALIGNMENT = 64  # bytes: a cache line
 

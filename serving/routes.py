@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -20,8 +21,12 @@ from prometheus_client.exposition import choose_encoder
 from starlette.requests import ClientDisconnect
 
 from serving.bodies import JSON, MULTIPART, read_images
+from serving.engine import Engine
 from serving.errors import DeadlineError, NotReadyError, UnauthorizedError
-from serving.policy import resolve
+from serving.images import Decoder
+from serving.manifest import Manifest
+from serving.metrics import Metrics
+from serving.policy import Policy, resolve
 from serving.schemas import (
     Classification,
     ClassifyImages,
@@ -31,15 +36,6 @@ from serving.schemas import (
     Problem,
     image_answer,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from serving.engine import Engine
-    from serving.images import Decoder
-    from serving.manifest import Manifest
-    from serving.metrics import Metrics
-    from serving.policy import Policy
 
 T = TypeVar("T")
 FILE = {"type": "string", "format": "binary"}

@@ -6,22 +6,17 @@ from the engine's threads, not from threads inside a session (idle ones would sp
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from serving.errors import BundleError, ProviderError
-from serving.manifest import TensorSpec, read_graph
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from serving.manifest import Manifest
+from serving.manifest import Manifest, TensorSpec, read_graph
 
 Provider = Literal["cpu", "cuda"]
 CUDA = "CUDAExecutionProvider"

@@ -10,14 +10,11 @@ frees a slot, and no request can starve, for every batch brings its requests a s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from serving.request import Outcome, Request
+from serving.request import Outcome, Request
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,14 @@ without a second validation: a test holds them to the records.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.manifest import Estimate, HeldOut, ImageInput, Manifest, OperatingPoint, Record
 from serving.policy import default_budget
-
-if TYPE_CHECKING:
-    from serving.request import Answer, Outcome
+from serving.request import Answer, Outcome
 
 DIGITS = 6  # decimals of a probability
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -24,6 +24,14 @@ from training.errors import DataError
 # How images are brought to size, in the manifest's words, so that serving does the same.
 FIT = "crop"
 FILTER = "bilinear"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An image file and its label."""
+
+    encoded: bytes
+    target: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,27 +147,46 @@ def _labels(split: datasets.Dataset, source: str) -> tuple[str, ...]:
     return tuple(str(value) for value in sorted(set(split[column])))
 
 
-def _decode(split: datasets.Dataset, size: int, labels: tuple[str, ...], source: str) -> Images:
+def load_files(source: str, split: str) -> list[File]:
+    """The image files of one split as they are, with their labels.
+
+    Raises:
+        DataError: no such split, or no image or label column.
+    """
+    splits = _open(source)
+    if split not in splits:
+        raise DataError(f"data: {source} has no split {split!r}, only {', '.join(splits)}")
+    return _files(splits[split], _labels(splits[split], source), source)
+
+
+def _files(split: datasets.Dataset, labels: tuple[str, ...], source: str) -> list[File]:
     image = _column(split, (datasets.Image,), ("image", "img", "jpg", "png"))
     if image is None:
         raise DataError(f"data: {source} has no image column, only {', '.join(split.features)}")
     encoded = split.cast_column(image, datasets.Image(decode=False))[image]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pixels = list(
-            pool.map(lambda i: _pixels(i[1], size, f"{source}, image {i[0]}"), enumerate(encoded))
-        )
-    values = split[_label_column(split, source)]
-    if not isinstance(split.features[_label_column(split, source)], datasets.ClassLabel):
+    column = _label_column(split, source)
+    targets = split[column]
+    if not isinstance(split.features[column], datasets.ClassLabel):
         index = {label: i for i, label in enumerate(labels)}
-        values = [index[str(value)] for value in values]
-    targets = torch.tensor(list(values), dtype=torch.int64)
+        targets = [index[str(target)] for target in targets]
+    return [
+        File(one["bytes"] or Path(one["path"]).read_bytes(), target)
+        for one, target in zip(encoded, targets, strict=True)
+    ]
+
+
+def _decode(split: datasets.Dataset, size: int, labels: tuple[str, ...], source: str) -> Images:
+    files = _files(split, labels, source)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        numbered = enumerate(files)
+        pixels = list(pool.map(lambda f: _pixels(f[1], size, f"{source}, image {f[0]}"), numbered))
+    targets = torch.tensor([file.target for file in files], dtype=torch.int64)
     return Images(torch.from_numpy(np.stack(pixels)), targets)
 
 
-def _pixels(encoded: Mapping[str, Any], size: int, where: str) -> np.ndarray:
+def _pixels(file: File, size: int, where: str) -> NDArray[np.uint8]:
     try:
-        source = io.BytesIO(encoded["bytes"]) if encoded["bytes"] else encoded["path"]
-        with Image.open(source) as image:
+        with Image.open(io.BytesIO(file.encoded)) as image:
             return np.asarray(bring_to_size(image.convert("RGB"), size))
     except (OSError, UnidentifiedImageError) as error:
         raise DataError(f"data: {where} cannot be decoded: {error}") from error

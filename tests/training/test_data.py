@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from samples import LABELS, PARQUET, tiny_dataset
 
-from training.data import bring_to_size, load_dataset
+from training.data import bring_to_size, load_dataset, load_files
 from training.errors import DataError
 
 
@@ -68,6 +68,14 @@ def test_a_folder_of_images_by_class_at_another_size(tmp_path: Path) -> None:
     assert dataset.train.pixels.shape == (8, 24, 24, 3)
     targets = torch.cat([dataset.train.targets, dataset.held_out.targets])
     assert sorted(targets.tolist()) == [0] * 6 + [1] * 6
+
+
+def test_files_as_they_are() -> None:
+    files = load_files(str(PARQUET), "train")
+    assert len(files) == 500
+    assert files[0].encoded.startswith(b"\xff\xd8"), "a JPEG"
+    with pytest.raises(DataError, match="no split 'test', only train"):
+        load_files(str(PARQUET), "test")
 
 
 @pytest.mark.parametrize(

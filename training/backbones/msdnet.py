@@ -38,9 +38,7 @@ class MSDNetConfig(Record):
     bottleneck_factors: tuple[PositiveInt, ...] = Field(
         (1, 2, 4), description="width of each scale's 1x1, in multiples of what its 3x3 adds"
     )
-    bottleneck: bool = Field(
-        default=True, description="whether a 1x1 precedes each 3x3"
-    )
+    bottleneck: bool = Field(default=True, description="whether a 1x1 precedes each 3x3")
     reduction: float = Field(0.5, gt=0, le=1, description="channels a transition keeps")
     head_channels: PositiveInt = Field(128, description="width of the exit heads")
     head_dropout: float = Field(0.5, ge=0, lt=1, description="dropout before each exit's linear")

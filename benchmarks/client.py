@@ -1,0 +1,83 @@
+"""A real server in a process of its own, and a client that sends it many images."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from training.data import File
+
+STARTED = re.compile(r"at (http://[^\s\"]+)")
+
+
+@contextmanager
+def serving(bundle: Path, *options: str) -> Iterator[str]:
+    """`python -m serving` on a free port of loopback; gives its URL, stops it at the end."""
+    command = [sys.executable, "-m", "serving", "--bundle", str(bundle), "--port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if started := STARTED.search(line):
+                    yield started.group(1)
+                    break
+            else:
+                raise RuntimeError(f"the server did not start: {' '.join(command)}")
+        finally:
+            process.terminate()
+            process.stderr.read()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One image's answer over HTTP, and whether it is right."""
+
+    exit: int
+    flops: int
+    right: bool
+    probability: float
+
+
+async def _classify(
+    client: httpx.AsyncClient, files: Sequence[File], query: dict[str, str], concurrency: int
+) -> list[Served]:
+    gate = asyncio.Semaphore(concurrency)
+
+    async def one(file: File) -> Served:
+        async with gate:
+            response = await client.post("/classify", params=query, content=file.encoded)
+        response.raise_for_status()
+        answer: dict[str, Any] = response.json()["answers"][0]
+        right = answer["index"] == file.target
+        return Served(answer["exit"], answer["flops"], right, answer["probability"])
+
+    return list(await asyncio.gather(*map(one, files)))
+
+
+def classify(
+    url: str, files: Sequence[File], query: dict[str, str], concurrency: int = 32
+) -> list[Served]:
+    """Send every file in a call of its own, `concurrency` at a time; answers in their order."""
+
+    async def run() -> list[Served]:
+        limits = httpx.Limits(max_connections=concurrency)
+        async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
+            return await _classify(client, files, query, concurrency)
+
+    return asyncio.run(run())
+
+
+def counters(url: str) -> dict[str, float]:
+    """The samples of `/metrics`, by name and labels as they are written there."""
+    text = httpx.get(f"{url}/metrics", timeout=60).text
+    lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in lines}
