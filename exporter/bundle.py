@@ -25,7 +25,6 @@ from exporter.verify import Chain, ChainOutput, verify
 from serving.manifest import (
     MANIFEST,
     HeldOut,
-    ImageInput,
     Manifest,
     Provenance,
     StageSpec,
@@ -35,7 +34,7 @@ from serving.manifest import (
 from training.calibrate import fit_temperature
 from training.checkpoint import Checkpoint
 from training.confidence import CONFIDENCES
-from training.data import FILTER, FIT, Images
+from training.data import Images, image_input
 from training.evaluate import Scored
 
 VERIFIED_IMAGES = 1000
@@ -120,14 +119,13 @@ def make_manifest(
     """The manifest of an export; solves the budgets."""
     progress, scored = checkpoint.progress, export.scored
     budgets, curve = solve_budgets(scored)
-    size = progress.recipe.size
     recipe = progress.recipe.model_dump(mode="json", exclude={"data"})
     return Manifest(
         name=naming.name,
         version=naming.version,
         created=datetime.now(UTC).replace(microsecond=0),
         labels=progress.labels,
-        input=ImageInput(height=size, width=size, fit=FIT, filter=FILTER),
+        input=image_input(progress.recipe.size),
         precision="fp32",
         confidence=confidence,
         stages=_stage_specs(export),

@@ -1,9 +1,7 @@
 """From the bytes of an image file to the tensor that stage 1 takes.
 
 JPEG, PNG and WebP. The format and the number of pixels are read from the header and checked
-before a pixel is decoded. What the files may hold comes out as 8-bit RGB: the EXIF
-orientation is applied, transparency is laid on white, 16 bits are scaled to 8, palettes,
-grey and CMYK are converted; of an animation the first frame counts.
+before a pixel is decoded. Of an animation the first frame counts.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -28,17 +26,10 @@ from serving.errors import (
     NotAnImageError,
 )
 from serving.manifest import ImageInput
+from serving.preprocess import fit
 
 # Named by their plugins, so that Pillow need not load all others to find them.
 FORMATS = (JpegImageFile.format, PngImageFile.format, WebPImageFile.format)
-FILTERS = {
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-BACKGROUND = "white"
-GAP = 2.0  # a large image is first reduced coarsely to this many times the size wanted
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which warns; `max_pixels` stands in its place
 
 
@@ -87,7 +78,7 @@ def decode(file: bytes, target: ImageInput, max_pixels: int) -> NDArray[np.uint8
     try:
         with Image.open(io.BytesIO(file), formats=FORMATS) as image:
             _check_pixels(image, max_pixels)
-            return np.asarray(_fit(image, target))
+            return np.asarray(fit(image, target))
     except UnidentifiedImageError as error:
         raise NotAnImageError("this is not a JPEG, PNG or WebP image; convert it to one") from error
     except InvalidRequestError:
@@ -103,38 +94,3 @@ def _check_pixels(image: Image.Image, max_pixels: int) -> None:
             f"{image.width} x {image.height} = {pixels} pixels, at most {max_pixels} are decoded; "
             "send it smaller"
         )
-
-
-def _fit(image: Image.Image, target: ImageInput) -> Image.Image:
-    side = int(GAP * max(target.width, target.height))
-    image.draft(None, (side, side))  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that is enough
-    ImageOps.exif_transpose(image, in_place=True)
-    image = _drawable(image)
-    size = (target.width, target.height)
-    if image.size != size:
-        box = _middle(image.size, size) if target.fit == "crop" else None
-        image = image.resize(size, FILTERS[target.filter], box, reducing_gap=GAP)
-    return _opaque(image)
-
-
-def _middle(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest box of the wanted proportions in the middle of an image."""
-    scale = min(size[0] / wanted[0], size[1] / wanted[1])
-    width, height = scale * wanted[0], scale * wanted[1]
-    left, top = (size[0] - width) / 2, (size[1] - height) / 2
-    return left, top, left + width, top + height
-
-
-def _drawable(image: Image.Image) -> Image.Image:
-    """As RGB or RGBA, which resize and blend as they should."""
-    if image.mode.startswith("I"):  # 16-bit grey; convert() would clip it
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    mode = "RGBA" if image.has_transparency_data else "RGB"
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    background = Image.new("RGBA", image.size, BACKGROUND)
-    return Image.alpha_composite(background, image).convert("RGB")

@@ -16,14 +16,12 @@ import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from serving.manifest import ImageInput
+from serving.preprocess import fit
 from training.errors import DataError
-
-# How images are brought to size, in the manifest's words, so that serving does the same.
-FIT = "crop"
-FILTER = "bilinear"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +59,11 @@ class Dataset:
     held_out: Images
     test: Images | None
     labels: tuple[str, ...]
+
+
+def image_input(size: int) -> ImageInput:
+    """How images are brought to size, in training and then in service."""
+    return ImageInput(height=size, width=size, fit="crop", filter="bilinear")
 
 
 def load_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset:
@@ -187,17 +190,6 @@ def _decode(split: datasets.Dataset, size: int, labels: tuple[str, ...], source:
 def _pixels(file: File, size: int, where: str) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(file.encoded)) as image:
-            return np.asarray(bring_to_size(image.convert("RGB"), size))
-    except (OSError, UnidentifiedImageError) as error:
+            return np.asarray(fit(image, image_input(size)))
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise DataError(f"data: {where} cannot be decoded: {error}") from error
-
-
-def bring_to_size(image: Image.Image, size: int) -> Image.Image:
-    """Scale the shorter side to `size` and cut the middle square out."""
-    if image.size == (size, size):
-        return image
-    width, height = image.size
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)

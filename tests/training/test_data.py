@@ -5,10 +5,11 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from samples import LABELS, PARQUET, tiny_dataset
 
-from training.data import bring_to_size, load_dataset, load_files
+from serving.images import decode
+from training.data import image_input, load_dataset, load_files
 from training.errors import DataError
 
 
@@ -105,7 +106,20 @@ def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
         load_dataset(str(tmp_path), 32, 1, 0)
 
 
-def test_the_middle_of_an_image_is_kept() -> None:
-    wide = np.zeros((10, 30, 3), dtype=np.uint8)
-    wide[:, 10:20] = 200
-    assert (np.asarray(bring_to_size(Image.fromarray(wide), 10)) == 200).all()
+def test_what_is_trained_on_is_what_is_served(tmp_path: Path) -> None:
+    """A rotated JPEG, transparency and 16 bits, through either door."""
+    rng = np.random.default_rng(0)
+    photo = Image.fromarray(rng.integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    deep = Image.fromarray(rng.integers(0, 65536, (50, 40), dtype=np.uint16))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for label in ("ant", "bee"):
+        (tmp_path / label).mkdir()
+        photo.save(tmp_path / label / "rotated.jpg", exif=exif)
+        photo.convert("RGBA").rotate(30).save(tmp_path / label / "transparent.png")
+        deep.save(tmp_path / label / "deep.png")
+    dataset = load_dataset(str(tmp_path), 24, held_out=1, seed=0)
+    trained = torch.cat([dataset.train.pixels, dataset.held_out.pixels])
+    for path in tmp_path.rglob("*.*"):
+        served = torch.tensor(decode(path.read_bytes(), image_input(24), 10**6))
+        assert int((trained == served).flatten(1).all(1).sum()) == 2, path.name

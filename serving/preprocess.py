@@ -1,0 +1,63 @@
+"""What `ImageInput` means: an image as it was stored, brought to what stage 1 takes.
+
+Training and serving both come through here, so that a network meets in service just what it
+was trained on. Whatever a file may hold comes out as 8-bit RGB: the EXIF orientation is
+applied, transparency is laid on white, 16 bits are scaled to 8, palettes, grey and CMYK are
+converted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from serving.manifest import ImageInput
+
+FILTERS = {
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+BACKGROUND = "white"
+GAP = 2.0  # a large image is first reduced coarsely to this many times the size wanted
+
+
+def fit(image: Image.Image, target: ImageInput) -> Image.Image:
+    """An opened image, not yet decoded, as RGB at the target's size.
+
+    Raises:
+        Exception: whatever Pillow's plugins raise on a damaged file; they decode here.
+    """
+    side = int(GAP * max(target.width, target.height))
+    image.draft(None, (side, side))  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that is enough
+    ImageOps.exif_transpose(image, in_place=True)
+    image = _drawable(image)
+    size = (target.width, target.height)
+    if image.size != size:
+        box = _middle(image.size, size) if target.fit == "crop" else None
+        image = image.resize(size, FILTERS[target.filter], box, reducing_gap=GAP)
+    return _opaque(image)
+
+
+def _middle(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest box of the wanted proportions in the middle of an image."""
+    scale = min(size[0] / wanted[0], size[1] / wanted[1])
+    width, height = scale * wanted[0], scale * wanted[1]
+    left, top = (size[0] - width) / 2, (size[1] - height) / 2
+    return left, top, left + width, top + height
+
+
+def _drawable(image: Image.Image) -> Image.Image:
+    """As RGB or RGBA, which resize and blend as they should."""
+    if image.mode.startswith("I"):  # 16-bit grey; convert() would clip it
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    background = Image.new("RGBA", image.size, BACKGROUND)
+    return Image.alpha_composite(background, image).convert("RGB")
