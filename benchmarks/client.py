@@ -39,25 +39,25 @@ def serving(bundle: Path, *options: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One image's answer over HTTP, and whether it is right."""
+    """One image's answer over HTTP; `right` says of every exit passed whether it was right."""
 
     exit: int
     flops: int
-    right: bool
+    right: tuple[bool, ...]
     probability: float
 
 
 async def _classify(
     client: httpx.AsyncClient, files: Sequence[File], query: dict[str, str], concurrency: int
 ) -> list[Served]:
-    gate = asyncio.Semaphore(concurrency)
+    gate, params = asyncio.Semaphore(concurrency), query | {"explain": "true"}
 
     async def one(file: File) -> Served:
         async with gate:
-            response = await client.post("/classify", params=query, content=file.encoded)
+            response = await client.post("/classify", params=params, content=file.encoded)
         response.raise_for_status()
         answer: dict[str, Any] = response.json()["answers"][0]
-        right = answer["index"] == file.target
+        right = tuple(exit_["index"] == file.target for exit_ in answer["explain"])
         return Served(answer["exit"], answer["flops"], right, answer["probability"])
 
     return list(await asyncio.gather(*map(one, files)))

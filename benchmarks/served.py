@@ -2,8 +2,8 @@
 
 Every test image is classified at every named budget by a real server. For each the table
 gives mean flops, accuracy and exit shares as served, beside the intervals that the manifest
-states for as many new images; last, whether `/metrics` adds up. Exit status 1 if anything is
-out of its interval.
+states for as many new images; then whether `/metrics` adds up, and the accuracy of every exit
+alone with its 95 % (Wilson) interval. Exit status 1 if anything is out of its interval.
 
     python -m benchmarks.served --bundle deploy/bundles/cifar10-msdnet --data cifar10
 """
@@ -56,7 +56,7 @@ def statements(
         ),
         Statement(
             "accuracy",
-            float(np.mean([a.right for a in answers])),
+            float(np.mean([a.right[-1] for a in answers])),
             estimate_share(point.accuracy.value, held_out, new),
         ),
     ]
@@ -88,6 +88,18 @@ def print_table(budget: str, found: Sequence[Statement]) -> None:
         )
 
 
+def print_exits(manifest: Manifest, answers: Sequence[Served]) -> None:
+    """Accuracy of each exit if every image left there, with its Wilson interval."""
+    z, n = 1.96, len(answers)
+    for k, stage in enumerate(manifest.stages):
+        share = float(np.mean([a.right[k] for a in answers]))
+        centre = (share * n + z * z / 2) / (n + z * z)
+        half = z * float(np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)) * n / (n + z * z)
+        interval = f"[{100 * (centre - half):.2f}, {100 * (centre + half):.2f}]"
+        flops = f"{stage.flops_to_exit / 1e6:6.1f} M flops"
+        print(f"exit {k + 1}  {flops}   accuracy {100 * share:5.2f} % {interval}")
+
+
 def compare(url: str, manifest: Manifest, files: Sequence[File]) -> bool:
     """Print the table; whether all of it holds."""
     good = True
@@ -98,6 +110,8 @@ def compare(url: str, manifest: Manifest, files: Sequence[File]) -> bool:
         print_table(budget, found)
         print(f"{budget:7} metrics     {'add up' if adds_up else 'DO NOT ADD UP'}")
         good &= adds_up and all(s.holds for s in found)
+        if all(a.exit == manifest.exits for a in answers):
+            print_exits(manifest, answers)
     return good
 
 
