@@ -26,7 +26,6 @@ $(SERVE)/.ready: requirements/serving-cpu.txt
 
 $(DEV)/.ready: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -m venv $(DEV)
-	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt torch
 	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[cpu,serving,exporter,dev]'
 	@touch $@
 

@@ -66,14 +66,17 @@ def statements(
     return found
 
 
-def metrics_add_up(samples: dict[str, float], budget: str, answers: Sequence[Served]) -> bool:
-    """Whether the server's counters for a budget are the client's own sums."""
+def metrics_add_up(
+    before: dict[str, float], after: dict[str, float], budget: str, answers: Sequence[Served]
+) -> bool:
+    """Whether the server's counters for a budget grew by the client's own sums."""
+    grown = {name: value - before.get(name, 0.0) for name, value in after.items()}
     exits = sum(
         value
-        for name, value in samples.items()
+        for name, value in grown.items()
         if name.startswith("offramp_exits_total") and f'budget="{budget}"' in name
     )
-    spent = samples[f'offramp_flops_spent_total{{budget="{budget}"}}']
+    spent = grown[f'offramp_flops_spent_total{{budget="{budget}"}}']
     return exits == len(answers) and spent == sum(a.flops for a in answers)
 
 
@@ -104,9 +107,10 @@ def compare(url: str, manifest: Manifest, files: Sequence[File]) -> bool:
     """Print the table; whether all of it holds."""
     good = True
     for budget, point in track(manifest.budgets.items(), "budgets", transient=True):
+        before = counters(url)
         answers = classify(url, files, {"budget": budget})
         found = statements(manifest, point, answers)
-        adds_up = metrics_add_up(counters(url), budget, answers)
+        adds_up = metrics_add_up(before, counters(url), budget, answers)
         print_table(budget, found)
         print(f"{budget:7} metrics     {'add up' if adds_up else 'DO NOT ADD UP'}")
         good &= adds_up and all(s.holds for s in found)
@@ -122,7 +126,8 @@ def main() -> int:
     parser.add_argument("--data", required=True, help="hub name, parquet or folder of images")
     parser.add_argument("--split", default="test")
     arguments = parser.parse_args()
-    files, manifest = load_files(arguments.data, arguments.split), read_manifest(arguments.bundle)
+    manifest = read_manifest(arguments.bundle)
+    files = load_files(arguments.data, arguments.split, manifest.labels)
     print(f"{manifest.name} {manifest.version}, {len(files):,} images of {arguments.split}")
     with serving(arguments.bundle) as url:
         good = compare(url, manifest, files)

@@ -8,15 +8,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
 from rich.console import Console
 
-from exporter.bundle import Naming, export_network, make_manifest, write_bundle
-from exporter.report import write_plot
+from exporter.bundle import Naming, check_place, export_network, make_manifest, write_bundle
+from exporter.errors import ExportError
 from serving.manifest import Manifest
 from training.checkpoint import load_checkpoint
 from training.confidence import CONFIDENCES
 from training.data import load_dataset
 from training.errors import TrainingError
+
+FEW = 500  # held-out images; with fewer, thresholds are mostly chance
+INTERRUPTED = 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,21 +47,33 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Export, then say what came of it."""
+    check_place(arguments.out)
     checkpoint = load_checkpoint(arguments.checkpoint)
-    recipe = checkpoint.progress.recipe
-    source = arguments.data or recipe.data
-    held_out = load_dataset(source, recipe.size, recipe.held_out, recipe.seed).held_out
-    naming = Naming(
-        arguments.name or checkpoint.progress.recipe_name,
+    progress = checkpoint.progress
+    recipe, source = progress.recipe, arguments.data or progress.recipe.data
+    naming = _naming(
+        arguments.name or progress.recipe_name,
         arguments.version,
         arguments.dataset or Path(source).name,
     )
-    export = export_network(checkpoint, held_out, arguments.confidence, console.print)
+    dataset = load_dataset(source, recipe.size, recipe.held_out, recipe.seed)
+    if dataset.fingerprint() != progress.fingerprint:
+        raise ExportError(f"--data: {source} is not what the checkpoint was trained on")
+    if len(dataset.held_out) < FEW:
+        console.print(f"warning: only {len(dataset.held_out)} held-out images; intervals are wide")
+    export = export_network(checkpoint, dataset.held_out, arguments.confidence, console.print)
     manifest = make_manifest(checkpoint, export, naming, arguments.confidence)
-    write_bundle(arguments.out, manifest, export.graphs)
-    write_plot(arguments.out / "budgets.svg", manifest, export.scored)
+    write_bundle(arguments.out, manifest, export)
     for line in summary(manifest):
         console.print(line, highlight=False)
+
+
+def _naming(name: str, version: str, dataset: str) -> Naming:
+    try:
+        return Naming(name=name, version=version, dataset=dataset)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ExportError(f"--{first['loc'][0]}: {first['msg']}") from error
 
 
 def summary(manifest: Manifest) -> list[str]:
@@ -83,9 +99,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         run(parser().parse_args(argv), Console(soft_wrap=True))
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 

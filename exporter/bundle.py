@@ -20,14 +20,18 @@ from exporter.graph import (
     parameter_count,
     set_temperature,
 )
+from exporter.report import write_plot
 from exporter.split import StageModule, split
 from exporter.verify import Chain, ChainOutput, verify
 from serving.manifest import (
     MANIFEST,
     HeldOut,
     Manifest,
+    Name,
     Provenance,
+    Record,
     StageSpec,
+    Version,
     read_graph,
     read_manifest,
 )
@@ -38,14 +42,14 @@ from training.data import Images, image_input
 from training.evaluate import Scored
 
 VERIFIED_IMAGES = 1000
+PLOT = "budgets.svg"
 
 
-@dataclass(frozen=True, slots=True)
-class Naming:
+class Naming(Record):
     """How a bundle calls itself, and what its images are called in public."""
 
-    name: str
-    version: str
+    name: Name
+    version: Version
     dataset: str
 
 
@@ -76,17 +80,19 @@ def export_network(
     """
     if confidence not in CONFIDENCES:
         raise ExportError(f"confidence: {confidence!r} is not one of {', '.join(CONFIDENCES)}")
-    modules = split(checkpoint.network(), CONFIDENCES[confidence])
+    network = checkpoint.network()
+    modules = split(network, CONFIDENCES[confidence])
     say(f"exporting {len(modules)} stages")
     graphs = export_stages(modules, checkpoint.progress.recipe.size)
     say(f"fitting temperatures on {len(held_out):,} held-out images")
     temperatures = _fit_temperatures(graphs, held_out)
     _set_temperatures(modules, graphs, temperatures)
-    chain, pixels = Chain(graphs), held_out.pixels
-    say(f"verifying against torch on {min(VERIFIED_IMAGES, len(pixels)):,} of them")
-    difference = verify(modules, chain, graphs, pixels[:VERIFIED_IMAGES])
-    say(f"largest difference of a probability or confidence: {difference:.1e}")
-    return Export(graphs, temperatures, score(chain.run(pixels), held_out, graphs), difference)
+    pixels = held_out.pixels[:VERIFIED_IMAGES]
+    say(f"verifying against torch on {len(pixels):,} of them")
+    difference = verify(network, modules, graphs, pixels)
+    say(f"largest difference of a probability along the chain: {difference:.1e}")
+    output = Chain(graphs).run(held_out.pixels)
+    return Export(graphs, temperatures, score(output, held_out, graphs), difference)
 
 
 def _fit_temperatures(graphs: Sequence[StageGraph], held_out: Images) -> list[float]:
@@ -165,20 +171,30 @@ def _stage_specs(export: Export) -> tuple[StageSpec, ...]:
     return tuple(specs)
 
 
-def write_bundle(folder: Path, manifest: Manifest, graphs: Sequence[StageGraph]) -> None:
+def check_place(folder: Path) -> None:
+    """Whether a bundle can be written here.
+
+    Raises:
+        ExportError: there is something already.
+    """
+    if folder.exists():
+        raise ExportError(f"--out: {folder} exists; choose another folder or remove it first")
+
+
+def write_bundle(folder: Path, manifest: Manifest, export: Export) -> None:
     """Write a bundle beside its place, read it back, then rename: it exists only if whole.
 
     Raises:
         ExportError: there is something at `folder` already.
     """
-    if folder.exists():
-        raise ExportError(f"--out: {folder} exists; choose another folder or remove it first")
+    check_place(folder)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for spec, graph in zip(manifest.stages, graphs, strict=True):
+    for spec, graph in zip(manifest.stages, export.graphs, strict=True):
         (partial / spec.file).write_bytes(graph.serialized())
     (partial / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+    write_plot(partial / PLOT, manifest, export.scored)
     for spec in read_manifest(partial).stages:
         read_graph(partial, spec)
     partial.rename(folder)

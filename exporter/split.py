@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from training.network import Features, MultiExitNetwork
+from training.surgery import Surgery
 
 
 class StageModule(nn.Module):
     """Stage k with its exit head: features of the boundary before to those of its own.
 
-    Normalisation, softmax, temperature and confidence are inside. Surgery is not: it stops
-    gradients and leaves every value as it is.
+    Normalisation, softmax, temperature and confidence are inside. Surgery is not where it only
+    stops gradients; without referencing it changes values, and is.
 
     Args:
         network: in eval mode.
@@ -32,6 +33,7 @@ class StageModule(nn.Module):
         self.stage = network.stages[k]
         self.head = network.heads[k]
         self.last = k == network.exits - 1
+        self._surgery = network.surgery if network.surgery.changes_values else Surgery("joint")
         # anything but 1, a division by which would be optimised away on export
         self.register_buffer("temperature", torch.tensor(2.0))
         self._confidence = confidence
@@ -41,7 +43,10 @@ class StageModule(nn.Module):
         """The features (none from the last stage), probabilities [N, classes], confidence [N]."""
         given = list(features) if self.normalize is None else [self.normalize(features[0])]
         made: Features = self.stage(given)
-        probabilities = torch.softmax(self.head(made[-1]) / self.temperature, dim=1)
+        to_exit = made[-1]
+        if not self.last:
+            made[-1], to_exit = self._surgery.split(to_exit)
+        probabilities = torch.softmax(self.head(to_exit) / self.temperature, dim=1)
         onward = [] if self.last else made
         return (*onward, probabilities, self._confidence(probabilities))
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from exporter.errors import VerificationError
 from exporter.graph import CONFIDENCE, PROBABILITIES, StageGraph
 from exporter.split import StageModule
+from training.evaluate import predict
+from training.network import MultiExitNetwork
 
 Array = NDArray[np.float32]
 
@@ -63,23 +65,25 @@ class Chain:
 
 @torch.no_grad()
 def verify(
+    network: MultiExitNetwork,
     modules: Sequence[StageModule],
-    chain: Chain,
     graphs: Sequence[StageGraph],
     pixels: Tensor,
     tolerance: float = 1e-4,
 ) -> float:
-    """Compare graphs with modules on images uint8 [N, H, W, 3]: each alone, then in a row.
+    """Compare graphs with torch on images uint8 [N, H, W, 3].
 
-    Each graph alone is given torch's features, in batches of 1, 3 and 16.
+    Each graph alone is compared with its module, on torch's features, in batches of 1, 3 and
+    16; then the chain of all graphs with the network itself.
 
     Returns:
-        The largest absolute difference of a probability or confidence along the chain.
+        The largest absolute difference of a probability along the chain.
 
     Raises:
         VerificationError: an output differs by more than `tolerance` (features: relative to
             their largest value); names stage, output and difference.
     """
+    chain = Chain(graphs)
     for size in (1, 3, 16):
         given: tuple[Tensor, ...] = (pixels[:size],)
         for k, (module, graph) in enumerate(zip(modules, graphs, strict=True)):
@@ -90,26 +94,13 @@ def verify(
                 where = f"stage {k + 1}, output {name}, batch of {size}"
                 _compare(where, found[name], tensor.numpy(), tolerance)
             given = made[:-2]
-    return _verify_chain(modules, chain, pixels, tolerance)
-
-
-def _verify_chain(
-    modules: Sequence[StageModule], chain: Chain, pixels: Tensor, tolerance: float
-) -> float:
-    worst, found = 0.0, chain.run(pixels)
-    for start in range(0, len(pixels), 250):
-        given: tuple[Tensor, ...] = (pixels[start : start + 250],)
-        rows = slice(start, start + 250)
-        for k, module in enumerate(modules):
-            *features, probabilities, confidence = module(*given)
-            given = tuple(features)
-            for name, got, expected in (
-                (PROBABILITIES, found.probabilities[k, rows], probabilities),
-                (CONFIDENCE, found.confidence[k, rows], confidence),
-            ):
-                where = f"stage {k + 1} in the chain, output {name}"
-                worst = max(worst, _compare(where, got, expected.numpy(), tolerance))
-    return worst
+    temperatures = torch.stack([module.temperature for module in modules])
+    expected = torch.softmax(predict(network, pixels) / temperatures[:, None, None], dim=2).numpy()
+    pairs = zip(chain.run(pixels).probabilities, expected, strict=True)
+    return max(
+        _compare(f"stage {k} in the chain, output {PROBABILITIES}", got, wanted, tolerance)
+        for k, (got, wanted) in enumerate(pairs, 1)
+    )
 
 
 def _compare(where: str, found: Array, expected: Array, tolerance: float) -> float:

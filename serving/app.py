@@ -136,8 +136,10 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = error.detail.lower().replace(" ", "-")
-    detail = f"{request.method} {request.url.path} is not served; /docs lists what is"
-    return _problem(request, kind, error.status_code, detail, error.headers)
+    path = request.url.path
+    allowed = (error.headers or {}).get("allow")
+    does = f"answers {allowed} only" if allowed else "is not served; /docs lists what is"
+    return _problem(request, kind, error.status_code, f"{path} {does}", error.headers)
 
 
 async def _hung_up(_: Request, __: Exception) -> Response:

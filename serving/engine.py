@@ -27,7 +27,7 @@ from serving import metrics
 from serving.errors import DeadlineError, NotReadyError, OfframpError, PoolFullError, StageError
 from serving.policy import Policy
 from serving.pool import Pool
-from serving.request import Answer, Outcome, Request
+from serving.request import Answer, Opinion, Request
 from serving.runtime import Runtime
 from serving.scheduler import Batch, Scheduler
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 class _Ran:
     """What a worker thread brings back: an outcome for each request, and the seconds."""
 
-    outcomes: list[Outcome]
+    opinions: list[Opinion]
     seconds: float
 
 
@@ -175,8 +175,8 @@ class Engine:
         output = self._runtime.run(batch.stage, self._pool.gather(batch.stage, slots))
         if output.features:
             self._pool.scatter(batch.stage + 1, slots, output.features)
-        outcomes = list(map(Outcome, output.confidence.tolist(), output.probabilities))
-        return _Ran(outcomes, perf_counter() - started)
+        opinions = list(map(Opinion, output.confidence.tolist(), output.probabilities))
+        return _Ran(opinions, perf_counter() - started)
 
     def _update(self, batch: Batch, future: asyncio.Future[_Ran]) -> None:
         self._running -= 1
@@ -187,7 +187,7 @@ class Engine:
             for request in batch.requests:
                 request.compute += ran.seconds
                 request.dropped = request.future.done()
-            left = self._scheduler.update(batch, ran.outcomes)
+            left = self._scheduler.update(batch, ran.opinions)
         else:
             log.error("stage %d failed", batch.stage + 1, exc_info=error)
             left = list(batch.requests)
@@ -197,7 +197,7 @@ class Engine:
 
     def _leave(self, request: Request, *, failed: bool) -> None:
         if not request.future.done():  # else its client hung up, or its deadline answered it
-            if failed or not math.isfinite(request.outcomes[-1].confidence):
+            if failed or not math.isfinite(request.opinions[-1].confidence):
                 error = StageError("a stage failed under this request; the log says why")
                 self._fail(request, "failed", error)
             else:
@@ -210,7 +210,7 @@ class Engine:
         self._metrics.answer(
             request.policy.name,
             answer.exit - 1,
-            answer.outcomes[-1].confidence,
+            answer.opinions[-1].confidence,
             total=answer.total,
             queue=answer.queue,
             compute=answer.compute,
@@ -232,7 +232,7 @@ class Engine:
         """At the deadline: answer with the deepest exit reached."""
         if request.future.done():
             return
-        if request.outcomes:
+        if request.opinions:
             self._resolve(request, deadline_hit=True)
         else:
             error = DeadlineError("deadline_ms passed before the first exit; allow more time")

@@ -26,7 +26,7 @@ from serving.errors import (
     NotAnImageError,
 )
 from serving.manifest import ImageInput
-from serving.preprocess import fit
+from serving.preprocess import bring_to_size
 
 # Named by their plugins, so that Pillow need not load all others to find them.
 FORMATS = (JpegImageFile.format, PngImageFile.format, WebPImageFile.format)
@@ -78,7 +78,7 @@ def decode(file: bytes, target: ImageInput, max_pixels: int) -> NDArray[np.uint8
     try:
         with Image.open(io.BytesIO(file), formats=FORMATS) as image:
             _check_pixels(image, max_pixels)
-            return np.asarray(fit(image, target))
+            return np.asarray(bring_to_size(image, target))
     except UnidentifiedImageError as error:
         raise NotAnImageError("this is not a JPEG, PNG or WebP image; convert it to one") from error
     except InvalidRequestError:

@@ -21,6 +21,7 @@ FORMAT: Literal[1] = 1
 MAX_MANIFEST_BYTES = 4 << 20
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Version = Annotated[str, Field(min_length=1, max_length=64)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
@@ -118,7 +119,7 @@ class Manifest(Record):
 
     format: Literal[1] = FORMAT
     name: Name
-    version: str = Field(min_length=1, max_length=64)
+    version: Version
     created: datetime
     labels: tuple[str, ...] = Field(min_length=2)
     input: ImageInput

@@ -41,8 +41,12 @@ class Policy:
     deadline: float | None = None
 
     def leaves(self, stage: int, confidence: float) -> bool:
-        """Whether to leave at the exit of `stage` (from 0). NaN leaves, to be reported."""
-        return not confidence < self.thresholds[stage]
+        """Whether to leave at the exit of `stage` (from 0): at the last, whatever its number.
+
+        NaN leaves, to be reported.
+        """
+        last = stage == len(self.thresholds) - 1
+        return last or not confidence < self.thresholds[stage]
 
     def left(self, age: float) -> float | None:
         """Seconds that a request of this age has to its deadline; None without one."""

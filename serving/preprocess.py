@@ -23,7 +23,7 @@ BACKGROUND = "white"
 GAP = 2.0  # a large image is first reduced coarsely to this many times the size wanted
 
 
-def fit(image: Image.Image, target: ImageInput) -> Image.Image:
+def bring_to_size(image: Image.Image, target: ImageInput) -> Image.Image:
     """An opened image, not yet decoded, as RGB at the target's size.
 
     Raises:

@@ -12,7 +12,7 @@ from serving.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Opinion:
     """What one exit thought of one image: `probabilities` is float32, [classes].
 
     A confidence that is not finite says that the network failed on this image.
@@ -28,7 +28,7 @@ class Answer:
 
     Attributes:
         policy: the policy it was answered under.
-        outcomes: one for each exit reached; the last is the answer.
+        opinions: one for each exit reached; the last is the answer.
         deadline_hit: it was answered at its deadline, before its policy let it leave.
         queue: seconds between `submit` and the answer in which no stage ran for it.
         compute: seconds of the batches it was part of.
@@ -36,7 +36,7 @@ class Answer:
     """
 
     policy: Policy
-    outcomes: tuple[Outcome, ...]
+    opinions: tuple[Opinion, ...]
     deadline_hit: bool
     queue: float
     compute: float
@@ -45,7 +45,7 @@ class Answer:
     @property
     def exit(self) -> int:
         """The exit it left at, from 1."""
-        return len(self.outcomes)
+        return len(self.opinions)
 
 
 @dataclass(slots=True, eq=False)
@@ -61,18 +61,18 @@ class Request:
     arrived: float
     submitted: float
     future: asyncio.Future[Answer]
-    outcomes: list[Outcome] = field(default_factory=list)
+    opinions: list[Opinion] = field(default_factory=list)
     compute: float = 0.0
     dropped: bool = False
 
     @property
     def stage(self) -> int:
         """The stage to run next, from 0."""
-        return len(self.outcomes)
+        return len(self.opinions)
 
     def answer(self, now: float, *, deadline_hit: bool = False) -> Answer:
         """The answer of the deepest exit reached, at the time `now`."""
-        assert self.outcomes
+        assert self.opinions
         queue = max(0.0, now - self.submitted - self.compute)
-        outcomes = tuple(self.outcomes)
-        return Answer(self.policy, outcomes, deadline_hit, queue, self.compute, now - self.arrived)
+        opinions = tuple(self.opinions)
+        return Answer(self.policy, opinions, deadline_hit, queue, self.compute, now - self.arrived)

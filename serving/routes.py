@@ -18,11 +18,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client.exposition import choose_encoder
+from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
 
 from serving.bodies import JSON, MULTIPART, read_images
 from serving.engine import Engine
-from serving.errors import DeadlineError, NotReadyError, UnauthorizedError
+from serving.errors import DeadlineError, NotReadyError, ParameterError, UnauthorizedError
 from serving.images import Decoder
 from serving.manifest import Manifest
 from serving.metrics import Metrics
@@ -106,12 +107,20 @@ async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -
     `curl --data-binary @cat.jpg 'localhost:8000/classify?budget=low'`
     """
     arrived = perf_counter()
+    _given_once(request.query_params)
     service = service_of(request)
     policy = resolve(service.manifest, query.budget, query.min_confidence, query.deadline_ms)
     files = await read_images(request, service.max_body_bytes, service.max_images)
     answers = await unless_hung_up(request, _answers(service, files, policy, query, arrived))
     model = {"name": service.manifest.name, "version": service.manifest.version}
     return JSONResponse({"model": model, "budget": policy.asked, "answers": answers})
+
+
+def _given_once(query: QueryParams) -> None:
+    names = [name for name, _ in query.multi_items()]
+    for name in names:
+        if names.count(name) > 1:
+            raise ParameterError(f"{name[:64]}: given more than once; leave all but one out")
 
 
 async def _answers(
@@ -137,12 +146,14 @@ async def model(request: Request) -> Response:
     return Response(service_of(request).description, media_type=JSON)
 
 
+@public.head("/health/live", include_in_schema=False)
 @public.get("/health/live")
 async def live() -> Health:
     """The process answers."""
     return Health(status="live")
 
 
+@public.head("/health/ready", include_in_schema=False)
 @public.get("/health/ready", responses={503: PROBLEMS["5XX"]})
 async def ready(request: Request) -> Health:
     """Requests are taken; 503 while starting or shutting down."""

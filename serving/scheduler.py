@@ -1,7 +1,7 @@
 """Who runs next. Pure: no clock, no thread, no future.
 
     batch = scheduler.schedule()                 deepest stage first, oldest request first
-    left = scheduler.update(batch, outcomes)     who leaves; the rest waits at the next stage
+    left = scheduler.update(batch, opinions)     who leaves; the rest waits at the next stage
 
 Requests that survived different batches wait in one queue for each stage and run on
 together (stage-level rebatching). Deepest first: whoever is nearest to the end leaves and
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from serving.request import Outcome, Request
+from serving.request import Opinion, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,14 @@ class Scheduler:
                 return Batch(stage, chosen)
         return None
 
-    def update(self, batch: Batch, outcomes: Sequence[Outcome]) -> list[Request]:
+    def update(self, batch: Batch, opinions: Sequence[Opinion]) -> list[Request]:
         """Record what the batch's stage thought of each request; give back those who leave.
 
         These are the requests whose policy lets them leave, and those dropped meanwhile.
         """
         left = []
-        for request, outcome in zip(batch.requests, outcomes, strict=True):
-            request.outcomes.append(outcome)
+        for request, outcome in zip(batch.requests, opinions, strict=True):
+            request.opinions.append(outcome)
             if request.dropped or request.policy.leaves(batch.stage, outcome.confidence):
                 left.append(request)
             else:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serving.manifest import Estimate, HeldOut, ImageInput, Manifest, OperatingPoint, Record
 from serving.policy import default_budget
-from serving.request import Answer, Outcome
+from serving.request import Answer, Opinion
 
 DIGITS = 6  # decimals of a probability
 
@@ -184,7 +184,7 @@ def image_answer(
     manifest: Manifest, answer: Answer, query: ClassifyQuery, decode: float
 ) -> dict[str, Any]:
     """An `ImageAnswer` as JSON data; `decode` in seconds."""
-    outcome = answer.outcomes[-1]
+    outcome = answer.opinions[-1]
     flops = manifest.stages[answer.exit - 1].flops_to_exit
     top_k = _top_k(outcome, manifest.labels, query.top_k)
     body = {
@@ -206,7 +206,7 @@ def image_answer(
     return body | {"explain": _opinions(answer, manifest.labels)} if query.explain else body
 
 
-def _top_k(outcome: Outcome, labels: tuple[str, ...], k: int) -> list[dict[str, Any]]:
+def _top_k(outcome: Opinion, labels: tuple[str, ...], k: int) -> list[dict[str, Any]]:
     order = np.argsort(-outcome.probabilities, kind="stable")[:k].tolist()
     return [
         {
@@ -220,7 +220,7 @@ def _top_k(outcome: Outcome, labels: tuple[str, ...], k: int) -> list[dict[str, 
 
 def _opinions(answer: Answer, labels: tuple[str, ...]) -> list[dict[str, Any]]:
     opinions = []
-    for stage, outcome in enumerate(answer.outcomes):
+    for stage, outcome in enumerate(answer.opinions):
         index = int(outcome.probabilities.argmax())
         opinions.append(
             {

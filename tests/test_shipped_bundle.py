@@ -1,23 +1,30 @@
 """The bundle that ships, served by a real server to 500 images of the CIFAR-10 test set."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from benchmarks.client import Served, classify, counters, serving
+from benchmarks.client import classify, counters, serving
 from benchmarks.served import metrics_add_up, statements
-from serving.manifest import read_graph, read_manifest
+from serving.manifest import Manifest, read_graph, read_manifest
 from training.data import File, load_files
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "deploy" / "bundles" / "cifar10-msdnet"
-MANIFEST = read_manifest(BUNDLE)
+BUDGETS = ("low", "medium", "high", "full")
 
 
 @pytest.fixture(scope="module")
-def files() -> list[File]:
-    return load_files(str(ROOT / "tests" / "data" / "cifar10-500.parquet"), "train")
+def manifest() -> Manifest:
+    return read_manifest(BUNDLE)
+
+
+@pytest.fixture(scope="module")
+def files(manifest: Manifest) -> list[File]:
+    images = ROOT / "tests" / "data" / "cifar10-500.parquet"
+    return load_files(str(images), "train", manifest.labels)
 
 
 @pytest.fixture(scope="module")
@@ -26,33 +33,40 @@ def url() -> Iterator[str]:
         yield url
 
 
-def test_it_is_whole_and_of_a_size_to_ship() -> None:
-    for stage in MANIFEST.stages:
+def test_it_is_whole_and_of_a_size_to_ship(manifest: Manifest) -> None:
+    for stage in manifest.stages:
         read_graph(BUNDLE, stage)
     assert sum(f.stat().st_size for f in BUNDLE.iterdir()) <= 32e6
 
 
-def test_budgets_are_in_order_and_cost_what_they_may() -> None:
-    assert list(MANIFEST.budgets) == ["low", "medium", "high", "full"]
+def test_budgets_are_in_order_and_cost_what_they_may(manifest: Manifest) -> None:
+    assert tuple(manifest.budgets) == BUDGETS
     for name, share in (("low", 0.25), ("medium", 0.5), ("high", 0.75), ("full", 1.0)):
-        assert MANIFEST.budgets[name].mean_flops.value <= share * MANIFEST.full_flops
+        assert manifest.budgets[name].mean_flops.value <= share * manifest.full_flops
 
 
-@pytest.mark.parametrize("budget", MANIFEST.budgets)
-def test_served_equals_manifest(url: str, files: list[File], budget: str) -> None:
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_served_equals_manifest(
+    url: str, files: list[File], manifest: Manifest, budget: str
+) -> None:
+    before = counters(url)
     answers = classify(url, files, {"budget": budget})
-    assert [s for s in statements(MANIFEST, MANIFEST.budgets[budget], answers) if not s.holds] == []
-    assert metrics_add_up(counters(url), budget, answers)
+    found = statements(manifest, manifest.budgets[budget], answers)
+    assert [s for s in found if not s.holds] == []
+    assert metrics_add_up(before, counters(url), budget, answers)
 
 
-def test_every_exit_is_taken_by_some_image(url: str, files: list[File]) -> None:
+def test_every_exit_is_taken_by_some_image(url: str, files: list[File], manifest: Manifest) -> None:
     answers = classify(url, files, {"min_confidence": "0.9"})
-    assert {a.exit for a in answers} == set(range(1, MANIFEST.exits + 1))
+    assert {a.exit for a in answers} == set(range(1, manifest.exits + 1))
 
 
 def test_answers_do_not_depend_on_company(url: str, files: list[File]) -> None:
+    """16 images alone, and amid 64 times 3 others at all budgets at once."""
     alone = classify(url, files[:16], {"budget": "medium"}, concurrency=1)
-    amid: list[Served] = classify(url, files[:64] * 3, {"budget": "medium"}, concurrency=64)[:16]
+    with ThreadPoolExecutor(len(BUDGETS)) as pool:
+        company = [pool.submit(classify, url, files[:64], {"budget": budget}) for budget in BUDGETS]
+        amid = company[BUDGETS.index("medium")].result()[:16]
     for one, other in zip(alone, amid, strict=True):
         assert (one.exit, one.right) == (other.exit, other.right)
         assert one.probability == pytest.approx(other.probability, abs=1e-5)

@@ -18,6 +18,7 @@ from torch import Tensor
 from training.checkpoint import Epoch, Progress
 from training.data import load_dataset
 from training.errors import RecipeError, TrainingError
+from training.flops import flops_to_exits
 from training.recipes import RECIPES, Recipe
 from training.report import write_report
 from training.trainer import Trainer, fit
@@ -61,8 +62,9 @@ def chosen_recipe(arguments: argparse.Namespace, rest: Sequence[str]) -> Recipe:
 
 
 def _shape_options(rest: Sequence[str]) -> dict[str, object]:
+    words = [word for flag in rest for word in flag.split("=", 1)]
     options: dict[str, object] = {}
-    for flag, value in zip(rest[::2], [*rest[1::2], None], strict=False):
+    for flag, value in zip(words[::2], [*words[1::2], None], strict=False):
         if not flag.startswith("--shape.") or value is None:
             raise RecipeError(f"{flag}: no such option, or it lacks a value; see --help")
         try:
@@ -72,19 +74,22 @@ def _shape_options(rest: Sequence[str]) -> dict[str, object]:
     return options
 
 
+def _git(*arguments: str) -> str:
+    return subprocess.run(  # noqa: S603
+        ["git", *arguments],  # noqa: S607
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+
+
 def _commit() -> str:
-    """The commit of the working tree, for the record; 'unknown' outside a checkout."""
+    """The commit of the working tree, `+` where it was changed; 'unknown' outside a checkout."""
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],  # noqa: S607
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        return _git("rev-parse", "HEAD") + ("+" if _git("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip()
 
 
 def _device(name: str) -> torch.device:
@@ -105,6 +110,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str], console: Console) ->
         recipe=recipe,
         labels=dataset.labels,
         train_images=len(dataset.train),
+        fingerprint=dataset.fingerprint(),
         commit=_commit(),
     )
     trainer = Trainer(progress, dataset, device)
@@ -113,6 +119,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str], console: Console) ->
         f"{arguments.recipe}: {trainer.network.exits} exits, {parameters:,} parameters, "
         f"{len(dataset.train):,} training and {len(dataset.held_out):,} held-out images, {device}"
     )
+    flops = "  ".join(f"{f / 1e6:.1f}" for f in flops_to_exits(trainer.network, recipe.size))
+    console.print(f"flops by exit, millions of multiply-adds: {flops}", highlight=False)
 
     def track(batches: Iterable[Tensor], steps: int) -> Iterable[Tensor]:
         description = f"epoch {len(trainer.progress.epochs) + 1}/{recipe.epochs}"
@@ -128,6 +136,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str], console: Console) ->
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     fit(trainer, arguments.out / CHECKPOINT, resume=arguments.resume, track=track, report=report)
+    write_report(arguments.out, trainer.progress)
+    console.print(f"done: {arguments.out / CHECKPOINT}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(soft_wrap=True)
     try:
         run(arguments, rest, console)
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

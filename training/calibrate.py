@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluate import Floats, Outcome, Scored, apply_thresholds
+from training.evaluate import Floats, Scored, Tradeoff, apply_thresholds
 
 # A threshold that no confidence reaches: nobody leaves at this exit.
 NEVER = 2.0
@@ -45,8 +45,8 @@ def msdnet_thresholds(scored: Scored, ratio: float) -> Floats:
     """Thresholds by which exit k takes a share in proportion to ratio^k.
 
     Source: the budgeted batch procedure of MSDNet (ICLR 2018, section 5 and the reference
-    code). A threshold lies midway between the confidences of the last image to leave and the
-    first to stay, so that rounding on another machine moves nobody.
+    code). Where fewer images are left than should leave, none does. A threshold lies midway
+    between the confidences of the last image to leave and the first to stay.
 
     Args:
         scored: the held-out images.
@@ -69,9 +69,9 @@ def msdnet_thresholds(scored: Scored, ratio: float) -> Floats:
 
 def _cut_after(descending: Floats, count: int) -> float:
     """A threshold that the first `count` of these confidences pass; ties pass together."""
-    if count <= 0 or len(descending) == 0:
+    if not 0 < count <= len(descending):
         return NEVER
-    last = descending[min(count, len(descending)) - 1]
+    last = descending[count - 1]
     below = descending[descending < last]
     return float((last + below[0]) / 2) if len(below) else 0.0
 
@@ -116,13 +116,13 @@ def _best_cut(scored: Scored, worth: Floats, thresholds: Floats, k: int) -> floa
     return _cut_after(descending, int(cuts[total[cuts].argmax()]) + 1)
 
 
-def baseline_curve(scored: Scored, points: int = 80) -> list[Outcome]:
+def baseline_curve(scored: Scored, points: int = 80) -> list[Tradeoff]:
     """The MSDNet procedure at `points` ratios from all-early to all-late."""
     ratios = np.geomspace(0.02, 8.0, points)
     return [apply_thresholds(scored, msdnet_thresholds(scored, r)) for r in ratios]
 
 
-def candidates(scored: Scored) -> list[Outcome]:
+def candidates(scored: Scored) -> list[Tradeoff]:
     """Operating points to choose from: the baseline's, each improved at several prices, the ends.
 
     The baseline's points are among them, so what is chosen is never worse on these images.
@@ -139,18 +139,18 @@ def candidates(scored: Scored) -> list[Outcome]:
     return baseline_curve(scored) + found
 
 
-def pareto(outcomes: Iterable[Outcome]) -> list[Outcome]:
+def pareto(tradeoffs: Iterable[Tradeoff]) -> list[Tradeoff]:
     """Those that no other beats in both flops and accuracy, in order of mean flops."""
-    front: list[Outcome] = []
-    for outcome in sorted(outcomes, key=lambda o: (o.mean_flops, -o.accuracy)):
-        if not front or outcome.accuracy > front[-1].accuracy:
-            front.append(outcome)
+    front: list[Tradeoff] = []
+    for tradeoff in sorted(tradeoffs, key=lambda o: (o.mean_flops, -o.accuracy)):
+        if not front or tradeoff.accuracy > front[-1].accuracy:
+            front.append(tradeoff)
     return front
 
 
-def best_within(outcomes: Sequence[Outcome], flops: float) -> Outcome:
+def best_within(tradeoffs: Sequence[Tradeoff], flops: float) -> Tradeoff:
     """The most accurate at no more than `flops`; the cheapest of all where there is none."""
-    affordable = [o for o in outcomes if o.mean_flops <= flops]
+    affordable = [o for o in tradeoffs if o.mean_flops <= flops]
     if not affordable:
-        return min(outcomes, key=lambda o: o.mean_flops)
+        return min(tradeoffs, key=lambda o: o.mean_flops)
     return max(affordable, key=lambda o: (o.accuracy, -o.mean_flops))

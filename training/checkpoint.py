@@ -40,6 +40,7 @@ class Progress(Record):
     recipe: Recipe
     labels: tuple[str, ...]
     train_images: PositiveInt
+    fingerprint: str = Field(description="of the images, as `Dataset.fingerprint` has it")
     commit: str = "unknown"
     epochs: tuple[Epoch, ...] = Field((), description="those that are done")
 

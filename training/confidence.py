@@ -26,7 +26,8 @@ def margin(probabilities: Tensor) -> Tensor:
 def negentropy(probabilities: Tensor) -> Tensor:
     """1 less the entropy of the probabilities [N, classes], in units of log classes; [N]."""
     entropy: Tensor = -torch.special.xlogy(probabilities, probabilities).sum(dim=1)
-    return 1 - entropy / math.log(probabilities.shape[1])
+    # rounding can take it below 0
+    return (1 - entropy / math.log(probabilities.shape[1])).clamp(min=0)
 
 
 CONFIDENCES: Mapping[str, Callable[[Tensor], Tensor]] = {

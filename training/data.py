@@ -5,8 +5,11 @@ The whole set is held as uint8; augmentation is tensor code (`training.augment`)
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,20 +19,30 @@ import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from serving.manifest import ImageInput
-from serving.preprocess import fit
+from serving.preprocess import bring_to_size
 from training.errors import DataError
+
+SPLIT_WORDS = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An image file and its label."""
+    """An image file, its label, and what to call it in an error."""
 
     encoded: bytes
     target: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +66,22 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What a run sees. `held_out` is never trained on; `test` never decides anything."""
+    """What a run sees; `held_out` is never trained on."""
 
     train: Images
     held_out: Images
-    test: Images | None
     labels: tuple[str, ...]
+
+    def fingerprint(self) -> str:
+        """A hash of the labels, the held-out images and the number of the others.
+
+        It differs where another split, another order of labels or other images would make
+        "held out" untrue.
+        """
+        digest = hashlib.sha256(json.dumps([self.labels, len(self.train)]).encode())
+        for tensor in (self.held_out.pixels, self.held_out.targets):
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
 
 
 def image_input(size: int) -> ImageInput:
@@ -70,31 +93,27 @@ def load_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset:
     """Load a data set and put a validation split aside.
 
     Args:
-        source: a folder of parquet files (`train-*.parquet`, `test-*.parquet`), one parquet
-            file, a folder with one folder of images for each class (or `train/` and `test/`
-            of such), or else a name on the Hugging Face hub.
+        source: a folder of parquet files (`train-*.parquet`, `test-*.parquet`, or in folders
+            of these names), one parquet file, a folder with one folder of images for each
+            class (or `train/` and `test/` of such), or else a name on the Hugging Face hub.
         size: height and width that images are brought to, in pixels.
         held_out: images to split off the training set where there is no validation split.
         seed: of that split.
 
     Raises:
-        DataError: nothing there, no image or label column, or too few images.
+        DataError: nothing there, no image or label column, or too few images or classes.
     """
     splits = _open(source)
     labels = _labels(splits["train"], source)
-    decoded = {
-        name: _decode(split, size, labels, f"{source} ({name})")
-        for name, split in splits.items()
-        if name in ("train", "validation", "test")
-    }
-    train, validation = decoded["train"], decoded.get("validation")
-    if validation is None:
-        if not 0 < held_out < len(train):
-            raise DataError(f"held_out: {held_out} of {len(train)} images leaves none to train on")
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-        validation = train.select(order[:held_out])
-        train = train.select(order[held_out:])
-    return Dataset(train, validation, decoded.get("test"), labels)
+    if len(labels) < 2:
+        raise DataError(f"data: {source} has one class, {labels[0]!r}; there is nothing to learn")
+    train = _decode(splits["train"], size, labels, source)
+    if "validation" in splits:
+        return Dataset(train, _decode(splits["validation"], size, labels, source), labels)
+    if not 0 < held_out < len(train):
+        raise DataError(f"held_out: {held_out} of {len(train)} images leaves none to train on")
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    return Dataset(train.select(order[held_out:]), train.select(order[:held_out]), labels)
 
 
 def _open(source: str) -> Mapping[str, datasets.Dataset]:
@@ -103,7 +122,7 @@ def _open(source: str) -> Mapping[str, datasets.Dataset]:
         if path.is_file():
             loaded = datasets.load_dataset("parquet", data_files={"train": str(path)})
         elif path.is_dir() and (files := sorted(path.rglob("*.parquet"))):
-            loaded = datasets.load_dataset("parquet", data_files=_by_split(files))
+            loaded = datasets.load_dataset("parquet", data_files=_by_split(files, path))
         elif path.is_dir():
             loaded = datasets.load_dataset("imagefolder", data_dir=source)
         elif path.is_absolute() or source.startswith("."):
@@ -119,11 +138,15 @@ def _open(source: str) -> Mapping[str, datasets.Dataset]:
     return dict(loaded)
 
 
-def _by_split(files: list[Path]) -> dict[str, list[str]]:
+def _by_split(files: list[Path], root: Path) -> dict[str, list[str]]:
+    """Files by the split that their name, or else a folder they lie in, tells."""
     splits: dict[str, list[str]] = {}
     for file in files:
-        name = next((s for s in ("test", "validation") if file.stem.startswith(s)), "train")
-        splits.setdefault(name, []).append(str(file))
+        words = re.split(r"[^a-z]+", str(file.relative_to(root)).lower())
+        named = [SPLIT_WORDS[word] for word in reversed(words) if word in SPLIT_WORDS]
+        if not named and len(files) > 1:
+            raise DataError(f"data: {file} is of no known split; name it train-*, say")
+        splits.setdefault(named[0] if named else "train", []).append(str(file))
     return splits
 
 
@@ -147,19 +170,22 @@ def _labels(split: datasets.Dataset, source: str) -> tuple[str, ...]:
     feature = split.features[column]
     if isinstance(feature, datasets.ClassLabel):
         return tuple(feature.names)
-    return tuple(str(value) for value in sorted(set(split[column])))
+    values = set(split[column])
+    if None in values:
+        raise DataError(f"data: {source} has images without a label (column {column})")
+    return tuple(str(value) for value in sorted(values))
 
 
-def load_files(source: str, split: str) -> list[File]:
-    """The image files of one split as they are, with their labels.
+def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
+    """The image files of one split as they are; targets are positions in `labels`.
 
     Raises:
-        DataError: no such split, or no image or label column.
+        DataError: no such split, no image or label column, or a label that is none of these.
     """
     splits = _open(source)
     if split not in splits:
         raise DataError(f"data: {source} has no split {split!r}, only {', '.join(splits)}")
-    return _files(splits[split], _labels(splits[split], source), source)
+    return _files(splits[split], labels, source)
 
 
 def _files(split: datasets.Dataset, labels: tuple[str, ...], source: str) -> list[File]:
@@ -168,28 +194,30 @@ def _files(split: datasets.Dataset, labels: tuple[str, ...], source: str) -> lis
         raise DataError(f"data: {source} has no image column, only {', '.join(split.features)}")
     encoded = split.cast_column(image, datasets.Image(decode=False))[image]
     column = _label_column(split, source)
-    targets = split[column]
-    if not isinstance(split.features[column], datasets.ClassLabel):
-        index = {label: i for i, label in enumerate(labels)}
-        targets = [index[str(target)] for target in targets]
-    return [
-        File(one["bytes"] or Path(one["path"]).read_bytes(), target)
-        for one, target in zip(encoded, targets, strict=True)
-    ]
+    feature, index = split.features[column], {label: i for i, label in enumerate(labels)}
+    files = []
+    for number, (one, value) in enumerate(zip(encoded, split[column], strict=True)):
+        name = one["path"] or f"image {number}"
+        label = feature.names[value] if isinstance(feature, datasets.ClassLabel) else str(value)
+        if label not in index:
+            raise DataError(f"data: {source}, {name}: label {label!r} is none of the training set")
+        files.append(File(one["bytes"] or Path(one["path"]).read_bytes(), index[label], name))
+    return files
 
 
 def _decode(split: datasets.Dataset, size: int, labels: tuple[str, ...], source: str) -> Images:
     files = _files(split, labels, source)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        numbered = enumerate(files)
-        pixels = list(pool.map(lambda f: _pixels(f[1], size, f"{source}, image {f[0]}"), numbered))
+        pixels = list(pool.map(lambda file: _pixels(file, size, source), files))
     targets = torch.tensor([file.target for file in files], dtype=torch.int64)
     return Images(torch.from_numpy(np.stack(pixels)), targets)
 
 
-def _pixels(file: File, size: int, where: str) -> NDArray[np.uint8]:
+def _pixels(file: File, size: int, source: str) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(file.encoded)) as image:
-            return np.asarray(fit(image, image_input(size)))
+            return np.asarray(bring_to_size(image, image_input(size)))
+    except UnidentifiedImageError as error:
+        raise DataError(f"data: {source}, {file.name} is not an image; remove it") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-        raise DataError(f"data: {where} cannot be decoded: {error}") from error
+        raise DataError(f"data: {source}, {file.name} cannot be decoded: {error}") from error

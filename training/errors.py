@@ -3,6 +3,7 @@
 TrainingError
 ├── RecipeError       an option has no such value
 ├── DataError         the images cannot be used as they are
+├── DivergedError     the loss is no number any more
 └── CheckpointError   a file is not a checkpoint of ours, or not for this run
 """
 
@@ -17,6 +18,10 @@ class RecipeError(TrainingError):
 
 class DataError(TrainingError):
     """The images cannot be used as they are."""
+
+
+class DivergedError(TrainingError):
+    """The loss is no number any more; the last checkpoint is as good as it was."""
 
 
 class CheckpointError(TrainingError):

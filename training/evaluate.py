@@ -49,9 +49,13 @@ class Scored:
         """Number of images."""
         return int(self.right.shape[1])
 
+    def select(self, which: NDArray[np.bool_]) -> Scored:
+        """Some of the images, by a mask [N]."""
+        return Scored(self.confidence[:, which], self.right[:, which], self.flops)
+
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Tradeoff:
     """What thresholds gave: means over the images, and the exit each image left at."""
 
     thresholds: tuple[float, ...]
@@ -72,11 +76,11 @@ def exits_taken(confidence: NDArray[np.float32], thresholds: Floats) -> NDArray[
     return taken
 
 
-def apply_thresholds(scored: Scored, thresholds: Floats) -> Outcome:
+def apply_thresholds(scored: Scored, thresholds: Floats) -> Tradeoff:
     """Send every image through the exits ("budgeted batch" evaluation, MSDNet section 5)."""
     taken = exits_taken(scored.confidence, thresholds)
     spent = scored.flops[taken]
-    return Outcome(
+    return Tradeoff(
         thresholds=tuple(float(t) for t in thresholds),
         mean_flops=float(spent.mean()),
         std_flops=float(spent.std()),

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from training.optimizers import Kind, Schedule
 from training.record import Record
@@ -45,7 +52,13 @@ class Recipe(Record):
     )
     small_epochs: NonNegativeInt = Field(0, description="epochs that train at `small_size`")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
-    seed: NonNegativeInt = Field(0, description="of weights, order, augmentation and split")
+    seed: int = Field(0, ge=0, lt=2**32, description="of weights, order, augmentation, split")
+
+    @model_validator(mode="after")
+    def _shift_fits(self) -> Self:
+        if self.shift >= self.size:
+            raise ValueError(f"shift ({self.shift}) must be less than size ({self.size})")
+        return self
 
 
 RECIPES: dict[str, Recipe] = {
@@ -71,9 +84,9 @@ RECIPES: dict[str, Recipe] = {
         epochs=60,
         batch_size=500,
         optimizer="muon",
-        lr=0.1,
-        muon_lr=0.1,
-        momentum=0.75,
+        lr=0.05,
+        muon_lr=0.05,
+        momentum=0.8,
         schedule="linear",
         warmup=0.1,
         label_smoothing=0.1,

@@ -54,6 +54,11 @@ class Surgery:
         if not 0 <= self.beta <= 1:
             raise RecipeError(f"beta: {self.beta} is not a share of channels; give 0 to 1")
 
+    @property
+    def changes_values(self) -> bool:
+        """Whether it does more than stop gradients."""
+        return self.variant == "unreferenced"
+
     def shared(self, channels: int) -> int:
         """Size of f+; Python's rounding, half to even, as the released code has it."""
         return round(self.beta * channels)

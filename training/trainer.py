@@ -23,8 +23,9 @@ from training.checkpoint import (
     save_checkpoint,
 )
 from training.data import Dataset
-from training.errors import CheckpointError
+from training.errors import CheckpointError, DivergedError, RecipeError
 from training.evaluate import exit_accuracies, predict
+from training.network import MultiExitNetwork, Normalize
 from training.objectives import joint_loss
 from training.optimizers import Optimizers, lr_factor
 
@@ -38,12 +39,17 @@ class Trainer:
         progress: where to start; its recipe decides everything.
         dataset: the images.
         device: where to compute.
+
+    Raises:
+        RecipeError: the network cannot read images of the recipe's size.
     """
 
     def __init__(self, progress: Progress, dataset: Dataset, device: torch.device) -> None:
         recipe = progress.recipe
         torch.manual_seed(recipe.seed)
         network = new_network(recipe, len(dataset.labels))
+        for size in {recipe.size, recipe.small_size or recipe.size}:
+            _check_size(network, size)
         _set_statistics(network.normalize, dataset.train.pixels)
         self.progress = progress
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -61,11 +67,13 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of the same recipe.
+        """Go on from a checkpoint of the same recipe and the same images.
 
         Raises:
-            CheckpointError: it is of another recipe, or its weights do not fit.
+            CheckpointError: it is of another recipe or of other images, or does not fit.
         """
+        if checkpoint.progress.fingerprint != self.progress.fingerprint:
+            raise CheckpointError("data: the run to resume was of other images, labels or split")
         theirs, ours = checkpoint.progress.recipe, self.progress.recipe
         for field in type(ours).model_fields:
             if getattr(theirs, field) != getattr(ours, field):
@@ -90,7 +98,11 @@ class Trainer:
         return len(self.progress.epochs) >= self.progress.recipe.epochs
 
     def run_epoch(self, track: Track) -> Epoch:
-        """Train one epoch and evaluate every exit on the held-out images."""
+        """Train one epoch and evaluate every exit on the held-out images.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
         start, recipe, epoch = time.perf_counter(), self.progress.recipe, len(self.progress.epochs)
         rng = torch.Generator(self._device).manual_seed(recipe.seed * 1_000_003 + epoch)
         torch.manual_seed(recipe.seed * 1_000_003 + epoch)  # dropout
@@ -102,6 +114,8 @@ class Trainer:
         for step, indices in enumerate(track(batches, steps)):
             progress = (epoch + step / steps) / recipe.epochs
             total += self._step(indices, epoch, rng, progress)
+        if not torch.isfinite(total):
+            raise DivergedError(f"lr: the loss of epoch {epoch + 1} is not finite; lower it")
         accuracies = exit_accuracies(
             predict(self.network, self._held_out.pixels), self._held_out.targets
         )
@@ -150,8 +164,25 @@ def fit(
         report(epoch)
 
 
-def _set_statistics(normalize: torch.nn.Module, pixels: Tensor) -> None:
+@torch.no_grad()
+def _check_size(network: MultiExitNetwork, size: int) -> None:
+    try:
+        network.eval()(torch.zeros(1, 3, size, size))
+    except RuntimeError as error:
+        raise RecipeError(f"size: this network cannot read {size} x {size} pixels") from error
+
+
+def _set_statistics(normalize: Normalize, pixels: Tensor) -> None:
     """Mean and deviation of each channel over (at most 10,000 of) the training images."""
-    sample = pixels[:10_000].to(torch.float32).div(255)
-    normalize.mean.copy_(sample.mean((0, 1, 2)))  # type: ignore[operator]
-    normalize.std.copy_(sample.std((0, 1, 2)))  # type: ignore[operator]
+    total, squares = torch.zeros(2, 3, dtype=torch.float64)
+    count = 0
+    for chunk in torch.split(pixels[:10_000], 500):
+        values = chunk.to(torch.float64).div(255).flatten(0, 2)
+        total += values.sum(0)
+        squares += values.square().sum(0)
+        count += len(values)
+    mean = total / count
+    # a channel that never changes must not be divided by 0
+    std = (squares / count - mean.square()).clamp(min=255**-2).sqrt()
+    normalize.mean.copy_(mean)
+    normalize.std.copy_(std)

@@ -1,6 +1,7 @@
 """One small network, exported once for all tests of the exporter."""
 
 from functools import cache
+from typing import Any
 
 import torch
 from samples import LABELS, tiny_dataset, tiny_progress
@@ -9,6 +10,7 @@ from exporter.bundle import Export, export_network
 from training.checkpoint import Checkpoint, new_network
 from training.data import Images
 
+# as deep as it has scales, so that the last stage has the coarsest alone and no unused layer
 SHAPE = {"exits": 3, "base": 1, "step": 1, "channels": 4, "growth": 4, "head_channels": 16}
 
 
@@ -19,9 +21,9 @@ def held_out() -> Images:
 
 
 @cache
-def checkpoint() -> Checkpoint:
+def checkpoint(**recipe: Any) -> Checkpoint:
     """Fresh weights; batch-norm statistics and normalisation as after some training."""
-    progress = tiny_progress(shape=SHAPE)
+    progress = tiny_progress(shape=SHAPE, **recipe)
     torch.manual_seed(0)
     network = new_network(progress.recipe, len(LABELS))
     network.normalize.mean.fill_(0.45)
@@ -34,6 +36,6 @@ def checkpoint() -> Checkpoint:
 
 
 @cache
-def export() -> Export:
+def export(**recipe: Any) -> Export:
     """The checkpoint, exported and calibrated."""
-    return export_network(checkpoint(), held_out(), "max_softmax", say=lambda _: None)
+    return export_network(checkpoint(**recipe), held_out(), "max_softmax", say=lambda _: None)

@@ -41,13 +41,13 @@ def test_named_budgets_keep_within_their_share_and_full_runs_to_the_end() -> Non
     for name, share in (("low", 0.25), ("medium", 0.5), ("high", 0.75)):
         assert budgets[name].mean_flops.value <= share * scored.flops[-1]
     accuracies = [budgets[name].accuracy.value for name in ("low", "medium", "high")]
-    assert accuracies == sorted(accuracies)
+    assert accuracies[0] < accuracies[2]
     assert budgets["full"].exit_shares[-1].value == 1
     assert 10 < len(curve) <= CURVE_POINTS
     for point in curve:
         again = apply_thresholds(scored, np.array(point.thresholds))
         assert again.mean_flops == pytest.approx(point.mean_flops.value)
-        assert again.accuracy == pytest.approx(point.accuracy.value)
+        assert again.accuracy == pytest.approx(point.accuracy.value, abs=0.05)
 
 
 def test_the_curve_has_both_ends_of_what_is_worth_having() -> None:
@@ -55,4 +55,21 @@ def test_the_curve_has_both_ends_of_what_is_worth_having() -> None:
     _, curve = solve_budgets(scored)
     found = candidates(scored)
     assert curve[0].mean_flops.value == min(o.mean_flops for o in found)
-    assert curve[-1].accuracy.value == max(o.accuracy for o in found)
+    best = max(found, key=lambda o: o.accuracy)
+    assert curve[-1].thresholds == best.thresholds
+
+
+def test_stated_accuracy_is_that_of_new_images() -> None:
+    """On the images that thresholds were solved on it is some points better."""
+    flattered, stated, true = [], [], []
+    new = overconfident(100_000, 4, seed=99)
+    for seed in range(8):
+        scored = overconfident(200, 4, seed=seed)
+        point = solve_budgets(scored)[0]["medium"]
+        thresholds = np.array(point.thresholds)
+        flattered.append(apply_thresholds(scored, thresholds).accuracy)
+        stated.append(point.accuracy.value)
+        true.append(apply_thresholds(new, thresholds).accuracy)
+    # 1,600 images in all: their own scatter is 0.012
+    assert np.mean(flattered) - np.mean(stated) > 0.01
+    assert abs(np.mean(stated) - np.mean(true)) < 0.036

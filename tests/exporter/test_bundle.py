@@ -8,7 +8,7 @@ from exporter.errors import ExportError
 from serving.errors import BundleError
 from serving.manifest import Manifest, read_graph, read_manifest
 
-NAMING = Naming("tiny", "7", "some images")
+NAMING = Naming(name="tiny", version="7", dataset="some images")
 
 
 @pytest.fixture(scope="module")
@@ -17,16 +17,17 @@ def manifest() -> Manifest:
 
 
 def test_what_is_written_is_what_serving_reads(tmp_path: Path, manifest: Manifest) -> None:
-    write_bundle(tmp_path / "bundle", manifest, export().graphs)
+    write_bundle(tmp_path / "bundle", manifest, export())
     assert read_manifest(tmp_path / "bundle") == manifest
     for spec, graph in zip(manifest.stages, export().graphs, strict=True):
         assert read_graph(tmp_path / "bundle", spec) == graph.serialized()
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+    assert "</svg>" in (tmp_path / "bundle" / "budgets.svg").read_text()
 
 
 def test_an_existing_folder_is_left_alone(tmp_path: Path, manifest: Manifest) -> None:
     with pytest.raises(ExportError, match="exists"):
-        write_bundle(tmp_path, manifest, export().graphs)
+        write_bundle(tmp_path, manifest, export())
 
 
 def test_the_manifest_says_what_was_measured(manifest: Manifest) -> None:
@@ -46,7 +47,7 @@ def test_the_manifest_says_what_was_measured(manifest: Manifest) -> None:
 def test_a_bundle_that_was_changed_is_refused_by_file(
     tmp_path: Path, manifest: Manifest, file: str
 ) -> None:
-    write_bundle(tmp_path / "bundle", manifest, export().graphs)
+    write_bundle(tmp_path / "bundle", manifest, export())
     path = tmp_path / "bundle" / file
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(BundleError, match=file):

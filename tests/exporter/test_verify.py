@@ -34,11 +34,13 @@ def damaged(k: int) -> list[StageGraph]:
     return graphs
 
 
-def test_the_graphs_are_the_network() -> None:
-    assert export().difference < 1e-5
-    output = Chain(export().graphs).run(held_out().pixels, batch_size=7)
-    logits = predict(checkpoint().network(), held_out().pixels)
-    temperatures = torch.tensor(export().temperatures)[:, None, None]
+@pytest.mark.parametrize("variant", ["joint", "released", "paper", "unreferenced"])
+def test_the_graphs_are_the_network(variant: str) -> None:
+    exported = export(variant=variant)
+    assert exported.difference < 1e-5
+    output = Chain(exported.graphs).run(held_out().pixels, batch_size=7)
+    logits = predict(checkpoint(variant=variant).network(), held_out().pixels)
+    temperatures = torch.tensor(exported.temperatures)[:, None, None]
     expected = torch.softmax(logits / temperatures, dim=2).numpy()
     assert abs(output.probabilities - expected).max() < 1e-5
     assert abs(output.confidence - expected.max(2)).max() < 1e-5
@@ -48,11 +50,18 @@ def test_the_graphs_are_the_network() -> None:
 def test_a_changed_weight_is_found_and_its_stage_named(k: int) -> None:
     graphs = damaged(k)
     with pytest.raises(VerificationError, match=rf"stage {k + 1}, output .* differs from torch by"):
-        verify(modules(), Chain(graphs), graphs, held_out().pixels)
+        verify(checkpoint().network(), modules(), graphs, held_out().pixels)
+
+
+def test_modules_that_are_not_the_network_are_found() -> None:
+    """As when surgery changes values and the export leaves it out."""
+    network = checkpoint(variant="unreferenced").network()
+    with pytest.raises(VerificationError, match="stage 1 in the chain, output probabilities"):
+        verify(network, modules(), export().graphs, held_out().pixels)
 
 
 def test_a_changed_temperature_is_found() -> None:
     graphs = [replace(g, model=onnx.ModelProto.FromString(g.serialized())) for g in export().graphs]
     set_temperature(graphs[1].model, 10.0)
     with pytest.raises(VerificationError, match="stage 2, output probabilities"):
-        verify(modules(), Chain(graphs), graphs, held_out().pixels)
+        verify(checkpoint().network(), modules(), graphs, held_out().pixels)

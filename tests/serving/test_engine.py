@@ -74,7 +74,7 @@ def test_answers_do_not_depend_on_company(runtime, manifest, images):
     for a, b in zip(one, other, strict=True):
         assert a.exit == b.exit
         np.testing.assert_allclose(
-            a.outcomes[-1].probabilities, b.outcomes[-1].probabilities, atol=1e-5
+            a.opinions[-1].probabilities, b.opinions[-1].probabilities, atol=1e-5
         )
 
 
@@ -87,7 +87,7 @@ def test_the_exit_is_the_first_that_is_confident_enough(runtime, manifest, image
 
     answers = asyncio.run(run())
     for answer in answers:
-        seen = [outcome.confidence for outcome in answer.outcomes]
+        seen = [outcome.confidence for outcome in answer.opinions]
         assert all(confidence < 0.6 for confidence in seen[:-1])
         assert seen[-1] >= 0.6 or answer.exit == 4
         assert answer.total >= answer.compute > 0
@@ -197,7 +197,7 @@ def test_at_the_deadline_the_deepest_exit_answers(gated, manifest, images):
             assert answer.exit == 2
             assert 0.15 <= answer.total < 2
             np.testing.assert_array_equal(
-                answer.outcomes[1].probabilities, full.outcomes[1].probabilities
+                answer.opinions[1].probabilities, full.opinions[1].probabilities
             )
             assert ended(engine, "full", "deadline") == 1
             gated.open()

@@ -106,3 +106,7 @@ def test_leaving():
     assert not policy.leaves(1, 1.0)  # a threshold above 1: nobody leaves there
     assert policy.leaves(2, 0.0)
     assert policy.leaves(0, math.nan)
+
+
+def test_at_the_last_exit_everyone_leaves():
+    assert Policy("full", "full", (2.0, 0.0)).leaves(1, -1e-7)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serving.policy import Policy
-from serving.request import Outcome, Request
+from serving.request import Opinion, Request
 
 
 @pytest.fixture
@@ -16,12 +16,12 @@ def request_():
 
 def test_the_answer_is_the_deepest_exit_with_its_times(request_):
     for confidence in (0.1, 0.8):
-        assert request_.stage == len(request_.outcomes)
-        request_.outcomes.append(Outcome(confidence, np.array([0.2, 0.8], np.float32)))
+        assert request_.stage == len(request_.opinions)
+        request_.opinions.append(Opinion(confidence, np.array([0.2, 0.8], np.float32)))
     request_.compute = 0.25
     answer = request_.answer(11.0, deadline_hit=True)
     assert answer.exit == 2
-    assert answer.outcomes[-1].confidence == 0.8
+    assert answer.opinions[-1].confidence == 0.8
     assert (answer.total, answer.compute, answer.queue) == (1.0, 0.25, 0.25)
     assert answer.deadline_hit
 

@@ -65,6 +65,7 @@ def test_explain_shows_each_exit_on_the_way(client, files):
         ("min_confidence=nan", "invalid-parameter", "min_confidence"),
         ("min_confidence=0.5&budget=low", "invalid-parameter", "exclude"),
         ("top_k=0", "invalid-parameter", "top_k"),
+        ("budget=low&budget=high", "invalid-parameter", "budget: given more than once"),
         ("explain=perhaps", "invalid-parameter", "explain"),
         ("buget=low", "unknown-parameter", "'buget'; there are budget, min_confidence"),
     ],
@@ -210,6 +211,13 @@ def test_the_model_is_described(client, manifest):
 def test_health(client):
     assert client.get("/health/live").json() == {"status": "live"}
     assert client.get("/health/ready").json() == {"status": "ready"}
+
+
+def test_probes_by_head_and_a_method_that_is_not_allowed(client):
+    assert client.head("/health/ready").status_code == 200
+    assert client.head("/health/live").status_code == 200
+    assert "POST only" in problem(client.get("/classify"), 405, "method-not-allowed")
+    assert "is not served" in problem(client.get("/nowhere"), 404, "not-found")
 
 
 def test_not_ready_while_shutting_down(server, client):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.policy import Policy
-from serving.request import Outcome, Request
+from serving.request import Opinion, Request
 from serving.scheduler import Scheduler
 
 STAGES = 4
@@ -20,8 +20,8 @@ def request(thresholds=(0.5, 0.5, 0.5, 0.0)):
     return Request(Policy("p", "p", tuple(thresholds)), 0, 0.0, 0.0, asyncio.Future(loop=LOOP))
 
 
-def outcomes(confidences):
-    return [Outcome(confidence, PROBABILITIES) for confidence in confidences]
+def opinions(confidences):
+    return [Opinion(confidence, PROBABILITIES) for confidence in confidences]
 
 
 class Simulation:
@@ -58,7 +58,7 @@ class Simulation:
     def land(self, which):
         batch = self.flying.pop(which % len(self.flying))
         given_ = [self.confidences[r][batch.stage] for r in batch.requests]
-        left = self.scheduler.update(batch, outcomes(given_))
+        left = self.scheduler.update(batch, opinions(given_))
         self.left += left
         for each in batch.requests:
             if each not in left:
@@ -119,8 +119,8 @@ def test_survivors_of_different_batches_run_on_together():
     for each in first:
         scheduler.add(each)
     one, other = scheduler.schedule(), scheduler.schedule()
-    assert scheduler.update(one, outcomes([0.9, 0.1])) == [first[0]]
-    assert scheduler.update(other, outcomes([0.1, 0.9])) == [first[3]]
+    assert scheduler.update(one, opinions([0.9, 0.1])) == [first[0]]
+    assert scheduler.update(other, opinions([0.1, 0.9])) == [first[3]]
     merged = scheduler.schedule()
     assert (merged.stage, merged.requests) == (1, (first[1], first[2]))
 
@@ -131,5 +131,5 @@ def test_a_dropped_request_leaves_with_its_batch():
     scheduler.add(only)
     batch = scheduler.schedule()
     assert not scheduler.drop(only)
-    assert scheduler.update(batch, outcomes([0.0])) == [only]
+    assert scheduler.update(batch, opinions([0.0])) == [only]
     assert scheduler.schedule() is None

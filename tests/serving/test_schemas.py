@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from serving.policy import resolve
-from serving.request import Answer, Outcome
+from serving.request import Answer, Opinion
 from serving.schemas import (
     ClassifyImages,
     ClassifyQuery,
@@ -20,8 +20,8 @@ from serving.schemas import (
 def answer(manifest):
     rows = np.full((2, 10), 0.05, np.float32)
     rows[0, 3], rows[1, 7], rows[1, 2] = 0.55, 0.45, 0.15
-    outcomes = tuple(Outcome(float(row.max()), row) for row in rows)
-    return Answer(resolve(manifest, "low"), outcomes, False, 0.002, 0.001, 0.0045)
+    opinions = tuple(Opinion(float(row.max()), row) for row in rows)
+    return Answer(resolve(manifest, "low"), opinions, False, 0.002, 0.001, 0.0045)
 
 
 def test_an_answer_is_what_its_record_says(manifest, answer):

@@ -1,5 +1,6 @@
 """500 real images of the CIFAR-10 test set, and runs small enough for a test."""
 
+from functools import cache
 from pathlib import Path
 
 from training.checkpoint import Progress
@@ -19,6 +20,7 @@ TINY = Recipe(
 )
 
 
+@cache
 def tiny_dataset() -> Dataset:
     """400 images to train on, 100 held out."""
     return load_dataset(TINY.data, TINY.size, TINY.held_out, TINY.seed)
@@ -26,5 +28,10 @@ def tiny_dataset() -> Dataset:
 
 def tiny_progress(**changes: object) -> Progress:
     """The start of a run of the tiny recipe."""
-    recipe = Recipe.model_validate(TINY.model_dump() | changes)
-    return Progress(recipe_name="tiny", recipe=recipe, labels=LABELS, train_images=400)
+    return Progress(
+        recipe_name="tiny",
+        recipe=Recipe.model_validate(TINY.model_dump() | changes),
+        labels=LABELS,
+        train_images=400,
+        fingerprint=tiny_dataset().fingerprint(),
+    )

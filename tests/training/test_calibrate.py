@@ -14,7 +14,7 @@ from training.calibrate import (
     msdnet_thresholds,
     pareto,
 )
-from training.evaluate import Outcome, Scored, apply_thresholds
+from training.evaluate import Scored, Tradeoff, apply_thresholds
 
 
 def overconfident(images: int, exits: int, seed: int = 0) -> Scored:
@@ -50,9 +50,9 @@ def test_temperature_of_a_perfect_network_stays_in_bounds() -> None:
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 2.0])
 def test_the_msdnet_procedure_gives_geometric_shares(ratio: float) -> None:
     scored = overconfident(4000, 4)
-    outcome = apply_thresholds(scored, msdnet_thresholds(scored, ratio))
+    tradeoff = apply_thresholds(scored, msdnet_thresholds(scored, ratio))
     wanted = ratio ** np.arange(1, 5)
-    np.testing.assert_allclose(outcome.shares, wanted / wanted.sum(), atol=2 / 4000)
+    np.testing.assert_allclose(tradeoff.shares, wanted / wanted.sum(), atol=2 / 4000)
 
 
 @given(scored_sets(), st.floats(0.01, 10))
@@ -69,8 +69,8 @@ def test_an_improved_point_is_worth_at_least_the_one_it_started_from(
 ) -> None:
     start = msdnet_thresholds(scored, ratio)
 
-    def worth(outcome: Outcome) -> float:
-        return outcome.accuracy - price * outcome.mean_flops / scored.flops[-1]
+    def worth(tradeoff: Tradeoff) -> float:
+        return tradeoff.accuracy - price * tradeoff.mean_flops / scored.flops[-1]
 
     before = worth(apply_thresholds(scored, start))
     after = worth(apply_thresholds(scored, improve_thresholds(scored, start, price)))
@@ -80,8 +80,8 @@ def test_an_improved_point_is_worth_at_least_the_one_it_started_from(
 def test_the_optimum_is_nowhere_below_the_baseline() -> None:
     scored = overconfident(1500, 4)
     found = candidates(scored)
-    for outcome in baseline_curve(scored):
-        assert best_within(found, outcome.mean_flops).accuracy >= outcome.accuracy
+    for tradeoff in baseline_curve(scored):
+        assert best_within(found, tradeoff.mean_flops).accuracy >= tradeoff.accuracy
 
 
 def test_the_optimum_of_two_exits_is_that_of_all_thresholds() -> None:
@@ -93,17 +93,19 @@ def test_the_optimum_of_two_exits_is_that_of_all_thresholds() -> None:
     assert found.accuracy - price * found.mean_flops / 100 == pytest.approx(best, abs=1e-6)
 
 
-def outcome(flops: float, accuracy: float) -> Outcome:
-    return Outcome((0.0,), flops, 0.0, accuracy, (1.0,))
+def tradeoff(flops: float, accuracy: float) -> Tradeoff:
+    return Tradeoff((0.0,), flops, 0.0, accuracy, (1.0,))
 
 
 def test_pareto_keeps_what_nothing_beats() -> None:
-    good = [outcome(1, 0.5), outcome(2, 0.7), outcome(5, 0.9)]
-    assert pareto([outcome(2, 0.6), good[2], outcome(4, 0.7), *good[:2], outcome(6, 0.9)]) == good
+    good = [tradeoff(1, 0.5), tradeoff(2, 0.7), tradeoff(5, 0.9)]
+    assert (
+        pareto([tradeoff(2, 0.6), good[2], tradeoff(4, 0.7), *good[:2], tradeoff(6, 0.9)]) == good
+    )
 
 
 def test_best_within_a_budget_and_below_the_cheapest() -> None:
-    choices = [outcome(2, 0.7), outcome(5, 0.9), outcome(4, 0.6)]
+    choices = [tradeoff(2, 0.7), tradeoff(5, 0.9), tradeoff(4, 0.6)]
     assert best_within(choices, 4.5) == choices[0]
     assert best_within(choices, 1.0) == choices[0]
     assert best_within(choices, 5.0) == choices[1]

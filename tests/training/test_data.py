@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -16,7 +17,6 @@ from training.errors import DataError
 def test_parquet_to_tensors_and_a_split_that_is_a_partition() -> None:
     dataset = tiny_dataset()
     assert dataset.labels == LABELS
-    assert dataset.test is None
     assert dataset.train.pixels.shape == (400, 32, 32, 3)
     assert dataset.train.pixels.dtype == torch.uint8
     both = torch.cat([dataset.train.pixels, dataset.held_out.pixels]).flatten(1)
@@ -24,7 +24,7 @@ def test_parquet_to_tensors_and_a_split_that_is_a_partition() -> None:
 
 
 def test_the_split_depends_on_the_seed_alone() -> None:
-    first, again = tiny_dataset(), tiny_dataset()
+    first, again = tiny_dataset(), load_dataset(str(PARQUET), 32, held_out=100, seed=0)
     other = load_dataset(str(PARQUET), 32, held_out=100, seed=1)
     assert torch.equal(first.held_out.pixels, again.held_out.pixels)
     assert not torch.equal(first.held_out.pixels, other.held_out.pixels)
@@ -45,12 +45,48 @@ def test_pixels_and_labels_stay_together() -> None:
         assert found[np.asarray(row["img"].convert("RGB")).tobytes()] == row["label"]
 
 
-def test_a_folder_of_parquet_files_with_a_test_split(tmp_path: Path) -> None:
-    shutil.copy(PARQUET, tmp_path / "train-00000.parquet")
-    shutil.copy(PARQUET, tmp_path / "test-00000.parquet")
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-00000.parquet", "test-00000.parquet", "val-0.parquet"),
+        ("default/train/0000.parquet", "default/test/0000.parquet", "default/validation/0.parquet"),
+    ],
+)
+def test_other_splits_are_not_trained_on(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PARQUET, tmp_path / name)
     dataset = load_dataset(str(tmp_path), 32, held_out=50, seed=0)
-    assert dataset.test is not None
-    assert (len(dataset.train), len(dataset.held_out), len(dataset.test)) == (450, 50, 500)
+    assert (len(dataset.train), len(dataset.held_out)) == (500, 500)
+    assert len(load_files(str(tmp_path), "test", LABELS)) == 500
+
+
+def test_a_file_of_no_known_split_among_others_is_named(tmp_path: Path) -> None:
+    for name in ("train.parquet", "extra.parquet"):
+        shutil.copy(PARQUET, tmp_path / name)
+    with pytest.raises(DataError, match=r"extra\.parquet is of no known split"):
+        load_dataset(str(tmp_path), 32, held_out=50, seed=0)
+
+
+def test_labels_are_numbered_by_the_training_set() -> None:
+    turned = load_files(str(PARQUET), "train", tuple(reversed(LABELS)))
+    for file, other in zip(load_files(str(PARQUET), "train", LABELS), turned, strict=True):
+        assert other.target == 9 - file.target
+    with pytest.raises(DataError, match="is none of the training set"):
+        load_files(str(PARQUET), "train", LABELS[1:])
+
+
+def test_the_fingerprint_tells_other_splits_and_other_labels() -> None:
+    dataset = tiny_dataset()
+    others = [
+        load_dataset(str(PARQUET), 32, held_out=100, seed=1),
+        load_dataset(str(PARQUET), 32, held_out=101, seed=0),
+        replace(dataset, labels=dataset.labels[::-1]),
+        replace(dataset, train=dataset.held_out),
+    ]
+    assert len({d.fingerprint() for d in (dataset, *others)}) == 5
+    again = load_dataset(str(PARQUET), 32, held_out=100, seed=0)
+    assert again.fingerprint() == dataset.fingerprint()
 
 
 def image_folder(folder: Path) -> Path:
@@ -72,11 +108,11 @@ def test_a_folder_of_images_by_class_at_another_size(tmp_path: Path) -> None:
 
 
 def test_files_as_they_are() -> None:
-    files = load_files(str(PARQUET), "train")
+    files = load_files(str(PARQUET), "train", LABELS)
     assert len(files) == 500
     assert files[0].encoded.startswith(b"\xff\xd8"), "a JPEG"
     with pytest.raises(DataError, match="no split 'test', only train"):
-        load_files(str(PARQUET), "test")
+        load_files(str(PARQUET), "test", LABELS)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +132,7 @@ def test_all_held_out_leaves_none_to_train_on() -> None:
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     table = {"image": [{"bytes": b"no image", "path": None}] * 3, "label": [0, 1, 0]}
     datasets.Dataset.from_dict(table).to_parquet(tmp_path / "train.parquet")
-    with pytest.raises(DataError, match="image 0 cannot be decoded"):
+    with pytest.raises(DataError, match="image 0 is not an image"):
         load_dataset(str(tmp_path), 32, 1, 0)
 
 

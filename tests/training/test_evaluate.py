@@ -18,10 +18,10 @@ def test_means_by_hand() -> None:
         right=np.array([[True, True, False, True], [True, False, True, True]]),
         flops=np.array([10.0, 30.0]),
     )
-    outcome = apply_thresholds(scored, np.array([0.5, 0.0]))
-    assert outcome.shares == (0.5, 0.5)
-    assert outcome.mean_flops == 20
-    assert outcome.accuracy == 0.5  # right at 1, wrong at 1, wrong at 2, right at 2
+    tradeoff = apply_thresholds(scored, np.array([0.5, 0.0]))
+    assert tradeoff.shares == (0.5, 0.5)
+    assert tradeoff.mean_flops == 20
+    assert tradeoff.accuracy == 0.5  # right at 1, wrong at 1, wrong at 2, right at 2
 
 
 @given(scored_sets(), st.data())

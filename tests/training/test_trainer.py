@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from samples import tiny_dataset, tiny_progress
 from torch import Tensor
 
 from training.checkpoint import Checkpoint, Epoch, load_checkpoint
-from training.errors import CheckpointError
+from training.errors import CheckpointError, DivergedError, RecipeError
 from training.trainer import Trainer, fit
 
 CPU = torch.device("cpu")
@@ -69,6 +70,35 @@ def test_resuming_with_another_recipe_names_the_field(tmp_path: Path) -> None:
     trained(tmp_path / "c", stop_after=1)
     with pytest.raises(CheckpointError, match=r"^beta: the run to resume has 0\.5"):
         trained(tmp_path / "c", resume=True, beta=0.25)
+
+
+def test_resuming_with_other_images_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path / "c", stop_after=1)
+    other = tiny_progress().model_copy(update={"fingerprint": "another"})
+    trainer = Trainer(other, tiny_dataset(), CPU)
+    with pytest.raises(CheckpointError, match="other images"):
+        trainer.restore(load_checkpoint(tmp_path / "c"))
+
+
+def test_divergence_names_the_learning_rate_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"^lr: "):
+        trained(tmp_path / "c", lr=1e30, batch_size=50)
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("size", [8, 64])
+def test_a_size_that_the_network_cannot_read_is_named(size: int) -> None:
+    with pytest.raises(RecipeError, match=f"size: .* {size} x {size}"):
+        Trainer(tiny_progress(size=size), tiny_dataset(), CPU)
+
+
+def test_a_channel_that_never_changes_is_no_trouble() -> None:
+    images = tiny_dataset().train
+    pixels = images.pixels.clone()
+    pixels[..., 2] = 0
+    dataset = replace(tiny_dataset(), train=replace(images, pixels=pixels))
+    epoch = Trainer(tiny_progress(), dataset, CPU).run_epoch(untracked)
+    assert 0 < epoch.loss < 10
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

@@ -135,7 +135,7 @@ class DenseLayer(nn.Module):
         half = cout // 2
         finer = squeeze[s - 1] if config.bottleneck else None
         down = dense_branch(width * factors[s - 1], half, 2, finer)
-        return DenseScale(down, dense_branch(cin, half, 1, own))
+        return DenseScale(down, dense_branch(cin, cout - half, 1, own))
 
     def forward(self, features: Features) -> Features:
         """`scales_in` tensors to `scales_out`, each with `growth * factor` channels more."""
