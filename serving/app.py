@@ -137,7 +137,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = error.detail.lower().replace(" ", "-")
     path = request.url.path
-    allowed = (error.headers or {}).get("allow")
+    allowed = (error.headers or {}).get("Allow")
     does = f"answers {allowed} only" if allowed else "is not served; /docs lists what is"
     return _problem(request, kind, error.status_code, f"{path} {does}", error.headers)
 
