@@ -124,14 +124,9 @@ def count_flops(model: onnx.ModelProto) -> int:
 
     Counted on the graph, so that what the exporter left out as unused does not count.
     """
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    shapes = {
-        value.name: [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
-        for value in (*inferred.value_info, *inferred.input, *inferred.output)
-    }
-    shapes |= {t.name: list(t.dims) for t in inferred.initializer}
+    shapes = _shapes_of_one_image(model)
     total = 0
-    for node in inferred.node:
+    for node in model.graph.node:
         if node.op_type == "Conv":
             # weight: [out, in / groups, *kernel]
             total += math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
@@ -140,3 +135,20 @@ def count_flops(model: onnx.ModelProto) -> int:
             transposed = any(a.name == "transA" and a.i for a in node.attribute)
             total += math.prod(shapes[node.output[0]]) * first[0 if transposed else -1]
     return total
+
+
+def _shapes_of_one_image(model: onnx.ModelProto) -> dict[str, list[int]]:
+    """The shape of every value in a graph where the batch is 1."""
+    single = onnx.ModelProto()
+    single.CopyFrom(model)
+    # what the exporter noted of a dynamic batch; attention's inner shapes are unknown in it
+    del single.graph.value_info[:]
+    for value in (*single.graph.input, *single.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    inferred = onnx.shape_inference.infer_shapes(single, strict_mode=True, data_prop=True).graph
+    shapes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.input, *inferred.output)
+    }
+    assert all(all(shape) for shape in shapes.values()), "a shape that inference does not find"
+    return shapes | {t.name: list(t.dims) for t in inferred.initializer}

@@ -34,6 +34,7 @@ class StageModule(nn.Module):
         self.head = network.heads[k]
         self.last = k == network.exits - 1
         self._surgery = network.surgery if network.surgery.changes_values else Surgery("joint")
+        self._channel_dim = network.channel_dim
         # anything but 1, a division by which would be optimised away on export
         self.register_buffer("temperature", torch.tensor(2.0))
         self._confidence = confidence
@@ -45,7 +46,7 @@ class StageModule(nn.Module):
         made: Features = self.stage(given)
         to_exit = made[-1]
         if not self.last:
-            made[-1], to_exit = self._surgery.split(to_exit)
+            made[-1], to_exit = self._surgery.split(to_exit, self._channel_dim)
         probabilities = torch.softmax(self.head(to_exit) / self.temperature, dim=1)
         onward = [] if self.last else made
         return (*onward, probabilities, self._confidence(probabilities))

@@ -32,20 +32,46 @@ class Normalize(nn.Module):
         return ((scaled - self.mean) / self.std).permute(0, 3, 1, 2)
 
 
+class SingleTensorStage(nn.Module):
+    """A stage of a backbone whose features are one tensor: layers in a row."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Features) -> Features:
+        """A list of one tensor to a list of one tensor."""
+        (x,) = features
+        return [self.layers(x)]
+
+
+class GlobalAveragePool(nn.Module):
+    """The mean of each channel; torch's adaptive pool exports as a gather."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C]."""
+        return x.mean(dim=(2, 3))
+
+
 class MultiExitNetwork(nn.Module):
     """Stages in a row with an exit after each.
 
-    A stage maps the features of the boundary before it (a list of [N, C, H, W]; for the
-    first, the image alone) to those of its own. Head k maps the last of them to logits.
+    A stage maps the features of the boundary before it (a list of [N, C, H, W] or
+    [N, tokens, C]; for the first, the image alone) to those of its own. Head k maps the last
+    of them to logits.
 
     Args:
         stages: one module for each stage.
         heads: one module for each exit.
+        channel_dim: dimension of the features that surgery parts.
     """
 
-    def __init__(self, stages: Sequence[nn.Module], heads: Sequence[nn.Module]) -> None:
+    def __init__(
+        self, stages: Sequence[nn.Module], heads: Sequence[nn.Module], channel_dim: int = 1
+    ) -> None:
         super().__init__()
         assert len(stages) == len(heads) > 0
+        self.channel_dim = channel_dim
         self.normalize = Normalize()
         self.stages = nn.ModuleList(stages)
         self.heads = nn.ModuleList(heads)
@@ -64,6 +90,6 @@ class MultiExitNetwork(nn.Module):
             features = stage(features)
             to_exit = features[-1]
             if k < self.exits:
-                features[-1], to_exit = self.surgery.split(features[-1])
+                features[-1], to_exit = self.surgery.split(features[-1], self.channel_dim)
             logits.append(head(to_exit))
         return logits

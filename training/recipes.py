@@ -95,6 +95,31 @@ RECIPES: dict[str, Recipe] = {
         precision="bf16",
     ),
     # The paper's own run, but for the validation split, crops padded by reflection (not grey)
-    # and mirroring by turns.
+    # and mirroring by turns. The paper's images are CIFAR-100's: --data cifar100.
     "cifar-paper": Recipe(),
+    # As above, and without AutoAugment and without distillation from the last exit.
+    "cifar-paper-resnet18": Recipe(backbone="resnet18", variant="paper", cutout=16),
+    # As above, without AutoAugment; the first drop of the learning rate comes after 250 epochs,
+    # not 270.
+    "cifar-paper-vgg7": Recipe(backbone="vgg", variant="paper", weight_decay=1e-4, cutout=16),
+    # The paper's network and optimizer, for images that fit into memory as they are at 224
+    # pixels (ImageNet's 1.28 million take 193 GB). Shifts stand for crops of random size and
+    # shape; the learning rate drops after 75, 84 and 88 epochs, not 70, 80 and 85.
+    "imagenet-paper": Recipe(
+        data="ILSVRC/imagenet-1k",
+        size=224,
+        shape={
+            "exits": 5,
+            "step": 4,
+            "stem": "imagenet",
+            "channels": 32,
+            "growth_factors": [1, 2, 4, 4],
+            "bottleneck_factors": [1, 2, 4, 4],
+            "head_channels": None,
+        },
+        epochs=90,
+        batch_size=256,
+        weight_decay=0.0,
+        shift=28,
+    ),
 }

@@ -3,7 +3,7 @@
 Source: "Deep Feature Surgery: Towards Accurate and Efficient Multi-Exit Networks"
 (ECCV 2024, arXiv 2407.13986), feature partitioning and feature referencing.
 
-At the boundary after stage i the features f [N, C, H, W] are parted into f+ (the first
+At the boundary after stage i the features f, of C channels, are parted into f+ (the first
 k = round(beta * C) channels) and f- (the rest). f+ is shared with the deeper exits, f-
 belongs to exit i. With referencing both readers still see all of f, but the gradient of the
 other one's part is stopped, so the forward pass does not change:
@@ -63,21 +63,23 @@ class Surgery:
         """Size of f+; Python's rounding, half to even, as the released code has it."""
         return round(self.beta * channels)
 
-    def split(self, features: Tensor) -> Split:
-        """Part features [N, C, ...] into what goes on and what the exit reads, same shape."""
+    def split(self, features: Tensor, dim: int = 1) -> Split:
+        """Part features into what goes on and what the exit reads, each of the same shape.
+
+        Args:
+            features: [N, C, H, W], or of any shape with the channels in dimension `dim`.
+            dim: 1 for convolutional networks, -1 for the tokens of transformers.
+        """
         if self.variant == "joint":
             return Split(features, features)
-        plus, minus = features.tensor_split([self.shared(features.shape[1])], dim=1)
+        plus, minus = features.tensor_split([self.shared(features.shape[dim])], dim=dim)
         if self.variant == "unreferenced":
             return Split(
-                torch.cat([plus, torch.zeros_like(minus)], dim=1),
-                torch.cat([torch.zeros_like(plus), minus], dim=1),
+                torch.cat([plus, torch.zeros_like(minus)], dim=dim),
+                torch.cat([torch.zeros_like(plus), minus], dim=dim),
             )
-        onward = torch.cat([plus, minus.detach()], dim=1)
-        return Split(onward, self._exit_view(features, plus, minus))
-
-    def _exit_view(self, features: Tensor, plus: Tensor, minus: Tensor) -> Tensor:
+        onward = torch.cat([plus, minus.detach()], dim=dim)
         # At beta = 1 the released code, too, leaves the exit nothing to train but its head.
         if self.variant == "paper" or self.beta == 1:
-            return torch.cat([plus.detach(), minus], dim=1)
-        return features
+            return Split(onward, torch.cat([plus.detach(), minus], dim=dim))
+        return Split(onward, features)

@@ -62,6 +62,17 @@ def test_in_the_papers_form_every_channel_has_one_trainer(channels: int, beta: f
     assert torch.equal(to_exit[0, :, 0, 0] == 1, ~shared)
 
 
+@pytest.mark.parametrize("variant", ["joint", "released", "paper", "unreferenced"])
+def test_parts_whichever_dimension_holds_the_channels(variant: Variant) -> None:
+    surgery, x = Surgery(variant, 0.4), torch.randn(2, 7, 3, requires_grad=True)
+    last = x.transpose(1, 2).detach().requires_grad_()
+    for one, other in zip(surgery.split(x), surgery.split(last, dim=-1), strict=True):
+        assert torch.equal(one.transpose(1, 2), other)
+        (expected,) = torch.autograd.grad(one.sum(), x, retain_graph=True)
+        (found,) = torch.autograd.grad(other.sum(), last, retain_graph=True)
+        assert torch.equal(expected.transpose(1, 2), found)
+
+
 def test_rounds_half_to_even() -> None:
     assert [Surgery("paper", b).shared(c) for c, b in ((5, 0.5), (7, 0.5), (10, 0.25))] == [2, 4, 2]
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from families import SMALL
 from samples import tiny_dataset, tiny_progress
 from torch import Tensor
 
@@ -58,6 +59,17 @@ def test_it_learns(tmp_path: Path) -> None:
     reports = trained(tmp_path / "c", shape=shape, batch_size=50, epochs=6, **options)
     assert reports[-1].loss < reports[0].loss
     assert min(reports[-1].accuracies) > 0.15, "chance is 0.1"
+
+
+@pytest.mark.parametrize("backbone", sorted(SMALL.keys() - {"msdnet"}))
+def test_every_other_backbone_is_trained_and_restored(tmp_path: Path, backbone: str) -> None:
+    recipe = {"backbone": backbone, "shape": SMALL[backbone], "epochs": 1, "variant": "paper"}
+    fresh = Trainer(tiny_progress(**recipe), tiny_dataset(), CPU).network
+    trained(tmp_path / "c", **recipe)
+    network = load_checkpoint(tmp_path / "c").network()
+    for (name, before), after in zip(fresh.named_parameters(), network.parameters(), strict=True):
+        assert after.isfinite().all(), name
+        assert not torch.equal(before, after), f"{name} has not moved"
 
 
 def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from training.backbones.msdnet import MSDNetConfig, msdnet
+from training.backbones.resnet18 import ResNet18Config, resnet18
+from training.backbones.vgg import VGGConfig, vgg
+from training.backbones.vit import ViTConfig, vit
 from training.errors import RecipeError
 from training.network import MultiExitNetwork
 from training.record import Record
@@ -22,7 +25,12 @@ class Backbone:
     build: Callable[[Any, int], MultiExitNetwork]
 
 
-BACKBONES: Mapping[str, Backbone] = {"msdnet": Backbone(MSDNetConfig, msdnet)}
+BACKBONES: Mapping[str, Backbone] = {
+    "msdnet": Backbone(MSDNetConfig, msdnet),
+    "resnet18": Backbone(ResNet18Config, resnet18),
+    "vgg": Backbone(VGGConfig, vgg),
+    "vit": Backbone(ViTConfig, vit),
+}
 
 
 def build_network(backbone: str, shape: Mapping[str, object], classes: int) -> MultiExitNetwork:

@@ -11,6 +11,7 @@ scale meets an exit, so only that one is split by surgery.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal, Self
 
 import torch
@@ -22,13 +23,19 @@ from training.record import Record
 
 
 class MSDNetConfig(Record):
-    """The shape of an MSDNet; the defaults are the paper's CIFAR network (7 exits)."""
+    """The shape of an MSDNet; the defaults are the paper's CIFAR network (7 exits).
+
+    Its ImageNet network is the shape of the recipe `imagenet-paper`.
+    """
 
     exits: PositiveInt = Field(7, description="number of stages, each with an exit")
     base: PositiveInt = Field(4, description="dense layers in the first stage")
     step: PositiveInt = Field(2, description="dense layers in each further stage")
     step_mode: Literal["even", "lin_grow"] = Field(
         "even", description="whether later stages have as many layers or ever more"
+    )
+    stem: Literal["cifar", "imagenet"] = Field(
+        "cifar", description="3x3 at full resolution, or 7x7 and a max-pool down to a quarter"
     )
     channels: PositiveInt = Field(16, description="channels of the finest scale at the start")
     growth: PositiveInt = Field(16, description="channels a dense layer adds to the finest scale")
@@ -40,7 +47,9 @@ class MSDNetConfig(Record):
     )
     bottleneck: bool = Field(default=True, description="whether a 1x1 precedes each 3x3")
     reduction: float = Field(0.5, gt=0, le=1, description="channels a transition keeps")
-    head_channels: PositiveInt = Field(128, description="width of the exit heads")
+    head_channels: PositiveInt | None = Field(
+        128, description="width of the exit heads (null: as many channels as they read)"
+    )
     head_dropout: float = Field(0.5, ge=0, lt=1, description="dropout before each exit's linear")
 
     @model_validator(mode="after")
@@ -77,16 +86,28 @@ def dense_branch(cin: int, cout: int, stride: int, bottleneck: int | None) -> nn
     return nn.Sequential(*squeeze, *conv_bn_relu(inner, cout, 3, stride))
 
 
+def stem(config: MSDNetConfig) -> nn.Sequential:
+    """Image to the finest scale: at full resolution, or for ImageNet at a quarter of it."""
+    width = config.channels * config.growth_factors[0]
+    if config.stem == "cifar":
+        return nn.Sequential(*conv_bn_relu(3, width, 3))
+    # the reference code leaves this convolution its bias
+    return nn.Sequential(
+        nn.Conv2d(3, width, 7, 2, 3),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, 1),
+    )
+
+
 class FirstLayer(nn.Module):
     """Image to one tensor for each scale, each made from the one before by a stride of 2."""
 
     def __init__(self, config: MSDNetConfig) -> None:
         super().__init__()
         widths = [config.channels * f for f in config.growth_factors]
-        self.layers = nn.ModuleList(
-            nn.Sequential(*conv_bn_relu(cin, cout, 3, 1 if i == 0 else 2))
-            for i, (cin, cout) in enumerate(zip([3, *widths], widths, strict=False))
-        )
+        coarser = (nn.Sequential(*conv_bn_relu(cin, cout, 3, 2)) for cin, cout in pairwise(widths))
+        self.layers = nn.ModuleList([stem(config), *coarser])
 
     def forward(self, features: Features) -> Features:
         """[N, 3, H, W] (a list of one) to a list of `scales` tensors."""
@@ -165,7 +186,7 @@ class Head(nn.Module):
 
     def __init__(self, cin: int, config: MSDNetConfig, classes: int) -> None:
         super().__init__()
-        width = config.head_channels
+        width = config.head_channels or cin
         self.body = nn.Sequential(
             *conv_bn_relu(cin, width, 3, 2), *conv_bn_relu(width, width, 3, 2), nn.AvgPool2d(2)
         )
@@ -177,7 +198,7 @@ class Head(nn.Module):
         return torch.flatten(self.body(x), 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Coarsest scale [N, C, H/4, W/4] to logits [N, classes]."""
+        """Coarsest scale [N, C, h, w], h and w of 5 to 8, to logits [N, classes]."""
         logits: Tensor = self.linear(self.dropout(self.pooled(x)))
         return logits
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from golden import BASE, VARIANTS, batch_norm_buffers, buffer_names, golden_network, tensor
 
 from training.backbones import build_network
+from training.recipes import RECIPES
 from training.surgery import Surgery
 
 SETS = {
@@ -88,4 +89,22 @@ def test_the_papers_cifar_network_has_its_size_and_boundaries() -> None:
         [(288, 16), (576, 8)],
         [(384, 8)],
         [(512, 8)],
+    ]
+
+
+def test_the_papers_imagenet_network_has_its_size_and_boundaries() -> None:
+    with torch.device("meta"):
+        network = build_network("msdnet", RECIPES["imagenet-paper"].shape, classes=1000)
+        features = [torch.empty(1, 3, 224, 224)]
+    assert sum(p.numel() for p in network.parameters()) == 23_958_440
+    shapes = []
+    for stage in network.stages:
+        features = stage(features)
+        shapes.append([tuple(f.shape[1:3]) for f in features])
+    assert shapes == [
+        [(96, 56), (192, 28), (384, 14), (384, 7)],
+        [(192, 28), (384, 14), (384, 7)],
+        [(352, 14), (352, 7)],
+        [(304, 7)],
+        [(560, 7)],
     ]

@@ -1,0 +1,31 @@
+"""Every backbone through split, graph and verify."""
+
+import pytest
+from families import small_network
+from samples import tiny_dataset
+
+from exporter.graph import count_flops, export_stages
+from exporter.split import split
+from exporter.verify import verify
+from training.backbones import BACKBONES
+from training.confidence import CONFIDENCES
+from training.flops import flop_costs
+from training.surgery import Surgery, Variant
+
+
+@pytest.mark.parametrize(
+    ("backbone", "variant"), [*((b, "paper") for b in BACKBONES), ("vit", "unreferenced")]
+)
+def test_the_graphs_are_the_network(backbone: str, variant: Variant) -> None:
+    network = small_network(backbone).eval()
+    network.surgery = Surgery(variant, 0.5)
+    modules = split(network, CONFIDENCES["max_softmax"])
+    graphs = export_stages(modules, size=32)
+    pixels = tiny_dataset().held_out.pixels[:20]
+    assert verify(network, modules, graphs, pixels) < 1e-5
+    costs = flop_costs(network, 32)
+    stated = [stage + head for stage, head in zip(costs.stages, costs.heads, strict=True)]
+    counted = [count_flops(graph.model) for graph in graphs]
+    assert counted[:-1] == stated[:-1]
+    # the finer scales of MSDNet's last layer feed nothing and are not in the graph
+    assert counted[-1] < stated[-1] if backbone == "msdnet" else counted[-1] == stated[-1]

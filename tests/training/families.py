@@ -1,0 +1,43 @@
+"""A small network of every backbone, for 32 x 32 pixels, with dropout off."""
+
+import torch
+from samples import tiny_dataset
+
+from training.backbones import build_network
+from training.network import MultiExitNetwork
+
+CLASSES = 10
+SMALL: dict[str, dict[str, object]] = {
+    "msdnet": {
+        "exits": 2,
+        "base": 1,
+        "step": 1,
+        "channels": 4,
+        "growth": 4,
+        "head_channels": None,
+        "head_dropout": 0.0,
+    },
+    "resnet18": {"channels": 8},
+    "vgg": {"convolutions": (1, 2), "channels": 8},
+    "vit": {
+        "image_size": 32,
+        "patch": 8,
+        "width": 16,
+        "blocks": 4,
+        "exits": 3,
+        "attention_heads": 2,
+        "dropout": 0.0,
+    },
+}
+
+
+def small_network(backbone: str) -> MultiExitNetwork:
+    """Fresh weights; batch-norm statistics and normalisation as after some training."""
+    torch.manual_seed(0)
+    network = build_network(backbone, SMALL[backbone], CLASSES)
+    network.normalize.mean.fill_(0.45)
+    network.normalize.std.fill_(0.25)
+    with torch.no_grad():
+        for _ in range(10):
+            network(network.normalize(tiny_dataset().held_out.pixels))
+    return network

@@ -1,0 +1,30 @@
+import pytest
+import torch
+
+from training.checkpoint import new_network
+from training.recipes import RECIPES, Recipe
+
+EXITS = {
+    "cifar-compact": 4,
+    "cifar-full": 7,
+    "cifar-paper": 7,
+    "cifar-paper-resnet18": 4,
+    "cifar-paper-vgg7": 6,
+    "imagenet-paper": 5,
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_describes_a_network_for_images_of_its_size(name: str) -> None:
+    recipe = RECIPES[name]
+    with torch.device("meta"):
+        network = new_network(recipe, classes=10)
+        logits = network(torch.empty(2, 3, recipe.size, recipe.size))
+    assert len(logits) == EXITS[name]
+    assert network.surgery.variant == recipe.variant
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_the_same_after_a_checkpoints_header(name: str) -> None:
+    """Else a run could not be resumed."""
+    assert Recipe.model_validate_json(RECIPES[name].model_dump_json()) == RECIPES[name]
