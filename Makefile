@@ -10,13 +10,14 @@ DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
-.PHONY: help serve test lint format benchmark-served lock clean
+.PHONY: help serve test lint format benchmark-served model-tables lock clean
 
 help:
 	@echo 'make serve             serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
 	@echo 'make test              the whole test suite'
 	@echo 'make lint              ruff, mypy, import-linter'
 	@echo 'make benchmark-served  every test image over HTTP against the manifest (DATA=folder or hub name)'
+	@echo 'make model-tables      parameters and flops of every exit against the published tables'
 	@echo 'make lock              pin the dependencies anew (needs uv)'
 
 $(SERVE)/.ready: requirements/serving-cpu.txt
@@ -47,6 +48,9 @@ format: $(DEV)/.ready
 
 benchmark-served: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.served --bundle $(BUNDLE) --data $(DATA)
+
+model-tables: $(DEV)/.ready
+	$(DEV)/bin/python -m benchmarks.model_tables
 
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
