@@ -10,15 +10,16 @@ DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
-.PHONY: help serve test lint format benchmark-served model-tables lock clean
+.PHONY: help serve test lint format benchmark-served model-tables bench-training-step lock clean
 
 help:
-	@echo 'make serve             serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
-	@echo 'make test              the whole test suite'
-	@echo 'make lint              ruff, mypy, import-linter'
-	@echo 'make benchmark-served  every test image over HTTP against the manifest (DATA=folder or hub name)'
-	@echo 'make model-tables      parameters and flops of every exit against the published tables'
-	@echo 'make lock              pin the dependencies anew (needs uv)'
+	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
+	@echo 'make test                 the whole test suite'
+	@echo 'make lint                 ruff, mypy, import-linter'
+	@echo 'make benchmark-served     every test image over HTTP against the manifest (DATA=folder or hub name)'
+	@echo 'make model-tables         parameters and flops of every exit against the published tables'
+	@echo 'make bench-training-step  what surgery saves of a training step, in flops and in time'
+	@echo 'make lock                 pin the dependencies anew (needs uv)'
 
 $(SERVE)/.ready: requirements/serving-cpu.txt
 	$(PYTHON) -m venv $(SERVE)
@@ -51,6 +52,9 @@ benchmark-served: $(DEV)/.ready
 
 model-tables: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.model_tables
+
+bench-training-step: $(DEV)/.ready
+	$(DEV)/bin/python -m benchmarks.training_step
 
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt

@@ -46,7 +46,7 @@ class StageModule(nn.Module):
         made: Features = self.stage(given)
         to_exit = made[-1]
         if not self.last:
-            made[-1], to_exit = self._surgery.split(to_exit, self._channel_dim)
+            made[-1], to_exit = self._surgery.mask(to_exit, self._channel_dim)
         probabilities = torch.softmax(self.head(to_exit) / self.temperature, dim=1)
         onward = [] if self.last else made
         return (*onward, probabilities, self._confidence(probabilities))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
@@ -73,6 +74,21 @@ def flop_costs(network: MultiExitNetwork, size: int, convention: Convention = "p
     return Costs(tuple(stages), tuple(heads))
 
 
+def flops_of_step(network: MultiExitNetwork, size: int) -> tuple[int, int]:
+    """Products of a training step for one image: forward, and backward as surgery leaves it.
+
+    Args:
+        network: left as it is.
+        size: height and width of the image, in pixels.
+    """
+    twin = deepcopy(network).to("meta").eval()
+    with _counting_products() as forward:
+        logits = twin(torch.empty(1, 3, size, size, device="meta"))
+    with _counting_products() as backward:
+        torch.cat(logits).sum().backward()  # type: ignore[no-untyped-call]
+    return forward.total, backward.total
+
+
 def parameter_costs(network: MultiExitNetwork) -> Costs:
     """Parameters of every stage and head."""
     return Costs(
@@ -87,23 +103,30 @@ class _Count:
 
 
 @contextmanager
+def _counting_products() -> Iterator[_Count]:
+    """Count the products of whatever runs inside."""
+    count = _Count()
+    # as plain products, for torch's counter does not know every fused form of attention
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield count
+    count.total += counter.get_total_flops() // 2
+
+
+@contextmanager
 def _counting(module: nn.Module, convention: Convention) -> Iterator[_Count]:
     """Count what `module` spends in its next forward pass."""
-    count = _Count()
-
-    def add(part: nn.Module, given: tuple[Any, ...], made: Tensor) -> None:
-        count.total += _beside_products(part, given[0], made)
-
     counted = module.modules() if convention == "papers" else ()
-    hooks = [m.register_forward_hook(add) for m in counted if not any(m.children())]
-    try:
-        # as plain products, for torch's counter does not know every fused form of attention
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with _counting_products() as count:
+
+        def add(part: nn.Module, given: tuple[Any, ...], made: Tensor) -> None:
+            count.total += _beside_products(part, given[0], made)
+
+        hooks = [m.register_forward_hook(add) for m in counted if not any(m.children())]
+        try:
             yield count
-    finally:
-        for hook in hooks:
-            hook.remove()
-    count.total += counter.get_total_flops() // 2
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 def _beside_products(module: nn.Module, given: Tensor, made: Tensor) -> int:

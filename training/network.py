@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from training.feature_map import FeatureMap
 from training.surgery import Surgery
 
 Features = list[Tensor]
@@ -84,7 +85,7 @@ class MultiExitNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Normalised images [N, 3, H, W] to logits [N, classes], one for each exit."""
-        features: Features = [x]
+        features: list[Tensor | FeatureMap] = [x]
         logits: list[Tensor] = []
         for k, (stage, head) in enumerate(zip(self.stages, self.heads, strict=True), 1):
             features = stage(features)

@@ -13,10 +13,15 @@ other one's part is stopped, so the forward pass does not change:
     released       [f+, sg(f-)]           f                 (the released code's MSDNet, ViT)
     paper          [f+, sg(f-)]           [sg(f+), f-]      (the paper's figure 2)
     unreferenced   [f+, 0]                [0, f-]           (no referencing)
+
+What is stopped stays so until a layer mixes the channels, and layers that read it save the
+work on it (see `feature_map`). In transformers the layer norm that follows mixes them at once,
+so there, and where nothing takes a gradient, surgery hands on plain tensors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -24,6 +29,7 @@ import torch
 from torch import Tensor
 
 from training.errors import RecipeError
+from training.feature_map import FeatureMap, part
 
 Variant = Literal["joint", "released", "paper", "unreferenced"]
 
@@ -31,8 +37,8 @@ Variant = Literal["joint", "released", "paper", "unreferenced"]
 class Split(NamedTuple):
     """What one boundary hands on."""
 
-    onward: Tensor
-    to_exit: Tensor
+    onward: Tensor | FeatureMap
+    to_exit: Tensor | FeatureMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +69,40 @@ class Surgery:
         """Size of f+; Python's rounding, half to even, as the released code has it."""
         return round(self.beta * channels)
 
-    def split(self, features: Tensor, dim: int = 1) -> Split:
+    def split(self, features: Tensor | FeatureMap, dim: int = 1) -> Split:
         """Part features into what goes on and what the exit reads, each of the same shape.
 
         Args:
-            features: [N, C, H, W], or of any shape with the channels in dimension `dim`.
+            features: [N, C, H, W], or a tensor of any shape with the channels in dimension `dim`.
             dim: 1 for convolutional networks, -1 for the tokens of transformers.
         """
+        if isinstance(features, Tensor) and (dim != 1 or not features.requires_grad):
+            return Split(*self.mask(features, dim))
         if self.variant == "joint":
             return Split(features, features)
+        onward, to_exit = part(features, self.shared(features.shape[1]))
+        if self.changes_values:
+            return Split(_zeroed(onward), _zeroed(to_exit))
+        return Split(onward, to_exit if self._stops_at_exit else features)
+
+    def mask(self, features: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
+        """As `split`, in plain tensors, which save a layer that reads them no work."""
+        if self.variant == "joint" or not (self.changes_values or features.requires_grad):
+            return features, features
         plus, minus = features.tensor_split([self.shared(features.shape[dim])], dim=dim)
-        if self.variant == "unreferenced":
-            return Split(
-                torch.cat([plus, torch.zeros_like(minus)], dim=dim),
-                torch.cat([torch.zeros_like(plus), minus], dim=dim),
-            )
-        onward = torch.cat([plus, minus.detach()], dim=dim)
+        stopped: Callable[[Tensor], Tensor] = (
+            torch.zeros_like if self.changes_values else torch.detach
+        )
+        onward = torch.cat([plus, stopped(minus)], dim=dim)
+        if not self._stops_at_exit:
+            return onward, features
+        return onward, torch.cat([stopped(plus), minus], dim=dim)
+
+    @property
+    def _stops_at_exit(self) -> bool:
         # At beta = 1 the released code, too, leaves the exit nothing to train but its head.
-        if self.variant == "paper" or self.beta == 1:
-            return Split(onward, torch.cat([plus.detach(), minus], dim=dim))
-        return Split(onward, features)
+        return self.variant != "released" or self.beta == 1
+
+
+def _zeroed(half: Tensor | FeatureMap) -> Tensor | FeatureMap:
+    return half.zeroed() if isinstance(half, FeatureMap) else half

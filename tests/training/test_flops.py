@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from training.backbones import build_network
-from training.flops import Costs, flop_costs, flops_to_exits, parameter_costs
+from training.flops import Costs, flop_costs, flops_of_step, flops_to_exits, parameter_costs
 from training.network import GlobalAveragePool, MultiExitNetwork, SingleTensorStage
 
 
@@ -63,3 +63,13 @@ def test_counting_leaves_the_network_alone(training: bool) -> None:
     assert network.training == training
     assert not any(module._forward_hooks for module in network.modules())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_joint_step_is_three_forward_passes_but_for_the_gradient_of_the_image() -> None:
+    network = build_network("msdnet", {}, classes=100)
+    forward, backward = flops_of_step(network, size=32)
+    assert forward == flops_to_exits(network, size=32)[-1]
+    first = 32 * 32 * 3 * 16 * 9
+    assert 2 * forward - first == backward
+    assert network.training, "counting must leave the network alone"
+    assert all(p.grad is None and not p.is_meta for p in network.parameters())

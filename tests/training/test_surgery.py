@@ -4,6 +4,7 @@ import torch
 from golden import REROUTE
 from hypothesis import given
 from hypothesis import strategies as st
+from masked import MaskedSurgery, plain
 
 from training.errors import RecipeError
 from training.surgery import Surgery, Variant
@@ -17,14 +18,15 @@ MODES: dict[str, Variant] = {
 CASES = sorted({key.split("/")[0] for key in REROUTE.files if "_b" in key})
 
 
+@pytest.mark.parametrize("form", [Surgery, MaskedSurgery])
 @pytest.mark.parametrize("case", CASES)
-def test_equals_the_released_split(case: str) -> None:
+def test_equals_the_released_split(case: str, form: type[Surgery]) -> None:
     channels, beta, mode = case.split("_")
     x = torch.tensor(REROUTE[f"{channels}/x"], requires_grad=True)
-    halves = Surgery(MODES[mode], int(beta[1:]) / 1000).split(x)
+    halves = form(MODES[mode], int(beta[1:]) / 1000).split(x)
     for half, values, weights, gradient in (
-        (halves.onward, "x_plus", "wp", "gp"),
-        (halves.to_exit, "x_sub", "ws", "gs"),
+        (plain(halves.onward), "x_plus", "wp", "gp"),
+        (plain(halves.to_exit), "x_sub", "ws", "gs"),
     ):
         assert np.array_equal(half.detach(), REROUTE[f"{case}/{values}"])
         loss = (half * torch.tensor(REROUTE[f"{channels}/{weights}"])).sum()
@@ -45,10 +47,24 @@ def test_equals_the_released_split(case: str) -> None:
 def test_referencing_leaves_every_value_as_it_is(
     channels: int, beta: float, variant: Variant
 ) -> None:
-    x = torch.randn(2, channels, 3, 3)
-    split = Surgery(variant, beta).split(x)
-    assert torch.equal(split.onward, x)
-    assert torch.equal(split.to_exit, x)
+    x = torch.randn(2, channels, 3, 3, requires_grad=True)
+    for half in Surgery(variant, beta).split(x):
+        assert torch.equal(plain(half), x)
+
+
+@given(
+    channels=st.integers(1, 40),
+    beta=st.floats(0, 1),
+    variant=st.sampled_from(["joint", "released", "paper", "unreferenced"]),
+)
+def test_where_nothing_takes_a_gradient_tensors_stay_tensors(
+    channels: int, beta: float, variant: Variant
+) -> None:
+    x, surgery = torch.randn(2, channels, 3, 3), Surgery(variant, beta)
+    in_training = surgery.split(x.clone().requires_grad_())
+    for half, expected in zip(surgery.split(x), in_training, strict=True):
+        assert isinstance(half, torch.Tensor)
+        assert torch.equal(half, plain(expected))
 
 
 @given(channels=st.integers(1, 40), beta=st.floats(0, 1))
@@ -56,7 +72,10 @@ def test_in_the_papers_form_every_channel_has_one_trainer(channels: int, beta: f
     x = torch.randn(1, channels, 2, 2, requires_grad=True)
     surgery = Surgery("paper", beta)
     split = surgery.split(x)
-    onward, to_exit = (torch.autograd.grad(half.sum(), x, retain_graph=True)[0] for half in split)
+    # 0 * x: a half may be stopped throughout
+    onward, to_exit = (
+        torch.autograd.grad((plain(half) + 0 * x).sum(), x, retain_graph=True)[0] for half in split
+    )
     shared = torch.arange(channels) < surgery.shared(channels)
     assert torch.equal(onward[0, :, 0, 0] == 1, shared)
     assert torch.equal(to_exit[0, :, 0, 0] == 1, ~shared)
@@ -66,7 +85,8 @@ def test_in_the_papers_form_every_channel_has_one_trainer(channels: int, beta: f
 def test_parts_whichever_dimension_holds_the_channels(variant: Variant) -> None:
     surgery, x = Surgery(variant, 0.4), torch.randn(2, 7, 3, requires_grad=True)
     last = x.transpose(1, 2).detach().requires_grad_()
-    for one, other in zip(surgery.split(x), surgery.split(last, dim=-1), strict=True):
+    for one, other in zip(map(plain, surgery.split(x)), surgery.split(last, dim=-1), strict=True):
+        assert isinstance(other, torch.Tensor)
         assert torch.equal(one.transpose(1, 2), other)
         (expected,) = torch.autograd.grad(one.sum(), x, retain_graph=True)
         (found,) = torch.autograd.grad(other.sum(), last, retain_graph=True)

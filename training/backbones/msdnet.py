@@ -5,7 +5,8 @@ Classification" (ICLR 2018); layer arithmetic as in the reference PyTorch port t
 Deep Feature Surgery (ECCV 2024) builds on.
 
 Features are a list of tensors [N, C_s, H_s, W_s], finest scale first. Only the coarsest
-scale meets an exit, so only that one is split by surgery.
+scale meets an exit, so only that one is split by surgery; in training it may come as a
+FeatureMap, which these layers read as they read a tensor.
 """
 
 from __future__ import annotations

@@ -5,18 +5,30 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden import BASE, VARIANTS, batch_norm_buffers, buffer_names, golden_network, tensor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from masked import MaskedSurgery
 
 from training.backbones import build_network
+from training.flops import flops_of_step
 from training.recipes import RECIPES
-from training.surgery import Surgery
+from training.surgery import Surgery, Variant
 
 SETS = {
-    "released 0.5": (BASE, "", Surgery("released", 0.5)),
-    "joint": (VARIANTS, "joint/", Surgery("joint")),
-    "paper 0.5": (VARIANTS, "paper_b050/", Surgery("paper", 0.5)),
-    "paper 0.25": (VARIANTS, "paper_b025/", Surgery("paper", 0.25)),
-    "unreferenced 0.5": (VARIANTS, "nofr_b050/", Surgery("unreferenced", 0.5)),
+    "released 0.5": (BASE, "", ("released", 0.5)),
+    "joint": (VARIANTS, "joint/", ("joint",)),
+    "paper 0.5": (VARIANTS, "paper_b050/", ("paper", 0.5)),
+    "paper 0.25": (VARIANTS, "paper_b025/", ("paper", 0.25)),
+    "unreferenced 0.5": (VARIANTS, "nofr_b050/", ("unreferenced", 0.5)),
 }
+# Millions that torch's counter gives for the backward pass of one image: released, paper.
+BACKWARD = {
+    0.25: (1222.24, 1203.96),
+    0.5: (1257.31, 1220.74),
+    0.75: (1295.19, 1238.56),
+    0.9: (1332.08, 1254.48),
+}
+JOINT_BACKWARD = 1357.31
 
 
 @pytest.mark.parametrize("surgery", [Surgery("joint"), Surgery("released", 0.5), Surgery("paper")])
@@ -45,11 +57,12 @@ def test_features_at_the_boundaries() -> None:
             np.testing.assert_allclose(found.detach(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", [Surgery, MaskedSurgery])
 @pytest.mark.parametrize("name", SETS)
-def test_gradient_of_every_parameter(name: str) -> None:
+def test_gradient_of_every_parameter(name: str, form: type[Surgery]) -> None:
     golden, prefix, surgery = SETS[name]
     network = golden_network().train()
-    network.surgery = surgery
+    network.surgery = form(*surgery)
     sum(F.cross_entropy(logits, tensor("y")) for logits in network(tensor("x"))).backward()
     unused, compared = set(BASE["unused"]), 0
     for parameter_name, parameter in zip(BASE["names"], network.parameters(), strict=True):
@@ -62,6 +75,60 @@ def test_gradient_of_every_parameter(name: str) -> None:
             compared += 1
     # the sets of variants hold the gradients of the blocks alone
     assert compared == (135 if golden is BASE else 111)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    exits=st.integers(2, 4),
+    base=st.integers(1, 2),
+    step=st.integers(1, 2),
+    bottleneck=st.booleans(),
+    variant=st.sampled_from(["released", "paper", "unreferenced"]),
+    beta=st.floats(0, 1),
+)
+def test_skipping_gives_the_gradients_of_masking(
+    exits: int, base: int, step: int, bottleneck: bool, variant: Variant, beta: float
+) -> None:
+    """Stopped channels meet concatenations, transitions and further boundaries."""
+    shape = {"exits": exits, "base": base, "step": step, "bottleneck": bottleneck}
+    torch.manual_seed(0)
+    small = {"channels": 4, "growth": 4, "head_channels": 4, "head_dropout": 0.0}
+    network = build_network("msdnet", shape | small, classes=3).double().eval()
+    images, found = torch.randn(2, 3, 32, 32, dtype=torch.float64), []
+    for form in (Surgery, MaskedSurgery):
+        network.surgery = form(variant, beta)
+        logits = network(images)
+        gradients = torch.autograd.grad(
+            sum(one.square().sum() for one in logits), list(network.parameters()), allow_unused=True
+        )
+        found.append((logits, gradients))
+    (logits, gradients), (masked_logits, masked_gradients) = found
+    assert all(map(torch.equal, logits, masked_logits))
+    for one, other in zip(gradients, masked_gradients, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+def backward_flops(surgery: Surgery) -> float:
+    """Of the papers' CIFAR network, in millions, two for each multiply-add."""
+    network = build_network("msdnet", {}, classes=100)
+    network.surgery = surgery
+    _, backward = flops_of_step(network, size=32)
+    return round(2 * backward / 1e6, 2)
+
+
+@pytest.mark.parametrize("beta", BACKWARD)
+def test_backward_skips_all_that_the_method_allows(beta: float) -> None:
+    released, paper = BACKWARD[beta]
+    assert backward_flops(Surgery("released", beta)) == released
+    assert backward_flops(Surgery("paper", beta)) == paper
+    assert backward_flops(Surgery("unreferenced", beta)) == paper
+
+
+@pytest.mark.parametrize("surgery", [Surgery("joint"), MaskedSurgery("paper")])
+def test_backward_of_joint_training_and_of_masking_skips_nothing(surgery: Surgery) -> None:
+    assert backward_flops(surgery) == JOINT_BACKWARD
 
 
 def test_training_mode() -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from families import CLASSES, SMALL, small_network
+from masked import MaskedSurgery
 
 from training.backbones import BACKBONES, build_network
 from training.errors import RecipeError
@@ -87,6 +88,29 @@ def test_the_channels_are_parted_between_an_exit_and_the_deeper_ones(backbone: s
     for logits, trains in ((first, ~shared), (second, shared)):
         (gradient,) = torch.autograd.grad(logits.square().sum(), seen[0], retain_graph=True)
         assert torch.equal(gradient.abs().sum(others) > 0, trains)
+
+
+@EVERY
+@pytest.mark.parametrize("variant", ["released", "paper", "unreferenced"])
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_skipping_gives_the_gradients_of_masking(
+    backbone: str, variant: Variant, beta: float
+) -> None:
+    network = small_network(backbone).double().train()
+    found = []
+    for form in (Surgery, MaskedSurgery):
+        network.surgery = form(variant, beta)
+        logits = torch.stack(network(images().double()))
+        gradients = torch.autograd.grad(
+            logits.square().sum(), list(network.parameters()), allow_unused=True
+        )
+        found.append((logits, gradients))
+    (logits, gradients), (masked_logits, masked_gradients) = found
+    assert torch.equal(logits, masked_logits)
+    for one, other in zip(gradients, masked_gradients, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def test_every_backbone_has_a_small_network() -> None:

@@ -6,6 +6,8 @@ from torch import nn
 
 from training.backbones import build_network
 from training.backbones.resnet18 import Attention, Residual
+from training.flops import flops_of_step
+from training.surgery import Surgery
 
 
 def test_the_papers_cifar_network_has_its_size_and_boundaries() -> None:
@@ -48,3 +50,13 @@ def test_convolutions_start_at_the_deviation_of_he() -> None:
     network = build_network("resnet18", {}, classes=10)
     weight = network.stages[3].layers[1].body[0].weight
     assert float(weight.detach().std()) == pytest.approx(math.sqrt(2 / (512 * 9)), rel=0.01)
+
+
+def test_backward_skips_stopped_channels_in_the_block_after_an_exit() -> None:
+    """In its 3x3 and its shortcut, of the same size at each; an exit reads them depthwise."""
+    network = build_network("resnet18", {}, classes=100)
+    _, joint = flops_of_step(network, size=32)
+    network.surgery = Surgery("paper", 0.25)
+    _, paper = flops_of_step(network, size=32)
+    readers = (9 + 1) * 16 * 16 * 64 * 128
+    assert joint - paper == 3 * readers * 3 // 4

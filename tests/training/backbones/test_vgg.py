@@ -3,6 +3,8 @@ import torch
 from torch import nn
 
 from training.backbones import build_network
+from training.flops import flops_of_step
+from training.surgery import Surgery
 
 VGG16 = {"convolutions": (2, 2, 3, 3, 3)}
 
@@ -57,3 +59,24 @@ def test_an_exit_reads_the_mean_of_each_channel() -> None:
     x = torch.randn(2, 4, 6, 5)
     expected = x.mean((2, 3)) @ network.heads[0][-1].weight.T
     torch.testing.assert_close(network.heads[0](x), expected)
+
+
+@pytest.mark.parametrize(
+    ("surgery", "millions"),
+    [
+        (Surgery("joint"), 607.88),
+        (Surgery("paper", 0.1), 335.66),
+        (Surgery("paper", 0.3), 395.80),
+        (Surgery("paper", 0.5), 456.82),
+        (Surgery("paper", 0.7), 517.84),
+        (Surgery("paper", 0.9), 577.98),
+    ],
+)
+def test_backward_is_what_the_released_code_spends_with_two_convolutions(
+    surgery: Surgery, millions: float
+) -> None:
+    """As torch counts, two flops for each multiply-add."""
+    network = build_network("vgg", {}, classes=100)
+    network.surgery = surgery
+    _, backward = flops_of_step(network, size=32)
+    assert round(2 * backward / 1e6, 2) == millions
