@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from serving.manifest import Estimate, OperatingPoint
-from training.calibrate import NEVER, best_within, candidates, pareto
+from training.calibrate import NEVER, baseline_curve, best_within, candidates, pareto
 from training.evaluate import Scored, Tradeoff, apply_thresholds
 
 # Mean flops as a share of full depth that each named budget may cost.
@@ -46,6 +48,40 @@ def operating_point(tradeoff: Tradeoff, accuracy: float, images: int) -> Operati
     )
 
 
+def _folds(scored: Scored) -> Iterator[tuple[Scored, Scored]]:
+    """The images in FOLDS parts, each in turn beside all the others: (others, part)."""
+    number = np.arange(scored.images) % FOLDS
+    for fold in range(min(FOLDS, scored.images)):
+        others = scored.select(number != fold) if scored.images > 1 else scored
+        yield others, scored.select(number == fold)
+
+
+@dataclass(frozen=True, slots=True)
+class BaselinePoint:
+    """What the MSDNet procedure gives at one ratio."""
+
+    mean_flops: float
+    accuracy: float
+
+
+def crossfit_baseline(scored: Scored, points: int = 80) -> list[BaselinePoint]:
+    """The MSDNet procedure from all-early to all-late, each image's thresholds from others."""
+    curves = [
+        [
+            (part.images / scored.images, apply_thresholds(part, np.array(solved.thresholds)))
+            for solved in baseline_curve(others, points)
+        ]
+        for others, part in _folds(scored)
+    ]
+    return [
+        BaselinePoint(
+            sum(weight * t.mean_flops for weight, t in parts),
+            sum(weight * t.accuracy for weight, t in parts),
+        )
+        for parts in zip(*curves, strict=True)
+    ]
+
+
 class CrossFit:
     """What thresholds solved for a budget give on images that they were not solved on.
 
@@ -54,15 +90,10 @@ class CrossFit:
 
     Args:
         scored: the held-out images, in random order.
-        folds: number of parts.
     """
 
-    def __init__(self, scored: Scored, folds: int = FOLDS) -> None:
-        self._parts = []
-        for fold in range(min(folds, scored.images)):
-            out = np.arange(scored.images) % folds == fold
-            rest = scored.select(~out) if scored.images > 1 else scored
-            self._parts.append((pareto(candidates(rest)), scored.select(out)))
+    def __init__(self, scored: Scored) -> None:
+        self._parts = [(pareto(candidates(others)), part) for others, part in _folds(scored)]
 
     def accuracy(self, flops: float) -> float:
         """Accuracy of the best thresholds with mean flops of at most `flops`."""
