@@ -2,8 +2,8 @@
 
 Every test image is classified at every named budget by a real server. For each the table
 gives mean flops, accuracy and exit shares as served, beside the intervals that the manifest
-states for as many new images; then whether `/metrics` adds up, and the accuracy of every exit
-alone with its 95 % (Wilson) interval. Exit status 1 if anything is out of its interval.
+states for as many new images; then whether `/metrics` adds up, and the accuracy of the budget and
+of every exit alone with their 95 % (Wilson) intervals. Exit status 1 if anything is out of its interval.
 
     python -m benchmarks.served --bundle deploy/bundles/cifar10-msdnet --data cifar10
 """
@@ -11,6 +11,7 @@ alone with its 95 % (Wilson) interval. Exit status 1 if anything is out of its i
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,16 +92,20 @@ def print_table(budget: str, found: Sequence[Statement]) -> None:
         )
 
 
+def wilson(share: float, images: int, z: float = 1.96) -> str:
+    """A share in percent with its Wilson interval (z = 1.96: 95 %)."""
+    total = images + z * z
+    centre = (share * images + z * z / 2) / total
+    half = z * math.sqrt(share * (1 - share) * images + z * z / 4) / total
+    return f"{100 * share:5.2f} % [{100 * (centre - half):.2f}, {100 * (centre + half):.2f}]"
+
+
 def print_exits(manifest: Manifest, answers: Sequence[Served]) -> None:
-    """Accuracy of each exit if every image left there, with its Wilson interval."""
-    z, n = 1.96, len(answers)
+    """Accuracy of each exit if every image left there."""
     for k, stage in enumerate(manifest.stages):
         share = float(np.mean([a.right[k] for a in answers]))
-        centre = (share * n + z * z / 2) / (n + z * z)
-        half = z * float(np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)) * n / (n + z * z)
-        interval = f"[{100 * (centre - half):.2f}, {100 * (centre + half):.2f}]"
         flops = f"{stage.flops_to_exit / 1e6:6.1f} M flops"
-        print(f"exit {k + 1}  {flops}   accuracy {100 * share:5.2f} % {interval}")
+        print(f"exit {k + 1}  {flops}   accuracy {wilson(share, len(answers))}")
 
 
 def compare(url: str, manifest: Manifest, files: Sequence[File]) -> bool:
@@ -112,7 +117,9 @@ def compare(url: str, manifest: Manifest, files: Sequence[File]) -> bool:
         found = statements(manifest, point, answers)
         adds_up = metrics_add_up(before, counters(url), budget, answers)
         print_table(budget, found)
+        right = float(np.mean([a.right[-1] for a in answers]))
         print(f"{budget:7} metrics     {'add up' if adds_up else 'DO NOT ADD UP'}")
+        print(f"{budget:7} accuracy    {wilson(right, len(answers))}")
         good &= adds_up and all(s.holds for s in found)
         if all(a.exit == manifest.exits for a in answers):
             print_exits(manifest, answers)
