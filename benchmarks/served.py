@@ -3,7 +3,7 @@
 Every test image is classified at every named budget by a real server. For each the table
 gives mean flops, accuracy and exit shares as served, beside the intervals that the manifest
 states for as many new images; then whether `/metrics` adds up, and the accuracy of the budget and
-of every exit alone with their 95 % (Wilson) intervals. Exit status 1 if anything is out of its interval.
+of every exit alone with their 95 % (Wilson) intervals. Exit status 1 if a statement does not hold.
 
     python -m benchmarks.served --bundle deploy/bundles/cifar10-msdnet --data cifar10
 """
