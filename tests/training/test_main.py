@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,15 @@ def test_errors_are_one_line_and_status_1(
     assert error.count("\n") == 1
 
 
+@pytest.fixture
+def heeding_ctrl_c() -> Iterator[None]:
+    """A child must not inherit that SIGINT is ignored, as it is in a shell's background jobs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "training", *OPTIONS, "--epochs=20", "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
