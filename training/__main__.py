@@ -150,7 +150,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        console.print("stopped; the same command with --resume goes on after the last whole epoch")
+        print(
+            "stopped; the same command with --resume goes on after the last whole epoch",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     return 0
 
