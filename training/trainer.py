@@ -138,7 +138,7 @@ class Trainer:
             logits = self.network(images)
         loss = joint_loss(logits, batch.targets, recipe.label_smoothing)
         self._optimizers.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._optimizers.step(lr_factor(recipe.schedule, progress, recipe.warmup))
         return loss.detach()
 
