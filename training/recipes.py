@@ -78,7 +78,27 @@ RECIPES: dict[str, Recipe] = {
         small_size=24,
         small_epochs=11,
     ),
-    # The paper's network under the same schedule; for a GPU.
+    # Small enough to train many times over on a CPU: what the objectives are compared with.
+    # SGD, as in the papers, for Muon would take the scale out of gradients that they weigh.
+    "cifar-comparison": Recipe(
+        shape={
+            "exits": 4,
+            "base": 1,
+            "step": 1,
+            "channels": 8,
+            "growth": 8,
+            "bottleneck": False,
+            "head_channels": 64,
+            "head_dropout": 0.0,
+        },
+        epochs=8,
+        batch_size=128,
+        schedule="linear",
+        warmup=0.1,
+        small_size=24,
+        small_epochs=6,
+    ),
+    # The paper's network under the same schedule as the compact one; for a GPU.
     "cifar-full": Recipe(
         shape={"head_dropout": 0.1},
         epochs=60,
