@@ -1,4 +1,7 @@
-"""Gradients of all exits made into one by a rule of multi-task learning; the rules are torchjd's.
+"""Gradients of all exits made into one by a rule of multi-task learning.
+
+PCGrad and CAGrad are torchjd's. Its Nash-MTL solves a sequence of programs with a general
+solver, which costs tens of milliseconds a step; the problem is convex, and ours takes one.
 
 Sources: PCGrad: Yu et al., "Gradient Surgery for Multi-Task Learning" (NeurIPS 2020). CAGrad:
 Liu et al., "Conflict-Averse Gradient Descent" (NeurIPS 2021). Nash-MTL: Navon et al.,
@@ -107,19 +110,40 @@ class CAGrad(Combined):
 class NashMTL(Combined):
     """The bargaining solution: weights a with G a = 1 / a for the Gram matrix G."""
 
-    bargain: Tensor
-
     def __init__(
         self, options: NashMTLOptions, network: MultiExitNetwork, label_smoothing: float
     ) -> None:
         super().__init__(network, label_smoothing)
-        self.rule = _rules("cvxpy", "ecos").NashMTL(self.exits, max_norm=options.max_norm)
-        self.register_buffer("bargain", torch.ones(self.exits, dtype=torch.float64))
+        self.max_norm = options.max_norm
 
     def combine(self, jacobian: Tensor) -> Tensor:
         """See Combined."""
-        weighting = self.rule.weighting
-        weighting.prvs_alpha = self.bargain.cpu().numpy()
-        combined: Tensor = self.rule(jacobian)
-        self.bargain.copy_(torch.as_tensor(weighting.prvs_alpha))
+        combined = bargain(jacobian @ jacobian.T) @ jacobian
+        if self.max_norm:
+            combined *= (self.max_norm / combined.norm().clamp(min=1e-12)).clamp(max=1)
         return combined
+
+
+def bargain(gram: Tensor) -> Tensor:
+    """The positive weights a with G a = 1 / a, G being `gram` at norm 1.
+
+    They are the minimum of the convex function a' G a / 2 - sum log a, found by Newton's
+    method; a little is added to the diagonal, lest opposed gradients send it to infinity.
+
+    Args:
+        gram: products of the exits' gradients, [exits, exits].
+
+    Returns:
+        [exits], on the device and of the dtype of `gram`.
+    """
+    given = gram.detach().cpu().double()
+    scaled = given / given.norm().clamp(min=1e-30) + 1e-6 * torch.eye(len(given))
+    weights = scaled.diagonal().rsqrt()
+    for _ in range(50):
+        slope = scaled @ weights - 1 / weights
+        step = torch.linalg.solve(scaled + torch.diag(weights**-2), slope)
+        decrement = (slope @ step).clamp(min=0).sqrt()
+        weights = weights - step / (1 + decrement)  # damped: the function is self-concordant
+        if decrement < 1e-9:
+            break
+    return weights.to(gram)
