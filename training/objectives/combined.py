@@ -118,7 +118,7 @@ class NashMTL(Combined):
 
     def combine(self, jacobian: Tensor) -> Tensor:
         """See Combined."""
-        combined = bargain(jacobian @ jacobian.T) @ jacobian
+        combined: Tensor = bargain(jacobian @ jacobian.T) @ jacobian
         if self.max_norm:
             combined *= (self.max_norm / combined.norm().clamp(min=1e-12)).clamp(max=1)
         return combined
