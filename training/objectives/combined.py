@@ -138,7 +138,7 @@ def bargain(gram: Tensor) -> Tensor:
     """
     given = gram.detach().cpu().double()
     scaled = given / given.norm().clamp(min=1e-30) + 1e-6 * torch.eye(len(given))
-    weights = scaled.diagonal().rsqrt()
+    weights: Tensor = scaled.diagonal().rsqrt()
     for _ in range(50):
         slope = scaled @ weights - 1 / weights
         step = torch.linalg.solve(scaled + torch.diag(weights**-2), slope)
