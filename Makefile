@@ -28,7 +28,7 @@ $(SERVE)/.ready: requirements/serving-cpu.txt
 
 $(DEV)/.ready: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -m venv $(DEV)
-	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[cpu,serving,exporter,dev]'
+	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[cpu,serving,exporter,objectives,dev]'
 	@touch $@
 
 serve: $(SERVE)/.ready
@@ -59,7 +59,7 @@ bench-training-step: $(DEV)/.ready
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
 	$(LOCK) --extra serving --extra gpu --generate-hashes -o requirements/serving-gpu.txt
-	$(LOCK) --extra serving --extra exporter --extra cpu --extra dev -o requirements/constraints.txt
+	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra dev -o requirements/constraints.txt
 
 clean:
 	rm -rf $(DEV) $(SERVE)
