@@ -23,7 +23,8 @@ from rich.progress import track
 from benchmarks.client import Served, classify, counters, serving
 from exporter.budgets import estimate_mean, estimate_share
 from serving.manifest import Estimate, Manifest, OperatingPoint, read_manifest
-from training.data import File, load_files
+from training.data import load_files
+from training.images import File
 
 
 @dataclass(frozen=True, slots=True)

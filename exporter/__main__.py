@@ -16,7 +16,7 @@ from exporter.errors import ExportError
 from serving.manifest import Manifest
 from training.checkpoint import load_checkpoint
 from training.confidence import CONFIDENCES
-from training.data import load_dataset
+from training.data import open_dataset
 from training.errors import TrainingError
 
 FEW = 500  # held-out images; with fewer, thresholds are mostly chance
@@ -56,12 +56,14 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         arguments.version,
         arguments.dataset or Path(source).name,
     )
-    dataset = load_dataset(source, recipe.size, recipe.held_out, recipe.seed)
+    dataset = open_dataset(source, recipe.size, recipe.held_out, recipe.seed)
     if dataset.fingerprint() != progress.fingerprint:
         raise ExportError(f"--data: {source} is not what the checkpoint was trained on")
     if len(dataset.held_out) < FEW:
         console.print(f"warning: only {len(dataset.held_out)} held-out images; intervals are wide")
-    export = export_network(checkpoint, dataset.held_out, arguments.confidence, console.print)
+    export = export_network(
+        checkpoint, dataset.held_out.decoded(), arguments.confidence, console.print
+    )
     manifest = make_manifest(checkpoint, export, naming, arguments.confidence)
     write_bundle(arguments.out, manifest, export)
     for line in summary(manifest):

@@ -38,7 +38,7 @@ from serving.manifest import (
 from training.calibrate import fit_temperature
 from training.checkpoint import Checkpoint
 from training.confidence import CONFIDENCES
-from training.data import Images, image_input
+from training.images import Images, image_input
 from training.evaluate import Scored
 
 VERIFIED_IMAGES = 1000

@@ -20,27 +20,46 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 BACKGROUND = "white"
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 GAP = 2.0  # a large image is first reduced coarsely to this many times the size wanted
 
 
-def bring_to_size(image: Image.Image, target: ImageInput) -> Image.Image:
+def bring_to_size(
+    image: Image.Image, target: ImageInput, part: Box | None = None
+) -> Image.Image:
     """An opened image, not yet decoded, as RGB at the target's size.
+
+    Args:
+        image: as Pillow opened it.
+        target: the size, and how to come to it.
+        part: what to take, instead of what `target.fit` says: left, top, right and bottom as
+            shares of the upright picture's width and height.
 
     Raises:
         Exception: whatever Pillow's plugins raise on a damaged file; they decode here.
     """
-    side = int(GAP * max(target.width, target.height))
+    across = min(part[2] - part[0], part[3] - part[1]) if part else 1.0
+    side = int(GAP * max(target.width, target.height) / across)
     image.draft(None, (side, side))  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that is enough
     ImageOps.exif_transpose(image, in_place=True)
     image = _drawable(image)
     size = (target.width, target.height)
-    if image.size != size:
-        box = _middle(image.size, size) if target.fit == "crop" else None
+    if part or image.size != size:
+        box = _scaled(part, image.size) if part else None
+        if box is None and target.fit == "crop":
+            box = _middle(image.size, size)
         image = image.resize(size, FILTERS[target.filter], box, reducing_gap=GAP)
     return _opaque(image)
 
 
-def _middle(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
+def _scaled(part: Box, size: tuple[int, int]) -> Box:
+    width, height = size
+    # a rounded product could lie a little outside
+    right, bottom = min(part[2] * width, width), min(part[3] * height, height)
+    return part[0] * width, part[1] * height, right, bottom
+
+
+def _middle(size: tuple[int, int], wanted: tuple[int, int]) -> Box:
     """The largest box of the wanted proportions in the middle of an image."""
     scale = min(size[0] / wanted[0], size[1] / wanted[1])
     width, height = scale * wanted[0], scale * wanted[1]

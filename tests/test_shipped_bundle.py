@@ -9,7 +9,8 @@ import pytest
 from benchmarks.client import classify, counters, serving
 from benchmarks.served import metrics_add_up, statements
 from serving.manifest import Manifest, read_graph, read_manifest
-from training.data import File, load_files
+from training.data import load_files
+from training.images import File
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "deploy" / "bundles" / "cifar10-msdnet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,38 +24,46 @@ class Augment:
     flip: bool
     cutout: int
 
-    def __call__(self, images: Tensor, indices: Tensor, epoch: int, rng: Generator) -> Tensor:
-        """Augment images uint8 [N, H, W, 3].
+    def draw(self, indices: Tensor, epoch: int, size: int, rng: Generator) -> Tensor:
+        """What will be done to each image of a batch.
 
         Args:
-            images: the batch.
             indices: int64 [N], which images of the set they are; decides who is mirrored when.
             epoch: counted from 0.
+            size: height and width of the images.
             rng: where shifts and squares come from.
 
         Returns:
-            uint8 [N, H, W, 3].
+            int64 [N, 3 or 5]: rows down, columns across, mirrored; the square's centre.
         """
-        height, width = images.shape[1:3]
-        rows = self._window(len(images), height, rng)
-        columns = self._window(len(images), width, rng)
-        if self.flip:
-            mirrored = (_scatter(indices) + epoch) % 2 == 1
-            columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+        drawn = [self._random(indices, 2 * self.shift + 1, rng) for _ in range(2)]
+        mirrored = (_scatter(indices) + epoch) % 2
+        drawn.append(mirrored if self.flip else torch.zeros_like(mirrored))
+        if self.cutout:
+            drawn += [self._random(indices, size, rng) for _ in range(2)]
+        return torch.stack(drawn, dim=1)
+
+    def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """Images uint8 [N, H, W, 3] as what `draw` gave says, on the device that holds both."""
+        down, across, mirrored, *centre = drawn.unsqueeze(2).unbind(1)
+        rows, columns = (
+            start + torch.arange(extent, device=images.device)
+            for start, extent in zip((down, across), images.shape[1:3], strict=True)
+        )
+        columns = torch.where(mirrored == 1, columns.flip(1), columns)
         padded = _reflect(images, self.shift)
         picked = torch.arange(len(images), device=images.device)[:, None, None]
         moved = padded[picked, rows[:, :, None], columns[:, None, :]]
-        return self._cut(moved, rng) if self.cutout else moved
+        return self._cut(moved, centre) if self.cutout else moved
 
-    def _window(self, count: int, extent: int, rng: Generator) -> Tensor:
-        start = torch.randint(2 * self.shift + 1, (count, 1), generator=rng, device=rng.device)
-        return start + torch.arange(extent, device=rng.device)
+    @staticmethod
+    def _random(like: Tensor, below: int, rng: Generator) -> Tensor:
+        return torch.randint(below, like.shape, generator=rng, device=rng.device)
 
-    def _cut(self, images: Tensor, rng: Generator) -> Tensor:
+    def _cut(self, images: Tensor, centre: Sequence[Tensor]) -> Tensor:
         inside = []
-        for extent in images.shape[1:3]:
-            centre = torch.randint(extent, (len(images), 1), generator=rng, device=rng.device)
-            offset = torch.arange(extent, device=rng.device) - centre + self.cutout // 2
+        for extent, middle in zip(images.shape[1:3], centre, strict=True):
+            offset = torch.arange(extent, device=images.device) - middle + self.cutout // 2
             inside.append((offset >= 0) & (offset < self.cutout))
         square = inside[0][:, :, None] & inside[1][:, None, :]
         return images.masked_fill(square[..., None], 127)

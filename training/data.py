@@ -1,31 +1,23 @@
-"""Images for training: from a hub name, parquet files or a folder of images to tensors.
-
-The whole set is held as uint8; augmentation is tensor code (`training.augment`).
-"""
+"""Image sets: from a hub name, parquet files or a folder to a training and a held-out set."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import datasets
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
-from serving.manifest import ImageInput
-from serving.preprocess import bring_to_size
 from training.errors import DataError
+from training.images import File, ImageFiles, Images
 
+HASHED = 5000  # held-out images, for the fingerprint
+Held = TypeVar("Held", Images, ImageFiles)
 SPLIT_WORDS = {
     "train": "train",
     "validation": "validation",
@@ -37,60 +29,34 @@ SPLIT_WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """An image file, its label, and what to call it in an error."""
-
-    encoded: bytes
-    target: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Images:
-    """Images uint8 [N, H, W, 3] (RGB) with their labels int64 [N]."""
-
-    pixels: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def select(self, indices: Tensor) -> Images:
-        """The images at these indices."""
-        return Images(self.pixels[indices], self.targets[indices])
-
-    def to(self, device: torch.device) -> Images:
-        """The same images on a device."""
-        return Images(self.pixels.to(device), self.targets.to(device))
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
+class Dataset(Generic[Held]):
     """What a run sees; `held_out` is never trained on."""
 
-    train: Images
-    held_out: Images
+    train: Held
+    held_out: Held
     labels: tuple[str, ...]
 
     def fingerprint(self) -> str:
-        """A hash of the labels, the held-out images and the number of the others.
+        """A hash of the labels, the (first 5,000) held-out images and the number of the others.
 
         It differs where another split, another order of labels or other images would make
-        "held out" untrue.
+        "held out" untrue, and is the same for images in memory and on disk.
         """
         digest = hashlib.sha256(json.dumps([self.labels, len(self.train)]).encode())
-        for tensor in (self.held_out.pixels, self.held_out.targets):
-            digest.update(tensor.numpy().tobytes())
+        first = self.held_out.select(torch.arange(min(HASHED, len(self.held_out)))).decoded()
+        digest.update(first.pixels.numpy().tobytes())
+        digest.update(self.held_out.targets.numpy().tobytes())
         return digest.hexdigest()
 
 
-def image_input(size: int) -> ImageInput:
-    """How images are brought to size, in training and then in service."""
-    return ImageInput(height=size, width=size, fit="crop", filter="bilinear")
+def load_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset[Images]:
+    """As `open_dataset`, with all images decoded and in memory."""
+    dataset = open_dataset(source, size, held_out, seed)
+    return Dataset(dataset.train.decoded(), dataset.held_out.decoded(), dataset.labels)
 
 
-def load_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset:
-    """Load a data set and put a validation split aside.
+def open_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset[ImageFiles]:
+    """Find a data set and put a validation split aside.
 
     Args:
         source: a folder of parquet files (`train-*.parquet`, `test-*.parquet`, or in folders
@@ -107,9 +73,9 @@ def load_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset:
     labels = _labels(splits["train"], source)
     if len(labels) < 2:
         raise DataError(f"data: {source} has one class, {labels[0]!r}; there is nothing to learn")
-    train = _decode(splits["train"], size, labels, source)
+    train = _files(splits["train"], size, labels, source)
     if "validation" in splits:
-        return Dataset(train, _decode(splits["validation"], size, labels, source), labels)
+        return Dataset(train, _files(splits["validation"], size, labels, source), labels)
     if not 0 < held_out < len(train):
         raise DataError(f"held_out: {held_out} of {len(train)} images leaves none to train on")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
@@ -185,39 +151,25 @@ def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
     splits = _open(source)
     if split not in splits:
         raise DataError(f"data: {source} has no split {split!r}, only {', '.join(splits)}")
-    return _files(splits[split], labels, source)
+    return list(_files(splits[split], 1, labels, source).files())
 
 
-def _files(split: datasets.Dataset, labels: tuple[str, ...], source: str) -> list[File]:
+def _files(
+    split: datasets.Dataset, size: int, labels: tuple[str, ...], source: str
+) -> ImageFiles:
     image = _column(split, (datasets.Image,), ("image", "img", "jpg", "png"))
     if image is None:
         raise DataError(f"data: {source} has no image column, only {', '.join(split.features)}")
-    encoded = split.cast_column(image, datasets.Image(decode=False))[image]
     column = _label_column(split, source)
     feature, index = split.features[column], {label: i for i, label in enumerate(labels)}
-    files = []
-    for number, (one, value) in enumerate(zip(encoded, split[column], strict=True)):
-        name = one["path"] or f"image {number}"
+    targets = []
+    for number, value in enumerate(split[column]):
         label = feature.names[value] if isinstance(feature, datasets.ClassLabel) else str(value)
         if label not in index:
-            raise DataError(f"data: {source}, {name}: label {label!r} is none of the training set")
-        files.append(File(one["bytes"] or Path(one["path"]).read_bytes(), index[label], name))
-    return files
-
-
-def _decode(split: datasets.Dataset, size: int, labels: tuple[str, ...], source: str) -> Images:
-    files = _files(split, labels, source)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pixels = list(pool.map(lambda file: _pixels(file, size, source), files))
-    targets = torch.tensor([file.target for file in files], dtype=torch.int64)
-    return Images(torch.from_numpy(np.stack(pixels)), targets)
-
-
-def _pixels(file: File, size: int, source: str) -> NDArray[np.uint8]:
-    try:
-        with Image.open(io.BytesIO(file.encoded)) as image:
-            return np.asarray(bring_to_size(image, image_input(size)))
-    except UnidentifiedImageError as error:
-        raise DataError(f"data: {source}, {file.name} is not an image; remove it") from error
-    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-        raise DataError(f"data: {source}, {file.name} cannot be decoded: {error}") from error
+            raise DataError(
+                f"data: {source}, image {number}: label {label!r} is none of the training set"
+            )
+        targets.append(index[label])
+    table = split.cast_column(image, datasets.Image(decode=False)).select_columns([image])
+    rows = torch.arange(len(targets))
+    return ImageFiles(table, image, rows, torch.tensor(targets), size, source)

@@ -147,15 +147,17 @@ class Optimizers:
             optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(momentum)
 
 
-def lr_factor(schedule: Schedule, progress: float, warmup: float) -> float:
+def lr_factor(
+    schedule: Schedule, progress: float, warmup: float, milestones: Sequence[float]
+) -> float:
     """Share of the peak learning rate at `progress` in [0, 1) of the run.
 
-    `linear` and `cosine` fall to 0; `multistep` drops tenfold at 5/6, 14/15 and 59/60 (the
-    paper's 250, 280 and 295 of 300 epochs). All rise linearly during `warmup`.
+    `linear` and `cosine` fall to 0; `multistep` drops tenfold at each milestone. All rise
+    linearly during `warmup`.
     """
     if progress < warmup:
         return 0.1 + 0.9 * progress / warmup
     if schedule == "multistep":
-        return 0.1 ** sum(progress >= at for at in (5 / 6, 14 / 15, 59 / 60))
+        return 0.1 ** sum(progress >= at for at in milestones)
     left = (1 - progress) / (1 - warmup)
     return left if schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left))

@@ -8,7 +8,7 @@ from samples import LABELS, tiny_dataset, tiny_progress
 
 from exporter.bundle import Export, export_network
 from training.checkpoint import Checkpoint, new_network
-from training.data import Images
+from training.images import Images
 
 # as deep as it has scales, so that the last stage has the coarsest alone and no unused layer
 SHAPE = {"exits": 3, "base": 1, "step": 1, "channels": 4, "growth": 4, "head_channels": 16}

@@ -18,7 +18,8 @@ def images(count: int = 6, size: int = 8) -> torch.Tensor:
 
 def apply(augment: Augment, batch: torch.Tensor, epoch: int = 0, seed: int = RNG_SEED):
     rng = torch.Generator().manual_seed(seed)
-    return augment(batch, torch.arange(len(batch)), epoch, rng)
+    indices = torch.arange(len(batch))
+    return augment(batch, augment.draw(indices, epoch, batch.shape[1], rng))
 
 
 def test_nothing_asked_for_nothing_done() -> None:

@@ -10,7 +10,8 @@ from PIL import ExifTags, Image
 from samples import LABELS, PARQUET, tiny_dataset
 
 from serving.images import decode
-from training.data import image_input, load_dataset, load_files
+from training.data import load_dataset, load_files
+from training.images import image_input
 from training.errors import DataError
 
 

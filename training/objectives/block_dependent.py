@@ -34,8 +34,9 @@ class BlockDependent(Objective):
         super().__init__(network, label_smoothing)
         self.options = options
 
-    def backward(self, losses: Tensor, network: MultiExitNetwork) -> None:
+    def backward(self, losses: Tensor, network: MultiExitNetwork, *, last: bool = True) -> None:
         """See Objective."""
+        del last
         for start in range(0, self.exits, self.options.group):
             end = min(start + self.options.group, self.exits)
             trained = [

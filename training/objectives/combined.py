@@ -61,9 +61,18 @@ class Combined(Objective):
 
     one_backward = False
 
-    def backward(self, losses: Tensor, network: MultiExitNetwork) -> None:
+    def __init__(self, network: MultiExitNetwork, label_smoothing: float) -> None:
+        super().__init__(network, label_smoothing)
+        self._so_far: Tensor | None = None  # the Jacobian of the step's earlier micro-batches
+
+    def backward(self, losses: Tensor, network: MultiExitNetwork, *, last: bool = True) -> None:
         """See Objective."""
-        add_flat(network, self.combine(gradient_of_each(losses, network)))
+        jacobian = gradient_of_each(losses, network)
+        if self._so_far is not None:
+            jacobian += self._so_far
+        self._so_far = None if last else jacobian
+        if last:
+            add_flat(network, self.combine(jacobian))
 
     def combine(self, jacobian: Tensor) -> Tensor:
         """[exits, n] to [n], on the scale of the sum over exits."""

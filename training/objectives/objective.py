@@ -39,9 +39,15 @@ class Objective(nn.Module):
         """
         return self.cross_entropies(logits, targets)
 
-    def backward(self, losses: Tensor, network: MultiExitNetwork) -> None:
-        """Add the gradient of `losses`, which `forward` gave, to that of every parameter."""
-        del network
+    def backward(self, losses: Tensor, network: MultiExitNetwork, *, last: bool = True) -> None:
+        """Add the gradient of `losses`, which `forward` gave, to that of every parameter.
+
+        Args:
+            losses: [exits].
+            network: what they came from.
+            last: whether they end a step; or else more micro-batches of it follow.
+        """
+        del network, last
         losses.sum().backward()
 
     def cross_entropies(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
