@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from training.__main__ import chosen_recipe, parser
+from training.options import chosen_recipe, parser
 from training.checkpoint import load_checkpoint
 from training.recipes import Recipe
 

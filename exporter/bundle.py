@@ -38,8 +38,8 @@ from serving.manifest import (
 from training.calibrate import fit_temperature
 from training.checkpoint import Checkpoint
 from training.confidence import CONFIDENCES
-from training.images import Images, image_input
 from training.evaluate import Scored
+from training.images import Images, image_input
 
 VERIFIED_IMAGES = 1000
 PLOT = "budgets.svg"

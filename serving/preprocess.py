@@ -24,9 +24,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 GAP = 2.0  # a large image is first reduced coarsely to this many times the size wanted
 
 
-def bring_to_size(
-    image: Image.Image, target: ImageInput, part: Box | None = None
-) -> Image.Image:
+def bring_to_size(image: Image.Image, target: ImageInput, part: Box | None = None) -> Image.Image:
     """An opened image, not yet decoded, as RGB at the target's size.
 
     Args:

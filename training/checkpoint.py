@@ -6,10 +6,12 @@ file's header, so that a run can be rebuilt from the file alone.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -31,6 +33,15 @@ class Epoch(Record):
     loss: float
     accuracies: tuple[float, ...]
     seconds: NonNegativeFloat
+    images_per_second: NonNegativeFloat = Field(0.0, description="trained on; 0: not measured")
+
+
+class Running(Record):
+    """Where an epoch stands that is not done."""
+
+    steps: NonNegativeInt = 0
+    loss: float = Field(0.0, description="summed over the steps")
+    seconds: NonNegativeFloat = 0.0
 
 
 class Progress(Record):
@@ -43,11 +54,24 @@ class Progress(Record):
     fingerprint: str = Field(description="of the images, as `Dataset.fingerprint` has it")
     commit: str = "unknown"
     epochs: tuple[Epoch, ...] = Field((), description="those that are done")
+    running: Running = Field(Running(), description="the one that is not")
+
+    def check_same_run(self, ours: Progress) -> None:
+        """Raise CheckpointError unless `ours` is the start of this run."""
+        if self.fingerprint != ours.fingerprint:
+            raise CheckpointError("data: the run to resume was of other images, labels or split")
+        for field in Recipe.model_fields:
+            there, here = getattr(self.recipe, field), getattr(ours.recipe, field)
+            if there != here:
+                raise CheckpointError(
+                    f"{field}: the run to resume has {there}, this one {here}; resume with the "
+                    "same options or start elsewhere"
+                )
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A run at the end of an epoch: progress, and what network, objective and optimizers hold."""
+    """A run after a step: progress, and what network, objective and optimizers hold."""
 
     progress: Progress
     weights: dict[str, Tensor]
@@ -89,11 +113,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {f"weights/{name}": t for name, t in checkpoint.weights.items()}
     tensors |= {f"objective/{name}": t for name, t in checkpoint.objective.items()}
     tensors |= {f"optimizers/{name}": t for name, t in checkpoint.optimizers.items()}
-    metadata = {"format": FORMAT, "progress": checkpoint.progress.model_dump_json()}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    progress = checkpoint.progress.model_dump_json()
+    metadata = {"format": FORMAT, "progress": progress, "sha256": _digest(progress, tensors)}
     partial = path.with_suffix(".partial")
-    save_file(
-        {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata
-    )
+    save_file(tensors, partial, metadata)
     partial.replace(path)
 
 
@@ -114,12 +138,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {error}") from error
     except (KeyError, ValidationError) as error:
         raise CheckpointError(f"{path}: its header is damaged or newer: {error}") from error
+    # those of earlier versions have no digest
+    if metadata.get("sha256", digest := _digest(metadata["progress"], tensors)) != digest:
+        raise CheckpointError(f"{path}: is damaged: its content does not match its checksum")
     return Checkpoint(
         progress,
         _under("weights/", tensors),
         _under("objective/", tensors),
         _under("optimizers/", tensors),
     )
+
+
+def _digest(progress: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of all that a checkpoint says."""
+    digest = hashlib.sha256(progress.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

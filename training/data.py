@@ -36,6 +36,10 @@ class Dataset(Generic[Held]):
     held_out: Held
     labels: tuple[str, ...]
 
+    def decoded(self) -> Dataset[Images]:
+        """The same with all images in memory."""
+        return Dataset(self.train.decoded(), self.held_out.decoded(), self.labels)
+
     def fingerprint(self) -> str:
         """A hash of the labels, the (first 5,000) held-out images and the number of the others.
 
@@ -51,8 +55,7 @@ class Dataset(Generic[Held]):
 
 def load_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset[Images]:
     """As `open_dataset`, with all images decoded and in memory."""
-    dataset = open_dataset(source, size, held_out, seed)
-    return Dataset(dataset.train.decoded(), dataset.held_out.decoded(), dataset.labels)
+    return open_dataset(source, size, held_out, seed).decoded()
 
 
 def open_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset[ImageFiles]:
@@ -154,9 +157,7 @@ def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
     return list(_files(splits[split], 1, labels, source).files())
 
 
-def _files(
-    split: datasets.Dataset, size: int, labels: tuple[str, ...], source: str
-) -> ImageFiles:
+def _files(split: datasets.Dataset, size: int, labels: tuple[str, ...], source: str) -> ImageFiles:
     image = _column(split, (datasets.Image,), ("image", "img", "jpg", "png"))
     if image is None:
         raise DataError(f"data: {source} has no image column, only {', '.join(split.features)}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.context import BaseContext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from training.augment import Augment
-from training.data import Dataset
 from training.errors import DataError, RecipeError
 from training.images import ImageFiles, Images
 from training.parallel import processes, share
 from training.recipes import Recipe
 
 EVALUATED_AT_ONCE = 500  # images
+Read = tuple[Tensor, Tensor] | str  # a batch's pixels and labels, or what is wrong with it
 SAMPLED = 2000  # images on disk, for their mean and deviation
 
 
@@ -36,7 +36,7 @@ class Feed(ABC):
     Args:
         recipe: what decides them.
         train_images: how many there are to train on.
-        held_out: labels of the held-out images, int64 [N].
+        held_out_images: how many there are to evaluate on.
         device: where batches are wanted.
 
     Raises:
@@ -44,7 +44,7 @@ class Feed(ABC):
     """
 
     def __init__(
-        self, recipe: Recipe, train_images: int, held_out: Tensor, device: torch.device
+        self, recipe: Recipe, train_images: int, held_out_images: int, device: torch.device
     ) -> None:
         batch = min(recipe.batch_size, train_images)
         if batch % processes():
@@ -52,9 +52,10 @@ class Feed(ABC):
                 f"batch_size: {batch} images cannot be shared evenly by {processes()} processes"
             )
         self.steps = max(1, train_images // recipe.batch_size)
-        self.held_out_images = len(held_out)
+        self.images_in_epoch = self.steps * batch
+        self.held_out_images = held_out_images
         self._train_images = train_images
-        self._held_out = share(torch.arange(len(held_out)))
+        self._held_out = share(torch.arange(held_out_images))
         self._recipe = recipe
         self._device = device
         shift = recipe.shift if recipe.crop == "shifted" else 0
@@ -92,13 +93,15 @@ class Feed(ABC):
 class MemoryFeed(Feed):
     """All images are held on the device."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset[Images], device: torch.device) -> None:
-        super().__init__(recipe, len(dataset.train), dataset.held_out.targets, device)
+    def __init__(
+        self, recipe: Recipe, train: Images, held_out: Images, device: torch.device
+    ) -> None:
+        super().__init__(recipe, len(train), len(held_out), device)
         if recipe.crop == "resized":
             raise RecipeError("crop: parts of any size are cut from images on disk, not in memory")
-        self._sample = dataset.train.pixels
-        self._images = dataset.train.to(device)
-        self._evaluated = dataset.held_out.select(self._held_out).to(device)
+        self._sample = train.pixels
+        self._images = train.to(device)
+        self._evaluated = held_out.select(self._held_out).to(device)
 
     def held_out(self) -> Iterator[Images]:
         """See Feed."""
@@ -119,14 +122,19 @@ class DiskFeed(Feed):
     """Images are read and decoded when their turn comes, by `workers` processes (0: by this)."""
 
     def __init__(
-        self, recipe: Recipe, dataset: Dataset[ImageFiles], device: torch.device, workers: int
+        self,
+        recipe: Recipe,
+        train: ImageFiles,
+        held_out: ImageFiles,
+        device: torch.device,
+        workers: int,
     ) -> None:
-        super().__init__(recipe, len(dataset.train), dataset.held_out.targets, device)
-        self._files = dataset.train
+        super().__init__(recipe, len(train), len(held_out), device)
+        self._files = train
         self._plan = _Plan()
         seed = recipe.seed if recipe.crop == "resized" else None
-        self._loader = DataLoader(
-            _Decoder(dataset.train, dataset.held_out, seed),  # type: ignore[arg-type]
+        self._loader: DataLoader[Read] = DataLoader(
+            _Decoder(train, held_out, seed),  # type: ignore[arg-type]
             batch_sampler=self._plan,
             num_workers=workers,
             collate_fn=_as_it_is,
@@ -156,11 +164,25 @@ class DiskFeed(Feed):
             yield Images(*read).to(self._device)
 
 
+def new_feed(
+    recipe: Recipe,
+    train: Images | ImageFiles,
+    held_out: Images | ImageFiles,
+    device: torch.device,
+    workers: int,
+) -> Feed:
+    """What suits images that are held where these are; see Feed."""
+    if isinstance(train, Images):
+        return MemoryFeed(recipe, train, held_out.decoded(), device)
+    assert isinstance(held_out, ImageFiles)
+    return DiskFeed(recipe, train, held_out, device, workers)
+
+
 class _Key(NamedTuple):
     """An image: of an epoch (from 0) of the training set, or held out."""
 
     epoch: int | None
-    index: int
+    position: int
 
 
 @dataclass(slots=True)
@@ -172,7 +194,7 @@ class _Plan:
 
     def __iter__(self) -> Iterator[list[_Key]]:
         for indices in self.batches:
-            yield [_Key(self.epoch, index) for index in indices.tolist()]
+            yield [_Key(self.epoch, i) for i in indices.tolist()]
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -186,11 +208,11 @@ class _Decoder:
     held_out: ImageFiles
     seed: int | None
 
-    def __getitems__(self, keys: Sequence[_Key]) -> tuple[Tensor, Tensor] | str:
+    def __getitems__(self, keys: Sequence[_Key]) -> Read:
         """The images of a batch, decoded; or what is wrong with one of them."""
         epoch = keys[0].epoch
         files = self.held_out if epoch is None else self.train
-        chosen = files.select(torch.tensor([key.index for key in keys]))
+        chosen = files.select(torch.tensor([key.position for key in keys]))
         try:
             pixels = [
                 files.pixels(file, self._crop(key))
@@ -203,10 +225,10 @@ class _Decoder:
     def _crop(self, key: _Key) -> np.random.Generator | None:
         if self.seed is None or key.epoch is None:
             return None
-        return np.random.default_rng((self.seed, key.epoch, key.index))
+        return np.random.default_rng((self.seed, key.epoch, key.position))
 
 
-def _as_it_is(batch: tuple[Tensor, Tensor] | str) -> tuple[Tensor, Tensor] | str:
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 (torch's types expect a list)
     return batch
 
 

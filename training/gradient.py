@@ -65,9 +65,9 @@ class Gradient:
         self._device = next(network.parameters()).device
         losses = Losses(network, objective)
         unused = processes() > 1 and _unused(losses, size, self._device)
-        self._losses: nn.Module = losses
         if compiler:
-            self._losses = torch.compile(losses, backend=compiler)
+            losses.compile(backend=compiler)
+        self._losses: nn.Module = losses
         if processes() > 1 and objective.one_backward:
             # compiled inside, not outside, so that the graph is whole
             self._losses = DistributedDataParallel(
@@ -118,7 +118,5 @@ def _unused(losses: Losses, size: int, device: torch.device) -> bool:
     images = torch.zeros(2, 3, size, size, device=device)
     targets = torch.zeros(2, dtype=torch.int64, device=device)
     parameters = [p for p in losses.parameters() if p.requires_grad]
-    found = torch.autograd.grad(
-        losses.eval()(images, targets).sum(), parameters, allow_unused=True
-    )
+    found = torch.autograd.grad(losses.eval()(images, targets).sum(), parameters, allow_unused=True)
     return any(gradient is None for gradient in found)

@@ -54,6 +54,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def cores() -> int:
+    """CPU cores for each process on this host."""
+    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def share(batch: Tensor) -> Tensor:
     """The part of a batch [N, ...] that this process computes, [N / processes, ...]."""
     return batch.tensor_split(processes())[rank()]

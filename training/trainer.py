@@ -1,7 +1,9 @@
 """The training loop: an epoch, an evaluation, a checkpoint, until the recipe is done.
 
-Every source of chance in an epoch is seeded from the recipe's seed and the epoch's number, so
-a run that was interrupted goes on exactly as if it had not been.
+Every source of chance is seeded from the recipe's seed, the epoch and the step, so a run that
+was interrupted goes on exactly as if it had not been. On several processes each step is that of
+one process, but for batch norm's statistics (`training.parallel`), the masks of dropout, and
+rounding.
 """
 
 from __future__ import annotations
@@ -10,26 +12,36 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from training.augment import Augment, shrink
 from training.checkpoint import (
     Checkpoint,
     Epoch,
     Progress,
+    Running,
     load_checkpoint,
-    new_network,
     save_checkpoint,
 )
 from training.data import Dataset
-from training.errors import CheckpointError, DivergedError, RecipeError
-from training.evaluate import exit_accuracies, predict
-from training.network import MultiExitNetwork, Normalize
+from training.errors import CheckpointError, DivergedError
+from training.evaluate import predict
+from training.feed import new_feed
+from training.gradient import Gradient
+from training.images import ImageFiles, Images
+from training.initial import initial_network
 from training.objectives import build_objective
 from training.optimizers import Optimizers, lr_factor
+from training.parallel import average, average_statistics, rank, same_everywhere, total
 
-Track = Callable[[Iterable[Tensor], int], Iterable[Tensor]]
+Track = Callable[[Iterable[Images], int], Iterable[Images]]
+# Given the number of steps so far, a step's loss [] (this process's share) and learning rate.
+OnStep = Callable[[int, Tensor, float], None]
+
+
+def unwatched(_steps: int, _loss: Tensor, _lr: float) -> None:
+    """An OnStep that does nothing."""
 
 
 class Trainer:
@@ -37,30 +49,43 @@ class Trainer:
 
     Args:
         progress: where to start; its recipe decides everything.
-        dataset: the images.
+        dataset: the images, in memory or on disk.
         device: where to compute.
+        workers: processes that decode images on disk (0: none beside this).
+        compiler: torch.compile's backend; None: not compiled.
 
     Raises:
-        RecipeError: the network cannot read images of the recipe's size.
+        RecipeError: the network cannot read images of the recipe's size, or an option does not
+            go with the others.
     """
 
-    def __init__(self, progress: Progress, dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        dataset: Dataset[Images] | Dataset[ImageFiles],
+        device: torch.device,
+        *,
+        workers: int = 0,
+        compiler: str | None = None,
+    ) -> None:
         recipe = progress.recipe
-        torch.manual_seed(recipe.seed)
-        network = new_network(recipe, len(dataset.labels))
-        for size in {recipe.size, recipe.small_size or recipe.size}:
-            _check_size(network, size)
-        _set_statistics(network.normalize, dataset.train.pixels)
         self.progress = progress
+        self._feed = new_feed(recipe, dataset.train, dataset.held_out, device, workers)
+        network = initial_network(recipe, len(dataset.labels), self._feed.sample())
         objective = build_objective(
             recipe.objective, recipe.objective_options, network, recipe.label_smoothing
         )
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = objective.to(device)
-        self._train = dataset.train.to(device)
-        self._held_out = dataset.held_out.to(device)
         self._device = device
-        self._augment = Augment(recipe.shift, recipe.flip, recipe.cutout)
+        self._gradient = Gradient(
+            self.network,
+            self.objective,
+            size=recipe.size,
+            bf16=recipe.precision == "bf16",
+            micro_batch=recipe.micro_batch,
+            compiler=compiler,
+        )
         self._optimizers = Optimizers(
             [*self.network.parameters(), *self.objective.parameters()],
             recipe.optimizer,
@@ -76,15 +101,7 @@ class Trainer:
         Raises:
             CheckpointError: it is of another recipe or of other images, or does not fit.
         """
-        if checkpoint.progress.fingerprint != self.progress.fingerprint:
-            raise CheckpointError("data: the run to resume was of other images, labels or split")
-        theirs, ours = checkpoint.progress.recipe, self.progress.recipe
-        for field in type(ours).model_fields:
-            if getattr(theirs, field) != getattr(ours, field):
-                raise CheckpointError(
-                    f"{field}: the run to resume has {getattr(theirs, field)}, this one "
-                    f"{getattr(ours, field)}; resume with the same options or start elsewhere"
-                )
+        checkpoint.progress.check_same_run(self.progress)
         try:
             self.network.load_state_dict(checkpoint.weights)
             self.objective.load_state_dict(checkpoint.objective)
@@ -103,63 +120,125 @@ class Trainer:
         )
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._device
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of all epochs so far."""
+        return len(self.progress.epochs) * self._feed.steps + self.progress.running.steps
+
+    @property
     def done(self) -> bool:
         """Whether every epoch of the recipe has been run."""
         return len(self.progress.epochs) >= self.progress.recipe.epochs
 
-    def run_epoch(self, track: Track) -> Epoch:
-        """Train one epoch and evaluate every exit on the held-out images.
+    def run_epoch(
+        self,
+        track: Track,
+        on_step: OnStep = unwatched,
+        save: Callable[[], None] | None = None,
+        save_every: int | None = None,
+    ) -> Epoch:
+        """Train one epoch, or what is left of it, and evaluate every exit on the held-out images.
+
+        Args:
+            track: sees the batches go by.
+            on_step: sees what comes of each.
+            save: called after every `save_every` steps.
+            save_every: None: never.
 
         Raises:
             DivergedError: the loss is not finite.
         """
-        start, recipe, epoch = time.perf_counter(), self.progress.recipe, len(self.progress.epochs)
-        rng = torch.Generator(self._device).manual_seed(recipe.seed * 1_000_003 + epoch)
-        torch.manual_seed(recipe.seed * 1_000_003 + epoch)  # dropout
-        order = torch.randperm(len(self._train), generator=rng, device=self._device)
-        steps = max(1, len(order) // recipe.batch_size)
-        batches = torch.split(order, recipe.batch_size)[:steps]
+        before, steps = self.progress.running, self._feed.steps
+        number, start = len(self.progress.epochs), time.perf_counter() - before.seconds
         self.network.train()
-        total = torch.zeros((), device=self._device)
-        for step, indices in enumerate(track(batches, steps)):
-            progress = (epoch + step / steps) / recipe.epochs
-            total += self._step(indices, epoch, rng, progress)
-        if not torch.isfinite(total):
-            raise DivergedError(f"lr: the loss of epoch {epoch + 1} is not finite; lower it")
-        accuracies = exit_accuracies(
-            predict(self.network, self._held_out.pixels), self._held_out.targets
-        )
-        done = Epoch(
-            number=epoch + 1,
-            loss=float(total) / steps,
-            accuracies=accuracies,
+        loss = torch.tensor(before.loss, device=self._device)
+        batches = self._feed.epoch(number, before.steps)
+        for done, images in enumerate(track(batches, steps - before.steps), before.steps + 1):
+            loss += self._step(images, number, done, on_step)
+            if save and save_every and done % save_every == 0 and done < steps:
+                self._pause(done, loss, time.perf_counter() - start)
+                save()
+        trained = time.perf_counter() - start
+        average_statistics(self.network)
+        average(loss)
+        if not torch.isfinite(loss):
+            raise DivergedError(f"lr: the loss of epoch {number + 1} is not finite; lower it")
+        epoch = Epoch(
+            number=number + 1,
+            loss=float(loss) / steps,
+            accuracies=self._evaluate(),
             seconds=time.perf_counter() - start,
+            images_per_second=self._feed.images_in_epoch / trained,
         )
-        self.progress = self.progress.model_copy(update={"epochs": (*self.progress.epochs, done)})
-        return done
+        self.progress = self.progress.model_copy(
+            update={"epochs": (*self.progress.epochs, epoch), "running": Running()}
+        )
+        return epoch
 
-    def _step(self, indices: Tensor, epoch: int, rng: torch.Generator, progress: float) -> Tensor:
-        recipe = self.progress.recipe
-        batch = self._train.select(indices)
-        images = self.network.normalize(self._augment(batch.pixels, indices, epoch, rng))
-        if recipe.small_size and epoch < recipe.small_epochs:
-            images = shrink(images, recipe.small_size)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            losses: Tensor = self.objective(self.network(images), batch.targets)
+    def _step(self, images: Images, epoch: int, done: int, on_step: OnStep) -> Tensor:
+        recipe, steps = self.progress.recipe, self._feed.steps
+        # dropout: another mask on each process
+        chance = np.random.SeedSequence((recipe.seed, epoch, done, rank()))
+        torch.manual_seed(int(chance.generate_state(1)[0]))
+        small = recipe.small_size if epoch < recipe.small_epochs else None
         self._optimizers.zero_grad()
-        self.objective.backward(losses, self.network)
-        self._optimizers.step(lr_factor(recipe.schedule, progress, recipe.warmup))
-        return losses.detach().sum()
+        loss = self._gradient.add(images, small or recipe.size)
+        factor = lr_factor(
+            recipe.schedule,
+            (epoch + (done - 1) / steps) / recipe.epochs,
+            recipe.warmup,
+            recipe.milestones,
+        )
+        self._optimizers.step(factor)
+        on_step(epoch * steps + done, loss, factor * recipe.lr)
+        return loss
+
+    def _pause(self, done: int, loss: Tensor, seconds: float) -> None:
+        """Take down where the running epoch stands, for a checkpoint."""
+        average_statistics(self.network)
+        mean = loss.clone()
+        average(mean)
+        running = Running(steps=done, loss=float(mean), seconds=seconds)
+        self.progress = self.progress.model_copy(update={"running": running})
+
+    def _evaluate(self) -> tuple[float, ...]:
+        """Accuracy of each exit; every process sees its share of the images."""
+        right = torch.zeros(self.network.exits, dtype=torch.int64, device=self._device)
+        for images in self._feed.held_out():
+            logits = predict(self.network, images.pixels)
+            right += (logits.argmax(-1) == images.targets).sum(-1)
+        shares: list[float] = (total(right).double() / self._feed.held_out_images).tolist()
+        return tuple(shares)
 
 
 def fit(
-    trainer: Trainer, path: Path, *, resume: bool, track: Track, report: Callable[[Epoch], None]
+    trainer: Trainer,
+    path: Path,
+    *,
+    resume: bool,
+    track: Track,
+    report: Callable[[Epoch], None],
+    on_step: OnStep = unwatched,
+    save_every: int | None = None,
 ) -> None:
     """Run a recipe to its end, with a checkpoint at `path` after every epoch.
 
+    Args:
+        trainer: the run.
+        path: of the checkpoint, the same file for all processes; the first of them writes it.
+        resume: go on where the checkpoint stands, if there is one.
+        track: sees the batches go by.
+        report: sees what an epoch came to.
+        on_step: sees what a step came to.
+        save_every: steps after which there is a checkpoint within an epoch, too.
+
     Raises:
-        CheckpointError: `resume` and the file is damaged or of another recipe; or not `resume`
-            and there is already a run, which would be overwritten.
+        CheckpointError: `resume` and the file is damaged, of another recipe, or not seen by all
+            processes; or not `resume` and there is already a run, which would be overwritten.
     """
     if path.exists() and not resume:
         raise CheckpointError(
@@ -167,31 +246,14 @@ def fit(
         )
     if path.exists():
         trainer.restore(load_checkpoint(path))
+    if not same_everywhere(trainer.steps_done, trainer.device):
+        raise CheckpointError(f"{path}: not all processes see the same file; they must share it")
+
+    def save() -> None:
+        if rank() == 0:
+            save_checkpoint(path, trainer.checkpoint())
+
     while not trainer.done:
-        epoch = trainer.run_epoch(track)
-        save_checkpoint(path, trainer.checkpoint())
+        epoch = trainer.run_epoch(track, on_step, save, save_every)
+        save()
         report(epoch)
-
-
-@torch.no_grad()
-def _check_size(network: MultiExitNetwork, size: int) -> None:
-    try:
-        network.eval()(torch.zeros(1, 3, size, size))
-    except RuntimeError as error:
-        raise RecipeError(f"size: this network cannot read {size} x {size} pixels") from error
-
-
-def _set_statistics(normalize: Normalize, pixels: Tensor) -> None:
-    """Mean and deviation of each channel over (at most 10,000 of) the training images."""
-    total, squares = torch.zeros(2, 3, dtype=torch.float64)
-    count = 0
-    for chunk in torch.split(pixels[:10_000], 500):
-        values = chunk.to(torch.float64).div(255).flatten(0, 2)
-        total += values.sum(0)
-        squares += values.square().sum(0)
-        count += len(values)
-    mean = total / count
-    # a channel that never changes must not be divided by 0
-    std = (squares / count - mean.square()).clamp(min=255**-2).sqrt()
-    normalize.mean.copy_(mean)
-    normalize.std.copy_(std)

@@ -11,8 +11,8 @@ from samples import LABELS, PARQUET, tiny_dataset
 
 from serving.images import decode
 from training.data import load_dataset, load_files
-from training.images import image_input
 from training.errors import DataError
+from training.images import image_input
 
 
 def test_parquet_to_tensors_and_a_split_that_is_a_partition() -> None:

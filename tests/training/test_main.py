@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from samples import PARQUET
 
-from training.__main__ import chosen_recipe, main, parser
+from training.__main__ import main
 from training.checkpoint import load_checkpoint
 from training.errors import RecipeError
+from training.options import chosen_recipe, parser
 from training.recipes import RECIPES
 
 OPTIONS = [

@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from training.optimizers import Muon, Optimizers, lr_factor, newton_schulz
+from training.recipes import Recipe
+
+PAPER = Recipe().milestones
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(1e-3, 1e3))
@@ -55,7 +58,7 @@ def test_either_kind_fits_a_small_network(kind: str) -> None:
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "multistep"])
 def test_schedules_rise_in_warmup_and_fall_after(schedule: str) -> None:
-    factors = [lr_factor(schedule, p / 1000, 0.1) for p in range(1000)]
+    factors = [lr_factor(schedule, p / 1000, 0.1, PAPER) for p in range(1000)]
     assert factors[0] == pytest.approx(0.1)
     assert max(factors) == pytest.approx(1.0, abs=0.01)
     assert factors[:100] == sorted(factors[:100])
@@ -64,5 +67,6 @@ def test_schedules_rise_in_warmup_and_fall_after(schedule: str) -> None:
 
 
 def test_multistep_drops_where_the_paper_does() -> None:
-    factors = [lr_factor("multistep", epoch / 300, 0.0) for epoch in (0, 249, 250, 280, 295)]
+    epochs = (0, 249, 250, 280, 295)
+    factors = [lr_factor("multistep", epoch / 300, 0.0, PAPER) for epoch in epochs]
     assert factors == pytest.approx([1, 1, 0.1, 0.01, 0.001])
