@@ -65,6 +65,8 @@ def _device(name: str) -> torch.device:
 
 def _images(recipe: Recipe, where: str) -> Dataset[Images] | Dataset[ImageFiles]:
     """The recipe's images, in memory if that is asked for, or else if they fit."""
+    if where == "memory" and recipe.crop == "resized":
+        raise RecipeError("--images: parts of any size (--crop resized) are cut from files on disk")
     dataset = open_dataset(recipe.data, recipe.size, recipe.held_out, recipe.seed)
     pixels = (len(dataset.train) + len(dataset.held_out)) * recipe.size**2
     fits = recipe.crop == "shifted" and 3 * pixels <= IN_MEMORY

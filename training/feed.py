@@ -27,7 +27,7 @@ from training.recipes import Recipe
 
 EVALUATED_AT_ONCE = 500  # images
 Read = tuple[Tensor, Tensor] | str  # a batch's pixels and labels, or what is wrong with it
-SAMPLED = 2000  # images on disk, for their mean and deviation
+SAMPLED = 5000  # images, for their mean and deviation
 
 
 class Feed(ABC):
@@ -85,6 +85,11 @@ class Feed(ABC):
     def sample(self) -> Tensor:
         """Pixels uint8 [N, H, W, 3] of training images to take statistics of, on the CPU."""
 
+    def _spread(self) -> Tensor:
+        """Which those are: evenly from the whole set, which may be in the order of its classes."""
+        count = min(SAMPLED, self._train_images)
+        return torch.arange(count) * self._train_images // count
+
     @abstractmethod
     def _train(self, batches: Sequence[Tensor], epoch: int) -> Iterable[Images]:
         """The training images at these indices, [n] each, on the device."""
@@ -99,7 +104,7 @@ class MemoryFeed(Feed):
         super().__init__(recipe, len(train), len(held_out), device)
         if recipe.crop == "resized":
             raise RecipeError("crop: parts of any size are cut from images on disk, not in memory")
-        self._sample = train.pixels
+        self._sample = train.pixels[self._spread()]
         self._images = train.to(device)
         self._evaluated = held_out.select(self._held_out).to(device)
 
@@ -148,10 +153,8 @@ class DiskFeed(Feed):
         return self._read(self._held_out.split(EVALUATED_AT_ONCE), None)
 
     def sample(self) -> Tensor:
-        """See Feed; evenly from the whole set, which may be in the order of its classes."""
-        count = min(SAMPLED, len(self._files))
-        spread = torch.arange(count) * len(self._files) // count
-        return self._files.select(spread).decoded().pixels
+        """See Feed."""
+        return self._files.select(self._spread()).decoded().pixels
 
     def _train(self, batches: Sequence[Tensor], epoch: int) -> Iterable[Images]:
         return self._read(batches, epoch)

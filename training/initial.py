@@ -1,13 +1,16 @@
-"""The network that a run begins with."""
+"""The network and the optimizers that a run begins with."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.checkpoint import new_network
 from training.errors import RecipeError
 from training.network import MultiExitNetwork, Normalize
+from training.optimizers import Optimizers
 from training.recipes import Recipe
 
 
@@ -30,6 +33,18 @@ def initial_network(recipe: Recipe, classes: int, sample: Tensor) -> MultiExitNe
     return network
 
 
+def initial_optimizers(recipe: Recipe, parameters: Sequence[nn.Parameter]) -> Optimizers:
+    """The recipe's, without momentum yet."""
+    return Optimizers(
+        parameters,
+        recipe.optimizer,
+        lr=recipe.lr,
+        muon_lr=recipe.muon_lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+
+
 @torch.no_grad()
 def _check_size(network: MultiExitNetwork, size: int) -> None:
     try:
@@ -39,10 +54,10 @@ def _check_size(network: MultiExitNetwork, size: int) -> None:
 
 
 def _set_statistics(normalize: Normalize, pixels: Tensor) -> None:
-    """Mean and deviation of each channel over (at most 10,000 of) the training images."""
+    """Mean and deviation of each channel."""
     total, squares = torch.zeros(2, 3, dtype=torch.float64)
     count = 0
-    for chunk in torch.split(pixels[:10_000], 500):
+    for chunk in torch.split(pixels, 500):
         values = chunk.to(torch.float64).div(255).flatten(0, 2)
         total += values.sum(0)
         squares += values.square().sum(0)

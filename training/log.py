@@ -17,6 +17,8 @@ KEPT = 50  # steps whose losses wait on the device, for to fetch one is to wait 
 class EventLog:
     """Loss and learning rate of every step; accuracies, loss and speed of every epoch.
 
+    A step's loss is that of this process's share of the batch; an epoch's is everybody's.
+
     What a run logs after it was resumed takes the place of what it had logged after the
     checkpoint, in whatever reads the events.
 

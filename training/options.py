@@ -46,10 +46,12 @@ def _add_ways(made: argparse.ArgumentParser) -> None:
         help="where they are held; auto: in memory if they take at most 4 GiB",
     )
     made.add_argument(
-        "--workers", type=_count, help="processes that decode images on disk (default: cores)"
+        "--workers",
+        type=_whole_number,
+        help="processes that decode images on disk (default: cores)",
     )
     made.add_argument(
-        "--save-every", type=_count, metavar="STEPS", help="checkpoints within an epoch, too"
+        "--save-every", type=_whole_number, metavar="STEPS", help="checkpoints within an epoch, too"
     )
     made.add_argument(
         "--compile",
@@ -102,7 +104,7 @@ def _parsed(text: str) -> object:
         return text
 
 
-def _count(text: str) -> int:
-    if (count := int(text)) < 0:
+def _whole_number(text: str) -> int:
+    if (number := int(text)) < 0:
         raise ValueError
-    return count
+    return number

@@ -135,8 +135,10 @@ RECIPES: dict[str, Recipe] = {
     # The paper's own run, but for the validation split, crops padded by reflection (not grey)
     # and mirroring by turns. The paper's images are CIFAR-100's: --data cifar100.
     "cifar-paper": Recipe(),
-    # As above, and without AutoAugment and without distillation from the last exit.
-    "cifar-paper-resnet18": Recipe(backbone="resnet18", variant="paper", cutout=16),
+    # As above, and without AutoAugment.
+    "cifar-paper-resnet18": Recipe(
+        backbone="resnet18", variant="paper", objective="distillation", cutout=16
+    ),
     # As above, without AutoAugment.
     "cifar-paper-vgg7": Recipe(
         backbone="vgg",

@@ -30,9 +30,9 @@ from training.evaluate import predict
 from training.feed import new_feed
 from training.gradient import Gradient
 from training.images import ImageFiles, Images
-from training.initial import initial_network
+from training.initial import initial_network, initial_optimizers
 from training.objectives import build_objective
-from training.optimizers import Optimizers, lr_factor
+from training.optimizers import lr_factor
 from training.parallel import average, average_statistics, rank, same_everywhere, total
 
 Track = Callable[[Iterable[Images], int], Iterable[Images]]
@@ -77,7 +77,7 @@ class Trainer:
         )
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = objective.to(device)
-        self._device = device
+        self.device = device
         self._gradient = Gradient(
             self.network,
             self.objective,
@@ -86,14 +86,8 @@ class Trainer:
             micro_batch=recipe.micro_batch,
             compiler=compiler,
         )
-        self._optimizers = Optimizers(
-            [*self.network.parameters(), *self.objective.parameters()],
-            recipe.optimizer,
-            lr=recipe.lr,
-            muon_lr=recipe.muon_lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-        )
+        parameters = [*self.network.parameters(), *self.objective.parameters()]
+        self._optimizers = initial_optimizers(recipe, parameters)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same recipe and the same images.
@@ -118,11 +112,6 @@ class Trainer:
             self.objective.state_dict(),
             self._optimizers.state(),
         )
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self._device
 
     @property
     def steps_done(self) -> int:
@@ -155,7 +144,7 @@ class Trainer:
         before, steps = self.progress.running, self._feed.steps
         number, start = len(self.progress.epochs), time.perf_counter() - before.seconds
         self.network.train()
-        loss = torch.tensor(before.loss, device=self._device)
+        loss = torch.tensor(before.loss, device=self.device)
         batches = self._feed.epoch(number, before.steps)
         for done, images in enumerate(track(batches, steps - before.steps), before.steps + 1):
             loss += self._step(images, number, done, on_step)
@@ -164,12 +153,9 @@ class Trainer:
                 save()
         trained = time.perf_counter() - start
         average_statistics(self.network)
-        average(loss)
-        if not torch.isfinite(loss):
-            raise DivergedError(f"lr: the loss of epoch {number + 1} is not finite; lower it")
         epoch = Epoch(
             number=number + 1,
-            loss=float(loss) / steps,
+            loss=self._mean(loss) / steps,
             accuracies=self._evaluate(),
             seconds=time.perf_counter() - start,
             images_per_second=self._feed.images_in_epoch / trained,
@@ -200,14 +186,20 @@ class Trainer:
     def _pause(self, done: int, loss: Tensor, seconds: float) -> None:
         """Take down where the running epoch stands, for a checkpoint."""
         average_statistics(self.network)
-        mean = loss.clone()
-        average(mean)
-        running = Running(steps=done, loss=float(mean), seconds=seconds)
+        running = Running(steps=done, loss=self._mean(loss), seconds=seconds)
         self.progress = self.progress.model_copy(update={"running": running})
+
+    def _mean(self, loss: Tensor) -> float:
+        """A loss of the running epoch over all processes, if it is a number."""
+        average(mean := loss.clone())
+        if not torch.isfinite(mean):
+            epoch = len(self.progress.epochs) + 1
+            raise DivergedError(f"lr: the loss of epoch {epoch} is not finite; lower it")
+        return float(mean)
 
     def _evaluate(self) -> tuple[float, ...]:
         """Accuracy of each exit; every process sees its share of the images."""
-        right = torch.zeros(self.network.exits, dtype=torch.int64, device=self._device)
+        right = torch.zeros(self.network.exits, dtype=torch.int64, device=self.device)
         for images in self._feed.held_out():
             logits = predict(self.network, images.pixels)
             right += (logits.argmax(-1) == images.targets).sum(-1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from training.optimizers import Muon, Optimizers, lr_factor, newton_schulz
-from training.recipes import Recipe
+from training.recipes import RECIPES, Recipe
 
 PAPER = Recipe().milestones
 
@@ -70,3 +70,18 @@ def test_multistep_drops_where_the_paper_does() -> None:
     epochs = (0, 249, 250, 280, 295)
     factors = [lr_factor("multistep", epoch / 300, 0.0, PAPER) for epoch in epochs]
     assert factors == pytest.approx([1, 1, 0.1, 0.01, 0.001])
+
+
+def test_the_papers_recipes_drop_at_their_own_epochs() -> None:
+    for name, epochs in {
+        "cifar-paper": (250, 280, 295),
+        "cifar-paper-vgg7": (270, 280, 295),
+        "imagenet-paper": (70, 80, 85),
+    }.items():
+        recipe = RECIPES[name]
+        factors = [
+            lr_factor("multistep", epoch / recipe.epochs, 0.0, recipe.milestones)
+            for drop in epochs
+            for epoch in (drop - 1, drop)
+        ]
+        assert factors == pytest.approx([1, 0.1, 0.1, 0.01, 0.01, 0.001]), name

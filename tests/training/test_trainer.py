@@ -5,52 +5,122 @@ from pathlib import Path
 import pytest
 import torch
 from families import SMALL
-from samples import tiny_dataset, tiny_progress
-from torch import Tensor
+from samples import TINY, tiny_dataset, tiny_progress
 
 from training.checkpoint import Checkpoint, Epoch, load_checkpoint
+from training.data import open_dataset
 from training.errors import CheckpointError, DivergedError, RecipeError
+from training.images import Images
 from training.trainer import Trainer, fit
 
 CPU = torch.device("cpu")
 
 
-def untracked(batches: Iterable[Tensor], _: int) -> Iterable[Tensor]:
+def untracked(batches: Iterable[Images], _: int) -> Iterable[Images]:
     return batches
 
 
-def trained(path: Path, *, stop_after: int | None = None, resume: bool = False, **recipe: object):
-    """Run the tiny recipe; `stop_after` so many epochs, as by Ctrl-C in the next one."""
+def trained(
+    path: Path,
+    *,
+    stop_after: int | None = None,
+    stop_in: int = 1,
+    resume: bool = False,
+    save_every: int | None = None,
+    **recipe: object,
+) -> list[Epoch]:
+    """Run the tiny recipe; `stop_after` so many epochs, as by Ctrl-C in a step of the next one."""
     trainer = Trainer(tiny_progress(**recipe), tiny_dataset(), CPU)
     reports: list[Epoch] = []
 
-    def track(batches: Iterable[Tensor], _: int) -> Iterable[Tensor]:
+    def track(batches: Iterable[Images], _: int) -> Iterable[Images]:
         for i, batch in enumerate(batches):
-            if i == 1 and len(trainer.progress.epochs) == stop_after:
+            if i == stop_in and len(trainer.progress.epochs) == stop_after:
                 raise KeyboardInterrupt
             yield batch
 
     try:
-        fit(trainer, path, resume=resume, track=track, report=reports.append)
+        fit(
+            trainer,
+            path,
+            resume=resume,
+            track=track,
+            report=reports.append,
+            save_every=save_every,
+        )
     except KeyboardInterrupt:
         assert stop_after is not None
     return reports
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def assert_same_run(one: Path, other: Path) -> None:
+    """Bit for bit."""
+    first, second = load_checkpoint(one), load_checkpoint(other)
+    losses = [[epoch.loss for epoch in run.progress.epochs] for run in (first, second)]
+    assert losses[0] == losses[1]
+    for a, b in (
+        (first.weights, second.weights),
+        (first.objective, second.objective),
+        (first.optimizers, second.optimizers),
+    ):
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "sgd", "schedule": "linear", "small_size": 24, "small_epochs": 1},
+        {"optimizer": "muon", "micro_batch": 40},
+        {"objective": "distillation"},
+        {"objective": "pcgrad"},
+        {"objective": "nash-mtl"},
+        {"objective": "meta-gf"},
+    ],
+    ids=lambda options: options.get("objective", options.get("optimizer")),
+)
 def test_a_resumed_run_ends_bit_for_bit_as_one_that_never_stopped(
-    tmp_path: Path, optimizer: str
+    tmp_path: Path, options: dict[str, object]
 ) -> None:
-    options = {"optimizer": optimizer, "schedule": "linear", "small_size": 24, "small_epochs": 1}
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     reports = trained(whole, **options)
     first = trained(parts, stop_after=1, **options)
     second = trained(parts, resume=True, **options)
     assert [r.loss for r in first + second] == [r.loss for r in reports]
-    one, other = load_checkpoint(whole), load_checkpoint(parts)
-    for a, b in ((one.weights, other.weights), (one.optimizers, other.optimizers)):
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[name], b[name]) for name in a)
+    assert_same_run(whole, parts)
+
+
+def test_a_run_resumed_within_an_epoch_ends_so_too(tmp_path: Path) -> None:
+    """With dropout, cutout and an objective with a state."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    trained(whole, objective="pcgrad")
+    trained(parts, stop_after=1, stop_in=3, save_every=2, objective="pcgrad")
+    assert load_checkpoint(parts).progress.running.steps == 2
+    trained(parts, resume=True, objective="pcgrad")
+    assert_same_run(whole, parts)
+
+
+def test_images_on_disk_train_as_those_in_memory(tmp_path: Path) -> None:
+    trained(tmp_path / "memory", epochs=1)
+    files = open_dataset(TINY.data, TINY.size, TINY.held_out, TINY.seed)
+    trainer = Trainer(tiny_progress(epochs=1), files, CPU)
+    fit(trainer, tmp_path / "disk", resume=False, track=untracked, report=lambda _: None)
+    assert_same_run(tmp_path / "memory", tmp_path / "disk")
+
+
+def test_steps_are_seen() -> None:
+    seen: list[tuple[int, float, float]] = []
+    trainer = Trainer(tiny_progress(schedule="linear", lr=0.2), tiny_dataset(), CPU)
+    for _ in range(2):
+        epoch = trainer.run_epoch(
+            untracked, lambda number, loss, lr: seen.append((number, float(loss), lr))
+        )
+    numbers, losses, rates = zip(*seen, strict=True)
+    assert numbers == tuple(range(1, 9))
+    assert sum(losses[4:]) / 4 == pytest.approx(epoch.loss)
+    assert rates == pytest.approx([0.2 * (1 - step / 8) for step in range(8)])
+    assert trainer.steps_done == 8
+    assert epoch.images_per_second * epoch.seconds >= 400
 
 
 def test_it_learns(tmp_path: Path) -> None:
@@ -95,6 +165,8 @@ def test_resuming_with_other_images_is_refused(tmp_path: Path) -> None:
 def test_divergence_names_the_learning_rate_and_leaves_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"^lr: "):
         trained(tmp_path / "c", lr=1e30, batch_size=50)
+    with pytest.raises(DivergedError, match=r"^lr: "):
+        trained(tmp_path / "c", lr=1e30, batch_size=50, save_every=7)
     assert not (tmp_path / "c").exists()
 
 

@@ -1,0 +1,93 @@
+"""Runs that several processes share, for test_parallel: started by torchrun.
+
+`ranks.py FOLDER` trains every run of CASES; `ranks.py FOLDER alone` lets the second process fail.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from families import SMALL
+from samples import TINY, tiny_dataset, tiny_progress
+
+from training.checkpoint import save_checkpoint
+from training.data import open_dataset
+from training.errors import DataError
+from training.parallel import process_group, rank
+from training.trainer import Trainer, fit
+
+MSDNET: dict[str, object] = {"shape": SMALL["msdnet"]}
+VIT: dict[str, object] = {"backbone": "vit", "shape": SMALL["vit"]}
+# Its first head alone trains the second half of the channels, and the stage after nothing.
+CUT: dict[str, object] = {**MSDNET, "variant": "paper", "beta": 0.0}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run of the tiny recipe."""
+
+    recipe: dict[str, object]
+    epochs: int = 2
+    on_disk: bool = False
+    resume: bool = False
+    like: dict[str, object] = field(default_factory=dict)  # what one process does differently
+
+
+HALVES: dict[str, object] = {"micro_batch": 50}
+CASES = {
+    "joint": Case(MSDNET, like=HALVES),
+    "muon": Case({**MSDNET, "optimizer": "muon", "lr": 0.01, "muon_lr": 0.01}, like=HALVES),
+    "cut": Case(CUT, like=HALVES),
+    "distillation": Case({**MSDNET, "objective": "distillation"}, like=HALVES),
+    "pcgrad": Case({**MSDNET, "objective": "pcgrad"}, like=HALVES),
+    "block-dependent": Case({**MSDNET, "objective": "block-dependent"}, like=HALVES),
+    "quarters": Case({**MSDNET, "micro_batch": 25}, like={"micro_batch": 25}),
+    "whole": Case(VIT),
+    "whole-pcgrad": Case({**VIT, "objective": "pcgrad"}),
+    "disk": Case({**VIT, "crop": "resized"}, on_disk=True),
+    "one-then-two": Case(VIT, resume=True),
+    "two-then-one": Case(VIT, epochs=1),
+}
+
+
+def trainer_of(case: Case, **changes: object) -> Trainer:
+    progress = tiny_progress(**(case.recipe | changes))
+    dataset = (
+        open_dataset(TINY.data, TINY.size, TINY.held_out, TINY.seed)
+        if case.on_disk
+        else tiny_dataset()
+    )
+    return Trainer(progress, dataset, torch.device("cpu"))
+
+
+def run(case: Case, path: Path, **changes: object) -> None:
+    """Train, to the end or until so many epochs are done."""
+    trainer = trainer_of(case, **changes)
+    if case.epochs == 2:
+        fit(
+            trainer,
+            path,
+            resume=case.resume,
+            track=lambda batches, _: batches,
+            report=lambda _: None,
+        )
+        return
+    trainer.run_epoch(lambda batches, _: batches)
+    if rank() == 0:
+        save_checkpoint(path, trainer.checkpoint())
+
+
+def main(folder: Path, *, alone: bool) -> None:
+    torch.set_num_threads(1)
+    with process_group(torch.device("cpu")):
+        if alone and rank() == 1:
+            raise DataError("the second process has a trouble of its own")
+        for name, case in CASES.items():
+            run(case, folder / name)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), alone="alone" in sys.argv)

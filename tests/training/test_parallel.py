@@ -1,0 +1,125 @@
+"""Two processes, really started, against one."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from ranks import CASES, VIT, Case, run
+from samples import PARQUET
+
+from training.checkpoint import Checkpoint, load_checkpoint
+from training.errors import CheckpointError
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+OTHERWISE = {"one-then-two", "two-then-one"}
+
+
+def torchrun(*command: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)]),
+    }
+    return subprocess.run(
+        [
+            sys.executable,
+            *("-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={processes}"),
+            *("--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--local-addr=127.0.0.1"),
+            *command,
+        ],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes came to in every case."""
+    made = tmp_path_factory.mktemp("two")
+    run(Case(VIT, epochs=1), made / "one-then-two")
+    finished = torchrun(str(HERE / "ranks.py"), str(made))
+    assert finished.returncode == 0, finished.stderr
+    return made
+
+
+def assert_close(one: Checkpoint, other: Checkpoint, *, but: str = "\0") -> None:
+    """Losses, weights and momenta, but for rounding in another order."""
+    for a, b in zip(one.progress.epochs, other.progress.epochs, strict=True):
+        assert a.loss == pytest.approx(b.loss, rel=1e-4)
+    for name, tensor in {**one.weights, **one.objective}.items():
+        if but not in name:
+            there = {**other.weights, **other.objective}[name]
+            torch.testing.assert_close(tensor, there, rtol=2e-3, atol=2e-4, msg=name)
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - OTHERWISE))
+def test_two_processes_train_as_one(folder: Path, tmp_path: Path, name: str) -> None:
+    """As one with as many micro-batches where there is batch norm; else as one without."""
+    case = CASES[name]
+    run(case, tmp_path / "one", **case.like)
+    one, two = load_checkpoint(tmp_path / "one"), load_checkpoint(folder / name)
+    # one process counts each micro-batch for the running statistics, two take their mean
+    assert_close(one, two, but="running_" if case.like else "\0")
+
+
+def test_running_statistics_are_means_over_the_processes(folder: Path, tmp_path: Path) -> None:
+    """Near what one process finds, and the same whoever writes them."""
+    case = CASES["joint"]
+    run(case, tmp_path / "one", **case.like)
+    one, two = load_checkpoint(tmp_path / "one"), load_checkpoint(folder / "joint")
+    names = [name for name in one.weights if name.endswith("running_var")]
+    assert names
+    for name in names:
+        torch.testing.assert_close(one.weights[name], two.weights[name], rtol=0.5, atol=0.02)
+    for a, b in zip(one.progress.epochs, two.progress.epochs, strict=True):
+        assert a.accuracies == pytest.approx(b.accuracies, abs=0.05)
+
+
+def test_a_run_goes_on_on_more_processes_and_on_fewer(folder: Path, tmp_path: Path) -> None:
+    run(Case(VIT), tmp_path / "one")
+    whole = load_checkpoint(tmp_path / "one")
+    assert_close(whole, load_checkpoint(folder / "one-then-two"))
+    back = folder / "two-then-one"
+    assert len(load_checkpoint(back).progress.epochs) == 1
+    run(Case(VIT, resume=True), back)
+    assert_close(whole, load_checkpoint(back))
+
+
+def test_an_error_of_one_process_ends_all(tmp_path: Path) -> None:
+    start = time.monotonic()
+    finished = torchrun(str(HERE / "ranks.py"), str(tmp_path), "alone")
+    assert finished.returncode == 1
+    assert "a trouble of its own" in finished.stderr
+    assert time.monotonic() - start < 120, "the other waited for it"
+
+
+def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
+    options = [
+        *("-m", "training", "cifar-compact", f"--data={PARQUET}", f"--out={tmp_path}"),
+        *("--held-out=100", "--batch-size=100", "--epochs=1", "--small-epochs=0", "--device=cpu"),
+        *("--shape.exits", "2", "--shape.channels=4", "--shape.growth", "4", "--images=disk"),
+    ]
+    finished = torchrun(*options, "--workers=0")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("2 x cpu") == 1
+    assert finished.stdout.count("epoch   1/1") == 1
+    assert len(load_checkpoint(tmp_path / "checkpoint.safetensors").progress.epochs) == 1
+    names = sorted(path.name.split(".")[0] for path in tmp_path.iterdir())
+    assert names.count("events") == 1
+    assert "log" in names
+
+
+def test_processes_that_see_different_checkpoints_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.trainer.same_everywhere", lambda _number, _device: False)
+    with pytest.raises(CheckpointError, match="must share it"):
+        run(Case(VIT), tmp_path / "c")
