@@ -139,7 +139,7 @@ def _labels(split: datasets.Dataset, source: str) -> tuple[str, ...]:
     feature = split.features[column]
     if isinstance(feature, datasets.ClassLabel):
         return tuple(feature.names)
-    values = set(split[column])
+    values = set(split[column][:])
     if None in values:
         raise DataError(f"data: {source} has images without a label (column {column})")
     return tuple(str(value) for value in sorted(values))
@@ -164,7 +164,7 @@ def _files(split: datasets.Dataset, size: int, labels: tuple[str, ...], source: 
     column = _label_column(split, source)
     feature, index = split.features[column], {label: i for i, label in enumerate(labels)}
     targets = []
-    for number, value in enumerate(split[column]):
+    for number, value in enumerate(split[column][:]):
         label = feature.names[value] if isinstance(feature, datasets.ClassLabel) else str(value)
         if label not in index:
             raise DataError(

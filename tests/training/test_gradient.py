@@ -72,6 +72,7 @@ def test_compiled_is_the_same(objective: str) -> None:
     assert_same(gradients(recipe), gradients(recipe, compiler="aot_eager"))
 
 
+@pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
 def test_surgery_on_batch_norm_and_dense_layers_compiles() -> None:
     recipe = tiny_progress(shape=SMALL["msdnet"], variant="paper").recipe
     assert_same(gradients(recipe), gradients(recipe, compiler="aot_eager"))

@@ -1,9 +1,9 @@
 """Two processes, really started, against one."""
 
 import os
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ ROOT = HERE.parents[1]
 OTHERWISE = {"one-then-two", "two-then-one"}
 
 
-def torchrun(*command: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "GLOO_SOCKET_IFNAME": "lo",
@@ -28,7 +28,7 @@ def torchrun(*command: str, processes: int = 2) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [
             sys.executable,
-            *("-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={processes}"),
+            *("-m", "torch.distributed.run", "--nnodes=1", "--nproc-per-node=2"),
             *("--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--local-addr=127.0.0.1"),
             *command,
         ],
@@ -42,22 +42,27 @@ def torchrun(*command: str, processes: int = 2) -> subprocess.CompletedProcess[s
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes came to in every case."""
+    """What two processes came to in every case, before the second failed on purpose."""
     made = tmp_path_factory.mktemp("two")
     run(Case(VIT, epochs=1), made / "one-then-two")
     finished = torchrun(str(HERE / "ranks.py"), str(made))
-    assert finished.returncode == 0, finished.stderr
+    assert {path.name for path in made.iterdir()} >= CASES.keys(), finished.stderr
+    # had the first waited for the second, the time limit of the test would have ended it
+    assert finished.returncode == 1
+    assert "a trouble of its own" in finished.stderr
     return made
 
 
-def assert_close(one: Checkpoint, other: Checkpoint, *, but: str = "\0") -> None:
-    """Losses, weights and momenta, but for rounding in another order."""
+def assert_close(one: Checkpoint, other: Checkpoint, *, statistics: bool = True) -> None:
+    """Losses, weights and what objectives hold, but for rounding in another order."""
     for a, b in zip(one.progress.epochs, other.progress.epochs, strict=True):
         assert a.loss == pytest.approx(b.loss, rel=1e-4)
-    for name, tensor in {**one.weights, **one.objective}.items():
-        if but not in name:
-            there = {**other.weights, **other.objective}[name]
-            torch.testing.assert_close(tensor, there, rtol=2e-3, atol=2e-4, msg=name)
+    for here, there in ((one.weights, other.weights), (one.objective, other.objective)):
+        for name, tensor in here.items():
+            if statistics or not re.search("running_|num_batches", name):
+                torch.testing.assert_close(
+                    tensor, there[name], rtol=2e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}"
+                )
 
 
 @pytest.mark.parametrize("name", sorted(CASES.keys() - OTHERWISE))
@@ -67,7 +72,7 @@ def test_two_processes_train_as_one(folder: Path, tmp_path: Path, name: str) -> 
     run(case, tmp_path / "one", **case.like)
     one, two = load_checkpoint(tmp_path / "one"), load_checkpoint(folder / name)
     # one process counts each micro-batch for the running statistics, two take their mean
-    assert_close(one, two, but="running_" if case.like else "\0")
+    assert_close(one, two, statistics=not case.like)
 
 
 def test_running_statistics_are_means_over_the_processes(folder: Path, tmp_path: Path) -> None:
@@ -93,12 +98,9 @@ def test_a_run_goes_on_on_more_processes_and_on_fewer(folder: Path, tmp_path: Pa
     assert_close(whole, load_checkpoint(back))
 
 
-def test_an_error_of_one_process_ends_all(tmp_path: Path) -> None:
-    start = time.monotonic()
-    finished = torchrun(str(HERE / "ranks.py"), str(tmp_path), "alone")
-    assert finished.returncode == 1
-    assert "a trouble of its own" in finished.stderr
-    assert time.monotonic() - start < 120, "the other waited for it"
+def test_an_error_of_one_process_ends_those_that_wait_for_it(folder: Path) -> None:
+    assert (folder / "waiting").exists()
+    assert not (folder / "went on").exists()
 
 
 def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
