@@ -136,7 +136,7 @@ def candidates(scored: Scored) -> list[Tradeoff]:
 
     The baseline's points are among them, so what is chosen is never worse on these images.
     """
-    starts = [msdnet_thresholds(scored, ratio) for ratio in np.geomspace(0.05, 5.0, 9)]
+    starts = [msdnet_thresholds(scored, ratio) for ratio in np.geomspace(0.05, 5.0, 3)]
     improved = [
         apply_thresholds(scored, improve_thresholds(scored, start, price))
         for start in starts
