@@ -20,7 +20,7 @@ from training.data import load_dataset
 from training.errors import RecipeError, TrainingError
 from training.flops import flops_to_exits
 from training.recipes import RECIPES, Recipe
-from training.report import write_report
+from training.report import PAGE, write_assessment, write_report
 from training.trainer import Trainer, fit
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -153,6 +153,11 @@ def run(arguments: argparse.Namespace, rest: Sequence[str], console: Console) ->
     arguments.out.mkdir(parents=True, exist_ok=True)
     fit(trainer, arguments.out / CHECKPOINT, resume=arguments.resume, track=track, report=report)
     write_report(arguments.out, trainer.progress)
+    console.print("evaluating exits, calibration and budgets")
+    write_assessment(
+        arguments.out, trainer.progress, trainer.network, dataset.held_out, recipe.data
+    )
+    console.print(f"report: {arguments.out / PAGE}")
     console.print(f"done: {arguments.out / CHECKPOINT}")
 
 

@@ -1,0 +1,300 @@
+"""At which mean flops does a network trained with X reach joint training's best accuracy?
+
+Reads finished runs, RUNS/<row>/seed<k>/checkpoint.safetensors, one row of them `joint`, all of
+one network and one source of images. Thresholds of every run are solved on its held-out images
+and measured on the test split. For each row the table gives mean and deviation over seeds of
+test accuracy at shares of full depth's flops, of the area under the curve (accuracy averaged
+from the first exit's flops to full depth's), and of the mean flops at which it reaches the
+highest accuracy of joint training's curve of the same seed: as a share of the flops that joint
+training needs for it, and of full depth's. Curves and table are written as CSV, PNG and SVG; at
+the end stands a line for each goal.
+
+What a network said is kept beside its checkpoint (`answers.npz`) under the checkpoint's hash.
+
+    python -m benchmarks.budgeted --runs RUNS --data cifar10 --out FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from rich.progress import track
+
+from training.assessment import Answers, answers, decoded, own_dataset, score, temperatures_of
+from training.budgeted import (
+    SHARES,
+    Curve,
+    direct_optimum,
+    flops_to_reach,
+    measure,
+    paper_procedure,
+    summarize,
+)
+from training.calibrate import best_within
+from training.checkpoint import Progress, load_checkpoint
+from training.data import Images, load_test
+from training.errors import DataError, TrainingError
+from training.evaluate import Floats, Scored
+from training.flops import flops_to_exits
+
+JOINT = "joint"
+DFS = "dfs"  # what the names of its rows begin with
+GOAL = 0.5
+CHECKPOINT = "checkpoint.safetensors"
+CACHE = "answers.npz"
+SETS = ("held_out", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A trained network on its held-out images and on the test split."""
+
+    row: str
+    seed: str
+    held_out: Scored
+    test: Scored
+
+
+class Reader:
+    """Reads runs, and images no oftener than the runs differ in them.
+
+    Args:
+        data: where the images are now; None: where training found them.
+    """
+
+    def __init__(self, data: str | None) -> None:
+        self._data = data
+        self._held_out: tuple[str, Images] | None = None
+
+    def read(self, path: Path) -> Run:
+        """The run of a checkpoint.
+
+        Raises:
+            TrainingError: the checkpoint is none, or its images or a test split are not there.
+        """
+        key = hashlib.sha256(path.read_bytes() + str(self._data).encode()).hexdigest()
+        kept = path.with_name(CACHE)
+        if not kept.exists() or _key(kept) != key:
+            self._predict(path, kept, key)
+        with np.load(kept) as found:
+            flops = found["flops"]
+            said = [
+                Answers(torch.from_numpy(found[name]), torch.from_numpy(found[f"{name}_targets"]))
+                for name in SETS
+            ]
+        temperatures = temperatures_of(said[0])
+        held_out, test = (score(some, temperatures, flops) for some in said)
+        return Run(path.parent.parent.name, path.parent.name, held_out, test)
+
+    def _predict(self, path: Path, kept: Path, key: str) -> None:
+        checkpoint = load_checkpoint(path)
+        progress, network = checkpoint.progress, checkpoint.network()
+        source = self._data or progress.recipe.data
+        files = load_test(source, progress.labels)
+        if not files:
+            raise DataError(f"--data: {source} has no test split with labels")
+        held_out = answers(network, [self._held_out_of(progress, source)])
+        test = answers(network, decoded(files, progress.recipe.size, source))
+        arrays = {
+            **{
+                name: some.logits.numpy() for name, some in zip(SETS, (held_out, test), strict=True)
+            },
+            "held_out_targets": held_out.targets.numpy(),
+            "test_targets": test.targets.numpy(),
+            "flops": np.array(flops_to_exits(network, progress.recipe.size), dtype=np.float64),
+        }
+        partial = kept.with_suffix(".partial.npz")
+        np.savez(partial, allow_pickle=False, key=np.array(key), **arrays)
+        partial.replace(kept)
+
+    def _held_out_of(self, progress: Progress, source: str) -> Images:
+        if self._held_out is None or self._held_out[0] != progress.fingerprint:
+            self._held_out = progress.fingerprint, own_dataset(progress, source).held_out
+        return self._held_out[1]
+
+
+def _key(kept: Path) -> str:
+    with np.load(kept) as found:
+        return str(found["key"])
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A run's curve on the test split, and its figures.
+
+    Args:
+        to_joint: mean flops to reach joint training's best, as shares of what joint training
+            needs for it and of full depth's; NaN where the curve never does.
+        holds: whether on the held-out images our points are nowhere below the paper's.
+    """
+
+    run: Run
+    curve: Curve
+    accuracies: tuple[float, ...]
+    area: float
+    to_joint: tuple[float, float]
+    holds: bool
+
+
+def best(curve: Curve) -> tuple[float, float]:
+    """The highest accuracy of a curve and the least mean flops for it."""
+    k = int(curve.accuracy.argmax())
+    return float(curve.accuracy[k]), float(curve.flops[k])
+
+
+def measured(run: Run, joint: Run) -> Measured:
+    """The figures of a run beside joint training of the same seed."""
+    ours, papers = direct_optimum(run.held_out), paper_procedure(run.held_out)
+    curve = measure(ours, run.test)
+    accuracy, flops = best(measure(direct_optimum(joint.held_out), joint.test))
+    reached = flops_to_reach(curve, accuracy)
+    summary = summarize(curve, run.test)
+    return Measured(
+        run,
+        curve,
+        tuple(np.nan if a is None else a for a in summary.accuracies),
+        summary.area,
+        (np.nan, np.nan) if reached is None else (reached / flops, reached / run.test.flops[-1]),
+        all(
+            best_within(ours, p.mean_flops).accuracy >= best_within(papers, p.mean_flops).accuracy
+            for p in papers
+        ),
+    )
+
+
+def table(runs: Sequence[Run]) -> dict[str, list[Measured]]:
+    """Every row's runs measured, `joint` first.
+
+    Raises:
+        DataError: there is no joint run of a seed that another row has.
+    """
+    joint = {run.seed: run for run in runs if run.row == JOINT}
+    rows: dict[str, list[Measured]] = {}
+    for run in track(sorted(runs, key=lambda run: (run.row != JOINT, run.row)), transient=True):
+        if run.seed not in joint:
+            raise DataError(f"--runs: there is no {JOINT}/{run.seed} to compare {run.row} with")
+        rows.setdefault(run.row, []).append(measured(run, joint[run.seed]))
+    return rows
+
+
+def columns(row: Sequence[Measured]) -> dict[str, Floats]:
+    """The figures of a row by name, [seeds]."""
+    found = {
+        f"accuracy at {share:.0%}": np.array([one.accuracies[k] for one in row])
+        for k, share in enumerate(SHARES)
+    }
+    found["area"] = np.array([one.area for one in row])
+    found["flops / joint's"] = np.array([one.to_joint[0] for one in row])
+    found["flops / full"] = np.array([one.to_joint[1] for one in row])
+    return found
+
+
+def spread(values: Floats) -> str:
+    """Mean and deviation over seeds; NaN in any of them is "never"."""
+    if np.isnan(values).any():
+        return f"never in {np.isnan(values).sum()}/{len(values)}"
+    deviation = f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else ""
+    return f"{values.mean():.4f}{deviation}"
+
+
+def print_table(rows: Mapping[str, Sequence[Measured]]) -> None:
+    """One line for each row."""
+    first = next(iter(rows.values()))
+    print(f"{'row':18}{'seeds':>6}" + "".join(f"{name:>18}" for name in columns(first)))
+    for name, row in rows.items():
+        figures = "".join(f"{spread(values):>18}" for values in columns(row).values())
+        print(f"{name:18}{len(row):6}{figures}")
+    print(
+        f"thresholds from {first[0].run.held_out.images:,} held-out images, "
+        f"accuracy on {first[0].run.test.images:,} of test; deviation over seeds"
+    )
+
+
+def figure(rows: Mapping[str, Sequence[Measured]]) -> Figure:
+    """The curve of every row: mean over seeds on common flops."""
+    drawn = Figure(figsize=(8, 5), layout="constrained")
+    axes = drawn.subplots()
+    for name, row in rows.items():
+        flops = row[0].run.test.flops
+        grid = np.linspace(flops[0], flops[-1], 200)
+        mean = np.mean([np.interp(grid, m.curve.flops, m.curve.accuracy) for m in row], axis=0)
+        axes.plot(grid / 1e6, 100 * mean, label=f"{name} ({len(row)} seeds)")
+    axes.set(
+        xlabel="mean flops for one image, millions of multiply-adds",
+        ylabel="test accuracy, %",
+        title=f"n = {row[0].run.test.images:,}; thresholds from other, held-out images",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return drawn
+
+
+def write(folder: Path, rows: Mapping[str, Sequence[Measured]]) -> None:
+    """Curves and figures of every run, and the plot."""
+    folder.mkdir(parents=True, exist_ok=True)
+    every = [one for row in rows.values() for one in row]
+    with (folder / "budgeted_curves.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["row", "seed", "mean_flops", "accuracy"])
+        for one in every:
+            for flops, accuracy in zip(one.curve.flops, one.curve.accuracy, strict=True):
+                writer.writerow([one.run.row, one.run.seed, flops, accuracy])
+    with (folder / "budgeted.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["row", "seed", *columns(every)])
+        for one in every:
+            writer.writerow([one.run.row, one.run.seed, *(v[0] for v in columns([one]).values())])
+    for ending in ("png", "svg"):
+        figure(rows).savefig(folder / f"budgeted.{ending}", dpi=150)
+
+
+def print_goals(rows: Mapping[str, Sequence[Measured]]) -> None:
+    """A line for each goal."""
+    for name, row in rows.items():
+        if name.startswith(DFS):
+            ratios = columns(row)["flops / joint's"]
+            met = "met" if ratios.mean() <= GOAL else "not met"  # NaN is not
+            print(
+                f"{name} reaches joint's best accuracy at <= {GOAL} of the flops: "
+                f"{met} ({spread(ratios)}, {len(row)} seeds)"
+            )
+    holds = [one.holds for row in rows.values() for one in row]
+    print(
+        "our optimum nowhere below the paper's procedure on validation: "
+        f"{'met' if all(holds) else 'not met'} ({sum(holds)} of {len(holds)} runs)"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; the exit status is 0, or 1 for a user's error."""
+    parser = argparse.ArgumentParser(description="Where does X reach joint training's best?")
+    parser.add_argument("--runs", type=Path, required=True, help="RUNS/<row>/seed<k>/")
+    parser.add_argument("--data", help="where the images are now, if not where training found them")
+    parser.add_argument("--out", type=Path, required=True, help="folder for tables and plots")
+    arguments = parser.parse_args(argv)
+    reader = Reader(arguments.data)
+    try:
+        paths = sorted(arguments.runs.glob(f"*/seed*/{CHECKPOINT}"))
+        if not paths:
+            raise DataError(f"--runs: no */seed*/{CHECKPOINT} in {arguments.runs}")
+        rows = table([reader.read(path) for path in track(paths, "predicting", transient=True)])
+        write(arguments.out, rows)
+    except (TrainingError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print_table(rows)
+    print_goals(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
