@@ -9,8 +9,6 @@ highest accuracy of joint training's curve of the same seed: as a share of the f
 training needs for it, and of full depth's. Curves and table are written as CSV, PNG and SVG; at
 the end stands a line for each goal.
 
-What a network said is kept beside its checkpoint (`answers.npz`) under the checkpoint's hash.
-
     python -m benchmarks.budgeted --runs RUNS --data cifar10 --out FOLDER
 """
 
@@ -18,18 +16,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from rich.progress import track
 
-from training.assessment import Answers, answers, decoded, own_dataset, score, temperatures_of
+from benchmarks.answers import Trained, read_all
+from benchmarks.goals import Goal, print_goals
 from training.budgeted import (
     SHARES,
     Curve,
@@ -40,91 +37,12 @@ from training.budgeted import (
     summarize,
 )
 from training.calibrate import best_within
-from training.checkpoint import Progress, load_checkpoint
-from training.data import Images, load_test
 from training.errors import DataError, TrainingError
-from training.evaluate import Floats, Scored
-from training.flops import flops_to_exits
+from training.evaluate import Floats
 
 JOINT = "joint"
 DFS = "dfs"  # what the names of its rows begin with
 GOAL = 0.5
-CHECKPOINT = "checkpoint.safetensors"
-CACHE = "answers.npz"
-SETS = ("held_out", "test")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A trained network on its held-out images and on the test split."""
-
-    row: str
-    seed: str
-    held_out: Scored
-    test: Scored
-
-
-class Reader:
-    """Reads runs, and images no oftener than the runs differ in them.
-
-    Args:
-        data: where the images are now; None: where training found them.
-    """
-
-    def __init__(self, data: str | None) -> None:
-        self._data = data
-        self._held_out: tuple[str, Images] | None = None
-
-    def read(self, path: Path) -> Run:
-        """The run of a checkpoint.
-
-        Raises:
-            TrainingError: the checkpoint is none, or its images or a test split are not there.
-        """
-        key = hashlib.sha256(path.read_bytes() + str(self._data).encode()).hexdigest()
-        kept = path.with_name(CACHE)
-        if not kept.exists() or _key(kept) != key:
-            self._predict(path, kept, key)
-        with np.load(kept) as found:
-            flops = found["flops"]
-            said = [
-                Answers(torch.from_numpy(found[name]), torch.from_numpy(found[f"{name}_targets"]))
-                for name in SETS
-            ]
-        temperatures = temperatures_of(said[0])
-        held_out, test = (score(some, temperatures, flops) for some in said)
-        return Run(path.parent.parent.name, path.parent.name, held_out, test)
-
-    def _predict(self, path: Path, kept: Path, key: str) -> None:
-        checkpoint = load_checkpoint(path)
-        progress, network = checkpoint.progress, checkpoint.network()
-        source = self._data or progress.recipe.data
-        files = load_test(source, progress.labels)
-        if not files:
-            raise DataError(f"--data: {source} has no test split with labels")
-        held_out = answers(network, [self._held_out_of(progress, source)])
-        test = answers(network, decoded(files, progress.recipe.size, source))
-        arrays = {
-            **{
-                name: some.logits.numpy() for name, some in zip(SETS, (held_out, test), strict=True)
-            },
-            "held_out_targets": held_out.targets.numpy(),
-            "test_targets": test.targets.numpy(),
-            "flops": np.array(flops_to_exits(network, progress.recipe.size), dtype=np.float64),
-        }
-        partial = kept.with_suffix(".partial.npz")
-        np.savez(partial, allow_pickle=False, key=np.array(key), **arrays)
-        partial.replace(kept)
-
-    def _held_out_of(self, progress: Progress, source: str) -> Images:
-        if self._held_out is None or self._held_out[0] != progress.fingerprint:
-            self._held_out = progress.fingerprint, own_dataset(progress, source).held_out
-        return self._held_out[1]
-
-
-def _key(kept: Path) -> str:
-    with np.load(kept) as found:
-        return str(found["key"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +55,7 @@ class Measured:
         holds: whether on the held-out images our points are nowhere below the paper's.
     """
 
-    run: Run
+    run: Trained
     curve: Curve
     accuracies: tuple[float, ...]
     area: float
@@ -151,7 +69,7 @@ def best(curve: Curve) -> tuple[float, float]:
     return float(curve.accuracy[k]), float(curve.flops[k])
 
 
-def measured(run: Run, joint: Run) -> Measured:
+def measured(run: Trained, joint: Trained) -> Measured:
     """The figures of a run beside joint training of the same seed."""
     ours, papers = direct_optimum(run.held_out), paper_procedure(run.held_out)
     curve = measure(ours, run.test)
@@ -171,7 +89,7 @@ def measured(run: Run, joint: Run) -> Measured:
     )
 
 
-def table(runs: Sequence[Run]) -> dict[str, list[Measured]]:
+def table(runs: Sequence[Trained]) -> dict[str, list[Measured]]:
     """Every row's runs measured, `joint` first.
 
     Raises:
@@ -257,43 +175,36 @@ def write(folder: Path, rows: Mapping[str, Sequence[Measured]]) -> None:
         figure(rows).savefig(folder / f"budgeted.{ending}", dpi=150)
 
 
-def print_goals(rows: Mapping[str, Sequence[Measured]]) -> None:
-    """A line for each goal."""
+def goals(rows: Mapping[str, Sequence[Measured]]) -> list[Goal]:
+    """What the curves were to show."""
+    found = []
     for name, row in rows.items():
         if name.startswith(DFS):
             ratios = columns(row)["flops / joint's"]
-            met = "met" if ratios.mean() <= GOAL else "not met"  # NaN is not
-            print(
-                f"{name} reaches joint's best accuracy at <= {GOAL} of the flops: "
-                f"{met} ({spread(ratios)}, {len(row)} seeds)"
-            )
+            text = f"{name} reaches joint's best accuracy at <= {GOAL} of its flops"
+            met = bool(ratios.mean() <= GOAL)  # NaN is not
+            found.append(Goal(text, f"{spread(ratios)}, {len(row)} seeds", met))
     holds = [one.holds for row in rows.values() for one in row]
-    print(
-        "our optimum nowhere below the paper's procedure on validation: "
-        f"{'met' if all(holds) else 'not met'} ({sum(holds)} of {len(holds)} runs)"
-    )
+    text = "our optimum nowhere below the paper's procedure on validation"
+    found.append(Goal(text, f"so in {sum(holds)} of {len(holds)} runs", all(holds)))
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status is 0, or 1 for a user's error."""
+    """Entry point; the exit status is 0, or 1 where a goal is missed or for a user's error."""
     parser = argparse.ArgumentParser(description="Where does X reach joint training's best?")
     parser.add_argument("--runs", type=Path, required=True, help="RUNS/<row>/seed<k>/")
     parser.add_argument("--data", help="where the images are now, if not where training found them")
     parser.add_argument("--out", type=Path, required=True, help="folder for tables and plots")
     arguments = parser.parse_args(argv)
-    reader = Reader(arguments.data)
     try:
-        paths = sorted(arguments.runs.glob(f"*/seed*/{CHECKPOINT}"))
-        if not paths:
-            raise DataError(f"--runs: no */seed*/{CHECKPOINT} in {arguments.runs}")
-        rows = table([reader.read(path) for path in track(paths, "predicting", transient=True)])
+        rows = table(read_all(arguments.runs, arguments.data))
         write(arguments.out, rows)
     except (TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print_table(rows)
-    print_goals(rows)
-    return 0
+    return print_goals(goals(rows))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import torch
 from samples import finished_progress, source_with_test, untrained_checkpoint
 from test_calibrate import overconfident
 
-from benchmarks.budgeted import CACHE, CHECKPOINT, Reader, Run, columns, main, measured, spread
+from benchmarks.answers import CACHE, CHECKPOINT, Reader, Trained
+from benchmarks.budgeted import columns, main, measured, spread
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.evaluate import Scored
 
@@ -19,10 +20,10 @@ def worse(scored: Scored, share: float, seed: int) -> Scored:
 
 def test_a_better_row_reaches_joints_best_earlier_and_a_worse_one_never() -> None:
     held_out, test = overconfident(1500, 4), overconfident(1500, 4, seed=1)
-    joint = Run("joint", "seed0", worse(held_out, 0.1, 0), worse(test, 0.1, 1))
-    better = measured(Run("dfs", "seed0", held_out, test), joint)
+    joint = Trained("joint", "seed0", worse(held_out, 0.1, 0), worse(test, 0.1, 1))
+    better = measured(Trained("dfs", "seed0", held_out, test), joint)
     same = measured(joint, joint)
-    poor = measured(Run("x", "seed0", worse(held_out, 0.3, 2), worse(test, 0.3, 3)), joint)
+    poor = measured(Trained("x", "seed0", worse(held_out, 0.3, 2), worse(test, 0.3, 3)), joint)
     assert 0 < better.to_joint[0] < 0.9
     assert same.to_joint[0] == pytest.approx(1)
     assert np.isnan(poor.to_joint).all()
@@ -41,7 +42,7 @@ def save_run(folder: Path, seed: int) -> Checkpoint:
         for n, w in checkpoint.weights.items()
         if w.is_floating_point()
     }
-    checkpoint = Checkpoint(checkpoint.progress, checkpoint.weights | weights, {})
+    checkpoint = Checkpoint(checkpoint.progress, checkpoint.weights | weights, {}, {})
     save_checkpoint(folder / CHECKPOINT, checkpoint)
     return checkpoint
 
@@ -52,11 +53,14 @@ def test_the_command_and_a_stale_cache(tmp_path: Path, capsys: pytest.CaptureFix
     for row in ("joint", "dfs-paper"):
         save_run(tmp_path / "runs" / row / "seed0", 0)
     command = ["--runs", str(tmp_path / "runs"), "--data", source, "--out", str(tmp_path / "out")]
-    assert main(command) == 0
+    assert main(command) == 1
     printed = capsys.readouterr().out.splitlines()
-    assert printed[-2].startswith("dfs-paper reaches joint's best accuracy at <= 0.5 of the flops:")
-    assert "not met (1.0000, 1 seeds)" in printed[-2], "it is the same network"
-    assert printed[-1].endswith("met (2 of 2 runs)")
+    expected = (
+        "NOT MET  dfs-paper reaches joint's best accuracy at <= 0.5 of its flops: 1.0000, 1 seeds"
+    )
+    assert printed[-2] == expected, "it is the same network"
+    assert printed[-1].startswith("met ")
+    assert printed[-1].endswith("so in 2 of 2 runs")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("budgeted.csv", "budgeted_curves.csv", "budgeted.png", "budgeted.svg")
     }
