@@ -28,20 +28,20 @@ def test_it_trains_what_is_missing_and_prints_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "images").mkdir()
-    rows = (Row(JOINT, "--variant joint", seeds=2), Row(DFS, "--variant released"))
+    rows = (Row(JOINT, "--variant joint"), Row(DFS, "--variant released"))
     monkeypatch.setattr("benchmarks.objectives.ROWS", rows)
     command = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--jobs", "2"]
     command += ["--data", source_with_test(tmp_path / "images")]
     command += ["--options=--epochs 1 --held-out 50 --small-epochs 1"]
     main(command)
     printed = capsys.readouterr().out
-    assert "joint                        2 seeds" in printed
+    assert "joint                        1 seeds" in printed
     assert "against joint" in printed
-    assert printed.count("seeds\n") == 2, "two goals"
+    assert printed.count("points, 1 seeds\n") == 2, "two goals"
     with (tmp_path / "out" / "objectives.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 3 * 4
-    checkpoint = tmp_path / "runs" / JOINT / "seed1" / "checkpoint.safetensors"
+    assert len(lines) == 2 * 4
+    checkpoint = tmp_path / "runs" / JOINT / "seed0" / "checkpoint.safetensors"
     written = checkpoint.stat().st_mtime_ns
     main(command)
     assert checkpoint.stat().st_mtime_ns == written, "it was there already"
