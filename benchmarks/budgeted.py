@@ -9,8 +9,6 @@ highest accuracy of joint training's curve of the same seed: as a share of the f
 training needs for it, and of full depth's. Curves and table are written as CSV, PNG and SVG; at
 the end stands a line for each goal.
 
-What a network said is kept beside its checkpoint (`answers.npz`) under the checkpoint's hash.
-
     python -m benchmarks.budgeted --runs RUNS --data cifar10 --out FOLDER
 """
 
@@ -18,18 +16,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from rich.progress import track
 
-from training.assessment import Answers, answers, decoded, own_dataset, score, temperatures_of
+from benchmarks.runs import CHECKPOINT, Reader, Run
 from training.budgeted import (
     SHARES,
     Curve,
@@ -40,91 +36,12 @@ from training.budgeted import (
     summarize,
 )
 from training.calibrate import best_within
-from training.checkpoint import Progress, load_checkpoint
-from training.data import Images, load_test
 from training.errors import DataError, TrainingError
-from training.evaluate import Floats, Scored
-from training.flops import flops_to_exits
+from training.evaluate import Floats
 
 JOINT = "joint"
 DFS = "dfs"  # what the names of its rows begin with
 GOAL = 0.5
-CHECKPOINT = "checkpoint.safetensors"
-CACHE = "answers.npz"
-SETS = ("held_out", "test")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A trained network on its held-out images and on the test split."""
-
-    row: str
-    seed: str
-    held_out: Scored
-    test: Scored
-
-
-class Reader:
-    """Reads runs, and images no oftener than the runs differ in them.
-
-    Args:
-        data: where the images are now; None: where training found them.
-    """
-
-    def __init__(self, data: str | None) -> None:
-        self._data = data
-        self._held_out: tuple[str, Images] | None = None
-
-    def read(self, path: Path) -> Run:
-        """The run of a checkpoint.
-
-        Raises:
-            TrainingError: the checkpoint is none, or its images or a test split are not there.
-        """
-        key = hashlib.sha256(path.read_bytes() + str(self._data).encode()).hexdigest()
-        kept = path.with_name(CACHE)
-        if not kept.exists() or _key(kept) != key:
-            self._predict(path, kept, key)
-        with np.load(kept) as found:
-            flops = found["flops"]
-            said = [
-                Answers(torch.from_numpy(found[name]), torch.from_numpy(found[f"{name}_targets"]))
-                for name in SETS
-            ]
-        temperatures = temperatures_of(said[0])
-        held_out, test = (score(some, temperatures, flops) for some in said)
-        return Run(path.parent.parent.name, path.parent.name, held_out, test)
-
-    def _predict(self, path: Path, kept: Path, key: str) -> None:
-        checkpoint = load_checkpoint(path)
-        progress, network = checkpoint.progress, checkpoint.network()
-        source = self._data or progress.recipe.data
-        files = load_test(source, progress.labels)
-        if not files:
-            raise DataError(f"--data: {source} has no test split with labels")
-        held_out = answers(network, [self._held_out_of(progress, source)])
-        test = answers(network, decoded(files, progress.recipe.size, source))
-        arrays = {
-            **{
-                name: some.logits.numpy() for name, some in zip(SETS, (held_out, test), strict=True)
-            },
-            "held_out_targets": held_out.targets.numpy(),
-            "test_targets": test.targets.numpy(),
-            "flops": np.array(flops_to_exits(network, progress.recipe.size), dtype=np.float64),
-        }
-        partial = kept.with_suffix(".partial.npz")
-        np.savez(partial, allow_pickle=False, key=np.array(key), **arrays)
-        partial.replace(kept)
-
-    def _held_out_of(self, progress: Progress, source: str) -> Images:
-        if self._held_out is None or self._held_out[0] != progress.fingerprint:
-            self._held_out = progress.fingerprint, own_dataset(progress, source).held_out
-        return self._held_out[1]
-
-
-def _key(kept: Path) -> str:
-    with np.load(kept) as found:
-        return str(found["key"])
 
 
 @dataclass(frozen=True, slots=True)

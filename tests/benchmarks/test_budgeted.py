@@ -6,7 +6,8 @@ import torch
 from samples import finished_progress, source_with_test, untrained_checkpoint
 from test_calibrate import overconfident
 
-from benchmarks.budgeted import CACHE, CHECKPOINT, Reader, Run, columns, main, measured, spread
+from benchmarks.budgeted import columns, main, measured, spread
+from benchmarks.runs import CACHE, CHECKPOINT, Reader, Run
 from training.checkpoint import Checkpoint, save_checkpoint
 from training.evaluate import Scored
 
