@@ -27,8 +27,10 @@ from rich.progress import track
 
 from benchmarks.runs import CHECKPOINT, Reader, Run
 from training.budgeted import (
+    PROCEDURES,
     SHARES,
     Curve,
+    Procedure,
     direct_optimum,
     flops_to_reach,
     measure,
@@ -68,11 +70,11 @@ def best(curve: Curve) -> tuple[float, float]:
     return float(curve.accuracy[k]), float(curve.flops[k])
 
 
-def measured(run: Run, joint: Run) -> Measured:
+def measured(run: Run, joint: Run, procedure: Procedure = direct_optimum) -> Measured:
     """The figures of a run beside joint training of the same seed."""
     ours, papers = direct_optimum(run.held_out), paper_procedure(run.held_out)
-    curve = measure(ours, run.test)
-    accuracy, flops = best(measure(direct_optimum(joint.held_out), joint.test))
+    curve = measure(procedure(run.held_out), run.test)
+    accuracy, flops = best(measure(procedure(joint.held_out), joint.test))
     reached = flops_to_reach(curve, accuracy)
     summary = summarize(curve, run.test)
     return Measured(
@@ -88,7 +90,7 @@ def measured(run: Run, joint: Run) -> Measured:
     )
 
 
-def table(runs: Sequence[Run]) -> dict[str, list[Measured]]:
+def table(runs: Sequence[Run], procedure: Procedure) -> dict[str, list[Measured]]:
     """Every row's runs measured, `joint` first.
 
     Raises:
@@ -99,7 +101,7 @@ def table(runs: Sequence[Run]) -> dict[str, list[Measured]]:
     for run in track(sorted(runs, key=lambda run: (run.row != JOINT, run.row)), transient=True):
         if run.seed not in joint:
             raise DataError(f"--runs: there is no {JOINT}/{run.seed} to compare {run.row} with")
-        rows.setdefault(run.row, []).append(measured(run, joint[run.seed]))
+        rows.setdefault(run.row, []).append(measured(run, joint[run.seed], procedure))
     return rows
 
 
@@ -197,13 +199,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, required=True, help="RUNS/<row>/seed<k>/")
     parser.add_argument("--data", help="where the images are now, if not where training found them")
     parser.add_argument("--out", type=Path, required=True, help="folder for tables and plots")
+    parser.add_argument(
+        "--procedure", choices=PROCEDURES, default="direct optimum", help="that solves thresholds"
+    )
     arguments = parser.parse_args(argv)
     reader = Reader(arguments.data)
     try:
         paths = sorted(arguments.runs.glob(f"*/seed*/{CHECKPOINT}"))
         if not paths:
             raise DataError(f"--runs: no */seed*/{CHECKPOINT} in {arguments.runs}")
-        rows = table([reader.read(path) for path in track(paths, "predicting", transient=True)])
+        runs = [reader.read(path) for path in track(paths, "predicting", transient=True)]
+        rows = table(runs, PROCEDURES[arguments.procedure])
         write(arguments.out, rows)
     except (TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
