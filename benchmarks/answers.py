@@ -7,6 +7,7 @@ checkpoint (`answers.npz`) under the checkpoint's hash.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,17 +100,22 @@ def _key(kept: Path) -> str:
         return str(found["key"])
 
 
-def read_all(runs: Path, data: str | None) -> list[Trained]:
+def read_all(runs: Path, data: str | None, rows: Collection[str] | None = None) -> list[Trained]:
     """Every run in a folder that has been trained to its end.
 
     Args:
         runs: the folder.
         data: where the images are now; None: where training found them.
+        rows: which; None: all.
 
     Raises:
         TrainingError: there is none, or one cannot be read.
     """
-    paths = [path for path in sorted(runs.glob(f"*/seed*/{CHECKPOINT}")) if finished(path)]
+    paths = [
+        path
+        for path in sorted(runs.glob(f"*/seed*/{CHECKPOINT}"))
+        if (rows is None or path.parent.parent.name in rows) and finished(path)
+    ]
     if not paths:
         raise DataError(f"--runs: no finished */seed*/{CHECKPOINT} in {runs}")
     reader = Reader(data)

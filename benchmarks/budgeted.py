@@ -28,8 +28,10 @@ from rich.progress import track
 from benchmarks.answers import Trained, read_all
 from benchmarks.goals import Goal, print_goals
 from training.budgeted import (
+    PROCEDURES,
     SHARES,
     Curve,
+    Procedure,
     direct_optimum,
     flops_to_reach,
     measure,
@@ -69,11 +71,11 @@ def best(curve: Curve) -> tuple[float, float]:
     return float(curve.accuracy[k]), float(curve.flops[k])
 
 
-def measured(run: Trained, joint: Trained) -> Measured:
+def measured(run: Trained, joint: Trained, procedure: Procedure = direct_optimum) -> Measured:
     """The figures of a run beside joint training of the same seed."""
     ours, papers = direct_optimum(run.held_out), paper_procedure(run.held_out)
-    curve = measure(ours, run.test)
-    accuracy, flops = best(measure(direct_optimum(joint.held_out), joint.test))
+    curve = measure(procedure(run.held_out), run.test)
+    accuracy, flops = best(measure(procedure(joint.held_out), joint.test))
     reached = flops_to_reach(curve, accuracy)
     summary = summarize(curve, run.test)
     return Measured(
@@ -89,7 +91,7 @@ def measured(run: Trained, joint: Trained) -> Measured:
     )
 
 
-def table(runs: Sequence[Trained]) -> dict[str, list[Measured]]:
+def table(runs: Sequence[Trained], procedure: Procedure) -> dict[str, list[Measured]]:
     """Every row's runs measured, `joint` first.
 
     Raises:
@@ -100,7 +102,7 @@ def table(runs: Sequence[Trained]) -> dict[str, list[Measured]]:
     for run in track(sorted(runs, key=lambda run: (run.row != JOINT, run.row)), transient=True):
         if run.seed not in joint:
             raise DataError(f"--runs: there is no {JOINT}/{run.seed} to compare {run.row} with")
-        rows.setdefault(run.row, []).append(measured(run, joint[run.seed]))
+        rows.setdefault(run.row, []).append(measured(run, joint[run.seed], procedure))
     return rows
 
 
@@ -196,9 +198,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, required=True, help="RUNS/<row>/seed<k>/")
     parser.add_argument("--data", help="where the images are now, if not where training found them")
     parser.add_argument("--out", type=Path, required=True, help="folder for tables and plots")
+    parser.add_argument("--rows", nargs="+", help="which (default: all)")
+    parser.add_argument(
+        "--procedure", choices=PROCEDURES, default="direct optimum", help="that solves thresholds"
+    )
     arguments = parser.parse_args(argv)
     try:
-        rows = table(read_all(arguments.runs, arguments.data))
+        trained = read_all(arguments.runs, arguments.data, arguments.rows)
+        rows = table(trained, PROCEDURES[arguments.procedure])
         write(arguments.out, rows)
     except (TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
