@@ -12,11 +12,10 @@ from pathlib import Path
 
 from rich.progress import track
 
-from training.options import chosen_recipe, parser
 from training.checkpoint import load_checkpoint
+from training.options import chosen_recipe, parser
 from training.recipes import Recipe
 
-RECIPE = "cifar-comparison"
 CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -39,8 +38,8 @@ class Row:
 
 ROWS = (
     Row("joint", "--variant joint", seeds=3),
-    Row("dfs-paper", "--variant paper", seeds=3),
     Row("dfs-released", "--variant released", seeds=3),
+    Row("dfs-paper", "--variant paper"),
     Row("dfs-unreferenced", "--variant unreferenced"),
     Row("equilibrium", "--variant joint --objective equilibrium"),
     Row("distillation", "--variant joint --objective distillation"),
@@ -52,13 +51,20 @@ ROWS = (
 )
 
 # Why DFS does as it does, and what might do better.
+MUON = "--optimizer muon --muon-lr 0.09 --lr 0.05 --momentum 0.8"
 VARIATIONS = (
-    Row("dfs-paper-beta0.25", "--variant paper --beta 0.25"),
-    Row("dfs-paper-beta0.75", "--variant paper --beta 0.75"),
+    Row("joint-muon", f"--variant joint {MUON}"),
+    Row("dfs-released-muon", f"--variant released {MUON}", against="joint-muon"),
     Row("joint-dropout", "--variant joint --shape.head_dropout 0.5"),
-    Row("dfs-paper-dropout", "--variant paper --shape.head_dropout 0.5", against="joint-dropout"),
+    Row(
+        "dfs-released-dropout",
+        "--variant released --shape.head_dropout 0.5",
+        against="joint-dropout",
+    ),
     Row("joint-wide", "--variant joint --shape.head_channels 128"),
-    Row("dfs-paper-wide", "--variant paper --shape.head_channels 128", against="joint-wide"),
+    Row("dfs-released-wide", "--variant released --shape.head_channels 128", against="joint-wide"),
+    Row("dfs-released-beta0.25", "--variant released --beta 0.25"),
+    Row("dfs-released-beta0.75", "--variant released --beta 0.75"),
     Row("dfs-released-distillation", "--variant released --objective distillation"),
     Row("dfs-released-equilibrium", "--variant released --objective equilibrium"),
 )
@@ -76,20 +82,39 @@ class Run:
         return runs / self.row.name / f"seed{self.seed}"
 
 
-def recipe_of(run: Run, data: str = "cifar10") -> Recipe:
-    """All that decides what the run does."""
-    arguments = [RECIPE, "--data", data, "--out", ".", "--seed", str(run.seed)]
-    return chosen_recipe(*parser().parse_known_args([*arguments, *run.row.options.split()]))
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What all runs have in common.
+
+    Args:
+        data: where the images are, as of `python -m training`.
+        recipe: the recipe's name.
+        options: that change it for all rows.
+    """
+
+    data: str = "cifar10"
+    recipe: str = "cifar-comparison"
+    options: str = ""
+
+    def arguments(self, run: Run, folder: Path) -> list[str]:
+        """Of `python -m training`."""
+        fixed = [self.recipe, "--data", self.data, "--out", str(folder), "--seed", str(run.seed)]
+        return [*fixed, *self.options.split(), *run.row.options.split()]
+
+    def recipe_of(self, run: Run) -> Recipe:
+        """All that decides what the run does."""
+        return chosen_recipe(*parser().parse_known_args(self.arguments(run, Path())))
 
 
-def finished(run: Run, runs: Path) -> bool:
-    """Whether it has been trained to its end, by the recipe of today."""
-    path = run.folder(runs) / CHECKPOINT
+def finished(path: Path, recipe: Recipe | None = None) -> bool:
+    """Whether a checkpoint is at its run's end; and of this recipe, wherever its images were."""
     if not path.exists():
         return False
     progress = load_checkpoint(path).progress
-    recipe = recipe_of(run, progress.recipe.data)
-    return progress.recipe == recipe and len(progress.epochs) == recipe.epochs
+    theirs = progress.recipe
+    if recipe and theirs != recipe.model_copy(update={"data": theirs.data}):
+        return False
+    return len(progress.epochs) >= theirs.epochs
 
 
 def runs_of(rows: Sequence[Row]) -> list[Run]:
@@ -98,17 +123,20 @@ def runs_of(rows: Sequence[Row]) -> list[Run]:
     return [Run(row, seed) for seed in range(deepest) for row in rows if seed < row.seeds]
 
 
-def train_all(wanted: Sequence[Run], runs: Path, data: str, jobs: int) -> None:
+def train_all(wanted: Sequence[Run], runs: Path, plan: Plan, jobs: int) -> None:
     """Train what is not yet trained, `jobs` runs at a time on one thread each.
 
     Interrupted, it goes on where it was.
 
     Raises:
-        subprocess.CalledProcessError: a run failed; its log says why.
+        TrainingError: the plan is no recipe.
+        subprocess.CalledProcessError: a run failed; its `output.txt` says why.
     """
-    left = [run for run in wanted if not finished(run, runs)]
+    left = [
+        run for run in wanted if not finished(run.folder(runs) / CHECKPOINT, plan.recipe_of(run))
+    ]
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_train, run, run.folder(runs), data) for run in left]
+        futures = [pool.submit(_train, run, run.folder(runs), plan) for run in left]
         try:
             for future in track(as_completed(futures), "runs", len(futures)):
                 future.result()
@@ -117,13 +145,11 @@ def train_all(wanted: Sequence[Run], runs: Path, data: str, jobs: int) -> None:
             raise
 
 
-def _train(run: Run, folder: Path, data: str) -> None:
+def _train(run: Run, folder: Path, plan: Plan) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "training", RECIPE, "--data", data, "--out", str(folder)]
-    command += ["--resume", "--seed", str(run.seed), *run.row.options.split()]
     with (folder / "output.txt").open("a") as output:
         subprocess.run(
-            command,
+            [sys.executable, "-m", "training", *plan.arguments(run, folder), "--resume"],
             check=True,
             stdout=output,
             stderr=subprocess.STDOUT,

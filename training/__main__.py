@@ -22,7 +22,7 @@ from training.log import EventLog
 from training.options import chosen_recipe, parser
 from training.parallel import cores, local_rank, process_group, processes, rank
 from training.recipes import Recipe
-from training.report import write_report
+from training.report import PAGE, write_assessment, write_report
 from training.trainer import Trainer, fit
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -92,6 +92,12 @@ def run(arguments: argparse.Namespace, rest: Sequence[str], device: torch.device
         console.print(line, highlight=False)
     arguments.out.mkdir(parents=True, exist_ok=True)
     train(trainer, arguments, console)
+    if rank() == 0:
+        console.print("evaluating exits, calibration and budgets")
+        write_assessment(
+            arguments.out, trainer.progress, trainer.network, dataset.held_out, recipe.data
+        )
+    console.print(f"report: {arguments.out / PAGE}")
     console.print(f"done: {arguments.out / CHECKPOINT}")
 
 

@@ -157,6 +157,20 @@ def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
     return list(_files(splits[split], 1, labels, source).files())
 
 
+def load_test(source: str, size: int, labels: tuple[str, ...]) -> ImageFiles | None:
+    """The images of the test split; None where there is none, or its labels are withheld.
+
+    Raises:
+        DataError: no image or label column, or a label that is none of these.
+    """
+    test = _open(source).get("test")
+    if test is None:
+        return None
+    # on the hub, -1 stands for a label that is not told
+    withheld = {None, -1} & set(test[_label_column(test, source)][:])
+    return None if withheld else _files(test, size, labels, source)
+
+
 def _files(split: datasets.Dataset, size: int, labels: tuple[str, ...], source: str) -> ImageFiles:
     image = _column(split, (datasets.Image,), ("image", "img", "jpg", "png"))
     if image is None:

@@ -57,6 +57,10 @@ class Images:
         """These."""
         return self
 
+    def parts(self) -> Iterator[Images]:
+        """These, as one part."""
+        yield self
+
 
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
@@ -97,12 +101,19 @@ class ImageFiles:
     def decoded(self) -> Images:
         """All of them in memory, decoded by as many threads as there are cores."""
         pixels = torch.empty(len(self), self.size, self.size, 3, dtype=torch.uint8)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(self), READ_AT_ONCE):
-                some = self.select(torch.arange(start, min(start + READ_AT_ONCE, len(self))))
-                for i, decoded in enumerate(pool.map(self.pixels, some.files()), start):
-                    pixels[i] = torch.from_numpy(decoded)
+        start = 0
+        for part in self.parts():
+            pixels[start : start + len(part)] = part.pixels
+            start += len(part)
         return Images(pixels, self.targets)
+
+    def parts(self) -> Iterator[Images]:
+        """The same, no more than 1,000 of them in memory at a time."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for indices in torch.arange(len(self)).split(READ_AT_ONCE):
+                some = self.select(indices)
+                decoded = np.stack(list(pool.map(self.pixels, some.files())))
+                yield Images(torch.from_numpy(decoded), some.targets)
 
     def pixels(self, file: File, crop: np.random.Generator | None = None) -> NDArray[np.uint8]:
         """One file as uint8 [size, size, 3]: its middle, or a random part of it.

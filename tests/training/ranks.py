@@ -19,7 +19,7 @@ from training.errors import DataError
 from training.parallel import process_group, rank, total
 from training.trainer import Trainer, fit
 
-MSDNET: dict[str, object] = {"shape": SMALL["msdnet"]}
+MSDNET: dict[str, object] = {"shape": SMALL["msdnet"], "lr": 0.05}
 VIT: dict[str, object] = {"backbone": "vit", "shape": SMALL["vit"]}
 # Its first head alone trains the second half of the channels, and the stage after nothing.
 CUT: dict[str, object] = {**MSDNET, "variant": "paper", "beta": 0.0}

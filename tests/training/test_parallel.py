@@ -61,7 +61,7 @@ def assert_close(one: Checkpoint, other: Checkpoint, *, statistics: bool = True)
         for name, tensor in here.items():
             if statistics or not re.search("running_|num_batches", name):
                 torch.testing.assert_close(
-                    tensor, there[name], rtol=2e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}"
+                    tensor, there[name], rtol=2e-3, atol=5e-4, msg=lambda m, n=name: f"{n}: {m}"
                 )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from training.network import MultiExitNetwork
-from training.parallel import average
+from training.parallel import average, processes
 
 
 def shared_parameters(network: MultiExitNetwork) -> list[nn.Parameter]:
@@ -57,10 +57,14 @@ def _flatten(gradients: Sequence[Tensor | None], like: Sequence[Tensor], into: T
 
 def average_all(gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
     """Each gradient's mean over all processes."""
-    for gradient in gradients:
-        if gradient is not None:
-            average(gradient)
-    return gradients
+    found = [gradient for gradient in gradients if gradient is not None]
+    if processes() == 1 or not found:
+        return gradients
+    # one message, and in the order of elements, whatever the order in memory
+    flat = torch.cat([gradient.flatten() for gradient in found])
+    average(flat)
+    parts = iter(flat.split([gradient.numel() for gradient in found]))
+    return [None if one is None else next(parts).view(one.shape) for one in gradients]
 
 
 def add_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:

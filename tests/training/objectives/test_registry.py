@@ -65,7 +65,9 @@ def test_what_is_no_objective_or_no_option_is_refused() -> None:
         build_objective("distillation", {"share": 2}, network, 0.0)
 
 
-@pytest.mark.parametrize(("name", "module"), [("cagrad", "cvxpy"), ("pcgrad", "torchjd.aggregation")])
+@pytest.mark.parametrize(
+    ("name", "module"), [("cagrad", "cvxpy"), ("pcgrad", "torchjd.aggregation")]
+)
 def test_a_missing_library_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, module: str
 ) -> None:
