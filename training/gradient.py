@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,12 @@ from training.images import Images
 from training.network import MultiExitNetwork
 from training.objectives import Objective
 from training.parallel import processes
+
+# Not to overwrite buffers by the first process's in every step; torch 2.13 renamed it.
+_named = signature(DistributedDataParallel).parameters
+OWN_BUFFERS: dict[str, Any] = {
+    ("forward_sync_buffers" if "forward_sync_buffers" in _named else "broadcast_buffers"): False
+}
 
 
 class Losses(nn.Module):
@@ -71,7 +79,7 @@ class Gradient:
         if processes() > 1 and objective.one_backward:
             # compiled inside, not outside, so that the graph is whole
             self._losses = DistributedDataParallel(
-                self._losses, broadcast_buffers=False, find_unused_parameters=unused
+                self._losses, find_unused_parameters=unused, **OWN_BUFFERS
             )
 
     def add(self, images: Images, size: int) -> Tensor:
