@@ -11,7 +11,7 @@ DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
-.PHONY: help serve test lint format benchmark-served model-tables bench-training bench-training-step bench-objective-costs bench-budgeted lock clean
+.PHONY: help serve test lint format benchmark-served model-tables bench-training bench-training-step lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
@@ -21,8 +21,6 @@ help:
 	@echo 'make model-tables         parameters and flops of every exit against the published tables'
 	@echo 'make bench-training       all benchmarks of training, and what they were to show (hours; DATA, RUNS)'
 	@echo 'make bench-training-step  what surgery saves of a training step, in flops and in time'
-	@echo 'make bench-objective-costs  time of a step of each objective against joint training'
-	@echo 'make bench-budgeted       mean flops at which the runs in RUNS reach joint training, into RUNS/budgeted'
 	@echo 'make lock                 pin the dependencies anew (needs uv)'
 
 $(SERVE)/.ready: requirements/serving-cpu.txt
@@ -60,14 +58,8 @@ model-tables: $(DEV)/.ready
 bench-training-step: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.training_step
 
-bench-objective-costs: $(DEV)/.ready
-	$(DEV)/bin/python -m benchmarks.objective_costs
-
 bench-training: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.training --data $(DATA) --runs $(RUNS) --out $(RUNS)/results
-
-bench-budgeted: $(DEV)/.ready
-	$(DEV)/bin/python -m benchmarks.budgeted --runs $(RUNS) --out $(RUNS)/budgeted
 
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
