@@ -11,7 +11,7 @@ DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
-.PHONY: help serve test lint format benchmark-served model-tables bench-training-step bench-budgeted lock clean
+.PHONY: help serve test lint format benchmark-served model-tables bench-training bench-training-step lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
@@ -19,8 +19,8 @@ help:
 	@echo 'make lint                 ruff, mypy, import-linter'
 	@echo 'make benchmark-served     every test image over HTTP against the manifest (DATA=folder or hub name)'
 	@echo 'make model-tables         parameters and flops of every exit against the published tables'
+	@echo 'make bench-training       all benchmarks of training, and what they were to show (hours; DATA, RUNS)'
 	@echo 'make bench-training-step  what surgery saves of a training step, in flops and in time'
-	@echo 'make bench-budgeted       mean flops at which the runs in RUNS reach joint training, into RUNS/budgeted'
 	@echo 'make lock                 pin the dependencies anew (needs uv)'
 
 $(SERVE)/.ready: requirements/serving-cpu.txt
@@ -58,8 +58,8 @@ model-tables: $(DEV)/.ready
 bench-training-step: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.training_step
 
-bench-budgeted: $(DEV)/.ready
-	$(DEV)/bin/python -m benchmarks.budgeted --runs $(RUNS) --out $(RUNS)/budgeted
+bench-training: $(DEV)/.ready
+	$(DEV)/bin/python -m benchmarks.training --data $(DATA) --runs $(RUNS) --out $(RUNS)/results
 
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+MET, MISSED = "met      ", "NOT MET  "
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -21,9 +23,14 @@ class Goal:
     met: bool
 
 
+def is_verdict(line: str) -> bool:
+    """Whether `print_goals` printed it."""
+    return line.startswith((MET, MISSED))
+
+
 def print_goals(goals: Iterable[Goal]) -> int:
     """One line for each; the exit status is 0 if all are met, else 1."""
     listed = list(goals)
     for goal in listed:
-        print(f"{'met    ' if goal.met else 'NOT MET'}  {goal.text}: {goal.figure}")
+        print(f"{MET if goal.met else MISSED}{goal.text}: {goal.figure}")
     return 0 if all(goal.met for goal in listed) else 1

@@ -49,7 +49,7 @@ def reliability_figure(assessed: Assessed) -> Figure:
     exits = len(assessed.exits)
     columns = min(exits, 4)
     rows = math.ceil(exits / columns)
-    figure = Figure(figsize=(2.3 * columns, 2.5 * rows), layout="constrained")
+    figure = Figure(figsize=(2.3 * columns, 2.9 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes in grid.flat[exits:]:
         axes.set_axis_off()
