@@ -68,13 +68,13 @@ def heeding_ctrl_c() -> Iterator[None]:
 
 @pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "training", *OPTIONS, "--epochs=20", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "training", *OPTIONS, "--epochs=8", "--out", str(tmp_path)]
     # one thread: beside other work, small steps on several would crawl
     options = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "text": True}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, **options) as running:
         for line in running.stdout:
-            if line.startswith("epoch   1/20"):
+            if line.startswith("epoch   1/8"):
                 running.send_signal(signal.SIGINT)
                 break
         rest, errors = running.communicate()
@@ -84,8 +84,8 @@ def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Pat
     done = len(seen | {"epoch   1"})
     checkpoint = tmp_path / "checkpoint.safetensors"
     # a checkpoint may have been written whose line was not
-    assert done <= len(load_checkpoint(checkpoint).progress.epochs) <= done + 1 < 20
+    assert done <= len(load_checkpoint(checkpoint).progress.epochs) <= done + 1 < 8
     finished = subprocess.run([*command, "--resume"], check=True, capture_output=True, **options)
-    assert "epoch   1/20" not in finished.stdout
-    assert "epoch  20/20" in finished.stdout
-    assert len(load_checkpoint(checkpoint).progress.epochs) == 20
+    assert "epoch   1/8" not in finished.stdout
+    assert "epoch   8/8" in finished.stdout
+    assert len(load_checkpoint(checkpoint).progress.epochs) == 8
