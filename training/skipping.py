@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Span = tuple[int, int]
+from training.routes import MaybeTensor, Span, slices
+
 Pair = tuple[int, int]
-MaybeTensor = Tensor | None
 
 
 class Layer(Protocol):

@@ -21,7 +21,6 @@ so there, and where nothing takes a gradient, surgery hands on plain tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -30,6 +29,7 @@ from torch import Tensor
 
 from training.errors import RecipeError
 from training.feature_map import FeatureMap, part
+from training.routes import cut, stop
 
 Variant = Literal["joint", "released", "paper", "unreferenced"]
 
@@ -77,26 +77,30 @@ class Surgery:
             dim: 1 for convolutional networks, -1 for the tokens of transformers.
         """
         if isinstance(features, Tensor) and (dim != 1 or not features.requires_grad):
-            return Split(*self.mask(features, dim))
+            return self._mask(features, dim)
         if self.variant == "joint":
             return Split(features, features)
-        onward, to_exit = part(features, self.shared(features.shape[1]))
+        whole, onward, to_exit = part(features, self.shared(features.shape[1]))
         if self.changes_values:
             return Split(_zeroed(onward), _zeroed(to_exit))
-        return Split(onward, to_exit if self._stops_at_exit else features)
+        return Split(onward, to_exit if self._stops_at_exit else whole)
 
-    def mask(self, features: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
-        """As `split`, in plain tensors, which save a layer that reads them no work."""
+    def _mask(self, features: Tensor, dim: int) -> Split:
+        """As `split`, in plain tensors."""
         if self.variant == "joint" or not (self.changes_values or features.requires_grad):
-            return features, features
-        plus, minus = features.tensor_split([self.shared(features.shape[dim])], dim=dim)
-        stopped: Callable[[Tensor], Tensor] = (
-            torch.zeros_like if self.changes_values else torch.detach
+            return Split(features, features)
+        k, channels = self.shared(features.shape[dim]), features.shape[dim]
+        whole, plus, minus = cut(features, k, dim)
+        if self.changes_values:
+            return Split(
+                torch.cat([plus, torch.zeros_like(minus)], dim=dim),
+                torch.cat([torch.zeros_like(plus), minus], dim=dim),
+            )
+        values = features.detach()
+        onward = stop(values, [(0, k)], [plus], dim)
+        return Split(
+            onward, stop(values, [(k, channels)], [minus], dim) if self._stops_at_exit else whole
         )
-        onward = torch.cat([plus, stopped(minus)], dim=dim)
-        if not self._stops_at_exit:
-            return onward, features
-        return onward, torch.cat([stopped(plus), minus], dim=dim)
 
     @property
     def _stops_at_exit(self) -> bool:
