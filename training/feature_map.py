@@ -108,18 +108,23 @@ def part(features: Tensor | FeatureMap, k: int) -> Parts:
     Values stay, and so does what is stopped in `features`. Who reads `whole` rather than
     `features` saves the backward pass an addition.
     """
-    channels = features.shape[1]
-    if k in (0, channels):
-        none = FeatureMap(_as_map(features).values, (channels,))
-        return Parts(features, none if k == 0 else features, features if k == 0 else none)
-    given = _as_map(features)
+    channels, given = features.shape[1], _as_map(features)
     pieces = [_cut(run, k - start) for (start, _), run in zip(given.spans, given.runs, strict=True)]
     whole, first, rest = ([run for piece in pieces for run in piece[i]] for i in range(3))
     return Parts(
-        whole[0] if isinstance(features, Tensor) else FeatureMap(given.values, tuple(whole)),
-        FeatureMap(given.values, _merged([*first, channels - k])),
-        FeatureMap(given.values, _merged([k, *rest])),
+        _of_runs(given.values, whole),
+        _of_runs(given.values, [*first, channels - k]),
+        _of_runs(given.values, [k, *rest]),
     )
+
+
+def _of_runs(values: Tensor, runs: Sequence[Run]) -> Tensor | FeatureMap:
+    """A map, or the tensor itself where all of its channels are live."""
+    match _merged(runs):
+        case (Tensor() as alone,):
+            return alone
+        case merged:
+            return FeatureMap(values, merged)
 
 
 def _as_map(features: Tensor | FeatureMap) -> FeatureMap:
@@ -154,12 +159,14 @@ def _cut(run: Run, k: int) -> tuple[Sequence[Run], Sequence[Run], Sequence[Run]]
 
 
 def _merged(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """The same runs with neighbours that are stopped as one."""
+    """The same runs without empty ones, and with neighbours that are stopped as one."""
     merged: list[Run] = []
     for run in runs:
-        if isinstance(run, int) and merged and isinstance(merged[-1], int):
+        if isinstance(run, Tensor):
+            merged.append(run)
+        elif merged and isinstance(merged[-1], int):
             merged[-1] += run
-        else:
+        elif run:
             merged.append(run)
     return tuple(merged)
 

@@ -29,7 +29,9 @@ class Cut(NamedTuple):
 
 
 def cut(x: Tensor, k: int, dim: int = 1) -> Cut:
-    """X and its two parts at channel k of dimension `dim`; the gradient of x is their sum's."""
+    """X and its two parts at channel k of dimension `dim`."""
+    if not x.requires_grad:
+        return Cut(x, *x.tensor_split([k], dim))
     return Cut(*_Cut.apply(x, k, dim))  # type: ignore[no-untyped-call]
 
 
@@ -40,6 +42,7 @@ def stop(values: Tensor, spans: Sequence[Span], live: Sequence[Tensor], dim: int
         values: takes no gradient itself.
         spans: first channel and end of each run of live channels in dimension `dim`.
         live: one tensor for each span, of its width.
+        dim: dimension of the channels.
     """
     if not live:
         return values
@@ -96,7 +99,7 @@ class _Stop(torch.autograd.Function):
         values: Tensor,
         spans: Sequence[Span],
         dim: int,
-        *live: Tensor,
+        *_live: Tensor,
     ) -> Tensor:
         ctx.spans, ctx.dim = spans, dim
         return values.view_as(values)

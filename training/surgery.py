@@ -77,7 +77,7 @@ class Surgery:
             dim: 1 for convolutional networks, -1 for the tokens of transformers.
         """
         if isinstance(features, Tensor) and (dim != 1 or not features.requires_grad):
-            return self._mask(features, dim)
+            return Split(*self.mask(features, dim))
         if self.variant == "joint":
             return Split(features, features)
         whole, onward, to_exit = part(features, self.shared(features.shape[1]))
@@ -85,22 +85,21 @@ class Surgery:
             return Split(_zeroed(onward), _zeroed(to_exit))
         return Split(onward, to_exit if self._stops_at_exit else whole)
 
-    def _mask(self, features: Tensor, dim: int) -> Split:
-        """As `split`, in plain tensors."""
+    def mask(self, features: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
+        """As `split`, in plain tensors, which save a layer that reads them no work."""
         if self.variant == "joint" or not (self.changes_values or features.requires_grad):
-            return Split(features, features)
-        k, channels = self.shared(features.shape[dim]), features.shape[dim]
+            return features, features
+        channels = features.shape[dim]
+        k = self.shared(channels)
         whole, plus, minus = cut(features, k, dim)
         if self.changes_values:
-            return Split(
-                torch.cat([plus, torch.zeros_like(minus)], dim=dim),
-                torch.cat([torch.zeros_like(plus), minus], dim=dim),
-            )
+            onward = torch.cat([plus, torch.zeros_like(minus)], dim=dim)
+            return onward, torch.cat([torch.zeros_like(plus), minus], dim=dim)
         values = features.detach()
         onward = stop(values, [(0, k)], [plus], dim)
-        return Split(
-            onward, stop(values, [(k, channels)], [minus], dim) if self._stops_at_exit else whole
-        )
+        if not self._stops_at_exit:
+            return onward, whole
+        return onward, stop(values, [(k, channels)], [minus], dim)
 
     @property
     def _stops_at_exit(self) -> bool:
