@@ -5,12 +5,13 @@ PYTHON ?= python3
 BUNDLE ?= deploy/bundles/cifar10-msdnet
 PORT   ?= 8000
 DATA   ?= cifar10
+RUNS   ?= runs/objectives
 SERVE  := .venv-serving
 DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
-.PHONY: help serve test lint format benchmark-served model-tables bench-training-step lock clean
+.PHONY: help serve test lint format benchmark-served model-tables bench-training-step bench-budgeted lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
@@ -19,6 +20,7 @@ help:
 	@echo 'make benchmark-served     every test image over HTTP against the manifest (DATA=folder or hub name)'
 	@echo 'make model-tables         parameters and flops of every exit against the published tables'
 	@echo 'make bench-training-step  what surgery saves of a training step, in flops and in time'
+	@echo 'make bench-budgeted       mean flops at which the runs in RUNS reach joint training, into RUNS/budgeted'
 	@echo 'make lock                 pin the dependencies anew (needs uv)'
 
 $(SERVE)/.ready: requirements/serving-cpu.txt
@@ -55,6 +57,9 @@ model-tables: $(DEV)/.ready
 
 bench-training-step: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.training_step
+
+bench-budgeted: $(DEV)/.ready
+	$(DEV)/bin/python -m benchmarks.budgeted --runs $(RUNS) --out $(RUNS)/budgeted
 
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt

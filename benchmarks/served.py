@@ -11,7 +11,6 @@ of every exit alone with their 95 % (Wilson) intervals. Exit status 1 if a state
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from benchmarks.client import Served, classify, counters, serving
 from exporter.budgets import estimate_mean, estimate_share
 from serving.manifest import Estimate, Manifest, OperatingPoint, read_manifest
 from training.data import File, load_files
+from training.quality import wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +92,10 @@ def print_table(budget: str, found: Sequence[Statement]) -> None:
         )
 
 
-def wilson(share: float, images: int, z: float = 1.96) -> str:
-    """A share in percent with its Wilson interval (z = 1.96: 95 %)."""
-    total = images + z * z
-    centre = (share * images + z * z / 2) / total
-    half = z * math.sqrt(share * (1 - share) * images + z * z / 4) / total
-    return f"{100 * share:5.2f} % [{100 * (centre - half):.2f}, {100 * (centre + half):.2f}]"
+def with_interval(share: float, images: int) -> str:
+    """A share in percent with its 95 % interval."""
+    low, high = wilson(share, images)
+    return f"{100 * share:5.2f} % [{100 * low:.2f}, {100 * high:.2f}]"
 
 
 def print_exits(manifest: Manifest, answers: Sequence[Served]) -> None:
@@ -105,7 +103,7 @@ def print_exits(manifest: Manifest, answers: Sequence[Served]) -> None:
     for k, stage in enumerate(manifest.stages):
         share = float(np.mean([a.right[k] for a in answers]))
         flops = f"{stage.flops_to_exit / 1e6:6.1f} M flops"
-        print(f"exit {k + 1}  {flops}   accuracy {wilson(share, len(answers))}")
+        print(f"exit {k + 1}  {flops}   accuracy {with_interval(share, len(answers))}")
 
 
 def compare(url: str, manifest: Manifest, files: Sequence[File]) -> bool:
@@ -119,7 +117,7 @@ def compare(url: str, manifest: Manifest, files: Sequence[File]) -> bool:
         print_table(budget, found)
         right = float(np.mean([a.right[-1] for a in answers]))
         print(f"{budget:7} metrics     {'add up' if adds_up else 'DO NOT ADD UP'}")
-        print(f"{budget:7} accuracy    {wilson(right, len(answers))}")
+        print(f"{budget:7} accuracy    {with_interval(right, len(answers))}")
         good &= adds_up and all(s.holds for s in found)
         if all(a.exit == manifest.exits for a in answers):
             print_exits(manifest, answers)

@@ -27,7 +27,7 @@ from training.backbones import BACKBONES, build_network
 from training.errors import RecipeError
 from training.flops import flops_of_step
 from training.network import MultiExitNetwork
-from training.objectives import joint_loss
+from training.objectives import build_objective
 from training.surgery import Surgery, Variant
 
 CLASSES = 100
@@ -55,7 +55,7 @@ def stopwatch(device: torch.device) -> Callable[[], float]:
 def step(network: MultiExitNetwork, images: Tensor, targets: Tensor) -> None:
     """Forward and backward pass; what an optimizer does is the same with and without surgery."""
     network.zero_grad()
-    joint_loss(network(images), targets, label_smoothing=0.0).backward()
+    build_objective("joint", {}, network, 0.0)(network(images), targets).sum().backward()
 
 
 def times(

@@ -14,9 +14,9 @@ from rich.console import Console
 from exporter.bundle import Naming, check_place, export_network, make_manifest, write_bundle
 from exporter.errors import ExportError
 from serving.manifest import Manifest
+from training.assessment import own_dataset
 from training.checkpoint import load_checkpoint
 from training.confidence import CONFIDENCES
-from training.data import load_dataset
 from training.errors import TrainingError
 
 FEW = 500  # held-out images; with fewer, thresholds are mostly chance
@@ -50,15 +50,13 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     check_place(arguments.out)
     checkpoint = load_checkpoint(arguments.checkpoint)
     progress = checkpoint.progress
-    recipe, source = progress.recipe, arguments.data or progress.recipe.data
+    source = arguments.data or progress.recipe.data
     naming = _naming(
         arguments.name or progress.recipe_name,
         arguments.version,
         arguments.dataset or Path(source).name,
     )
-    dataset = load_dataset(source, recipe.size, recipe.held_out, recipe.seed)
-    if dataset.fingerprint() != progress.fingerprint:
-        raise ExportError(f"--data: {source} is not what the checkpoint was trained on")
+    dataset = own_dataset(progress, source)
     if len(dataset.held_out) < FEW:
         console.print(f"warning: only {len(dataset.held_out)} held-out images; intervals are wide")
     export = export_network(checkpoint, dataset.held_out, arguments.confidence, console.print)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from serving.manifest import Estimate, OperatingPoint
-from training.calibrate import NEVER, baseline_curve, best_within, candidates, pareto
+from training.budgeted import folds
+from training.calibrate import best_within, candidates, each_exit, pareto
 from training.evaluate import Scored, Tradeoff, apply_thresholds
 
 # Mean flops as a share of full depth that each named budget may cost.
 NAMED_SHARES = {"low": 0.25, "medium": 0.50, "high": 0.75}
 FULL = "full"
 CURVE_POINTS = 64
-FOLDS = 5
 # 99.9 %, two-sided: a manifest makes dozens of statements, and all of them should hold at once.
 Z = 3.29
 
@@ -48,40 +46,6 @@ def operating_point(tradeoff: Tradeoff, accuracy: float, images: int) -> Operati
     )
 
 
-def _folds(scored: Scored) -> Iterator[tuple[Scored, Scored]]:
-    """The images in FOLDS parts, each in turn beside all the others: (others, part)."""
-    number = np.arange(scored.images) % FOLDS
-    for fold in range(min(FOLDS, scored.images)):
-        others = scored.select(number != fold) if scored.images > 1 else scored
-        yield others, scored.select(number == fold)
-
-
-@dataclass(frozen=True, slots=True)
-class BaselinePoint:
-    """What the MSDNet procedure gives at one ratio."""
-
-    mean_flops: float
-    accuracy: float
-
-
-def crossfit_baseline(scored: Scored, points: int = 80) -> list[BaselinePoint]:
-    """The MSDNet procedure from all-early to all-late, each image's thresholds from others."""
-    curves = [
-        [
-            (part.images / scored.images, apply_thresholds(part, np.array(solved.thresholds)))
-            for solved in baseline_curve(others, points)
-        ]
-        for others, part in _folds(scored)
-    ]
-    return [
-        BaselinePoint(
-            sum(weight * t.mean_flops for weight, t in parts),
-            sum(weight * t.accuracy for weight, t in parts),
-        )
-        for parts in zip(*curves, strict=True)
-    ]
-
-
 class CrossFit:
     """What thresholds solved for a budget give on images that they were not solved on.
 
@@ -93,7 +57,7 @@ class CrossFit:
     """
 
     def __init__(self, scored: Scored) -> None:
-        self._parts = [(pareto(candidates(others)), part) for others, part in _folds(scored)]
+        self._parts = [(pareto(candidates(others)), part) for others, part in folds(scored)]
 
     def accuracy(self, flops: float) -> float:
         """Accuracy of the best thresholds with mean flops of at most `flops`."""
@@ -109,13 +73,13 @@ def solve_budgets(
     scored: Scored,
 ) -> tuple[dict[str, OperatingPoint], tuple[OperatingPoint, ...]]:
     """The named budgets, and the curve that numeric ones are answered from."""
-    exits, images, depth = len(scored.flops), scored.images, scored.flops[-1]
+    images, depth = scored.images, scored.flops[-1]
     front, cross = pareto(candidates(scored)), CrossFit(scored)
     budgets = {
         name: operating_point(best_within(front, s * depth), cross.accuracy(s * depth), images)
         for name, s in NAMED_SHARES.items()
     }
-    full = apply_thresholds(scored, np.where(np.arange(exits) < exits - 1, NEVER, 0.0))
+    full = each_exit(scored)[-1]
     budgets[FULL] = operating_point(full, full.accuracy, images)
     curve = [operating_point(o, cross.accuracy(o.mean_flops), images) for o in _thin(front)]
     return budgets, tuple(curve)

@@ -7,8 +7,8 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from exporter.budgets import crossfit_baseline
 from serving.manifest import Manifest
+from training.budgeted import crossfit, paper_procedure
 from training.evaluate import Scored
 
 mpl.use("agg")
@@ -21,10 +21,10 @@ def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    baseline = crossfit_baseline(scored)
+    baseline = crossfit(scored, paper_procedure)
     axes.plot(
-        [point.mean_flops / 1e6 for point in baseline],
-        [100 * point.accuracy for point in baseline],
+        baseline.flops / 1e6,
+        100 * baseline.accuracy,
         color="0.6",
         label="thresholds by the MSDNet procedure",
     )

@@ -33,7 +33,8 @@ class StageModule(nn.Module):
         self.stage = network.stages[k]
         self.head = network.heads[k]
         self.last = k == network.exits - 1
-        self._surgery = network.surgery if network.surgery.changes_values else Surgery("joint")
+        surgery = Surgery("joint") if self.last else network.surgery_at(k + 1)
+        self._surgery = surgery if surgery.changes_values else Surgery("joint")
         self._channel_dim = network.channel_dim
         # anything but 1, a division by which would be optimised away on export
         self.register_buffer("temperature", torch.tensor(2.0))

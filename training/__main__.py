@@ -20,11 +20,13 @@ from training.data import load_dataset
 from training.errors import RecipeError, TrainingError
 from training.flops import flops_to_exits
 from training.recipes import RECIPES, Recipe
-from training.report import write_report
+from training.report import PAGE, write_assessment, write_report
 from training.trainer import Trainer, fit
 
 CHECKPOINT = "checkpoint.safetensors"
 INTERRUPTED = 130
+# Prefixes of options that are fields of a record within the recipe.
+NESTED = {"shape": "shape", "objective": "objective_options"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,7 +34,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m training",
         description="Train a multi-exit network with Deep Feature Surgery.",
-        epilog="Fields of the backbone are given as --shape.FIELD, for example --shape.exits 5.",
+        epilog="Fields of the backbone are given as --shape.FIELD, those of the objective as "
+        "--objective.FIELD: --shape.exits 5 --objective distillation --objective.share 0.5.",
     )
     made.add_argument("recipe", choices=RECIPES, help="a named recipe; options change its fields")
     made.add_argument("--out", type=Path, required=True, help="folder for checkpoint and report")
@@ -40,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto: CUDA if any")
     fields = made.add_argument_group("recipe fields")
     for name, field in Recipe.model_fields.items():
-        if name != "shape":
+        if name not in NESTED.values():
             fields.add_argument(f"--{name.replace('_', '-')}", dest=name, help=field.description)
     return made
 
@@ -52,26 +55,39 @@ def chosen_recipe(arguments: argparse.Namespace, rest: Sequence[str]) -> Recipe:
         RecipeError: an option is unknown or its value is out of range.
     """
     named = RECIPES[arguments.recipe]
-    changes = {n: v for n in Recipe.model_fields if (v := getattr(arguments, n, None)) is not None}
-    shape = dict(named.shape) | _shape_options(rest)
+    changes: dict[str, object] = {
+        name: _parsed(text) if text.startswith("[") else text
+        for name in Recipe.model_fields
+        if (text := getattr(arguments, name, None)) is not None
+    }
+    nested = _nested_options(rest)
+    if changes.get("objective", named.objective) == named.objective:
+        nested["objective_options"] = named.objective_options | nested["objective_options"]
+    nested["shape"] = named.shape | nested["shape"]
     try:
-        return Recipe.model_validate(named.model_dump() | changes | {"shape": shape})
+        return Recipe.model_validate(named.model_dump() | changes | nested)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise RecipeError(f"--{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def _shape_options(rest: Sequence[str]) -> dict[str, object]:
+def _nested_options(rest: Sequence[str]) -> dict[str, dict[str, object]]:
+    """The options `--PREFIX.FIELD VALUE` by the recipe's field."""
     words = [word for flag in rest for word in flag.split("=", 1)]
-    options: dict[str, object] = {}
+    options: dict[str, dict[str, object]] = {field: {} for field in NESTED.values()}
     for flag, value in zip(words[::2], [*words[1::2], None], strict=False):
-        if not flag.startswith("--shape.") or value is None:
+        prefix, dot, name = flag.removeprefix("--").partition(".")
+        if not flag.startswith("--") or prefix not in NESTED or not dot or value is None:
             raise RecipeError(f"{flag}: no such option, or it lacks a value; see --help")
-        try:
-            options[flag.removeprefix("--shape.")] = json.loads(value)
-        except json.JSONDecodeError:
-            options[flag.removeprefix("--shape.")] = value
+        options[NESTED[prefix]][name] = _parsed(value)
     return options
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _git(*arguments: str) -> str:
@@ -137,6 +153,11 @@ def run(arguments: argparse.Namespace, rest: Sequence[str], console: Console) ->
     arguments.out.mkdir(parents=True, exist_ok=True)
     fit(trainer, arguments.out / CHECKPOINT, resume=arguments.resume, track=track, report=report)
     write_report(arguments.out, trainer.progress)
+    console.print("evaluating exits, calibration and budgets")
+    write_assessment(
+        arguments.out, trainer.progress, trainer.network, dataset.held_out, recipe.data
+    )
+    console.print(f"report: {arguments.out / PAGE}")
     console.print(f"done: {arguments.out / CHECKPOINT}")
 
 

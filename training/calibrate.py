@@ -15,6 +15,9 @@ from training.evaluate import Floats, Scored, Tradeoff, apply_thresholds
 # A threshold that no confidence reaches: nobody leaves at this exit.
 NEVER = 2.0
 
+# The ratios of the MSDNet procedure: 1/20, 2/20 ... 40/20.
+RATIOS = np.arange(1, 41) / 20
+
 
 def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.int64]) -> float:
     """The temperature that gives softmax(logits / temperature) the smallest cross-entropy.
@@ -116,10 +119,16 @@ def _best_cut(scored: Scored, worth: Floats, thresholds: Floats, k: int) -> floa
     return _cut_after(descending, int(cuts[total[cuts].argmax()]) + 1)
 
 
-def baseline_curve(scored: Scored, points: int = 80) -> list[Tradeoff]:
-    """The MSDNet procedure at `points` ratios from all-early to all-late."""
-    ratios = np.geomspace(0.02, 8.0, points)
-    return [apply_thresholds(scored, msdnet_thresholds(scored, r)) for r in ratios]
+def baseline_curve(scored: Scored) -> list[Tradeoff]:
+    """The MSDNet procedure at its 40 ratios, from most images early to most late."""
+    return [apply_thresholds(scored, msdnet_thresholds(scored, ratio)) for ratio in RATIOS]
+
+
+def each_exit(scored: Scored) -> list[Tradeoff]:
+    """Every image at one exit, for each exit in turn."""
+    exits = len(scored.flops)
+    alone = [np.where(np.arange(exits) >= k, 0.0, NEVER) for k in range(exits)]
+    return [apply_thresholds(scored, thresholds) for thresholds in alone]
 
 
 def candidates(scored: Scored) -> list[Tradeoff]:
@@ -127,16 +136,13 @@ def candidates(scored: Scored) -> list[Tradeoff]:
 
     The baseline's points are among them, so what is chosen is never worse on these images.
     """
-    exits = len(scored.flops)
-    starts = [msdnet_thresholds(scored, ratio) for ratio in np.geomspace(0.05, 5.0, 9)]
+    starts = [msdnet_thresholds(scored, ratio) for ratio in np.geomspace(0.05, 5.0, 3)]
     improved = [
-        improve_thresholds(scored, start, price)
+        apply_thresholds(scored, improve_thresholds(scored, start, price))
         for start in starts
         for price in np.geomspace(0.002, 1.0, 24)
     ]
-    alone = [np.where(np.arange(exits) >= k, 0.0, NEVER) for k in range(exits)]
-    found = [apply_thresholds(scored, thresholds) for thresholds in [*improved, *alone]]
-    return baseline_curve(scored) + found
+    return [*baseline_curve(scored), *improved, *each_exit(scored)]
 
 
 def pareto(tradeoffs: Iterable[Tradeoff]) -> list[Tradeoff]:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from training.backbones import build_network
-from training.errors import CheckpointError
+from training.errors import CheckpointError, RecipeError
 from training.network import MultiExitNetwork
 from training.recipes import Recipe
 from training.record import Record
@@ -47,10 +47,11 @@ class Progress(Record):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A run at the end of an epoch: progress, weights and optimizer state by name."""
+    """A run at the end of an epoch: progress, and what network, objective and optimizers hold."""
 
     progress: Progress
     weights: dict[str, Tensor]
+    objective: dict[str, Tensor]
     optimizers: dict[str, Tensor]
 
     def network(self) -> MultiExitNetwork:
@@ -68,15 +69,25 @@ class Checkpoint:
 
 
 def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
-    """The network of a recipe, with fresh weights and its surgery."""
+    """The network of a recipe, with fresh weights and its surgery.
+
+    Raises:
+        RecipeError: it describes no network, or has not one beta for each boundary.
+    """
     network = build_network(recipe.backbone, recipe.shape, classes)
-    network.surgery = Surgery(recipe.variant, recipe.beta)
+    betas = recipe.beta if isinstance(recipe.beta, tuple) else (recipe.beta,) * (network.exits - 1)
+    if len(betas) != network.exits - 1:
+        raise RecipeError(
+            f"beta: {len(betas)} of them for {network.exits - 1} boundaries; give one each or one"
+        )
+    network.surgery = tuple(Surgery(recipe.variant, beta) for beta in betas)
     return network
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; the file at `path` is always a whole one, the old or the new."""
     tensors = {f"weights/{name}": t for name, t in checkpoint.weights.items()}
+    tensors |= {f"objective/{name}": t for name, t in checkpoint.objective.items()}
     tensors |= {f"optimizers/{name}": t for name, t in checkpoint.optimizers.items()}
     metadata = {"format": FORMAT, "progress": checkpoint.progress.model_dump_json()}
     partial = path.with_suffix(".partial")
@@ -103,7 +114,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {error}") from error
     except (KeyError, ValidationError) as error:
         raise CheckpointError(f"{path}: its header is damaged or newer: {error}") from error
-    return Checkpoint(progress, _under("weights/", tensors), _under("optimizers/", tensors))
+    return Checkpoint(
+        progress,
+        _under("weights/", tensors),
+        _under("objective/", tensors),
+        _under("optimizers/", tensors),
+    )
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -188,6 +188,20 @@ def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
     return _files(splits[split], labels, source)
 
 
+def load_test(source: str, labels: tuple[str, ...]) -> list[File] | None:
+    """The image files of the test split; None where there is none, or its labels are withheld.
+
+    Raises:
+        DataError: no image or label column, or a label that is none of these.
+    """
+    test = _open(source).get("test")
+    if test is None:
+        return None
+    # on the hub, -1 stands for a label that is not told
+    withheld = {None, -1} & set(test[_label_column(test, source)])
+    return None if withheld else _files(test, labels, source)
+
+
 def _files(split: datasets.Dataset, labels: tuple[str, ...], source: str) -> list[File]:
     image = _column(split, (datasets.Image,), ("image", "img", "jpg", "png"))
     if image is None:
@@ -206,7 +220,15 @@ def _files(split: datasets.Dataset, labels: tuple[str, ...], source: str) -> lis
 
 
 def _decode(split: datasets.Dataset, size: int, labels: tuple[str, ...], source: str) -> Images:
-    files = _files(split, labels, source)
+    return decode(_files(split, labels, source), size, source)
+
+
+def decode(files: list[File], size: int, source: str) -> Images:
+    """Files to images of size x size; `source` is what an error calls the place they are from.
+
+    Raises:
+        DataError: a file is damaged or is no image.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pixels = list(pool.map(lambda file: _pixels(file, size, source), files))
     targets = torch.tensor([file.target for file in files], dtype=torch.int64)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,19 @@ from training.feature_map import FeatureMap
 from training.surgery import Surgery
 
 Features = list[Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Branch:
+    """What leaves a boundary: features for the next stage, and the last of them for the exit."""
+
+    onward: Sequence[Tensor | FeatureMap]
+    to_exit: Tensor | FeatureMap
+
+
+def straight(branch: Branch, _deeper: int) -> Branch:
+    """Nothing done."""
+    return branch
 
 
 class Normalize(nn.Module):
@@ -61,6 +75,9 @@ class MultiExitNetwork(nn.Module):
     [N, tokens, C]; for the first, the image alone) to those of its own. Head k maps the last
     of them to logits.
 
+    `surgery` is the cut at every boundary, or one for each of them; `at_branch` what an
+    objective does there, given the number of deeper exits.
+
     Args:
         stages: one module for each stage.
         heads: one module for each exit.
@@ -76,7 +93,8 @@ class MultiExitNetwork(nn.Module):
         self.normalize = Normalize()
         self.stages = nn.ModuleList(stages)
         self.heads = nn.ModuleList(heads)
-        self.surgery = Surgery("joint")
+        self.surgery: Surgery | Sequence[Surgery] = Surgery("joint")
+        self.at_branch: Callable[[Branch, int], Branch] = straight
 
     @property
     def exits(self) -> int:
@@ -85,12 +103,21 @@ class MultiExitNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Normalised images [N, 3, H, W] to logits [N, classes], one for each exit."""
-        features: list[Tensor | FeatureMap] = [x]
+        features: Sequence[Tensor | FeatureMap] = [x]
         logits: list[Tensor] = []
         for k, (stage, head) in enumerate(zip(self.stages, self.heads, strict=True), 1):
             features = stage(features)
             to_exit = features[-1]
             if k < self.exits:
-                features[-1], to_exit = self.surgery.split(features[-1], self.channel_dim)
+                branch = self._branch(features, k)
+                features, to_exit = branch.onward, branch.to_exit
             logits.append(head(to_exit))
         return logits
+
+    def surgery_at(self, k: int) -> Surgery:
+        """The cut at the boundary after stage k, counted from 1."""
+        return self.surgery[k - 1] if isinstance(self.surgery, Sequence) else self.surgery
+
+    def _branch(self, features: Sequence[Tensor | FeatureMap], k: int) -> Branch:
+        split = self.surgery_at(k).split(features[-1], self.channel_dim)
+        return self.at_branch(Branch([*features[:-1], split.onward], split.to_exit), self.exits - k)

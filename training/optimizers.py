@@ -8,7 +8,7 @@ torch's own takes matrices only, so convolutions need this one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -76,7 +76,7 @@ class Optimizers:
     """The optimizers of a run as one.
 
     Args:
-        network: whose parameters to update.
+        parameters: what to update.
         kind: `sgd` is the papers' (plain momentum, everything decayed); `muon` gives the
             convolutions to Muon and the rest to SGD with Nesterov momentum.
         lr: peak learning rate of SGD.
@@ -87,7 +87,7 @@ class Optimizers:
 
     def __init__(
         self,
-        network: nn.Module,
+        parameters: Sequence[nn.Parameter],
         kind: Kind,
         *,
         lr: float,
@@ -95,7 +95,6 @@ class Optimizers:
         momentum: float,
         weight_decay: float,
     ) -> None:
-        parameters = list(network.parameters())
         self._all: list[Optimizer]
         if kind == "sgd":
             sgd = torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay)

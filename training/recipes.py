@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     Field,
@@ -16,6 +16,8 @@ from pydantic import (
 from training.optimizers import Kind, Schedule
 from training.record import Record
 from training.surgery import Variant
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Recipe(Record):
@@ -33,7 +35,13 @@ class Recipe(Record):
         {}, description="fields of the backbone's config that differ from its defaults"
     )
     variant: Variant = Field("released", description="which gradients surgery stops")
-    beta: float = Field(0.5, ge=0, le=1, description="share of channels deeper exits may train")
+    beta: Share | tuple[Share, ...] = Field(
+        0.5, description="share of channels deeper exits may train; or one for each boundary"
+    )
+    objective: str = Field("joint", description="how the losses of all exits become a gradient")
+    objective_options: dict[str, object] = Field(
+        {}, description="fields of the objective's options that differ from its defaults"
+    )
     epochs: PositiveInt = Field(300, description="passes over the training images")
     batch_size: PositiveInt = Field(500, description="images in one step")
     optimizer: Kind = Field("sgd", description="what updates the convolutions")

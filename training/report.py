@@ -1,37 +1,149 @@
-"""What a person would rather see than read: a run's log and its curves."""
+"""The report of a run: one page to look at, and its figures and tables as files beside it.
+
+For a run that is done, `python -m training.report --checkpoint FILE [--data SOURCE]`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
+import numpy as np
 
-from training.checkpoint import Progress
+from training.assessment import (
+    Answers,
+    Assessment,
+    answers,
+    assess,
+    decoded,
+    own_dataset,
+)
+from training.budgeted import LESS, SHARES
+from training.checkpoint import Progress, load_checkpoint
+from training.data import Images, load_test
+from training.errors import TrainingError
+from training.evaluate import Floats
+from training.figures import budgeted_figure, epochs_figure, reliability_figure, svg
+from training.network import MultiExitNetwork
+from training.page import costs, render
 
-mpl.use("agg")
+PAGE = "report.html"
 
 
 def write_report(folder: Path, progress: Progress) -> None:
-    """Write `log.csv` and `accuracy.svg` of the epochs so far."""
-    with (folder / "log.csv").open("w", newline="") as file:
+    """Write `log.csv`, `accuracy.svg` and the page of the epochs so far."""
+    exits = range(1, len(progress.epochs[0].accuracies) + 1)
+    heads = ["epoch", "loss", *(f"accuracy_exit_{k}" for k in exits), "seconds"]
+    rows = ([e.number, e.loss, *e.accuracies, round(e.seconds, 1)] for e in progress.epochs)
+    _write_csv(folder / "log.csv", heads, rows)
+    _write_page(folder, progress, {"accuracy": svg(epochs_figure(progress))}, None)
+
+
+def write_assessment(
+    folder: Path, progress: Progress, network: MultiExitNetwork, held_out: Images, source: str
+) -> None:
+    """Evaluate a finished run on its held-out images and the test split of `source`, if any.
+
+    Writes the whole page, `calibration.svg`, `budgeted.svg`, `anytime.csv` (each exit),
+    `budgeted.csv` (the curves) and `summary.csv` (their table).
+
+    Raises:
+        DataError: the test split cannot be read.
+    """
+    flops = np.array(costs(progress)[0], dtype=np.float64)
+    assessment = assess(
+        answers(network, [held_out]), answers_on_test(progress, network, source), flops
+    )
+    figures = {
+        "accuracy": svg(epochs_figure(progress)),
+        "calibration": svg(reliability_figure(assessment.sets[-1])),
+        "budgeted": svg(budgeted_figure(assessment, flops)),
+    }
+    _write_tables(folder, assessment, flops)
+    _write_page(folder, progress, figures, assessment)
+
+
+def answers_on_test(progress: Progress, network: MultiExitNetwork, source: str) -> Answers | None:
+    """What a network says of the test split; None where `source` has none with labels."""
+    files = load_test(source, progress.labels)
+    return answers(network, decoded(files, progress.recipe.size, source)) if files else None
+
+
+def _write_page(
+    folder: Path, progress: Progress, figures: dict[str, str], assessment: Assessment | None
+) -> None:
+    for name, drawn in figures.items():
+        (folder / f"{name}.svg").write_text(drawn)
+    (folder / PAGE).write_text(render(progress, figures, assessment))
+
+
+def _write_tables(folder: Path, assessment: Assessment, flops: Floats) -> None:
+    heads = ["set", "images", "exit", "flops", "accuracy", "low", "high"]
+    heads += ["temperature", "ece_before", "ece_after", "auroc"]
+    _write_csv(folder / "anytime.csv", heads, _anytime(assessment, flops))
+    heads = ["set", "images", "procedure", "mean_flops", "accuracy"]
+    _write_csv(folder / "budgeted.csv", heads, _curves(assessment))
+    heads = ["set", "images", "procedure", *(f"accuracy_at_{share}" for share in SHARES)]
+    heads += [*(f"flops_to_full_less_{less}" for less in LESS), "area"]
+    _write_csv(folder / "summary.csv", heads, _summaries(assessment))
+
+
+def _anytime(assessment: Assessment, flops: Floats) -> Iterator[list[object]]:
+    for one in assessment.sets:
+        for k, quality in enumerate(one.exits):
+            yield [
+                *(one.name, one.images, k + 1, int(flops[k]), quality.accuracy),
+                *(*quality.interval, assessment.temperatures[k], quality.raw.error),
+                *(quality.calibrated.error, quality.auroc),
+            ]
+
+
+def _curves(assessment: Assessment) -> Iterator[list[object]]:
+    for one in assessment.sets:
+        for procedure, curve in one.curves.items():
+            for flops, accuracy in zip(curve.flops, curve.accuracy, strict=True):
+                yield [one.name, one.images, procedure, flops, accuracy]
+
+
+def _summaries(assessment: Assessment) -> Iterator[list[object]]:
+    for one in assessment.sets:
+        for procedure, summary in one.summaries.items():
+            numbers = [*summary.accuracies, *summary.flops, summary.area]
+            yield [one.name, one.images, procedure, *numbers]
+
+
+def _write_csv(path: Path, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        exits = range(1, len(progress.epochs[0].accuracies) + 1)
-        writer.writerow(["epoch", "loss", *(f"accuracy_exit_{k}" for k in exits), "seconds"])
-        for epoch in progress.epochs:
-            writer.writerow([epoch.number, epoch.loss, *epoch.accuracies, round(epoch.seconds, 1)])
-    accuracy_figure(progress).savefig(folder / "accuracy.svg")
+        writer.writerow(heads)
+        writer.writerows(rows)
 
 
-def accuracy_figure(progress: Progress) -> Figure:
-    """Held-out accuracy of every exit over the epochs."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    numbers = [epoch.number for epoch in progress.epochs]
-    for k, curve in enumerate(zip(*(e.accuracies for e in progress.epochs), strict=True), 1):
-        axes.plot(numbers, [100 * a for a in curve], marker=".", label=f"exit {k}")
-    axes.set(xlabel="epoch", ylabel="held-out accuracy, %", title=progress.recipe_name)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return figure
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; the exit status is 0, or 1 for a user's error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.report",
+        description="Evaluate a checkpoint and write its report beside it.",
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, help="what training wrote")
+    parser.add_argument("--data", help="where the images are now, if not where training found them")
+    arguments = parser.parse_args(argv)
+    try:
+        checkpoint = load_checkpoint(arguments.checkpoint)
+        progress, folder = checkpoint.progress, arguments.checkpoint.parent
+        source = arguments.data or progress.recipe.data
+        held_out = own_dataset(progress, source).held_out
+        write_report(folder, progress)
+        write_assessment(folder, progress, checkpoint.network(), held_out, source)
+    except (TrainingError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(f"{folder / PAGE}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,7 +26,7 @@ from training.data import Dataset
 from training.errors import CheckpointError, DivergedError, RecipeError
 from training.evaluate import exit_accuracies, predict
 from training.network import MultiExitNetwork, Normalize
-from training.objectives import joint_loss
+from training.objectives import build_objective
 from training.optimizers import Optimizers, lr_factor
 
 Track = Callable[[Iterable[Tensor], int], Iterable[Tensor]]
@@ -52,13 +52,17 @@ class Trainer:
             _check_size(network, size)
         _set_statistics(network.normalize, dataset.train.pixels)
         self.progress = progress
+        objective = build_objective(
+            recipe.objective, recipe.objective_options, network, recipe.label_smoothing
+        )
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.objective = objective.to(device)
         self._train = dataset.train.to(device)
         self._held_out = dataset.held_out.to(device)
         self._device = device
         self._augment = Augment(recipe.shift, recipe.flip, recipe.cutout)
         self._optimizers = Optimizers(
-            self.network,
+            [*self.network.parameters(), *self.objective.parameters()],
             recipe.optimizer,
             lr=recipe.lr,
             muon_lr=recipe.muon_lr,
@@ -83,6 +87,7 @@ class Trainer:
                 )
         try:
             self.network.load_state_dict(checkpoint.weights)
+            self.objective.load_state_dict(checkpoint.objective)
             self._optimizers.load(checkpoint.optimizers)
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(f"the checkpoint does not fit its recipe: {error}") from error
@@ -90,7 +95,12 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """The run as it stands."""
-        return Checkpoint(self.progress, self.network.state_dict(), self._optimizers.state())
+        return Checkpoint(
+            self.progress,
+            self.network.state_dict(),
+            self.objective.state_dict(),
+            self._optimizers.state(),
+        )
 
     @property
     def done(self) -> bool:
@@ -135,12 +145,11 @@ class Trainer:
         if recipe.small_size and epoch < recipe.small_epochs:
             images = shrink(images, recipe.small_size)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            logits = self.network(images)
-        loss = joint_loss(logits, batch.targets, recipe.label_smoothing)
+            losses: Tensor = self.objective(self.network(images), batch.targets)
         self._optimizers.zero_grad()
-        loss.backward()
+        self.objective.backward(losses, self.network)
         self._optimizers.step(lr_factor(recipe.schedule, progress, recipe.warmup))
-        return loss.detach()
+        return losses.detach().sum()
 
 
 def fit(

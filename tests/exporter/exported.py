@@ -32,7 +32,7 @@ def checkpoint(**recipe: Any) -> Checkpoint:
     with torch.no_grad():
         for _ in range(20):
             network(network.normalize(held_out().pixels))
-    return Checkpoint(progress, network.state_dict(), {})
+    return Checkpoint(progress, network.state_dict(), {}, {})
 
 
 @cache

@@ -1,11 +1,17 @@
 """500 real images of the CIFAR-10 test set, and runs small enough for a test."""
 
+import shutil
 from functools import cache
 from pathlib import Path
 
-from training.checkpoint import Progress
+import pyarrow as pa
+import torch
+from pyarrow import parquet
+
+from training.checkpoint import Checkpoint, Epoch, Progress
 from training.data import Dataset, load_dataset
 from training.recipes import Recipe
+from training.trainer import Trainer
 
 PARQUET = Path(__file__).parents[1] / "data" / "cifar10-500.parquet"
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -35,3 +41,31 @@ def tiny_progress(**changes: object) -> Progress:
         train_images=400,
         fingerprint=tiny_dataset().fingerprint(),
     )
+
+
+def source_with_test(folder: Path, images: int = 60, label: int | None = None) -> str:
+    """The sample as a training split, and its first images again as a test split.
+
+    `label`, if given, takes the place of every label of the test split.
+    """
+    shutil.copy(PARQUET, folder / "train-0.parquet")
+    test = parquet.read_table(PARQUET).slice(0, images)
+    if label is not None:
+        at = test.schema.get_field_index("label")
+        given = pa.array([label] * images, test.schema.field(at).type)
+        test = test.set_column(at, test.schema.field(at), given)
+    parquet.write_table(test, folder / "test-0.parquet")
+    return str(folder)
+
+
+def untrained_checkpoint(progress: Progress) -> Checkpoint:
+    """The recipe's network with fresh weights, as if `progress` had made it."""
+    return Trainer(progress, tiny_dataset(), torch.device("cpu")).checkpoint()
+
+
+def finished_progress(**changes: object) -> Progress:
+    """A tiny run at its end."""
+    epochs = tuple(
+        Epoch(number=n, loss=3 - n, accuracies=(0.1 * n, 0.2 * n), seconds=1) for n in (1, 2)
+    )
+    return tiny_progress(**changes).model_copy(update={"epochs": epochs})

@@ -18,7 +18,9 @@ from training.errors import CheckpointError
 def tiny_checkpoint() -> Checkpoint:
     progress = tiny_progress()
     network = new_network(progress.recipe, 10)
-    return Checkpoint(progress, network.state_dict(), {"0/1": torch.arange(3.0)})
+    return Checkpoint(
+        progress, network.state_dict(), {"bargain": torch.ones(2)}, {"0/1": torch.arange(3.0)}
+    )
 
 
 def test_round_trip(tmp_path: Path) -> None:

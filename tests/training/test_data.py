@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
-from samples import LABELS, PARQUET, tiny_dataset
+from samples import LABELS, PARQUET, source_with_test, tiny_dataset
 
 from serving.images import decode
-from training.data import image_input, load_dataset, load_files
+from training.data import image_input, load_dataset, load_files, load_test
 from training.errors import DataError
 
 
@@ -159,3 +159,12 @@ def test_what_is_trained_on_is_what_is_served(tmp_path: Path) -> None:
     for path in tmp_path.rglob("*.*"):
         served = torch.tensor(decode(path.read_bytes(), image_input(24), 10**6))
         assert int((trained == served).flatten(1).all(1).sum()) == 2, path.name
+
+
+def test_the_test_split_if_there_is_one_with_labels(tmp_path: Path) -> None:
+    labels = load_dataset(str(PARQUET), 32, 100, 0).labels
+    assert load_test(str(PARQUET), labels) is None
+    (tmp_path / "told").mkdir()
+    (tmp_path / "withheld").mkdir()
+    assert len(load_test(source_with_test(tmp_path / "told", 40), labels)) == 40
+    assert load_test(source_with_test(tmp_path / "withheld", 40, label=-1), labels) is None

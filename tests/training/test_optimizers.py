@@ -38,7 +38,9 @@ def test_either_kind_fits_a_small_network(kind: str) -> None:
         nn.Flatten(),
         nn.Linear(8, 2),
     )
-    optimizers = Optimizers(network, kind, lr=0.1, muon_lr=0.05, momentum=0.9, weight_decay=1e-4)
+    optimizers = Optimizers(
+        list(network.parameters()), kind, lr=0.1, muon_lr=0.05, momentum=0.9, weight_decay=1e-4
+    )
     images, targets = torch.randn(64, 3, 8, 8), torch.arange(64) % 2
     images[targets == 1, 0] += 1
     losses = []

@@ -6,6 +6,7 @@ from training.recipes import RECIPES, Recipe
 
 EXITS = {
     "cifar-compact": 4,
+    "cifar-comparison": 4,
     "cifar-full": 7,
     "cifar-paper": 7,
     "cifar-paper-resnet18": 4,
@@ -21,7 +22,7 @@ def test_every_recipe_describes_a_network_for_images_of_its_size(name: str) -> N
         network = new_network(recipe, classes=10)
         logits = network(torch.empty(2, 3, recipe.size, recipe.size))
     assert len(logits) == EXITS[name]
-    assert network.surgery.variant == recipe.variant
+    assert network.surgery_at(1).variant == recipe.variant
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,17 +1,66 @@
 import csv
 from pathlib import Path
 
-from samples import tiny_progress
+import pytest
+from samples import (
+    PARQUET,
+    finished_progress,
+    source_with_test,
+    untrained_checkpoint,
+)
 
-from training.checkpoint import Epoch
-from training.report import write_report
+from training.checkpoint import save_checkpoint
+from training.report import main, write_report
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
 
 
 def test_log_and_curves(tmp_path: Path) -> None:
-    epochs = [Epoch(number=n, loss=3 - n, accuracies=(0.1 * n, 0.2 * n), seconds=1) for n in (1, 2)]
-    write_report(tmp_path, tiny_progress().model_copy(update={"epochs": tuple(epochs)}))
-    with (tmp_path / "log.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["accuracy_exit_2"] for row in rows] == ["0.2", "0.4"]
+    write_report(tmp_path, finished_progress())
+    assert [row["accuracy_exit_2"] for row in rows(tmp_path / "log.csv")] == ["0.2", "0.4"]
     drawn = (tmp_path / "accuracy.svg").read_text()
-    assert drawn.count("<!-- exit ") == 2, "a curve in the legend for each exit"
+    assert drawn in (tmp_path / "report.html").read_text()
+
+
+def test_a_finished_checkpoint_by_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    source = source_with_test(tmp_path / "images", images=60)
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress()))
+    assert main(["--checkpoint", str(checkpoint), "--data", source]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'report.html'}\n"
+
+    page = (tmp_path / "report.html").read_text()
+    for name in ("accuracy", "calibration", "budgeted"):
+        assert (tmp_path / f"{name}.svg").read_text() in page
+    anytime = rows(tmp_path / "anytime.csv")
+    assert [(r["set"], r["images"], r["exit"]) for r in anytime] == [
+        *(("held-out", "100", "1"), ("held-out", "100", "2")),
+        *(("test", "60", "1"), ("test", "60", "2")),
+    ]
+    for row in anytime:
+        assert f"{100 * float(row['accuracy']):.2f}" in page
+    curves = rows(tmp_path / "budgeted.csv")
+    papers = [r for r in curves if (r["set"], r["procedure"]) == ("test", "MSDNet procedure")]
+    assert len(papers) == 42
+    summary = rows(tmp_path / "summary.csv")
+    assert len(summary) == 6
+    full = [r["accuracy_at_1.0"] for r in summary if r["set"] == "test"]
+    assert full == [anytime[-1]["accuracy"]] * 3, "every procedure ends at full depth"
+
+
+def test_no_test_split_and_a_users_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress()))
+    assert main(["--checkpoint", str(checkpoint)]) == 0
+    assert {row["set"] for row in rows(tmp_path / "anytime.csv")} == {"held-out"}
+    capsys.readouterr()
+    assert main(["--checkpoint", str(PARQUET)]) == 1
+    assert capsys.readouterr().err.startswith("error: ")

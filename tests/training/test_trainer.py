@@ -116,7 +116,7 @@ def test_a_channel_that_never_changes_is_no_trouble() -> None:
 def test_weights_that_do_not_fit_are_refused() -> None:
     trainer = Trainer(tiny_progress(), tiny_dataset(), CPU)
     checkpoint = trainer.checkpoint()
-    foreign = Checkpoint(checkpoint.progress, {"w": torch.ones(1)}, {})
+    foreign = Checkpoint(checkpoint.progress, {"w": torch.ones(1)}, {}, {})
     with pytest.raises(CheckpointError, match="does not fit"):
         trainer.restore(foreign)
 

@@ -50,8 +50,5 @@ def build_network(backbone: str, shape: Mapping[str, object], classes: int) -> M
     try:
         config = family.config.model_validate(dict(shape))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(["shape", *map(str, first["loc"])])
-        known = ", ".join(family.config.model_fields)
-        raise RecipeError(f"{where}: {first['msg']} ({backbone} has {known})") from error
+        raise RecipeError.of_field(error, "shape", backbone, family.config) from error
     return family.build(config, classes)

@@ -1,27 +1,47 @@
-"""The sum of every exit's cross-entropy, all exits alike (MSDNet, DSN, DFS)."""
+"""The weighted sum of every exit's cross-entropy (MSDNet, DSN; with surgery: DFS)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
+from training.errors import RecipeError
+from training.network import MultiExitNetwork
+from training.objectives.objective import Objective
+from training.record import Record
 
-def joint_loss(logits: Sequence[Tensor], targets: Tensor, label_smoothing: float) -> Tensor:
-    """Sum over exits of the mean cross-entropy.
 
-    Args:
-        logits: [N, classes] for each exit.
-        targets: int64 [N].
-        label_smoothing: mass spread evenly over all labels, in [0, 1).
+class JointOptions(Record):
+    """How exits count."""
 
-    Returns:
-        A scalar, float32.
+    weights: tuple[PositiveFloat, ...] | None = Field(
+        None, description="weight of each exit's loss (null: 1 for all)"
+    )
+
+
+class Joint(Objective):
+    """Sum over exits of weight times cross-entropy.
+
+    Raises:
+        RecipeError: not one weight for each exit.
     """
-    losses = [
-        F.cross_entropy(exit_logits.float(), targets, label_smoothing=label_smoothing)
-        for exit_logits in logits
-    ]
-    return torch.stack(losses).sum()
+
+    weights: Tensor
+
+    def __init__(
+        self, options: JointOptions, network: MultiExitNetwork, label_smoothing: float
+    ) -> None:
+        super().__init__(network, label_smoothing)
+        weights = options.weights or (1.0,) * self.exits
+        if len(weights) != self.exits:
+            raise RecipeError(
+                f"objective.weights: {len(weights)} of them for {self.exits} exits; give one each"
+            )
+        self.register_buffer("weights", torch.tensor(weights), persistent=False)
+
+    def forward(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
+        """See Objective."""
+        return self.weights * self.cross_entropies(logits, targets)

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+from samples import finished_progress, untrained_checkpoint
+
+from benchmarks.comparison import CHECKPOINT, ROWS, VARIATIONS, Plan, Row, Run, finished, runs_of
+from training.checkpoint import new_network, save_checkpoint
+from training.objectives import build_objective
+
+EVERY = (*ROWS, *VARIATIONS)
+
+
+@pytest.mark.parametrize("row", EVERY, ids=lambda row: row.name)
+def test_a_row_is_a_recipe_that_can_be_run(row: Row) -> None:
+    recipe = Plan().recipe_of(Run(row, 1))
+    network = new_network(recipe, classes=10)
+    build_objective(recipe.objective, recipe.objective_options, network, recipe.label_smoothing)
+    assert recipe.seed == 1
+
+
+def test_a_row_is_what_it_is_named_after_and_nothing_else() -> None:
+    recipes = [Plan().recipe_of(Run(row, 0)) for row in EVERY]
+    assert len({recipe.model_dump_json() for recipe in recipes}) == len(EVERY)
+    assert len({row.name for row in EVERY}) == len(EVERY)
+    named = {row.name for row in EVERY}
+    assert all(row.against in named for row in EVERY)
+
+
+def test_the_first_seeds_come_first() -> None:
+    order = runs_of([Row("a", "", seeds=2), Row("b", "")])
+    assert [(run.row.name, run.seed) for run in order] == [("a", 0), ("b", 0), ("a", 1)]
+
+
+def test_only_a_run_of_this_recipe_that_is_at_its_end_is_finished(tmp_path: Path) -> None:
+    path = tmp_path / CHECKPOINT
+    assert not finished(path)
+    progress = finished_progress()
+    save_checkpoint(path, untrained_checkpoint(progress))
+    moved = progress.recipe.model_copy(update={"data": "elsewhere"})
+    assert finished(path)
+    assert finished(path, moved)
+    assert not finished(path, moved.model_copy(update={"lr": 1.0}))
+    begun = progress.model_copy(update={"epochs": progress.epochs[:1]})
+    save_checkpoint(path, untrained_checkpoint(begun))
+    assert not finished(path)

@@ -1,0 +1,47 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from samples import source_with_test
+
+from benchmarks.comparison import Row
+from benchmarks.objectives import gains, goals, main
+
+JOINT, DFS = "joint", "dfs-released"
+
+
+def test_gains_are_over_the_same_seed() -> None:
+    found = {
+        JOINT: {"seed0": np.array([70.0, 80.0]), "seed1": np.array([60.0, 90.0])},
+        DFS: {"seed1": np.array([63.0, 89.0]), "seed7": np.array([0.0, 0.0])},
+    }
+    np.testing.assert_allclose(gains(found, Row(DFS, "")), [[3.0, -1.0]])
+    above, first = goals(found)
+    assert not above.met
+    assert first.met
+    assert first.figure == "+3.00, -1.00 points, 1 seeds"
+    assert goals({JOINT: found[JOINT]}) == []
+
+
+def test_it_trains_what_is_missing_and_prints_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    rows = (Row(JOINT, "--variant joint"), Row(DFS, "--variant released"))
+    monkeypatch.setattr("benchmarks.objectives.ROWS", rows)
+    command = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--jobs", "2"]
+    command += ["--data", source_with_test(tmp_path / "images")]
+    command += ["--options=--epochs 1 --held-out 50 --small-epochs 1"]
+    main(command)
+    printed = capsys.readouterr().out
+    assert "joint                        1 seeds" in printed
+    assert "against joint" in printed
+    assert printed.count("points, 1 seeds\n") == 2, "two goals"
+    with (tmp_path / "out" / "objectives.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 2 * 4
+    checkpoint = tmp_path / "runs" / JOINT / "seed0" / "checkpoint.safetensors"
+    written = checkpoint.stat().st_mtime_ns
+    main(command)
+    assert checkpoint.stat().st_mtime_ns == written, "it was there already"

@@ -1,0 +1,49 @@
+import pytest
+import torch
+from families import CLASSES, SMALL, small_network
+
+from training.objectives import build_objective
+from training.objectives.distillation import Distillation
+
+IMAGES = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+TARGETS = torch.arange(5)
+
+
+def test_the_loss_is_what_the_released_code_computes() -> None:
+    network = small_network("vit").eval()
+    options = {"share": 0.3, "temperature": 3.0, "hint": 0.03}
+    objective = build_objective("distillation", options, network, 0.0)
+    assert isinstance(objective, Distillation)
+    read = []
+    for head in network.heads:
+        head.linear.register_forward_pre_hook(lambda _, given: read.append(given[0].detach()))
+    logits = network(IMAGES)
+    found = objective(logits, TARGETS)
+    soft = (logits[-1] / 3).softmax(1)
+    for k in range(2):
+        ce = -logits[k].log_softmax(1)[torch.arange(5), TARGETS].mean()
+        kd = -(soft * (logits[k] / 3).log_softmax(1)).sum(1).mean()
+        distance = (objective.adapters[k](read[k]) - read[2]).square().sum().sqrt()
+        expected = 0.7 * ce + 0.3 * kd + 0.03 * distance
+        torch.testing.assert_close(found[k], expected)
+    ce = -logits[2].log_softmax(1)[torch.arange(5), TARGETS].mean()
+    torch.testing.assert_close(found[2], ce)
+
+
+@pytest.mark.parametrize("backbone", SMALL)
+def test_the_teacher_learns_nothing_from_its_pupils(backbone: str) -> None:
+    network = small_network(backbone).eval()
+    objective = build_objective("distillation", {}, network, 0.0)
+    losses = objective(network(IMAGES), TARGETS)
+    losses[:-1].sum().backward()
+    teacher = [*network.heads[-1].parameters(), *network.stages[-1].parameters()]
+    assert not any(p.grad is not None and p.grad.any() for p in teacher)
+    assert all(p.grad is not None for p in objective.parameters())
+
+
+def test_without_a_hint_there_is_nothing_to_train_beside_the_network() -> None:
+    network = small_network("vgg")
+    objective = build_objective("distillation", {"hint": 0}, network, 0.0)
+    assert not list(objective.parameters())
+    logits = list(torch.randn(network.exits, 5, CLASSES))
+    assert torch.isfinite(objective(logits, TARGETS)).all()

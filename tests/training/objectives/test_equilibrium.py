@@ -1,0 +1,43 @@
+import pytest
+import torch
+from families import SMALL, small_network
+
+from training.network import MultiExitNetwork
+from training.objectives import build_objective
+from training.objectives.per_exit import gradient_of_each
+from training.surgery import Surgery
+
+IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+TARGETS = torch.arange(6)
+
+
+def prepared(backbone: str, variant: str) -> MultiExitNetwork:
+    network = small_network(backbone).train()
+    network.surgery = Surgery(variant, 0.5)
+    return network
+
+
+@pytest.mark.parametrize("variant", ["joint", "released", "paper", "unreferenced"])
+@pytest.mark.parametrize("backbone", SMALL)
+def test_a_stage_gets_the_mean_of_its_exits_gradients(backbone: str, variant: str) -> None:
+    """The shares at all branches on the way multiply to 1 over the number of exits behind it."""
+    network = prepared(backbone, variant)
+    joint = build_objective("joint", {}, network, 0.0)
+    losses = joint(network(IMAGES), TARGETS)
+    rows = gradient_of_each(losses, network).sum(dim=0)
+    heads = [p.grad for p in network.heads.parameters()]
+
+    balanced = prepared(backbone, variant)
+    equilibrium = build_objective("equilibrium", {}, balanced, 0.0)
+    same = equilibrium(balanced(IMAGES), TARGETS)
+    assert torch.equal(same, losses)
+    equilibrium.backward(same, balanced)
+    start = 0
+    for k, stage in enumerate(balanced.stages):
+        for p in stage.parameters():
+            expected = rows[start : start + p.numel()].view_as(p) / (balanced.exits - k)
+            found = torch.zeros_like(p) if p.grad is None else p.grad
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+            start += p.numel()
+    for p, expected in zip(balanced.heads.parameters(), heads, strict=True):
+        torch.testing.assert_close(p.grad, expected, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,24 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from families import CLASSES, small_network
+
+from training.errors import RecipeError
+from training.objectives import build_objective
+
+
+def test_each_exits_cross_entropy_by_its_weight() -> None:
+    network = small_network("vit")
+    logits = list(torch.randn(network.exits, 5, CLASSES))
+    targets = torch.arange(5)
+    plain = [F.cross_entropy(one, targets) for one in logits]
+    joint = build_objective("joint", {}, network, 0.0)
+    torch.testing.assert_close(joint(logits, targets), torch.stack(plain))
+    weighted = build_objective("joint", {"weights": [0.5, 1, 2]}, network, 0.0)
+    expected = torch.stack([0.5 * plain[0], plain[1], 2 * plain[2]])
+    torch.testing.assert_close(weighted(logits, targets), expected)
+
+
+def test_one_weight_for_each_exit() -> None:
+    with pytest.raises(RecipeError, match=r"objective\.weights: 2 of them for 3 exits"):
+        build_objective("joint", {"weights": [1, 1]}, small_network("vit"), 0.0)

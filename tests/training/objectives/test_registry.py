@@ -1,0 +1,84 @@
+"""What holds for every objective."""
+
+import sys
+
+import pytest
+import torch
+from families import CLASSES, SMALL, small_network
+from torch import Tensor
+
+from training.errors import RecipeError
+from training.network import MultiExitNetwork
+from training.objectives import OBJECTIVES, build_objective
+from training.surgery import Surgery
+
+
+def gradients(network: MultiExitNetwork, name: str = "joint", **options: object) -> list[Tensor]:
+    """Of every parameter of the network, zeros where there is none."""
+    objective = build_objective(name, options, network, label_smoothing=0.1)
+    images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    network.train().zero_grad()
+    losses = objective(network(images), torch.arange(6))
+    assert losses.shape == (network.exits,)
+    assert torch.isfinite(losses).all()
+    objective.backward(losses, network)
+    found = [torch.zeros_like(p) if p.grad is None else p.grad for p in network.parameters()]
+    assert all(torch.isfinite(gradient).all() for gradient in found)
+    return found
+
+
+@pytest.mark.parametrize("backbone", SMALL)
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_trains_what_surgery_leaves_to_train(name: str, backbone: str) -> None:
+    network = small_network(backbone)
+    network.surgery = Surgery("paper", 0.5)
+    reached = [gradient.any().item() for gradient in gradients(network)]
+    found = gradients(small_network_of(backbone, network.surgery), name)
+    assert [gradient.any().item() for gradient in found] == reached
+
+
+def small_network_of(backbone: str, surgery: Surgery) -> MultiExitNetwork:
+    network = small_network(backbone)
+    network.surgery = surgery
+    return network
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_gradients_add_up_over_two_passes(name: str) -> None:
+    network = small_network("vit")
+    objective = build_objective(name, {}, network, label_smoothing=0.0)
+    images, targets = torch.randn(4, 3, 32, 32), torch.arange(4)
+    sums = []
+    for _ in range(2):
+        objective.backward(objective(network(images), targets), network)
+        sums.append([p.grad.norm() for p in network.heads.parameters() if p.grad is not None])
+    torch.testing.assert_close(torch.stack(sums[1]), 2 * torch.stack(sums[0]))
+
+
+def test_what_is_no_objective_or_no_option_is_refused() -> None:
+    network = small_network("vgg")
+    with pytest.raises(RecipeError, match="objective: 'adversarial' is not one of joint"):
+        build_objective("adversarial", {}, network, 0.0)
+    with pytest.raises(RecipeError, match=r"objective\.warmth: .* \(fields of pcgrad: none\)"):
+        build_objective("pcgrad", {"warmth": 1}, network, 0.0)
+    with pytest.raises(RecipeError, match=r"objective\.share: .*less than or equal to 1"):
+        build_objective("distillation", {"share": 2}, network, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("cagrad", "cvxpy"), ("pcgrad", "torchjd.aggregation")]
+)
+def test_a_missing_library_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(RecipeError, match=rf"needs {module}; pip install 'offramp\[objectives\]'"):
+        build_objective(name, {}, small_network("vgg"), 0.0)
+
+
+def test_labels_smoothed_as_asked() -> None:
+    network = small_network("vgg")
+    objective = build_objective("joint", {}, network, label_smoothing=0.2)
+    logits = [torch.zeros(1, CLASSES).index_fill(1, torch.tensor([3]), 50.0)] * network.exits
+    (loss, *_) = objective(logits, torch.tensor([3]))
+    assert loss.item() == pytest.approx(50 * 0.2 * (CLASSES - 1) / CLASSES, rel=1e-4)

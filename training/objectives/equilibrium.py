@@ -1,0 +1,65 @@
+"""Gradient equilibrium: every stage sees gradients as large as one exit's.
+
+Source: Li et al., "Improved Techniques for Training Adaptive Deep Networks" (ICCV 2019),
+section 3.1. Where n exits lie deeper than exit i, its gradient counts 1 / (n + 1) at the
+branch and theirs, which come as one, n / (n + 1). The heads keep their own in full.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.feature_map import FeatureMap
+from training.network import Branch, MultiExitNetwork
+from training.objectives.objective import Objective
+from training.record import Record
+
+
+class EquilibriumOptions(Record):
+    """None."""
+
+
+class Equilibrium(Objective):
+    """The sum of cross-entropies with gradients rescaled at every branch."""
+
+    def __init__(
+        self, options: EquilibriumOptions, network: MultiExitNetwork, label_smoothing: float
+    ) -> None:
+        del options
+        super().__init__(network, label_smoothing)
+        network.at_branch = balance
+
+
+def balance(branch: Branch, deeper: int) -> Branch:
+    """The same values with rescaled gradients, `deeper` exits being still to come."""
+    share = 1 / (deeper + 1)
+    return Branch(
+        [scale_gradient(one, deeper * share) for one in branch.onward],
+        scale_gradient(branch.to_exit, share),
+    )
+
+
+def scale_gradient(features: Tensor | FeatureMap, factor: float) -> Tensor | FeatureMap:
+    """The same values; their gradient comes out `factor` times as large."""
+    if isinstance(features, FeatureMap):
+        runs = tuple(
+            run if isinstance(run, int) else _Scale.apply(run, factor)  # type: ignore[no-untyped-call]
+            for run in features.runs
+        )
+        return FeatureMap(features.values, runs)
+    scaled: Tensor = _Scale.apply(features, factor)  # type: ignore[no-untyped-call]
+    return scaled
+
+
+class _Scale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, factor: float) -> Tensor:  # noqa: ANN401 (torch's)
+        ctx.factor = factor
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        return gradient * ctx.factor, None

@@ -1,0 +1,54 @@
+"""The base of all objectives: what a step minimises, and how parameters get their gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.network import MultiExitNetwork
+
+
+class Objective(nn.Module):
+    """The sum of every exit's cross-entropy, in one backward pass.
+
+    What learns beside the network, or must outlive an interruption, is a parameter or a buffer.
+
+    Args:
+        network: what it trains; objectives may hook into it.
+        label_smoothing: mass spread evenly over all labels, in [0, 1).
+    """
+
+    # Whether `backward` is one call of torch's, so that hooks on gradients see all there is.
+    one_backward: ClassVar[bool] = True
+
+    def __init__(self, network: MultiExitNetwork, label_smoothing: float) -> None:
+        super().__init__()
+        self.exits = network.exits
+        self.label_smoothing = label_smoothing
+
+    def forward(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
+        """The loss of each exit, float32 [exits].
+
+        Args:
+            logits: [N, classes] for each exit.
+            targets: int64 [N].
+        """
+        return self.cross_entropies(logits, targets)
+
+    def backward(self, losses: Tensor, network: MultiExitNetwork) -> None:
+        """Add the gradient of `losses`, which `forward` gave, to that of every parameter."""
+        del network
+        losses.sum().backward()
+
+    def cross_entropies(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
+        """Mean cross-entropy of each exit, float32 [exits]."""
+        return torch.stack(
+            [
+                F.cross_entropy(one.float(), targets, label_smoothing=self.label_smoothing)
+                for one in logits
+            ]
+        )
