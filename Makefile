@@ -19,7 +19,7 @@ help:
 	@echo 'make lint                 ruff, mypy, import-linter'
 	@echo 'make benchmark-served     every test image over HTTP against the manifest (DATA=folder or hub name)'
 	@echo 'make model-tables         parameters and flops of every exit against the published tables'
-	@echo 'make bench-training-step  what surgery saves of a training step, in flops and in time'
+	@echo 'make bench-training-step  what surgery saves of a training step, in flops and in time, against its goals'
 	@echo 'make bench-budgeted       mean flops at which the runs in RUNS reach joint training, into RUNS/budgeted'
 	@echo 'make lock                 pin the dependencies anew (needs uv)'
 

@@ -67,14 +67,11 @@ class FeatureMap:
         live = self.live()
         return stop(self.values, live.spans, live.tensors)
 
-    def zeroed(self) -> FeatureMap:
-        """The same map with zeros for the values of its stopped channels."""
+    def zeroed(self, start: int, end: int) -> FeatureMap:
+        """The same map with zeros for the values of its stopped channels `start` to `end`."""
         values = torch.empty_like(self.values)
-        for (start, end), run in zip(self.spans, self.runs, strict=True):
-            if isinstance(run, int):
-                values[:, start:end] = 0
-            else:
-                values[:, start:end] = run.detach()
+        values[:, :start], values[:, end:] = self.values[:, :start], self.values[:, end:]
+        values[:, start:end] = 0
         return FeatureMap(values, self.runs)
 
     @classmethod

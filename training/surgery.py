@@ -80,9 +80,11 @@ class Surgery:
             return Split(*self.mask(features, dim))
         if self.variant == "joint":
             return Split(features, features)
-        whole, onward, to_exit = part(features, self.shared(features.shape[1]))
+        channels = features.shape[1]
+        k = self.shared(channels)
+        whole, onward, to_exit = part(features, k)
         if self.changes_values:
-            return Split(_zeroed(onward), _zeroed(to_exit))
+            return Split(_zeroed(onward, k, channels), _zeroed(to_exit, 0, k))
         return Split(onward, to_exit if self._stops_at_exit else whole)
 
     def mask(self, features: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
@@ -107,5 +109,5 @@ class Surgery:
         return self.variant != "released" or self.beta == 1
 
 
-def _zeroed(half: Tensor | FeatureMap) -> Tensor | FeatureMap:
-    return half.zeroed() if isinstance(half, FeatureMap) else half
+def _zeroed(half: Tensor | FeatureMap, start: int, end: int) -> Tensor | FeatureMap:
+    return half.zeroed(start, end) if isinstance(half, FeatureMap) else half
