@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.skipping import Convolution, Linear, Live, Span, read
+from training.routes import Span, cut, means, stop
+from training.skipping import Convolution, Linear, Live, read
 
 Run = Tensor | int
 
@@ -63,20 +64,14 @@ class FeatureMap:
 
     def masked(self) -> Tensor:
         """A plain tensor of the same values, [N, C, ...], that stops the same channels."""
-        return torch.cat(
-            [
-                self.values[:, start:end] if isinstance(run, int) else run
-                for (start, end), run in zip(self.spans, self.runs, strict=True)
-            ],
-            dim=1,
-        )
+        live = self.live()
+        return stop(self.values, live.spans, live.tensors)
 
-    def zeroed(self) -> FeatureMap:
-        """The same map with zeros for the values of its stopped channels."""
-        values = self.values.clone()
-        for (start, end), run in zip(self.spans, self.runs, strict=True):
-            if isinstance(run, int):
-                values[:, start:end] = 0
+    def zeroed(self, start: int, end: int) -> FeatureMap:
+        """The same map with zeros for the values of its stopped channels `start` to `end`."""
+        values = torch.empty_like(self.values)
+        values[:, :start], values[:, end:] = self.values[:, :start], self.values[:, end:]
+        values[:, start:end] = 0
         return FeatureMap(values, self.runs)
 
     @classmethod
@@ -96,20 +91,37 @@ class FeatureMap:
         return made
 
 
-def part(features: Tensor | FeatureMap, k: int) -> tuple[Tensor | FeatureMap, Tensor | FeatureMap]:
-    """Features [N, C, ...] twice: live in the first k channels alone, and in the rest alone.
+class Parts(NamedTuple):
+    """Features thrice: as they came, live in the first channels alone, and in the rest alone."""
 
-    Values stay, and so does what is stopped in `features`. What stays wholly live is returned
-    as it came.
+    whole: Tensor | FeatureMap
+    first: Tensor | FeatureMap
+    rest: Tensor | FeatureMap
+
+
+def part(features: Tensor | FeatureMap, k: int) -> Parts:
+    """Part features [N, C, ...] at channel k.
+
+    Values stay, and so does what is stopped in `features`. Who reads `whole` rather than
+    `features` saves the backward pass an addition.
     """
     channels, given = features.shape[1], _as_map(features)
-    cut = [_halves(run, k - start) for (start, _), run in zip(given.spans, given.runs, strict=True)]
-    first = [run for before, _ in cut for run in before]
-    rest = [run for _, after in cut for run in after]
-    return (
-        features if k == channels else FeatureMap(given.values, _merged([*first, channels - k])),
-        features if k == 0 else FeatureMap(given.values, _merged([k, *rest])),
+    pieces = [_cut(run, k - start) for (start, _), run in zip(given.spans, given.runs, strict=True)]
+    whole, first, rest = ([run for piece in pieces for run in piece[i]] for i in range(3))
+    return Parts(
+        _of_runs(given.values, whole),
+        _of_runs(given.values, [*first, channels - k]),
+        _of_runs(given.values, [k, *rest]),
     )
+
+
+def _of_runs(values: Tensor, runs: Sequence[Run]) -> Tensor | FeatureMap:
+    """A map, or the tensor itself where all of its channels are live."""
+    match _merged(runs):
+        case (Tensor() as alone,):
+            return alone
+        case merged:
+            return FeatureMap(values, merged)
 
 
 def _as_map(features: Tensor | FeatureMap) -> FeatureMap:
@@ -130,24 +142,28 @@ def _width(run: Run) -> int:
     return run if isinstance(run, int) else run.shape[1]
 
 
-def _halves(run: Run, k: int) -> tuple[Sequence[Run], Sequence[Run]]:
-    """What of a run is before its channel k, and what is not."""
+def _cut(run: Run, k: int) -> tuple[Sequence[Run], Sequence[Run], Sequence[Run]]:
+    """A run, what of it is before its channel k, and what is not."""
     width = _width(run)
     if k <= 0:
-        return (), (run,)
+        return (run,), (), (run,)
     if k >= width:
-        return (run,), ()
-    before, after = (k, width - k) if isinstance(run, int) else run.tensor_split([k], dim=1)
-    return (before,), (after,)
+        return (run,), (run,), ()
+    if isinstance(run, int):
+        return (run,), (k,), (width - k,)
+    whole, first, rest = cut(run, k)
+    return (whole,), (first,), (rest,)
 
 
 def _merged(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """The same runs with neighbours that are stopped as one."""
+    """The same runs without empty ones, and with neighbours that are stopped as one."""
     merged: list[Run] = []
     for run in runs:
-        if isinstance(run, int) and merged and isinstance(merged[-1], int):
+        if isinstance(run, Tensor):
+            merged.append(run)
+        elif merged and isinstance(merged[-1], int):
             merged[-1] += run
-        else:
+        elif run:
             merged.append(run)
     return tuple(merged)
 
@@ -202,8 +218,10 @@ def _mean(
     dims = (dim,) if isinstance(dim, int) else tuple(dim or ())
     if other or not dims or min(d % len(input.shape) for d in dims) < 2:
         return None
-    runs = tuple(run if isinstance(run, int) else run.mean(dims) for run in input.runs)
-    return FeatureMap(input.values.mean(dims), runs)
+    values, live = input.values.mean(dims), input.live()
+    found = iter(means(values, live.spans, live.tensors, dims))
+    runs = tuple(run if isinstance(run, int) else next(found) for run in input.runs)
+    return FeatureMap(values, runs)
 
 
 # Readers that know of stopped channels; they give None where they cannot make use of it.

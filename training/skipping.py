@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 import torch
@@ -21,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Span = tuple[int, int]
+from training.routes import MaybeTensor, Span, slices
+
 Pair = tuple[int, int]
-MaybeTensor = Tensor | None
 
 
 class Layer(Protocol):
@@ -70,18 +71,11 @@ class Convolution:
     def _backward(
         self, gradient: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
     ) -> tuple[MaybeTensor, MaybeTensor, MaybeTensor]:
-        made: tuple[MaybeTensor, MaybeTensor, MaybeTensor] = torch.ops.aten.convolution_backward(
-            gradient,
-            x,
-            weight,
-            bias_sizes=[len(weight)],
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            transposed=False,
-            output_padding=(0, 0),
-            groups=1,
-            output_mask=wanted,
+        bias_sizes, output_padding, transposed, groups = [weight.shape[0]], (0, 0), False, 1
+        made: tuple[MaybeTensor, MaybeTensor, MaybeTensor]
+        made = torch.ops.aten.convolution_backward.default(
+            *(gradient, x, weight, bias_sizes, self.stride, self.padding, self.dilation),
+            *(transposed, output_padding, groups, wanted),
         )
         return made
 
@@ -174,5 +168,6 @@ def _columns(weight: Tensor, spans: tuple[Span, ...]) -> Tensor:
 
 def _runs(gradient: Tensor, spans: tuple[Span, ...], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
     """The gradient of all live channels as one of each run, in the run's dtype."""
-    parts = torch.split(gradient, [end - start for start, end in spans], dim=1)
+    ends = tuple(accumulate(end - start for start, end in spans))
+    parts = slices(gradient, tuple(zip((0, *ends), ends, strict=False)))
     return [part.to(dtype) for part, dtype in zip(parts, dtypes, strict=True)]

@@ -21,7 +21,6 @@ so there, and where nothing takes a gradient, surgery hands on plain tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -30,6 +29,7 @@ from torch import Tensor
 
 from training.errors import RecipeError
 from training.feature_map import FeatureMap, part
+from training.routes import cut, stop
 
 Variant = Literal["joint", "released", "paper", "unreferenced"]
 
@@ -80,23 +80,28 @@ class Surgery:
             return Split(*self.mask(features, dim))
         if self.variant == "joint":
             return Split(features, features)
-        onward, to_exit = part(features, self.shared(features.shape[1]))
+        channels = features.shape[1]
+        k = self.shared(channels)
+        whole, onward, to_exit = part(features, k)
         if self.changes_values:
-            return Split(_zeroed(onward), _zeroed(to_exit))
-        return Split(onward, to_exit if self._stops_at_exit else features)
+            return Split(_zeroed(onward, k, channels), _zeroed(to_exit, 0, k))
+        return Split(onward, to_exit if self._stops_at_exit else whole)
 
     def mask(self, features: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
         """As `split`, in plain tensors, which save a layer that reads them no work."""
         if self.variant == "joint" or not (self.changes_values or features.requires_grad):
             return features, features
-        plus, minus = features.tensor_split([self.shared(features.shape[dim])], dim=dim)
-        stopped: Callable[[Tensor], Tensor] = (
-            torch.zeros_like if self.changes_values else torch.detach
-        )
-        onward = torch.cat([plus, stopped(minus)], dim=dim)
+        channels = features.shape[dim]
+        k = self.shared(channels)
+        whole, plus, minus = cut(features, k, dim)
+        if self.changes_values:
+            onward = torch.cat([plus, torch.zeros_like(minus)], dim=dim)
+            return onward, torch.cat([torch.zeros_like(plus), minus], dim=dim)
+        values = features.detach()
+        onward = stop(values, [(0, k)], [plus], dim)
         if not self._stops_at_exit:
-            return onward, features
-        return onward, torch.cat([stopped(plus), minus], dim=dim)
+            return onward, whole
+        return onward, stop(values, [(k, channels)], [minus], dim)
 
     @property
     def _stops_at_exit(self) -> bool:
@@ -104,5 +109,5 @@ class Surgery:
         return self.variant != "released" or self.beta == 1
 
 
-def _zeroed(half: Tensor | FeatureMap) -> Tensor | FeatureMap:
-    return half.zeroed() if isinstance(half, FeatureMap) else half
+def _zeroed(half: Tensor | FeatureMap, start: int, end: int) -> Tensor | FeatureMap:
+    return half.zeroed(start, end) if isinstance(half, FeatureMap) else half

@@ -1,5 +1,6 @@
 """Surgery in its masked form, the reference: detach, then concatenate. It saves no work."""
 
+import torch
 from torch import Tensor
 
 from training.feature_map import FeatureMap
@@ -11,7 +12,14 @@ class MaskedSurgery(Surgery):
 
     def split(self, features: Tensor | FeatureMap, dim: int = 1) -> Split:
         assert isinstance(features, Tensor)
-        return Split(*self.mask(features, dim))
+        if self.variant == "joint":
+            return Split(features, features)
+        stopped = torch.zeros_like if self.changes_values else torch.detach
+        plus, minus = features.tensor_split([self.shared(features.shape[dim])], dim=dim)
+        onward = torch.cat([plus, stopped(minus)], dim=dim)
+        if self.variant == "released" and self.beta < 1:
+            return Split(onward, features)
+        return Split(onward, torch.cat([stopped(plus), minus], dim=dim))
 
 
 def plain(features: Tensor | FeatureMap) -> Tensor:

@@ -55,15 +55,6 @@ def assert_same(found: list[Tensor | None], expected: list[Tensor | None]) -> No
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
-# what torch's tracer itself does to any autograd function
-@pytest.mark.filterwarnings("ignore:.*Function.* should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("surgery", [Surgery("paper"), Surgery("unreferenced")])
-def test_compiled_without_a_graph_break(surgery: Surgery) -> None:
-    torch.compiler.reset()
-    compiled = torch.compile(small_network(surgery), backend="aot_eager", fullgraph=True)
-    assert_same(gradients(compiled), gradients(small_network(surgery)))
-
-
 @pytest.fixture
 def one_process() -> Iterator[None]:
     """A process group of this process alone."""

@@ -1,10 +1,14 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from golden import REROUTE
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from masked import MaskedSurgery, plain
+from torch import Tensor
 
 from training.errors import RecipeError
 from training.surgery import Surgery, Variant
@@ -50,6 +54,57 @@ def test_referencing_leaves_every_value_as_it_is(
     x = torch.randn(2, channels, 3, 3, requires_grad=True)
     for half in Surgery(variant, beta).split(x):
         assert torch.equal(plain(half), x)
+
+
+CUTS = st.tuples(st.sampled_from(["joint", "released", "paper", "unreferenced"]), st.floats(0, 1))
+
+
+@settings(deadline=None)
+@given(
+    cuts=st.lists(CUTS, min_size=1, max_size=4),
+    growth=st.integers(1, 4),
+    channels=st.integers(1, 7),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    channels_last=st.booleans(),
+)
+def test_through_dense_concatenations_as_the_masked_form(
+    cuts: list[tuple[Variant, float]],
+    growth: int,
+    channels: int,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> None:
+    """Each layer appends to what a boundary hands on, and the next boundary cuts that again."""
+    torch.manual_seed(0)
+    leaf = torch.randn(2, channels, 3, 3, dtype=dtype)
+    if channels_last:
+        leaf = leaf.contiguous(memory_format=torch.channels_last)
+    leaf.requires_grad_()
+    widths = [channels + growth * k for k in range(len(cuts))]
+    layers, heads = (
+        [torch.randn(growth, width, 3, 3, dtype=dtype, requires_grad=True) for width in widths]
+        for _ in range(2)
+    )
+
+    def outputs(form: Callable[[Variant, float], Surgery]) -> list[Tensor]:
+        x, made = leaf * 1, []
+        for (variant, beta), layer, head in zip(cuts, layers, heads, strict=True):
+            onward, to_exit = form(variant, beta).split(x)
+            made.append(F.conv2d(to_exit, head))
+            x = torch.cat([onward, F.conv2d(onward, layer, padding=1)], dim=1)
+        return [*made, plain(x)]
+
+    def gradients(made: list[Tensor]) -> tuple[Tensor, ...]:
+        loss = torch.cat([one.flatten() for one in made]).square().sum()
+        return torch.autograd.grad(loss, [leaf, *layers, *heads], materialize_grads=True)
+
+    found, expected = outputs(Surgery), outputs(MaskedSurgery)
+    tolerance = 1e-3 if dtype == torch.float32 else 1e-10
+    pairs = zip((*found, *gradients(found)), (*expected, *gradients(expected)), strict=True)
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+    if "unreferenced" not in dict(cuts):
+        assert all(map(torch.equal, found, outputs(lambda *_: Surgery("joint"))))
 
 
 @given(

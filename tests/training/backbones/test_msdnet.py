@@ -21,6 +21,10 @@ SETS = {
     "paper 0.25": (VARIANTS, "paper_b025/", ("paper", 0.25)),
     "unreferenced 0.5": (VARIANTS, "nofr_b050/", ("unreferenced", 0.5)),
 }
+EVERY_SURGERY = [
+    Surgery("joint"),
+    *(Surgery(v, b) for v in ("released", "paper") for b in (0.25, 0.5, 0.9)),
+]
 # Millions that torch's counter gives for the backward pass of one image: released, paper.
 BACKWARD = {
     0.25: (1222.24, 1203.96),
@@ -29,14 +33,6 @@ BACKWARD = {
     0.9: (1332.08, 1254.48),
 }
 JOINT_BACKWARD = 1357.31
-
-
-@pytest.mark.parametrize("surgery", [Surgery("joint"), Surgery("released", 0.5), Surgery("paper")])
-def test_logits(surgery: Surgery) -> None:
-    network = golden_network().eval()
-    network.surgery = surgery
-    for logits, expected in zip(network(tensor("x")), BASE["logits_eval"], strict=True):
-        np.testing.assert_allclose(logits.detach(), expected, rtol=0, atol=1e-5)
 
 
 def test_logits_without_referencing() -> None:
@@ -75,6 +71,57 @@ def test_gradient_of_every_parameter(name: str, form: type[Surgery]) -> None:
             compared += 1
     # the sets of variants hold the gradients of the blocks alone
     assert compared == (135 if golden is BASE else 111)
+
+
+def gradients(surgery: Surgery) -> list[torch.Tensor | None]:
+    """Of the golden network's parameters, in module order."""
+    network = golden_network().train()
+    network.surgery = surgery
+    sum(F.cross_entropy(logits, tensor("y")) for logits in network(tensor("x"))).backward()
+    return [parameter.grad for parameter in network.parameters()]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_with_referencing_logits_depend_on_neither_variant_nor_beta(training: bool) -> None:
+    expected = BASE["logits_train" if training else "logits_eval"]
+    joint = None
+    for surgery in EVERY_SURGERY:
+        network = golden_network().train(training)
+        network.surgery = surgery
+        logits = torch.stack(network(tensor("x")))
+        joint = logits if joint is None else joint
+        assert torch.equal(logits, joint), surgery
+    np.testing.assert_allclose(joint.detach(), expected, rtol=0, atol=1e-5)
+
+
+def test_neither_do_the_gradients_of_the_heads_nor_which_parameters_get_none() -> None:
+    joint = gradients(EVERY_SURGERY[0])
+    names = [name for name, _ in golden_network().named_parameters()]
+    assert sum(gradient is None for gradient in joint) == len(BASE["unused"]) == 6
+    for surgery in EVERY_SURGERY[1:]:
+        for name, one, other in zip(names, gradients(surgery), joint, strict=True):
+            assert (one is None) == (other is None), name
+            if name.startswith("heads."):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("variant", "cosine"), [("released", 0.658), ("paper", 0.593)])
+def test_the_angle_between_the_blocks_gradient_and_joint_trainings(
+    variant: Variant, cosine: float
+) -> None:
+    """As the golden gradients themselves have it."""
+    names = [name for name, _ in golden_network().named_parameters()]
+    joint, ours = (
+        torch.cat(
+            [
+                gradient.flatten()
+                for name, gradient in zip(names, gradients(surgery), strict=True)
+                if gradient is not None and name.startswith("stages.")
+            ]
+        )
+        for surgery in (Surgery("joint"), Surgery(variant, 0.5))
+    )
+    assert round(float(F.cosine_similarity(joint, ours, dim=0)), 3) == cosine
 
 
 @settings(deadline=None, max_examples=25)

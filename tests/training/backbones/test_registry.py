@@ -113,5 +113,30 @@ def test_skipping_gives_the_gradients_of_masking(
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
+# what torch's tracer itself does to any autograd function
+@pytest.mark.filterwarnings("ignore:.*Function.* should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("backbone", "variant"),
+    [*((backbone, "paper") for backbone in BACKBONES), ("msdnet", "unreferenced")],
+)
+def test_compiled_without_a_graph_break(backbone: str, variant: Variant) -> None:
+    torch.compiler.reset()
+    network = small_network(backbone).double().eval()
+    network.surgery = Surgery(variant)
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    found, expected = (
+        torch.autograd.grad(
+            torch.stack(forward(images().double())).square().sum(),
+            list(network.parameters()),
+            allow_unused=True,
+        )
+        for forward in (compiled, network)
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
 def test_every_backbone_has_a_small_network() -> None:
     assert SMALL.keys() == BACKBONES.keys()

@@ -1,0 +1,146 @@
+"""The ways gradients take from the readers of some channels to the tensor that has them all.
+
+In each function values are passed on as views, so the forward pass copies nothing, and the
+backward pass writes every gradient once. Plain torch does worse: the backward of a slice fills
+a whole tensor with zeros, in a layout that batch norm then has to convert, and masking, that is
+to detach channels and concatenate, copies the values as well. What these functions return must
+not be written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Span = tuple[int, int]
+MaybeTensor = Tensor | None
+
+
+class Cut(NamedTuple):
+    """One tensor thrice: all of it, what is before a channel, what is not."""
+
+    whole: Tensor
+    first: Tensor
+    rest: Tensor
+
+
+def cut(x: Tensor, k: int, dim: int = 1) -> Cut:
+    """X and its two parts at channel k of dimension `dim`."""
+    if not x.requires_grad:
+        return Cut(x, *x.tensor_split([k], dim))
+    return Cut(*_Cut.apply(x, k, dim))  # type: ignore[no-untyped-call]
+
+
+def stop(values: Tensor, spans: Sequence[Span], live: Sequence[Tensor], dim: int = 1) -> Tensor:
+    """Values, whose gradient goes to `live` in the channels of `spans` and nowhere in the rest.
+
+    Args:
+        values: takes no gradient itself.
+        spans: first channel and end of each run of live channels in dimension `dim`.
+        live: one tensor for each span, of its width.
+        dim: dimension of the channels.
+    """
+    if not live:
+        return values
+    made: Tensor = _Stop.apply(values, spans, dim, *live)  # type: ignore[no-untyped-call]
+    return made
+
+
+def means(
+    values: Tensor, spans: Sequence[Span], live: Sequence[Tensor], dims: Sequence[int]
+) -> tuple[Tensor, ...]:
+    """The mean of each of `live` over `dims`, as slices of values.
+
+    Args:
+        values: the means of all channels, [N, C, ...]; takes no gradient itself.
+        spans: see `stop`; of dimension 1.
+        live: [N, width, ...] for each span.
+        dims: not 0 or 1.
+    """
+    made: tuple[Tensor, ...] = _Means.apply(values, spans, dims, *live) if live else ()  # type: ignore[no-untyped-call]
+    return made
+
+
+class _Cut(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, k: int, dim: int) -> tuple[Tensor, ...]:  # noqa: ANN401
+        ctx.set_materialize_grads(False)
+        # dense, if x is not
+        ctx.shape, ctx.stride = x.shape, torch.empty_like(x, device="meta").stride()
+        ctx.widths, ctx.dim = [k, x.shape[dim] - k], dim
+        return x.view_as(x), *x.split(ctx.widths, dim)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: MaybeTensor) -> tuple[MaybeTensor, ...]:  # noqa: ANN401
+        given = next((one for one in gradients if one is not None), None)
+        if given is None:
+            return None, None, None
+        whole, *halves = gradients
+        joined = given.new_empty_strided(ctx.shape, ctx.stride)
+        if whole is not None:
+            joined.copy_(whole)
+        for place, gradient in zip(joined.split(ctx.widths, ctx.dim), halves, strict=True):
+            if gradient is not None:
+                _ = place.copy_(gradient) if whole is None else place.add_(gradient)
+            elif whole is None:
+                place.zero_()
+        return joined, None, None
+
+
+class _Stop(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        values: Tensor,
+        spans: Sequence[Span],
+        dim: int,
+        *_live: Tensor,
+    ) -> Tensor:
+        ctx.spans, ctx.dim = spans, dim
+        return values.view_as(values)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[MaybeTensor, ...]:  # noqa: ANN401
+        return None, None, None, *slices(gradient, ctx.spans, ctx.dim)
+
+
+class _Means(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        values: Tensor,
+        spans: Sequence[Span],
+        dims: Sequence[int],
+        *live: Tensor,
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.shapes = [one.shape for one in live]
+        ctx.dims = sorted(d % live[0].ndim for d in dims)
+        return slices(values, spans)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: MaybeTensor) -> tuple[MaybeTensor, ...]:  # noqa: ANN401
+        found = zip(gradients, ctx.shapes, strict=True)
+        return None, None, None, *(_spread(one, shape, ctx.dims) for one, shape in found)
+
+
+def _spread(gradient: MaybeTensor, shape: torch.Size, dims: Sequence[int]) -> MaybeTensor:
+    """The gradient of what was averaged, [*shape], without a copy for each element."""
+    if gradient is None:
+        return None
+    count = 1
+    for d in dims:
+        gradient, count = gradient.unsqueeze(d), count * shape[d]
+    return (gradient / count).expand(shape)
+
+
+def slices(x: Tensor, spans: Sequence[Span], dim: int = 1) -> tuple[Tensor, ...]:
+    """Views of x, one for each span of dimension `dim`."""
+    return tuple(x.narrow(dim, start, end - start) for start, end in spans)
