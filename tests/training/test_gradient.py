@@ -65,6 +65,8 @@ def test_no_bound_and_one_above_the_batch_are_bit_for_bit_the_same() -> None:
     assert all(a is b or torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True))
 
 
+# what torch's tracer itself does to any autograd function
+@pytest.mark.filterwarnings("ignore:.*Function.* should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("objective", ["joint", "distillation"])
 def test_compiled_is_the_same(objective: str) -> None:
     """Distillation's hooks and adapters are compiled, too."""
