@@ -101,6 +101,10 @@ class Engine:
         self._idle.clear()
         try:
             yield slots
+        except asyncio.CancelledError:
+            # those that were submitted are counted as their futures are cancelled
+            self._metrics.count(policy.name, "cancelled", len(slots))
+            raise
         finally:
             for slot in slots:
                 self._give(slot)

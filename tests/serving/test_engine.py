@@ -169,6 +169,26 @@ def test_who_hangs_up_while_waiting_gives_the_slot_back_at_once(gated, manifest,
     asyncio.run(run())
 
 
+def test_who_hangs_up_before_the_images_are_decoded_is_counted(runtime, manifest):
+    async def scenario():
+        async with engine_of(runtime, manifest) as engine:
+            decoding = asyncio.Event()
+
+            async def call():
+                with engine.admit(3, AT_ONCE):
+                    decoding.set()
+                    await asyncio.sleep(60)
+
+            task = asyncio.create_task(call())
+            await decoding.wait()
+            task.cancel()
+            await asyncio.wait([task])
+            assert ended(engine, "low", "cancelled") == 3
+            assert engine.pool.free == 64
+
+    asyncio.run(scenario())
+
+
 def test_who_hangs_up_while_running_gives_the_slot_back_with_the_batch(gated, manifest, images):
     async def run():
         async with engine_of(gated, manifest) as engine:
