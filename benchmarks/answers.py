@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from benchmarks.comparison import CHECKPOINT, finished
+from benchmarks.comparison import finished
 from training.assessment import Answers, answers, own_dataset, score, temperatures_of
-from training.checkpoint import Progress, load_checkpoint
+from training.checkpoint import CHECKPOINT, Progress, load_checkpoint
 from training.data import load_test
 from training.errors import DataError
 from training.evaluate import Scored

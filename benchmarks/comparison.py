@@ -12,11 +12,9 @@ from pathlib import Path
 
 from rich.progress import track
 
-from training.checkpoint import load_checkpoint
+from training.checkpoint import CHECKPOINT, load_checkpoint
 from training.options import chosen_recipe, parser
 from training.recipes import Recipe
-
-CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.comparison import CHECKPOINT
-from benchmarks.training_step import positive
+from benchmarks.timing import positive
 from training.assessment import own_dataset
-from training.checkpoint import Checkpoint, load_checkpoint, new_network
+from training.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, new_network
 from training.errors import TrainingError
 from training.images import Images
 from training.network import MultiExitNetwork

@@ -11,42 +11,24 @@ process, or wall time on a GPU.
 from __future__ import annotations
 
 import argparse
-import platform
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import Tensor
 
 from benchmarks.comparison import ROWS, Plan, Row, Run
 from benchmarks.goals import Goal, print_goals
-from benchmarks.training_step import positive, stopwatch
+from benchmarks.timing import CLASSES, Step, conditions, noise, positive, step, stopwatch
 from training.checkpoint import new_network
-from training.network import MultiExitNetwork
-from training.objectives import Objective, build_objective
+from training.objectives import build_objective
 
-CLASSES = 100
 COMBINING = ("pcgrad", "cagrad", "nash-mtl", "meta-gf")
 DFS = ("dfs-paper", "dfs-released")
 MOST = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What a training step of one row runs."""
-
-    network: MultiExitNetwork
-    objective: Objective
-
-    def __call__(self, images: Tensor, targets: Tensor) -> None:
-        """Forward and backward pass and what the objective makes of the gradients."""
-        self.network.zero_grad()
-        self.objective.backward(self.objective(self.network(images), targets), self.network)
 
 
 def step_of(row: Row, shape: Mapping[str, object], device: torch.device) -> Step:
@@ -55,8 +37,7 @@ def step_of(row: Row, shape: Mapping[str, object], device: torch.device) -> Step
     torch.manual_seed(0)
     network = new_network(recipe, CLASSES)
     objective = build_objective(recipe.objective, recipe.objective_options, network, 0.0)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Step(network.train(), objective.to(device))
+    return step(network, objective, device)
 
 
 def step_times(
@@ -64,15 +45,13 @@ def step_times(
 ) -> dict[Row, NDArray[np.float64]]:
     """Seconds of each row's step in each round, after one that does not count."""
     steps = {row: step_of(row, shape, device) for row in rows}
-    images = torch.randn(batch, 3, 32, 32, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
-    targets = torch.randint(CLASSES, (batch,), device=device)
+    given = noise(batch, device)
     clock, order = stopwatch(device), random.Random(0)
     spent: dict[Row, list[float]] = {row: [] for row in rows}
     for k in track(range(rounds + 1), "rounds", transient=True):
         for row in order.sample(list(rows), len(rows)):
             start = clock()
-            steps[row](images, targets)
+            steps[row](given)
             if k > 0:
                 spent[row].append(clock() - start)
     return {row: np.array(seconds) for row, seconds in spent.items()}
@@ -106,11 +85,7 @@ def goals(medians: Mapping[str, float]) -> list[Goal]:
 def measure(batch: int, rounds: int, device: torch.device) -> list[Goal]:
     """Time, print the table, and say what it shows."""
     spent = step_times(ROWS, {}, batch, rounds, device)
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    print(
-        f"\nMSDNet with 7 exits, {batch} images of 32 pixels, float32; {rounds} rounds; {machine}, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}"
-    )
+    print(f"\nMSDNet with 7 exits, {conditions(batch, rounds, device)}")
     return goals(print_costs(spent))
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.answers import Trained, read_all
 from benchmarks.comparison import ROWS, VARIATIONS, Plan, Row, runs_of, train_all
 from benchmarks.goals import Goal, print_goals
-from benchmarks.training_step import positive
+from benchmarks.timing import positive
 from training.errors import TrainingError
 from training.recipes import RECIPES
 

@@ -20,28 +20,34 @@ percent, rounded to a tenth (MSDNet, released: 7.368).
 from __future__ import annotations
 
 import argparse
-import platform
 import random
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import Tensor
 
 from benchmarks.goals import Goal, print_goals
+from benchmarks.timing import (
+    CLASSES,
+    SIZE,
+    Batch,
+    Step,
+    conditions,
+    noise,
+    positive,
+    step,
+    stopwatch,
+)
 from training.backbones import build_network
 from training.errors import RecipeError
 from training.flops import flops_of_step
-from training.network import MultiExitNetwork
 from training.objectives import build_objective
 from training.surgery import Surgery, Variant
 
-CLASSES, SIZE = 100, 32
 NETWORKS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "msdnet": ("msdnet", {}),
     "vgg-7": ("vgg", {}),
@@ -60,7 +66,6 @@ SAVED = (
 TIMES = (("msdnet", PAPER, 0.96), ("vgg-7", PAPER, 0.87))
 LONGEST = 1.02
 
-Batch = tuple[Tensor, Tensor]
 Seconds = NDArray[np.float64]
 
 
@@ -103,36 +108,18 @@ def surgeries(betas: Sequence[float]) -> list[Surgery]:
     return [Surgery(v, b) for v in variants for b in sorted(set(betas))]
 
 
-def stopwatch(device: torch.device) -> Callable[[], float]:
-    """A clock in seconds that has waited for the device."""
-    if device.type != "cuda":
-        return time.process_time
-
-    def wall() -> float:
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    return wall
-
-
-def step(network: MultiExitNetwork, images: Tensor, targets: Tensor) -> None:
-    """Forward and backward pass; what an optimizer does is the same with and without surgery."""
-    network.zero_grad()
-    build_objective("joint", {}, network, 0.0)(network(images), targets).sum().backward()
-
-
 def step_ratios(
-    network: MultiExitNetwork, rows: Sequence[Surgery], batch: Batch, rounds: int
+    timed: Step, rows: Sequence[Surgery], batch: Batch, rounds: int
 ) -> dict[Surgery, Seconds]:
     """Step time over joint training's of each row in each round, but the first."""
-    clock, order = stopwatch(batch[0].device), random.Random(0)
+    clock, order = stopwatch(batch.images.device), random.Random(0)
     turns = [(row, 0) for row in rows] + [(JOINT, 0), (JOINT, 1)]
     spent: dict[tuple[Surgery, int], list[float]] = {turn: [] for turn in turns}
     for _ in track(range(rounds + 1), "rounds", transient=True):
         for turn in order.sample(turns, len(turns)):
-            network.surgery = turn[0]
+            timed.network.surgery = turn[0]
             start = clock()
-            step(network, *batch)
+            timed(batch)
             spent[turn].append(clock() - start)
     seconds = {turn: np.array(taken[1:]) for turn, taken in spent.items()}
     # its own row: how far two equal steps differ
@@ -141,15 +128,14 @@ def step_ratios(
     return {JOINT: one / other, **ratios}
 
 
-def measure(
-    network: MultiExitNetwork, rows: Sequence[Surgery], batch: Batch, rounds: int
-) -> dict[Surgery, Row]:
+def measure(timed: Step, rows: Sequence[Surgery], batch: Batch, rounds: int) -> dict[Surgery, Row]:
     """Count and time every row."""
-    ratios = step_ratios(network, rows, batch, rounds)
+    ratios = step_ratios(timed, rows, batch, rounds)
     long = [row for row in rows if np.median(ratios[row]) > LONGEST]
     if long:
-        again = step_ratios(network, long, batch, 3 * rounds)
+        again = step_ratios(timed, long, batch, 3 * rounds)
         ratios |= {row: again[row] for row in long}
+    network = timed.network
     network.surgery = JOINT
     forward, joint = flops_of_step(network, SIZE)
     table = {}
@@ -179,13 +165,6 @@ def goals(tables: Mapping[str, Table]) -> Iterator[Goal]:
     yield Goal(f"step time / joint nowhere above {LONGEST}", which, worst.median <= LONGEST)
 
 
-def positive(text: str) -> int:
-    """An argument that counts something."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return int(text)
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(description="What does surgery save of a training step?")
@@ -198,14 +177,11 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def example(name: str, images: int, device: torch.device) -> tuple[MultiExitNetwork, Batch]:
-    """A network of NETWORKS with fresh weights, and noise for it to read."""
+def example(name: str, device: torch.device) -> Step:
+    """The step of a network of NETWORKS with fresh weights."""
     torch.manual_seed(0)
     network = build_network(*NETWORKS[name], CLASSES)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pixels = torch.randn(images, 3, SIZE, SIZE, device=device)
-    targets = torch.randint(CLASSES, (images,), device=device)
-    return network, (pixels.contiguous(memory_format=torch.channels_last), targets)
+    return step(network, build_objective("joint", {}, network, 0.0), device)
 
 
 def main() -> int:
@@ -217,15 +193,11 @@ def main() -> int:
         parser().error(str(error))
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    print(
-        f"{arguments.batch} images of {SIZE} pixels, float32; {arguments.rounds} rounds; "
-        f"{machine}, {arguments.threads} threads, torch {torch.__version__}"
-    )
+    print(conditions(arguments.batch, arguments.rounds, device))
     tables: dict[str, Table] = {}
     for name in arguments.networks:
-        network, batch = example(name, arguments.batch, device)
-        tables[name] = measure(network, rows, batch, arguments.rounds)
+        batch = noise(arguments.batch, device)
+        tables[name] = measure(example(name, device), rows, batch, arguments.rounds)
         print(f"\n{name}\n                    backward      step   step time / joint")
         print("variant       beta    flops     flops    median [quartiles]")
         print(*tables[name].values(), sep="\n", flush=True)

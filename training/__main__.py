@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import track as rich_track
 
-from training.checkpoint import Epoch, Progress
+from training.checkpoint import CHECKPOINT, Epoch, Progress
 from training.data import Dataset, open_dataset
 from training.errors import RecipeError, TrainingError
 from training.flops import flops_to_exits
@@ -25,7 +25,6 @@ from training.recipes import Recipe
 from training.report import PAGE, write_assessment, write_report
 from training.trainer import Trainer, fit
 
-CHECKPOINT = "checkpoint.safetensors"
 INTERRUPTED = 130
 IN_MEMORY = 4 * 2**30  # bytes of pixels, at most
 

@@ -24,6 +24,7 @@ from training.record import Record
 from training.surgery import Surgery
 
 FORMAT = "offramp checkpoint 1"
+CHECKPOINT = "checkpoint.safetensors"  # the file in a run's folder
 
 
 class Epoch(Record):

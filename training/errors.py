@@ -7,12 +7,6 @@ TrainingError
 └── CheckpointError   a file is not a checkpoint of ours, or not for this run
 """
 
-from __future__ import annotations
-
-from typing import Self
-
-from pydantic import BaseModel, ValidationError
-
 
 class TrainingError(ValueError):
     """Base of the tree; its text says what is wrong and what to do."""
@@ -20,16 +14,6 @@ class TrainingError(ValueError):
 
 class RecipeError(TrainingError):
     """An option has no such value."""
-
-    @classmethod
-    def of_field(
-        cls, error: ValidationError, what: str, name: str, record: type[BaseModel]
-    ) -> Self:
-        """What pydantic found wrong first in the options of `what`, of which `name` was chosen."""
-        first = error.errors(include_url=False)[0]
-        where = ".".join([what, *map(str, first["loc"])])
-        known = ", ".join(record.model_fields) or "none"
-        return cls(f"{where}: {first['msg']} (fields of {name}: {known})")
 
 
 class DataError(TrainingError):

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from training.backbones.msdnet import MSDNetConfig, msdnet
 from training.backbones.resnet18 import ResNet18Config, resnet18
 from training.backbones.vgg import VGGConfig, vgg
@@ -47,8 +45,4 @@ def build_network(backbone: str, shape: Mapping[str, object], classes: int) -> M
     if backbone not in BACKBONES:
         raise RecipeError(f"backbone: {backbone!r} is not one of {', '.join(BACKBONES)}")
     family = BACKBONES[backbone]
-    try:
-        config = family.config.model_validate(dict(shape))
-    except ValidationError as error:
-        raise RecipeError.of_field(error, "shape", backbone, family.config) from error
-    return family.build(config, classes)
+    return family.build(family.config.of(shape, "shape", backbone), classes)

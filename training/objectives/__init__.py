@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from training.errors import RecipeError
 from training.network import MultiExitNetwork
 from training.objectives.block_dependent import BlockDependent, BlockDependentOptions
@@ -67,8 +65,4 @@ def build_objective(
     if name not in OBJECTIVES:
         raise RecipeError(f"objective: {name!r} is not one of {', '.join(OBJECTIVES)}")
     kind = OBJECTIVES[name]
-    try:
-        chosen = kind.options.model_validate(dict(options))
-    except ValidationError as error:
-        raise RecipeError.of_field(error, "objective", name, kind.options) from error
-    return kind.build(chosen, network, label_smoothing)
+    return kind.build(kind.options.of(options, "objective", name), network, label_smoothing)

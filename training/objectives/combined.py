@@ -117,7 +117,10 @@ class CAGrad(Combined):
 
 
 class NashMTL(Combined):
-    """The bargaining solution: weights a with G a = 1 / a for the Gram matrix G."""
+    """The bargaining solution: weights a with G a = 1 / a for the Gram matrix G.
+
+    Unlike the others' its gradient is not on the scale of the sum, but of norm `max_norm` at most.
+    """
 
     def __init__(
         self, options: NashMTLOptions, network: MultiExitNetwork, label_smoothing: float

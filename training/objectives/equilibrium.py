@@ -45,13 +45,14 @@ def balance(branch: Branch, deeper: int) -> Branch:
 def scale_gradient(features: Tensor | FeatureMap, factor: float) -> Tensor | FeatureMap:
     """The same values; their gradient comes out `factor` times as large."""
     if isinstance(features, FeatureMap):
-        runs = tuple(
-            run if isinstance(run, int) else _Scale.apply(run, factor)  # type: ignore[no-untyped-call]
-            for run in features.runs
-        )
+        runs = tuple(run if isinstance(run, int) else _scaled(run, factor) for run in features.runs)
         return FeatureMap(features.values, runs)
-    scaled: Tensor = _Scale.apply(features, factor)  # type: ignore[no-untyped-call]
-    return scaled
+    return _scaled(features, factor)
+
+
+def _scaled(tensor: Tensor, factor: float) -> Tensor:
+    made: Tensor = _Scale.apply(tensor, factor)  # type: ignore[no-untyped-call]
+    return made
 
 
 class _Scale(torch.autograd.Function):
