@@ -15,8 +15,10 @@ from starlette.responses import Response
 from serving.engine import Engine
 from serving.errors import OfframpError, ParameterError, UnknownParameterError
 from serving.images import Decoder
+from serving.latency import sizes_up_to
 from serving.manifest import Manifest, read_manifest
 from serving.metrics import Metrics, Model
+from serving.overload import HighWater
 from serving.policy import MIN_CONFIDENCE, NUMERIC
 from serving.pool import Pool
 from serving.routes import Service, authenticate, guarded, public, service_of
@@ -24,6 +26,7 @@ from serving.runtime import Runtime
 from serving.scheduler import Scheduler
 from serving.schemas import ClassifyQuery, describe
 from serving.settings import Settings
+from serving.warm_up import measure
 
 HUNG_UP = 499  # nobody reads it; the status that nginx logs for a client that closed
 PROBLEM_JSON = "application/problem+json"
@@ -41,14 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     for size in {1, settings.max_batch}:
         runtime.warm_up(size)
     metrics = Metrics(_measured(manifest, settings.provider))
-    boundaries = [stage.inputs for stage in manifest.stages]
-    engine = Engine(
-        runtime,
-        Pool(boundaries, settings.slots),
-        Scheduler(manifest.exits, settings.max_batch),
-        metrics,
-        settings.threads,
-    )
+    engine = _engine(settings, manifest, runtime, metrics)
     return _app(
         Service(
             manifest=manifest,
@@ -61,6 +57,18 @@ def create_app(settings: Settings) -> FastAPI:
             api_key=settings.api_key.get_secret_value() if settings.api_key else None,
         )
     )
+
+
+def _engine(settings: Settings, manifest: Manifest, runtime: Runtime, metrics: Metrics) -> Engine:
+    inputs = [stage.inputs for stage in manifest.stages]
+    pool = Pool(inputs, [stage.features for stage in manifest.stages], settings.slots)
+    sizes = sizes_up_to(min(settings.max_batch, settings.slots))
+    latency = measure(runtime, pool, inputs[0][0], manifest.exits, sizes)
+    scheduler = Scheduler(latency, settings.max_batch, settings.order, rebatch=settings.rebatch)
+    degrades = settings.overload == "degrade"
+    seconds = settings.degrade_above_ms / 1e3 * settings.threads
+    high_water = HighWater(seconds if degrades else None)
+    return Engine(runtime, pool, scheduler, metrics, settings.threads, high_water)
 
 
 def _measured(manifest: Manifest, provider: str) -> Model:

@@ -27,6 +27,7 @@ answered with.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -35,7 +36,7 @@ class OfframpError(Exception):
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal"
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class BundleError(OfframpError):
@@ -64,7 +65,7 @@ class NotReadyError(OfframpError):
 
     status = 503
     type = "not-ready"
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+    headers = MappingProxyType({"Retry-After": "1"})
 
 
 class PoolFullError(OfframpError):
@@ -72,7 +73,10 @@ class PoolFullError(OfframpError):
 
     status = 429
     type = "pool-full"
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+    def __init__(self, text: str, seconds: int = 1) -> None:
+        super().__init__(text)
+        self.headers = {"Retry-After": str(seconds)}
 
 
 class DeadlineError(OfframpError):
@@ -94,7 +98,7 @@ class UnauthorizedError(InvalidRequestError):
 
     status = 401
     type = "unauthorized"
-    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
 class ParameterError(InvalidRequestError):
@@ -126,7 +130,7 @@ class BodyTooLargeError(InvalidRequestError):
 
     status = 413
     type = "body-too-large"
-    headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
+    headers = MappingProxyType({"Connection": "close"})
 
 
 class EmptyBodyError(InvalidRequestError):

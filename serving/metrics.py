@@ -16,10 +16,11 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
-Outcome = Literal["answered", "deadline", "expired", "refused", "cancelled", "failed"]
+Outcome = Literal["answered", "deadline", "degraded", "expired", "refused", "cancelled", "failed"]
 OUTCOMES: tuple[Outcome, ...] = (
     "answered",  # left where its policy lets it
-    "deadline",  # answered at its deadline, at the deepest exit reached
+    "deadline",  # answered because of its deadline, at the deepest exit reached
+    "degraded",  # answered at its next exit, because of overload
     "expired",  # deadline passed before the first exit
     "refused",  # no slot
     "cancelled",  # the client hung up, or another image of the call ended in an error
@@ -162,13 +163,13 @@ class Metrics:
         total: float,
         queue: float,
         compute: float,
-        deadline_hit: bool,
+        outcome: Outcome,
     ) -> None:
         """A request left at the exit of `stage` (from 0); times in seconds.
 
-        Only an exit that the policy chose, not the deadline, counts for drift.
+        Only an exit that the policy chose, not deadline or overload, counts for drift.
         """
-        self.count(budget, "deadline" if deadline_hit else "answered")
+        self.count(budget, outcome)
         self._exits[budget][stage].inc()
         self._spent[budget].inc(self._flops_to_exit[stage])
         self._full[budget].inc(self._flops_to_exit[-1])
@@ -176,7 +177,7 @@ class Metrics:
         self._confidence[stage].observe(confidence)
         self._queue.observe(queue)
         self._compute.observe(compute)
-        if budget in self._shares and not deadline_hit:
+        if budget in self._shares and outcome == "answered":
             self._shares[budget].add(stage)
 
     def decode(self, seconds: float) -> None:

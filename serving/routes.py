@@ -109,7 +109,13 @@ async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -
     arrived = perf_counter()
     _given_once(request.query_params)
     service = service_of(request)
-    policy = resolve(service.manifest, query.budget, query.min_confidence, query.deadline_ms)
+    policy = resolve(
+        service.manifest,
+        query.budget,
+        query.min_confidence,
+        query.deadline_ms,
+        explain=query.explain,
+    )
     files = await read_images(request, service.max_body_bytes, service.max_images)
     answers = await unless_hung_up(request, _answers(service, files, policy, query, arrived))
     model = {"name": service.manifest.name, "version": service.manifest.version}

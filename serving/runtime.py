@@ -74,7 +74,13 @@ class Runtime:
             self._sessions.append(session)
         self._folder = folder
 
-    def run(self, stage: int, inputs: Mapping[str, NDArray[np.generic]]) -> StageOutput:
+    def run(
+        self,
+        stage: int,
+        inputs: Mapping[str, NDArray[np.generic]],
+        *,
+        head: bool = True,  # noqa: ARG002 - not yet
+    ) -> StageOutput:
         """Run a stage (from 0) on its inputs, each [N, ...]. May be called from any thread."""
         names = [spec.name for spec in self._outputs[stage]]
         *features, probabilities, confidence = self._sessions[stage].run(names, dict(inputs))

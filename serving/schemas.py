@@ -91,6 +91,7 @@ class ImageAnswer(Record):
     flops: int = Field(description="multiply-adds to reach that exit")
     flops_share: float = Field(description="of the flops of full depth")
     deadline_hit: bool = Field(description="answered at the deadline, before the budget was used")
+    degraded: bool = Field(description="answered early because the server is overloaded")
     timings_ms: Timings
     explain: tuple[ExitOpinion, ...] | None = Field(None, description="only with explain=true")
 
@@ -184,7 +185,7 @@ def image_answer(
     manifest: Manifest, answer: Answer, query: ClassifyQuery, decode: float
 ) -> dict[str, Any]:
     """An `ImageAnswer` as JSON data; `decode` in seconds."""
-    outcome = answer.opinions[-1]
+    outcome = answer.opinion
     flops = manifest.stages[answer.exit - 1].flops_to_exit
     top_k = _top_k(outcome, manifest.labels, query.top_k)
     body = {
@@ -196,6 +197,7 @@ def image_answer(
         "flops": flops,
         "flops_share": round(flops / manifest.full_flops, DIGITS),
         "deadline_hit": answer.deadline_hit,
+        "degraded": answer.degraded,
         "timings_ms": {
             "decode": _milliseconds(decode),
             "queue": _milliseconds(answer.queue),
@@ -221,6 +223,8 @@ def _top_k(outcome: Opinion, labels: tuple[str, ...], k: int) -> list[dict[str, 
 def _opinions(answer: Answer, labels: tuple[str, ...]) -> list[dict[str, Any]]:
     opinions = []
     for stage, outcome in enumerate(answer.opinions):
+        if outcome is None:  # never: who wants explanations asks every exit
+            continue
         index = int(outcome.probabilities.argmax())
         opinions.append(
             {

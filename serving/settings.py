@@ -61,6 +61,27 @@ class Settings(BaseSettings):
     slots: int = Field(
         256, ge=1, le=1 << 20, description="requests under way at most; further ones are refused"
     )
+    order: Literal["deepest", "fullest"] = Field(
+        "deepest",
+        description="which stage runs first: the deepest that somebody waits for, or that with "
+        "most who wait (more answers a second, at longer worst times)",
+    )
+    rebatch: bool = Field(
+        default=True,
+        description="let a stage wait for survivors of a shallower one where measured times say "
+        "that it pays",
+    )
+    overload: Literal["refuse", "degrade"] = Field(
+        "refuse",
+        description="under overload, refuse once the slots are taken, or before that let requests "
+        "leave at their next exit",
+    )
+    degrade_above_ms: float = Field(
+        100,
+        gt=0,
+        description="with overload degrade, the milliseconds of work that wait for each thread "
+        "above which the server is overloaded",
+    )
     max_images: int = Field(16, ge=1, description="images in one call at most")
     max_body_bytes: int = Field(16 << 20, ge=1, description="bytes of one body at most")
     max_pixels: int = Field(25_000_000, ge=1, description="pixels of one image at most")

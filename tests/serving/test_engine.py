@@ -3,12 +3,14 @@
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from copy import deepcopy
 
 import numpy as np
 import pytest
 
 from serving.engine import Engine
 from serving.errors import DeadlineError, NotReadyError, PoolFullError, StageError
+from serving.latency import Latency
 from serving.metrics import OUTCOMES, Metrics, Model
 from serving.policy import Policy, resolve
 from serving.pool import Pool
@@ -19,15 +21,28 @@ FLOPS = (100_000, 250_000, 430_000, 700_000)
 NEVER_EARLY = Policy("full", "full", (2.0, 2.0, 2.0, 0.0))
 AT_ONCE = Policy("low", "low", (0.0, 0.0, 0.0, 0.0))
 BUDGETS = ("low", "medium", "high", "full")
+LINEAR = Latency([1, 8], [[1e-4, 8e-4]] * 4)  # nothing is gained by larger batches
+CONSTANT = Latency([1, 8], [[1e-4, 1e-4]] * 4)  # everything is
 
 
 @asynccontextmanager
-async def engine_of(runtime, manifest, *, slots=64, max_batch=8, threads=2):
+async def engine_of(
+    runtime,
+    manifest,
+    *,
+    slots=64,
+    max_batch=8,
+    threads=2,
+    latency=LINEAR,
+    high_water=None,
+):
     expected = dict.fromkeys(BUDGETS, (0.25,) * 4)
     metrics = Metrics(Model("m", "1", "fp32", "cpu", FLOPS, expected, ("min_confidence",)))
-    pool = Pool([stage.inputs for stage in manifest.stages], slots)
-    engine = Engine(runtime, pool, Scheduler(4, max_batch), metrics, threads)
-    engine.metrics, engine.pool = metrics, pool
+    stages = manifest.stages
+    pool = Pool([stage.inputs for stage in stages], [stage.features for stage in stages], slots)
+    scheduler = Scheduler(deepcopy(latency), max_batch)
+    engine = Engine(runtime, pool, scheduler, metrics, threads, high_water)
+    engine.metrics, engine.pool, engine.scheduler = metrics, pool, scheduler
     yield engine
     await asyncio.wait_for(engine.drain(), 20)
     assert pool.free == slots
@@ -95,17 +110,27 @@ def test_the_exit_is_the_first_that_is_confident_enough(runtime, manifest, image
     assert len({answer.exit for answer in answers}) > 2
 
 
-def test_what_arrives_together_runs_together_and_survivors_merge(gated, manifest, images):
+@pytest.mark.parametrize(
+    ("latency", "batches"),
+    [
+        # Deepest first: the four survivors of each batch of eight run on before the next batch.
+        (LINEAR, [(0, 8), (1, 4), (2, 4), (3, 4)] * 2),
+        # Where it pays, they wait for those of the next batch.
+        (CONSTANT, [(0, 8), (0, 8), (1, 8), (2, 8), (3, 8)]),
+    ],
+)
+def test_what_arrives_together_runs_together_and_survivors_merge(
+    gated, manifest, images, latency, batches
+):
     async def run():
-        async with engine_of(gated, manifest, max_batch=8, threads=1) as engine:
+        async with engine_of(gated, manifest, threads=1, latency=latency) as engine:
             mixed = [NEVER_EARLY if i % 2 else AT_ONCE for i in range(16)]
             gated.batches.clear()
             calls = [classify(engine, [im], p) for im, p in zip(images(16, 1), mixed, strict=True)]
             await asyncio.gather(*calls)
 
     asyncio.run(run())
-    # Deepest first: the four survivors of each batch of eight run on before the next batch.
-    assert gated.batches == [(0, 8), (1, 4), (2, 4), (3, 4)] * 2
+    assert gated.batches == batches
 
 
 def test_two_threads_run_two_batches_at_once(gated, manifest, images):
@@ -116,7 +141,7 @@ def test_two_threads_run_two_batches_at_once(gated, manifest, images):
                 asyncio.create_task(classify(engine, [image], NEVER_EARLY))
                 for image in images(3, 1)
             ]
-            await until(lambda: gated.batches.count((2, 1)) == 2 and engine._running == 2)
+            await until(lambda: gated.batches.count((2, 1)) == 2 and engine._threads.running == 2)
             assert gated.batches.count((0, 1)) == 2  # the third waits: no thread is free
             gated.open()
             await asyncio.gather(*calls)
@@ -157,10 +182,10 @@ def test_who_hangs_up_while_waiting_gives_the_slot_back_at_once(gated, manifest,
             gated.shut(0)
             running = asyncio.create_task(classify(engine, images(1, 1), AT_ONCE))
             waiting = asyncio.create_task(classify(engine, images(2, 2), AT_ONCE))
-            await until(lambda: engine._scheduler.waiting == 2)
+            await until(lambda: engine.scheduler.waiting == 2)
             waiting.cancel()
             await until(lambda: engine.pool.free == 63)
-            assert engine._scheduler.waiting == 0
+            assert engine.scheduler.waiting == 0
             gated.open()
             await running
             assert gated.batches == [(0, 1)]
@@ -207,10 +232,11 @@ def test_who_hangs_up_while_running_gives_the_slot_back_with_the_batch(gated, ma
 
 def test_at_the_deadline_the_deepest_exit_answers(gated, manifest, images):
     hurried = Policy("full", "full", NEVER_EARLY.thresholds, deadline=0.15)
+    explained = Policy("full", "full", NEVER_EARLY.thresholds, explain=True)
 
     async def run():
         async with engine_of(gated, manifest) as engine:
-            (full,) = await classify(engine, images(1, 1), NEVER_EARLY)
+            (full,) = await classify(engine, images(1, 1), explained)
             gated.shut(2)
             (answer,) = await classify(engine, images(1, 1), hurried)
             assert answer.deadline_hit
@@ -266,7 +292,7 @@ def test_a_deadline_that_is_kept_changes_nothing(runtime, manifest, images):
 
 def test_a_stage_that_fails_fails_its_batch_alone(gated, manifest, images, caplog):
     async def run():
-        async with engine_of(gated, manifest) as engine:
+        async with engine_of(gated, manifest, threads=1) as engine:
             gated.fail_at = 1
             calls = [
                 classify(engine, images(2, 1), NEVER_EARLY),
@@ -287,17 +313,18 @@ def test_a_stage_that_fails_fails_its_batch_alone(gated, manifest, images, caplo
 def test_a_confidence_that_is_no_number_fails_its_request_alone(gated, manifest, images):
     real = gated.run
 
-    def run_with_nan(stage, inputs):
-        output = real(stage, inputs)
+    def run_with_nan(stage, inputs, *, head=True):
+        output = real(stage, inputs, head=head)
         if stage == 0:
             output.confidence[0] = np.nan
         return output
 
     gated.run = run_with_nan
+    never_sure = Policy("full", "full", (1.0, 1.0, 1.0, 0.0))
 
     async def run():
-        async with engine_of(gated, manifest) as engine:
-            calls = [classify(engine, [image], NEVER_EARLY) for image in images(3, 1)]
+        async with engine_of(gated, manifest, threads=1) as engine:
+            calls = [classify(engine, [image], never_sure) for image in images(3, 1)]
             return await asyncio.gather(*calls, return_exceptions=True)
 
     first, *others = asyncio.run(run())

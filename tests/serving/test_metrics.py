@@ -27,7 +27,7 @@ def value(metrics, name, **labels):
 
 
 def answer(metrics, budget="low", stage=0, **changes):
-    times = {"total": 0.5, "queue": 0.3, "compute": 0.1, "deadline_hit": False}
+    times = {"total": 0.5, "queue": 0.3, "compute": 0.1, "outcome": "answered"}
     metrics.answer(budget, stage, 0.85, **times | changes)
 
 
@@ -75,7 +75,7 @@ def test_expected_and_seen_shares_and_their_distance(metrics):
     assert math.isnan(value(metrics, "exit_drift", **at))
     for i in range(ENOUGH):
         answer(metrics, stage=i % 2)
-        answer(metrics, stage=1, deadline_hit=True)  # says nothing about the policy
+        answer(metrics, stage=1, outcome="deadline")  # says nothing about the policy
         answer(metrics, budget="numeric")
     assert value(metrics, "exit_share_seen", **at, exit="1") == 0.5
     assert value(metrics, "exit_drift", **at) == 0.25
