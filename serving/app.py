@@ -37,14 +37,15 @@ def create_app(settings: Settings) -> FastAPI:
         ProviderError: the provider is not to be had.
     """
     manifest = read_manifest(settings.bundle)
-    runtime = Runtime(settings.bundle, manifest, settings.provider, settings.device)
+    runtime = Runtime(
+        settings.bundle, manifest, settings.provider, settings.device, settings.layout
+    )
     for size in {1, settings.max_batch}:
         runtime.warm_up(size)
     metrics = Metrics(_measured(manifest, settings.provider))
-    boundaries = [stage.inputs for stage in manifest.stages]
     engine = Engine(
         runtime,
-        Pool(boundaries, settings.slots),
+        Pool(runtime.inputs, runtime.features, settings.slots),
         Scheduler(manifest.exits, settings.max_batch),
         metrics,
         settings.threads,

@@ -47,7 +47,7 @@ class Engine:
 
     Args:
         runtime: the stages.
-        pool: the slots; boundary 0 is the image.
+        pool: the slots.
         scheduler: for as many stages.
         metrics: told of every batch and every end.
         threads: batches under way at most.
@@ -177,8 +177,9 @@ class Engine:
         started = perf_counter()
         slots = batch.slots
         output = self._runtime.run(batch.stage, self._pool.gather(batch.stage, slots))
-        if output.features:
-            self._pool.scatter(batch.stage + 1, slots, output.features)
+        assert output.confidence is not None
+        assert output.probabilities is not None
+        self._pool.scatter(batch.stage, slots, output.features)
         opinions = list(map(Opinion, output.confidence.tolist(), output.probabilities))
         return _Ran(opinions, perf_counter() - started)
 

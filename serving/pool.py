@@ -1,9 +1,7 @@
 """Slots: room for each request's features, allocated once.
 
-A slot is one row of bytes, wide enough for one image's tensors at any one boundary: a
-request is at one boundary at a time. What stands between stages is thus bounded by
-`slots` times the widest boundary. Boundary 0 is the image, boundary k the features that
-stage k hands on (k from 1).
+A slot is one row of bytes, in which every tensor has its place: the image, and the features of
+every stage. What stands between stages is thus bounded by `slots` times that row.
 """
 
 from __future__ import annotations
@@ -24,15 +22,26 @@ class Pool:
     """Room for `slots` requests.
 
     Args:
-        boundaries: the tensors of each boundary, the image's first.
+        inputs: the tensors that each stage reads; the first reads the image alone.
+        features: the tensors that each stage gives.
         slots: how many requests fit.
     """
 
-    def __init__(self, boundaries: Sequence[Sequence[TensorSpec]], slots: int) -> None:
-        width = max(sum(_padded(spec) for spec in boundary) for boundary in boundaries)
+    def __init__(
+        self,
+        inputs: Sequence[Sequence[TensorSpec]],
+        features: Sequence[Sequence[TensorSpec]],
+        slots: int,
+    ) -> None:
+        (image,) = inputs[0]
+        specs = [image, *(spec for given in features for spec in given)]
+        width = sum(map(_padded, specs))
         # np.empty of this size is mapped, not touched: pages come with the first use.
         self._rows = np.empty((slots, width), np.uint8)
-        self._views = [_views(self._rows, boundary) for boundary in boundaries]
+        self._views = _views(self._rows, specs)
+        self._image = self._views[image.name]
+        self._inputs = [[spec.name for spec in read] for read in inputs]
+        self._features = [[spec.name for spec in given] for given in features]
         self._free = list(reversed(range(slots)))
         self.slots = slots
 
@@ -66,19 +75,18 @@ class Pool:
 
     def put(self, slot: int, image: NDArray[np.uint8]) -> None:
         """Put an image, uint8 [H, W, 3], into its slot."""
-        (view,) = self._views[0].values()
-        view[slot] = image
+        self._image[slot] = image
 
-    def gather(self, boundary: int, slots: Sequence[int]) -> dict[str, NDArray[np.generic]]:
-        """The boundary's tensors by name, [len(slots), ...], copied together."""
-        return {name: view[slots] for name, view in self._views[boundary].items()}
+    def gather(self, stage: int, slots: Sequence[int]) -> dict[str, NDArray[np.generic]]:
+        """What a stage (from 0) reads by name, [len(slots), ...], copied together."""
+        return {name: self._views[name][slots] for name in self._inputs[stage]}
 
     def scatter(
-        self, boundary: int, slots: Sequence[int], tensors: Mapping[str, NDArray[np.generic]]
+        self, stage: int, slots: Sequence[int], features: Mapping[str, NDArray[np.generic]]
     ) -> None:
-        """Put each row of the boundary's tensors, [len(slots), ...], into its slot."""
-        for name, view in self._views[boundary].items():
-            view[slots] = tensors[name]
+        """Put each row of what a stage (from 0) gave, [len(slots), ...], into its slot."""
+        for name in self._features[stage]:
+            self._views[name][slots] = features[name]
 
 
 def _padded(spec: TensorSpec) -> int:
@@ -86,13 +94,11 @@ def _padded(spec: TensorSpec) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
-def _views(
-    rows: NDArray[np.uint8], boundary: Sequence[TensorSpec]
-) -> dict[str, NDArray[np.generic]]:
-    """Each tensor of a boundary as an array [slots, ...] over its part of the rows."""
+def _views(rows: NDArray[np.uint8], specs: Sequence[TensorSpec]) -> dict[str, NDArray[np.generic]]:
+    """Each tensor as an array [slots, ...] over its part of the rows."""
     views: dict[str, NDArray[np.generic]] = {}
     offset = 0
-    for spec in boundary:
+    for spec in specs:
         size = math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
         part = rows[:, offset : offset + size].view(spec.dtype)
         views[spec.name] = part.reshape(len(rows), *spec.shape, copy=False)

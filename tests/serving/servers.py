@@ -45,13 +45,13 @@ class GatedRuntime(Runtime):
         self.gates[stage].clear()
         self.entered[stage].clear()
 
-    def run(self, stage: int, inputs: Any) -> Any:
+    def run(self, stage: int, inputs: Any, *, head: bool = True) -> Any:
         self.entered[stage].set()
         assert self.gates[stage].wait(30)
         self.batches.append((stage, len(next(iter(inputs.values())))))
         if self.fail_at == stage:
             raise RuntimeError("the device fell over")
-        return super().run(stage, inputs)
+        return super().run(stage, inputs, head=head)
 
 
 @dataclass
