@@ -44,6 +44,7 @@ class Stage:
         inputs: what both take.
         features: what both give.
         exit: what `whole` gives beside them: the names of probabilities and confidence.
+        weights: what sessions share of them; they do not keep it alive.
     """
 
     whole: ort.InferenceSession
@@ -51,6 +52,7 @@ class Stage:
     inputs: tuple[TensorSpec, ...]
     features: tuple[TensorSpec, ...]
     exit: tuple[str, ...] = EXIT_OUTPUTS
+    weights: tuple[ort.OrtValue, ...] = ()
 
     def run(self, inputs: Tensors, *, head: bool) -> StageOutput:
         """Run it on its inputs (others are ignored), each [N, ...]."""
