@@ -26,7 +26,9 @@ def test_the_graphs_are_the_network(backbone: str, variant: Variant) -> None:
     stages = cut_by_need(graphs)
     temperatures = [float(module.temperature) for module in modules]
     assert verify_chain(network, temperatures, stages, pixels) < 1e-5
-    assert sum(stage.flops for stage in stages) == sum(graph.flops for graph in graphs)
+    # scales that a later stage drops are left out as well
+    by_need, blockwise = (sum(g.flops for g in each) for each in (stages, graphs))
+    assert by_need < blockwise if backbone == "msdnet" else by_need == blockwise
     costs = flop_costs(network, 32)
     stated = [stage + head for stage, head in zip(costs.stages, costs.heads, strict=True)]
     counted = [graph.flops for graph in graphs]
