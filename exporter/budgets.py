@@ -73,7 +73,7 @@ def solve_budgets(
     scored: Scored,
 ) -> tuple[dict[str, OperatingPoint], tuple[OperatingPoint, ...]]:
     """The named budgets, and the curve that numeric ones are answered from."""
-    images, depth = scored.images, scored.flops[-1]
+    images, depth = scored.images, scored.full_flops
     front, cross = pareto(candidates(scored)), CrossFit(scored)
     budgets = {
         name: operating_point(best_within(front, s * depth), cross.accuracy(s * depth), images)

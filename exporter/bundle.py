@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,14 @@ from exporter.budgets import estimate_share, solve_budgets
 from exporter.errors import ExportError
 from exporter.graph import (
     StageGraph,
-    count_flops,
+    cut_by_need,
     export_stages,
     parameter_count,
     set_temperature,
 )
 from exporter.report import write_plot
 from exporter.split import StageModule, split
-from exporter.verify import Chain, ChainOutput, verify
+from exporter.verify import Chain, ChainOutput, verify_blocks, verify_chain
 from serving.manifest import (
     MANIFEST,
     HeldOut,
@@ -55,9 +56,13 @@ class Naming(Record):
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A chain of graphs with all that was measured on it."""
+    """A chain of graphs with all that was measured on it.
+
+    `blockwise` are the flops to each exit where stages are whole blocks of the network.
+    """
 
     graphs: list[StageGraph]
+    blockwise: list[int]
     temperatures: list[float]
     scored: Scored
     difference: float
@@ -83,16 +88,19 @@ def export_network(
     network = checkpoint.network()
     modules = split(network, CONFIDENCES[confidence])
     say(f"exporting {len(modules)} stages")
-    graphs = export_stages(modules, checkpoint.progress.recipe.size)
+    blocks = export_stages(modules, checkpoint.progress.recipe.size)
     say(f"fitting temperatures on {len(held_out):,} held-out images")
-    temperatures = _fit_temperatures(graphs, held_out)
-    _set_temperatures(modules, graphs, temperatures)
+    temperatures = _fit_temperatures(blocks, held_out)
+    _set_temperatures(modules, blocks, temperatures)
     pixels = held_out.pixels[:VERIFIED_IMAGES]
     say(f"verifying against torch on {len(pixels):,} of them")
-    difference = verify(network, modules, graphs, pixels)
+    verify_blocks(modules, blocks, pixels)
+    graphs = cut_by_need(blocks)
+    difference = verify_chain(network, temperatures, graphs, pixels)
     say(f"largest difference of a probability along the chain: {difference:.1e}")
     output = Chain(graphs).run(held_out.pixels)
-    return Export(graphs, temperatures, score(output, held_out, graphs), difference)
+    blockwise = list(accumulate(block.flops for block in blocks))
+    return Export(graphs, blockwise, temperatures, score(output, held_out, graphs), difference)
 
 
 def _fit_temperatures(graphs: Sequence[StageGraph], held_out: Images) -> list[float]:
@@ -115,8 +123,9 @@ def _set_temperatures(
 def score(output: ChainOutput, images: Images, graphs: Sequence[StageGraph]) -> Scored:
     """What the exits said, against what is right."""
     right = output.probabilities.argmax(axis=2) == images.targets.numpy()
-    flops = np.cumsum([count_flops(graph.model) for graph in graphs]).astype(np.float64)
-    return Scored(output.confidence, right, flops)
+    flops = np.cumsum([graph.flops for graph in graphs]).astype(np.float64)
+    heads = np.array([graph.head_flops for graph in graphs], dtype=np.float64)
+    return Scored(output.confidence, right, flops, heads)
 
 
 def make_manifest(
@@ -151,23 +160,24 @@ def make_manifest(
 
 
 def _stage_specs(export: Export) -> tuple[StageSpec, ...]:
-    scored, before, specs = export.scored, 0, []
+    scored, to_exit, specs = export.scored, 0, []
     for k, graph in enumerate(export.graphs):
-        to_exit = int(scored.flops[k])
+        to_exit += graph.flops
         specs.append(
             StageSpec(
                 file=f"stage_{k + 1}.onnx",
                 sha256=hashlib.sha256(graph.serialized()).hexdigest(),
                 inputs=graph.inputs,
                 features=graph.features,
-                flops=to_exit - before,
+                flops=graph.flops,
+                head_flops=graph.head_flops,
                 flops_to_exit=to_exit,
+                blockwise_flops_to_exit=export.blockwise[k],
                 parameters=parameter_count(graph.model),
                 temperature=export.temperatures[k],
                 accuracy=estimate_share(float(scored.right[k].mean()), scored.images),
             )
         )
-        before = to_exit
     return tuple(specs)
 
 

@@ -4,34 +4,50 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from torch import Tensor
 
 from exporter.split import StageModule
+from serving.cut import EXIT_OUTPUTS, cut, exit_outputs, join, renamed, trunk_of
 from serving.manifest import TensorSpec
 
 OPSET = 20
-IMAGE, PROBABILITIES, CONFIDENCE, TEMPERATURE = (
-    "image",
-    "probabilities",
-    "confidence",
-    "temperature",
-)
-_DTYPES = {torch.uint8: "uint8", torch.float32: "float32", torch.float16: "float16"}
+IMAGE, TEMPERATURE = "image", "temperature"
+PROBABILITIES, CONFIDENCE = EXIT_OUTPUTS
 
 
 @dataclass(frozen=True, slots=True)
 class StageGraph:
-    """One exported stage: the model, and its inputs and features with their batch axis off."""
+    """One exported stage."""
 
     model: onnx.ModelProto
-    inputs: tuple[TensorSpec, ...]
-    features: tuple[TensorSpec, ...]
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What it reads, batch axis off."""
+        return _specs(self.model.graph.input)
+
+    @property
+    def features(self) -> tuple[TensorSpec, ...]:
+        """What it gives beside the exit's outputs, batch axis off."""
+        return _specs(v for v in self.model.graph.output if v.name not in EXIT_OUTPUTS)
+
+    @property
+    def flops(self) -> int:
+        """Multiply-adds for one image."""
+        return count_flops(self.model)
+
+    @property
+    def head_flops(self) -> int:
+        """Multiply-adds of what the exit alone needs: without features, all."""
+        names = [spec.name for spec in self.features]
+        return self.flops - count_flops(trunk_of(self.model, names)) if names else self.flops
 
     def serialized(self) -> bytes:
         """The bytes of the ONNX file."""
@@ -55,18 +71,36 @@ def export_stages(modules: list[StageModule], size: int) -> list[StageGraph]:
             made = module(*given)[:-2]
         onward = [f"features_{k}_{s}" for s in range(1, len(made) + 1)]
         model = _export(module, given, names, [*onward, PROBABILITIES, CONFIDENCE])
-        graphs.append(StageGraph(model, _specs(names, given), _specs(onward, made)))
+        graphs.append(StageGraph(model))
         given, names = made, onward
     return graphs
 
 
-def _specs(names: list[str], tensors: tuple[Tensor, ...]) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec.model_validate(
-            {"name": name, "dtype": _DTYPES[t.dtype], "shape": tuple(t.shape[1:])}
+def cut_by_need(blocks: Sequence[StageGraph]) -> list[StageGraph]:
+    """The same chain, each node in the first stage whose exit needs it.
+
+    Args:
+        blocks: a stage for each block of the network, as they were exported.
+    """
+    stages = cut(join([block.model for block in blocks]), exit_outputs(len(blocks)))
+    names: dict[str, str] = {}
+    for k, (stage, own) in enumerate(zip(stages, exit_outputs(len(blocks)), strict=True), 1):
+        names |= dict(zip(own, EXIT_OUTPUTS, strict=True))
+        features = [value.name for value in stage.graph.output if value.name not in own]
+        names |= {name: f"features_{k}_{i}" for i, name in enumerate(features, 1)}
+    return [StageGraph(renamed(stage, names)) for stage in stages]
+
+
+def _specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
+    found = []
+    for value in values:
+        tensor = value.type.tensor_type
+        dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        shape = tuple(dim.dim_value for dim in tensor.shape.dim)[1:]
+        found.append(
+            TensorSpec.model_validate({"name": value.name, "dtype": dtype, "shape": shape})
         )
-        for name, t in zip(names, tensors, strict=True)
-    )
+    return tuple(found)
 
 
 def _export(
@@ -107,8 +141,8 @@ def _strip(model: onnx.ModelProto) -> None:
 
 def set_temperature(model: onnx.ModelProto, temperature: float) -> None:
     """Set what the graph divides its logits by."""
-    (initializer,) = (t for t in model.graph.initializer if t.name == TEMPERATURE)
-    value = numpy_helper.from_array(np.array(temperature, dtype=np.float32), TEMPERATURE)
+    (initializer,) = (t for t in model.graph.initializer if t.name.endswith(TEMPERATURE))
+    value = numpy_helper.from_array(np.array(temperature, dtype=np.float32), initializer.name)
     initializer.CopyFrom(value)
 
 

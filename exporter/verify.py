@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exporter.errors import VerificationError
-from exporter.graph import CONFIDENCE, PROBABILITIES, StageGraph
+from exporter.graph import CONFIDENCE, IMAGE, PROBABILITIES, StageGraph
 from exporter.split import StageModule
 from training.evaluate import predict
 from training.network import MultiExitNetwork
 
 Array = NDArray[np.float32]
+BATCHES = (1, 3, 16)
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +34,16 @@ class Chain:
     """The graphs in ONNX Runtime on the CPU, run one after another."""
 
     def __init__(self, graphs: Sequence[StageGraph]) -> None:
-        self._graphs = graphs
+        self._inputs = [[spec.name for spec in graph.inputs] for graph in graphs]
         self._sessions = [
             ort.InferenceSession(g.serialized(), providers=["CPUExecutionProvider"]) for g in graphs
         ]
 
-    def stage(self, k: int, given: Sequence[NDArray[np.generic]]) -> dict[str, Array]:
-        """Outputs of stage k (from 0) by name."""
-        names = [spec.name for spec in self._graphs[k].inputs]
-        outputs = [o.name for o in self._sessions[k].get_outputs()]
-        made = self._sessions[k].run(outputs, dict(zip(names, given, strict=True)))
-        return dict(zip(outputs, made, strict=True))
+    def stage(self, k: int, known: Mapping[str, NDArray[np.generic]]) -> dict[str, Array]:
+        """Outputs of stage k (from 0) by name, of all inputs that are known."""
+        outputs = [output.name for output in self._sessions[k].get_outputs()]
+        given = {name: known[name] for name in self._inputs[k]}
+        return dict(zip(outputs, self._sessions[k].run(outputs, given), strict=True))
 
     def run(self, pixels: Tensor, batch_size: int = 64) -> ChainOutput:
         """Every exit's answer to images uint8 [N, H, W, 3]."""
@@ -53,63 +54,74 @@ class Chain:
         )
 
     def _run_batch(self, images: NDArray[np.generic]) -> ChainOutput:
-        given: list[NDArray[np.generic]] = [images]
+        known: dict[str, NDArray[np.generic]] = {IMAGE: images}
         probabilities, confidence = [], []
-        for k, graph in enumerate(self._graphs):
-            made = self.stage(k, given)
-            given = [made[spec.name] for spec in graph.features]
+        for k in range(len(self._sessions)):
+            made = self.stage(k, known)
+            known |= made
             probabilities.append(made[PROBABILITIES])
             confidence.append(made[CONFIDENCE])
         return ChainOutput(np.stack(probabilities), np.stack(confidence))
 
 
 @torch.no_grad()
-def verify(
-    network: MultiExitNetwork,
-    modules: Sequence[StageModule],
-    graphs: Sequence[StageGraph],
-    pixels: Tensor,
-    tolerance: float = 1e-4,
-) -> float:
-    """Compare graphs with torch on images uint8 [N, H, W, 3].
-
-    Each graph alone is compared with its module, on torch's features, in batches of 1, 3 and
-    16; then the chain of all graphs with the network itself.
-
-    Returns:
-        The largest absolute difference of a probability along the chain.
+def verify_blocks(
+    modules: Sequence[StageModule], blocks: Sequence[StageGraph], pixels: Tensor
+) -> None:
+    """Compare each graph alone with its module, on torch's features of images uint8 [N, H, W, 3].
 
     Raises:
-        VerificationError: an output differs by more than `tolerance` (features: relative to
-            their largest value); names stage, output and difference.
+        VerificationError: an output differs by more than TOLERANCE, relative to its largest value
+            where that is above 1; names stage, output and difference.
     """
-    chain = Chain(graphs)
-    for size in (1, 3, 16):
+    chain = Chain(blocks)
+    for size in BATCHES:
         given: tuple[Tensor, ...] = (pixels[:size],)
-        for k, (module, graph) in enumerate(zip(modules, graphs, strict=True)):
+        for k, (module, block) in enumerate(zip(modules, blocks, strict=True)):
             made = module(*given)
-            names = [*(s.name for s in graph.features), PROBABILITIES, CONFIDENCE]
-            found = chain.stage(k, [t.numpy() for t in given])
+            names = [*(spec.name for spec in block.features), PROBABILITIES, CONFIDENCE]
+            inputs = zip(block.inputs, given, strict=True)
+            found = chain.stage(k, {spec.name: tensor.numpy() for spec, tensor in inputs})
             for name, tensor in zip(names, made, strict=True):
                 where = f"stage {k + 1}, output {name}, batch of {size}"
-                _compare(where, found[name], tensor.numpy(), tolerance)
+                _compare(where, found[name], tensor.numpy())
             given = made[:-2]
-    temperatures = torch.stack([module.temperature for module in modules])
-    expected = torch.softmax(predict(network, pixels) / temperatures[:, None, None], dim=2).numpy()
-    pairs = zip(chain.run(pixels).probabilities, expected, strict=True)
-    return max(
-        _compare(f"stage {k} in the chain, output {PROBABILITIES}", got, wanted, tolerance)
-        for k, (got, wanted) in enumerate(pairs, 1)
-    )
 
 
-def _compare(where: str, found: Array, expected: Array, tolerance: float) -> float:
+@torch.no_grad()
+def verify_chain(
+    network: MultiExitNetwork,
+    temperatures: Sequence[float],
+    stages: Sequence[StageGraph],
+    pixels: Tensor,
+) -> float:
+    """Compare what all graphs in a row say of images uint8 [N, H, W, 3] with the network.
+
+    Returns:
+        The largest absolute difference of a probability.
+
+    Raises:
+        VerificationError: it is more than TOLERANCE; names exit and difference.
+    """
+    chain = Chain(stages)
+    scale = torch.tensor(temperatures)[:, None, None]
+    expected = torch.softmax(predict(network, pixels) / scale, dim=2).numpy()
+    worst = 0.0
+    for size in (*BATCHES, len(pixels)):
+        found = chain.run(pixels[:size]).probabilities
+        for k, (got, wanted) in enumerate(zip(found, expected[:, :size], strict=True), 1):
+            where = f"exit {k} in the chain, output {PROBABILITIES}"
+            worst = max(worst, _compare(where, got, wanted))
+    return worst
+
+
+def _compare(where: str, found: Array, expected: Array) -> float:
     if found.shape != expected.shape:
         raise VerificationError(f"{where}: shape {found.shape}, torch gives {expected.shape}")
     scale = max(1.0, float(np.abs(expected).max()))
     difference = float(np.abs(found - expected).max()) / scale
-    if not difference <= tolerance:  # so written, NaN fails
+    if not difference <= TOLERANCE:  # so written, NaN fails
         raise VerificationError(
-            f"{where}: differs from torch by {difference:.2e}, more than {tolerance:.0e}"
+            f"{where}: differs from torch by {difference:.2e}, more than {TOLERANCE:.0e}"
         )
     return difference

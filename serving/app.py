@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -40,7 +41,9 @@ def create_app(settings: Settings) -> FastAPI:
         ProviderError: the provider is not to be had.
     """
     manifest = read_manifest(settings.bundle)
-    runtime = Runtime(settings.bundle, manifest, settings.provider, settings.device)
+    runtime = Runtime(
+        settings.bundle, manifest, settings.provider, settings.device, settings.layout
+    )
     for size in {1, settings.max_batch}:
         runtime.warm_up(size)
     metrics = Metrics(_measured(manifest, settings.provider))
@@ -60,15 +63,14 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _engine(settings: Settings, manifest: Manifest, runtime: Runtime, metrics: Metrics) -> Engine:
-    inputs = [stage.inputs for stage in manifest.stages]
-    pool = Pool(inputs, [stage.features for stage in manifest.stages], settings.slots)
-    sizes = sizes_up_to(min(settings.max_batch, settings.slots))
-    latency = measure(runtime, pool, inputs[0][0], manifest.exits, sizes)
+    pool = Pool(runtime.inputs, runtime.features, settings.slots)
+    latency = measure(runtime, pool, sizes_up_to(min(settings.max_batch, settings.slots)))
     scheduler = Scheduler(latency, settings.max_batch, settings.order, rebatch=settings.rebatch)
     degrades = settings.overload == "degrade"
     seconds = settings.degrade_above_ms / 1e3 * settings.threads
     high_water = HighWater(seconds if degrades else None)
-    return Engine(runtime, pool, scheduler, metrics, settings.threads, high_water)
+    flops_of = lru_cache(maxsize=1024)(manifest.flops_of)
+    return Engine(runtime, pool, scheduler, metrics, flops_of, settings.threads, high_water)
 
 
 def _measured(manifest: Manifest, provider: str) -> Model:
@@ -77,7 +79,8 @@ def _measured(manifest: Manifest, provider: str) -> Model:
         version=manifest.version,
         precision=manifest.precision,
         provider=provider,
-        flops_to_exit=tuple(stage.flops_to_exit for stage in manifest.stages),
+        exits=manifest.exits,
+        full_flops=manifest.full_flops,
         expected={
             name: tuple(share.value for share in point.exit_shares)
             for name, point in manifest.budgets.items()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -38,6 +38,7 @@ class Engine:
         pool: the slots.
         scheduler: for as many stages.
         metrics: told of every batch and every end.
+        flops_of: of a request, by the exit it leaves at (from 1) and the exits that it asks.
         threads: batches under way at most.
         high_water: above it requests leave at their next exit; None: they never have to.
     """
@@ -48,12 +49,14 @@ class Engine:
         pool: Pool,
         scheduler: Scheduler,
         metrics: Metrics,
+        flops_of: Callable[[int, tuple[bool, ...]], int],
         threads: int,
         high_water: HighWater | None = None,
     ) -> None:
         self._pool = pool
         self._latency = scheduler.latency
         self._metrics = metrics
+        self._flops_of = flops_of
         self._threads = StageThreads(
             runtime, pool, scheduler, high_water or HighWater(None), metrics, threads, self._leave
         )
@@ -210,6 +213,7 @@ class Engine:
             request.policy.name,
             answer.exit - 1,
             answer.opinion.confidence,
+            flops=self._flops_of(answer.exit, answer.policy.asks),
             total=answer.total,
             queue=answer.queue,
             compute=answer.compute,

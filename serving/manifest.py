@@ -8,6 +8,7 @@ of the MSDNet and DFS papers.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from serving.errors import BundleError
 
 MANIFEST = "manifest.json"
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 MAX_MANIFEST_BYTES = 4 << 20
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -56,14 +57,24 @@ class Estimate(Record):
 
 
 class StageSpec(Record):
-    """One stage: its graph, and what it costs and is worth to leave at its exit."""
+    """One stage: its graph, and what it costs and is worth to leave at its exit.
+
+    A stage reads the image, or features that any stages before it gave: each part of the network
+    is in the first stage whose exit needs it. Beside its features the graph gives
+    `probabilities` [N, classes] and `confidence` [N]. The head is what this exit alone needs: of
+    the last stage, all of it.
+    """
 
     file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.onnx$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     inputs: tuple[TensorSpec, ...] = Field(min_length=1)
     features: tuple[TensorSpec, ...]
-    flops: int = Field(gt=0, description="of this stage and its exit head")
-    flops_to_exit: int = Field(gt=0, description="of all that is run to leave here")
+    flops: int = Field(gt=0, description="of this stage with its head")
+    head_flops: int = Field(ge=0, description="of its head, which is left out where none asks it")
+    flops_to_exit: int = Field(gt=0, description="of all stages up to here with their heads")
+    blockwise_flops_to_exit: int = Field(
+        gt=0, description="the papers' count, in which a stage is whole blocks; not what is run"
+    )
     parameters: int = Field(ge=0)
     temperature: float = Field(gt=0)
     accuracy: Estimate
@@ -117,7 +128,7 @@ class Provenance(Record):
 class Manifest(Record):
     """The whole description of a bundle."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     name: Name
     version: Version
     created: datetime
@@ -138,8 +149,18 @@ class Manifest(Record):
 
     @property
     def full_flops(self) -> int:
-        """Flops of a request that runs to the last exit."""
-        return self.stages[-1].flops_to_exit
+        """Flops of a request that runs to the last exit and asks no other."""
+        return self.flops_of(self.exits, [False] * self.exits)
+
+    def flops_of(self, exit: int, asked: Sequence[bool]) -> int:  # noqa: A002 (one word per thing)
+        """Flops of a request that leaves at `exit` (from 1), having asked these exits.
+
+        `exit` itself counts as asked; those after it are not looked at.
+        """
+        spared = zip(self.stages[: exit - 1], asked, strict=False)
+        return self.stages[exit - 1].flops_to_exit - sum(
+            stage.head_flops for stage, ask in spared if not ask
+        )
 
     @model_validator(mode="after")
     def _stages_chain(self) -> Self:
@@ -147,13 +168,20 @@ class Manifest(Record):
         first = self.stages[0].inputs
         if len(first) != 1 or first[0].dtype != "uint8" or first[0].shape != image:
             raise ValueError(f"stage 1 must take one uint8 tensor of shape {image}")
-        for k, (before, after) in enumerate(zip(self.stages, self.stages[1:], strict=False), 2):
-            if before.features != after.inputs:
-                raise ValueError(f"stage {k} does not take the features that stage {k - 1} gives")
-            if after.flops_to_exit <= before.flops_to_exit:
-                raise ValueError(f"stage {k}: flops_to_exit must grow from stage to stage")
-        if self.stages[-1].features:
-            raise ValueError("the last stage must not hand on features")
+        known, flops = {spec.name: spec for spec in first}, 0
+        for k, stage in enumerate(self.stages, 1):
+            for spec in stage.inputs:
+                if known.get(spec.name) != spec:
+                    raise ValueError(f"stage {k} reads {spec.name}, which no stage before it gives")
+            if again := known.keys() & {spec.name for spec in stage.features}:
+                raise ValueError(f"stage {k} gives {min(again)}, as one before it does")
+            known |= {spec.name: spec for spec in stage.features}
+            flops += stage.flops
+            if stage.flops_to_exit != flops or stage.head_flops > stage.flops:
+                raise ValueError(f"stage {k}: its flops do not add up")
+        read = {spec.name for stage in self.stages for spec in stage.inputs}
+        if unread := known.keys() - read:
+            raise ValueError(f"no stage reads {min(unread)}")
         return self
 
     @model_validator(mode="after")

@@ -38,7 +38,8 @@ class Model:
     """What the metrics say of the model.
 
     Attributes:
-        flops_to_exit: of each exit.
+        exits: how many.
+        full_flops: of a request that runs to the last exit.
         expected: for each named budget, the share of requests expected at each exit.
         unexpected: further budget labels, of which no shares are expected.
     """
@@ -47,7 +48,8 @@ class Model:
     version: str
     precision: str
     provider: str
-    flops_to_exit: tuple[int, ...]
+    exits: int
+    full_flops: int
     expected: Mapping[str, tuple[float, ...]]
     unexpected: tuple[str, ...]
 
@@ -89,9 +91,9 @@ class Metrics:
     def __init__(self, model: Model) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._flops_to_exit = model.flops_to_exit
+        self._full_flops = model.full_flops
         self._declare_requests(model)
-        self._declare_stages(len(model.flops_to_exit))
+        self._declare_stages(model.exits)
         self._declare_shares(model)
         info = self._gauge(
             "model_info", "The model that is served.", "model version precision provider"
@@ -99,7 +101,7 @@ class Metrics:
         info.labels(model.name, model.version, model.precision, model.provider).set(1)
 
     def _declare_requests(self, model: Model) -> None:
-        budgets, exits = model.budgets, range(1, len(model.flops_to_exit) + 1)
+        budgets, exits = model.budgets, range(1, model.exits + 1)
         requests = self._counter("requests", "Requests by budget and outcome.", "budget outcome")
         taken = self._counter("exits", "Answers by budget and exit.", "model budget exit")
         spent = self._counter("flops_spent", "Flops to the exits taken.", "budget")
@@ -160,6 +162,7 @@ class Metrics:
         stage: int,
         confidence: float,
         *,
+        flops: int,
         total: float,
         queue: float,
         compute: float,
@@ -171,8 +174,8 @@ class Metrics:
         """
         self.count(budget, outcome)
         self._exits[budget][stage].inc()
-        self._spent[budget].inc(self._flops_to_exit[stage])
-        self._full[budget].inc(self._flops_to_exit[-1])
+        self._spent[budget].inc(flops)
+        self._full[budget].inc(self._full_flops)
         self._latency[budget].observe(total)
         self._confidence[stage].observe(confidence)
         self._queue.observe(queue)

@@ -1,55 +1,37 @@
-"""The ONNX Runtime sessions: one for each stage, on one provider.
-
-Every batch runs in the thread that calls `run`, which releases the GIL: parallelism comes
-from the engine's threads, not from threads inside a session (idle ones would spin).
-"""
+"""The stages of a bundle on one provider."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnxruntime as ort
-from numpy.typing import NDArray
 
-from serving.errors import BundleError, ProviderError
-from serving.manifest import Manifest, TensorSpec, read_graph
+from serving.errors import BundleError
+from serving.layout import native_stages
+from serving.manifest import Manifest, TensorSpec
+from serving.sessions import Provider, providers_of
+from serving.stages import Loaded, Stage, StageOutput, Tensors, load_stage
 
-Provider = Literal["cpu", "cuda"]
-CUDA = "CUDAExecutionProvider"
-CPU = "CPUExecutionProvider"
-DTYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)", "float16": "tensor(float16)"}
-FATAL = 4  # log severity: what goes wrong is raised, and need not be logged as well
-
-
-@dataclass(frozen=True, slots=True)
-class StageOutput:
-    """What a stage gives for a batch of N.
-
-    Attributes:
-        features: the tensors it hands on, by name, [N, ...].
-        probabilities: float32, [N, classes].
-        confidence: float32, [N]; NaN where a probability is not finite.
-    """
-
-    features: Mapping[str, NDArray[np.generic]]
-    probabilities: NDArray[np.float32]
-    confidence: NDArray[np.float32]
+Layout = Literal["native", "portable"]
+log = logging.getLogger(__name__)
 
 
 class Runtime:
     """The stages of one bundle, ready to run.
-
-    The graphs are loaded from the very bytes whose hash was checked.
 
     Args:
         folder: of the bundle.
         manifest: of the bundle.
         provider: `cpu`, or `cuda`; there is no fallback from one to the other.
         device: number of the CUDA device.
+        layout: of the features between stages: `native` is as this CPU computes, `portable` as
+            the manifest says. On CUDA it is always portable.
+
+    Attributes:
+        inputs: of each stage, the tensors that it takes: in the layout `native` not the manifest's.
+        features: of each stage, the tensors that it hands on.
 
     Raises:
         BundleError: a graph is damaged, or is not as the manifest describes it.
@@ -57,100 +39,50 @@ class Runtime:
     """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, provider: Provider = "cpu", device: int = 0
-    ) -> None:
-        self._stages = manifest.stages
-        providers = _providers(provider, device)
-        exit_specs = (
-            TensorSpec(name="probabilities", dtype="float32", shape=(len(manifest.labels),)),
-            TensorSpec(name="confidence", dtype="float32", shape=()),
-        )
-        self._outputs = [(*stage.features, *exit_specs) for stage in manifest.stages]
-        self._sessions = []
-        for stage, outputs in zip(manifest.stages, self._outputs, strict=True):
-            session = _session(folder / stage.file, read_graph(folder, stage), providers)
-            _check_tensors(folder / stage.file, "input", session.get_inputs(), stage.inputs)
-            _check_tensors(folder / stage.file, "output", session.get_outputs(), outputs)
-            self._sessions.append(session)
-        self._folder = folder
-
-    def run(
         self,
-        stage: int,
-        inputs: Mapping[str, NDArray[np.generic]],
-        *,
-        head: bool = True,  # noqa: ARG002 - not yet
-    ) -> StageOutput:
-        """Run a stage (from 0) on its inputs, each [N, ...]. May be called from any thread."""
-        names = [spec.name for spec in self._outputs[stage]]
-        *features, probabilities, confidence = self._sessions[stage].run(names, dict(inputs))
-        sound = np.isfinite(probabilities).all(axis=1)
-        confidence = np.where(sound, confidence, np.float32(np.nan))
-        return StageOutput(dict(zip(names, features, strict=False)), probabilities, confidence)
+        folder: Path,
+        manifest: Manifest,
+        provider: Provider = "cpu",
+        device: int = 0,
+        layout: Layout = "native",
+    ) -> None:
+        providers = providers_of(provider, device)
+        loaded = [load_stage(folder, manifest, k, providers) for k in range(manifest.exits)]
+        native = layout == "native" and provider == "cpu"
+        self._stages = _native_or_portable(loaded) if native else [each.stage for each in loaded]
+        self._files = [folder / stage.file for stage in manifest.stages]
+        self.inputs: tuple[tuple[TensorSpec, ...], ...] = tuple(s.inputs for s in self._stages)
+        self.features: tuple[tuple[TensorSpec, ...], ...] = tuple(s.features for s in self._stages)
+
+    def run(self, stage: int, inputs: Tensors, *, head: bool = True) -> StageOutput:
+        """Run a stage (from 0) on its inputs, each [N, ...]. May be called from any thread.
+
+        Args:
+            stage: which.
+            inputs: by name; others are ignored.
+            head: whether the exit is asked; the last stage's always is.
+        """
+        return self._stages[stage].run(inputs, head=head or stage == len(self._stages) - 1)
 
     def warm_up(self, batch: int) -> None:
-        """Run every stage once with `batch` black images, so that the first request need not.
+        """Run every stage with `batch` black images, so that the first request need not.
 
         Raises:
             BundleError: a stage fails, or gives other shapes than the manifest says.
         """
-        inputs: Mapping[str, NDArray[np.generic]] = {
-            spec.name: np.zeros((batch, *spec.shape), spec.dtype) for spec in self._stages[0].inputs
-        }
-        for k, stage in enumerate(self._stages):
+        (image,) = self.inputs[0]
+        known: Tensors = {image.name: np.zeros((batch, *image.shape), image.dtype)}
+        for k, file in enumerate(self._files):
             try:
-                inputs = self.run(k, inputs).features
+                self.run(k, known, head=False)
+                known = {**known, **self.run(k, known).features}
             except Exception as error:
-                raise BundleError(self._folder / stage.file, f"fails to run: {error}") from error
+                raise BundleError(file, f"fails to run: {error}") from error
 
 
-def _providers(provider: Provider, device: int) -> list[tuple[str, dict[str, str]]]:
-    if provider == "cpu":
-        return [(CPU, {})]
-    if CUDA not in ort.get_available_providers():
-        raise ProviderError(
-            "provider cuda: this ONNX Runtime has no CUDA; install the extra `gpu` instead of `cpu`"
-        )
-    ort.preload_dlls()  # finds the CUDA libraries that come as Python packages
-    return [(CUDA, {"device_id": str(device)})]
-
-
-def _session(
-    path: Path, graph: bytes, providers: Sequence[tuple[str, dict[str, str]]]
-) -> ort.InferenceSession:
-    wanted = providers[0][0]
-    options = ort.SessionOptions()
-    options.log_severity_level = FATAL
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if wanted != CPU:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+def _native_or_portable(loaded: list[Loaded]) -> list[Stage]:
     try:
-        session = ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
-    except Exception as error:
-        raise BundleError(path, f"cannot be loaded on {wanted}: {error}") from error
-    # ONNX Runtime falls back to the CPU in silence, whatever it was told.
-    if session.get_providers()[0] != wanted:
-        raise ProviderError(
-            f"{wanted} cannot be used; check the driver, the device number and the extra `gpu`"
-        )
-    return session
-
-
-def _check_tensors(
-    path: Path, what: str, found: Sequence[ort.NodeArg], expected: Sequence[TensorSpec]
-) -> None:
-    described = {spec.name: (DTYPES[spec.dtype], spec.shape) for spec in expected}
-    actual = {arg.name: (arg.type, tuple(arg.shape)) for arg in found}
-    if described.keys() != actual.keys():
-        raise BundleError(
-            path, f"{what}s are {sorted(actual)}, the manifest says {sorted(described)}"
-        )
-    for name, (dtype, shape) in described.items():
-        batch, *rest = actual[name][1] or (0,)
-        if actual[name][0] != dtype or tuple(rest) != shape:
-            wanted = (dtype, ("N", *shape))
-            raise BundleError(path, f"{what} {name} is {actual[name]}, the manifest says {wanted}")
-        if isinstance(batch, int):
-            raise BundleError(path, f"{what} {name} has a fixed batch axis; export it dynamic")
+        return native_stages(loaded)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the portable stages are good)
+        log.warning("layout native cannot be had, portable is taken instead: %s", error)
+        return [each.stage for each in loaded]

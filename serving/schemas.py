@@ -88,7 +88,7 @@ class ImageAnswer(Record):
     top_k: tuple[RankedClass, ...]
     exit: int = Field(description="the exit it left at, from 1")
     exits: int
-    flops: int = Field(description="multiply-adds to reach that exit")
+    flops: int = Field(description="multiply-adds run for it: to that exit, with the heads asked")
     flops_share: float = Field(description="of the flops of full depth")
     deadline_hit: bool = Field(description="answered at the deadline, before the budget was used")
     degraded: bool = Field(description="answered early because the server is overloaded")
@@ -186,7 +186,7 @@ def image_answer(
 ) -> dict[str, Any]:
     """An `ImageAnswer` as JSON data; `decode` in seconds."""
     outcome = answer.opinion
-    flops = manifest.stages[answer.exit - 1].flops_to_exit
+    flops = manifest.flops_of(answer.exit, answer.policy.asks)
     top_k = _top_k(outcome, manifest.labels, query.top_k)
     body = {
         **top_k[0],

@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     )
     provider: Literal["cpu", "cuda"] = Field("cpu", description="where the stages run")
     device: int = Field(0, ge=0, description="number of the CUDA device")
+    layout: Literal["native", "portable"] = Field(
+        "native",
+        description="how features lie between stages on cpu: native, as this machine computes "
+        "(faster), or portable, as the bundle's graphs say; cuda is always portable",
+    )
     threads: int = Field(
         default_factory=cores,
         ge=1,

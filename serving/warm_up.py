@@ -8,21 +8,19 @@ from time import perf_counter
 import numpy as np
 
 from serving.latency import Latency
-from serving.manifest import TensorSpec
 from serving.pool import Pool
 from serving.runtime import Runtime
 
 REPEATS = 3
 
 
-def measure(
-    runtime: Runtime, pool: Pool, image: TensorSpec, stages: int, sizes: Sequence[int]
-) -> Latency:
+def measure(runtime: Runtime, pool: Pool, sizes: Sequence[int]) -> Latency:
     """Run every stage at every batch size, with and without its head, and keep the least times.
 
     A pause of the machine only adds to a time, and load is learnt from the batches that run.
     """
     rng = np.random.default_rng(0)
+    stages, (image,) = len(runtime.inputs), runtime.inputs[0]
     tables = {head: np.empty((stages, len(sizes))) for head in (True, False)}
     for column, size in enumerate(sizes):
         slots = pool.take(size)

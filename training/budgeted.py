@@ -94,7 +94,7 @@ def crossfit(scored: Scored, procedure: Procedure) -> Curve:
         scored: the held-out images, in random order.
         procedure: solves operating points.
     """
-    budgets = np.linspace(scored.flops[0], scored.flops[-1], BUDGETS)
+    budgets = np.linspace(scored.flops[0], scored.full_flops, BUDGETS)
     spent, right = np.zeros(BUDGETS), np.zeros(BUDGETS)
     for others, part in folds(scored):
         solved = sorted(procedure(others), key=lambda point: point.mean_flops)
@@ -155,7 +155,7 @@ class Summary:
 
 def summarize(curve: Curve, scored: Scored) -> Summary:
     """The numbers of a curve that belongs to these images."""
-    first, full = float(scored.flops[0]), float(scored.flops[-1])
+    first, full = float(scored.flops[0]), scored.full_flops
     accuracy = float(scored.right[-1].mean())
     return Summary(
         tuple(accuracy_at(curve, share * full) for share in SHARES),

@@ -82,6 +82,8 @@ def _cut_after(descending: Floats, count: int) -> float:
 def improve_thresholds(scored: Scored, thresholds: Floats, price: float) -> Floats:
     """Thresholds at a (local) maximum of accuracy - price * mean flops / full flops.
 
+    What an exit's head costs whoever asks it in vain is in the mean flops.
+
     One exit at a time, the others fixed, the best of all cuts is found by a scan over the
     sorted confidences, until no exit moves.
 
@@ -90,31 +92,35 @@ def improve_thresholds(scored: Scored, thresholds: Floats, price: float) -> Floa
         thresholds: where to start, float64 [exits].
         price: accuracy that the flops of full depth must bring.
     """
-    worth = scored.right - price * (scored.flops / scored.flops[-1])[:, None]
     current = thresholds.copy()
     for _ in range(20):
         before = current.copy()
         for k in range(len(current) - 1):
-            current[k] = _best_cut(scored, worth, current, k)
+            current[k] = _best_cut(scored, price / scored.full_flops, current, k)
         if np.array_equal(before, current):
             break
     return current
 
 
-def _best_cut(scored: Scored, worth: Floats, thresholds: Floats, k: int) -> float:
-    """The best threshold of exit k (from 0), every other one being fixed."""
+def _best_cut(scored: Scored, price: float, thresholds: Floats, k: int) -> float:
+    """The best threshold of exit k (from 0), every other one being fixed; `price` of one flop."""
+    asked = thresholds <= 1
+    asked[k] = False
+    worth = scored.right - price * scored.flops_asking(asked)[:, None]
     passed = scored.confidence.astype(np.float64) >= thresholds[:, None]
     passed[-1] = True
     reach = ~passed[:k].any(axis=0)
+    # paid by all who reach this exit, unless nobody is asked; so far by those who leave at it
+    head = 0.0 if scored.heads is None else price * scored.heads[k]
     later = k + 1 + passed[k + 1 :, reach].argmax(axis=0)
-    gain = worth[k, reach] - worth[later, np.flatnonzero(reach)]
+    gain = worth[k, reach] - worth[later, np.flatnonzero(reach)] + head
     confidence = scored.confidence[k, reach].astype(np.float64)
     order = np.argsort(-confidence, kind="stable")
     descending, total = confidence[order], np.cumsum(gain[order])
     # a cut may only fall between two different confidences
     cuts = np.flatnonzero(descending[:-1] > descending[1:])
     cuts = np.append(cuts, len(total) - 1)
-    if len(total) == 0 or total[cuts].max() <= 0:
+    if len(total) == 0 or total[cuts].max() <= head * len(total):
         return NEVER
     return _cut_after(descending, int(cuts[total[cuts].argmax()]) + 1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,21 +37,37 @@ class Scored:
     Args:
         confidence: [exits, N], in [0, 1].
         right: bool [exits, N], whether the prediction was right.
-        flops: [exits], multiply-adds to leave at each exit.
+        flops: [exits], multiply-adds to leave at each exit, with all heads on the way.
+        heads: [exits], multiply-adds of each head, which are not spent where nobody may leave
+            (a threshold above 1); None: they are spent nevertheless, as in the papers.
     """
 
     confidence: NDArray[np.float32]
     right: NDArray[np.bool_]
     flops: Floats
+    heads: Floats | None = None
 
     @property
     def images(self) -> int:
         """Number of images."""
         return int(self.right.shape[1])
 
+    @property
+    def full_flops(self) -> float:
+        """Multiply-adds to leave at the last exit when no other is asked."""
+        return float(self.flops_asking(np.zeros(len(self.flops), dtype=bool))[-1])
+
+    def flops_asking(self, asked: NDArray[np.bool_]) -> Floats:
+        """Multiply-adds to leave at each exit, [exits], when only some are asked on the way."""
+        if self.heads is None:
+            return self.flops
+        spared: Floats = np.where(asked, 0.0, self.heads)
+        own: Floats = self.flops + spared
+        return own - np.cumsum(spared)
+
     def select(self, which: NDArray[np.bool_]) -> Scored:
         """Some of the images, by a mask [N]."""
-        return Scored(self.confidence[:, which], self.right[:, which], self.flops)
+        return replace(self, confidence=self.confidence[:, which], right=self.right[:, which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +95,7 @@ def exits_taken(confidence: NDArray[np.float32], thresholds: Floats) -> NDArray[
 def apply_thresholds(scored: Scored, thresholds: Floats) -> Tradeoff:
     """Send every image through the exits ("budgeted batch" evaluation, MSDNet section 5)."""
     taken = exits_taken(scored.confidence, thresholds)
-    spent = scored.flops[taken]
+    spent = scored.flops_asking(thresholds <= 1)[taken]
     return Tradeoff(
         thresholds=tuple(float(t) for t in thresholds),
         mean_flops=float(spent.mean()),

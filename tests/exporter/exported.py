@@ -7,7 +7,10 @@ import torch
 from samples import LABELS, tiny_dataset, tiny_progress
 
 from exporter.bundle import Export, export_network
+from exporter.graph import StageGraph, export_stages, set_temperature
+from exporter.split import StageModule, split
 from training.checkpoint import Checkpoint, new_network
+from training.confidence import CONFIDENCES
 from training.images import Images
 
 # as deep as it has scales, so that the last stage has the coarsest alone and no unused layer
@@ -39,3 +42,20 @@ def checkpoint(**recipe: Any) -> Checkpoint:
 def export(**recipe: Any) -> Export:
     """The checkpoint, exported and calibrated."""
     return export_network(checkpoint(**recipe), held_out(), "max_softmax", say=lambda _: None)
+
+
+def modules() -> list[StageModule]:
+    """The stages in torch, with the temperatures of the export."""
+    made = split(checkpoint().network(), CONFIDENCES["max_softmax"])
+    for module, temperature in zip(made, export().temperatures, strict=True):
+        module.temperature.fill_(temperature)
+    return made
+
+
+@cache
+def blocks() -> list[StageGraph]:
+    """The graphs of the stages, before they are cut by need."""
+    made = export_stages(modules(), 32)
+    for block, temperature in zip(made, export().temperatures, strict=True):
+        set_temperature(block.model, temperature)
+    return made

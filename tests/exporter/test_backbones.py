@@ -4,9 +4,9 @@ import pytest
 from families import small_network
 from samples import tiny_dataset
 
-from exporter.graph import count_flops, export_stages
+from exporter.graph import cut_by_need, export_stages
 from exporter.split import split
-from exporter.verify import verify
+from exporter.verify import verify_blocks, verify_chain
 from training.backbones import BACKBONES
 from training.confidence import CONFIDENCES
 from training.flops import flop_costs
@@ -22,10 +22,16 @@ def test_the_graphs_are_the_network(backbone: str, variant: Variant) -> None:
     modules = split(network, CONFIDENCES["max_softmax"])
     graphs = export_stages(modules, size=32)
     pixels = tiny_dataset().held_out.pixels[:20]
-    assert verify(network, modules, graphs, pixels) < 1e-5
+    verify_blocks(modules, graphs, pixels)
+    stages = cut_by_need(graphs)
+    temperatures = [float(module.temperature) for module in modules]
+    assert verify_chain(network, temperatures, stages, pixels) < 1e-5
+    # scales that a later stage drops are left out as well
+    by_need, blockwise = (sum(g.flops for g in each) for each in (stages, graphs))
+    assert by_need < blockwise if backbone == "msdnet" else by_need == blockwise
     costs = flop_costs(network, 32)
     stated = [stage + head for stage, head in zip(costs.stages, costs.heads, strict=True)]
-    counted = [count_flops(graph.model) for graph in graphs]
+    counted = [graph.flops for graph in graphs]
     assert counted[:-1] == stated[:-1]
     # the finer scales of MSDNet's last layer feed nothing and are not in the graph
     assert counted[-1] < stated[-1] if backbone == "msdnet" else counted[-1] == stated[-1]

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from exported import checkpoint, export, held_out
 
@@ -7,6 +8,7 @@ from exporter.bundle import Naming, export_network, make_manifest, write_bundle
 from exporter.errors import ExportError
 from serving.errors import BundleError
 from serving.manifest import Manifest, read_graph, read_manifest
+from training.flops import flops_to_exits
 
 NAMING = Naming(name="tiny", version="7", dataset="some images")
 
@@ -34,6 +36,15 @@ def test_the_manifest_says_what_was_measured(manifest: Manifest) -> None:
     scored = export().scored
     assert manifest.held_out.images == len(held_out()) == 100
     assert [s.flops_to_exit for s in manifest.stages] == scored.flops.astype(int).tolist()
+    assert [s.blockwise_flops_to_exit for s in manifest.stages] == list(
+        flops_to_exits(checkpoint().network(), 32)
+    )
+    for point in manifest.budgets.values():
+        asked = [threshold <= 1 for threshold in point.thresholds]
+        by_exit = [manifest.flops_of(k, asked) for k in range(1, manifest.exits + 1)]
+        shares = [share.value for share in point.exit_shares]
+        assert point.mean_flops.value == pytest.approx(np.dot(shares, by_exit))
+    assert manifest.budgets["full"].mean_flops.value == manifest.full_flops == scored.full_flops
     for stage, right, temperature in zip(
         manifest.stages, scored.right, export().temperatures, strict=True
     ):

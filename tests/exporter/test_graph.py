@@ -1,16 +1,36 @@
+from itertools import accumulate
+
 import onnx
 import pytest
-from exported import checkpoint, export
+from exported import blocks, checkpoint, export
 from onnx import numpy_helper
 
-from exporter.graph import TEMPERATURE, count_flops, parameter_count, set_temperature
-from training.flops import flops_to_exits
+from exporter.graph import TEMPERATURE, parameter_count, set_temperature
+from training.flops import flop_costs, flops_to_exits
 
 
 def test_flops_are_those_of_torchs_counter() -> None:
-    counted = [count_flops(graph.model) for graph in export().graphs]
-    totals = tuple(sum(counted[: k + 1]) for k in range(len(counted)))
+    totals = tuple(accumulate(block.flops for block in blocks()))
     assert totals == flops_to_exits(checkpoint().network(), 32)
+
+
+def test_cut_by_need_every_exit_but_the_last_costs_less_and_no_head_changes() -> None:
+    costs = flop_costs(checkpoint().network(), 32)
+    by_need = list(accumulate(graph.flops for graph in export().graphs))
+    assert by_need[-1] == costs.cumulative[-1]
+    assert all(a < b for a, b in zip(by_need[:-1], costs.cumulative[:-1], strict=True))
+    assert [graph.head_flops for graph in export().graphs[:-1]] == list(costs.heads[:-1])
+    assert export().graphs[-1].head_flops == export().graphs[-1].flops
+
+
+def test_features_are_numbered_and_read_by_later_stages() -> None:
+    known = {"image"}
+    for k, graph in enumerate(export().graphs, 1):
+        assert {spec.name for spec in graph.inputs} <= known
+        names = [spec.name for spec in graph.features]
+        assert names == [f"features_{k}_{i}" for i in range(1, len(names) + 1)]
+        known |= set(names)
+    assert known == {spec.name for graph in export().graphs for spec in graph.inputs}
 
 
 def test_parameters_are_the_networks_with_batch_norm_folded_in() -> None:
@@ -19,7 +39,7 @@ def test_parameters_are_the_networks_with_batch_norm_folded_in() -> None:
     weights = sum(p.numel() for m in (stage, head) for p in m.parameters() if p.ndim > 1)
     channels = sum(p.numel() for m in (stage, head) for p in m.parameters() if p.ndim == 1)
     norms = 2 * channels - 10  # gain and bias for each channel but the classifier's
-    assert weights < parameter_count(export().graphs[0].model) <= weights + norms + 20
+    assert weights < parameter_count(blocks()[0].model) <= weights + norms + 20
 
 
 def test_batch_is_the_only_dynamic_axis_and_nothing_tells_of_the_machine() -> None:
@@ -43,7 +63,7 @@ def test_temperature_is_set_where_the_graph_divides() -> None:
     model = onnx.ModelProto()
     model.CopyFrom(export().graphs[0].model)
     set_temperature(model, 3.5)
-    (found,) = (t for t in model.graph.initializer if t.name == TEMPERATURE)
+    (found,) = (t for t in model.graph.initializer if t.name.endswith(TEMPERATURE))
     assert numpy_helper.to_array(found) == pytest.approx(3.5)
-    (user,) = (n for n in model.graph.node if TEMPERATURE in n.input)
+    (user,) = (n for n in model.graph.node if found.name in n.input)
     assert user.op_type == "Div"

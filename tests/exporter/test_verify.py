@@ -1,29 +1,21 @@
 from dataclasses import replace
 
+import numpy as np
 import onnx
 import pytest
 import torch
-from exported import checkpoint, export, held_out
+from exported import blocks, checkpoint, export, held_out, modules
 from onnx import numpy_helper
 
 from exporter.errors import VerificationError
 from exporter.graph import StageGraph, set_temperature
-from exporter.split import split
-from exporter.verify import Chain, verify
-from training.confidence import CONFIDENCES
+from exporter.verify import Chain, verify_blocks, verify_chain
 from training.evaluate import predict
-
-
-def modules():
-    made = split(checkpoint().network(), CONFIDENCES["max_softmax"])
-    for module, temperature in zip(made, export().temperatures, strict=True):
-        module.temperature.fill_(temperature)
-    return made
 
 
 def damaged(k: int) -> list[StageGraph]:
     """The graphs, with one weight of stage k (from 0) changed."""
-    graphs = list(export().graphs)
+    graphs = list(blocks())
     model = onnx.ModelProto()
     model.CopyFrom(graphs[k].model)
     weight = next(t for t in model.graph.initializer if len(t.dims) == 4)
@@ -50,18 +42,26 @@ def test_the_graphs_are_the_network(variant: str) -> None:
 def test_a_changed_weight_is_found_and_its_stage_named(k: int) -> None:
     graphs = damaged(k)
     with pytest.raises(VerificationError, match=rf"stage {k + 1}, output .* differs from torch by"):
-        verify(checkpoint().network(), modules(), graphs, held_out().pixels)
+        verify_blocks(modules(), graphs, held_out().pixels)
+    with pytest.raises(VerificationError, match=rf"exit {k + 1} in the chain, .* differs from"):
+        verify_chain(checkpoint().network(), export().temperatures, graphs, held_out().pixels)
 
 
 def test_modules_that_are_not_the_network_are_found() -> None:
     """As when surgery changes values and the export leaves it out."""
     network = checkpoint(variant="unreferenced").network()
-    with pytest.raises(VerificationError, match="stage 1 in the chain, output probabilities"):
-        verify(network, modules(), export().graphs, held_out().pixels)
+    with pytest.raises(VerificationError, match="exit 1 in the chain, output probabilities"):
+        verify_chain(network, export().temperatures, export().graphs, held_out().pixels)
 
 
 def test_a_changed_temperature_is_found() -> None:
-    graphs = [replace(g, model=onnx.ModelProto.FromString(g.serialized())) for g in export().graphs]
+    graphs = [replace(g, model=onnx.ModelProto.FromString(g.serialized())) for g in blocks()]
     set_temperature(graphs[1].model, 10.0)
     with pytest.raises(VerificationError, match="stage 2, output probabilities"):
-        verify(checkpoint().network(), modules(), graphs, held_out().pixels)
+        verify_blocks(modules(), graphs, held_out().pixels)
+
+
+def test_cut_by_need_gives_bit_for_bit_what_the_blocks_do() -> None:
+    cut, whole = (Chain(graphs).run(held_out().pixels) for graphs in (export().graphs, blocks()))
+    np.testing.assert_array_equal(cut.probabilities, whole.probabilities)
+    np.testing.assert_array_equal(cut.confidence, whole.confidence)

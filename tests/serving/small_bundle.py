@@ -19,7 +19,8 @@ STAGES = 4
 SIZE = 32
 CHANNELS = 8
 SHARPNESS = (6.0, 9.0, 14.0, 22.0)  # of the softmax, by exit: later exits are surer
-FLOPS = (100_000, 250_000, 430_000, 700_000)
+FLOPS = (100_000, 250_000, 430_000, 700_000)  # to each exit, with all heads on the way
+HEADS = (10_000, 20_000, 30_000, 270_000)
 
 
 def random_images(count: int, seed: int) -> np.ndarray:
@@ -72,38 +73,29 @@ class _Graph:
 
 
 def _stage(k: int, rng: np.random.Generator) -> onnx.ModelProto:
-    """Stage k, from 0: hands on two tensors, a fine one and a coarse one, as MSDNet does."""
+    """Stage k, from 0: reads a fine tensor and a coarse one, as MSDNet does."""
     graph = _Graph(rng)
-    spec = TensorProto.FLOAT
-    fine, coarse = ["n", CHANNELS, 16, 16], ["n", CHANNELS, 8, 8]
     if k == 0:
-        inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", SIZE, SIZE, 3])]
         real = graph.op("Cast", ["image"], "real", to=TensorProto.FLOAT)
         first = graph.op("Transpose", [real], "nchw", perm=[0, 3, 1, 2])
         centre = graph.op("Sub", [first, graph.weight("mean", np.float32(128))], "centred")
         scaled = graph.op("Div", [centre, graph.weight("std", np.float32(64))], "scaled")
         y = graph.conv("a", scaled, 3, 2)
     else:
-        inputs = [
-            helper.make_tensor_value_info(f"b{k}.fine", spec, fine),
-            helper.make_tensor_value_info(f"b{k}.coarse", spec, coarse),
-        ]
+        fine, coarse = (spec["name"] for spec in _inputs(k))
         up = graph.weight("scales", np.array([1, 1, 2, 2], np.float32))
-        wide = graph.op("Resize", [f"b{k}.coarse", "", up], "wide", mode="nearest")
-        both = graph.op("Concat", [f"b{k}.fine", wide], "both", axis=1)
+        wide = graph.op("Resize", [coarse, "", up], "wide", mode="nearest")
+        both = graph.op("Concat", [fine, wide], "both", axis=1)
         y = graph.conv("a", both, 2 * CHANNELS, 1)
     relu = graph.op("Relu", [y], f"b{k + 1}.fine")
     graph.head(relu, SHARPNESS[k])
-    outputs = [
-        helper.make_tensor_value_info("probabilities", spec, ["n", CLASSES]),
-        helper.make_tensor_value_info("confidence", spec, ["n"]),
-    ]
-    if k < STAGES - 1:
-        name = f"b{k + 1}.coarse"
-        graph.op("AveragePool", [relu], name, kernel_shape=[2, 2], strides=[2, 2])
-        outputs.append(helper.make_tensor_value_info(f"b{k + 1}.fine", spec, fine))
-        outputs.append(helper.make_tensor_value_info(name, spec, coarse))
-    made = helper.make_graph(graph.nodes, f"stage{k + 1}", inputs, outputs, graph.weights)
+    if len(_features(k)) > 1:
+        coarser = _features(k)[1]["name"]
+        graph.op("AveragePool", [relu], coarser, kernel_shape=[2, 2], strides=[2, 2])
+    outputs = [*_features(k), *EXIT]
+    made = helper.make_graph(
+        graph.nodes, f"stage{k + 1}", _values(_inputs(k)), _values(outputs), graph.weights
+    )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return model
@@ -116,8 +108,9 @@ def _held_out(graphs: list[bytes], images: np.ndarray) -> tuple[np.ndarray, np.n
     for graph in graphs:
         session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
-        out = dict(zip(names, session.run(names, feed), strict=True))
-        feed = {name: out[name] for name in names if name.startswith("b")}
+        given = {value.name: feed[value.name] for value in session.get_inputs()}
+        out = dict(zip(names, session.run(names, given), strict=True))
+        feed |= out
         confidences.append(out["confidence"])
         classes.append(out["probabilities"].argmax(1))
     return np.stack(confidences), np.stack([predicted == classes[-1] for predicted in classes])
@@ -130,9 +123,10 @@ def _estimate(value: float) -> dict[str, float]:
 def _point(thresholds: list[float], confidences: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     exits = (confidences >= np.array(thresholds)[:, None]).argmax(0)
     shares = np.bincount(exits, minlength=STAGES) / exits.size
+    spared = np.cumsum(np.where(np.array(thresholds) > 1, HEADS, 0))
     return {
         "thresholds": thresholds,
-        "mean_flops": _estimate((shares * FLOPS).sum()),
+        "mean_flops": _estimate((shares * (FLOPS - spared)).sum()),
         "accuracy": _estimate(right[exits, np.arange(exits.size)].mean()),
         "exit_shares": [_estimate(share) for share in shares],
     }
@@ -152,13 +146,28 @@ def _tensor(name: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _features(k: int) -> list[dict[str, Any]]:
-    """The tensors of boundary k."""
+    """What stage k gives; the third gives no coarse tensor."""
+    fine = _tensor(f"b{k + 1}.fine", "float32", (CHANNELS, 16, 16))
+    coarse = _tensor(f"b{k + 1}.coarse", "float32", (CHANNELS, 8, 8))
+    return [[fine, coarse], [fine, coarse], [fine], []][k]
+
+
+def _inputs(k: int) -> list[dict[str, Any]]:
+    """What stage k reads; the last reads the coarse tensor of the second."""
     if k == 0:
         return [_tensor("image", "uint8", (SIZE, SIZE, 3))]
-    if k == STAGES:
-        return []
-    fine, coarse = (CHANNELS, 16, 16), (CHANNELS, 8, 8)
-    return [_tensor(f"b{k}.fine", "float32", fine), _tensor(f"b{k}.coarse", "float32", coarse)]
+    return _features(k - 1) if k < 3 else [*_features(2), _features(1)[1]]
+
+
+EXIT = [_tensor("probabilities", "float32", (CLASSES,)), _tensor("confidence", "float32", ())]
+
+
+def _values(specs: list[dict[str, Any]]) -> list[onnx.ValueInfoProto]:
+    kinds = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}
+    return [
+        helper.make_tensor_value_info(s["name"], kinds[s["dtype"]], ["n", *s["shape"]])
+        for s in specs
+    ]
 
 
 def write_bundle(folder: Path) -> Path:
@@ -174,10 +183,12 @@ def write_bundle(folder: Path) -> Path:
             {
                 "file": f"stage{k + 1}.onnx",
                 "sha256": hashlib.sha256(graph).hexdigest(),
-                "inputs": _features(k),
-                "features": _features(k + 1),
+                "inputs": _inputs(k),
+                "features": _features(k),
                 "flops": FLOPS[k] - (FLOPS[k - 1] if k else 0),
+                "head_flops": HEADS[k],
                 "flops_to_exit": FLOPS[k],
+                "blockwise_flops_to_exit": FLOPS[k],
                 "parameters": 1000,
                 "temperature": 1.0,
                 "accuracy": _estimate(right[k].mean()),
@@ -186,7 +197,7 @@ def write_bundle(folder: Path) -> Path:
     curve = _points(confidences, right)
     budgets = {"low": curve[1], "medium": curve[3], "high": curve[4], "full": curve[-1]}
     manifest = {
-        "format": 1,
+        "format": 2,
         "name": "testnet",
         "version": "1",
         "created": "2026-01-01T00:00:00Z",

@@ -17,7 +17,6 @@ from serving.pool import Pool
 from serving.runtime import Runtime
 from serving.scheduler import Scheduler
 
-FLOPS = (100_000, 250_000, 430_000, 700_000)
 NEVER_EARLY = Policy("full", "full", (2.0, 2.0, 2.0, 0.0))
 AT_ONCE = Policy("low", "low", (0.0, 0.0, 0.0, 0.0))
 BUDGETS = ("low", "medium", "high", "full")
@@ -37,11 +36,12 @@ async def engine_of(
     high_water=None,
 ):
     expected = dict.fromkeys(BUDGETS, (0.25,) * 4)
-    metrics = Metrics(Model("m", "1", "fp32", "cpu", FLOPS, expected, ("min_confidence",)))
-    stages = manifest.stages
-    pool = Pool([stage.inputs for stage in stages], [stage.features for stage in stages], slots)
+    metrics = Metrics(
+        Model("m", "1", "fp32", "cpu", 4, manifest.full_flops, expected, ("min_confidence",))
+    )
+    pool = Pool(runtime.inputs, runtime.features, slots)
     scheduler = Scheduler(deepcopy(latency), max_batch)
-    engine = Engine(runtime, pool, scheduler, metrics, threads, high_water)
+    engine = Engine(runtime, pool, scheduler, metrics, manifest.flops_of, threads, high_water)
     engine.metrics, engine.pool, engine.scheduler = metrics, pool, scheduler
     yield engine
     await asyncio.wait_for(engine.drain(), 20)

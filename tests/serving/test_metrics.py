@@ -11,7 +11,8 @@ MODEL = Model(
     version="3",
     precision="int8",
     provider="cpu",
-    flops_to_exit=(10, 30),
+    exits=2,
+    full_flops=30,
     expected={"low": (0.75, 0.25)},
     unexpected=("numeric",),
 )
@@ -27,7 +28,7 @@ def value(metrics, name, **labels):
 
 
 def answer(metrics, budget="low", stage=0, **changes):
-    times = {"total": 0.5, "queue": 0.3, "compute": 0.1, "outcome": "answered"}
+    times = {"flops": 20, "total": 0.5, "queue": 0.3, "compute": 0.1, "outcome": "answered"}
     metrics.answer(budget, stage, 0.85, **times | changes)
 
 
@@ -36,7 +37,7 @@ def test_an_answer_counts_everywhere(metrics):
     assert value(metrics, "requests_total", budget="low", outcome="answered") == 1
     assert value(metrics, "exits_total", model="net", budget="low", exit="2") == 1
     assert value(metrics, "exits_total", model="net", budget="low", exit="1") == 0
-    assert value(metrics, "flops_spent_total", budget="low") == 30
+    assert value(metrics, "flops_spent_total", budget="low") == 20
     assert value(metrics, "flops_full_total", budget="low") == 30
     assert value(metrics, "request_seconds_sum", budget="low") == 0.5
     assert value(metrics, "request_part_seconds_sum", part="queue") == 0.3

@@ -1,4 +1,5 @@
 import hashlib
+import tempfile
 
 import numpy as np
 import onnx
@@ -9,16 +10,16 @@ from serving.errors import BundleError, ProviderError
 from serving.runtime import Runtime
 
 
-@pytest.fixture(scope="module")
-def runtime(bundle, manifest):
-    return Runtime(bundle, manifest)
+@pytest.fixture(scope="module", params=["native", "portable"])
+def runtime(bundle, manifest, request):
+    return Runtime(bundle, manifest, layout=request.param)
 
 
 def chain(runtime, images):
-    inputs = {"image": images}
+    known = {"image": images}
     for stage in range(4):
-        output = runtime.run(stage, inputs)
-        inputs = output.features
+        output = runtime.run(stage, known)
+        known |= output.features
         yield output
 
 
@@ -50,6 +51,47 @@ def test_a_row_does_not_depend_on_its_batch(runtime, images):
     together = [output.probabilities[3] for output in chain(runtime, several)]
     alone = [output.probabilities[0] for output in chain(runtime, several[3:4])]
     np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_without_its_head_a_stage_gives_the_same_features(runtime, images):
+    known = {"image": images(5, 6)}
+    for stage in range(3):
+        with_head = runtime.run(stage, known)
+        without = runtime.run(stage, known, head=False)
+        assert without.probabilities is without.confidence is None
+        assert without.features.keys() == with_head.features.keys()
+        for name, tensor in without.features.items():
+            np.testing.assert_array_equal(tensor, with_head.features[name])
+        known |= without.features
+    assert runtime.run(3, known, head=False).probabilities.shape == (5, 10)
+
+
+def test_tensors_are_as_it_says(runtime, images):
+    for stage, output in enumerate(chain(runtime, images(3, 7))):
+        assert list(output.features) == [spec.name for spec in runtime.features[stage]]
+        for spec in runtime.features[stage]:
+            tensor = output.features[spec.name]
+            assert (tensor.shape, tensor.dtype) == ((3, *spec.shape), spec.dtype)
+    given = {spec for features in runtime.features for spec in features}
+    assert {spec for inputs in runtime.inputs[1:] for spec in inputs} == given
+
+
+def test_layouts_agree(bundle, manifest, images, caplog):
+    native, portable = (Runtime(bundle, manifest, layout=name) for name in ("native", "portable"))
+    assert not caplog.records, "the native one is no other"
+    assert portable.inputs == tuple(stage.inputs for stage in manifest.stages)
+    for one, other in zip(chain(native, images(9, 8)), chain(portable, images(9, 8)), strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=0, atol=1e-6)
+
+
+def test_where_nothing_can_be_written_the_layout_is_portable(
+    bundle, manifest, monkeypatch, caplog, tmp_path
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "is not there"))
+    runtime = Runtime(bundle, manifest)
+    assert "layout native cannot be had, portable is taken instead" in caplog.text
+    assert runtime.features == tuple(stage.features for stage in manifest.stages)
+    runtime.warm_up(1)
 
 
 def test_warm_up_runs_every_stage(runtime):

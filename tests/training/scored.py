@@ -16,4 +16,6 @@ def scored_sets(draw: st.DrawFn) -> Scored:
     right = draw(npst.arrays(np.bool_, (exits, images)))
     steps = draw(st.lists(st.integers(1, 100), min_size=exits, max_size=exits))
     flops = np.cumsum(steps).astype(np.float64)
-    return Scored((ranks / levels).astype(np.float32), right, flops)
+    shares = draw(st.none() | st.lists(st.integers(0, 100), min_size=exits, max_size=exits))
+    heads = None if shares is None else np.array(steps) * np.array(shares) / 100
+    return Scored((ranks / levels).astype(np.float32), right, flops, heads)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from training.calibrate import (
     msdnet_thresholds,
     pareto,
 )
-from training.evaluate import Scored, Tradeoff, apply_thresholds
+from training.evaluate import Floats, Scored, Tradeoff, apply_thresholds
 
 
 def overconfident(images: int, exits: int, seed: int = 0) -> Scored:
@@ -70,7 +72,7 @@ def test_an_improved_point_is_worth_at_least_the_one_it_started_from(
     start = msdnet_thresholds(scored, ratio)
 
     def worth(tradeoff: Tradeoff) -> float:
-        return tradeoff.accuracy - price * tradeoff.mean_flops / scored.flops[-1]
+        return tradeoff.accuracy - price * tradeoff.mean_flops / scored.full_flops
 
     before = worth(apply_thresholds(scored, start))
     after = worth(apply_thresholds(scored, improve_thresholds(scored, start, price)))
@@ -91,6 +93,22 @@ def test_the_optimum_of_two_exits_is_that_of_all_thresholds() -> None:
     best = max(o.accuracy - price * o.mean_flops / 100 for o in every)
     found = apply_thresholds(scored, improve_thresholds(scored, np.zeros(2), price))
     assert found.accuracy - price * found.mean_flops / 100 == pytest.approx(best, abs=1e-6)
+
+
+def test_a_head_is_asked_where_it_pays_for_itself() -> None:
+    """The second exit does without regard to its head, and not with it."""
+    free = replace(overconfident(300, 3, seed=4), flops=np.array([10.0, 55.0, 100.0]))
+    paid = replace(free, heads=np.array([1.0, 20.0, 40.0]))
+    start, price, cuts = np.array([0.5, 0.5, 0.0]), 0.3, np.linspace(0, 1.01, 60)
+
+    def worth(thresholds: Floats) -> float:
+        found = apply_thresholds(paid, thresholds)
+        return found.accuracy - price * found.mean_flops / paid.full_flops
+
+    improved = improve_thresholds(paid, start, price)
+    assert worth(improved) >= max(worth(np.array([a, b, 0.0])) for a in cuts for b in cuts)
+    assert improved[0] <= 1 < improved[1]
+    assert improve_thresholds(free, start, price)[1] <= 1
 
 
 def tradeoff(flops: float, accuracy: float) -> Tradeoff:
