@@ -70,8 +70,9 @@ def _middle(size: tuple[int, int], wanted: tuple[int, int]) -> Box:
     """The largest box of the wanted proportions in the middle of an image."""
     scale = min(size[0] / wanted[0], size[1] / wanted[1])
     width, height = scale * wanted[0], scale * wanted[1]
-    left, top = (size[0] - width) / 2, (size[1] - height) / 2
-    return left, top, left + width, top + height
+    # rounded, the box could lie a little outside
+    left, top = max(0.0, (size[0] - width) / 2), max(0.0, (size[1] - height) / 2)
+    return left, top, min(left + width, size[0]), min(top + height, size[1])
 
 
 def _drawable(image: Image.Image) -> Image.Image:
