@@ -37,7 +37,7 @@ SMALL = 1 << 14  # pixels of a call's JPEGs together; to decode them takes about
 
 
 class Decoder:
-    """Decodes small images at once, others on threads of its own, off the event loop.
+    """Decodes images: small ones at once, others on threads of its own, off the event loop.
 
     Args:
         target: the size, and how an image is brought to it.
@@ -52,15 +52,12 @@ class Decoder:
 
     async def decode(self, files: Sequence[bytes]) -> list[NDArray[np.uint8]]:
         """The images as uint8 [H, W, 3] each. Raises what `decode` raises, naming the image."""
-        images = self.decode_small(files)
-        if images is None:
-            images = await asyncio.gather(*(self._one(i, file) for i, file in enumerate(files, 1)))
-        return images
+        return await asyncio.gather(*(self._one(i, file) for i, file in enumerate(files, 1)))
 
     def decode_small(self, files: Sequence[bytes]) -> list[NDArray[np.uint8]] | None:
-        """The images of a call that takes less time to decode than to hand to a thread.
+        """The same, at once, where that takes no longer than to hand them to a thread.
 
-        None where it takes more, or where one is not a plain, undamaged JPEG.
+        None where it would, or where one is not a plain, undamaged JPEG.
         """
         if sum(map(len, files)) > SMALL:
             return None
