@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import socket
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from serving.app import create_app
 from serving.errors import OfframpError
-from serving.routes import Service
+from serving.service import Service
 from serving.settings import Settings
 
 log = logging.getLogger("serving")
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str]) -> int:
         listener = _listen(settings.host, settings.port)
     except (OfframpError, OSError) as error:
         return _refuse(1, str(error))
+    gc.collect()
+    gc.freeze()  # what is loaded stays: the collector need not go through it again and again
     log.info(_banner(app.state.service, settings, listener))
     config = uvicorn.Config(
         app,

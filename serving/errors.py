@@ -6,6 +6,7 @@
     ├── StageError                  500 stage-failed: a stage broke down under a request
     ├── NotReadyError               503 not-ready: starting, or shutting down
     ├── PoolFullError               429 pool-full: no slot
+    ├── BodiesFullError             429 bodies-full: no room for another body
     ├── DeadlineError               504 deadline: passed before the first exit
     └── InvalidRequestError         422 invalid-request: for the client to put right
         ├── UnauthorizedError       401 unauthorized
@@ -14,8 +15,9 @@
         ├── UnknownBudgetError      422 unknown-budget
         ├── BudgetTooLowError       422 budget-too-low: the cheapest point is dearer
         ├── BodyTooLargeError       413 body-too-large
+        ├── BodyTimeoutError        408 body-timeout
         ├── EmptyBodyError          400 empty-body
-        ├── MalformedBodyError      400 malformed-body: not the multipart or JSON it claims
+        ├── MalformedBodyError      400 malformed-body: not what it claims to be
         ├── NotAnImageError         415 not-an-image
         ├── DamagedImageError       422 damaged-image
         └── ImageTooLargeError      413 image-too-large
@@ -79,6 +81,14 @@ class PoolFullError(OfframpError):
         self.headers = {"Retry-After": str(seconds)}
 
 
+class BodiesFullError(OfframpError):
+    """The bodies of all calls fill the room there is for them; the rest of this one is not read."""
+
+    status = 429
+    type = "bodies-full"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1", "Connection": "close"}
+
+
 class DeadlineError(OfframpError):
     """The deadline passed before the first exit was reached."""
 
@@ -133,6 +143,14 @@ class BodyTooLargeError(InvalidRequestError):
     headers = MappingProxyType({"Connection": "close"})
 
 
+class BodyTimeoutError(InvalidRequestError):
+    """The body came too slowly; the rest of it is not read."""
+
+    status = 408
+    type = "body-timeout"
+    headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
+
+
 class EmptyBodyError(InvalidRequestError):
     """A body, or a part of it, without a byte."""
 
@@ -141,7 +159,7 @@ class EmptyBodyError(InvalidRequestError):
 
 
 class MalformedBodyError(InvalidRequestError):
-    """The body is not the multipart form or the JSON that it claims to be."""
+    """The body is not the multipart form, the JSON or the pixels that it claims to be."""
 
     status = 400
     type = "malformed-body"

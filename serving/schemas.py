@@ -209,14 +209,11 @@ def image_answer(
 
 
 def _top_k(outcome: Opinion, labels: tuple[str, ...], k: int) -> list[dict[str, Any]]:
-    order = np.argsort(-outcome.probabilities, kind="stable")[:k].tolist()
+    order = np.argsort(-outcome.probabilities, kind="stable")[:k]
+    pairs = zip(order.tolist(), outcome.probabilities[order].tolist(), strict=True)
     return [
-        {
-            "label": labels[index],
-            "index": index,
-            "probability": round(float(outcome.probabilities[index]), DIGITS),
-        }
-        for index in order
+        {"label": labels[index], "index": index, "probability": round(probability, DIGITS)}
+        for index, probability in pairs
     ]
 
 

@@ -89,6 +89,10 @@ class Settings(BaseSettings):
     )
     max_images: int = Field(16, ge=1, description="images in one call at most")
     max_body_bytes: int = Field(16 << 20, ge=1, description="bytes of one body at most")
+    max_held_bytes: int = Field(
+        256 << 20, ge=1, description="bytes of the bodies of all calls under way at most"
+    )
+    body_seconds: float = Field(30, gt=0, description="time for a body to come in")
     max_pixels: int = Field(25_000_000, ge=1, description="pixels of one image at most")
     drain_seconds: int = Field(
         30, ge=0, description="time for calls under way to end after SIGTERM"
@@ -103,5 +107,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"max_images ({self.max_images}) must be at most slots ({self.slots}), "
                 "or a full call never fits"
+            )
+        if self.max_body_bytes > self.max_held_bytes:
+            raise ValueError(
+                f"max_body_bytes ({self.max_body_bytes}) must be at most max_held_bytes "
+                f"({self.max_held_bytes}), or a full body never fits"
             )
         return self

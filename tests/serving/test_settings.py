@@ -55,6 +55,8 @@ def test_threads_are_the_cores():
         (("--threads", "0"), "threads"),
         (("--provider", "tpu"), "provider"),
         (("--slots", "4"), "max_images (16) must be at most slots (4)"),
+        (("--max-held-bytes", "9"), "must be at most max_held_bytes (9)"),
+        (("--body-seconds", "0"), "body_seconds"),
     ],
 )
 def test_what_will_not_do_is_named(flags, says):
