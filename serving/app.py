@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,7 @@ from starlette.responses import Response
 
 from serving.engine import Engine
 from serving.errors import OfframpError, ParameterError, UnknownParameterError
+from serving.gpu import watch_gpu
 from serving.images import Decoder
 from serving.manifest import Manifest, read_manifest
 from serving.metrics import Metrics, Model
@@ -24,23 +26,33 @@ from serving.runtime import Runtime
 from serving.scheduler import Scheduler
 from serving.schemas import ClassifyQuery, describe
 from serving.settings import Settings
+from serving.shared import Shared
 
 HUNG_UP = 499  # nobody reads it; the status that nginx logs for a client that closed
 PROBLEM_JSON = "application/problem+json"
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(
+    settings: Settings, manifest: Manifest | None = None, shared: Shared | None = None
+) -> FastAPI:
     """Load the bundle, warm it up, and make the app that serves it.
+
+    Args:
+        settings: all of them.
+        manifest: of the bundle, where it has been read already.
+        shared: this worker's place, where it is one of several.
 
     Raises:
         BundleError: the bundle is damaged, or not of this server's format.
         ProviderError: the provider is not to be had.
     """
-    manifest = read_manifest(settings.bundle)
+    manifest = manifest or read_manifest(settings.bundle)
     runtime = Runtime(settings.bundle, manifest, settings.provider, settings.device)
     for size in {1, settings.max_batch}:
         runtime.warm_up(size)
-    metrics = Metrics(_measured(manifest, settings.provider))
+    metrics = Metrics(_measured(manifest, settings.provider), shared)
+    if settings.provider == "cuda":
+        watch_gpu(metrics.registry, settings.device)
     boundaries = [stage.inputs for stage in manifest.stages]
     engine = Engine(
         runtime,
@@ -81,8 +93,10 @@ def _measured(manifest: Manifest, provider: str) -> Model:
 def _app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        fresh = asyncio.create_task(service.metrics.keep_fresh())
         yield
         await service.engine.drain()
+        fresh.cancel()
         service.decoder.close()
 
     app = FastAPI(

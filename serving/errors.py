@@ -3,6 +3,7 @@
     OfframpError                    500 internal
     ├── BundleError                 500 bundle: cannot be served; raised at load, names the file
     ├── ProviderError               500 provider: asked for and not to be had; raised at load
+    ├── WorkerError                 500 worker: a server process cannot start
     ├── StageError                  500 stage-failed: a stage broke down under a request
     ├── NotReadyError               503 not-ready: starting, or shutting down
     ├── PoolFullError               429 pool-full: no slot
@@ -51,6 +52,12 @@ class ProviderError(OfframpError):
     """The execution provider that was asked for is not to be had on this machine."""
 
     type = "provider"
+
+
+class WorkerError(OfframpError):
+    """A worker process cannot start, and another would do no better."""
+
+    type = "worker"
 
 
 class StageError(OfframpError):

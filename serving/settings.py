@@ -17,6 +17,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cores_of_a_worker(values: dict[str, Any]) -> int:
+    """The default `threads`: the workers share the cores."""
+    workers: int = values.get("workers", 1)  # not there where it will not do
+    return max(1, cores() // workers)
+
+
 def by_provider(values: dict[str, Any]) -> int:
     """The default `max_batch`: batching pays more on a GPU."""
     return MAX_BATCH[values.get("provider", "cpu")]
@@ -46,11 +52,19 @@ class Settings(BaseSettings):
     )
     provider: Literal["cpu", "cuda"] = Field("cpu", description="where the stages run")
     device: int = Field(0, ge=0, description="number of the CUDA device")
-    threads: int = Field(
-        default_factory=cores,
+    workers: int = Field(
+        1,
         ge=1,
         le=1024,
-        description="batches run, and images decoded, at the same time",
+        description="server processes; each has its own engine, with threads, slots and memory "
+        "of its own",
+    )
+    threads: int = Field(
+        default_factory=cores_of_a_worker,
+        ge=1,
+        le=1024,
+        description="batches run, and images decoded, at the same time by each worker; "
+        "without it the workers share the cores",
     )
     max_batch: int = Field(
         default_factory=by_provider,
@@ -59,7 +73,10 @@ class Settings(BaseSettings):
         description="most requests in one batch: 8 on cpu, 64 on cuda",
     )
     slots: int = Field(
-        256, ge=1, le=1 << 20, description="requests under way at most; further ones are refused"
+        256,
+        ge=1,
+        le=1 << 20,
+        description="requests under way at most in each worker; it refuses further ones",
     )
     max_images: int = Field(16, ge=1, description="images in one call at most")
     max_body_bytes: int = Field(16 << 20, ge=1, description="bytes of one body at most")
