@@ -14,7 +14,7 @@ from serving.app import create_app
 from serving.errors import OfframpError
 from serving.log import set_up_log
 from serving.manifest import Manifest, read_manifest
-from serving.server import listen, serve, work
+from serving.server import listen, reserve, serve, work
 from serving.settings import Settings
 from serving.shared import Shared, shared_folder
 from serving.supervisor import Supervisor
@@ -50,15 +50,13 @@ def _serve_alone(settings: Settings, manifest: Manifest) -> None:
 
 
 def _supervise(settings: Settings, manifest: Manifest) -> None:
-    listener = listen(settings.host, settings.port)
-    with shared_folder() as folder:
+    with reserve(settings.host, settings.port) as place, shared_folder() as folder:
         Supervisor(
-            partial(work, settings, manifest, folder),
+            partial(work, settings, manifest, place.getsockname()[1], folder),
             settings.workers,
-            listener,
             patience=settings.drain_seconds + MARGIN,
             bury=lambda number: Shared(folder, number).bury(),
-        ).run(lambda: log.info(_banner(manifest, settings, listener)))
+        ).run(lambda: log.info(_banner(manifest, settings, place)))
 
 
 def _refuse(code: int, text: str) -> int:

@@ -1,4 +1,4 @@
-"""Several worker processes on one listening socket: started, watched, replaced, ended.
+"""Several worker processes: started, watched, replaced, ended.
 
 A worker says on its pipe that it is ready, or why it never will be. One that ends by itself
 before it is ready ends the whole, for the next would do no better; one that is killed, or
@@ -22,7 +22,7 @@ from time import monotonic
 
 from serving.errors import WorkerError
 
-Job = Callable[[int, socket.socket, Connection], None]
+Job = Callable[[int, Connection], None]
 KILLED_AT_START = 3  # in a row; more end the whole
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 log = logging.getLogger(__name__)
@@ -40,25 +40,18 @@ class Supervisor:
     """Keeps as many workers as were asked for.
 
     Args:
-        job: what a worker does, given its number, the listener and the pipe on which it says
-            `None` when it is ready, or the reason why it cannot be; it can be pickled.
+        job: what a worker does, given its number and the pipe on which it says `None` when it is
+            ready, or the reason why it cannot be; it can be pickled.
         workers: how many.
-        listener: of all of them; closed at the end.
         patience: seconds that workers have to end after SIGTERM.
         bury: told the number of each that is dead.
     """
 
     def __init__(
-        self,
-        job: Job,
-        workers: int,
-        listener: socket.socket,
-        patience: float,
-        bury: Callable[[int], None],
+        self, job: Job, workers: int, patience: float, bury: Callable[[int], None]
     ) -> None:
         self._job = job
         self._count = workers
-        self._listener = listener
         self._patience = patience
         self._bury = bury
         self._workers: dict[int, _Worker] = {}
@@ -81,8 +74,7 @@ class Supervisor:
     def _start(self, number: int) -> None:
         spawn = multiprocessing.get_context("spawn")
         news, teller = spawn.Pipe(duplex=False)
-        arguments = (number, self._listener, teller)
-        process = spawn.Process(target=self._job, args=arguments, name=f"worker {number}")
+        process = spawn.Process(target=self._job, args=(number, teller), name=f"worker {number}")
         process.start()
         teller.close()
         self._workers[number] = _Worker(number, process, news)
@@ -130,7 +122,6 @@ class Supervisor:
         self._start(worker.number)
 
     def _end(self) -> None:
-        self._listener.close()
         for worker in self._workers.values():
             worker.process.terminate()
         deadline = monotonic() + self._patience
