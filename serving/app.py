@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -16,6 +17,7 @@ from serving.bodies import Bodies
 from serving.classify import Classify
 from serving.engine import Engine
 from serving.errors import OfframpError
+from serving.gpu import watch_gpu
 from serving.images import Decoder
 from serving.latency import sizes_up_to
 from serving.manifest import Manifest, read_manifest
@@ -30,6 +32,7 @@ from serving.scheduler import Scheduler
 from serving.schemas import describe
 from serving.service import Service
 from serving.settings import Settings
+from serving.shared import Shared
 from serving.warm_up import measure
 
 
@@ -57,25 +60,36 @@ class Offramp(FastAPI):
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+    fresh = asyncio.create_task(app.state.service.metrics.keep_fresh())
     yield
     await app.state.service.engine.drain()
+    fresh.cancel()
     app.state.service.decoder.close()
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(
+    settings: Settings, manifest: Manifest | None = None, shared: Shared | None = None
+) -> FastAPI:
     """Load the bundle, warm it up, and make the app that serves it.
+
+    Args:
+        settings: all of them.
+        manifest: of the bundle, where it has been read already.
+        shared: this worker's place, where it is one of several.
 
     Raises:
         BundleError: the bundle is damaged, or not of this server's format.
         ProviderError: the provider is not to be had.
     """
-    manifest = read_manifest(settings.bundle)
+    manifest = manifest or read_manifest(settings.bundle)
     runtime = Runtime(
         settings.bundle, manifest, settings.provider, settings.device, settings.layout
     )
     for size in {1, settings.max_batch}:
         runtime.warm_up(size)
-    metrics = Metrics(_measured(manifest, settings.provider))
+    metrics = Metrics(_measured(manifest, settings.provider), shared)
+    if settings.provider == "cuda":
+        watch_gpu(metrics.registry, settings.device)
     engine = _engine(settings, manifest, runtime, metrics)
     return _app(
         Service(

@@ -3,6 +3,7 @@
     OfframpError                    500 internal
     ├── BundleError                 500 bundle: cannot be served; raised at load, names the file
     ├── ProviderError               500 provider: asked for and not to be had; raised at load
+    ├── WorkerError                 500 worker: a server process cannot start
     ├── StageError                  500 stage-failed: a stage broke down under a request
     ├── NotReadyError               503 not-ready: starting, or shutting down
     ├── PoolFullError               429 pool-full: no slot
@@ -56,6 +57,12 @@ class ProviderError(OfframpError):
     type = "provider"
 
 
+class WorkerError(OfframpError):
+    """A worker process cannot start, and another would do no better."""
+
+    type = "worker"
+
+
 class StageError(OfframpError):
     """A stage failed under a batch, or gave a number that is none."""
 
@@ -86,7 +93,7 @@ class BodiesFullError(OfframpError):
 
     status = 429
     type = "bodies-full"
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1", "Connection": "close"}
+    headers = MappingProxyType({"Retry-After": "1", "Connection": "close"})
 
 
 class DeadlineError(OfframpError):
@@ -148,7 +155,7 @@ class BodyTimeoutError(InvalidRequestError):
 
     status = 408
     type = "body-timeout"
-    headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
+    headers = MappingProxyType({"Connection": "close"})
 
 
 class EmptyBodyError(InvalidRequestError):

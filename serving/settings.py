@@ -17,6 +17,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cores_of_a_worker(values: dict[str, Any]) -> int:
+    """The default `threads`: the workers share the cores."""
+    workers: int = values.get("workers", 1)  # not there where it will not do
+    return max(1, cores() // workers)
+
+
 def by_provider(values: dict[str, Any]) -> int:
     """The default `max_batch`: batching pays more on a GPU."""
     return MAX_BATCH[values.get("provider", "cpu")]
@@ -51,11 +57,19 @@ class Settings(BaseSettings):
         description="how features lie between stages on cpu: native, as this machine computes "
         "(faster), or portable, as the bundle's graphs say; cuda is always portable",
     )
-    threads: int = Field(
-        default_factory=cores,
+    workers: int = Field(
+        1,
         ge=1,
         le=1024,
-        description="batches run, and images decoded, at the same time",
+        description="server processes; each has its own engine, with threads, slots and memory "
+        "of its own",
+    )
+    threads: int = Field(
+        default_factory=cores_of_a_worker,
+        ge=1,
+        le=1024,
+        description="batches run, and images decoded, at the same time by each worker; "
+        "without it the workers share the cores",
     )
     max_batch: int = Field(
         default_factory=by_provider,
@@ -64,7 +78,10 @@ class Settings(BaseSettings):
         description="most requests in one batch: 8 on cpu, 64 on cuda",
     )
     slots: int = Field(
-        256, ge=1, le=1 << 20, description="requests under way at most; further ones are refused"
+        256,
+        ge=1,
+        le=1 << 20,
+        description="requests under way at most in each worker; it refuses further ones",
     )
     order: Literal["deepest", "fullest"] = Field(
         "deepest",

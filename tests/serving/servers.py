@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,16 @@ class Process:
         status = Path(f"/proc/{self.popen.pid}/status").read_text()
         return int(status.split(f"{field}:")[1].split()[0]) * 1024
 
+    @property
+    def workers(self) -> list[int]:
+        """The worker processes' ids."""
+        children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children").read_text()
+        return [
+            int(child)
+            for child in children.split()
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+
 
 @contextmanager
 def started(bundle: Path, *flags: str, **environment: str) -> Iterator[Process]:
@@ -120,8 +130,12 @@ def started(bundle: Path, *flags: str, **environment: str) -> Iterator[Process]:
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     ) as popen:
         assert popen.stderr is not None
-        banner = json.loads(popen.stderr.readline())["message"]
-        try:
+        try:  # several workers have something to log before their supervisor has
+            messages = (json.loads(line)["message"] for line in popen.stderr)
+            banner = next(message for message in messages if message.startswith("serving "))
             yield Process(popen, banner.rpartition(" ")[2], banner)
         finally:
+            popen.terminate()  # a supervisor that is killed leaves its folder behind
+            with suppress(subprocess.TimeoutExpired):
+                popen.wait(10)
             popen.kill()
