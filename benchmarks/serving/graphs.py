@@ -5,38 +5,45 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from onnx import compose
 
 from serving.manifest import Manifest, read_graph
 
-PROBABILITIES, CONFIDENCE = "probabilities", "confidence"
+PROBABILITIES = "probabilities"
 
 
 def full_depth(folder: Path, manifest: Manifest) -> onnx.ModelProto:
     """One graph, image to the last exit's `probabilities`, without the other heads."""
-    stages = [onnx.load_model_from_string(read_graph(folder, s)) for s in manifest.stages]
-    model = compose.add_prefix(stages[0], "s1/")
-    for k, (before, after) in enumerate(zip(manifest.stages, stages[1:], strict=False), 2):
-        wires = [
-            (f"s{k - 1}/{given.name}", f"s{k}/{taken.name}")
-            for given, taken in zip(before.features, manifest.stages[k - 1].inputs, strict=True)
-        ]
-        # outputs that are not named are dropped, and what only they need with them
-        model = compose.merge_models(model, compose.add_prefix(after, f"s{k}/"), wires)
-    return _only(model, f"s1/{manifest.stages[0].inputs[0].name}", f"s{manifest.exits}/")
+    kept = {t.name for stage in manifest.stages for t in (*stage.inputs, *stage.features)}
+    whole = onnx.ModelProto()
+    for k, stage in enumerate(manifest.stages, 1):
+        last = {PROBABILITIES} if k == manifest.exits else set()
+        part = onnx.load_model_from_string(read_graph(folder, stage))
+        _rename(part.graph, kept | last, f"stage{k}/")
+        if k == 1:
+            whole.CopyFrom(part)
+            continue
+        whole.graph.node.extend(part.graph.node)
+        whole.graph.initializer.extend(part.graph.initializer)
+        whole.graph.output.extend(part.graph.output)
+    del whole.graph.value_info[:]
+    image = manifest.stages[0].inputs[0].name
+    model = onnx.utils.Extractor(whole).extract_model([image], [PROBABILITIES])
+    onnx.checker.check_model(model, full_check=True)
+    return model
 
 
-def _only(model: onnx.ModelProto, image: str, prefix: str) -> onnx.ModelProto:
-    extracted = onnx.utils.Extractor(model).extract_model([image], [prefix + PROBABILITIES])
-    del extracted.graph.value_info[:]
-    for node in extracted.graph.node:
-        node.input[:] = ["image" if name == image else name for name in node.input]
-        node.output[:] = [
-            PROBABILITIES if name == prefix + PROBABILITIES else name for name in node.output
-        ]
-    extracted.graph.input[0].name, extracted.graph.output[0].name = "image", PROBABILITIES
-    onnx.checker.check_model(extracted, full_check=True)
-    return extracted
+def _rename(graph: onnx.GraphProto, kept: set[str], prefix: str) -> None:
+    """Put a prefix before every name but those kept."""
+    for value in (*graph.initializer, *graph.output):
+        value.name = _prefixed(value.name, kept, prefix)
+    for node in graph.node:
+        node.name = prefix + node.name
+        node.input[:] = [_prefixed(name, kept, prefix) for name in node.input]
+        node.output[:] = [_prefixed(name, kept, prefix) for name in node.output]
+
+
+def _prefixed(name: str, kept: set[str], prefix: str) -> str:
+    return name if not name or name in kept else prefix + name
 
 
 def write_full_depth(folder: Path, manifest: Manifest, path: Path) -> Path:
