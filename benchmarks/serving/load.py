@@ -21,7 +21,17 @@ import numpy as np
 import uvloop
 
 from benchmarks.serving.connection import HOST, NONE, Connection
-from benchmarks.serving.outcomes import HUNG_UP, NEVER, NO_ANSWER, OK, Outcomes, Plan
+from benchmarks.serving.outcomes import (
+    DEADLINE,
+    DEGRADED,
+    HUNG_UP,
+    NEVER,
+    NO_ANSWER,
+    OK,
+    WHOLE,
+    Outcomes,
+    Plan,
+)
 
 EARLY = 0.0005  # timers have milliseconds: what is due within half of one is sent
 PATIENCE = 60.0  # seconds that an answer may take
@@ -110,7 +120,7 @@ class _Sender:
             exit=exits.astype(np.int64),
             flops=flops.astype(np.int64),
             probability=probability,
-            cut=cut.astype(np.bool_),
+            cut=cut.astype(np.int64),
         )
 
     def _now(self) -> float:
@@ -129,7 +139,7 @@ class _Sender:
     async def _send_when_due(self) -> None:
         assert self._plan.send is not None
         for due in self._plan.send.tolist():
-            while (wait := due - self._now()) > EARLY:
+            while (wait := due - self._now()) > EARLY:  # noqa: ASYNC110 (for time, not an event)
                 await asyncio.sleep(wait)
             self._begin()
 
@@ -211,12 +221,13 @@ class _Sender:
             self._finished.set()
 
 
-def _read(status: int, body: bytes) -> tuple[float, float, float, float, bool]:
-    """Class, exit, flops, probability and whether it was cut short, of an answer."""
+def _read(status: int, body: bytes) -> tuple[float, ...]:
+    """Class, exit, flops, probability and what cut it short, of an answer."""
     if status != OK:
-        return -1, -1, -1, np.nan, False
+        return -1, -1, -1, np.nan, WHOLE
     answer = json.loads(body)["answers"][0]
-    cut = bool(answer.get("deadline_hit") or answer.get("degraded"))
+    cut = DEGRADED if answer.get("degraded") else WHOLE
+    cut = DEADLINE if answer.get("deadline_hit") else cut
     exit_, flops = answer.get("exit", -1), answer.get("flops", -1)
     return answer["index"], exit_, flops, answer["probability"], cut
 

@@ -17,6 +17,7 @@ Integers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 OK, REFUSED, NO_ANSWER, HUNG_UP = 200, 429, 0, -1
+WHOLE, DEADLINE, DEGRADED = 0, 1, 2
 NEVER = np.inf  # seconds after which a client that stays hangs up
 
 
@@ -58,7 +59,7 @@ class Outcomes:
         exit: exit it left at, from 1.
         flops: that the answer states.
         probability: of the class; NaN without an answer.
-        cut: a deadline or an overload cut it short.
+        cut: WHOLE, or what made it leave early: DEADLINE, DEGRADED.
     """
 
     path: Integers
@@ -71,7 +72,7 @@ class Outcomes:
     exit: Integers
     flops: Integers
     probability: Floats
-    cut: Mask
+    cut: Integers
 
     def __len__(self) -> int:
         return len(self.path)
