@@ -73,7 +73,9 @@ class Scheduler:
 
     def late(self, now: float) -> list[Request]:
         """Take out those whose deadline passes before their next stage could end."""
-        late = []
+        late: list[Request] = []
+        if not any(self._deadlines):
+            return late
         for stage in self._stages:
             while (first := self._most_urgent(stage)) is not None:
                 if first.due >= now + self.latency.time(stage, 1):
@@ -164,6 +166,8 @@ class Scheduler:
 
     def _urgent_stage(self, now: float) -> int | None:
         """The stage of whoever would be late if another batch went first; the tightest of them."""
+        if not any(self._deadlines):
+            return None
         found, tightest = None, 0.0
         for stage in self._stages:
             first = self._most_urgent(stage)

@@ -33,6 +33,7 @@ class GatedRuntime(Runtime):
         self.gates = [threading.Event() for _ in manifest.stages]
         self.entered = [threading.Event() for _ in manifest.stages]
         self.batches: list[tuple[int, int]] = []
+        self.heads: list[bool] = []
         self.fail_at: int | None = None
         self.open()
 
@@ -48,6 +49,7 @@ class GatedRuntime(Runtime):
     def run(self, stage: int, inputs: Any, *, head: bool = True) -> Any:
         self.entered[stage].set()
         assert self.gates[stage].wait(30)
+        self.heads.append(head)
         self.batches.append((stage, len(next(iter(inputs.values())))))
         if self.fail_at == stage:
             raise RuntimeError("the device fell over")

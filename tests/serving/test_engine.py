@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 
 import numpy as np
@@ -12,6 +12,7 @@ from serving.engine import Engine
 from serving.errors import DeadlineError, NotReadyError, PoolFullError, StageError
 from serving.latency import Latency
 from serving.metrics import OUTCOMES, Metrics, Model
+from serving.overload import DrainRate, HighWater
 from serving.policy import Policy, resolve
 from serving.pool import Pool
 from serving.runtime import Runtime
@@ -231,7 +232,7 @@ def test_who_hangs_up_while_running_gives_the_slot_back_with_the_batch(gated, ma
 
 
 def test_at_the_deadline_the_deepest_exit_answers(gated, manifest, images):
-    hurried = Policy("full", "full", NEVER_EARLY.thresholds, deadline=0.15)
+    hurried = Policy("full", "full", NEVER_EARLY.thresholds, deadline=0.4)
     explained = Policy("full", "full", NEVER_EARLY.thresholds, explain=True)
 
     async def run():
@@ -241,7 +242,7 @@ def test_at_the_deadline_the_deepest_exit_answers(gated, manifest, images):
             (answer,) = await classify(engine, images(1, 1), hurried)
             assert answer.deadline_hit
             assert answer.exit == 2
-            assert 0.15 <= answer.total < 2
+            assert 0.4 <= answer.total < 2
             np.testing.assert_array_equal(
                 answer.opinions[1].probabilities, full.opinions[1].probabilities
             )
@@ -252,7 +253,7 @@ def test_at_the_deadline_the_deepest_exit_answers(gated, manifest, images):
 
 
 def test_a_deadline_before_the_first_exit_is_an_error(gated, manifest, images):
-    hurried = Policy("low", "low", AT_ONCE.thresholds, deadline=0.05)
+    hurried = Policy("low", "low", AT_ONCE.thresholds, deadline=0.4)
 
     async def run():
         async with engine_of(gated, manifest, max_batch=1, threads=1) as engine:
@@ -278,6 +279,94 @@ def test_a_deadline_that_has_passed_at_the_door_runs_nothing(gated, manifest, im
 
     asyncio.run(run())
     assert gated.batches == []
+
+
+def test_a_deadline_too_short_for_the_first_exit_is_refused_at_the_door(gated, manifest):
+    hurried = Policy("low", "low", AT_ONCE.thresholds, deadline=0.5)
+
+    async def run():
+        async with engine_of(gated, manifest, latency=Latency([1], [[1.0]] * 4)) as engine:
+            with pytest.raises(DeadlineError, match="no time to reach the first exit"):
+                with engine.admit(2, hurried):
+                    raise AssertionError
+            assert ended(engine, "low", "expired") == 2
+            for _ in range(200):  # what no batch can test is doubted
+                with suppress(DeadlineError), engine.admit(1, hurried):
+                    return
+            raise AssertionError("it never tries again")
+
+    asyncio.run(run())
+    assert gated.batches == []
+
+
+def test_who_has_no_time_for_the_next_stage_is_answered_at_once(gated, manifest, images):
+    slow = Latency([1], [[1e-3], [60.0], [60.0], [60.0]])
+    hurried = Policy("full", "full", NEVER_EARLY.thresholds, deadline=30)
+
+    async def run():
+        async with engine_of(gated, manifest, latency=slow) as engine:
+            (answer,) = await classify(engine, images(1, 1), hurried)
+            assert (answer.exit, answer.deadline_hit) == (1, True)
+            assert answer.total < 20
+            assert ended(engine, "full", "deadline") == 1
+
+    asyncio.run(run())
+    assert gated.batches == [(0, 1)]
+
+
+def test_heads_run_only_where_somebody_asks(gated, manifest, images):
+    explained = Policy("full", "full", NEVER_EARLY.thresholds, explain=True)
+
+    async def run():
+        async with engine_of(gated, manifest, threads=1) as engine:
+            gated.heads.clear()
+            (full,) = await classify(engine, images(1, 1), NEVER_EARLY)
+            assert gated.heads == [False, False, False, True]
+            assert [opinion is None for opinion in full.opinions] == [True, True, True, False]
+            gated.heads.clear()
+            pair = [classify(engine, images(1, 1), p) for p in (NEVER_EARLY, explained)]
+            (unasked,), (asked,) = await asyncio.gather(*pair)
+            assert gated.heads == [True] * 4
+            assert None not in asked.opinions
+            assert unasked.opinions[:3] == (None,) * 3  # its company changes nothing
+            return full, asked
+
+    full, asked = asyncio.run(run())
+    np.testing.assert_allclose(full.opinion.probabilities, asked.opinion.probabilities, atol=1e-5)
+
+
+def test_under_overload_requests_leave_at_their_next_exit(gated, manifest, images):
+    water = HighWater(0.005)  # seconds: four stages of 1e-4 for each request that waits
+
+    async def run():
+        async with engine_of(gated, manifest, threads=1, high_water=water) as engine:
+            calls = [classify(engine, [image], NEVER_EARLY) for image in images(40, 1)]
+            answers = [answer for (answer,) in await asyncio.gather(*calls)]
+            early = [answer for answer in answers if answer.degraded]
+            assert early
+            assert all(answer.exit < 4 for answer in early)
+            assert all(answer.exit == 4 for answer in answers if not answer.degraded)
+            assert ended(engine, "full", "degraded") == len(early)
+            assert ended(engine, "full", "answered") == 40 - len(early)
+            (calm,) = await classify(engine, images(1, 1), NEVER_EARLY)
+            assert not calm.degraded
+
+    asyncio.run(run())
+
+
+def test_a_refusal_says_when_slots_should_be_free(gated, manifest, images):
+    async def run():
+        async with engine_of(gated, manifest, slots=4) as engine:
+            engine._drain_rate = rate = DrainRate()
+            now = time.perf_counter()
+            rate.freed(now - 9.5, 1)
+            rate.freed(now - 5, 1)  # two in 9.5 seconds
+            with engine.admit(4, AT_ONCE), pytest.raises(PoolFullError) as caught:
+                with engine.admit(2, AT_ONCE):
+                    raise AssertionError
+            assert caught.value.headers == {"Retry-After": "10"}
+
+    asyncio.run(run())
 
 
 def test_a_deadline_that_is_kept_changes_nothing(runtime, manifest, images):

@@ -200,7 +200,7 @@ def test_metrics_add_up(serve, bundle, files):
     assert total(samples, "offramp_batch_size_sum") == sum(a["exit"] for a in answers)
     assert total(samples, "offramp_requests_total", budget="numeric") > 0
     assert total(samples, "offramp_slots_in_use") == 0
-    assert total(samples, "offramp_pool_bytes") == 256 * 10240
+    assert total(samples, "offramp_pool_bytes") % (256 * 64) == 0
     assert total(samples, "process_resident_memory_bytes") > 0
 
 
