@@ -111,7 +111,7 @@ def test_every_worker_answers_for_all(worker):
     workers[1].problem("pool-full")
     for metrics in workers:
         assert value(metrics, "exits_total", model="net", budget="low", exit="2") == 2
-        assert value(metrics, "flops_spent_total", budget="low") == 60
+        assert value(metrics, "flops_spent_total", budget="low") == 40
         assert value(metrics, "request_seconds_bucket", budget="low", le="0.5") == 2
         assert value(metrics, "problems_total", type="pool-full") == 1
         assert [value(metrics, f"{name}") for name in ("slots", "slots_in_use")] == [16, 3]

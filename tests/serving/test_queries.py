@@ -20,7 +20,7 @@ def test_a_query_as_its_record_and_its_policy(manifest, queries):
     asked = queries.read(b"budget=40%25&top_k=3&explain=true&deadline_ms=20")
     query = ClassifyQuery(budget="40%", top_k=3, explain=True, deadline_ms=20)
     assert asked.query == query
-    assert asked.policy == resolve(manifest, "40%", deadline_ms=20)
+    assert asked.policy == resolve(manifest, "40%", deadline_ms=20, explain=True)
     assert queries.read(b"").query == ClassifyQuery()
 
 
