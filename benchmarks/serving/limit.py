@@ -56,20 +56,22 @@ class Work:
 
 def staged(runtime: Runtime, manifest: Manifest, images: Pixels, budget: str) -> Work:
     """Each stage's batches for those images that come to it, full but for the last of each."""
-    chain, thresholds = Chain(runtime, manifest), manifest.budgets[budget].thresholds
+    thresholds = manifest.budgets[budget].thresholds
     calls: list[Call] = []
-    for k, said in enumerate(chain.run(images, thresholds)):
-        count = len(said.confidence)
+    for k, said in enumerate(Chain(runtime).run(images, thresholds)):
+        count = len(next(iter(said.inputs.values())))
         for start in range(0, count, BATCH):
             part = {
                 n: np.ascontiguousarray(t[start : start + BATCH]) for n, t in said.inputs.items()
             }
-            calls.append(_call(runtime, k, part))
+            calls.append(_call(runtime, k, part, head=said.confidence is not None))
     return Work(calls, len(images))
 
 
-def _call(runtime: Runtime, stage: int, inputs: Mapping[str, NDArray[np.generic]]) -> Call:
-    return lambda: runtime.run(stage, inputs)
+def _call(
+    runtime: Runtime, stage: int, inputs: Mapping[str, NDArray[np.generic]], *, head: bool
+) -> Call:
+    return lambda: runtime.run(stage, inputs, head=head)
 
 
 def whole(folder: Path, manifest: Manifest, images: Pixels, batch: int = BATCH) -> Work:

@@ -47,15 +47,16 @@ def pixels(files: Sequence[bytes], manifest: Manifest) -> Pixels:
 
 def evaluate(folder: Path, manifest: Manifest, images: Pixels, batch: int = 8) -> Opinions:
     """Every exit's opinion of images."""
-    chain = Chain(Runtime(folder, manifest), manifest)
+    chain = Chain(Runtime(folder, manifest))
     confidence, index, probability = [], [], []
     for start in range(0, len(images), batch):
         outputs = list(chain.run(images[start : start + batch]))
-        confidence.append(np.stack([said.confidence for said in outputs]))
-        index.append(np.stack([said.probabilities.argmax(1) for said in outputs]))
-        probability.append(np.stack([said.probabilities.max(1) for said in outputs]))
+        confidence.append([said.confidence for said in outputs])
+        given = np.stack([said.probabilities for said in outputs if said.probabilities is not None])
+        index.append(given.argmax(2))
+        probability.append(given.max(2))
     return Opinions(
-        np.concatenate(confidence, axis=1).astype(np.float64),
+        np.concatenate([np.array(each, np.float64) for each in confidence], axis=1),
         np.concatenate(index, axis=1),
         np.concatenate(probability, axis=1).astype(np.float64),
     )
@@ -63,33 +64,34 @@ def evaluate(folder: Path, manifest: Manifest, images: Pixels, batch: int = 8) -
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a stage was given and what its exit said; [N, ...] each."""
+    """What a stage was given and what its exit said (None: not asked); [N, ...] each."""
 
     inputs: Tensors
-    probabilities: NDArray[np.float32]
-    confidence: NDArray[np.float32]
+    probabilities: NDArray[np.float32] | None
+    confidence: NDArray[np.float32] | None
 
 
 class Chain:
     """The stages of a bundle in a row."""
 
-    def __init__(self, runtime: Runtime, manifest: Manifest) -> None:
-        self.runtime, self._stages = runtime, manifest.stages
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
 
     def run(self, images: Pixels, thresholds: Sequence[float] | None = None) -> Iterator[Said]:
-        """Stage after stage; with thresholds, for those images only that have not left."""
-        known: dict[str, NDArray[np.generic]] = {self._stages[0].inputs[0].name: images}
-        for k in range(len(self._stages)):
-            inputs = {name: known[name] for name in self.inputs(k)}
-            made = self.runtime.run(k, inputs)
+        """Stage after stage; with thresholds, for those images only that have not left.
+
+        An exit at which nobody may leave is not asked.
+        """
+        last = len(self.runtime.inputs) - 1
+        known: dict[str, NDArray[np.generic]] = {self.runtime.inputs[0][0].name: images}
+        for k, specs in enumerate(self.runtime.inputs):
+            inputs = {spec.name: known[spec.name] for spec in specs}
+            head = thresholds is None or k == last or thresholds[k] <= 1
+            made = self.runtime.run(k, inputs, head=head)
             yield Said(inputs, made.probabilities, made.confidence)
             known |= made.features
-            if thresholds is not None:
+            if thresholds is not None and made.confidence is not None:
                 stay = made.confidence < thresholds[k]
                 known = {name: tensor[stay] for name, tensor in known.items()}
                 if not stay.any():
                     return
-
-    def inputs(self, k: int) -> list[str]:
-        """What stage k (from 0) reads."""
-        return [spec.name for spec in self._stages[k].inputs]

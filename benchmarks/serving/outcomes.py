@@ -88,7 +88,8 @@ class Outcomes:
     @property
     def answered(self) -> Mask:
         """Those that got an answer with a class."""
-        return self.status == OK
+        answered: Mask = self.status == OK
+        return answered
 
     @property
     def latency(self) -> Floats:

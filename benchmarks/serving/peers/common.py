@@ -86,7 +86,7 @@ class FullDepth(Decoder):
 
     def run(self, images: Sequence[Image]) -> list[bytes]:
         """The answers to a batch."""
-        (probabilities,) = self._session.run(["probabilities"], {"image": np.stack(images)})
+        (probabilities,) = self._session.run(None, {"image": np.stack(images)})
         return [self.encode(row, self.manifest.exits - 1) for row in probabilities]
 
     def answer(self, file: bytes) -> bytes:

@@ -42,5 +42,5 @@ if __name__ == "__main__":
         _node_ip_address=HOST,
     )
     serve.start(http_options={"host": HOST, "port": int(sys.argv[1]), "access_log": False})
-    serve.run(Classifier.bind(), route_prefix="/classify")
+    serve.run(Classifier.bind(), route_prefix="/classify")  # type: ignore[attr-defined] # the decorator
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
