@@ -65,7 +65,6 @@ class Export:
     blockwise: list[int]
     temperatures: list[float]
     scored: Scored
-    difference: float
 
 
 def export_network(
@@ -100,7 +99,7 @@ def export_network(
     say(f"largest difference of a probability along the chain: {difference:.1e}")
     output = Chain(graphs).run(held_out.pixels)
     blockwise = list(accumulate(block.flops for block in blocks))
-    return Export(graphs, blockwise, temperatures, score(output, held_out, graphs), difference)
+    return Export(graphs, blockwise, temperatures, score(output, held_out, graphs))
 
 
 def _fit_temperatures(graphs: Sequence[StageGraph], held_out: Images) -> list[float]:
@@ -143,7 +142,7 @@ def make_manifest(
         input=image_input(progress.recipe.size),
         precision="fp32",
         confidence=confidence,
-        stages=_stage_specs(export),
+        stages=stage_specs(export),
         budgets=budgets,
         curve=curve,
         held_out=HeldOut(images=scored.images, source=f"{naming.dataset}, not trained on"),
@@ -159,7 +158,8 @@ def make_manifest(
     )
 
 
-def _stage_specs(export: Export) -> tuple[StageSpec, ...]:
+def stage_specs(export: Export) -> tuple[StageSpec, ...]:
+    """What the manifest says of each stage."""
     scored, to_exit, specs = export.scored, 0, []
     for k, graph in enumerate(export.graphs):
         to_exit += graph.flops
