@@ -20,6 +20,7 @@ from serving.manifest import TensorSpec
 OPSET = 20
 IMAGE, TEMPERATURE = "image", "temperature"
 PROBABILITIES, CONFIDENCE = EXIT_OUTPUTS
+_WEIGHTS = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.INT32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +153,17 @@ def set_temperature(model: onnx.ModelProto, temperature: float) -> None:
 
 
 def parameter_count(model: onnx.ModelProto) -> int:
-    """Numbers held in the graph's floating-point initializers."""
+    """Numbers held in the graph's weights; not what they are scaled by where they are quantised."""
+    scales = {
+        name
+        for node in model.graph.node
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        for name in node.input[1:]
+    }
     return sum(
-        math.prod(t.dims) for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT
+        math.prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.data_type in _WEIGHTS and tensor.name not in scales
     )
 
 

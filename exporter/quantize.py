@@ -24,11 +24,11 @@ from exporter.bundle import Export, check_place, score, stage_specs, write_bundl
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, stages_by_need
 from exporter.qdq import quantized
+from exporter.recalibrate import read_bundle
 from exporter.report import summary
 from exporter.verify import Chain, ChainOutput
 from serving.cut import join
-from serving.errors import BundleError
-from serving.manifest import Manifest, read_graph, read_manifest
+from serving.manifest import Manifest
 from training.data import Dataset, open_dataset
 from training.errors import TrainingError
 from training.images import Images
@@ -103,20 +103,15 @@ def agreement(
 def int8_manifest(manifest: Manifest, export: Export, version: str) -> Manifest:
     """The manifest of what was quantised; solves the budgets."""
     budgets, curve = solve_budgets(export.scored)
-    # where a weight is kept in two forms it is still one parameter
-    stages = tuple(
-        made.model_copy(update={"parameters": stage.parameters})
-        for made, stage in zip(stage_specs(export), manifest.stages, strict=True)
-    )
     changed = {
         "version": version,
         "created": datetime.now(UTC).replace(microsecond=0),
         "precision": "int8",
-        "stages": stages,
+        "stages": stage_specs(export),
         "budgets": budgets,
         "curve": curve,
     }
-    return Manifest.model_validate(manifest.model_dump() | changed)
+    return manifest.model_copy(update=changed)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -136,13 +131,9 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace, console: Console) -> None:
     """Quantise, then say what came of it."""
     check_place(arguments.out)
-    manifest = read_manifest(arguments.bundle)
+    manifest, floats = read_bundle(arguments.bundle)
     if manifest.precision != "fp32":
         raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
-    floats = [
-        StageGraph(onnx.load_model_from_string(read_graph(arguments.bundle, stage)))
-        for stage in manifest.stages
-    ]
     images = own_images(manifest, arguments.data)
     console.print(f"quantising by {len(images.train)} images of the training set")
     export = quantize(manifest, floats, images)
@@ -163,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit status is 0, or 1 for a user's error."""
     try:
         run(parser().parse_args(argv), Console(soft_wrap=True))
-    except (TrainingError, BundleError, OSError) as error:
+    except (TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

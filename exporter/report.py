@@ -21,6 +21,7 @@ def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
+    nobody = [False] * manifest.exits
     baseline = crossfit(scored, paper_procedure)
     axes.plot(
         baseline.flops / 1e6,
@@ -37,7 +38,7 @@ def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
         label="thresholds by direct optimum",
     )
     axes.plot(
-        [s.flops_to_exit / 1e6 for s in manifest.stages],
+        [manifest.flops_of(k, nobody) / 1e6 for k in range(1, manifest.exits + 1)],
         [100 * s.accuracy.value for s in manifest.stages],
         linestyle="none",
         marker="x",
@@ -77,7 +78,8 @@ def summary(manifest: Manifest) -> list[str]:
     lines = [f"{manifest.name} {manifest.version}, on {manifest.held_out.images:,} images"]
     for k, stage in enumerate(manifest.stages, 1):
         lines.append(
-            f"  exit {k}   {stage.flops_to_exit / 1e6:7.1f} M flops   "
+            f"  exit {k}   {stage.flops_to_exit / 1e6:7.1f} M flops "
+            f"(block by block {stage.blockwise_flops_to_exit / 1e6:.1f})   "
             f"accuracy {100 * stage.accuracy.value:5.2f} %   temperature {stage.temperature:.3f}"
         )
     for name, point in manifest.budgets.items():

@@ -1,0 +1,101 @@
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from exported import checkpoint, export, held_out
+from samples import PARQUET, tiny_dataset
+
+from exporter.bundle import Naming, make_manifest, write_bundle
+from exporter.errors import ExportError
+from exporter.graph import parameter_count
+from exporter.qdq import quantized
+from exporter.quantize import agreement, int8_manifest, main, own_images, quantize
+from exporter.verify import Chain
+from serving.cut import join
+from serving.manifest import read_manifest
+from serving.runtime import Runtime
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    naming = Naming(name="tiny", version="1", dataset="cifar10-500")
+    return make_manifest(checkpoint(), export(), naming, "max_softmax")
+
+
+@pytest.fixture(scope="module")
+def integers(manifest):
+    return quantize(manifest, export().graphs, tiny_dataset())
+
+
+def test_convolutions_read_integers_and_nothing_else():
+    whole = join([graph.model for graph in export().graphs])
+    made = quantized(whole, tiny_dataset().train.pixels[:64].numpy())
+    makers = {name: node.op_type for node in made.graph.node for name in node.output}
+    read = [
+        makers[name] for node in made.graph.node if node.op_type == "Conv" for name in node.input
+    ]
+    assert set(read) == {"DequantizeLinear"}
+    assert {v.name for v in made.graph.output} == {v.name for v in whole.graph.output}
+
+
+def test_stages_hand_integers_on_and_cost_what_they_did(integers):
+    floats = export().graphs
+    for made, before in zip(integers.graphs, floats, strict=True):
+        onnx.checker.check_model(made.model, full_check=True)
+        assert {spec.dtype for spec in made.features} <= {"uint8"}
+        assert [s.shape for s in made.features] == [s.shape for s in before.features]
+        assert (made.flops, made.head_flops) == (before.flops, before.head_flops)
+        # each exit has its temperature, which stays as it is
+        assert parameter_count(made.model) == parameter_count(before.model)
+    assert integers.scored.confidence.shape == export().scored.confidence.shape
+
+
+def test_nearly_all_classes_stay(manifest, integers):
+    before = Chain(export().graphs).run(held_out().pixels)
+    for exit_ in agreement(manifest, before, integers, held_out()):
+        assert exit_.same >= 0.9
+
+
+def test_other_images_are_refused(manifest, integers):
+    before = Chain(export().graphs).run(held_out().pixels)
+    other = replace(held_out(), targets=(held_out().targets + 1) % 10)
+    with pytest.raises(ExportError, match="not the images that the bundle was made with"):
+        agreement(manifest, before, integers, other)
+
+
+def test_own_images_are_those_of_training(manifest):
+    images = own_images(manifest, str(PARQUET))
+    assert np.array_equal(images.held_out.pixels, held_out().pixels)
+    assert len(images.train) == 400
+
+
+def test_the_command_writes_what_the_server_reads(manifest, tmp_path, capsys):
+    write_bundle(tmp_path / "fp32", manifest, export())
+    arguments = ["--data", str(PARQUET), "--out", str(tmp_path / "int8")]
+    assert main(["--bundle", str(tmp_path / "fp32"), *arguments]) == 0
+    made = read_manifest(tmp_path / "int8")
+    assert (made.precision, made.version) == ("int8", "1-int8")
+    images = held_out().pixels[:9].numpy()
+    said = []
+    for layout in ("native", "portable"):
+        runtime, known = Runtime(tmp_path / "int8", made, layout=layout), {"image": images}
+        for k in range(made.exits):
+            output = runtime.run(k, known)
+            known |= output.features
+            said.append(output.probabilities)
+    assert np.allclose(said[: made.exits], said[made.exits :], atol=1e-5)
+    assert "same class" in capsys.readouterr().out
+    assert (
+        main(["--bundle", str(tmp_path / "int8"), "--data", "x", "--out", str(tmp_path / "b")]) == 1
+    )
+    assert "give the one in fp32" in capsys.readouterr().err
+
+
+def test_the_manifest_changes_in_what_was_measured(manifest, integers):
+    made = int8_manifest(manifest, integers, "2")
+    kept = {"name", "labels", "input", "confidence", "held_out", "provenance", "format"}
+    changed = {
+        name for name in type(made).model_fields if getattr(made, name) != getattr(manifest, name)
+    }
+    assert not changed & kept
