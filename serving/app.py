@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
+from time import perf_counter, thread_time
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -64,7 +65,10 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _engine(settings: Settings, manifest: Manifest, runtime: Runtime, metrics: Metrics) -> Engine:
     pool = Pool(runtime.inputs, runtime.features, settings.slots)
-    latency = measure(runtime, pool, sizes_up_to(min(settings.max_batch, settings.slots)))
+    sizes = sizes_up_to(min(settings.max_batch, settings.slots))
+    latency = measure(
+        runtime, pool, sizes, thread_time if settings.provider == "cpu" else perf_counter
+    )
     scheduler = Scheduler(latency, settings.max_batch, settings.order, rebatch=settings.rebatch)
     degrades = settings.overload == "degrade"
     seconds = settings.degrade_above_ms / 1e3 * settings.threads

@@ -8,9 +8,9 @@
 Requests that survived different batches wait in one queue for each stage and run on
 together (stage-level rebatching). Which stage: the deepest, for whoever is nearest to the end
 leaves and frees a slot; but first a stage where a deadline leaves no time for another batch
-before it; and a shallower one where the latency model says that its survivors, run together
-with those who wait deeper, save more than the wait costs. Nobody is passed over more than
-`PASSES` times, and no thread idles while somebody waits.
+before it; and a shallower one where, by the latency model, all together wait less if its
+survivors run with those who wait deeper. Nobody is passed over more than `PASSES` times, and no
+thread idles while somebody waits.
 """
 
 from __future__ import annotations
@@ -197,10 +197,11 @@ class Scheduler:
         return stages[0]
 
     def _pays_to_pass(self, stage: int, first: int) -> bool:
-        """Whether to run stage `first`, so that its survivors join those who wait at `stage`.
+        """Whether requests wait less, all together, if stage `first` runs before `stage`.
 
-        It saves t(n) + t(m) - t(n + m) for everybody behind, shared by the threads at work; it
-        costs the n who wait the time of the batch that goes first, and that of their company.
+        Its m survivors then join the n who wait at `stage`. That saves t(n) + t(m) - t(n + m)
+        for everybody behind, shared by the threads at work, and those who leave at `first` do
+        not wait for t(n); it costs the n the time of the batch before and of their company.
         """
         n = len(self._waiting[stage])
         going = min(self._max_batch, len(self._waiting[first]))
@@ -212,7 +213,9 @@ class Scheduler:
         saved = time(stage, n) + time(stage, m) - time(stage, n + m)
         wait = time(first, going) + time(stage, n + m) - time(stage, n)
         threads = 1 + sum(1 for running in self._running if running)
-        return saved * (self.waiting - n) / threads > wait * n
+        leaving = going * (1 - self._survive[first])
+        gain = saved * (self.waiting - n) / threads + leaving * time(stage, n)
+        return gain > wait * n
 
     def _choose(self, stage: int, now: float, idle: int) -> tuple[Request, ...]:
         """Who runs: those whose time runs out, then in the order in which they came."""
