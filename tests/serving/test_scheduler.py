@@ -208,6 +208,17 @@ def test_nobody_is_passed_over_for_long(order):
     raise AssertionError("it starves")
 
 
+@pytest.mark.parametrize(("max_batch", "stage"), [(1, 0), (4, 0), (4, 1)])
+def test_deadlines_starve_nobody(max_batch, stage):
+    scheduler = Scheduler(latency(), max_batch)
+    (patient,) = waiting_at(scheduler, stage, 1)
+    for _ in range(PASSES + 1):
+        waiting_at(scheduler, 0, 8, deadline=5.0)
+        if patient in scheduler.schedule(0.0).requests:
+            return
+    raise AssertionError("it starves")
+
+
 def test_a_deadline_goes_first_as_its_time_runs_out():
     scheduler = Scheduler(latency(), 8)
     waiting_at(scheduler, 2, 8)
