@@ -90,7 +90,7 @@ def export_network(
     say(f"exporting {len(modules)} stages")
     blocks = export_stages(modules, checkpoint.progress.recipe.size)
     say(f"fitting temperatures on {len(held_out):,} held-out images")
-    temperatures = _fit_temperatures(blocks, held_out)
+    temperatures = fit_temperatures(blocks, held_out)
     _set_temperatures(modules, blocks, temperatures)
     pixels = held_out.pixels[:VERIFIED_IMAGES]
     say(f"verifying against torch on {len(pixels):,} of them")
@@ -103,7 +103,8 @@ def export_network(
     return Export(graphs, blockwise, temperatures, score(output, held_out, graphs), difference)
 
 
-def _fit_temperatures(graphs: Sequence[StageGraph], held_out: Images) -> list[float]:
+def fit_temperatures(graphs: Sequence[StageGraph], held_out: Images) -> list[float]:
+    """The temperature of each exit; those in the graphs are set to 1 meanwhile, and stay so."""
     for graph in graphs:
         set_temperature(graph.model, 1.0)
     probabilities = Chain(graphs).run(held_out.pixels).probabilities
@@ -143,7 +144,7 @@ def make_manifest(
         input=image_input(progress.recipe.size),
         precision="fp32",
         confidence=confidence,
-        stages=_stage_specs(export),
+        stages=stage_specs(export),
         budgets=budgets,
         curve=curve,
         held_out=HeldOut(images=scored.images, source=f"{naming.dataset}, not trained on"),
@@ -159,7 +160,8 @@ def make_manifest(
     )
 
 
-def _stage_specs(export: Export) -> tuple[StageSpec, ...]:
+def stage_specs(export: Export) -> tuple[StageSpec, ...]:
+    """What the manifest says of the stages."""
     scored, to_exit, specs = export.scored, 0, []
     for k, graph in enumerate(export.graphs):
         to_exit += graph.flops

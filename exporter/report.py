@@ -21,6 +21,7 @@ def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
+    nobody = [False] * manifest.exits
     baseline = crossfit(scored, paper_procedure)
     axes.plot(
         baseline.flops / 1e6,
@@ -37,7 +38,7 @@ def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
         label="thresholds by direct optimum",
     )
     axes.plot(
-        [s.flops_to_exit / 1e6 for s in manifest.stages],
+        [manifest.flops_of(k, nobody) / 1e6 for k in range(1, manifest.exits + 1)],
         [100 * s.accuracy.value for s in manifest.stages],
         linestyle="none",
         marker="x",

@@ -17,6 +17,8 @@ from onnx import AttributeProto, ModelProto, NodeProto, ValueInfoProto
 EXIT_OUTPUTS = ("probabilities", "confidence")
 # What they give depends on no value in the batch, and must not be kept for each image.
 _SHAPES = ("Shape", "Size")
+# Quicker done again than handed on: what it gives takes four times the room.
+_EXPANDING = ("DequantizeLinear",)
 _CONTROL_FLOW = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
 
@@ -104,11 +106,14 @@ class _Graph:
         self.weights = {tensor.name for tensor in model.graph.initializer}
         self.maker = {name: i for i, node in enumerate(self.nodes) for name in node.output if name}
         self.light: set[int] = set()
+        self.repeated: set[int] = set()
         for i, node in enumerate(self.nodes):
             if any(a.type in _CONTROL_FLOW for a in node.attribute):
                 raise CutError(f"node {node.name!r} is control flow")
             if node.op_type in _SHAPES or self._reads_light_alone(node):
                 self.light.add(i)
+            if i in self.light or node.op_type in _EXPANDING:
+                self.repeated.add(i)
 
     def _reads_light_alone(self, node: NodeProto) -> bool:
         return all(
@@ -141,8 +146,8 @@ class _Graph:
 def cut(model: ModelProto, exits: Sequence[Sequence[str]]) -> list[ModelProto]:
     """A graph for each exit, to be run in a row: each node in that of the first that needs it.
 
-    Nodes that no exit needs are left out; those that depend on no image (constants, shapes) are
-    in every graph that reads them.
+    Nodes that no exit needs are left out; those that depend on no image (constants, shapes), and
+    those that only make a quantised tensor wider, are in every graph that reads them.
 
     Args:
         model: nodes in order, without control flow.
@@ -159,7 +164,7 @@ def cut(model: ModelProto, exits: Sequence[Sequence[str]]) -> list[ModelProto]:
     reads = [graph.read(part) for part in parts]
     stages = []
     for k, (part, outputs) in enumerate(zip(parts, exits, strict=True)):
-        made = graph.made(i for i in part if i not in graph.light)
+        made = graph.made(i for i in part if i not in graph.repeated)
         if not set(outputs) <= set(made):
             raise CutError(f"exit {k + 1} computes nothing of its own")
         later = {name for read in reads[k + 1 :] for name in read}
@@ -169,14 +174,13 @@ def cut(model: ModelProto, exits: Sequence[Sequence[str]]) -> list[ModelProto]:
 
 
 def _parts(graph: _Graph, exits: Sequence[Sequence[str]]) -> list[list[int]]:
-    """The nodes of each exit, in order, with what they need of the light ones."""
-    parts, known = [], set(graph.light)
+    """The nodes of each exit, in order."""
+    parts: list[list[int]] = []
+    known: set[int] = set()
     for outputs in exits:
         own = graph.needed(outputs, known)
-        known |= own
-        reads = [name for i in own for name in graph.nodes[i].input]
-        light = graph.needed(reads, known - graph.light) & graph.light
-        parts.append(sorted(own | light))
+        known |= own - graph.repeated
+        parts.append(sorted(own))
     return parts
 
 

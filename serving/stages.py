@@ -64,9 +64,22 @@ class Stage:
                 dict(zip(names, self.trunk.run(names, given), strict=True)), None, None
             )
         *features, probabilities, confidence = self.whole.run([*names, *self.exit], given)
-        sound = np.isfinite(probabilities).all(axis=1)
-        confidence = np.where(sound, confidence, np.float32(np.nan))
-        return StageOutput(dict(zip(names, features, strict=True)), probabilities, confidence)
+        made = dict(zip(names, features, strict=True))
+        return StageOutput(made, probabilities, _checked(confidence, probabilities))
+
+
+def _checked(
+    confidence: NDArray[np.float32], probabilities: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The confidence, NaN where a probability is not finite.
+
+    A softmax is NaN throughout where anything is, and of that no confidence in [0, 1] is made:
+    almost always, that is all there is to look at.
+    """
+    if all(0 <= value < 2 for value in confidence.tolist()):  # rounding may pass 1
+        return confidence
+    sound = np.isfinite(probabilities).all(axis=1)
+    return np.where(sound, confidence, np.float32(np.nan))
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,8 +145,14 @@ def _labels(split: datasets.Dataset, source: str) -> tuple[str, ...]:
     return tuple(str(value) for value in sorted(values))
 
 
-def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
-    """The image files of one split as they are; targets are positions in `labels`.
+def load_split(source: str, split: str, size: int, labels: tuple[str, ...]) -> ImageFiles:
+    """The images of one split; targets are positions in `labels`.
+
+    Args:
+        source: as for `open_dataset`.
+        split: `train`, `validation` or `test`.
+        size: height and width that images are brought to, in pixels.
+        labels: that there may be.
 
     Raises:
         DataError: no such split, no image or label column, or a label that is none of these.
@@ -154,7 +160,12 @@ def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
     splits = _open(source)
     if split not in splits:
         raise DataError(f"data: {source} has no split {split!r}, only {', '.join(splits)}")
-    return list(_files(splits[split], 1, labels, source).files())
+    return _files(splits[split], size, labels, source)
+
+
+def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
+    """The image files of one split as they are; as `load_split`."""
+    return list(load_split(source, split, 1, labels).files())
 
 
 def load_test(source: str, size: int, labels: tuple[str, ...]) -> ImageFiles | None:

@@ -1,0 +1,81 @@
+"""A bundle's temperatures and budgets, solved anew on other images; its graphs stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import onnx
+
+from exporter.budgets import solve_budgets
+from exporter.bundle import Export, fit_temperatures, score, stage_specs
+from exporter.errors import ExportError
+from exporter.graph import StageGraph, set_temperature
+from exporter.verify import Chain
+from serving.errors import BundleError
+from serving.manifest import HeldOut, Manifest, read_graph, read_manifest
+from training.data import load_split
+from training.images import Images, image_input
+
+
+def read_bundle(folder: Path) -> tuple[Manifest, list[StageGraph]]:
+    """A bundle's manifest and graphs.
+
+    Raises:
+        ExportError: it is damaged, or of another format.
+    """
+    try:
+        manifest = read_manifest(folder)
+        models = [read_graph(folder, stage) for stage in manifest.stages]
+    except BundleError as error:
+        raise ExportError(f"--bundle: {error}") from error
+    return manifest, [StageGraph(onnx.load_model_from_string(model)) for model in models]
+
+
+def images_for(manifest: Manifest, source: str, split: str) -> Images:
+    """One split of labelled images, at the size that the bundle takes.
+
+    Raises:
+        DataError: they cannot be loaded, or a label is none of the bundle's.
+        ExportError: the bundle brings images to size as no training of ours does.
+    """
+    size = manifest.input.height
+    if manifest.input != image_input(size):
+        raise ExportError("--bundle: it brings images to size in a way that is not known here")
+    return load_split(source, split, size, manifest.labels).decoded()
+
+
+def recalibrate(
+    manifest: Manifest,
+    graphs: list[StageGraph],
+    images: Images,
+    source: str,
+    say: Callable[[str], None],
+) -> tuple[Manifest, Export]:
+    """Fit temperatures and solve budgets on these images.
+
+    Args:
+        manifest: of a bundle.
+        graphs: its graphs; their temperatures are set.
+        images: that the network was not trained on.
+        source: what they are called in the manifest.
+        say: told what is being done.
+    """
+    say(f"fitting temperatures on {len(images):,} images")
+    temperatures = fit_temperatures(graphs, images)
+    for graph, temperature in zip(graphs, temperatures, strict=True):
+        set_temperature(graph.model, temperature)
+    say("solving budgets")
+    scored = score(Chain(graphs).run(images.pixels), images, graphs)
+    blockwise = [stage.blockwise_flops_to_exit for stage in manifest.stages]
+    export = Export(graphs, blockwise, temperatures, scored, difference=0.0)
+    budgets, curve = solve_budgets(scored)
+    update = {
+        "created": datetime.now(UTC).replace(microsecond=0),
+        "stages": stage_specs(export),
+        "budgets": budgets,
+        "curve": curve,
+        "held_out": HeldOut(images=scored.images, source=source),
+    }
+    return manifest.model_copy(update=update), export

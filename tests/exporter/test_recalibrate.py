@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exported import checkpoint, export, held_out
+from samples import LABELS
+
+from exporter.bundle import Naming, make_manifest, write_bundle
+from exporter.errors import ExportError
+from exporter.recalibrate import images_for, read_bundle, recalibrate
+from exporter.verify import Chain
+from training.calibrate import fit_temperature
+from training.images import Images
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    naming = Naming(name="tiny", version="7", dataset="some images")
+    write_bundle(folder, make_manifest(checkpoint(), export(), naming, "max_softmax"), export())
+    return folder
+
+
+def other_images() -> Images:
+    """Darker ones."""
+    images = held_out()
+    return Images(images.pixels[20:] // 3, images.targets[20:])
+
+
+def test_on_the_same_images_nothing_changes(bundle: Path) -> None:
+    manifest, graphs = read_bundle(bundle)
+    again, _ = recalibrate(manifest, graphs, held_out(), "some images", say=lambda _: None)
+    for new, old in zip(again.stages, manifest.stages, strict=True):
+        assert new.temperature == pytest.approx(old.temperature, rel=1e-5)
+    update = {"created": manifest.created, "stages": manifest.stages}
+    assert again.budgets["full"] == manifest.budgets["full"]
+    assert again.model_copy(update=update).provenance == manifest.provenance
+
+
+def test_on_other_images_budgets_are_theirs(bundle: Path, tmp_path: Path) -> None:
+    manifest, graphs = read_bundle(bundle)
+    images = other_images()
+    new, measured = recalibrate(manifest, graphs, images, "darker", say=lambda _: None)
+    write_bundle(tmp_path / "new", new, measured)
+    read, written = read_bundle(tmp_path / "new")
+    assert read == new
+    assert (new.held_out.images, new.held_out.source) == (80, "darker")
+    assert new.full_flops == manifest.full_flops
+    probabilities = Chain(written).run(images.pixels).probabilities
+    for said, stage in zip(probabilities, new.stages, strict=True):
+        known = fit_temperature(np.log(said), images.targets.numpy())
+        # a further one has no effect, unless the network knows so little that it is at the bound
+        assert known == pytest.approx(1, abs=1e-3) or stage.temperature == pytest.approx(20)
+        right = said.argmax(1) == images.targets.numpy()
+        assert stage.accuracy.value == pytest.approx(right.mean())
+
+
+def test_a_damaged_bundle_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"--bundle: .*manifest\.json: cannot be read"):
+        read_bundle(tmp_path)
+
+
+def test_images_come_at_the_bundles_size(bundle: Path) -> None:
+    manifest, _ = read_bundle(bundle)
+    parquet = Path(__file__).parents[1] / "data" / "cifar10-500.parquet"
+    labels = manifest.model_copy(update={"labels": LABELS})
+    assert images_for(labels, str(parquet), "train").pixels.shape == (500, 32, 32, 3)
+    odd = manifest.model_copy(
+        update={"input": manifest.input.model_copy(update={"fit": "stretch"})}
+    )
+    with pytest.raises(ExportError, match="brings images to size"):
+        images_for(odd, str(parquet), "train")
