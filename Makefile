@@ -11,7 +11,7 @@ DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
-.PHONY: help serve test lint format benchmark-served model-tables bench-training bench-training-step lock clean
+.PHONY: help serve test lint format benchmark-served model-tables bench-scheduling bench-training bench-training-step lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
@@ -19,6 +19,7 @@ help:
 	@echo 'make lint                 ruff, mypy, import-linter'
 	@echo 'make benchmark-served     every test image over HTTP against the manifest (DATA=folder or hub name)'
 	@echo 'make model-tables         parameters and flops of every exit against the published tables'
+	@echo 'make bench-scheduling     which stage next, whether to wait: schedules in virtual time and for real'
 	@echo 'make bench-training       all benchmarks of training, and what they were to show (hours; DATA, RUNS)'
 	@echo 'make bench-training-step  what surgery saves of a training step, in flops and in time'
 	@echo 'make lock                 pin the dependencies anew (needs uv)'
@@ -54,6 +55,9 @@ benchmark-served: $(DEV)/.ready
 
 model-tables: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.model_tables
+
+bench-scheduling: $(DEV)/.ready
+	$(DEV)/bin/python -m benchmarks.scheduling --bundle $(BUNDLE) --real
 
 bench-training-step: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.training_step

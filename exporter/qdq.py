@@ -60,8 +60,10 @@ def quantized(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
     del bare.graph.value_info[:]  # the quantiser infers shapes itself, and is at odds with these
     (image,) = model.graph.input
     with TemporaryDirectory(prefix="offramp-") as folder:
-        before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        quant_pre_process(bare, before, skip_symbolic_shape=True)
+        given, before, after = (Path(folder) / name for name in ("given", "before", "after"))
+        onnx.save(bare, given)
+        # what it could optimise is the exporter's work, and done; shapes are inferred
+        quant_pre_process(given, before, skip_optimization=True, skip_symbolic_shape=True)
         quantize_static(
             before,
             after,

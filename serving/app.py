@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import lru_cache
+from time import perf_counter, thread_time
 
 from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
@@ -107,7 +108,10 @@ def create_app(
 
 def _engine(settings: Settings, manifest: Manifest, runtime: Runtime, metrics: Metrics) -> Engine:
     pool = Pool(runtime.inputs, runtime.features, settings.slots)
-    latency = measure(runtime, pool, sizes_up_to(min(settings.max_batch, settings.slots)))
+    sizes = sizes_up_to(min(settings.max_batch, settings.slots))
+    latency = measure(
+        runtime, pool, sizes, thread_time if settings.provider == "cpu" else perf_counter
+    )
     scheduler = Scheduler(latency, settings.max_batch, settings.order, rebatch=settings.rebatch)
     degrades = settings.overload == "degrade"
     seconds = settings.degrade_above_ms / 1e3 * settings.threads

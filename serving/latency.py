@@ -51,7 +51,7 @@ class Latency:
         return row[low] + share * (row[low + 1] - row[low])
 
     def observe(self, stage: int, batch: int, seconds: float, *, head: bool = True) -> None:
-        """Correct the sizes around `batch` by what a batch took.
+        """Correct the stage's times, most those of sizes around `batch`, by what a batch took.
 
         The step is bounded, so that a batch that met a pause of the machine moves little.
         """
@@ -59,9 +59,11 @@ class Latency:
         step = GAIN * (min(SURPRISE, max(1 / SURPRISE, ratio)) - 1)
         row = self._tables[head][stage]
         low, share = self._between(batch)
-        row[low] *= 1 + step * (1 - share)
+        for column in range(len(row)):  # load slows every size down, not only those that ran
+            row[column] *= 1 + step / 2
+        row[low] *= 1 + step / 2 * (1 - share)
         if share:
-            row[low + 1] *= 1 + step * share
+            row[low + 1] *= 1 + step / 2 * share
 
     def doubt(self, stage: int) -> None:
         """A prediction turned a request away: lower it a little, for no batch will test it."""

@@ -8,13 +8,14 @@
 Requests that survived different batches wait in one queue for each stage and run on
 together (stage-level rebatching). Which stage: the deepest, for whoever is nearest to the end
 leaves and frees a slot; but first a stage where a deadline leaves no time for another batch
-before it; and a shallower one where the latency model says that its survivors, run together
-with those who wait deeper, save more than the wait costs. Nobody is passed over more than
-`PASSES` times, and no thread idles while somebody waits.
+before it; and a shallower one where, by the latency model, all together wait less if its
+survivors run with those who wait deeper. Nobody is passed over more than `PASSES` times, and no
+thread idles while somebody waits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappop, heappush, nsmallest
 from itertools import count, islice, pairwise
 from typing import Literal
@@ -54,6 +55,7 @@ class Scheduler:
         self._deadlines: list[list[tuple[float, int, Request]]] = [[] for _ in self._stages]
         self._ticket = count()
         self._passes = [0] * latency.stages
+        self._hurried = [False] * latency.stages  # the last batch had no place for the oldest
         self._running = [0] * latency.stages  # requests in batches under way
         self._survive = [1.0] * latency.stages  # share that runs on, of recent batches
         self._max_batch = max_batch
@@ -93,11 +95,14 @@ class Scheduler:
             idle: further threads that have nothing to do; they share what waits.
             degraded: requests without a deadline are to leave at their next exit.
         """
-        stage = self._urgent_stage(now)
-        if stage is None:
-            stage = self._next_stage()
-        if stage is None:
+        stages = [stage for stage in reversed(self._stages) if self._waiting[stage]]
+        if not stages:
             return None
+        stage = self._overdue_stage(stages)
+        if stage is None:
+            stage = self._urgent_stage(now)
+        if stage is None:
+            stage = self._next_stage(stages)
         chosen = self._choose(stage, now, idle)
         for request in chosen:
             del self._waiting[stage][request]
@@ -180,13 +185,11 @@ class Scheduler:
         longest = max(self.latency.time(other, self._max_batch) for other in self._stages)
         return now + longest + self.latency.time(stage, 1)
 
-    def _next_stage(self) -> int | None:
-        stages = [stage for stage in reversed(self._stages) if self._waiting[stage]]
-        if not stages:
-            return None
-        overdue = [stage for stage in stages if self._passes[stage] >= PASSES]
-        if overdue:
-            return overdue[0]
+    def _overdue_stage(self, stages: Sequence[int]) -> int | None:
+        return next((stage for stage in stages if self._passes[stage] >= PASSES), None)
+
+    def _next_stage(self, stages: Sequence[int]) -> int:
+        """By the order, of the stages where somebody waits, deepest first."""
         if self._order == "fullest":
             return max(stages, key=lambda stage: min(self._max_batch, len(self._waiting[stage])))
         if self._rebatch:
@@ -197,10 +200,11 @@ class Scheduler:
         return stages[0]
 
     def _pays_to_pass(self, stage: int, first: int) -> bool:
-        """Whether to run stage `first`, so that its survivors join those who wait at `stage`.
+        """Whether requests wait less, all together, if stage `first` runs before `stage`.
 
-        It saves t(n) + t(m) - t(n + m) for everybody behind, shared by the threads at work; it
-        costs the n who wait the time of the batch that goes first, and that of their company.
+        Its m survivors then join the n who wait at `stage`. That saves t(n) + t(m) - t(n + m)
+        for everybody behind, shared by the threads at work, and those who leave at `first` do
+        not wait for t(n); it costs the n the time of the batch before and of their company.
         """
         n = len(self._waiting[stage])
         going = min(self._max_batch, len(self._waiting[first]))
@@ -212,22 +216,30 @@ class Scheduler:
         saved = time(stage, n) + time(stage, m) - time(stage, n + m)
         wait = time(first, going) + time(stage, n + m) - time(stage, n)
         threads = 1 + sum(1 for running in self._running if running)
-        return saved * (self.waiting - n) / threads > wait * n
+        leaving = going * (1 - self._survive[first])
+        gain = saved * (self.waiting - n) / threads + leaving * time(stage, n)
+        return gain > wait * n
 
     def _choose(self, stage: int, now: float, idle: int) -> tuple[Request, ...]:
-        """Who runs: those whose time runs out, then in the order in which they came."""
+        """Who runs: those whose time runs out, then in the order in which they came.
+
+        After a batch of the former alone, the first seat is for who has waited longest.
+        """
         queue = self._waiting[stage]
         size = self._shared(stage, min(self._max_batch, len(queue)), idle)
         first = self._most_urgent(stage)
         if first is None or first.due > (soonest := self._soonest(stage, now)):
+            self._hurried[stage] = False
             return tuple(islice(queue, size))
         while size > 1 and now + self.latency.time(stage, size) > first.due:
             size -= 1  # a smaller batch is in time
         urgent = [entry for entry in self._deadlines[stage] if entry[0] <= soonest]
         hurried = nsmallest(size, (entry for entry in urgent if entry[2] in queue))
-        chosen = dict.fromkeys(request for _, _, request in hurried)
-        others = (request for request in queue if request not in chosen)
-        return (*chosen, *islice(others, size - len(chosen)))
+        seats = [*islice(queue, 1)] if self._hurried[stage] else []
+        seats += [request for _, _, request in hurried]
+        chosen = tuple(islice(dict.fromkeys((*seats, *queue)), size))
+        self._hurried[stage] = next(iter(queue)) not in chosen
+        return chosen
 
     def _shared(self, stage: int, size: int, idle: int) -> int:
         """A part of the batch where idle threads can take the rest and all end sooner."""

@@ -173,14 +173,26 @@ def test_a_stage_waits_for_survivors_only_where_the_times_say_that_it_pays(times
     assert scheduler.schedule(0.0).stage == stage
 
 
-def test_it_does_not_wait_for_survivors_that_do_not_come():
+def test_a_batch_that_is_full_waits_for_nobody():
     scheduler = Scheduler(latency(1.0, 1.0), 8)
-    for _ in range(100):  # everybody leaves at the first exit
-        waiting_at(scheduler, 0, 8)
-        ran(scheduler, scheduler.schedule(0.0), [0.9] * 8)
-    waiting_at(scheduler, 1, 4)
+    waiting_at(scheduler, 1, 8)
     waiting_at(scheduler, 0, 8)
     assert scheduler.schedule(0.0).stage == 1
+
+
+@pytest.mark.parametrize(("leaving", "stage"), [(True, 0), (False, 1)])
+def test_those_who_leave_sooner_may_go_first(leaving, stage):
+    """Batches gain nothing here, but stage 2 takes three times as long as stage 1."""
+    scheduler = Scheduler(Latency([1, 8], [[1.0, 8.0], *[[3.0, 24.0]] * 3]), 8)
+    for _ in range(100):
+        waiting_at(scheduler, 0, 4)
+        left = ran(scheduler, scheduler.schedule(0.0), [0.9 if leaving else 0.1] * 4, 4.0)
+        for stayed in set(scheduler._waiting[1]):
+            scheduler.drop(stayed)
+        assert len(left) == (4 if leaving else 0)
+    waiting_at(scheduler, 1, 1)
+    waiting_at(scheduler, 0, 6)
+    assert scheduler.schedule(0.0).stage == stage
 
 
 @pytest.mark.parametrize("order", ["deepest", "fullest"])
@@ -192,6 +204,17 @@ def test_nobody_is_passed_over_for_long(order):
         waiting_at(scheduler, 0, 50)
         batch = scheduler.schedule(0.0)
         if lonely in batch.requests:
+            return
+    raise AssertionError("it starves")
+
+
+@pytest.mark.parametrize(("max_batch", "stage"), [(1, 0), (4, 0), (4, 1)])
+def test_deadlines_starve_nobody(max_batch, stage):
+    scheduler = Scheduler(latency(), max_batch)
+    (patient,) = waiting_at(scheduler, stage, 1)
+    for _ in range(PASSES + 1):
+        waiting_at(scheduler, 0, 8, deadline=5.0)
+        if patient in scheduler.schedule(0.0).requests:
             return
     raise AssertionError("it starves")
 

@@ -1,0 +1,60 @@
+"""An engine with the real runtime, and what tests ask of it."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from copy import deepcopy
+
+from serving.engine import Engine
+from serving.latency import Latency
+from serving.metrics import Metrics, Model
+from serving.policy import Policy
+from serving.pool import Pool
+from serving.scheduler import Scheduler
+
+NEVER_EARLY = Policy("full", "full", (2.0, 2.0, 2.0, 0.0))
+AT_ONCE = Policy("low", "low", (0.0, 0.0, 0.0, 0.0))
+BUDGETS = ("low", "medium", "high", "full")
+LINEAR = Latency([1, 8], [[1e-4, 8e-4]] * 4)  # nothing is gained by larger batches
+CONSTANT = Latency([1, 8], [[1e-4, 1e-4]] * 4)  # everything is
+
+
+@asynccontextmanager
+async def engine_of(
+    runtime,
+    manifest,
+    *,
+    slots=64,
+    max_batch=8,
+    threads=2,
+    latency=LINEAR,
+    high_water=None,
+):
+    expected = dict.fromkeys(BUDGETS, (0.25,) * 4)
+    metrics = Metrics(
+        Model("m", "1", "fp32", "cpu", 4, manifest.full_flops, expected, ("min_confidence",))
+    )
+    pool = Pool(runtime.inputs, runtime.features, slots)
+    scheduler = Scheduler(deepcopy(latency), max_batch)
+    engine = Engine(runtime, pool, scheduler, metrics, manifest.flops_of, threads, high_water)
+    engine.metrics, engine.pool, engine.scheduler = metrics, pool, scheduler
+    yield engine
+    await asyncio.wait_for(engine.drain(), 20)
+    assert pool.free == slots
+
+
+async def classify(engine, images, policy, arrived=None):
+    arrived = time.perf_counter() if arrived is None else arrived
+    with engine.admit(len(images), policy) as slots:
+        return await engine.answer(slots, images, policy, arrived)
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for knows of no event
+            await asyncio.sleep(0.001)
+
+
+def ended(engine, budget, outcome):
+    labels = {"budget": budget, "outcome": outcome}
+    return engine.metrics.registry.get_sample_value("offramp_requests_total", labels)
