@@ -150,8 +150,8 @@ def train(trainer: Trainer, arguments: argparse.Namespace, console: Console) -> 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit status is 0, 1 for a user's error, 130 after Ctrl-C."""
-    arguments, rest = parser().parse_known_args(argv)
     try:
+        arguments, rest = parser().parse_known_args(argv)
         device = _device(arguments.device)
         with process_group(device):
             run(arguments, rest, device)

@@ -32,7 +32,7 @@ def test_it_trains_what_is_missing_and_prints_the_table(
     monkeypatch.setattr("benchmarks.objectives.ROWS", rows)
     command = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--jobs", "2"]
     command += ["--data", source_with_test(tmp_path / "images")]
-    command += ["--options=--epochs 1 --held-out 50 --small-epochs 1"]
+    command += ["--options=--epochs 1 --held-out 50"]
     main(command)
     printed = capsys.readouterr().out
     assert "joint                        1 seeds" in printed

@@ -12,40 +12,13 @@ from samples import PARQUET
 
 from training.__main__ import main
 from training.checkpoint import load_checkpoint
-from training.errors import RecipeError
-from training.options import chosen_recipe, parser
-from training.recipes import RECIPES
 
 OPTIONS = [
     "cifar-compact",
     f"--data={PARQUET}",
-    *("--held-out=100", "--batch-size=100", "--epochs=2", "--small-epochs=0", "--device=cpu"),
+    *("--held-out=100", "--batch-size=100", "--epochs=2", "--device=cpu"),
     *("--shape.exits", "2", "--shape.channels=4", "--shape.growth", "4"),
 ]
-
-
-def test_every_field_of_a_recipe_can_be_given() -> None:
-    arguments, rest = parser().parse_known_args([*OPTIONS, "--out", "x", "--beta", "0.25"])
-    recipe = chosen_recipe(arguments, rest)
-    assert (recipe.beta, recipe.held_out, recipe.epochs) == (0.25, 100, 2)
-    assert recipe.shape["channels"] == 4
-    assert recipe.shape["bottleneck"] is False, "the recipe's own field stays"
-    assert recipe.muon_lr == RECIPES["cifar-compact"].muon_lr
-
-
-@pytest.mark.parametrize(
-    ("option", "names"),
-    [
-        (["--beta", "2"], "--beta"),
-        (["--variant", "magic"], "--variant"),
-        (["--no-such-option", "1"], "--no-such-option"),
-        (["--shape.exits"], r"--shape\.exits"),
-    ],
-)
-def test_a_wrong_option_is_named(option: list[str], names: str) -> None:
-    arguments, rest = parser().parse_known_args(["cifar-paper", "--out", "x", *option])
-    with pytest.raises(RecipeError, match=names):
-        chosen_recipe(arguments, rest)
 
 
 def test_errors_are_one_line_and_status_1(
