@@ -17,6 +17,7 @@ from training.checkpoint import (
     FORMAT,
     Checkpoint,
     load_checkpoint,
+    load_progress,
     new_network,
     save_checkpoint,
 )
@@ -74,9 +75,10 @@ def test_the_checksum_is_that_of_earlier_versions(tmp_path: Path) -> None:
 
 def refused(path: Path, content: bytes, says: str) -> None:
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=says) as error:
-        load_checkpoint(path)
-    assert str(error.value).startswith(f"{path}: ")
+    for load in (load_checkpoint, load_progress):
+        with pytest.raises(CheckpointError, match=says) as error:
+            load(path)
+        assert str(error.value).startswith(f"{path}: ")
 
 
 def test_what_is_no_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
@@ -156,6 +158,14 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(
     ):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_progress_is_read_without_the_tensors(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert load_progress(path) == tiny_progress()
+    with pytest.raises(CheckpointError, match="checksum"):
+        load_checkpoint(path)
 
 
 def test_one_without_a_checksum_is_read(tmp_path: Path, whole: bytes) -> None:
