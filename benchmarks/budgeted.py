@@ -162,13 +162,13 @@ def write(folder: Path, rows: Mapping[str, Sequence[Measured]]) -> None:
     """Curves and figures of every run, and the plot."""
     folder.mkdir(parents=True, exist_ok=True)
     every = [one for row in rows.values() for one in row]
-    with (folder / "budgeted_curves.csv").open("w", newline="") as file:
+    with (folder / "budgeted_curves.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["row", "seed", "mean_flops", "accuracy"])
         for one in every:
             for flops, accuracy in zip(one.curve.flops, one.curve.accuracy, strict=True):
                 writer.writerow([one.run.row, one.run.seed, flops, accuracy])
-    with (folder / "budgeted.csv").open("w", newline="") as file:
+    with (folder / "budgeted.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["row", "seed", *columns(every)])
         for one in every:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from training.checkpoint import CHECKPOINT, load_checkpoint
+from training.checkpoint import CHECKPOINT, load_progress
 from training.options import chosen_recipe, parser
 from training.recipes import Recipe
 
@@ -108,7 +108,7 @@ def finished(path: Path, recipe: Recipe | None = None) -> bool:
     """Whether a checkpoint is at its run's end; and of this recipe, wherever its images were."""
     if not path.exists():
         return False
-    progress = load_checkpoint(path).progress
+    progress = load_progress(path)
     theirs = progress.recipe
     if recipe and theirs != recipe.model_copy(update={"data": theirs.data}):
         return False
@@ -145,7 +145,7 @@ def train_all(wanted: Sequence[Run], runs: Path, plan: Plan, jobs: int) -> None:
 
 def _train(run: Run, folder: Path, plan: Plan) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "output.txt").open("a") as output:
+    with (folder / "output.txt").open("a", encoding="utf-8") as output:
         subprocess.run(
             [sys.executable, "-m", "training", *plan.arguments(run, folder), "--resume"],
             check=True,

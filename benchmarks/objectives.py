@@ -76,7 +76,7 @@ def _deviation(runs: NDArray[np.float64]) -> NDArray[np.float64]:
 def write(folder: Path, found: Accuracies, rows: Sequence[Row]) -> None:
     """Accuracies as `objectives.csv`, gains as a plot."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "objectives.csv").open("w", newline="") as file:
+    with (folder / "objectives.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["row", "seed", "exit", "test_accuracy"])
         for name, seeds in sorted(found.items()):

@@ -204,7 +204,7 @@ def write_bundle(folder: Path, manifest: Manifest, export: Export) -> None:
     partial.mkdir(parents=True)
     for spec, graph in zip(manifest.stages, export.graphs, strict=True):
         (partial / spec.file).write_bytes(graph.serialized())
-    (partial / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+    (partial / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     write_plot(partial / PLOT, manifest, export.scored)
     for spec in read_manifest(partial).stages:
         read_graph(partial, spec)

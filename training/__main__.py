@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track as rich_track
 
 from training.checkpoint import CHECKPOINT, Epoch, Progress
-from training.data import Dataset, open_dataset
+from training.data import Dataset, load_test, open_dataset
 from training.errors import RecipeError, TrainingError
 from training.flops import flops_to_exits
 from training.images import ImageFiles, Images
@@ -67,9 +67,25 @@ def _images(recipe: Recipe, where: str) -> Dataset[Images] | Dataset[ImageFiles]
     if where == "memory" and recipe.crop == "resized":
         raise RecipeError("--images: parts of any size (--crop resized) are cut from files on disk")
     dataset = open_dataset(recipe.data, recipe.size, recipe.held_out, recipe.seed)
-    pixels = (len(dataset.train) + len(dataset.held_out)) * recipe.size**2
-    fits = recipe.crop == "shifted" and 3 * pixels <= IN_MEMORY
-    return dataset.decoded() if where == "memory" or (where == "auto" and fits) else dataset
+    count = len(dataset.train) + len(dataset.held_out)
+    return dataset.decoded() if _in_memory(recipe, where, count) else dataset
+
+
+def _test_images(recipe: Recipe, where: str, labels: tuple[str, ...]) -> Images | ImageFiles | None:
+    """Those of the test split, if any, so that what is wrong with them is said before training.
+
+    They are all decoded where they fit in memory, else one is.
+    """
+    test = load_test(recipe.data, recipe.size, labels)
+    if test is None or _in_memory(recipe, where, len(test)):
+        return test and test.decoded()
+    test.select(torch.arange(1)).decoded()
+    return test
+
+
+def _in_memory(recipe: Recipe, where: str, images: int) -> bool:
+    fits = recipe.crop == "shifted" and 3 * images * recipe.size**2 <= IN_MEMORY
+    return where == "memory" or (where == "auto" and fits)
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str], device: torch.device) -> None:
@@ -77,6 +93,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str], device: torch.device
     console = Console(soft_wrap=True, quiet=rank() > 0)
     recipe = chosen_recipe(arguments, rest)
     dataset = _images(recipe, arguments.images)
+    test = _test_images(recipe, arguments.images, dataset.labels) if rank() == 0 else None
     progress = Progress(
         recipe_name=arguments.recipe,
         recipe=recipe,
@@ -93,9 +110,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str], device: torch.device
     train(trainer, arguments, console)
     if rank() == 0:
         console.print("evaluating exits, calibration and budgets")
-        write_assessment(
-            arguments.out, trainer.progress, trainer.network, dataset.held_out, recipe.data
-        )
+        write_assessment(arguments.out, trainer.progress, trainer.network, dataset.held_out, test)
     console.print(f"report: {arguments.out / PAGE}")
     console.print(f"done: {arguments.out / CHECKPOINT}")
 
@@ -150,8 +165,8 @@ def train(trainer: Trainer, arguments: argparse.Namespace, console: Console) -> 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit status is 0, 1 for a user's error, 130 after Ctrl-C."""
-    arguments, rest = parser().parse_known_args(argv)
     try:
+        arguments, rest = parser().parse_known_args(argv)
         device = _device(arguments.device)
         with process_group(device):
             run(arguments, rest, device)

@@ -7,10 +7,13 @@ file's header, so that a run can be rebuilt from the file alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -122,23 +125,25 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     partial.replace(path)
 
 
+def load_progress(path: Path) -> Progress:
+    """What a checkpoint's header says of its run; tensors are not read, nor the checksum tried.
+
+    Raises:
+        CheckpointError: it is missing, cut short, or not a checkpoint of ours.
+    """
+    with _opened(path) as (_, metadata):
+        return Progress.model_validate_json(metadata["progress"])
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU.
 
     Raises:
         CheckpointError: it is missing, damaged, or not a checkpoint of ours.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise CheckpointError(f"{path}: not a checkpoint that `python -m training` wrote")
-            progress = Progress.model_validate_json(metadata["progress"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {error}") from error
-    except (KeyError, ValidationError) as error:
-        raise CheckpointError(f"{path}: its header is damaged or newer: {error}") from error
+    with _opened(path) as (file, metadata):
+        progress = Progress.model_validate_json(metadata["progress"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     # those of earlier versions have no digest
     if metadata.get("sha256", digest := _digest(metadata["progress"], tensors)) != digest:
         raise CheckpointError(f"{path}: is damaged: its content does not match its checksum")
@@ -150,12 +155,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """A checkpoint's file and its metadata; whatever is wrong in them is a CheckpointError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise CheckpointError(f"{path}: not a checkpoint that `python -m training` wrote")
+            yield file, metadata
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {error}") from error
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(f"{path}: its header is damaged or newer: {error}") from error
+
+
 def _digest(progress: str, tensors: Mapping[str, Tensor]) -> str:
     """Of all that a checkpoint says."""
     digest = hashlib.sha256(progress.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)  # numpy has no bfloat16
     return digest.hexdigest()
 
 

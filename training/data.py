@@ -80,7 +80,10 @@ def open_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset[Im
     if "validation" in splits:
         return Dataset(train, _files(splits["validation"], size, labels, source), labels)
     if not 0 < held_out < len(train):
-        raise DataError(f"held_out: {held_out} of {len(train)} images leaves none to train on")
+        raise DataError(
+            f"held_out: {held_out} of {len(train)} images leaves none to train on; give fewer "
+            "(--held-out N)"
+        )
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     return Dataset(train.select(order[held_out:]), train.select(order[:held_out]), labels)
 

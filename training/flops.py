@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.network import Features, GlobalAveragePool, MultiExitNetwork
+from training.network import AveragePool, Features, GlobalAveragePool, MultiExitNetwork
 
 Convention = Literal["products", "papers"]
 
@@ -131,9 +131,9 @@ def _counting(module: nn.Module, convention: Convention) -> Iterator[_Count]:
 
 def _beside_products(module: nn.Module, given: Tensor, made: Tensor) -> int:
     match module:
-        case nn.ReLU() | GlobalAveragePool():
+        case nn.ReLU() | AveragePool() | GlobalAveragePool():
             return given.numel()
-        case nn.AvgPool2d() | nn.MaxPool2d():
+        case nn.MaxPool2d():
             assert isinstance(module.kernel_size, int)
             return made.numel() * module.kernel_size**2
         case nn.Linear(bias=Tensor()):

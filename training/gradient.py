@@ -50,7 +50,7 @@ class Gradient:
         compiler: torch.compile's backend; None: not compiled.
 
     Raises:
-        RecipeError: `compiler`, and the objective takes a gradient for each exit.
+        RecipeError: `compiler` is unknown, or the objective takes a gradient for each exit.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class Gradient:
                 "--compile: a compiled backward pass cannot stop at each exit's own stages, as "
                 "this objective needs; leave it out"
             )
+        if compiler and compiler not in (known := torch.compiler.list_backends(exclude_tags=())):
+            raise RecipeError(f"--compile: {compiler!r} is not one of {', '.join(known)}")
         self._network, self._objective = network, objective
         self._bf16, self._micro_batch = bf16, micro_batch
         self._device = next(network.parameters()).device

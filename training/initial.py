@@ -50,7 +50,10 @@ def _check_size(network: MultiExitNetwork, size: int) -> None:
     try:
         network.eval()(torch.zeros(1, 3, size, size))
     except RuntimeError as error:
-        raise RecipeError(f"size: this network cannot read {size} x {size} pixels") from error
+        raise RecipeError(
+            f"size: this network cannot read {size} x {size} pixels; give a larger --size, and no "
+            "smaller --small-size"
+        ) from error
 
 
 def _set_statistics(normalize: Normalize, pixels: Tensor) -> None:

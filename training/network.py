@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.feature_map import FeatureMap
@@ -66,6 +67,14 @@ class GlobalAveragePool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C]."""
         return x.mean(dim=(2, 3))
+
+
+class AveragePool(nn.Module):
+    """The mean of each channel, by torch's average pool with all of the image in one window."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C, 1, 1]."""
+        return F.avg_pool2d(x, x.shape[-2:])
 
 
 class MultiExitNetwork(nn.Module):

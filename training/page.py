@@ -30,7 +30,7 @@ def render(progress: Progress, figures: Mapping[str, str], assessment: Assessmen
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"percent": _percent, "millions": _millions, "share": _share}
     flops, parameters = costs(progress)
-    return environment.from_string(TEMPLATE.read_text()).render(
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         progress=progress,
         recipe=progress.recipe,
         facts=_facts(progress),

@@ -36,7 +36,8 @@ class Recipe(Record):
     )
     variant: Variant = Field("released", description="which gradients surgery stops")
     beta: Share | tuple[Share, ...] = Field(
-        0.5, description="share of channels deeper exits may train; or one for each boundary"
+        0.5,
+        description="share of channels deeper exits may train, or '[0.3, 0.5]': of each boundary",
     )
     objective: str = Field("joint", description="how the losses of all exits become a gradient")
     objective_options: dict[str, object] = Field(
@@ -75,7 +76,10 @@ class Recipe(Record):
     @model_validator(mode="after")
     def _shift_fits(self) -> Self:
         if self.shift >= self.size:
-            raise ValueError(f"shift ({self.shift}) must be less than size ({self.size})")
+            raise ValueError(
+                f"shift: {self.shift} pixels leave nothing of images of {self.size}; give at most "
+                f"{self.size - 1}"
+            )
         return self
 
 

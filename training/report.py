@@ -17,7 +17,7 @@ from training.assessment import Answers, Assessment, answers, assess, own_datase
 from training.budgeted import LESS, SHARES
 from training.checkpoint import Progress, load_checkpoint
 from training.data import load_test
-from training.errors import TrainingError
+from training.errors import DataError, TrainingError
 from training.evaluate import Floats
 from training.figures import budgeted_figure, epochs_figure, reliability_figure, svg
 from training.images import ImageFiles, Images
@@ -41,20 +41,16 @@ def write_assessment(
     progress: Progress,
     network: MultiExitNetwork,
     held_out: Images | ImageFiles,
-    source: str,
+    test: Images | ImageFiles | None,
 ) -> None:
-    """Evaluate a finished run on its held-out images and the test split of `source`, if any.
+    """Evaluate a finished run on its held-out images, and on those of the test split, if any.
 
     Writes the whole page, `calibration.svg`, `budgeted.svg`, `anytime.csv` (each exit),
-    `budgeted.csv` (the curves) and `summary.csv` (their table).
-
-    Raises:
-        DataError: the test split cannot be read.
+    `budgeted.csv` (the curves) and `summary.csv` (their table). Where a test image cannot be read
+    all of these are of the held-out images alone, and a line on standard error says so.
     """
     flops = np.array(costs(progress)[0], dtype=np.float64)
-    assessment = assess(
-        answers(network, held_out), answers_on_test(progress, network, source), flops
-    )
+    assessment = assess(answers(network, held_out), _answers_on_test(network, test), flops)
     figures = {
         "accuracy": svg(epochs_figure(progress)),
         "calibration": svg(reliability_figure(assessment.sets[-1])),
@@ -64,18 +60,20 @@ def write_assessment(
     _write_page(folder, progress, figures, assessment)
 
 
-def answers_on_test(progress: Progress, network: MultiExitNetwork, source: str) -> Answers | None:
-    """What a network says of the test split; None where `source` has none with labels."""
-    test = load_test(source, progress.recipe.size, progress.labels)
-    return answers(network, test) if test else None
+def _answers_on_test(network: MultiExitNetwork, test: Images | ImageFiles | None) -> Answers | None:
+    try:
+        return answers(network, test) if test else None
+    except (DataError, OSError) as error:
+        sys.stderr.write(f"warning: {error}; the report is of the held-out images alone\n")
+        return None
 
 
 def _write_page(
     folder: Path, progress: Progress, figures: dict[str, str], assessment: Assessment | None
 ) -> None:
     for name, drawn in figures.items():
-        (folder / f"{name}.svg").write_text(drawn)
-    (folder / PAGE).write_text(render(progress, figures, assessment))
+        (folder / f"{name}.svg").write_text(drawn, encoding="utf-8")
+    (folder / PAGE).write_text(render(progress, figures, assessment), encoding="utf-8")
 
 
 def _write_tables(folder: Path, assessment: Assessment, flops: Floats) -> None:
@@ -114,7 +112,7 @@ def _summaries(assessment: Assessment) -> Iterator[list[object]]:
 
 
 def _write_csv(path: Path, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(heads)
         writer.writerows(rows)
@@ -134,8 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress, folder = checkpoint.progress, arguments.checkpoint.parent
         source = arguments.data or progress.recipe.data
         held_out = own_dataset(progress, source).held_out
+        test = load_test(source, progress.recipe.size, progress.labels)
         write_report(folder, progress)
-        write_assessment(folder, progress, checkpoint.network(), held_out, source)
+        write_assessment(folder, progress, checkpoint.network(), held_out, test)
     except (TrainingError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

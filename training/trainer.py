@@ -139,7 +139,7 @@ class Trainer:
             save_every: None: never.
 
         Raises:
-            DivergedError: the loss is not finite.
+            DivergedError: the loss, or a gradient, is not finite.
         """
         before, steps = self.progress.running, self._feed.steps
         number, start = len(self.progress.epochs), time.perf_counter() - before.seconds
@@ -173,12 +173,8 @@ class Trainer:
         small = recipe.small_size if epoch < recipe.small_epochs else None
         self._optimizers.zero_grad()
         loss = self._gradient.add(images, small or recipe.size)
-        factor = lr_factor(
-            recipe.schedule,
-            (epoch + (done - 1) / steps) / recipe.epochs,
-            recipe.warmup,
-            recipe.milestones,
-        )
+        share_done = (epoch + (done - 1) / steps) / recipe.epochs
+        factor = lr_factor(recipe.schedule, share_done, recipe.warmup, recipe.milestones)
         self._optimizers.step(factor)
         on_step(epoch * steps + done, loss, factor * recipe.lr)
         return loss

@@ -32,13 +32,13 @@ def test_it_trains_what_is_missing_and_prints_the_table(
     monkeypatch.setattr("benchmarks.objectives.ROWS", rows)
     command = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--jobs", "2"]
     command += ["--data", source_with_test(tmp_path / "images")]
-    command += ["--options=--epochs 1 --held-out 50 --small-epochs 1"]
+    command += ["--options=--epochs 1 --held-out 50"]
     main(command)
     printed = capsys.readouterr().out
     assert "joint                        1 seeds" in printed
     assert "against joint" in printed
     assert printed.count("points, 1 seeds\n") == 2, "two goals"
-    with (tmp_path / "out" / "objectives.csv").open() as file:
+    with (tmp_path / "out" / "objectives.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 2 * 4
     checkpoint = tmp_path / "runs" / JOINT / "seed0" / "checkpoint.safetensors"

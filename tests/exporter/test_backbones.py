@@ -1,6 +1,7 @@
 """Every backbone through split, graph and verify."""
 
 import pytest
+import torch
 from families import small_network
 from samples import tiny_dataset
 
@@ -35,3 +36,11 @@ def test_the_graphs_are_the_network(backbone: str, variant: Variant) -> None:
     assert counted[:-1] == stated[:-1]
     # the finer scales of MSDNet's last layer feed nothing and are not in the graph
     assert counted[-1] < stated[-1] if backbone == "msdnet" else counted[-1] == stated[-1]
+
+
+def test_the_graphs_of_an_msdnet_for_64_pixels() -> None:
+    network = small_network("msdnet").eval()
+    modules = split(network, CONFIDENCES["max_softmax"])
+    graphs = export_stages(modules, size=64)
+    pixels = torch.randint(256, (20, 64, 64, 3), generator=torch.Generator().manual_seed(0))
+    assert verify(network, modules, graphs, pixels.to(torch.uint8)) < 1e-5

@@ -43,16 +43,25 @@ def tiny_progress(**changes: object) -> Progress:
     )
 
 
-def source_with_test(folder: Path, images: int = 60, label: int | None = None) -> str:
+def source_with_test(
+    folder: Path, images: int = 60, label: int | None = None, damaged: int | None = None
+) -> str:
     """The sample as a training split, and its first images again as a test split.
 
-    `label`, if given, takes the place of every label of the test split.
+    `label`, if given, takes the place of every label of the test split; image number `damaged`
+    of it is none.
     """
     shutil.copy(PARQUET, folder / "train-0.parquet")
     test = parquet.read_table(PARQUET).slice(0, images)
     if label is not None:
         at = test.schema.get_field_index("label")
         given = pa.array([label] * images, test.schema.field(at).type)
+        test = test.set_column(at, test.schema.field(at), given)
+    if damaged is not None:
+        stored = test["img"].to_pylist()
+        stored[damaged]["bytes"] = b"no image"
+        at = test.schema.get_field_index("img")
+        given = pa.array(stored, test.schema.field(at).type)
         test = test.set_column(at, test.schema.field(at), given)
     parquet.write_table(test, folder / "test-0.parquet")
     return str(folder)

@@ -1,6 +1,8 @@
+import hashlib
 import pickle
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from training.checkpoint import (
     FORMAT,
     Checkpoint,
     load_checkpoint,
+    load_progress,
     new_network,
     save_checkpoint,
 )
@@ -42,11 +45,40 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
 
 
+def test_numbers_of_any_kind_come_back(tmp_path: Path) -> None:
+    given = {
+        "bf16": torch.randn(3, 2).bfloat16(),
+        "float8": torch.randn(4).to(torch.float8_e4m3fn),
+        "scalar": torch.tensor(7),
+        "none": torch.zeros(0, 3),
+        "bool": torch.tensor([True, False]),
+    }
+    saved = replace(tiny_checkpoint(), optimizers=given)
+    save_checkpoint(tmp_path / "c", saved)
+    found = load_checkpoint(tmp_path / "c").optimizers
+    assert found.keys() == given.keys()
+    assert all(found[name].dtype == one.dtype for name, one in given.items())
+    assert all(torch.equal(found[name].double(), one.double()) for name, one in given.items())
+
+
+def test_the_checksum_is_that_of_earlier_versions(tmp_path: Path) -> None:
+    saved = tiny_checkpoint()
+    save_checkpoint(tmp_path / "c", saved)
+    tensors = {f"weights/{name}": one for name, one in saved.weights.items()}
+    tensors |= {"objective/bargain": torch.ones(2), "optimizers/0/1": torch.arange(3.0)}
+    digest = hashlib.sha256(saved.progress.model_dump_json().encode())
+    for name, one in sorted(tensors.items()):
+        digest.update(f"{name} {one.dtype} {tuple(one.shape)}\n".encode() + one.numpy().tobytes())
+    with safe_open(tmp_path / "c", framework="pt") as file:
+        assert file.metadata()["sha256"] == digest.hexdigest()
+
+
 def refused(path: Path, content: bytes, says: str) -> None:
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=says) as error:
-        load_checkpoint(path)
-    assert str(error.value).startswith(f"{path}: ")
+    for load in (load_checkpoint, load_progress):
+        with pytest.raises(CheckpointError, match=says) as error:
+            load(path)
+        assert str(error.value).startswith(f"{path}: ")
 
 
 def test_what_is_no_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
@@ -126,6 +158,14 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(
     ):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_progress_is_read_without_the_tensors(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert load_progress(path) == tiny_progress()
+    with pytest.raises(CheckpointError, match="checksum"):
+        load_checkpoint(path)
 
 
 def test_one_without_a_checksum_is_read(tmp_path: Path, whole: bytes) -> None:

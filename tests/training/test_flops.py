@@ -4,7 +4,7 @@ from torch import nn
 
 from training.backbones import build_network
 from training.flops import Costs, flop_costs, flops_of_step, flops_to_exits, parameter_costs
-from training.network import GlobalAveragePool, MultiExitNetwork, SingleTensorStage
+from training.network import AveragePool, GlobalAveragePool, MultiExitNetwork, SingleTensorStage
 
 
 def by_hand() -> MultiExitNetwork:
@@ -12,7 +12,7 @@ def by_hand() -> MultiExitNetwork:
         nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)
     )
     head = nn.Sequential(GlobalAveragePool(), nn.Linear(4, 5))
-    deeper = SingleTensorStage(nn.AvgPool2d(2), nn.Conv2d(4, 6, 1, bias=False), nn.Dropout())
+    deeper = SingleTensorStage(AveragePool(), nn.Conv2d(4, 6, 1, bias=False), nn.Dropout())
     return MultiExitNetwork(
         [stage, deeper], [head, nn.Sequential(nn.Flatten(), nn.Linear(6, 5, bias=False))]
     )
@@ -24,7 +24,7 @@ def test_both_conventions_by_hand() -> None:
     convolution = 49 * 4 * 27
     assert flop_costs(network, 7) == Costs((convolution, 24), (20, 30))
     assert flop_costs(network, 7, "papers") == Costs(
-        (convolution + 49 * 4 + 9 * 4 * 9, 24 + 4 * 4), (20 + 5 + 9 * 4, 30)
+        (convolution + 49 * 4 + 9 * 4 * 9, 24 + 9 * 4), (20 + 5 + 9 * 4, 30)
     )
 
 

@@ -80,6 +80,11 @@ def test_surgery_on_batch_norm_and_dense_layers_compiles() -> None:
     assert_same(gradients(recipe), gradients(recipe, compiler="aot_eager"))
 
 
+def test_an_unknown_compiler_is_named_with_those_there_are() -> None:
+    with pytest.raises(RecipeError, match=r"^--compile: 'foo' is not one of .*inductor"):
+        gradients(tiny_progress().recipe, compiler="foo")
+
+
 def test_a_gradient_for_each_exit_is_not_compiled() -> None:
     with pytest.raises(RecipeError, match=r"^--compile"):
         gradients(tiny_progress(objective="pcgrad").recipe, compiler="aot_eager")

@@ -8,44 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from samples import PARQUET
+from samples import PARQUET, source_with_test
 
 from training.__main__ import main
 from training.checkpoint import load_checkpoint
-from training.errors import RecipeError
-from training.options import chosen_recipe, parser
-from training.recipes import RECIPES
 
 OPTIONS = [
     "cifar-compact",
     f"--data={PARQUET}",
-    *("--held-out=100", "--batch-size=100", "--epochs=2", "--small-epochs=0", "--device=cpu"),
+    *("--held-out=100", "--batch-size=100", "--epochs=2", "--device=cpu"),
     *("--shape.exits", "2", "--shape.channels=4", "--shape.growth", "4"),
 ]
-
-
-def test_every_field_of_a_recipe_can_be_given() -> None:
-    arguments, rest = parser().parse_known_args([*OPTIONS, "--out", "x", "--beta", "0.25"])
-    recipe = chosen_recipe(arguments, rest)
-    assert (recipe.beta, recipe.held_out, recipe.epochs) == (0.25, 100, 2)
-    assert recipe.shape["channels"] == 4
-    assert recipe.shape["bottleneck"] is False, "the recipe's own field stays"
-    assert recipe.muon_lr == RECIPES["cifar-compact"].muon_lr
-
-
-@pytest.mark.parametrize(
-    ("option", "names"),
-    [
-        (["--beta", "2"], "--beta"),
-        (["--variant", "magic"], "--variant"),
-        (["--no-such-option", "1"], "--no-such-option"),
-        (["--shape.exits"], r"--shape\.exits"),
-    ],
-)
-def test_a_wrong_option_is_named(option: list[str], names: str) -> None:
-    arguments, rest = parser().parse_known_args(["cifar-paper", "--out", "x", *option])
-    with pytest.raises(RecipeError, match=names):
-        chosen_recipe(arguments, rest)
 
 
 def test_errors_are_one_line_and_status_1(
@@ -58,6 +31,17 @@ def test_errors_are_one_line_and_status_1(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(("damaged", "where"), [(20, "auto"), (0, "disk")])
+def test_a_damaged_test_image_is_named_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: int, where: str
+) -> None:
+    source = source_with_test(tmp_path, damaged=damaged)
+    options = [f"--data={source}", f"--images={where}", f"--out={tmp_path / 'run'}"]
+    assert main([*OPTIONS, *options]) == 1
+    assert capsys.readouterr().err.endswith(" is not an image; remove it\n")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture
 def heeding_ctrl_c() -> Iterator[None]:
     """A child must not inherit that SIGINT is ignored, as it is in a shell's background jobs."""
@@ -68,11 +52,13 @@ def heeding_ctrl_c() -> Iterator[None]:
 
 @pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "training", *OPTIONS, "--epochs=8", "--out", str(tmp_path)]
+    (tmp_path / "images").mkdir()
+    options = [*OPTIONS, "--data", source_with_test(tmp_path / "images"), "--epochs=8"]
+    command = [sys.executable, "-m", "training", *options, "--out", str(tmp_path)]
     # one thread: beside other work, small steps on several would crawl
-    options = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "text": True}
+    how = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "text": True}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, **options) as running:
+    with subprocess.Popen(command, **pipes, **how) as running:
         for line in running.stdout:
             if line.startswith("epoch   1/8"):
                 running.send_signal(signal.SIGINT)
@@ -85,7 +71,9 @@ def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Pat
     checkpoint = tmp_path / "checkpoint.safetensors"
     # a checkpoint may have been written whose line was not
     assert done <= len(load_checkpoint(checkpoint).progress.epochs) <= done + 1 < 8
-    finished = subprocess.run([*command, "--resume"], check=True, capture_output=True, **options)
+    finished = subprocess.run([*command, "--resume"], check=True, capture_output=True, **how)
     assert "epoch   1/8" not in finished.stdout
     assert "epoch   8/8" in finished.stdout
     assert len(load_checkpoint(checkpoint).progress.epochs) == 8
+    summary = (tmp_path / "summary.csv").read_text(encoding="utf-8")
+    assert summary.count("\ntest,") == 3

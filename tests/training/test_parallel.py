@@ -104,7 +104,7 @@ def test_an_error_of_one_process_ends_those_that_wait_for_it(folder: Path) -> No
 def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
     options = [
         *("-m", "training", "cifar-compact", f"--data={PARQUET}", f"--out={tmp_path}"),
-        *("--held-out=100", "--batch-size=100", "--epochs=1", "--small-epochs=0", "--device=cpu"),
+        *("--held-out=100", "--batch-size=100", "--epochs=1", "--device=cpu"),
         *("--shape.exits", "2", "--shape.channels=4", "--shape.growth", "4", "--images=disk"),
     ]
     finished = torchrun(*options, "--workers=0")

@@ -8,7 +8,7 @@ from families import SMALL
 from samples import TINY, tiny_dataset, tiny_progress
 
 from training.checkpoint import Checkpoint, Epoch, load_checkpoint
-from training.data import open_dataset
+from training.data import load_dataset, open_dataset
 from training.errors import CheckpointError, DivergedError, RecipeError
 from training.images import Images
 from training.trainer import Trainer, fit
@@ -170,10 +170,18 @@ def test_divergence_names_the_learning_rate_and_leaves_no_checkpoint(tmp_path: P
     assert not (tmp_path / "c").exists()
 
 
-@pytest.mark.parametrize("size", [8, 64])
-def test_a_size_that_the_network_cannot_read_is_named(size: int) -> None:
-    with pytest.raises(RecipeError, match=f"size: .* {size} x {size}"):
-        Trainer(tiny_progress(size=size), tiny_dataset(), CPU)
+def test_a_size_that_the_network_cannot_read_is_named_with_what_to_do() -> None:
+    vgg = {"backbone": "vgg", "shape": SMALL["vgg"]}
+    with pytest.raises(RecipeError, match=r"^size: .* 2 x 2 pixels; give a larger --size"):
+        Trainer(tiny_progress(**vgg, size=2, shift=0), tiny_dataset(), CPU)
+
+
+def test_images_of_64_pixels_are_trained_on() -> None:
+    dataset = load_dataset(TINY.data, 64, TINY.held_out, TINY.seed)
+    options = {"size": 64, "small_size": 40, "small_epochs": 1}
+    trainer = Trainer(tiny_progress(**options), dataset, CPU)
+    for _ in range(2):
+        assert 0 < trainer.run_epoch(untracked).loss < 10
 
 
 def test_a_channel_that_never_changes_is_no_trouble() -> None:

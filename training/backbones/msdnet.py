@@ -19,7 +19,7 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from training.network import Features, MultiExitNetwork
+from training.network import AveragePool, Features, MultiExitNetwork
 from training.record import Record
 
 
@@ -183,13 +183,17 @@ class Transition(nn.Module):
 
 
 class Head(nn.Module):
-    """Exit head: two strided 3x3 convolutions on the coarsest scale, a pool, a linear layer."""
+    """Exit head: two strided 3x3 convolutions on the coarsest scale, a pool, a linear layer.
+
+    The reference code's pool has a window of 2 x 2, which is all that its images (32 or 224
+    pixels) leave; ours is of all there is, so images may be of any size.
+    """
 
     def __init__(self, cin: int, config: MSDNetConfig, classes: int) -> None:
         super().__init__()
         width = config.head_channels or cin
         self.body = nn.Sequential(
-            *conv_bn_relu(cin, width, 3, 2), *conv_bn_relu(width, width, 3, 2), nn.AvgPool2d(2)
+            *conv_bn_relu(cin, width, 3, 2), *conv_bn_relu(width, width, 3, 2), AveragePool()
         )
         self.dropout = nn.Dropout(config.head_dropout)
         self.linear = nn.Linear(width, classes)
@@ -199,7 +203,7 @@ class Head(nn.Module):
         return torch.flatten(self.body(x), 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Coarsest scale [N, C, h, w], h and w of 5 to 8, to logits [N, classes]."""
+        """Coarsest scale [N, C, h, w] to logits [N, classes]."""
         logits: Tensor = self.linear(self.dropout(self.pooled(x)))
         return logits
 

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from training.errors import RecipeError
+from training.errors import DivergedError, RecipeError
 from training.network import MultiExitNetwork
 from training.objectives.objective import Objective
 from training.objectives.per_exit import add_flat, gradient_of_each
@@ -66,12 +66,18 @@ class Combined(Objective):
         self._so_far: Tensor | None = None  # the Jacobian of the step's earlier micro-batches
 
     def backward(self, losses: Tensor, network: MultiExitNetwork, *, last: bool = True) -> None:
-        """See Objective."""
+        """See Objective.
+
+        Raises:
+            DivergedError: gradients that are no numbers, or whose squares are none.
+        """
         jacobian = gradient_of_each(losses, network)
         if self._so_far is not None:
             jacobian += self._so_far
         self._so_far = None if last else jacobian
         if last:
+            if not jacobian.norm().isfinite():
+                raise DivergedError("lr: the gradients are not finite any more; lower it")
             add_flat(network, self.combine(jacobian))
 
     def combine(self, jacobian: Tensor) -> Tensor:
@@ -108,7 +114,7 @@ class CAGrad(Combined):
         self, options: CAGradOptions, network: MultiExitNetwork, label_smoothing: float
     ) -> None:
         super().__init__(network, label_smoothing)
-        self.rule = _rules("cvxpy").CAGrad(c=options.radius)
+        self.rule = _rules("cvxpy", "clarabel").CAGrad(c=options.radius)
 
     def combine(self, jacobian: Tensor) -> Tensor:
         """See Combined."""

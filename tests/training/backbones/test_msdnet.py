@@ -8,9 +8,11 @@ from golden import BASE, VARIANTS, batch_norm_buffers, buffer_names, golden_netw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from masked import MaskedSurgery
+from torch import nn
 
 from training.backbones import build_network
 from training.flops import flops_of_step
+from training.network import AveragePool
 from training.recipes import RECIPES
 from training.surgery import Surgery, Variant
 
@@ -155,6 +157,31 @@ def test_skipping_gives_the_gradients_of_masking(
         assert (one is None) == (other is None)
         if one is not None:
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("size", [8, 31, 64, 96])
+@pytest.mark.parametrize("recipe", ["cifar-compact", "imagenet-paper"])
+def test_images_may_be_of_any_size(recipe: str, size: int) -> None:
+    with torch.device("meta"):
+        network = build_network("msdnet", RECIPES[recipe].shape, classes=10).eval()
+        logits = network(torch.empty(2, 3, size, size))
+    assert all(one.shape == (2, 10) for one in logits)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_heads_pool_is_bit_for_bit_the_published_one_where_2_x_2_are_left(
+    memory_format: torch.memory_format,
+) -> None:
+    features = torch.randn(3, 50, 2, 2).to(memory_format=memory_format)
+    found = []
+    for pool in (AveragePool(), nn.AvgPool2d(2)):
+        given = features.clone().requires_grad_()
+        made = pool(given)
+        (gradient,) = torch.autograd.grad(made.square().sum(), given)
+        found.append((made, gradient))
+    assert all(map(torch.equal, *found))
+    larger = torch.randn(3, 5, 7, 6)
+    torch.testing.assert_close(AveragePool()(larger), larger.mean((2, 3), keepdim=True))
 
 
 def backward_flops(surgery: Surgery) -> float:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from training.errors import DivergedError
 from training.objectives import build_objective
 from training.objectives.combined import Combined, bargain
 
@@ -81,6 +82,18 @@ def test_nash_does_not_favour_the_longer_gradient() -> None:
     torch.testing.assert_close(
         found / found.norm(), torch.full((3,), 3**-0.5), rtol=0.01, atol=0.01
     )
+
+
+@pytest.mark.parametrize("name", ["pcgrad", "cagrad", "nash-mtl", "meta-gf"])
+@pytest.mark.parametrize("scale", [1e30, torch.nan])
+def test_a_diverged_run_is_told_so(name: str, scale: float) -> None:
+    """Even where it is the square of a gradient that is no number."""
+    network = small_network("vit")
+    objective = build_objective(name, {}, network, 0.0)
+    logits = network(torch.zeros(4, 3, 32, 32))
+    losses = objective(logits, torch.arange(4))
+    with pytest.raises(DivergedError, match=r"^lr: .* lower it"):
+        objective.backward(losses * scale, network)
 
 
 def test_nash_survives_opposed_and_missing_gradients() -> None:

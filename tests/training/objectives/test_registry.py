@@ -66,7 +66,8 @@ def test_what_is_no_objective_or_no_option_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "module"), [("cagrad", "cvxpy"), ("pcgrad", "torchjd.aggregation")]
+    ("name", "module"),
+    [("cagrad", "cvxpy"), ("cagrad", "clarabel"), ("pcgrad", "torchjd.aggregation")],
 )
 def test_a_missing_library_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, module: str
