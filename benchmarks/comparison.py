@@ -25,7 +25,8 @@ class Row:
         name: of the row and of the folder of its runs.
         options: that `python -m training` gets beside the recipe.
         seeds: how many runs, with seeds from 0.
-        against: the row that differs from it in what is asked about alone.
+        against: the row of the same network that differs from it in what is asked about alone;
+            itself if there is none.
     """
 
     name: str
@@ -59,13 +60,19 @@ VARIATIONS = (
         "--variant released --shape.head_dropout 0.5",
         against="joint-dropout",
     ),
-    Row("joint-wide", "--variant joint --shape.head_channels 128"),
+    # another network, so nothing is like it but for one thing
+    Row("joint-wide", "--variant joint --shape.head_channels 128", against="joint-wide"),
     Row("dfs-released-wide", "--variant released --shape.head_channels 128", against="joint-wide"),
     Row("dfs-released-beta0.25", "--variant released --beta 0.25"),
     Row("dfs-released-beta0.75", "--variant released --beta 0.75"),
     Row("dfs-released-distillation", "--variant released --objective distillation"),
     Row("dfs-released-equilibrium", "--variant released --objective equilibrium"),
 )
+
+
+def row_named(name: str) -> Row:
+    """The row of a name; one that is not listed here is compared with `joint`."""
+    return next((row for row in (*ROWS, *VARIATIONS) if row.name == name), Row(name, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +152,7 @@ def train_all(wanted: Sequence[Run], runs: Path, plan: Plan, jobs: int) -> None:
 
 def _train(run: Run, folder: Path, plan: Plan) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "output.txt").open("a") as output:
+    with (folder / "output.txt").open("a", encoding="utf-8") as output:
         subprocess.run(
             [sys.executable, "-m", "training", *plan.arguments(run, folder), "--resume"],
             check=True,
