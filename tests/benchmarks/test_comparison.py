@@ -45,6 +45,13 @@ def test_a_row_and_what_it_is_compared_with_are_one_network() -> None:
             assert flops[0] == flops[1], row.name
 
 
+def test_lists_of_options_reach_the_recipe() -> None:
+    beta = Plan().recipe_of(Run(row_named("dfs-released-beta-rising"), 0)).beta
+    assert beta == (0.3, 0.5, 0.7)
+    weighted = Plan().recipe_of(Run(row_named("joint-weights-falling"), 0))
+    assert weighted.objective_options == {"weights": [1.6, 1.2, 0.8, 0.4]}
+
+
 def test_a_row_is_known_by_its_name() -> None:
     assert row_named("dfs-released-wide").against == "joint-wide"
     assert row_named("of one's own").against == "joint"
