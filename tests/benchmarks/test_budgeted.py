@@ -71,7 +71,7 @@ def test_rows_without_joint_are_refused(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def scored_run(row: str, network: float = 1.0) -> Trained:
-    held_out, test = (overconfident(600, 4, seed) for seed in (0, 1))
+    held_out, test = (overconfident(200, 4, seed) for seed in (0, 1))
     flops = network * held_out.flops
     return Trained(
         row,

@@ -17,7 +17,7 @@ def worse(scored: Scored, share: float, seed: int) -> Scored:
 
 
 def test_a_better_row_reaches_the_others_best_earlier_and_a_worse_one_never() -> None:
-    held_out, test = overconfident(1500, 4), overconfident(1500, 4, seed=1)
+    held_out, test = overconfident(800, 4), overconfident(800, 4, seed=1)
     joint = solve(Trained("joint", "seed0", worse(held_out, 0.1, 0), worse(test, 0.1, 1)))
     better = measured(solve(Trained("dfs", "seed0", held_out, test)), joint)
     same = measured(joint, joint)
