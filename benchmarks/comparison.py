@@ -25,7 +25,8 @@ class Row:
         name: of the row and of the folder of its runs.
         options: that `python -m training` gets beside the recipe.
         seeds: how many runs, with seeds from 0.
-        against: the row that differs from it in what is asked about alone.
+        against: the row of the same network that differs from it in what is asked about alone;
+            itself if there is none.
     """
 
     name: str
@@ -59,13 +60,42 @@ VARIATIONS = (
         "--variant released --shape.head_dropout 0.5",
         against="joint-dropout",
     ),
-    Row("joint-wide", "--variant joint --shape.head_channels 128"),
+    # another network, so nothing is like it but for one thing
+    Row("joint-wide", "--variant joint --shape.head_channels 128", against="joint-wide"),
     Row("dfs-released-wide", "--variant released --shape.head_channels 128", against="joint-wide"),
     Row("dfs-released-beta0.25", "--variant released --beta 0.25"),
     Row("dfs-released-beta0.75", "--variant released --beta 0.75"),
+    # of the same mean; lists without blanks, at which options are parted
+    Row(
+        "dfs-released-beta-rising",
+        "--variant released --beta [0.3,0.5,0.7]",
+        against="dfs-released",
+    ),
+    Row(
+        "dfs-released-beta-falling",
+        "--variant released --beta [0.7,0.5,0.3]",
+        against="dfs-released",
+    ),
+    Row("joint-weights-rising", "--variant joint --objective.weights [0.4,0.8,1.2,1.6]"),
+    Row("joint-weights-falling", "--variant joint --objective.weights [1.6,1.2,0.8,0.4]"),
+    Row(
+        "dfs-released-weights-rising",
+        "--variant released --objective.weights [0.4,0.8,1.2,1.6]",
+        against="dfs-released",
+    ),
+    Row(
+        "dfs-released-weights-falling",
+        "--variant released --objective.weights [1.6,1.2,0.8,0.4]",
+        against="dfs-released",
+    ),
     Row("dfs-released-distillation", "--variant released --objective distillation"),
     Row("dfs-released-equilibrium", "--variant released --objective equilibrium"),
 )
+
+
+def row_named(name: str) -> Row:
+    """The row of a name; one that is not listed here is compared with `joint`."""
+    return next((row for row in (*ROWS, *VARIATIONS) if row.name == name), Row(name, ""))
 
 
 @dataclass(frozen=True, slots=True)

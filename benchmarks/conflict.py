@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks.timing import positive
 from training.assessment import own_dataset
 from training.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, new_network
-from training.errors import TrainingError
+from training.errors import DataError, TrainingError
 from training.images import Images
 from training.network import MultiExitNetwork
 from training.objectives import build_objective
@@ -78,14 +78,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit status is 1 for a user's error."""
     parser = argparse.ArgumentParser(description="Do the gradients of the exits conflict?")
     parser.add_argument("--runs", type=Path, required=True, help="RUNS/<row>/seed<k>/")
-    parser.add_argument("--rows", nargs="+", default=["joint"], help="which")
+    parser.add_argument("--rows", nargs="+", default=["joint", "dfs-released"], help="which")
     parser.add_argument("--data", help="where the images are now, if not where training found them")
     parser.add_argument("--batches", type=positive, default=20)
     arguments = parser.parse_args(argv)
     print("run                          cosine   negative")
     try:
         for row in arguments.rows:
-            for path in sorted((arguments.runs / row).glob(f"seed*/{CHECKPOINT}")):
+            paths = sorted((arguments.runs / row).glob(f"seed*/{CHECKPOINT}"))
+            if not paths:
+                raise DataError(f"--rows: there is no {row}/seed*/{CHECKPOINT} in {arguments.runs}")
+            for path in paths:
                 checkpoint = load_checkpoint(path)
                 batches = batches_of(checkpoint, arguments.data, arguments.batches)
                 name = f"{row} {path.parent.name}"

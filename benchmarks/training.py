@@ -27,6 +27,7 @@ def commands(arguments: argparse.Namespace) -> list[list[str]]:
         ["benchmarks.objective_costs"],
         ["benchmarks.objectives", *runs, *data, *out, "--variations"],
         ["benchmarks.budgeted", *runs, *data, *out],
+        ["benchmarks.conflict", *runs, *data],
     ]
 
 

@@ -101,12 +101,15 @@ class _Stop(torch.autograd.Function):
         dim: int,
         *_live: Tensor,
     ) -> Tensor:
+        ctx.set_materialize_grads(False)
         ctx.spans, ctx.dim = spans, dim
         return values.view_as(values)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[MaybeTensor, ...]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: MaybeTensor) -> tuple[MaybeTensor, ...]:  # noqa: ANN401
+        if gradient is None:  # another exit's backward pass, which does not come by here
+            return (None,) * len(ctx.needs_input_grad)
         return None, None, None, *slices(gradient, ctx.spans, ctx.dim)
 
 

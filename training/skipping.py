@@ -143,13 +143,16 @@ class _Read(torch.autograd.Function):
         spans: tuple[Span, ...],
         *live: Tensor,
     ) -> Tensor:
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(values, weight)
         ctx.layer, ctx.spans, ctx.dtypes = layer, spans, [run.dtype for run in live]
         return layer.forward(values, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[MaybeTensor, ...]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: MaybeTensor) -> tuple[MaybeTensor, ...]:  # noqa: ANN401
+        if gradient is None:  # another exit's backward pass, which does not come by here
+            return (None,) * len(ctx.needs_input_grad)
         values, weight = ctx.saved_tensors
         of_weights = ctx.layer.of_weights(gradient, values, weight, ctx.needs_input_grad[2:4])
         of_live: Sequence[Tensor] = ()

@@ -3,8 +3,19 @@ from pathlib import Path
 import pytest
 from samples import finished_progress, untrained_checkpoint
 
-from benchmarks.comparison import CHECKPOINT, ROWS, VARIATIONS, Plan, Row, Run, finished, runs_of
+from benchmarks.comparison import (
+    CHECKPOINT,
+    ROWS,
+    VARIATIONS,
+    Plan,
+    Row,
+    Run,
+    finished,
+    row_named,
+    runs_of,
+)
 from training.checkpoint import new_network, save_checkpoint
+from training.flops import flops_to_exits
 from training.objectives import build_objective
 
 EVERY = (*ROWS, *VARIATIONS)
@@ -24,6 +35,26 @@ def test_a_row_is_what_it_is_named_after_and_nothing_else() -> None:
     assert len({row.name for row in EVERY}) == len(EVERY)
     named = {row.name for row in EVERY}
     assert all(row.against in named for row in EVERY)
+
+
+def test_a_row_and_what_it_is_compared_with_are_one_network() -> None:
+    for row in EVERY:
+        own, other = (Plan().recipe_of(Run(one, 0)) for one in (row, row_named(row.against)))
+        if own.shape != other.shape:
+            flops = [flops_to_exits(new_network(one, 10), one.size) for one in (own, other)]
+            assert flops[0] == flops[1], row.name
+
+
+def test_lists_of_options_reach_the_recipe() -> None:
+    beta = Plan().recipe_of(Run(row_named("dfs-released-beta-rising"), 0)).beta
+    assert beta == (0.3, 0.5, 0.7)
+    weighted = Plan().recipe_of(Run(row_named("joint-weights-falling"), 0))
+    assert weighted.objective_options == {"weights": [1.6, 1.2, 0.8, 0.4]}
+
+
+def test_a_row_is_known_by_its_name() -> None:
+    assert row_named("dfs-released-wide").against == "joint-wide"
+    assert row_named("of one's own").against == "joint"
 
 
 def test_the_first_seeds_come_first() -> None:

@@ -6,7 +6,7 @@ import pytest
 from samples import source_with_test
 
 from benchmarks.comparison import Row
-from benchmarks.objectives import gains, goals, main
+from benchmarks.objectives import Found, adopted, figure, gains, goals, main, print_table
 
 JOINT, DFS = "joint", "dfs-released"
 
@@ -20,8 +20,32 @@ def test_gains_are_over_the_same_seed() -> None:
     above, first = goals(found)
     assert not above.met
     assert first.met
-    assert first.figure == "+3.00, -1.00 points, 1 seeds"
+    assert first.figure == "+3.00, -1.00 points on held-out images, 1 seeds"
     assert goals({JOINT: found[JOINT]}) == []
+    assert goals({DFS: found[DFS], JOINT: {}}) == [], "no seed that both have"
+
+
+def test_what_to_adopt_and_the_goals_are_decided_on_held_out_images(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = (Row(JOINT, ""), Row(DFS, ""), Row("ge", ""), Row("own", "", against="own"))
+    low, high = {"seed0": np.array([60.0, 70.0])}, {"seed0": np.array([63.0, 71.0])}
+    mixed = {"seed0": np.array([63.0, 69.0])}
+    test = {JOINT: low, DFS: high, "ge": low, "own": high}
+    held_out = {JOINT: low, DFS: mixed, "ge": high, "own": high}
+    assert [(row.name, seeds) for row, seeds in adopted(held_out, rows)] == [("ge", 1)]
+    print_table(Found(test, held_out, 60, 100), rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].endswith("on 100 held-out images): ge (1 seeds)")
+    after = lines.index(next(line for line in lines if line.startswith(DFS)))
+    assert lines[after + 1].split() == ["test,", "against", "joint", "+3.00", "+1.00"]
+    assert lines[after + 2].split() == ["held-out,", "against", "joint", "+3.00", "-1.00"]
+
+
+def test_a_plot_of_no_rows_is_empty() -> None:
+    (axes,) = figure({JOINT: {"seed0": np.array([60.0])}}, (Row(JOINT, ""),)).axes
+    assert axes.get_legend() is None
+    assert not axes.patches
 
 
 def test_it_trains_what_is_missing_and_prints_the_table(
@@ -37,10 +61,11 @@ def test_it_trains_what_is_missing_and_prints_the_table(
     printed = capsys.readouterr().out
     assert "joint                        1 seeds" in printed
     assert "against joint" in printed
-    assert printed.count("points, 1 seeds\n") == 2, "two goals"
+    assert printed.count("points on held-out images, 1 seeds\n") == 2, "two goals"
     with (tmp_path / "out" / "objectives.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 2 * 4
+    assert all(0 <= float(line["held_out_accuracy"]) <= 1 for line in lines)
     checkpoint = tmp_path / "runs" / JOINT / "seed0" / "checkpoint.safetensors"
     written = checkpoint.stat().st_mtime_ns
     main(command)

@@ -1,9 +1,11 @@
+import argparse
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from benchmarks.goals import Goal, is_verdict, print_goals
-from benchmarks.training import verdicts
+from benchmarks.training import commands, verdicts
 
 
 def test_goals_are_told_from_other_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -13,6 +15,18 @@ def test_goals_are_told_from_other_lines(capsys: pytest.CaptureFixture[str]) -> 
     assert lines == ["met      a: 1", "NOT MET  b: 2", "met      a: 1"]
     assert all(is_verdict(line) for line in lines)
     assert not is_verdict("metrics add up")
+
+
+def test_every_benchmark_of_training_is_run() -> None:
+    arguments = argparse.Namespace(data="cifar10", runs=Path("r"), out=Path("o"))
+    named = [command[0] for command in commands(arguments)]
+    assert named == [
+        f"benchmarks.{name}"
+        for name in (
+            *("model_tables", "training_step", "objective_costs"),
+            *("objectives", "budgeted", "conflict"),
+        )
+    ]
 
 
 def test_a_benchmarks_output_is_shown_and_its_goals_are_kept(

@@ -49,10 +49,13 @@ class CAGradOptions(Record):
 
 
 class NashMTLOptions(Record):
-    """How large its gradients get."""
+    """How large its gradients get, and what its weights are for."""
 
     max_norm: NonNegativeFloat = Field(
-        1.0, description="of the gradient it gives (0: no bound; as in the authors' code: 1)"
+        1.0, description="of the stages' gradient (0: no bound; as in the authors' code: 1)"
+    )
+    weigh_heads: bool = Field(
+        default=False, description="whether a's parts weigh the heads' gradients, too"
     )
 
 
@@ -125,7 +128,10 @@ class CAGrad(Combined):
 class NashMTL(Combined):
     """The bargaining solution: weights a with G a = 1 / a for the Gram matrix G.
 
-    Unlike the others' its gradient is not on the scale of the sum, but of norm `max_norm` at most.
+    The stages get sum_i a_i g_i, cut to the norm `max_norm`, which is not the scale of a sum over
+    exits. The bargain is over what exits share; each head gets its exit's gradient unweighted, as
+    in joint training, and is bounded by nothing. The authors' code weighs whole losses, and so the
+    heads', too, and cuts the shared gradient alone: `weigh_heads`.
     """
 
     def __init__(
@@ -133,10 +139,22 @@ class NashMTL(Combined):
     ) -> None:
         super().__init__(network, label_smoothing)
         self.max_norm = options.max_norm
+        self.weigh_heads = options.weigh_heads
+        self.weights = torch.ones(self.exits)  # of the last step
+
+    def backward(self, losses: Tensor, network: MultiExitNetwork, *, last: bool = True) -> None:
+        """See Objective."""
+        super().backward(losses, network, last=last)
+        if last and self.weigh_heads:
+            for weight, head in zip(self.weights, network.heads, strict=True):
+                for parameter in head.parameters():
+                    if parameter.grad is not None:  # that of all the step's micro-batches
+                        parameter.grad *= weight
 
     def combine(self, jacobian: Tensor) -> Tensor:
         """See Combined."""
-        combined: Tensor = bargain(jacobian @ jacobian.T) @ jacobian
+        self.weights = bargain(jacobian @ jacobian.T)
+        combined = self.weights @ jacobian
         if self.max_norm:
             combined *= (self.max_norm / combined.norm().clamp(min=1e-12)).clamp(max=1)
         return combined

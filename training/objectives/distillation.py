@@ -35,8 +35,8 @@ class DistillationOptions(Record):
 class Distillation(Objective):
     """Early exit: (1 - share) * CE + share * KD + hint * |A(h) - h_last|; last exit: CE.
 
-    h is what an exit's linear layer reads, [N, width]; A is a linear layer for each early exit,
-    trained along and thrown away.
+    h is what an exit's linear layer reads, [N, width], before the dropout that may precede it; A
+    is a linear layer for each early exit, trained along and thrown away.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Distillation(Objective):
         hinted = readers[:-1] if options.hint else []
         width = readers[-1].in_features
         self.adapters = nn.ModuleList(nn.Linear(one.in_features, width) for one in hinted)
-        for k, reader in enumerate(readers if hinted else []):
-            reader.register_forward_pre_hook(self._keeper(k))
+        for k, head in enumerate(network.heads if hinted else []):
+            _first_reader(head).register_forward_pre_hook(self._keeper(k))
 
     def forward(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
         """See Objective."""
@@ -79,6 +79,14 @@ class Distillation(Objective):
             self._read[k] = read.masked() if isinstance(read, FeatureMap) else read
 
         return keep
+
+
+def _first_reader(head: nn.Module) -> nn.Module:
+    """What first reads the features: the last linear layer, or the dropout right before it."""
+    leaves = [module for module in head.modules() if not list(module.children())]
+    linear = leaves.index(_last_linear(head))
+    before = leaves[linear - 1] if linear else None
+    return before if isinstance(before, nn.Dropout) else leaves[linear]
 
 
 def _last_linear(head: nn.Module) -> nn.Linear:

@@ -3,13 +3,18 @@
 Source: Li et al., "Improved Techniques for Training Adaptive Deep Networks" (ICCV 2019),
 section 3.1. Where n exits lie deeper than exit i, its gradient counts 1 / (n + 1) at the
 branch and theirs, which come as one, n / (n + 1). The heads keep their own in full.
+
+Features of several scales (MSDNet's) all count so, as the section has it. The authors' released
+code rescales the last scale alone, the one that the exit reads, and hands the finer ones on with
+the deeper exits' gradients in full; `scales` chooses.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from training.feature_map import FeatureMap
@@ -19,7 +24,11 @@ from training.record import Record
 
 
 class EquilibriumOptions(Record):
-    """None."""
+    """What is rescaled."""
+
+    scales: Literal["all", "last"] = Field(
+        "all", description="whose gradients are: all features', or only what the exit reads"
+    )
 
 
 class Equilibrium(Objective):
@@ -28,9 +37,15 @@ class Equilibrium(Objective):
     def __init__(
         self, options: EquilibriumOptions, network: MultiExitNetwork, label_smoothing: float
     ) -> None:
-        del options
         super().__init__(network, label_smoothing)
-        network.at_branch = balance
+        network.at_branch = balance if options.scales == "all" else balance_last
+
+
+def balance_last(branch: Branch, deeper: int) -> Branch:
+    """As `balance`, but for the finer scales, which keep their gradients."""
+    *finer, _ = branch.onward
+    balanced = balance(branch, deeper)
+    return Branch([*finer, balanced.onward[-1]], balanced.to_exit)
 
 
 def balance(branch: Branch, deeper: int) -> Branch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ class Objective(nn.Module):
     """
 
     # Whether `backward` is one call of torch's, so that hooks on gradients see all there is.
-    one_backward: ClassVar[bool] = True
+    one_backward: bool = True
 
     def __init__(self, network: MultiExitNetwork, label_smoothing: float) -> None:
         super().__init__()
@@ -52,9 +52,29 @@ class Objective(nn.Module):
 
     def cross_entropies(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
         """Mean cross-entropy of each exit, float32 [exits]."""
-        return torch.stack(
-            [
-                F.cross_entropy(one.float(), targets, label_smoothing=self.label_smoothing)
-                for one in logits
-            ]
+        losses = [
+            F.cross_entropy(one.float(), targets, label_smoothing=self.label_smoothing)
+            for one in logits
+        ]
+        if self.one_backward:
+            return torch.stack(losses)
+        made: Tensor = _Apart.apply(*losses)  # type: ignore[no-untyped-call]
+        return made
+
+
+class _Apart(torch.autograd.Function):
+    """Stacks losses of which some are to have a backward pass of their own.
+
+    torch's own would send zeros into all the others, and these through all of their stages.
+    """
+
+    @staticmethod
+    def forward(_ctx: Any, *losses: Tensor) -> Tensor:  # noqa: ANN401 (torch's)
+        return torch.stack(losses)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        counts = gradient.ne(0).tolist()
+        return tuple(
+            one if counted else None for one, counted in zip(gradient.unbind(), counts, strict=True)
         )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from training.errors import DivergedError
 from training.objectives import build_objective
-from training.objectives.combined import Combined, bargain
+from training.objectives.combined import Combined, NashMTL, bargain
 
 
 def combined(name: str, exits: int = 3, **options: object) -> Combined:
@@ -104,3 +104,22 @@ def test_nash_survives_opposed_and_missing_gradients() -> None:
 def test_nash_bounds_the_gradient() -> None:
     rows = 10 * torch.randn(3, 8, generator=torch.Generator().manual_seed(2))
     assert combined("nash-mtl").combine(rows).norm() == pytest.approx(1.0, rel=1e-3)
+
+
+def test_nash_weighs_heads_only_if_told_to() -> None:
+    images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    gradients = {}
+    for weigh in (False, True):
+        network = small_network("vit").train()
+        objective = build_objective("nash-mtl", {"weigh_heads": weigh}, network, 0.0)
+        assert isinstance(objective, NashMTL)
+        for last in (False, True):  # two micro-batches
+            losses = objective(network(images), torch.arange(6))
+            objective.backward(losses, network, last=last)
+        gradients[weigh] = [[p.grad for p in head.parameters()] for head in network.heads]
+    weights = objective.weights
+    assert (weights > 0).all()
+    assert not torch.allclose(weights, torch.ones(3), atol=0.1)
+    for weight, plain, weighed in zip(weights, gradients[False], gradients[True], strict=True):
+        for one, other in zip(plain, weighed, strict=True):
+            torch.testing.assert_close(other, weight * one)

@@ -41,6 +41,21 @@ def test_the_teacher_learns_nothing_from_its_pupils(backbone: str) -> None:
     assert all(p.grad is not None for p in objective.parameters())
 
 
+def test_the_hint_is_of_features_before_dropout() -> None:
+    network = small_network("msdnet").train()
+    for head in network.heads:
+        head.dropout.p = 0.5
+    objective = build_objective("distillation", {}, network, 0.0)
+    pooled = []
+    for head in network.heads:
+        head.dropout.register_forward_pre_hook(lambda _, given: pooled.append(given[0]))
+    network(IMAGES)
+    assert isinstance(objective, Distillation)
+    (adapter,) = objective.adapters
+    expected = (adapter(pooled[0]) - pooled[1]).norm()
+    torch.testing.assert_close(objective._distances(), expected[None])
+
+
 def test_without_a_hint_there_is_nothing_to_train_beside_the_network() -> None:
     network = small_network("vgg")
     objective = build_objective("distillation", {"hint": 0}, network, 0.0)

@@ -1,9 +1,11 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from families import SMALL, small_network
 
 from training.network import MultiExitNetwork
 from training.objectives import build_objective
+from training.objectives.equilibrium import scale_gradient
 from training.objectives.per_exit import gradient_of_each
 from training.surgery import Surgery
 
@@ -41,3 +43,19 @@ def test_a_stage_gets_the_mean_of_its_exits_gradients(backbone: str, variant: st
             start += p.numel()
     for p, expected in zip(balanced.heads.parameters(), heads, strict=True):
         torch.testing.assert_close(p.grad, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_last_scale_alone_as_the_authors_code_has_it() -> None:
+    """After stage k of n: 1 / (n - k + 1) of the sum, of which what goes on counts n - k times."""
+    network, twin = prepared("msdnet", "joint"), prepared("msdnet", "joint")
+    objective = build_objective("equilibrium", {"scales": "last"}, network, 0.0)
+    objective.backward(objective(network(IMAGES), TARGETS), network)
+    features, losses = [IMAGES], []
+    for k, (stage, head) in enumerate(zip(twin.stages, twin.heads, strict=True)):
+        *finer, last = stage(features)
+        last = scale_gradient(last, 1 / (twin.exits - k))
+        losses.append(F.cross_entropy(head(last), TARGETS))
+        features = [*finer, scale_gradient(last, twin.exits - k - 1)]
+    sum(losses).backward()
+    for found, expected in zip(network.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-3, atol=1e-6)

@@ -1,6 +1,8 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from families import SMALL, small_network
+from torch.utils.flop_counter import FlopCounterMode
 
 from training.objectives import build_objective
 from training.objectives.per_exit import add_flat, gradient_of_each
@@ -32,3 +34,29 @@ def test_an_exit_has_no_gradient_behind_it() -> None:
     assert jacobian[0, :first].any()
     assert not jacobian[0, first:].any()
     assert jacobian[-1, first:].any()
+
+
+@pytest.mark.parametrize("variant", ["joint", "released"])
+@pytest.mark.parametrize("backbone", SMALL)
+def test_each_exits_backward_pass_goes_through_its_own_stages_alone(
+    backbone: str, variant: str
+) -> None:
+    """Counted, against a network that has no other loss; and no gradient is another for it."""
+    network, twin = small_network(backbone).train(), small_network(backbone).train()
+    network.surgery = twin.surgery = Surgery(variant, 0.5)
+    losses = build_objective("pcgrad", {}, network, 0.0)(network(IMAGES), TARGETS)
+    with FlopCounterMode(display=False) as together:
+        jacobian = gradient_of_each(losses, network)
+    alone, rows = 0, []
+    for k in range(twin.exits):
+        loss = F.cross_entropy(twin(IMAGES)[k], TARGETS)
+        with FlopCounterMode(display=False) as counted:
+            loss.backward()
+        alone += counted.get_total_flops()
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in twin.parameters()]
+        rows.append(gradients)
+        twin.zero_grad()
+    assert together.get_total_flops() == alone
+    shared = len(list(twin.stages.parameters()))
+    for found, row in zip(jacobian, rows, strict=True):
+        torch.testing.assert_close(found, torch.cat([one.flatten() for one in row[:shared]]))
