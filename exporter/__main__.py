@@ -21,10 +21,12 @@ from exporter.bundle import (
     check_place,
     export_network,
     make_manifest,
+    read_bundle,
     write_bundle,
 )
 from exporter.errors import ExportError
-from exporter.recalibrate import images_for, read_bundle, recalibrate
+from exporter.recalibrate import images_for, recalibrate
+from exporter.report import summary
 from serving.manifest import Manifest
 from training.assessment import own_dataset
 from training.checkpoint import load_checkpoint
@@ -121,24 +123,6 @@ def _naming(name: str, version: str, dataset: str) -> Naming:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ExportError(f"--{first['loc'][0]}: {first['msg']}") from error
-
-
-def summary(manifest: Manifest) -> list[str]:
-    """Every exit and every named budget in a line."""
-    lines = [f"{manifest.name} {manifest.version}, on {manifest.held_out.images:,} images"]
-    for k, stage in enumerate(manifest.stages, 1):
-        lines.append(
-            f"  exit {k}   {stage.flops_to_exit / 1e6:7.1f} M flops "
-            f"(block by block {stage.blockwise_flops_to_exit / 1e6:.1f})   "
-            f"accuracy {100 * stage.accuracy.value:5.2f} %   temperature {stage.temperature:.3f}"
-        )
-    for name, point in manifest.budgets.items():
-        shares = " ".join(f"{100 * share.value:4.1f}" for share in point.exit_shares)
-        lines.append(
-            f"  {name:7} {point.mean_flops.value / 1e6:6.1f} M flops   "
-            f"accuracy {100 * point.accuracy.value:5.2f} %   exits taken, %: {shares}"
-        )
-    return lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -82,9 +82,14 @@ def cut_by_need(blocks: Sequence[StageGraph]) -> list[StageGraph]:
     Args:
         blocks: a stage for each block of the network, as they were exported.
     """
-    stages = cut(join([block.model for block in blocks]), exit_outputs(len(blocks)))
+    return stages_by_need(join([block.model for block in blocks]), len(blocks))
+
+
+def stages_by_need(whole: onnx.ModelProto, exits: int) -> list[StageGraph]:
+    """One graph with so many exits, as `join` gives it, cut by need."""
+    stages = cut(whole, exit_outputs(exits))
     names: dict[str, str] = {}
-    for k, (stage, own) in enumerate(zip(stages, exit_outputs(len(blocks)), strict=True), 1):
+    for k, (stage, own) in enumerate(zip(stages, exit_outputs(exits), strict=True), 1):
         names |= dict(zip(own, EXIT_OUTPUTS, strict=True))
         features = [value.name for value in stage.graph.output if value.name not in own]
         names |= {name: f"features_{k}_{i}" for i, name in enumerate(features, 1)}

@@ -71,3 +71,21 @@ def _places(manifest: Manifest) -> dict[tuple[float, float], list[str]]:
 def write_plot(path: Path, manifest: Manifest, scored: Scored) -> None:
     """Draw the figure to a file; its ending decides the format."""
     budget_figure(manifest, scored).savefig(path, dpi=150, metadata={"Date": None})
+
+
+def summary(manifest: Manifest) -> list[str]:
+    """Every exit and every named budget in a line."""
+    lines = [f"{manifest.name} {manifest.version}, on {manifest.held_out.images:,} images"]
+    for k, stage in enumerate(manifest.stages, 1):
+        lines.append(
+            f"  exit {k}   {stage.flops_to_exit / 1e6:7.1f} M flops "
+            f"(block by block {stage.blockwise_flops_to_exit / 1e6:.1f})   "
+            f"accuracy {100 * stage.accuracy.value:5.2f} %   temperature {stage.temperature:.3f}"
+        )
+    for name, point in manifest.budgets.items():
+        shares = " ".join(f"{100 * share.value:4.1f}" for share in point.exit_shares)
+        lines.append(
+            f"  {name:7} {point.mean_flops.value / 1e6:6.1f} M flops   "
+            f"accuracy {100 * point.accuracy.value:5.2f} %   exits taken, %: {shares}"
+        )
+    return lines

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 
-import uvicorn
 from pydantic import ValidationError
 
 from serving.app import create_app
 from serving.errors import OfframpError
-from serving.routes import Service
+from serving.log import set_up_log
+from serving.manifest import Manifest, read_manifest
+from serving.server import listen, reserve, serve, work
 from serving.settings import Settings
+from serving.shared import Shared, shared_folder
+from serving.supervisor import Supervisor
 
+MARGIN = 10.0  # seconds to end after drain_seconds, before a worker is killed
 log = logging.getLogger("serving")
-
-
-class OneLine(logging.Formatter):
-    """A JSON object on one line for each record; a traceback is a field of it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
-        fields = {
-            "time": self.formatTime(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields, ensure_ascii=False)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,23 +30,33 @@ def main(arguments: Sequence[str]) -> int:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return _refuse(2, f"{'.'.join(map(str, first['loc']))}: {first['msg']} (see --help)")
-    _set_up_log(settings.log_level)
+    set_up_log(settings.log_level)
     try:
-        app = create_app(settings)
-        listener = _listen(settings.host, settings.port)
+        manifest = read_manifest(settings.bundle)
+        if settings.workers > 1:
+            _supervise(settings, manifest)
+        else:
+            _serve_alone(settings, manifest)
     except (OfframpError, OSError) as error:
         return _refuse(1, str(error))
-    log.info(_banner(app.state.service, settings, listener))
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=settings.log_level == "debug",
-        server_header=False,
-        timeout_graceful_shutdown=settings.drain_seconds,
-    )
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
     return 0
+
+
+def _serve_alone(settings: Settings, manifest: Manifest) -> None:
+    app = create_app(settings, manifest)
+    listener = listen(settings.host, settings.port)
+    log.info(_banner(manifest, settings, listener))
+    serve(app, settings, listener)
+
+
+def _supervise(settings: Settings, manifest: Manifest) -> None:
+    with reserve(settings.host, settings.port) as place, shared_folder() as folder:
+        Supervisor(
+            partial(work, settings, manifest, place.getsockname()[1], folder),
+            settings.workers,
+            patience=settings.drain_seconds + MARGIN,
+            bury=lambda number: Shared(folder, number).bury(),
+        ).run(lambda: log.info(_banner(manifest, settings, place)))
 
 
 def _refuse(code: int, text: str) -> int:
@@ -67,30 +64,16 @@ def _refuse(code: int, text: str) -> int:
     return code
 
 
-def _set_up_log(level: str) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(OneLine())
-    logging.basicConfig(level=level.upper(), handlers=[handler])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-
-
-def _banner(service: Service, settings: Settings, listener: socket.socket) -> str:
-    manifest = service.manifest
+def _banner(manifest: Manifest, settings: Settings, listener: socket.socket) -> str:
     budgets = ", ".join(
         f"{name} {point.mean_flops.value / manifest.full_flops:.0%}"
         for name, point in manifest.budgets.items()
     )
     host, port = listener.getsockname()[:2]
+    workers = f"{settings.workers} workers of " if settings.workers > 1 else ""
     return (
         f"serving {manifest.name} {manifest.version} ({manifest.exits} exits, budgets {budgets}) "
-        f"on {settings.provider}, {settings.threads} threads, {settings.slots} slots, "
+        f"on {settings.provider}, {workers}{settings.threads} threads, {settings.slots} slots, "
         f"at http://{f'[{host}]' if ':' in host else host}:{port}"
     )
 

@@ -2,66 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 
 from fastapi import Depends, FastAPI
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from serving.bodies import Bodies
+from serving.classify import Classify
 from serving.engine import Engine
-from serving.errors import OfframpError, ParameterError, UnknownParameterError
+from serving.errors import OfframpError
+from serving.gpu import watch_gpu
 from serving.images import Decoder
+from serving.latency import sizes_up_to
 from serving.manifest import Manifest, read_manifest
 from serving.metrics import Metrics, Model
+from serving.overload import HighWater
 from serving.policy import MIN_CONFIDENCE, NUMERIC
 from serving.pool import Pool
-from serving.routes import Service, authenticate, guarded, public, service_of
+from serving.problems import BUG, problem, problem_of
+from serving.routes import CLASSIFY, authenticate, guarded, public, service_of
 from serving.runtime import Runtime
 from serving.scheduler import Scheduler
-from serving.schemas import ClassifyQuery, describe
+from serving.schemas import describe
+from serving.service import Service
 from serving.settings import Settings
+from serving.shared import Shared
+from serving.warm_up import measure
 
-HUNG_UP = 499  # nobody reads it; the status that nginx logs for a client that closed
-PROBLEM_JSON = "application/problem+json"
+
+class Offramp(FastAPI):
+    """FastAPI, but for `POST /classify`, which goes around it."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(
+            title="Offramp",
+            summary="Early-exit inference: say what an answer may cost.",
+            version=service.manifest.version,
+            lifespan=_lifespan,
+        )
+        self.state.service = service
+        self._classify = Classify(service)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A call, or the lifespan."""
+        counts = scope["type"] == "http" and scope["method"] == "POST"
+        if counts and scope["path"] == scope.get("root_path", "") + CLASSIFY:
+            await self._classify(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings) -> FastAPI:
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+    fresh = asyncio.create_task(app.state.service.metrics.keep_fresh())
+    yield
+    await app.state.service.engine.drain()
+    fresh.cancel()
+    app.state.service.decoder.close()
+
+
+def create_app(
+    settings: Settings, manifest: Manifest | None = None, shared: Shared | None = None
+) -> FastAPI:
     """Load the bundle, warm it up, and make the app that serves it.
+
+    Args:
+        settings: all of them.
+        manifest: of the bundle, where it has been read already.
+        shared: this worker's place, where it is one of several.
 
     Raises:
         BundleError: the bundle is damaged, or not of this server's format.
         ProviderError: the provider is not to be had.
     """
-    manifest = read_manifest(settings.bundle)
+    manifest = manifest or read_manifest(settings.bundle)
     runtime = Runtime(
         settings.bundle, manifest, settings.provider, settings.device, settings.layout
     )
     for size in {1, settings.max_batch}:
         runtime.warm_up(size)
-    metrics = Metrics(_measured(manifest, settings.provider))
-    engine = Engine(
-        runtime,
-        Pool(runtime.inputs, runtime.features, settings.slots),
-        Scheduler(manifest.exits, settings.max_batch),
-        metrics,
-        settings.threads,
-    )
+    metrics = Metrics(_measured(manifest, settings.provider), shared)
+    if settings.provider == "cuda":
+        watch_gpu(metrics.registry, settings.device)
+    engine = _engine(settings, manifest, runtime, metrics)
     return _app(
         Service(
             manifest=manifest,
             description=describe(manifest).model_dump_json().encode(),
             engine=engine,
+            bodies=Bodies(settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds),
             decoder=Decoder(manifest.input, settings.max_pixels, settings.threads),
             metrics=metrics,
-            max_body_bytes=settings.max_body_bytes,
             max_images=settings.max_images,
             api_key=settings.api_key.get_secret_value() if settings.api_key else None,
         )
     )
+
+
+def _engine(settings: Settings, manifest: Manifest, runtime: Runtime, metrics: Metrics) -> Engine:
+    pool = Pool(runtime.inputs, runtime.features, settings.slots)
+    latency = measure(runtime, pool, sizes_up_to(min(settings.max_batch, settings.slots)))
+    scheduler = Scheduler(latency, settings.max_batch, settings.order, rebatch=settings.rebatch)
+    degrades = settings.overload == "degrade"
+    seconds = settings.degrade_above_ms / 1e3 * settings.threads
+    high_water = HighWater(seconds if degrades else None)
+    flops_of = lru_cache(maxsize=1024)(manifest.flops_of)
+    return Engine(runtime, pool, scheduler, metrics, flops_of, settings.threads, high_water)
 
 
 def _measured(manifest: Manifest, provider: str) -> Model:
@@ -70,7 +122,8 @@ def _measured(manifest: Manifest, provider: str) -> Model:
         version=manifest.version,
         precision=manifest.precision,
         provider=provider,
-        flops_to_exit=tuple(stage.flops_to_exit for stage in manifest.stages),
+        exits=manifest.exits,
+        full_flops=manifest.full_flops,
         expected={
             name: tuple(share.value for share in point.exit_shares)
             for name, point in manifest.budgets.items()
@@ -80,58 +133,19 @@ def _measured(manifest: Manifest, provider: str) -> Model:
 
 
 def _app(service: Service) -> FastAPI:
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
-        yield
-        await service.engine.drain()
-        service.decoder.close()
-
-    app = FastAPI(
-        title="Offramp",
-        summary="Early-exit inference: say what an answer may cost.",
-        version=service.manifest.version,
-        lifespan=lifespan,
-    )
-    app.state.service = service
+    app = Offramp(service)
     app.include_router(guarded, dependencies=[Depends(authenticate)] if service.api_key else [])
     app.include_router(public)
     app.add_exception_handler(OfframpError, _offramp_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(Exception, _bug)
     return app
-
-
-def _problem(
-    request: Request, kind: str, status: int, detail: str, headers: Mapping[str, str] | None = None
-) -> JSONResponse:
-    """The one way in which an error is answered (RFC 9457)."""
-    service_of(request).metrics.problem(kind)
-    body = {
-        "type": f"/problems/{kind}",
-        "title": kind.replace("-", " ").capitalize(),
-        "status": status,
-        "detail": detail,
-    }
-    return JSONResponse(body, status, headers, media_type=PROBLEM_JSON)
 
 
 # The handlers are coroutines, because Starlette runs plain functions on a thread.
 async def _offramp_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, OfframpError)
-    return _problem(request, error.type, error.status, str(error), error.headers)
-
-
-async def _validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    name = str(first["loc"][-1])
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(ClassifyQuery.model_fields)
-        text = f"there is no query parameter {name[:64]!r}; there are {known}"
-        return await _offramp_error(request, UnknownParameterError(text))
-    return await _offramp_error(request, ParameterError(f"{name}: {first['msg']}"))
+    return problem_of(service_of(request).metrics, error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -140,12 +154,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     path = request.url.path
     allowed = (error.headers or {}).get("Allow")
     does = f"answers {allowed} only" if allowed else "is not served; /docs lists what is"
-    return _problem(request, kind, error.status_code, f"{path} {does}", error.headers)
-
-
-async def _hung_up(_: Request, __: Exception) -> Response:
-    return Response(status_code=HUNG_UP)
+    metrics = service_of(request).metrics
+    return problem(metrics, kind, error.status_code, f"{path} {does}", error.headers)
 
 
 async def _bug(request: Request, _: Exception) -> Response:
-    return await _offramp_error(request, OfframpError("an error of the server; its log says more"))
+    return problem_of(service_of(request).metrics, BUG)

@@ -1,45 +1,33 @@
-"""The loop: schedule, run, update.
+"""The engine as the event loop sees it: slots, calls, deadlines and ends.
 
-The event loop owns all state (pool, scheduler, requests), so there are no locks. Only
-`_run` is on a worker thread: it copies a batch out of its slots, runs the stage and copies
-the features back. Up to `threads` batches are under way at once.
+    with engine.admit(count, policy) as slots:               the one door
+        answers = await engine.answer(slots, images, ...)
 
-Whoever gives a request up cancels its future, and the slot comes back: at once where the
-request waits, with its batch where a stage is running.
+The loop owns slots, futures and timers; the stage threads own who waits and runs. A request
+leaves by one of two ways: the threads say so (`_leave`), or the loop gives it up (`_give_up`:
+its client hung up, its deadline passed). The slot comes back once it is in no batch.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving import metrics
 from serving.errors import DeadlineError, NotReadyError, OfframpError, PoolFullError, StageError
+from serving.metrics import Metrics, Outcome
+from serving.overload import DrainRate, HighWater
 from serving.policy import Policy
 from serving.pool import Pool
-from serving.request import Answer, Opinion, Request
+from serving.request import Answer, Call, Request
 from serving.runtime import Runtime
-from serving.scheduler import Batch, Scheduler
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ran:
-    """What a worker thread brings back: an outcome for each request, and the seconds."""
-
-    opinions: list[Opinion]
-    seconds: float
+from serving.scheduler import Scheduler
+from serving.threads import Leaving, StageThreads
 
 
 class Engine:
@@ -50,7 +38,9 @@ class Engine:
         pool: the slots.
         scheduler: for as many stages.
         metrics: told of every batch and every end.
+        flops_of: of a request, by the exit it leaves at (from 1) and the exits that it asks.
         threads: batches under way at most.
+        high_water: above it requests leave at their next exit; None: they never have to.
     """
 
     def __init__(
@@ -58,16 +48,19 @@ class Engine:
         runtime: Runtime,
         pool: Pool,
         scheduler: Scheduler,
-        metrics: metrics.Metrics,
+        metrics: Metrics,
+        flops_of: Callable[[int, tuple[bool, ...]], int],
         threads: int,
+        high_water: HighWater | None = None,
     ) -> None:
-        self._runtime = runtime
         self._pool = pool
-        self._scheduler = scheduler
+        self._latency = scheduler.latency
         self._metrics = metrics
-        self._threads = threads
-        self._executor = ThreadPoolExecutor(threads, "stage")
-        self._running = 0
+        self._flops_of = flops_of
+        self._threads = StageThreads(
+            runtime, pool, scheduler, high_water or HighWater(None), metrics, threads, self._leave
+        )
+        self._drain_rate = DrainRate()
         self._woken = False
         self._draining = False
         self._idle = asyncio.Event()
@@ -90,24 +83,21 @@ class Engine:
         Raises:
             NotReadyError: the server is shutting down.
             PoolFullError: there are not as many free slots.
+            DeadlineError: the first exit takes longer than the deadline allows.
         """
         if self._draining:
             raise NotReadyError("the server is shutting down; come again, or ask another")
-        try:
-            slots = self._pool.take(count)
-        except PoolFullError:
-            self._metrics.count(policy.name, "refused", count)
-            raise
+        self._check_deadline(policy, count, 0.0)
+        slots = self._take(count, policy)
         self._idle.clear()
         try:
             yield slots
         except asyncio.CancelledError:
-            # those that were submitted are counted as their futures are cancelled
+            # those that were submitted are counted as their call ends
             self._metrics.count(policy.name, "cancelled", len(slots))
             raise
         finally:
-            for slot in slots:
-                self._give(slot)
+            self._give(slots)
 
     async def answer(
         self,
@@ -127,133 +117,130 @@ class Engine:
             arrived: when the call came, by `time.perf_counter`; deadlines count from there.
 
         Raises:
-            DeadlineError: the deadline passed before the first exit.
+            DeadlineError: the deadline passes before the first exit.
             StageError: a stage failed.
         """
         assert len(images) == len(slots)
-        futures = [self._submit(slots.pop(), image, policy, arrived) for image in images]
+        submitted = perf_counter()
+        self._check_deadline(policy, len(slots), submitted - arrived)
+        loop = asyncio.get_running_loop()
+        call = Call(loop.create_future())
+        for image in images:
+            self._pool.put(slots[-1], image)
+            call.requests.append(Request(policy, slots.pop(), arrived, submitted, call))
+        left = policy.left(submitted - arrived)
+        timer = None if left is None else loop.call_later(left, self._expire, call)
+        self._threads.add(call.requests)
+        self._wake()
         try:
-            return await asyncio.gather(*futures)
+            return await call.future
         finally:
-            for future in futures:
-                future.cancel()
+            if timer is not None:
+                timer.cancel()
+            for request in call.requests:
+                if not request.ended:
+                    self._metrics.count(policy.name, "cancelled")
+                    self._give_up(request)
 
     async def drain(self) -> None:
         """Take no more requests, let those under way end, and stop the threads."""
         self._draining = True
         await self._idle.wait()
-        self._executor.shutdown()
+        self._threads.close()
 
-    def _submit(
-        self, slot: int, image: NDArray[np.uint8], policy: Policy, arrived: float
-    ) -> asyncio.Future[Answer]:
-        loop = asyncio.get_running_loop()
-        request = Request(policy, slot, arrived, perf_counter(), loop.create_future())
-        request.future.add_done_callback(partial(self._ended, request))
-        self._pool.put(slot, image)
-        self._scheduler.add(request)
-        left = policy.left(request.submitted - arrived)
-        if left is not None:
-            self._expire_in(request, left)
-        self._wake()
-        return request.future
+    def _check_deadline(self, policy: Policy, count: int, age: float) -> None:
+        left = policy.left(age)
+        if left is None or left >= self._latency.time(0, 1):
+            return
+        self._latency.doubt(0)
+        self._metrics.count(policy.name, "expired", count)
+        raise DeadlineError("deadline_ms leaves no time to reach the first exit; allow more time")
+
+    def _take(self, count: int, policy: Policy) -> list[int]:
+        try:
+            return self._pool.take(count)
+        except PoolFullError as error:
+            self._metrics.count(policy.name, "refused", count)
+            missing = count - self._pool.free
+            seconds = self._drain_rate.seconds_until(missing, perf_counter())
+            raise PoolFullError(str(error), seconds) from None
 
     def _wake(self) -> None:
-        """Schedule at the end of this turn, so that what arrives together runs together."""
+        """At the end of this turn, so that what arrives together runs together."""
         if not self._woken:
             self._woken = True
-            asyncio.get_running_loop().call_soon(self._schedule)
+            asyncio.get_running_loop().call_soon(self._wake_now)
 
-    def _schedule(self) -> None:
+    def _wake_now(self) -> None:
         self._woken = False
-        loop = asyncio.get_running_loop()
-        while self._running < self._threads and (batch := self._scheduler.schedule()):
-            self._running += 1
-            ran = loop.run_in_executor(self._executor, self._run, batch)
-            ran.add_done_callback(partial(self._update, batch))
+        self._threads.wake()
 
-    def _run(self, batch: Batch) -> _Ran:
-        """On a worker thread: one batch through one stage, from its slots to its slots."""
-        started = perf_counter()
-        slots = batch.slots
-        output = self._runtime.run(batch.stage, self._pool.gather(batch.stage, slots))
-        assert output.confidence is not None
-        assert output.probabilities is not None
-        self._pool.scatter(batch.stage, slots, output.features)
-        opinions = list(map(Opinion, output.confidence.tolist(), output.probabilities))
-        return _Ran(opinions, perf_counter() - started)
-
-    def _update(self, batch: Batch, future: asyncio.Future[_Ran]) -> None:
-        self._running -= 1
-        error = future.exception()
-        if error is None:
-            ran = future.result()
-            self._metrics.batch(batch.stage, len(batch.requests), ran.seconds)
-            for request in batch.requests:
-                request.compute += ran.seconds
-                request.dropped = request.future.done()
-            left = self._scheduler.update(batch, ran.opinions)
-        else:
-            log.error("stage %d failed", batch.stage + 1, exc_info=error)
-            left = list(batch.requests)
-        for request in left:
-            self._leave(request, failed=error is not None)
-        self._schedule()
-
-    def _leave(self, request: Request, *, failed: bool) -> None:
-        if not request.future.done():  # else its client hung up, or its deadline answered it
-            if failed or not math.isfinite(request.opinions[-1].confidence):
+    def _leave(self, leaving: Leaving) -> None:
+        """These are in no batch and no queue any more."""
+        now = perf_counter()
+        for request in leaving.requests:
+            if request.ended:  # its client hung up, or its deadline answered it
+                continue
+            if leaving.how == "late":
+                self._end_early(request, now)
+            elif leaving.how == "failed" or not math.isfinite(_confidence(request)):
                 error = StageError("a stage failed under this request; the log says why")
                 self._fail(request, "failed", error)
             else:
-                self._resolve(request, deadline_hit=False)
-        self._give(request.slot)
+                self._resolve(request, now, "degraded" if request.degraded else "answered")
+        self._give([request.slot for request in leaving.requests])
 
-    def _resolve(self, request: Request, *, deadline_hit: bool) -> None:
-        answer = request.answer(perf_counter(), deadline_hit=deadline_hit)
-        request.future.set_result(answer)
-        self._metrics.answer(
-            request.policy.name,
-            answer.exit - 1,
-            answer.opinions[-1].confidence,
-            total=answer.total,
-            queue=answer.queue,
-            compute=answer.compute,
-            deadline_hit=deadline_hit,
-        )
-
-    def _fail(self, request: Request, outcome: metrics.Outcome, error: OfframpError) -> None:
-        request.future.set_exception(error)
-        self._metrics.count(request.policy.name, outcome)
-
-    def _expire_in(self, request: Request, seconds: float) -> None:
-        if seconds <= 0:
-            self._expire(request)
-        else:
-            timer = asyncio.get_running_loop().call_later(seconds, self._expire, request)
-            request.future.add_done_callback(lambda _: timer.cancel())
-
-    def _expire(self, request: Request) -> None:
+    def _expire(self, call: Call) -> None:
         """At the deadline: answer with the deepest exit reached."""
-        if request.future.done():
-            return
+        now = perf_counter()
+        for request in call.requests:
+            if not request.ended:
+                self._give_up(request)
+                self._end_early(request, now)
+
+    def _end_early(self, request: Request, now: float) -> None:
         if request.opinions:
-            self._resolve(request, deadline_hit=True)
+            self._resolve(request, now, "deadline")
         else:
             error = DeadlineError("deadline_ms passed before the first exit; allow more time")
             self._fail(request, "expired", error)
-        self._drop(request)
 
-    def _ended(self, request: Request, future: asyncio.Future[Answer]) -> None:
-        if future.cancelled():
-            self._metrics.count(request.policy.name, "cancelled")
-            self._drop(request)
+    def _resolve(self, request: Request, now: float, outcome: Outcome) -> None:
+        request.ended = True
+        answer = request.answer(now, deadline_hit=outcome == "deadline")
+        request.call.add(request, answer)
+        self._metrics.answer(
+            request.policy.name,
+            answer.exit - 1,
+            answer.opinion.confidence,
+            flops=self._flops_of(answer.exit, answer.policy.asks),
+            total=answer.total,
+            queue=answer.queue,
+            compute=answer.compute,
+            outcome=outcome,
+        )
 
-    def _drop(self, request: Request) -> None:
-        if self._scheduler.drop(request):
-            self._give(request.slot)
+    def _fail(self, request: Request, outcome: Outcome, error: OfframpError) -> None:
+        request.ended = True
+        self._metrics.count(request.policy.name, outcome)
+        if not request.call.future.done():
+            request.call.future.set_exception(error)
 
-    def _give(self, slot: int) -> None:
-        self._pool.give(slot)
+    def _give_up(self, request: Request) -> None:
+        if self._threads.drop(request):
+            self._give([request.slot])
+
+    def _give(self, slots: Sequence[int]) -> None:
+        if not slots:
+            return
+        for slot in slots:
+            self._pool.give(slot)
+        self._drain_rate.freed(perf_counter(), len(slots))
         if self._pool.free == self._pool.slots:
             self._idle.set()
+
+
+def _confidence(request: Request) -> float:
+    opinion = request.opinions[-1]
+    assert opinion is not None
+    return opinion.confidence

@@ -3,9 +3,11 @@
     OfframpError                    500 internal
     ├── BundleError                 500 bundle: cannot be served; raised at load, names the file
     ├── ProviderError               500 provider: asked for and not to be had; raised at load
+    ├── WorkerError                 500 worker: a server process cannot start
     ├── StageError                  500 stage-failed: a stage broke down under a request
     ├── NotReadyError               503 not-ready: starting, or shutting down
     ├── PoolFullError               429 pool-full: no slot
+    ├── BodiesFullError             429 bodies-full: no room for another body
     ├── DeadlineError               504 deadline: passed before the first exit
     └── InvalidRequestError         422 invalid-request: for the client to put right
         ├── UnauthorizedError       401 unauthorized
@@ -14,8 +16,9 @@
         ├── UnknownBudgetError      422 unknown-budget
         ├── BudgetTooLowError       422 budget-too-low: the cheapest point is dearer
         ├── BodyTooLargeError       413 body-too-large
+        ├── BodyTimeoutError        408 body-timeout
         ├── EmptyBodyError          400 empty-body
-        ├── MalformedBodyError      400 malformed-body: not the multipart or JSON it claims
+        ├── MalformedBodyError      400 malformed-body: not what it claims to be
         ├── NotAnImageError         415 not-an-image
         ├── DamagedImageError       422 damaged-image
         └── ImageTooLargeError      413 image-too-large
@@ -27,6 +30,7 @@ answered with.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -35,7 +39,7 @@ class OfframpError(Exception):
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal"
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class BundleError(OfframpError):
@@ -53,6 +57,12 @@ class ProviderError(OfframpError):
     type = "provider"
 
 
+class WorkerError(OfframpError):
+    """A worker process cannot start, and another would do no better."""
+
+    type = "worker"
+
+
 class StageError(OfframpError):
     """A stage failed under a batch, or gave a number that is none."""
 
@@ -64,7 +74,7 @@ class NotReadyError(OfframpError):
 
     status = 503
     type = "not-ready"
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+    headers = MappingProxyType({"Retry-After": "1"})
 
 
 class PoolFullError(OfframpError):
@@ -72,7 +82,18 @@ class PoolFullError(OfframpError):
 
     status = 429
     type = "pool-full"
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+    def __init__(self, text: str, seconds: int = 1) -> None:
+        super().__init__(text)
+        self.headers = {"Retry-After": str(seconds)}
+
+
+class BodiesFullError(OfframpError):
+    """The bodies of all calls fill the room there is for them; the rest of this one is not read."""
+
+    status = 429
+    type = "bodies-full"
+    headers = MappingProxyType({"Retry-After": "1", "Connection": "close"})
 
 
 class DeadlineError(OfframpError):
@@ -94,7 +115,7 @@ class UnauthorizedError(InvalidRequestError):
 
     status = 401
     type = "unauthorized"
-    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
 class ParameterError(InvalidRequestError):
@@ -126,7 +147,15 @@ class BodyTooLargeError(InvalidRequestError):
 
     status = 413
     type = "body-too-large"
-    headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
+    headers = MappingProxyType({"Connection": "close"})
+
+
+class BodyTimeoutError(InvalidRequestError):
+    """The body came too slowly; the rest of it is not read."""
+
+    status = 408
+    type = "body-timeout"
+    headers = MappingProxyType({"Connection": "close"})
 
 
 class EmptyBodyError(InvalidRequestError):
@@ -137,7 +166,7 @@ class EmptyBodyError(InvalidRequestError):
 
 
 class MalformedBodyError(InvalidRequestError):
-    """The body is not the multipart form or the JSON that it claims to be."""
+    """The body is not the multipart form, the JSON or the pixels that it claims to be."""
 
     status = 400
     type = "malformed-body"

@@ -6,20 +6,23 @@ child is looked up once: an observation costs about a microsecond.
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 
-Outcome = Literal["answered", "deadline", "expired", "refused", "cancelled", "failed"]
+from serving.shared import Shared
+from serving.shares import Shares
+
+Outcome = Literal["answered", "deadline", "degraded", "expired", "refused", "cancelled", "failed"]
 OUTCOMES: tuple[Outcome, ...] = (
     "answered",  # left where its policy lets it
-    "deadline",  # answered at its deadline, at the deepest exit reached
+    "deadline",  # answered because of its deadline, at the deepest exit reached
+    "degraded",  # answered at its next exit, because of overload
     "expired",  # deadline passed before the first exit
     "refused",  # no slot
     "cancelled",  # the client hung up, or another image of the call ended in an error
@@ -27,9 +30,9 @@ OUTCOMES: tuple[Outcome, ...] = (
 )
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+REFRESH_SECONDS = 0.5  # how old another worker's live gauges may be
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-WINDOW = 1000  # answers of a budget that the shares seen are taken over
-ENOUGH = 100  # answers; fewer say nothing about drift
+Mode = Literal["livesum", "livemax"]  # how the gauges of several workers become one
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class Model:
     """What the metrics say of the model.
 
     Attributes:
-        flops_to_exit: of each exit.
+        exits: how many.
+        full_flops: of a request that runs to the last exit.
         expected: for each named budget, the share of requests expected at each exit.
         unexpected: further budget labels, of which no shares are expected.
     """
@@ -46,7 +50,8 @@ class Model:
     version: str
     precision: str
     provider: str
-    flops_to_exit: tuple[int, ...]
+    exits: int
+    full_flops: int
     expected: Mapping[str, tuple[float, ...]]
     unexpected: tuple[str, ...]
 
@@ -56,49 +61,39 @@ class Model:
         return (*self.expected, *self.unexpected)
 
 
-class ExitShares:
-    """The share of recent answers that left at each exit, beside the share expected."""
-
-    def __init__(self, expected: Sequence[float]) -> None:
-        self._expected = tuple(expected)
-        self._recent: deque[int] = deque(maxlen=WINDOW)
-        self._counts = [0] * len(expected)
-
-    def add(self, stage: int) -> None:
-        """One more answer left at the exit of `stage` (from 0)."""
-        if len(self._recent) == WINDOW:
-            self._counts[self._recent[0]] -= 1
-        self._recent.append(stage)
-        self._counts[stage] += 1
-
-    def seen(self, stage: int) -> float:
-        """The share of recent answers that left here; NaN before there are enough."""
-        seen = len(self._recent)
-        return self._counts[stage] / seen if seen >= ENOUGH else math.nan
-
-    def drift(self) -> float:
-        """Total variation distance between seen and expected: 0 the same, 1 apart."""
-        pairs = enumerate(self._expected)
-        return sum(abs(self.seen(stage) - share) for stage, share in pairs) / 2
-
-
 class Metrics:
-    """All metrics of one app, in a registry of its own."""
+    """All metrics of one app, in a registry of its own.
 
-    def __init__(self, model: Model) -> None:
+    Args:
+        model: whose.
+        shared: this worker's place, which it has entered; none: one process is the server.
+
+    Attributes:
+        registry: what a scrape gets: of all workers.
+    """
+
+    def __init__(self, model: Model, shared: Shared | None = None) -> None:
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self._flops_to_exit = model.flops_to_exit
+        self.registry.register(self)
+        self.shared = shared is not None
+        if shared:
+            MultiProcessCollector(self.registry, str(shared.folder))
+        else:
+            ProcessCollector(registry=self.registry)
+        self._full_flops = model.full_flops
+        self._live: list[tuple[Gauge, Callable[[], int]]] = []
+        file = shared.folder / "shares" if shared else None
+        self._shares = Shares(model.name, model.expected, file)
         self._declare_requests(model)
-        self._declare_stages(len(model.flops_to_exit))
-        self._declare_shares(model)
+        self._declare_stages(model.exits)
+        self._gauge("workers", "Server processes that serve.").set(1)
         info = self._gauge(
-            "model_info", "The model that is served.", "model version precision provider"
+            "model_info", "The model that is served.", "model version precision provider", "livemax"
         )
         info.labels(model.name, model.version, model.precision, model.provider).set(1)
 
     def _declare_requests(self, model: Model) -> None:
-        budgets, exits = model.budgets, range(1, len(model.flops_to_exit) + 1)
+        budgets, exits = model.budgets, range(1, model.exits + 1)
         requests = self._counter("requests", "Requests by budget and outcome.", "budget outcome")
         taken = self._counter("exits", "Answers by budget and exit.", "model budget exit")
         spent = self._counter("flops_spent", "Flops to the exits taken.", "budget")
@@ -121,21 +116,6 @@ class Metrics:
         size = self._histogram("batch_size", "Requests in a batch.", SIZES, "stage")
         self._stages = [(duration.labels(k), size.labels(k)) for k in range(1, stages + 1)]
 
-    def _declare_shares(self, model: Model) -> None:
-        labels = "model budget exit"
-        expected = self._gauge("exit_share_expected", "Share that the manifest expects.", labels)
-        seen = self._gauge("exit_share_seen", f"Share of the last {WINDOW} answers.", labels)
-        drift = self._gauge(
-            "exit_drift", "Total variation distance, shares seen to expected.", "model budget"
-        )
-        self._shares = {budget: ExitShares(shares) for budget, shares in model.expected.items()}
-        for budget, shares in self._shares.items():
-            drift.labels(model.name, budget).set_function(shares.drift)
-            for stage, share in enumerate(model.expected[budget]):
-                at = (model.name, budget, stage + 1)
-                expected.labels(*at).set(share)
-                seen.labels(*at).set_function(partial(shares.seen, stage))
-
     def watch(
         self,
         slots: int,
@@ -143,11 +123,28 @@ class Metrics:
         slots_in_use: Callable[[], int],
         queue_depth: Callable[[], int],
     ) -> None:
-        """Show the pool and the queue, read at each scrape."""
+        """Show the pool and the queue, read at each refresh."""
         self._gauge("slots", "Slots of the pool.").set(slots)
         self._gauge("pool_bytes", "Bytes of all slots.").set(pool_bytes)
-        self._gauge("slots_in_use", "Slots that requests hold.").set_function(slots_in_use)
-        self._gauge("queue_depth", "Requests that wait for a batch.").set_function(queue_depth)
+        in_use = self._gauge("slots_in_use", "Slots that requests hold.")
+        depth = self._gauge("queue_depth", "Requests that wait for a batch.")
+        self._live += [(in_use, slots_in_use), (depth, queue_depth)]
+
+    def refresh(self) -> None:
+        """Set the live gauges: done at a scrape, and for other workers' scrapes now and then."""
+        for gauge, read in self._live:
+            gauge.set(read())
+
+    async def keep_fresh(self) -> None:
+        """Where other workers answer scrapes too: refresh for ever."""
+        while self.shared:
+            self.refresh()
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    def collect(self) -> Iterator[Metric]:
+        """What is computed at each scrape, before the registry comes to the rest."""
+        self.refresh()
+        yield from self._shares.collect()
 
     def count(self, budget: str, outcome: Outcome, requests: int = 1) -> None:
         """Requests of a budget ended like this."""
@@ -159,25 +156,26 @@ class Metrics:
         stage: int,
         confidence: float,
         *,
+        flops: int,
         total: float,
         queue: float,
         compute: float,
-        deadline_hit: bool,
+        outcome: Outcome,
     ) -> None:
         """A request left at the exit of `stage` (from 0); times in seconds.
 
-        Only an exit that the policy chose, not the deadline, counts for drift.
+        Only an exit that the policy chose, not deadline or overload, counts for drift.
         """
-        self.count(budget, "deadline" if deadline_hit else "answered")
+        self.count(budget, outcome)
         self._exits[budget][stage].inc()
-        self._spent[budget].inc(self._flops_to_exit[stage])
-        self._full[budget].inc(self._flops_to_exit[-1])
+        self._spent[budget].inc(flops)
+        self._full[budget].inc(self._full_flops)
         self._latency[budget].observe(total)
         self._confidence[stage].observe(confidence)
         self._queue.observe(queue)
         self._compute.observe(compute)
-        if budget in self._shares and not deadline_hit:
-            self._shares[budget].add(stage)
+        if outcome == "answered":
+            self._shares.add(budget, stage)
 
     def decode(self, seconds: float) -> None:
         """The images of a call were decoded."""
@@ -193,15 +191,22 @@ class Metrics:
         """A call was answered with a problem of this type."""
         self._problems.labels(type_).inc()
 
-    def _counter(self, name: str, text: str, labels: str = "") -> Counter:
-        return Counter(f"offramp_{name}", text, labels.split(), registry=self.registry)
+    @property
+    def _into(self) -> CollectorRegistry | None:
+        """Where metrics are declared: of several workers, the collector reads their files."""
+        return None if self.shared else self.registry
 
-    def _gauge(self, name: str, text: str, labels: str = "") -> Gauge:
-        return Gauge(f"offramp_{name}", text, labels.split(), registry=self.registry)
+    def _counter(self, name: str, text: str, labels: str = "") -> Counter:
+        return Counter(f"offramp_{name}", text, labels.split(), registry=self._into)
+
+    def _gauge(self, name: str, text: str, labels: str = "", mode: Mode = "livesum") -> Gauge:
+        return Gauge(
+            f"offramp_{name}", text, labels.split(), registry=self._into, multiprocess_mode=mode
+        )
 
     def _histogram(
         self, name: str, text: str, buckets: Sequence[float], labels: str = ""
     ) -> Histogram:
         return Histogram(
-            f"offramp_{name}", text, labels.split(), registry=self.registry, buckets=buckets
+            f"offramp_{name}", text, labels.split(), registry=self._into, buckets=buckets
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serving.errors import BudgetTooLowError, ParameterError, UnknownBudgetError
 from serving.manifest import Manifest, OperatingPoint
@@ -33,12 +33,23 @@ class Policy:
         asked: what the client asked for, as the answer repeats it.
         thresholds: one for each exit; the last is 0.
         deadline: seconds from arrival to the answer, at most; None for no bound.
+        explain: every exit on the way is to say what it thinks.
+        asks: for each exit, whether anything depends on what it thinks: a stage of which
+            nobody in the batch asks runs without its head.
     """
 
     name: str
     asked: str
     thresholds: tuple[float, ...]
     deadline: float | None = None
+    explain: bool = False
+    asks: tuple[bool, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        *early, _ = self.thresholds
+        everywhere = self.explain or self.deadline is not None
+        asks = (*(everywhere or threshold <= 1 for threshold in early), True)
+        object.__setattr__(self, "asks", asks)
 
     def leaves(self, stage: int, confidence: float) -> bool:
         """Whether to leave at the exit of `stage` (from 0): at the last, whatever its number.
@@ -64,6 +75,8 @@ def resolve(
     budget: str | None = None,
     min_confidence: float | None = None,
     deadline_ms: float | None = None,
+    *,
+    explain: bool = False,
 ) -> Policy:
     """The policy of a request.
 
@@ -73,6 +86,7 @@ def resolve(
             of full flops (`40%`).
         min_confidence: in [0, 1]; instead of a budget.
         deadline_ms: milliseconds, above 0.
+        explain: ask every exit on the way.
 
     Raises:
         ParameterError: both a budget and a confidence were given, or a number is out of range.
@@ -85,13 +99,14 @@ def resolve(
     if min_confidence is None:
         asked = default_budget(manifest) if budget is None else budget
         name, point = _operating_point(manifest, asked)
-        return Policy(name, asked, point.thresholds, deadline)
+        return Policy(name, asked, point.thresholds, deadline, explain)
     if budget is not None:
         raise ParameterError("budget and min_confidence exclude each other: leave one out")
     if not 0 <= min_confidence <= 1:
         raise ParameterError(f"min_confidence: must be from 0 to 1, got {min_confidence:g}")
     thresholds = (min_confidence,) * (manifest.exits - 1) + (0.0,)
-    return Policy(MIN_CONFIDENCE, f"{MIN_CONFIDENCE}={min_confidence:g}", thresholds, deadline)
+    asked = f"{MIN_CONFIDENCE}={min_confidence:g}"
+    return Policy(MIN_CONFIDENCE, asked, thresholds, deadline, explain)
 
 
 def _operating_point(manifest: Manifest, asked: str) -> tuple[str, OperatingPoint]:

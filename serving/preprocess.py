@@ -36,18 +36,27 @@ def bring_to_size(image: Image.Image, target: ImageInput, part: Box | None = Non
     Raises:
         Exception: whatever Pillow's plugins raise on a damaged file; they decode here.
     """
-    across = min(part[2] - part[0], part[3] - part[1]) if part else 1.0
-    side = int(GAP * max(target.width, target.height) / across)
+    side = side_wanted(target, part)
     image.draft(None, (side, side))  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that is enough
     ImageOps.exif_transpose(image, in_place=True)
-    image = _drawable(image)
+    return _opaque(fitted(_drawable(image), target, part))
+
+
+def side_wanted(target: ImageInput, part: Box | None = None) -> int:
+    """The least width and height that an image may be decoded at, to be made smaller after."""
+    across = min(part[2] - part[0], part[3] - part[1]) if part else 1.0
+    return int(GAP * max(target.width, target.height) / across)
+
+
+def fitted(image: Image.Image, target: ImageInput, part: Box | None = None) -> Image.Image:
+    """An upright image, RGB or RGBA, at the target's size."""
     size = (target.width, target.height)
-    if part or image.size != size:
-        box = _scaled(part, image.size) if part else None
-        if box is None and target.fit == "crop":
-            box = _middle(image.size, size)
-        image = image.resize(size, FILTERS[target.filter], box, reducing_gap=GAP)
-    return _opaque(image)
+    if not part and image.size == size:
+        return image
+    box = _scaled(part, image.size) if part else None
+    if box is None and target.fit == "crop":
+        box = _middle(image.size, size)
+    return image.resize(size, FILTERS[target.filter], box, reducing_gap=GAP)
 
 
 def _scaled(part: Box, size: tuple[int, int]) -> Box:
@@ -61,8 +70,9 @@ def _middle(size: tuple[int, int], wanted: tuple[int, int]) -> Box:
     """The largest box of the wanted proportions in the middle of an image."""
     scale = min(size[0] / wanted[0], size[1] / wanted[1])
     width, height = scale * wanted[0], scale * wanted[1]
-    left, top = (size[0] - width) / 2, (size[1] - height) / 2
-    return left, top, left + width, top + height
+    # rounded, the box could lie a little outside
+    left, top = max(0.0, (size[0] - width) / 2), max(0.0, (size[1] - height) / 2)
+    return left, top, min(left + width, size[0]), min(top + height, size[1])
 
 
 def _drawable(image: Image.Image) -> Image.Image:

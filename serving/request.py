@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,16 +29,19 @@ class Answer:
 
     Attributes:
         policy: the policy it was answered under.
-        opinions: one for each exit reached; the last is the answer.
-        deadline_hit: it was answered at its deadline, before its policy let it leave.
+        opinions: one for each exit reached, None where its policy did not ask; the last is
+            the answer.
+        deadline_hit: it was answered because of its deadline, before its policy let it leave.
+        degraded: it was answered because of overload, before its policy let it leave.
         queue: seconds between `submit` and the answer in which no stage ran for it.
         compute: seconds of the batches it was part of.
         total: seconds from arrival to the answer.
     """
 
     policy: Policy
-    opinions: tuple[Opinion, ...]
+    opinions: tuple[Opinion | None, ...]
     deadline_hit: bool
+    degraded: bool
     queue: float
     compute: float
     total: float
@@ -47,32 +51,67 @@ class Answer:
         """The exit it left at, from 1."""
         return len(self.opinions)
 
+    @property
+    def opinion(self) -> Opinion:
+        """What the exit that it left at thought."""
+        last = self.opinions[-1]
+        assert last is not None
+        return last
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """Requests that came together and are answered together, or fail together."""
+
+    future: asyncio.Future[list[Answer]]
+    requests: list[Request] = field(default_factory=list)
+    answers: dict[Request, Answer] = field(default_factory=dict)
+
+    def add(self, request: Request, answer: Answer) -> None:
+        """One of them is answered; the last one resolves the future."""
+        self.answers[request] = answer
+        if len(self.answers) == len(self.requests) and not self.future.done():
+            self.future.set_result([self.answers[each] for each in self.requests])
+
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One image on its way; only the event loop changes it.
+    """One image on its way.
 
-    Times are in seconds of `time.perf_counter`. `dropped` marks one that has been answered
-    or given up while a batch still holds its slot.
+    Times are in seconds of `time.perf_counter`. `ended` marks one that has been answered or
+    given up; its slot may be held by a batch still.
     """
 
     policy: Policy
     slot: int
     arrived: float
     submitted: float
-    future: asyncio.Future[Answer]
-    opinions: list[Opinion] = field(default_factory=list)
+    call: Call
+    opinions: list[Opinion | None] = field(default_factory=list)
     compute: float = 0.0
-    dropped: bool = False
+    ended: bool = False
+    degraded: bool = False
 
     @property
     def stage(self) -> int:
         """The stage to run next, from 0."""
         return len(self.opinions)
 
+    @property
+    def due(self) -> float:
+        """When its deadline passes; infinite without one."""
+        deadline = self.policy.deadline
+        return math.inf if deadline is None else self.arrived + deadline
+
     def answer(self, now: float, *, deadline_hit: bool = False) -> Answer:
         """The answer of the deepest exit reached, at the time `now`."""
         assert self.opinions
-        queue = max(0.0, now - self.submitted - self.compute)
-        opinions = tuple(self.opinions)
-        return Answer(self.policy, opinions, deadline_hit, queue, self.compute, now - self.arrived)
+        return Answer(
+            self.policy,
+            tuple(self.opinions),
+            deadline_hit,
+            self.degraded,
+            max(0.0, now - self.submitted - self.compute),
+            self.compute,
+            now - self.arrived,
+        )

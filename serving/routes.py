@@ -1,33 +1,15 @@
-"""The endpoints: one function each.
-
-`POST /classify` is, in order: policy from the query, images from the body (bounded while it
-is read), slots or refusal, decoding off the loop, the engine, JSON. A client that hangs up
-anywhere on this way gives its slots back.
-"""
+"""The endpoints: one function each. `POST /classify` is described here and lives in `classify`."""
 
 from __future__ import annotations
 
-import asyncio
-import hmac
-from collections.abc import Coroutine
-from dataclasses import dataclass
-from time import perf_counter
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client.exposition import choose_encoder
-from starlette.datastructures import QueryParams
-from starlette.requests import ClientDisconnect
 
-from serving.bodies import JSON, MULTIPART, read_images
-from serving.engine import Engine
-from serving.errors import DeadlineError, NotReadyError, ParameterError, UnauthorizedError
-from serving.images import Decoder
-from serving.manifest import Manifest
-from serving.metrics import Metrics
-from serving.policy import Policy, resolve
+from serving.bodies import JSON, MULTIPART, PIXELS
+from serving.errors import NotReadyError
 from serving.schemas import (
     Classification,
     ClassifyImages,
@@ -35,15 +17,16 @@ from serving.schemas import (
     Health,
     ModelDescription,
     Problem,
-    image_answer,
 )
+from serving.service import Service
 
-T = TypeVar("T")
+CLASSIFY = "/classify"
 FILE = {"type": "string", "format": "binary"}
 BODY = {
     "required": True,
     "description": "One image file as it is (any other content type is read so), several as a "
-    "multipart form, or base64 in JSON.",
+    "multipart form, or base64 in JSON; or one image or several as pixels, brought to the size "
+    "that GET /model says (`input`).",
     "content": {
         "image/*": {"schema": FILE},
         MULTIPART: {
@@ -52,6 +35,7 @@ BODY = {
                 "properties": {"images": {"type": "array", "items": FILE}},
             }
         },
+        PIXELS: {"schema": FILE | {"description": "uint8 [n, height, width, 3], RGB, C order"}},
         JSON: {"schema": ClassifyImages.model_json_schema(mode="validation")},
     },
 }
@@ -64,20 +48,6 @@ public = APIRouter(tags=["operation"])
 guarded = APIRouter(tags=["classification"], responses=PROBLEMS)
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What the endpoints work with."""
-
-    manifest: Manifest
-    description: bytes
-    engine: Engine
-    decoder: Decoder
-    metrics: Metrics
-    max_body_bytes: int
-    max_images: int
-    api_key: str | None
-
-
 def service_of(request: Request) -> Service:
     """The service of the app that the request came to."""
     service = request.app.state.service
@@ -87,57 +57,23 @@ def service_of(request: Request) -> Service:
 
 async def authenticate(
     request: Request,
-    given: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+    _: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
 ) -> None:
     """Let pass who sends the API key.
 
     Raises:
         UnauthorizedError: it is missing or wrong.
     """
-    key = service_of(request).api_key
-    assert key is not None
-    if given is None or not hmac.compare_digest(given.credentials.encode(), key.encode()):
-        raise UnauthorizedError("the API key is missing or wrong; send Authorization: Bearer KEY")
+    service_of(request).authenticate(request.headers.get("authorization", ""))
 
 
-@guarded.post("/classify", response_model=Classification, openapi_extra={"requestBody": BODY})
-async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> Response:
+@guarded.post(CLASSIFY, response_model=Classification, openapi_extra={"requestBody": BODY})
+async def classify(query: Annotated[ClassifyQuery, Query()]) -> None:
     """Classify one image or several, each at the earliest exit that the budget allows.
 
     `curl --data-binary @cat.jpg 'localhost:8000/classify?budget=low'`
     """
-    arrived = perf_counter()
-    _given_once(request.query_params)
-    service = service_of(request)
-    policy = resolve(service.manifest, query.budget, query.min_confidence, query.deadline_ms)
-    files = await read_images(request, service.max_body_bytes, service.max_images)
-    answers = await unless_hung_up(request, _answers(service, files, policy, query, arrived))
-    model = {"name": service.manifest.name, "version": service.manifest.version}
-    return JSONResponse({"model": model, "budget": policy.asked, "answers": answers})
-
-
-def _given_once(query: QueryParams) -> None:
-    names = [name for name, _ in query.multi_items()]
-    for name in names:
-        if names.count(name) > 1:
-            raise ParameterError(f"{name[:64]}: given more than once; leave all but one out")
-
-
-async def _answers(
-    service: Service, files: list[bytes], policy: Policy, query: ClassifyQuery, arrived: float
-) -> list[dict[str, Any]]:
-    with service.engine.admit(len(files), policy) as slots:
-        started = perf_counter()
-        try:
-            async with asyncio.timeout(policy.left(started - arrived)):
-                images = await service.decoder.decode(files)
-        except TimeoutError as error:
-            service.metrics.count(policy.name, "expired", len(files))
-            raise DeadlineError("deadline_ms passed while decoding; allow more time") from error
-        decode = perf_counter() - started
-        service.metrics.decode(decode)
-        answers = await service.engine.answer(slots, images, policy, arrived)
-    return [image_answer(service.manifest, answer, query, decode) for answer in answers]
+    raise AssertionError(query)  # described here; the app hands such calls to `classify.Classify`
 
 
 @guarded.get("/model", response_model=ModelDescription)
@@ -167,25 +103,3 @@ async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(service_of(request).metrics.registry), media_type=content_type)
-
-
-async def unless_hung_up(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Do the work, or cancel it where the client, its body read, hangs up.
-
-    Raises:
-        ClientDisconnect: it hung up.
-    """
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_hung_up(request))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-
-
-async def _hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -88,9 +88,10 @@ class ImageAnswer(Record):
     top_k: tuple[RankedClass, ...]
     exit: int = Field(description="the exit it left at, from 1")
     exits: int
-    flops: int = Field(description="multiply-adds to reach that exit")
+    flops: int = Field(description="multiply-adds run for it: to that exit, with the heads asked")
     flops_share: float = Field(description="of the flops of full depth")
     deadline_hit: bool = Field(description="answered at the deadline, before the budget was used")
+    degraded: bool = Field(description="answered early because the server is overloaded")
     timings_ms: Timings
     explain: tuple[ExitOpinion, ...] | None = Field(None, description="only with explain=true")
 
@@ -184,8 +185,8 @@ def image_answer(
     manifest: Manifest, answer: Answer, query: ClassifyQuery, decode: float
 ) -> dict[str, Any]:
     """An `ImageAnswer` as JSON data; `decode` in seconds."""
-    outcome = answer.opinions[-1]
-    flops = manifest.stages[answer.exit - 1].flops_to_exit
+    outcome = answer.opinion
+    flops = manifest.flops_of(answer.exit, answer.policy.asks)
     top_k = _top_k(outcome, manifest.labels, query.top_k)
     body = {
         **top_k[0],
@@ -196,6 +197,7 @@ def image_answer(
         "flops": flops,
         "flops_share": round(flops / manifest.full_flops, DIGITS),
         "deadline_hit": answer.deadline_hit,
+        "degraded": answer.degraded,
         "timings_ms": {
             "decode": _milliseconds(decode),
             "queue": _milliseconds(answer.queue),
@@ -207,20 +209,19 @@ def image_answer(
 
 
 def _top_k(outcome: Opinion, labels: tuple[str, ...], k: int) -> list[dict[str, Any]]:
-    order = np.argsort(-outcome.probabilities, kind="stable")[:k].tolist()
+    order = np.argsort(-outcome.probabilities, kind="stable")[:k]
+    pairs = zip(order.tolist(), outcome.probabilities[order].tolist(), strict=True)
     return [
-        {
-            "label": labels[index],
-            "index": index,
-            "probability": round(float(outcome.probabilities[index]), DIGITS),
-        }
-        for index in order
+        {"label": labels[index], "index": index, "probability": round(probability, DIGITS)}
+        for index, probability in pairs
     ]
 
 
 def _opinions(answer: Answer, labels: tuple[str, ...]) -> list[dict[str, Any]]:
     opinions = []
     for stage, outcome in enumerate(answer.opinions):
+        if outcome is None:  # never: who wants explanations asks every exit
+            continue
         index = int(outcome.probabilities.argmax())
         opinions.append(
             {

@@ -17,6 +17,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cores_of_a_worker(values: dict[str, Any]) -> int:
+    """The default `threads`: the workers share the cores."""
+    workers: int = values.get("workers", 1)  # not there where it will not do
+    return max(1, cores() // workers)
+
+
 def by_provider(values: dict[str, Any]) -> int:
     """The default `max_batch`: batching pays more on a GPU."""
     return MAX_BATCH[values.get("provider", "cpu")]
@@ -51,11 +57,19 @@ class Settings(BaseSettings):
         description="how features lie between stages on cpu: native, as this machine computes "
         "(faster), or portable, as the bundle's graphs say; cuda is always portable",
     )
-    threads: int = Field(
-        default_factory=cores,
+    workers: int = Field(
+        1,
         ge=1,
         le=1024,
-        description="batches run, and images decoded, at the same time",
+        description="server processes; each has its own engine, with threads, slots and memory "
+        "of its own",
+    )
+    threads: int = Field(
+        default_factory=cores_of_a_worker,
+        ge=1,
+        le=1024,
+        description="batches run, and images decoded, at the same time by each worker; "
+        "without it the workers share the cores",
     )
     max_batch: int = Field(
         default_factory=by_provider,
@@ -64,10 +78,38 @@ class Settings(BaseSettings):
         description="most requests in one batch: 8 on cpu, 64 on cuda",
     )
     slots: int = Field(
-        256, ge=1, le=1 << 20, description="requests under way at most; further ones are refused"
+        256,
+        ge=1,
+        le=1 << 20,
+        description="requests under way at most in each worker; it refuses further ones",
+    )
+    order: Literal["deepest", "fullest"] = Field(
+        "deepest",
+        description="which stage runs first: the deepest that somebody waits for, or that with "
+        "most who wait (more answers a second, at longer worst times)",
+    )
+    rebatch: bool = Field(
+        default=True,
+        description="let a stage wait for survivors of a shallower one where measured times say "
+        "that it pays",
+    )
+    overload: Literal["refuse", "degrade"] = Field(
+        "refuse",
+        description="under overload, refuse once the slots are taken, or before that let requests "
+        "leave at their next exit",
+    )
+    degrade_above_ms: float = Field(
+        100,
+        gt=0,
+        description="with overload degrade, the milliseconds of work that wait for each thread "
+        "above which the server is overloaded",
     )
     max_images: int = Field(16, ge=1, description="images in one call at most")
     max_body_bytes: int = Field(16 << 20, ge=1, description="bytes of one body at most")
+    max_held_bytes: int = Field(
+        256 << 20, ge=1, description="bytes of the bodies of all calls under way at most"
+    )
+    body_seconds: float = Field(30, gt=0, description="time for a body to come in")
     max_pixels: int = Field(25_000_000, ge=1, description="pixels of one image at most")
     drain_seconds: int = Field(
         30, ge=0, description="time for calls under way to end after SIGTERM"
@@ -82,5 +124,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"max_images ({self.max_images}) must be at most slots ({self.slots}), "
                 "or a full call never fits"
+            )
+        if self.max_body_bytes > self.max_held_bytes:
+            raise ValueError(
+                f"max_body_bytes ({self.max_body_bytes}) must be at most max_held_bytes "
+                f"({self.max_held_bytes}), or a full body never fits"
             )
         return self

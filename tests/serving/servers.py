@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class GatedRuntime(Runtime):
         self.gates = [threading.Event() for _ in manifest.stages]
         self.entered = [threading.Event() for _ in manifest.stages]
         self.batches: list[tuple[int, int]] = []
+        self.heads: list[bool] = []
         self.fail_at: int | None = None
         self.open()
 
@@ -48,6 +49,7 @@ class GatedRuntime(Runtime):
     def run(self, stage: int, inputs: Any, *, head: bool = True) -> Any:
         self.entered[stage].set()
         assert self.gates[stage].wait(30)
+        self.heads.append(head)
         self.batches.append((stage, len(next(iter(inputs.values())))))
         if self.fail_at == stage:
             raise RuntimeError("the device fell over")
@@ -67,7 +69,7 @@ class Running:
         return httpx.Client(base_url=self.url, timeout=30)
 
     def gate(self, runtime: GatedRuntime) -> None:
-        self.app.state.service.engine._runtime = runtime
+        self.app.state.service.engine._threads.runtime = runtime
 
     def free_slots(self) -> int:
         return self.app.state.service.engine._pool.free
@@ -112,6 +114,16 @@ class Process:
         status = Path(f"/proc/{self.popen.pid}/status").read_text()
         return int(status.split(f"{field}:")[1].split()[0]) * 1024
 
+    @property
+    def workers(self) -> list[int]:
+        """The worker processes' ids."""
+        children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children").read_text()
+        return [
+            int(child)
+            for child in children.split()
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+
 
 @contextmanager
 def started(bundle: Path, *flags: str, **environment: str) -> Iterator[Process]:
@@ -120,8 +132,12 @@ def started(bundle: Path, *flags: str, **environment: str) -> Iterator[Process]:
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     ) as popen:
         assert popen.stderr is not None
-        banner = json.loads(popen.stderr.readline())["message"]
-        try:
+        try:  # several workers have something to log before their supervisor has
+            messages = (json.loads(line)["message"] for line in popen.stderr)
+            banner = next(message for message in messages if message.startswith("serving "))
             yield Process(popen, banner.rpartition(" ")[2], banner)
         finally:
+            popen.terminate()  # a supervisor that is killed leaves its folder behind
+            with suppress(subprocess.TimeoutExpired):
+                popen.wait(10)
             popen.kill()

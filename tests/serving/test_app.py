@@ -78,7 +78,7 @@ def test_cuda_is_served_or_refused_never_exchanged(bundle):
         with pytest.raises(ProviderError, match="gpu"):
             create_app(settings(bundle, provider="cuda"))
         return
-    session = create_app(settings(bundle, provider="cuda")).state.service.engine._runtime._sessions[
-        0
-    ]
+    session = create_app(
+        settings(bundle, provider="cuda")
+    ).state.service.engine._threads.runtime._sessions[0]
     assert session.get_providers()[0] == "CUDAExecutionProvider"

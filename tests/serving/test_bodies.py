@@ -2,6 +2,7 @@
 
 import base64
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -10,6 +11,7 @@ from answers import labels, problem
 
 from serving.schemas import Classification
 
+PIXELS = {"content-type": "application/vnd.offramp.uint8"}
 FLOPS = [100_000, 250_000, 430_000, 700_000]
 
 
@@ -41,6 +43,23 @@ def test_multipart_json_and_raw_agree(client, files):
     assert labels(client.post("/classify", files=form)) == raw
     encoded = [base64.b64encode(file).decode() for file in files[:5]]
     assert labels(client.post("/classify", json={"images": encoded})) == raw
+
+
+def test_pixels_are_answered_as_the_files_are(client, files, images):
+    pixels = images(5, 21)
+    raw = [labels(client.post("/classify", content=file))[0] for file in files[:5]]
+    answer = client.post("/classify", content=pixels.tobytes(), headers=PIXELS)
+    assert labels(answer) == raw
+    one = client.post("/classify?explain=true", content=pixels[3].tobytes(), headers=PIXELS)
+    assert labels(one) == raw[3:4]
+
+
+@pytest.mark.parametrize("size", [0, 1, 3071, 3073, 17 * 3072])
+def test_pixels_of_another_length(client, size):
+    response = client.post("/classify", content=bytes(size), headers=PIXELS)
+    detail = problem(response, 400, "malformed-body")
+    assert f"{size} bytes; an image is 32 x 32 x 3 = 3072" in detail
+    assert "send 1 to 16" in detail
 
 
 def test_a_large_file_in_a_form(client, encode):
@@ -113,3 +132,47 @@ def test_a_length_over_the_limit_is_refused_before_a_byte_is_read(server):
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw:
         raw.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
         assert raw.recv(65536).startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_that_does_not_come_is_408(serve, bundle, files):
+    head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n"
+    with serve(bundle, body_seconds=0.2) as server:
+        for begun in (b"", files[0][:50]):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw:
+                raw.sendall(head + begun)
+                answer = b"".join(iter(lambda raw=raw: raw.recv(65536), b""))  # it is closed
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert b"/problems/body-timeout" in answer
+            assert b"took more than 0.2 s" in answer
+        assert server.app.state.service.bodies.held == 0
+        with server.client as client:
+            assert labels(client.post("/classify", content=files[0]))
+
+
+def test_bodies_are_bounded_together(serve, bundle, gated, files, wait_until):
+    size = max(map(len, files))
+    with serve(bundle, max_body_bytes=size, max_held_bytes=2 * size) as server:
+        bodies = server.app.state.service.bodies
+        server.gate(gated)
+        gated.shut(0)
+        with server.client as client, ThreadPoolExecutor(2) as pool:
+            held = [pool.submit(client.post, "/classify", content=file) for file in files[:2]]
+            wait_until(lambda: bodies.held == len(files[0]) + len(files[1]))
+            response = client.post("/classify", content=bytes(size))
+            assert "come again" in problem(response, 429, "bodies-full")
+            assert response.headers["retry-after"] == "1"
+            gated.open()
+            assert all(labels(call.result()) for call in held)
+            wait_until(lambda: bodies.held == 0)
+            assert labels(client.post("/classify", content=files[0]))
+
+
+def test_whatever_happens_to_a_body_its_bytes_are_given_back(server, client, files):
+    too_large = b"x" * ((16 << 20) + 1)
+    for content in (files[0], b"?", b"", too_large, (too_large[:100_000] for _ in range(170))):
+        client.post("/classify", content=content)
+    client.post("/classify", content=b"{", headers={"content-type": "application/json"})
+    with socket.create_connection(("127.0.0.1", server.port)) as raw:
+        raw.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+    assert client.get("/health/ready").status_code == 200
+    assert server.app.state.service.bodies.held == 0

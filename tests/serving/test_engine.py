@@ -2,32 +2,48 @@
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from copy import deepcopy
 
 import numpy as np
 import pytest
 
 from serving.engine import Engine
 from serving.errors import DeadlineError, NotReadyError, PoolFullError, StageError
+from serving.latency import Latency
 from serving.metrics import OUTCOMES, Metrics, Model
+from serving.overload import DrainRate, HighWater
 from serving.policy import Policy, resolve
 from serving.pool import Pool
 from serving.runtime import Runtime
 from serving.scheduler import Scheduler
 
-FLOPS = (100_000, 250_000, 430_000, 700_000)
 NEVER_EARLY = Policy("full", "full", (2.0, 2.0, 2.0, 0.0))
 AT_ONCE = Policy("low", "low", (0.0, 0.0, 0.0, 0.0))
 BUDGETS = ("low", "medium", "high", "full")
+LINEAR = Latency([1, 8], [[1e-4, 8e-4]] * 4)  # nothing is gained by larger batches
+CONSTANT = Latency([1, 8], [[1e-4, 1e-4]] * 4)  # everything is
 
 
 @asynccontextmanager
-async def engine_of(runtime, manifest, *, slots=64, max_batch=8, threads=2):
+async def engine_of(
+    runtime,
+    manifest,
+    *,
+    slots=64,
+    max_batch=8,
+    threads=2,
+    latency=LINEAR,
+    high_water=None,
+):
     expected = dict.fromkeys(BUDGETS, (0.25,) * 4)
-    metrics = Metrics(Model("m", "1", "fp32", "cpu", FLOPS, expected, ("min_confidence",)))
-    pool = Pool([stage.inputs for stage in manifest.stages], slots)
-    engine = Engine(runtime, pool, Scheduler(4, max_batch), metrics, threads)
-    engine.metrics, engine.pool = metrics, pool
+    metrics = Metrics(
+        Model("m", "1", "fp32", "cpu", 4, manifest.full_flops, expected, ("min_confidence",))
+    )
+    pool = Pool(runtime.inputs, runtime.features, slots)
+    scheduler = Scheduler(deepcopy(latency), max_batch)
+    engine = Engine(runtime, pool, scheduler, metrics, manifest.flops_of, threads, high_water)
+    engine.metrics, engine.pool, engine.scheduler = metrics, pool, scheduler
     yield engine
     await asyncio.wait_for(engine.drain(), 20)
     assert pool.free == slots
@@ -95,17 +111,27 @@ def test_the_exit_is_the_first_that_is_confident_enough(runtime, manifest, image
     assert len({answer.exit for answer in answers}) > 2
 
 
-def test_what_arrives_together_runs_together_and_survivors_merge(gated, manifest, images):
+@pytest.mark.parametrize(
+    ("latency", "batches"),
+    [
+        # Deepest first: the four survivors of each batch of eight run on before the next batch.
+        (LINEAR, [(0, 8), (1, 4), (2, 4), (3, 4)] * 2),
+        # Where it pays, they wait for those of the next batch.
+        (CONSTANT, [(0, 8), (0, 8), (1, 8), (2, 8), (3, 8)]),
+    ],
+)
+def test_what_arrives_together_runs_together_and_survivors_merge(
+    gated, manifest, images, latency, batches
+):
     async def run():
-        async with engine_of(gated, manifest, max_batch=8, threads=1) as engine:
+        async with engine_of(gated, manifest, threads=1, latency=latency) as engine:
             mixed = [NEVER_EARLY if i % 2 else AT_ONCE for i in range(16)]
             gated.batches.clear()
             calls = [classify(engine, [im], p) for im, p in zip(images(16, 1), mixed, strict=True)]
             await asyncio.gather(*calls)
 
     asyncio.run(run())
-    # Deepest first: the four survivors of each batch of eight run on before the next batch.
-    assert gated.batches == [(0, 8), (1, 4), (2, 4), (3, 4)] * 2
+    assert gated.batches == batches
 
 
 def test_two_threads_run_two_batches_at_once(gated, manifest, images):
@@ -116,7 +142,7 @@ def test_two_threads_run_two_batches_at_once(gated, manifest, images):
                 asyncio.create_task(classify(engine, [image], NEVER_EARLY))
                 for image in images(3, 1)
             ]
-            await until(lambda: gated.batches.count((2, 1)) == 2 and engine._running == 2)
+            await until(lambda: gated.batches.count((2, 1)) == 2 and engine._threads.running == 2)
             assert gated.batches.count((0, 1)) == 2  # the third waits: no thread is free
             gated.open()
             await asyncio.gather(*calls)
@@ -157,10 +183,10 @@ def test_who_hangs_up_while_waiting_gives_the_slot_back_at_once(gated, manifest,
             gated.shut(0)
             running = asyncio.create_task(classify(engine, images(1, 1), AT_ONCE))
             waiting = asyncio.create_task(classify(engine, images(2, 2), AT_ONCE))
-            await until(lambda: engine._scheduler.waiting == 2)
+            await until(lambda: engine.scheduler.waiting == 2)
             waiting.cancel()
             await until(lambda: engine.pool.free == 63)
-            assert engine._scheduler.waiting == 0
+            assert engine.scheduler.waiting == 0
             gated.open()
             await running
             assert gated.batches == [(0, 1)]
@@ -206,16 +232,17 @@ def test_who_hangs_up_while_running_gives_the_slot_back_with_the_batch(gated, ma
 
 
 def test_at_the_deadline_the_deepest_exit_answers(gated, manifest, images):
-    hurried = Policy("full", "full", NEVER_EARLY.thresholds, deadline=0.15)
+    hurried = Policy("full", "full", NEVER_EARLY.thresholds, deadline=0.4)
+    explained = Policy("full", "full", NEVER_EARLY.thresholds, explain=True)
 
     async def run():
         async with engine_of(gated, manifest) as engine:
-            (full,) = await classify(engine, images(1, 1), NEVER_EARLY)
+            (full,) = await classify(engine, images(1, 1), explained)
             gated.shut(2)
             (answer,) = await classify(engine, images(1, 1), hurried)
             assert answer.deadline_hit
             assert answer.exit == 2
-            assert 0.15 <= answer.total < 2
+            assert 0.4 <= answer.total < 2
             np.testing.assert_array_equal(
                 answer.opinions[1].probabilities, full.opinions[1].probabilities
             )
@@ -226,7 +253,7 @@ def test_at_the_deadline_the_deepest_exit_answers(gated, manifest, images):
 
 
 def test_a_deadline_before_the_first_exit_is_an_error(gated, manifest, images):
-    hurried = Policy("low", "low", AT_ONCE.thresholds, deadline=0.05)
+    hurried = Policy("low", "low", AT_ONCE.thresholds, deadline=0.4)
 
     async def run():
         async with engine_of(gated, manifest, max_batch=1, threads=1) as engine:
@@ -254,6 +281,94 @@ def test_a_deadline_that_has_passed_at_the_door_runs_nothing(gated, manifest, im
     assert gated.batches == []
 
 
+def test_a_deadline_too_short_for_the_first_exit_is_refused_at_the_door(gated, manifest):
+    hurried = Policy("low", "low", AT_ONCE.thresholds, deadline=0.5)
+
+    async def run():
+        async with engine_of(gated, manifest, latency=Latency([1], [[1.0]] * 4)) as engine:
+            with pytest.raises(DeadlineError, match="no time to reach the first exit"):
+                with engine.admit(2, hurried):
+                    raise AssertionError
+            assert ended(engine, "low", "expired") == 2
+            for _ in range(200):  # what no batch can test is doubted
+                with suppress(DeadlineError), engine.admit(1, hurried):
+                    return
+            raise AssertionError("it never tries again")
+
+    asyncio.run(run())
+    assert gated.batches == []
+
+
+def test_who_has_no_time_for_the_next_stage_is_answered_at_once(gated, manifest, images):
+    slow = Latency([1], [[1e-3], [60.0], [60.0], [60.0]])
+    hurried = Policy("full", "full", NEVER_EARLY.thresholds, deadline=30)
+
+    async def run():
+        async with engine_of(gated, manifest, latency=slow) as engine:
+            (answer,) = await classify(engine, images(1, 1), hurried)
+            assert (answer.exit, answer.deadline_hit) == (1, True)
+            assert answer.total < 20
+            assert ended(engine, "full", "deadline") == 1
+
+    asyncio.run(run())
+    assert gated.batches == [(0, 1)]
+
+
+def test_heads_run_only_where_somebody_asks(gated, manifest, images):
+    explained = Policy("full", "full", NEVER_EARLY.thresholds, explain=True)
+
+    async def run():
+        async with engine_of(gated, manifest, threads=1) as engine:
+            gated.heads.clear()
+            (full,) = await classify(engine, images(1, 1), NEVER_EARLY)
+            assert gated.heads == [False, False, False, True]
+            assert [opinion is None for opinion in full.opinions] == [True, True, True, False]
+            gated.heads.clear()
+            pair = [classify(engine, images(1, 1), p) for p in (NEVER_EARLY, explained)]
+            (unasked,), (asked,) = await asyncio.gather(*pair)
+            assert gated.heads == [True] * 4
+            assert None not in asked.opinions
+            assert unasked.opinions[:3] == (None,) * 3  # its company changes nothing
+            return full, asked
+
+    full, asked = asyncio.run(run())
+    np.testing.assert_allclose(full.opinion.probabilities, asked.opinion.probabilities, atol=1e-5)
+
+
+def test_under_overload_requests_leave_at_their_next_exit(gated, manifest, images):
+    water = HighWater(0.005)  # seconds: four stages of 1e-4 for each request that waits
+
+    async def run():
+        async with engine_of(gated, manifest, threads=1, high_water=water) as engine:
+            calls = [classify(engine, [image], NEVER_EARLY) for image in images(40, 1)]
+            answers = [answer for (answer,) in await asyncio.gather(*calls)]
+            early = [answer for answer in answers if answer.degraded]
+            assert early
+            assert all(answer.exit < 4 for answer in early)
+            assert all(answer.exit == 4 for answer in answers if not answer.degraded)
+            assert ended(engine, "full", "degraded") == len(early)
+            assert ended(engine, "full", "answered") == 40 - len(early)
+            (calm,) = await classify(engine, images(1, 1), NEVER_EARLY)
+            assert not calm.degraded
+
+    asyncio.run(run())
+
+
+def test_a_refusal_says_when_slots_should_be_free(gated, manifest, images):
+    async def run():
+        async with engine_of(gated, manifest, slots=4) as engine:
+            engine._drain_rate = rate = DrainRate()
+            now = time.perf_counter()
+            rate.freed(now - 9.5, 1)
+            rate.freed(now - 5, 1)  # two in 9.5 seconds
+            with engine.admit(4, AT_ONCE), pytest.raises(PoolFullError) as caught:
+                with engine.admit(2, AT_ONCE):
+                    raise AssertionError
+            assert caught.value.headers == {"Retry-After": "10"}
+
+    asyncio.run(run())
+
+
 def test_a_deadline_that_is_kept_changes_nothing(runtime, manifest, images):
     relaxed = Policy("full", "full", NEVER_EARLY.thresholds, deadline=30)
 
@@ -266,7 +381,7 @@ def test_a_deadline_that_is_kept_changes_nothing(runtime, manifest, images):
 
 def test_a_stage_that_fails_fails_its_batch_alone(gated, manifest, images, caplog):
     async def run():
-        async with engine_of(gated, manifest) as engine:
+        async with engine_of(gated, manifest, threads=1) as engine:
             gated.fail_at = 1
             calls = [
                 classify(engine, images(2, 1), NEVER_EARLY),
@@ -287,17 +402,18 @@ def test_a_stage_that_fails_fails_its_batch_alone(gated, manifest, images, caplo
 def test_a_confidence_that_is_no_number_fails_its_request_alone(gated, manifest, images):
     real = gated.run
 
-    def run_with_nan(stage, inputs):
-        output = real(stage, inputs)
+    def run_with_nan(stage, inputs, *, head=True):
+        output = real(stage, inputs, head=head)
         if stage == 0:
             output.confidence[0] = np.nan
         return output
 
     gated.run = run_with_nan
+    never_sure = Policy("full", "full", (1.0, 1.0, 1.0, 0.0))
 
     async def run():
-        async with engine_of(gated, manifest) as engine:
-            calls = [classify(engine, [image], NEVER_EARLY) for image in images(3, 1)]
+        async with engine_of(gated, manifest, threads=1) as engine:
+            calls = [classify(engine, [image], never_sure) for image in images(3, 1)]
             return await asyncio.gather(*calls, return_exceptions=True)
 
     first, *others = asyncio.run(run())

@@ -200,3 +200,15 @@ def test_the_decoder_names_the_image_that_will_not_do(images, encode):
     with pytest.raises(NotAnImageError, match="image 2: this is not"):
         asyncio.run(decoder.decode([good[0], b"?", good[2]]))
     decoder.close()
+
+
+def test_small_plain_jpegs_are_decoded_at_once(images, encode):
+    decoder = Decoder(TARGET, MEGA, 1)
+    small = [encode(image, "JPEG") for image in images(3, 1)]
+    expected = [decode(each, TARGET, MEGA) for each in small]
+    np.testing.assert_array_equal(decoder.decode_small(small), expected)
+    for other in (encode(images(1, 1)[0]), file(picture(), "JPEG"), small[0][:-40], b""):
+        assert decoder.decode_small([*small, other]) is None
+    assert decoder.decode_small(small * 6) is None, "16 images of 32 x 32 take as long as a hop"
+    assert Decoder(TARGET, 32 * 32 - 1, 1).decode_small(small) is None
+    decoder.close()

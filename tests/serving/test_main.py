@@ -64,15 +64,17 @@ def test_the_banner_a_bomb_and_a_drain(bundle, start, images, encode, wait_until
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "workers", "says"),
     [
-        (lambda b: (b / "stage2.onnx").write_bytes(b"?"), "stage2.onnx: its sha256"),
-        (lambda b: (b / "manifest.json").write_text("{"), "manifest.json: manifest: Invalid JSON"),
+        (lambda b: (b / "stage2.onnx").write_bytes(b"?"), 1, "stage2.onnx: its sha256"),
+        (lambda b: (b / "stage2.onnx").write_bytes(b"?"), 2, "stage2.onnx: its sha256"),
+        (lambda b: (b / "manifest.json").write_text("{"), 2, "json: manifest: Invalid JSON"),
     ],
 )
-def test_a_damaged_bundle_ends_in_one_line(damaged, damage, says):
+def test_a_damaged_bundle_ends_in_one_line(damaged, damage, workers, says):
     damage(damaged)
     command = [sys.executable, "-m", "serving", "--bundle", str(damaged), "--port", "0"]
+    command += ["--workers", str(workers)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: ")
@@ -95,8 +97,10 @@ def test_options_that_will_not_do_end_in_one_line(flags, code, says, capsys):
     assert error.count("\n") == 1
 
 
-def test_a_port_in_use_ends_in_one_line(bundle, capsys):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_port_in_use_ends_in_one_line(bundle, workers, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert main(["--bundle", str(bundle), "--port", str(port)]) == 1
+        flags = ["--bundle", str(bundle), "--port", str(port), "--workers", str(workers)]
+        assert main(flags) == 1
     assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err

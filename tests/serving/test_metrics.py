@@ -1,17 +1,21 @@
+import asyncio
 import math
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import generate_latest, values
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.metrics import ENOUGH, WINDOW, ExitShares, Metrics, Model
+from serving.metrics import Metrics, Model
+from serving.shared import Shared
+from serving.shares import ENOUGH
 
 MODEL = Model(
     name="net",
     version="3",
     precision="int8",
     provider="cpu",
-    flops_to_exit=(10, 30),
+    exits=2,
+    full_flops=30,
     expected={"low": (0.75, 0.25)},
     unexpected=("numeric",),
 )
@@ -27,7 +31,7 @@ def value(metrics, name, **labels):
 
 
 def answer(metrics, budget="low", stage=0, **changes):
-    times = {"total": 0.5, "queue": 0.3, "compute": 0.1, "deadline_hit": False}
+    times = {"flops": 20, "total": 0.5, "queue": 0.3, "compute": 0.1, "outcome": "answered"}
     metrics.answer(budget, stage, 0.85, **times | changes)
 
 
@@ -36,7 +40,7 @@ def test_an_answer_counts_everywhere(metrics):
     assert value(metrics, "requests_total", budget="low", outcome="answered") == 1
     assert value(metrics, "exits_total", model="net", budget="low", exit="2") == 1
     assert value(metrics, "exits_total", model="net", budget="low", exit="1") == 0
-    assert value(metrics, "flops_spent_total", budget="low") == 30
+    assert value(metrics, "flops_spent_total", budget="low") == 20
     assert value(metrics, "flops_full_total", budget="low") == 30
     assert value(metrics, "request_seconds_sum", budget="low") == 0.5
     assert value(metrics, "request_part_seconds_sum", part="queue") == 0.3
@@ -62,11 +66,11 @@ def test_stages_decoding_and_problems(metrics):
 
 
 def test_the_pool_is_read_at_each_scrape(metrics):
-    depth = [1, 2]
-    metrics.watch(8, 4096, lambda: 3, depth.pop)
+    depth = iter(range(10))
+    metrics.watch(8, 4096, lambda: 3, lambda: next(depth))
     assert (value(metrics, "slots"), value(metrics, "pool_bytes")) == (8, 4096)
     assert value(metrics, "slots_in_use") == 3
-    assert [value(metrics, "queue_depth"), value(metrics, "queue_depth")] == [2, 1]
+    assert [value(metrics, "queue_depth"), value(metrics, "queue_depth")] == [3, 4]
 
 
 def test_expected_and_seen_shares_and_their_distance(metrics):
@@ -75,18 +79,85 @@ def test_expected_and_seen_shares_and_their_distance(metrics):
     assert math.isnan(value(metrics, "exit_drift", **at))
     for i in range(ENOUGH):
         answer(metrics, stage=i % 2)
-        answer(metrics, stage=1, deadline_hit=True)  # says nothing about the policy
+        answer(metrics, stage=1, outcome="deadline")  # says nothing about the policy
         answer(metrics, budget="numeric")
     assert value(metrics, "exit_share_seen", **at, exit="1") == 0.5
     assert value(metrics, "exit_drift", **at) == 0.25
     assert value(metrics, "exit_drift", model="net", budget="numeric") is None
 
 
-def test_shares_forget():
-    shares = ExitShares((1.0, 0.0))
-    for stage in [0] * WINDOW + [1] * (WINDOW // 4):
-        shares.add(stage)
-    assert (shares.seen(0), shares.seen(1), shares.drift()) == (0.75, 0.25, 0.25)
+@pytest.fixture
+def worker(tmp_path, monkeypatch):
+    """Start a worker's metrics, in this process: what it counts is its own."""
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+
+    def start(number):
+        shared = Shared(tmp_path, number)
+        shared.enter()
+        metrics = Metrics(MODEL, shared)
+        metrics.watch(8, 4096, lambda: number, lambda: 0)
+        metrics.refresh()
+        return metrics
+
+    yield start
+    values.close_all_multiprocess_files()
+
+
+def test_every_worker_answers_for_all(worker):
+    workers = worker(1), worker(2)
+    answer(workers[0], stage=1)
+    answer(workers[1], stage=1)
+    workers[1].problem("pool-full")
+    for metrics in workers:
+        assert value(metrics, "exits_total", model="net", budget="low", exit="2") == 2
+        assert value(metrics, "flops_spent_total", budget="low") == 40
+        assert value(metrics, "request_seconds_bucket", budget="low", le="0.5") == 2
+        assert value(metrics, "problems_total", type="pool-full") == 1
+        assert [value(metrics, f"{name}") for name in ("slots", "slots_in_use")] == [16, 3]
+        assert value(metrics, "workers") == 2
+        info = {"model": "net", "version": "3", "precision": "int8", "provider": "cpu"}
+        assert value(metrics, "model_info", **info) == 1
+
+
+def test_drift_is_of_the_workers_together(worker):
+    workers = worker(0), worker(1)
+    for _ in range(ENOUGH // 2):
+        answer(workers[0], stage=0)
+        answer(workers[1], stage=1)
+    for metrics in workers:
+        at = {"model": "net", "budget": "low"}
+        assert value(metrics, "exit_share_seen", **at, exit="1") == 0.5
+        assert value(metrics, "exit_drift", **at) == 0.25
+
+
+def test_a_dead_workers_counts_stay_and_its_gauges_go(worker, tmp_path):
+    alive, dead = worker(0), worker(1)
+    answer(alive)
+    answer(dead)
+    Shared(tmp_path, 1).bury()
+    low = {"budget": "low", "outcome": "answered"}
+    assert value(alive, "requests_total", **low) == 2
+    assert (value(alive, "slots"), value(alive, "workers")) == (8, 1)
+    successor = worker(1)
+    answer(successor)
+    assert value(alive, "requests_total", **low) == 3
+    assert (value(alive, "slots"), value(alive, "workers")) == (16, 2)
+
+
+def test_only_who_shares_is_kept_fresh(metrics, worker):
+    asyncio.run(asyncio.wait_for(metrics.keep_fresh(), 5))  # alone it has nothing to do
+
+    async def beat():
+        fresh = asyncio.create_task(shared.keep_fresh())
+        await asyncio.sleep(0)
+        fresh.cancel()
+
+    shared, other = worker(0), worker(1)
+    shared._live = [(gauge, lambda: 6) for gauge, _ in shared._live]
+    assert value(other, "queue_depth") == 0
+    asyncio.run(beat())
+    assert value(other, "queue_depth") == 6
 
 
 def test_what_is_exposed_is_bounded_and_named_ours(metrics):

@@ -99,6 +99,17 @@ def test_the_time_left():
     assert Policy("p", "p", (0.0,), 0.5).left(2.0) == -1.5
 
 
+def test_an_exit_is_asked_where_something_depends_on_it(manifest):
+    thresholds = (0.5, 2.0, 1.0, 0.0)
+    assert Policy("p", "p", thresholds).asks == (True, False, True, True)
+    assert Policy("p", "p", thresholds, deadline=1.0).asks == (True,) * 4
+    assert Policy("p", "p", thresholds, explain=True).asks == (True,) * 4
+    assert resolve(manifest, "full").asks == (False, False, False, True)
+    assert resolve(manifest, "full", explain=True).asks == (True,) * 4
+    assert resolve(manifest, min_confidence=1.0, explain=True).explain
+    assert Policy("p", "p", (2.0,)).asks == (True,)
+
+
 def test_leaving():
     policy = Policy("p", "p", (0.5, 2.0, 0.0))
     assert policy.leaves(0, 0.5)

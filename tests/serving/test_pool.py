@@ -1,67 +1,142 @@
+from collections import Counter
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.errors import PoolFullError
 from serving.manifest import TensorSpec
 from serving.pool import Pool
 
-IMAGE = TensorSpec(name="image", dtype="uint8", shape=(3, 5, 3))
-FINE = TensorSpec(name="fine", dtype="float32", shape=(2, 4, 4))
-COARSE = TensorSpec(name="coarse", dtype="float16", shape=(3,))
-INPUTS = [(IMAGE,), (FINE, COARSE), (COARSE,)]
-FEATURES = [(FINE, COARSE), (), ()]
+SLOTS = 6
 
 
-def some(spec, rows, seed):
-    values = np.random.default_rng(seed).integers(0, 250, (rows, *spec.shape))
-    return values.astype(spec.dtype)
+def spec(name, *shape, dtype="float32"):
+    return TensorSpec(name=name, dtype=dtype, shape=shape)
 
 
-@given(st.permutations(range(6)), st.integers(1, 6))
-def test_what_is_put_into_slots_comes_out_and_neighbours_stay(order, rows):
-    pool = Pool(INPUTS, FEATURES, 6)
-    every = list(range(6))
-    before = {spec.name: some(spec, 6, 0) for spec in (FINE, COARSE)}
-    pool.scatter(0, every, before)
-    slots = order[:rows]
-    fresh = {spec.name: some(spec, rows, 1) for spec in (FINE, COARSE)}
-    pool.scatter(0, slots, fresh)
-    got = pool.gather(1, every)
-    for name, expected in before.items():
-        expected[slots] = fresh[name]
-        np.testing.assert_array_equal(got[name], expected)
-        assert got[name].dtype == expected.dtype
-        assert got[name].flags.c_contiguous
-    np.testing.assert_array_equal(pool.gather(2, every)["coarse"], before["coarse"])
+IMAGE = spec("image", 3, 5, 3, dtype="uint8")
+A, B, C = spec("a", 2, 4, 4), spec("b", 3, dtype="float16"), spec("c", 2, 4, 4)
+# `b` is read by two stages, the second of which takes nothing else that is new.
+INPUTS = [(IMAGE,), (A, B), (B, C), (C,)]
+FEATURES = [(A, B), (C,), (), ()]
 
 
-def test_an_image_is_put_and_gathered_as_it_is():
-    pool = Pool(INPUTS, FEATURES, 3)
-    image = some(IMAGE, 1, 2)[0]
-    pool.put(2, image)
-    gathered = pool.gather(0, [2, 2])
-    assert list(gathered) == ["image"]
-    np.testing.assert_array_equal(gathered["image"], [image, image])
+def pool_of(slots=SLOTS):
+    return Pool(INPUTS, FEATURES, slots)
 
 
-def test_every_tensor_has_its_place():
-    assert Pool(INPUTS, FEATURES, 10).nbytes == 10 * (64 + 128 + 64)
+def some(tensor, rows, seed):
+    values = np.random.default_rng(seed).integers(0, 250, (rows, *tensor.shape))
+    return values.astype(tensor.dtype)
+
+
+class Mirror:
+    """Requests on their way, with the tensors that each should find."""
+
+    def __init__(self):
+        self.pool = pool_of()
+        self.waiting = {}  # slot -> (stage, tensors by name)
+        self.serial = 0
+
+    def arrive(self):
+        if self.pool.free:
+            (slot,) = self.pool.take(1)
+            image = some(IMAGE, 1, self.serial)[0]
+            self.pool.put(slot, image)
+            self.waiting[slot] = (0, {"image": image})
+            self.serial += 1
+
+    def hang_up(self, which):
+        if self.waiting:
+            slot = list(self.waiting)[which % len(self.waiting)]
+            del self.waiting[slot]
+            self.pool.give(slot)
+
+    def run(self, stage, order, stays):
+        slots = [slot for slot, (at, _) in self.waiting.items() if at == stage]
+        slots = sorted(slots, key=lambda slot: order[slot])[: 1 + order[0] % 4]
+        if not slots:
+            return
+        got = self.pool.gather(stage, slots)
+        assert list(got) == [tensor.name for tensor in INPUTS[stage]]
+        for name, array in got.items():
+            expected = np.stack([self.waiting[slot][1][name] for slot in slots])
+            np.testing.assert_array_equal(array, expected)
+            assert array.flags.c_contiguous
+        self.serial += 1
+        features = {t.name: some(t, len(slots), self.serial) for t in FEATURES[stage]}
+        last = stage == len(INPUTS) - 1
+        rows = [row for row, slot in enumerate(slots) if stays[slot] and not last]
+        if rows:
+            self.pool.scatter(stage, [slots[row] for row in rows], rows, features)
+        for row, slot in enumerate(slots):
+            tensors = self.waiting.pop(slot)[1]
+            if row in rows:
+                fresh = {name: array[row] for name, array in features.items()}
+                self.waiting[slot] = (stage + 1, tensors | fresh)
+            else:
+                self.pool.give(slot)
+
+
+operations = st.one_of(
+    st.tuples(st.just("arrive")),
+    st.tuples(st.just("hang_up"), st.integers(0, 5)),
+    st.tuples(
+        st.just("run"),
+        st.integers(0, 3),
+        st.permutations(range(SLOTS)),
+        st.lists(st.booleans(), min_size=SLOTS, max_size=SLOTS),
+    ),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(operations, max_size=50))
+def test_every_stage_reads_what_was_made_for_its_requests(steps):
+    mirror = Mirror()
+    for _ in range(4):
+        mirror.arrive()
+    for name, *arguments in steps:
+        getattr(mirror, name)(*arguments)
+        assert mirror.pool.free == SLOTS - len(mirror.waiting)
+
+
+def test_a_batch_that_goes_on_whole_is_not_copied():
+    pool = pool_of()
+    slots = pool.take(3)
+    features = {tensor.name: some(tensor, 3, 0) for tensor in FEATURES[0]}
+    pool.scatter(0, slots, [0, 1, 2], features)
+    assert pool.gather(1, list(slots))["a"] is features["a"]
+
+
+def test_one_request_alone_is_not_copied():
+    pool = pool_of()
+    (slot,) = pool.take(1)
+    pool.put(slot, some(IMAGE, 1, 0)[0])
+    assert pool.gather(0, [slot])["image"].base is not None
+
+
+def test_tensors_that_never_meet_share_a_place():
+    """128 bytes each take `a` and `c`, 64 `b` and the image, padded."""
+    assert pool_of().nbytes == SLOTS * (128 + 64)
+    apart = Pool([(IMAGE,), (A,), (A, C)], [(A,), (C,), ()], SLOTS)  # here `a` meets `c`
+    assert apart.nbytes == SLOTS * (128 + 128)
 
 
 def test_slots_are_taken_all_or_none_and_given_back():
-    pool = Pool(INPUTS, FEATURES, 4)
+    pool = pool_of(4)
     first = pool.take(3)
     with pytest.raises(PoolFullError, match="needs 2 of 4 slots and 1 are free"):
         pool.take(2)
     assert pool.free == 1
     (last,) = pool.take(1)
-    assert sorted([*first, last]) == [0, 1, 2, 3]
+    assert Counter([*first, last]) == Counter(range(4))
     pool.give(last)
     assert pool.take(1) == [last]
 
 
 def test_giving_what_was_not_taken_is_our_own_mistake():
     with pytest.raises(AssertionError):
-        Pool(INPUTS, FEATURES, 2).give(0)
+        pool_of().give(0)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from serving.policy import Policy
-from serving.request import Opinion, Request
+from serving.request import Call, Opinion, Request
 
 
 @pytest.fixture
 def request_():
     loop = asyncio.new_event_loop()
     loop.close()
-    return Request(Policy("p", "p", (0.5, 0.0)), 3, 10.0, 10.5, asyncio.Future(loop=loop))
+    return Request(Policy("p", "p", (0.5, 0.0)), 3, 10.0, 10.5, Call(asyncio.Future(loop=loop)))
 
 
 def test_the_answer_is_the_deepest_exit_with_its_times(request_):

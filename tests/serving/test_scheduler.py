@@ -1,34 +1,45 @@
-"""The scheduler against a simulation: whatever happens in whatever order, nobody is lost."""
+"""The scheduler with real requests, one step at a time; simulated in test_schedules.py."""
 
 import asyncio
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.latency import Latency
 from serving.policy import Policy
-from serving.request import Opinion, Request
-from serving.scheduler import Scheduler
+from serving.request import Call, Request
+from serving.scheduler import PASSES, Scheduler
 
 STAGES = 4
-PROBABILITIES = np.array([0.5, 0.5], np.float32)
 LOOP = asyncio.new_event_loop()
 LOOP.close()  # futures need a loop to belong to, not to run
 
 
-def request(thresholds=(0.5, 0.5, 0.5, 0.0)):
-    return Request(Policy("p", "p", tuple(thresholds)), 0, 0.0, 0.0, asyncio.Future(loop=LOOP))
+def latency(one=1.0, eight=8.0):
+    return Latency([1, 8], [[one, eight]] * STAGES)
 
 
-def opinions(confidences):
-    return [Opinion(confidence, PROBABILITIES) for confidence in confidences]
+def request(thresholds=(0.5, 0.5, 0.5, 0.0), **options):
+    policy = Policy("p", "p", tuple(thresholds), **options)
+    return Request(policy, 0, 0.0, 0.0, Call(asyncio.Future(loop=LOOP)))
+
+
+def judged(batch, confidences):
+    rows = np.full((len(confidences), 2), 0.5, np.float32)
+    return batch.judge(np.array(confidences, np.float64), rows)
+
+
+def ran(scheduler, batch, confidences, seconds=1.0):
+    return scheduler.update(batch, judged(batch, confidences), seconds)
 
 
 class Simulation:
     """Requests with the confidences that they will get, in the hands of a scheduler."""
 
-    def __init__(self, max_batch):
-        self.scheduler = Scheduler(STAGES, max_batch)
+    def __init__(self, max_batch, order, rebatch):
+        self.scheduler = Scheduler(latency(), max_batch, order, rebatch=rebatch)
         self.max_batch = max_batch
         self.confidences = {}  # of every request, by stage
         self.arrivals = [[] for _ in range(STAGES)]  # who waits at each stage, in order
@@ -42,23 +53,25 @@ class Simulation:
         self.arrivals[0].append(new)
         self.scheduler.add(new)
 
-    def schedule(self):
-        batch = self.scheduler.schedule()
-        deepest = max((k for k in range(STAGES) if self.arrivals[k]), default=None)
+    def schedule(self, idle=0):
+        batch = self.scheduler.schedule(0.0, idle)
         if batch is None:
-            assert deepest is None
+            assert not any(self.arrivals)
             return
-        assert batch.stage == deepest
-        queue = self.arrivals[deepest]
-        assert list(batch.requests) == queue[: self.max_batch]
-        assert not self.dropped & set(batch.requests)
-        del queue[: self.max_batch]
+        queue = self.arrivals[batch.stage]
+        chosen = list(batch.requests)
+        assert 0 < len(chosen) <= self.max_batch
+        assert chosen == queue[: len(chosen)]
+        assert batch.head == any(each.policy.asks[batch.stage] for each in chosen)
+        assert not self.dropped & set(chosen)
+        del queue[: len(chosen)]
         self.flying.append(batch)
 
     def land(self, which):
         batch = self.flying.pop(which % len(self.flying))
-        given_ = [self.confidences[r][batch.stage] for r in batch.requests]
-        left = self.scheduler.update(batch, opinions(given_))
+        left = ran(
+            self.scheduler, batch, [self.confidences[r][batch.stage] for r in batch.requests]
+        )
         self.left += left
         for each in batch.requests:
             if each not in left:
@@ -83,22 +96,28 @@ class Simulation:
             self.schedule()
             while self.flying:
                 self.land(0)
-        assert self.scheduler.schedule() is None
+        assert self.scheduler.schedule(0.0) is None
         assert self.scheduler.waiting == 0
+        assert self.scheduler.backlog() == 0
 
 
 unit = st.floats(0, 1)
 operations = st.one_of(
-    st.tuples(st.just("add"), st.tuples(*[unit] * 3), st.tuples(*[unit] * 4)),
-    st.tuples(st.just("schedule")),
+    st.tuples(st.just("add"), st.tuples(*[st.floats(0, 2)] * 3), st.tuples(*[unit] * 4)),
+    st.tuples(st.just("schedule"), st.integers(0, 3)),
     st.tuples(st.just("land"), st.integers(0, 10)),
     st.tuples(st.just("drop"), st.integers(0, 10)),
 )
 
 
-@given(max_batch=st.integers(1, 5), steps=st.lists(operations, max_size=60))
-def test_every_request_leaves_once_at_the_right_exit(max_batch, steps):
-    world = Simulation(max_batch)
+@given(
+    st.integers(1, 5),
+    st.sampled_from(["deepest", "fullest"]),
+    st.booleans(),
+    st.lists(operations, max_size=60),
+)
+def test_every_request_leaves_once_at_the_right_exit(max_batch, order, rebatch, steps):
+    world = Simulation(max_batch, order, rebatch)
     for name, *arguments in steps:
         if (name == "land" and not world.flying) or (name == "drop" and not world.confidences):
             continue
@@ -111,25 +130,136 @@ def test_every_request_leaves_once_at_the_right_exit(max_batch, steps):
             pairs = enumerate(zip(confidences, each.policy.thresholds, strict=True))
             first = next(k for k, (seen, threshold) in pairs if seen >= threshold)
             assert each.stage == first + 1
+            asked = [threshold <= 1 for threshold in each.policy.thresholds[: first + 1]]
+            assert [opinion is not None for opinion in each.opinions] == asked
 
 
-def test_survivors_of_different_batches_run_on_together():
-    scheduler = Scheduler(STAGES, 2)
-    first = [request() for _ in range(4)]
-    for each in first:
+def waiting_at(scheduler, stage, count, **options):
+    """Requests that come to wait at a stage, as its batches bring them there."""
+    new = [request(**options) for _ in range(count)]
+    for each in new:
+        each.opinions += [None] * stage
         scheduler.add(each)
-    one, other = scheduler.schedule(), scheduler.schedule()
-    assert scheduler.update(one, opinions([0.9, 0.1])) == [first[0]]
-    assert scheduler.update(other, opinions([0.1, 0.9])) == [first[3]]
-    merged = scheduler.schedule()
+    return new
+
+
+def test_deepest_first_and_survivors_of_different_batches_run_on_together():
+    scheduler = Scheduler(latency(), 2)
+    first = waiting_at(scheduler, 0, 4)
+    one, other = scheduler.schedule(0.0), scheduler.schedule(0.0)
+    assert ran(scheduler, one, [0.9, 0.1]) == [first[0]]
+    assert ran(scheduler, other, [0.1, 0.9]) == [first[3]]
+    waiting_at(scheduler, 0, 2)
+    merged = scheduler.schedule(0.0)
     assert (merged.stage, merged.requests) == (1, (first[1], first[2]))
 
 
+def test_fullest_first():
+    scheduler = Scheduler(latency(), 4, "fullest")
+    waiting_at(scheduler, 0, 9)
+    waiting_at(scheduler, 1, 3)
+    waiting_at(scheduler, 2, 3)
+    assert [scheduler.schedule(0.0).stage for _ in range(5)] == [0, 0, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("times", "rebatch", "stage"),
+    [((1.0, 1.0), True, 0), ((1.0, 1.0), False, 1), ((1.0, 8.0), True, 1), ((1.0, 6.5), True, 1)],
+)
+def test_a_stage_waits_for_survivors_only_where_the_times_say_that_it_pays(times, rebatch, stage):
+    scheduler = Scheduler(latency(*times), 8, rebatch=rebatch)
+    waiting_at(scheduler, 1, 2)
+    waiting_at(scheduler, 0, 8)
+    assert scheduler.schedule(0.0).stage == stage
+
+
+def test_it_does_not_wait_for_survivors_that_do_not_come():
+    scheduler = Scheduler(latency(1.0, 1.0), 8)
+    for _ in range(100):  # everybody leaves at the first exit
+        waiting_at(scheduler, 0, 8)
+        ran(scheduler, scheduler.schedule(0.0), [0.9] * 8)
+    waiting_at(scheduler, 1, 4)
+    waiting_at(scheduler, 0, 8)
+    assert scheduler.schedule(0.0).stage == 1
+
+
+@pytest.mark.parametrize("order", ["deepest", "fullest"])
+def test_nobody_is_passed_over_for_long(order):
+    scheduler = Scheduler(latency(1.0, 1.0), 8, order)
+    scheduler._survive[0] = 1.0
+    (lonely,) = waiting_at(scheduler, 1, 1)
+    for _ in range(PASSES + 1):
+        waiting_at(scheduler, 0, 50)
+        batch = scheduler.schedule(0.0)
+        if lonely in batch.requests:
+            return
+    raise AssertionError("it starves")
+
+
+def test_a_deadline_goes_first_as_its_time_runs_out():
+    scheduler = Scheduler(latency(), 8)
+    waiting_at(scheduler, 2, 8)
+    waiting_at(scheduler, 0, 8)
+    (hurried,) = waiting_at(scheduler, 0, 1, deadline=20.0)
+    assert scheduler.late(10.0) == []
+    assert scheduler.schedule(10.0).stage == 2  # 8 seconds; 2 are left, enough for stage 1
+    waiting_at(scheduler, 2, 8)
+    batch = scheduler.schedule(12.5)
+    assert batch.stage == 0
+    assert batch.requests[0] is hurried
+    assert len(batch.requests) == 7  # eight would take too long
+
+
+def test_who_has_no_time_for_another_stage_is_late():
+    scheduler = Scheduler(latency(), 8)
+    (soon,) = waiting_at(scheduler, 0, 1, deadline=5.0)
+    (sooner,) = waiting_at(scheduler, 1, 1, deadline=3.0)
+    (_gone,) = waiting_at(scheduler, 1, 1, deadline=2.0)
+    scheduler.drop(_gone)
+    assert scheduler.late(2.0) == []
+    assert scheduler.late(2.5) == [sooner]
+    assert scheduler.late(4.5) == [soon]
+    assert scheduler.waiting == 0
+
+
+def test_idle_threads_share_what_waits_where_that_is_sooner():
+    linear, constant = Scheduler(latency(), 8), Scheduler(latency(1.0, 1.0), 8)
+    for scheduler, size in ((linear, 3), (constant, 8)):
+        waiting_at(scheduler, 0, 8)
+        assert len(scheduler.schedule(0.0, idle=2).requests) == size
+
+
+def test_degraded_batches_ask_and_do_not_tell_how_many_survive():
+    scheduler = Scheduler(latency(), 8)
+    waiting_at(scheduler, 0, 8, thresholds=(2.0, 2.0, 2.0, 0.0))
+    batch = scheduler.schedule(0.0, degraded=True)
+    assert batch.head
+    before = scheduler._survive[0]
+    assert len(ran(scheduler, batch, [0.1] * 8)) == 8
+    assert scheduler._survive[0] == before
+
+
+def test_the_backlog_is_the_work_to_the_likely_exits():
+    scheduler = Scheduler(latency(), 8)
+    waiting_at(scheduler, 3, 2)
+    waiting_at(scheduler, 2, 1)
+    assert scheduler.backlog() == pytest.approx(2 * 1 + 1 * 2)
+    scheduler._survive[2] = 0.5
+    assert scheduler.backlog() == pytest.approx(2 * 1 + 1 * 1.5)
+
+
+def test_a_failed_batch_leaves():
+    scheduler = Scheduler(latency(), 8)
+    both = waiting_at(scheduler, 0, 2)
+    assert scheduler.failed(scheduler.schedule(0.0)) == both
+    assert scheduler.schedule(0.0) is None
+
+
 def test_a_dropped_request_leaves_with_its_batch():
-    scheduler = Scheduler(STAGES, 2)
-    only = request()
-    scheduler.add(only)
-    batch = scheduler.schedule()
+    scheduler = Scheduler(latency(), 2)
+    (only,) = waiting_at(scheduler, 0, 1)
+    batch = scheduler.schedule(0.0)
     assert not scheduler.drop(only)
-    assert scheduler.update(batch, opinions([0.0])) == [only]
-    assert scheduler.schedule() is None
+    assert ran(scheduler, batch, [0.0]) == [only]
+    assert only.opinions == []  # it was answered meanwhile: nothing is added
+    assert scheduler.schedule(0.0) is None

@@ -21,7 +21,7 @@ def answer(manifest):
     rows = np.full((2, 10), 0.05, np.float32)
     rows[0, 3], rows[1, 7], rows[1, 2] = 0.55, 0.45, 0.15
     opinions = tuple(Opinion(float(row.max()), row) for row in rows)
-    return Answer(resolve(manifest, "low"), opinions, False, 0.002, 0.001, 0.0045)
+    return Answer(resolve(manifest, "low"), opinions, False, False, 0.002, 0.001, 0.0045)
 
 
 def test_an_answer_is_what_its_record_says(manifest, answer):
@@ -34,7 +34,7 @@ def test_an_answer_is_what_its_record_says(manifest, answer):
         ("class2", 0.15),
     ]
     assert (parsed.exit, parsed.exits, parsed.flops) == (2, 4, 250_000)
-    assert parsed.flops_share == round(250 / 700, 6)
+    assert parsed.flops_share == round(250 / 640, 6)
     times = parsed.timings_ms
     assert (times.decode, times.queue, times.compute, times.total) == (0.5, 2.0, 1.0, 4.5)
     assert "explain" not in body

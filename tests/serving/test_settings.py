@@ -48,13 +48,24 @@ def test_threads_are_the_cores():
     assert settings().threads == len(os.sched_getaffinity(0))
 
 
+def test_workers_share_the_cores(monkeypatch):
+    monkeypatch.setattr("serving.settings.cores", lambda: 9)
+    assert [settings("--workers", n).threads for n in ("1", "4", "64")] == [9, 2, 1]
+    assert settings("--workers", "4", "--threads", "5").threads == 5
+    monkeypatch.setenv("OFFRAMP_WORKERS", "3")
+    assert (settings().workers, settings().threads) == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
         (("--port", "70000"), "port"),
         (("--threads", "0"), "threads"),
+        (("--workers", "0"), "workers"),
         (("--provider", "tpu"), "provider"),
         (("--slots", "4"), "max_images (16) must be at most slots (4)"),
+        (("--max-held-bytes", "9"), "must be at most max_held_bytes (9)"),
+        (("--body-seconds", "0"), "body_seconds"),
     ],
 )
 def test_what_will_not_do_is_named(flags, says):

@@ -1,0 +1,265 @@
+"""Does every request end once, and is every answer the one that the bundle gives?
+
+Calls with random budgets, some with deadlines, some whose client hangs up, in bursts that the
+server must partly refuse. Clients that hang up ask by `min_confidence`, which the metrics count
+apart: what clients that stayed saw must equal the metrics exactly, outcome by outcome. Answers
+that no deadline cut short must equal an evaluation of the bundle without a server.
+
+    python -m benchmarks.serving.accounting --data cifar10 --calls 100000
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.client import counters
+from benchmarks.goals import Goal, print_goals
+from benchmarks.serving.connection import HOST
+from benchmarks.serving.generator import Generator, generator
+from benchmarks.serving.load import Load, Report
+from benchmarks.serving.offline import Opinions, evaluate, pixels
+from benchmarks.serving.outcomes import (
+    DEADLINE,
+    DEGRADED,
+    HUNG_UP,
+    NEVER,
+    NO_ANSWER,
+    OK,
+    REFUSED,
+    WHOLE,
+    Floats,
+    Outcomes,
+    Plan,
+    closed,
+    completed,
+)
+from benchmarks.serving.processes import Running, started
+from benchmarks.serving.rounds import CLIENTS, MANY
+from benchmarks.serving.servers import ours
+from benchmarks.serving.subject import Subject, parser, subject
+from serving.manifest import Manifest
+from serving.policy import MIN_CONFIDENCE, Policy, resolve
+
+TOLERANCE = 1e-5  # of probabilities, and of what counts as a tie with a threshold
+DEADLINES = (2, 5, 10, 20, 50, 200)  # milliseconds
+SHARES = ("15%", "30%", "45%", "60%", "90%")
+CONFIDENCES = (0.0, 0.3, 0.5, 0.7, 0.9, 1.0)
+HANG_UPS = 0.1  # share of the calls
+BURST = 700  # calls at once, more than there are slots
+BETWEEN = 2500  # calls from one burst to the next
+PATIENCE = 30.0  # seconds for the last slots to come back
+EXPIRED = 504
+ENDS = {WHOLE: "answered", DEADLINE: "deadline", DEGRADED: "degraded"}
+KINDS = {"answered", "deadline", "expired", "refused", "hung up"}  # that must come about
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One way to ask."""
+
+    budget: str | None = None
+    min_confidence: float | None = None
+    deadline_ms: float | None = None
+
+    def path(self) -> str:
+        """As a path with its query."""
+        asked = {
+            "budget": self.budget,
+            "min_confidence": self.min_confidence,
+            "deadline_ms": self.deadline_ms,
+        }
+        query = "&".join(f"{k}={v}" for k, v in asked.items() if v is not None)
+        return "/classify?" + query.replace("%", "%25")
+
+    def policy(self, manifest: Manifest) -> Policy:
+        """What the server makes of it."""
+        return resolve(manifest, self.budget, self.min_confidence, self.deadline_ms)
+
+
+def asks(manifest: Manifest) -> list[Ask]:
+    """All ways; those by confidence, which are for clients that hang up, come last."""
+    least = manifest.curve[0].mean_flops.value / manifest.full_flops
+    shares = [share for share in SHARES if float(share.rstrip("%")) / 100 >= least]
+    staying = [Ask(budget=name) for name in (*manifest.budgets, *shares)]
+    timed = [Ask(budget=name, deadline_ms=ms) for name in manifest.budgets for ms in DEADLINES]
+    return [*staying, *timed, *(Ask(min_confidence=sure) for sure in CONFIDENCES)]
+
+
+def arrivals(calls: int, rate: float, rng: np.random.Generator) -> Floats:
+    """Poisson, with bursts in between, [calls]."""
+    gaps = rng.exponential(1 / rate, calls)
+    gaps[np.arange(calls) % BETWEEN < BURST] = 0
+    return np.cumsum(gaps)
+
+
+def random_plan(
+    ways: list[Ask], calls: int, images: int, rate: float, rng: np.random.Generator
+) -> Plan:
+    """Calls of every kind."""
+    staying = sum(ask.min_confidence is None for ask in ways)
+    leaves = rng.random(calls) < HANG_UPS
+    path = np.where(
+        leaves, rng.integers(staying, len(ways), calls), rng.integers(0, staying, calls)
+    )
+    after = np.where(rng.random(calls) < 0.2, 0.0, rng.exponential(0.01, calls))
+    return Plan(
+        tuple(ask.path() for ask in ways),
+        path,
+        rng.integers(images, size=calls),
+        arrivals(calls, rate, rng),
+        np.where(leaves, after, NEVER),
+    )
+
+
+def outcome_names(outcomes: Outcomes) -> list[str]:
+    """What the metrics call the end of each call."""
+    names = {REFUSED: "refused", EXPIRED: "expired", HUNG_UP: "hung up", NO_ANSWER: "lost"}
+    pairs = zip(outcomes.status.tolist(), outcomes.cut.tolist(), strict=True)
+    return [ENDS[cut] if status == OK else names.get(status, f"{status}") for status, cut in pairs]
+
+
+def seen_by_clients(outcomes: Outcomes, policies: list[Policy]) -> Counter[tuple[str, str]]:
+    """Calls by what the metrics call budget and outcome."""
+    budgets = [policies[path].name for path in outcomes.path.tolist()]
+    return Counter(zip(budgets, outcome_names(outcomes), strict=True))
+
+
+def seen_by_server(samples: Mapping[str, float]) -> Counter[tuple[str, str]]:
+    """The same, as the metrics say it."""
+    found: Counter[tuple[str, str]] = Counter()
+    for name, value in samples.items():
+        if name.startswith("offramp_requests_total{") and value:
+            _, budget, _, outcome, _ = name.split('"')
+            found[budget, outcome] = int(value)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Answers against an evaluation without a server.
+
+    Args:
+        compared: how many.
+        ties: of them, so near to a threshold that either exit is right.
+        wrong: differ in class, exit, flops or probability.
+    """
+
+    compared: int
+    ties: int
+    wrong: int
+
+
+def flops_of(manifest: Manifest, policy: Policy, stage: int) -> int:
+    """What leaving at the exit of `stage` (from 0) costs under a policy."""
+    return manifest.flops_of(stage + 1, policy.asks)
+
+
+def check_answers(
+    outcomes: Outcomes, policies: list[Policy], opinions: Opinions, manifest: Manifest
+) -> Checked:
+    """Compare all answers that nothing cut short."""
+    compared = ties = wrong = 0
+    whole = outcomes.where(outcomes.answered & (outcomes.cut == WHOLE))
+    for number, policy in enumerate(policies):
+        part = whole.where(whole.path == number)
+        exits = opinions.exits(policy.thresholds)[part.image]
+        near = opinions.margin(policy.thresholds)[part.image] <= TOLERANCE
+        flops = np.array([flops_of(manifest, policy, k) for k in range(manifest.exits)])
+        same = (
+            (part.exit == exits + 1)
+            & (part.index == opinions.index[exits, part.image])
+            & (part.flops == flops[exits])
+            & (np.abs(part.probability - opinions.probability[exits, part.image]) <= TOLERANCE)
+        )
+        compared, ties, wrong = (
+            compared + len(part),
+            ties + int(near.sum()),
+            wrong + int((~same & ~near).sum()),
+        )
+    return Checked(compared, ties, wrong)
+
+
+def goals(
+    report: Report, policies: list[Policy], samples: Mapping[str, float], checked: Checked
+) -> list[Goal]:
+    """The verdict."""
+    clients, server = seen_by_clients(report.outcomes, policies), seen_by_server(samples)
+    stayed = {key: n for key, n in clients.items() if key[0] != MIN_CONFIDENCE}
+    counted = {key: n for key, n in server.items() if key[0] != MIN_CONFIDENCE}
+    left = sum(n for key, n in clients.items() if key[0] == MIN_CONFIDENCE)
+    noticed = sum(n for key, n in server.items() if key[0] == MIN_CONFIDENCE)
+    held = [samples["offramp_slots_in_use"], samples["offramp_queue_depth"]]
+    kinds = Counter(outcome for _, outcome in clients.elements())
+    return [
+        Goal(
+            "clients that stayed and metrics count the same ends, of every kind",
+            ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())),
+            stayed == counted and set(kinds) >= KINDS,
+        ),
+        Goal(
+            "who hung up is counted once at most, and none failed",
+            f"{noticed} of {left} had come to a slot",
+            noticed <= left and not server[MIN_CONFIDENCE, "failed"],
+        ),
+        Goal(
+            "slots in use, queue: 0",
+            ", ".join(f"{value:.0f}" for value in held),
+            not any(held),
+        ),
+        Goal(
+            "answers equal the offline evaluation",
+            f"{checked.wrong} of {checked.compared} differ, {checked.ties} at a threshold",
+            not checked.wrong and checked.compared > 0,
+        ),
+    ]
+
+
+def settled(running: Running) -> dict[str, float]:
+    """The metrics, once nothing is under way, or as they are after PATIENCE."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        samples = counters(f"http://{HOST}:{running.port}")
+        if not samples["offramp_slots_in_use"] or time.monotonic() > until:
+            return samples
+        time.sleep(0.2)
+
+
+def account(of: Subject, load: Generator, calls: int, connections: int) -> list[Goal]:
+    """Start our server, send everything, and compare."""
+    rng, ways = np.random.default_rng(0), asks(of.manifest)
+    policies = [ask.policy(of.manifest) for ask in ways]
+    server = ours(of.target, *of.options)
+    with started(server, of.sent.files[0], of.out / "logs") as running:
+        warm = closed(server.paths["full"], MANY, len(of.sent), rng)
+        report = load.send(warm, Load(running.port, CLIENTS, 3.0))
+        rate = completed(report.outcomes, 1.0, 3.0)
+        before = settled(running)
+        plan = random_plan(ways, calls, len(of.sent), rate, rng)
+        report = load.send(plan, Load(running.port, connections))
+        after = settled(running)
+    counts = ("offramp_requests_total",)
+    grown = {k: v - before.get(k, 0) if k.startswith(counts) else v for k, v in after.items()}
+    opinions = evaluate(of.target.bundle, of.manifest, pixels(of.sent.files, of.manifest))
+    checked = check_answers(report.outcomes, policies, opinions, of.manifest)
+    return goals(report, policies, grown, checked)
+
+
+def main() -> int:
+    """Entry point; the exit status is 1 where a goal is missed."""
+    made = parser("Does every request end once, with the answer that the bundle gives?")
+    made.add_argument("-n", "--calls", type=int, default=100_000)
+    made.add_argument("--connections", type=int, default=1024)
+    arguments = made.parse_args()
+    of = subject(arguments)
+    with generator(of.sent.files) as load:
+        return print_goals(account(of, load, arguments.calls, arguments.connections))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

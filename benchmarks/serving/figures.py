@@ -1,0 +1,202 @@
+"""What rows of several rounds come to: medians, ratios within rounds, goals, table, plot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from benchmarks.goals import Goal
+from benchmarks.serving.rounds import LIMIT, OPEN, SATURATION, SINGLE, Row
+from benchmarks.serving.servers import FULL_DEPTH_NAMES, NAIVE, OURS
+
+MEDIUM, FULL, WHOLE = "medium", "full", "full depth"
+COLUMNS = (
+    "| server | budget | answers/s | CPU ms an answer | p50 / p99 ms, 64 clients | "
+    "p50 ms, 1 client | goodput/s | p50 / p99 / p99.9 ms at 70 % |"
+)
+AT = 0.7  # of saturation, where tails are compared
+Value = Callable[[Row], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which rows are meant."""
+
+    measure: str
+    budget: str
+    share: float | None = None
+
+    def __contains__(self, row: Row) -> bool:
+        same = (row.measure, row.budget) == (self.measure, self.budget)
+        return same and (self.share is None or abs(row.share - self.share) < 1e-9)
+
+
+class Rounds:
+    """The rows of all rounds."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        self.rounds = sorted({row.round for row in rows})
+
+    def value(self, round_: int, server: str, choice: Choice, value: Value) -> float:
+        """The largest of a server's rows that are meant; NaN of none."""
+        found = [
+            value(r) for r in self.rows if (r.round, r.server) == (round_, server) and r in choice
+        ]
+        return max(found, default=np.nan)
+
+    def median(self, server: str, choice: Choice, value: Value) -> float:
+        """Over the rounds."""
+        return float(np.nanmedian([self.value(n, server, choice, value) for n in self.rounds]))
+
+    def ratio(
+        self, choice: Choice, others: Sequence[str], other: Choice, value: Value, *, best: str
+    ) -> list[float]:
+        """Ours over the best of others, of each round; `best` is `max` or `min`."""
+        pick = np.nanmax if best == "max" else np.nanmin
+        ratios = []
+        for number in self.rounds:
+            theirs = [self.value(number, name, other, value) for name in others]
+            if not np.isnan(theirs).all():
+                ours = self.value(number, OURS, choice, value)
+                ratios.append(float(np.divide(ours, pick(theirs))))
+        return ratios
+
+
+def rate(row: Row) -> float:
+    """Answers a second."""
+    return row.rate
+
+
+def cpu(row: Row) -> float:
+    """CPU milliseconds an answer."""
+    return row.cpu
+
+
+def good(row: Row) -> float:
+    """Answers within the SLO a second."""
+    return row.good
+
+
+def p50(row: Row) -> float:
+    """Median latency."""
+    return row.p50
+
+
+def tail(row: Row) -> float:
+    """How many medians the 99th percentile is."""
+    return row.p99 / row.p50
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """A goal that is a ratio: ours over the best of others."""
+
+    text: str
+    choice: Choice
+    others: tuple[str, ...]
+    other: Choice
+    value: Value
+    bound: float
+    sign: Literal[">=", "<="]
+
+
+def aims() -> list[Aim]:
+    """All that are ratios."""
+    medium, full = Choice(SATURATION, MEDIUM), Choice(SATURATION, FULL)
+    peers, limit = FULL_DEPTH_NAMES, (LIMIT,)
+    single, sweep = Choice(SINGLE, MEDIUM), Choice(OPEN, MEDIUM)
+    one, swept = Choice(SINGLE, FULL), Choice(OPEN, FULL)
+    staged, whole = Choice(LIMIT, MEDIUM), Choice(LIMIT, WHOLE)
+    return [
+        Aim("answers/s at saturation, medium / limit", medium, limit, staged, rate, 0.85, ">="),
+        Aim("CPU an answer, medium / limit", medium, limit, staged, cpu, 1.15, "<="),
+        Aim("CPU an answer, full / trunk alone", full, limit, whole, cpu, 1.10, "<="),
+        Aim("answers/s, medium / best full-depth peer", medium, peers, full, rate, 2.5, ">="),
+        Aim("answers/s, medium / naive early exit", medium, (NAIVE,), medium, rate, 1.8, ">="),
+        Aim("answers/s, full / best full-depth peer", full, peers, full, rate, 1.0, ">="),
+        Aim("goodput, medium / best peer", sweep, peers, swept, good, 2.0, ">="),
+        Aim("latency of one client, medium / best peer", single, peers, one, p50, 0.6, "<="),
+    ]
+
+
+def verdict(aim: Aim, rounds: Rounds) -> Goal | None:
+    """Whether a ratio is as aimed at; None where nobody was there to compare with."""
+    best = "max" if aim.sign == ">=" else "min"
+    ratios = rounds.ratio(aim.choice, aim.others, aim.other, aim.value, best=best)
+    if not ratios:
+        return None
+    median = float(np.median(ratios))
+    met = median >= aim.bound if aim.sign == ">=" else median <= aim.bound
+    spread = f"{median:.3f} [{min(ratios):.3f}, {max(ratios):.3f}], {len(ratios)} rounds"
+    return Goal(f"{aim.text} {aim.sign} {aim.bound}", spread, met)
+
+
+def goals(rounds: Rounds) -> Iterator[Goal]:
+    """The verdict."""
+    yield from filter(None, (verdict(aim, rounds) for aim in aims()))
+    tails = rounds.median(OURS, Choice(OPEN, MEDIUM, AT), tail)
+    yield Goal("p99 / p50 at 70 % of saturation, medium <= 4", f"{tails:.2f}", tails <= 4)
+
+
+def table(rounds: Rounds) -> list[str]:
+    """Markdown, medians over the rounds: a line for each server and budget."""
+    lines = [
+        COLUMNS,
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for server, budget in dict.fromkeys((r.server, r.budget) for r in rounds.rows):
+
+        def cell(choice: Choice, value: Value, server: str = server) -> str:
+            median = rounds.median(server, choice, value)
+            return "-" if np.isnan(median) else f"{median:.4g}"
+
+        if server == LIMIT:
+            at = Choice(LIMIT, budget)
+            lines.append(f"| limit | {budget} | {cell(at, rate)} | {cell(at, cpu)} | | | | |")
+            continue
+        full, one, at = (
+            Choice(SATURATION, budget),
+            Choice(SINGLE, budget),
+            Choice(OPEN, budget, AT),
+        )
+        lines.append(
+            f"| {server} | {budget} | {cell(full, rate)} | {cell(full, cpu)} | "
+            f"{cell(full, p50)} / {cell(full, lambda r: r.p99)} | {cell(one, p50)} | "
+            f"{cell(Choice(OPEN, budget), good)} | {cell(at, p50)} / "
+            f"{cell(at, lambda r: r.p99)} / {cell(at, lambda r: r.p999)} |"
+        )
+    return lines
+
+
+def kept(row: Row, slo: float) -> float:
+    """The rate of a row whose 99th percentile is within `slo` seconds; else 0."""
+    return row.rate if row.p99 <= 1e3 * slo else 0.0
+
+
+def plot(path: Path, rounds: Rounds, slo: float, accuracies: dict[str, float]) -> None:
+    """Throughput at a p99 SLO against accuracy, a point for each server and budget."""
+    import matplotlib as mpl  # slow
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for server in dict.fromkeys(r.server for r in rounds.rows if r.measure == OPEN):
+        budgets = dict.fromkeys(r.budget for r in rounds.rows if r.server == server)
+        rates = [rounds.median(server, Choice(OPEN, b), lambda r: kept(r, slo)) for b in budgets]
+        x = [100 * accuracies[b] for b in budgets]
+        axes.plot(x, rates, "o-", label=server)
+    axes.set(
+        xlabel="accuracy, %",
+        ylabel=f"answers/s with p99 within {1e3 * slo:.0f} ms",
+        title=f"{len(rounds.rounds)} rounds, medians",
+    )
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

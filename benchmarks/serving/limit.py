@@ -1,0 +1,159 @@
+"""How many answers a second do the stages alone allow?
+
+ONNX Runtime in a tight loop, the same graphs and exits as the server, full batches, nothing
+else: no HTTP, no decoding, no copying between stages (every batch's inputs lie ready). Also
+the whole network in one graph, from the image to the last exit.
+
+    python -m benchmarks.serving.limit --bundle deploy/bundles/cifar10-msdnet --data cifar10
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from benchmarks.serving.graphs import full_depth
+from benchmarks.serving.images import load_images
+from benchmarks.serving.offline import Chain, Pixels, pixels
+from benchmarks.serving.servers import cores
+from serving.manifest import Manifest, read_manifest
+from serving.runtime import Runtime
+
+BATCH = 8  # beyond which batches bring nothing on a CPU
+FULL = "full depth"
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What the model alone can do.
+
+    Args:
+        rate: answers a second, all threads together.
+        cpu: milliseconds of CPU an answer.
+    """
+
+    rate: float
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Calls that answer a number of images."""
+
+    calls: Sequence[Call]
+    answers: int
+
+
+def staged(runtime: Runtime, manifest: Manifest, images: Pixels, budget: str) -> Work:
+    """Each stage's batches for those images that come to it, full but for the last of each."""
+    thresholds = manifest.budgets[budget].thresholds
+    calls: list[Call] = []
+    for k, said in enumerate(Chain(runtime).run(images, thresholds)):
+        count = len(next(iter(said.inputs.values())))
+        for start in range(0, count, BATCH):
+            part = {
+                n: np.ascontiguousarray(t[start : start + BATCH]) for n, t in said.inputs.items()
+            }
+            calls.append(_call(runtime, k, part, head=said.confidence is not None))
+    return Work(calls, len(images))
+
+
+def _call(
+    runtime: Runtime, stage: int, inputs: Mapping[str, NDArray[np.generic]], *, head: bool
+) -> Call:
+    return lambda: runtime.run(stage, inputs, head=head)
+
+
+def whole(folder: Path, manifest: Manifest, images: Pixels, batch: int = BATCH) -> Work:
+    """The network at full depth, in one graph."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    graph = full_depth(folder, manifest).SerializeToString()
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def call(part: Pixels) -> Call:
+        return lambda: session.run(None, {"image": part})
+
+    return Work(
+        [call(images[start : start + batch]) for start in range(0, len(images), batch)], len(images)
+    )
+
+
+def measure(work: Work, threads: int, seconds: float) -> Limit:
+    """Let threads go through all calls, again and again, for so many seconds."""
+    done: list[tuple[float, float, float]] = []
+    barrier = threading.Barrier(threads)
+
+    def loop(first: int) -> None:
+        order = np.random.default_rng(first).permutation(len(work.calls)).tolist()
+        barrier.wait()
+        cpu, start, rounds = time.thread_time(), time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            for i in order:
+                work.calls[i]()
+            rounds += 1
+        done.append((rounds, time.perf_counter() - start, time.thread_time() - cpu))
+
+    workers = [threading.Thread(target=loop, args=(i,)) for i in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    rate = sum(rounds * work.answers / wall for rounds, wall, _ in done)
+    answers = sum(rounds for rounds, _, _ in done) * work.answers
+    return Limit(rate, 1e3 * sum(cpu for _, _, cpu in done) / answers)
+
+
+class Limits:
+    """The limits of a bundle, to be measured again in every round.
+
+    Args:
+        folder: of the bundle.
+        files: images that are sent.
+        images: how many of them are in the loop.
+    """
+
+    def __init__(self, folder: Path, files: Sequence[bytes], images: int = 128) -> None:
+        manifest = read_manifest(folder)
+        shown = pixels(files[:images], manifest)
+        runtime = Runtime(folder, manifest)
+        self.work = {name: staged(runtime, manifest, shown, name) for name in manifest.budgets}
+        self.work[FULL] = whole(folder, manifest, shown)
+        self._one = whole(folder, manifest, shown, batch=1)
+
+    def measure(self, seconds: float) -> dict[str, Limit]:
+        """Each budget's, and that of FULL."""
+        return {name: measure(work, cores(), seconds) for name, work in self.work.items()}
+
+    def single(self, seconds: float = 1.0) -> float:
+        """Seconds of one image at full depth, one thread, nothing beside it."""
+        return 1 / measure(self._one, 1, seconds).rate
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="What do the stages alone allow?")
+    parser.add_argument("--bundle", type=Path, default=Path("deploy/bundles/cifar10-msdnet"))
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--seconds", type=float, default=5.0)
+    arguments = parser.parse_args()
+    manifest: Manifest = read_manifest(arguments.bundle)
+    limits = Limits(arguments.bundle, load_images(arguments.data, manifest).files)
+    for name, limit in limits.measure(arguments.seconds).items():
+        print(f"{name:12} {limit.rate:8.1f} answers/s   {limit.cpu:6.2f} CPU ms an answer")
+    print(f"one image at full depth: {1e3 * limits.single():.2f} ms")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""What happens at half as much load again as the server can bear, for minutes?
+
+First the peak: goodput at rates up to saturation, each for a few seconds. Then Poisson arrivals
+at 150 % of saturation, from clients that say by `deadline_ms` when an answer is worth nothing
+to them any more. Goodput and memory over time; every call must end in an answer, be it an error.
+
+    python -m benchmarks.serving.overload --data cifar10 --out results --seconds 300
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import threading
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.goals import Goal, print_goals
+from benchmarks.serving.compare import SLO_FACTOR
+from benchmarks.serving.figures import MEDIUM
+from benchmarks.serving.generator import Generator, generator
+from benchmarks.serving.limit import Limits
+from benchmarks.serving.load import Load
+from benchmarks.serving.outcomes import (
+    NO_ANSWER,
+    Floats,
+    Outcomes,
+    closed,
+    completed,
+    open_loop,
+    poisson,
+)
+from benchmarks.serving.processes import Running, started
+from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY, RATES
+from benchmarks.serving.servers import ours
+from benchmarks.serving.subject import Subject, parser, subject
+
+OVERLOAD = 1.5
+LEAST = 0.9  # of the peak, that goodput must keep to
+GROWTH = 1.05  # of memory from the first third to the last, at most
+MARGIN = 0.8  # of the SLO, that the deadline leaves to the way there and back
+SAMPLES = 1.0  # seconds between two looks at memory
+
+
+class Memory:
+    """Resident bytes of a server over time, from a thread of its own."""
+
+    def __init__(self, running: Running) -> None:
+        self._running, self._over = running, threading.Event()
+        self.samples: list[int] = []
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._over.wait(SAMPLES):
+            self.samples.append(self._running.usage().memory)
+
+    def stop(self) -> Floats:
+        """Megabytes, once every SAMPLES seconds."""
+        self._over.set()
+        self._thread.join()
+        return np.array(self.samples, np.float64) / 1e6
+
+
+def growth(memory: Floats) -> float:
+    """The last third's median over the first's."""
+    third = max(len(memory) // 3, 1)
+    return float(np.median(memory[-third:]) / np.median(memory[:third]))
+
+
+def goodput_over_time(outcomes: Outcomes, slo: float, seconds: float, bins: int) -> Floats:
+    """Good answers a second to the calls that were due in each part of the time, [bins]."""
+    edges = np.linspace(0, seconds, bins + 1)
+    parts = (outcomes.between(start, end) for start, end in pairwise(edges))
+    return np.array([part.goodput(slo, seconds / bins) for part in parts])
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """What came of it; rates a second.
+
+    Args:
+        saturation: of a closed loop.
+        peak: the best goodput at rates up to that.
+        outcomes: of the overload.
+        good: goodput over its time.
+        memory: megabytes over its time.
+    """
+
+    saturation: float
+    peak: float
+    outcomes: Outcomes
+    good: Floats
+    memory: Floats
+
+
+def overload(
+    of: Subject, load: Generator, slo: float, seconds: float, step: float, rng: np.random.Generator
+) -> Overload:
+    """Start our server and drive it there."""
+    images = len(of.sent)
+    deadline = f"&deadline_ms={1e3 * slo * MARGIN:.3f}"
+    with started(ours(of.target, *of.options), of.sent.files[0], of.out / "logs") as running:
+        path = running.server.paths[MEDIUM]
+        for _ in range(2):  # the first warms up
+            report = load.send(closed(path, MANY, images, rng), Load(running.port, CLIENTS, step))
+        saturation = completed(report.outcomes, step * 0.2, step)
+
+        def arrive(rate: float, duration: float) -> Outcomes:
+            plan = open_loop(path + deadline, poisson(rate, duration, rng), images, rng)
+            return load.send(plan, Load(running.port, CONNECTIONS)).outcomes
+
+        peak = max(arrive(share * saturation, step).goodput(slo, step) for share in RATES)
+        memory = Memory(running)
+        outcomes = arrive(OVERLOAD * saturation, seconds)
+        bins = max(int(seconds / step), 3)
+        good = goodput_over_time(outcomes, slo, seconds, bins)
+        return Overload(saturation, peak, outcomes, good, memory.stop())
+
+
+def goals(found: Overload) -> list[Goal]:
+    """The verdict."""
+    least, grown = float(np.median(found.good)) / found.peak, growth(found.memory)
+    worst = float(found.good.min()) / found.peak
+    lost = int((found.outcomes.status == NO_ANSWER).sum())
+    return [
+        Goal(
+            f"goodput at 150 % of saturation >= {LEAST} x its peak",
+            f"{least:.3f} (worst part {worst:.3f}); peak {found.peak:.0f}/s",
+            least >= LEAST,
+        ),
+        Goal(f"memory at 150 % grows <= {GROWTH}", f"{grown:.3f}", grown <= GROWTH),
+        Goal("calls without an answer = 0", f"{lost} of {len(found.outcomes)}", lost == 0),
+    ]
+
+
+def write(out: Path, found: Overload, slo: float, seconds: float) -> None:
+    """Goodput and memory over time, as CSV and as a picture."""
+    out.mkdir(parents=True, exist_ok=True)
+    times = np.linspace(0, seconds, len(found.good) + 1)[1:]
+    with (out / "overload.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["seconds", "goodput", "memory_mb"])
+        at = np.linspace(0, len(found.memory) - 1, len(times)).astype(int)
+        writer.writerows(zip(times, found.good, found.memory[at], strict=True))
+    import matplotlib as mpl  # slow
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (upper, lower) = plt.subplots(2, sharex=True, figsize=(7, 4.5), layout="constrained")
+    upper.plot(times, found.good)
+    upper.axhline(found.peak, linestyle=":", color="grey")
+    upper.set(ylabel=f"answers/s within {1e3 * slo:.0f} ms", ylim=(0, None))
+    lower.plot(np.arange(1, len(found.memory) + 1) * SAMPLES, found.memory)
+    lower.set(xlabel="seconds at 150 % of saturation", ylabel="resident, MB", ylim=(0, None))
+    figure.savefig(out / "overload.png", dpi=150)
+    plt.close(figure)
+
+
+def main() -> int:
+    """Entry point; the exit status is 1 where a goal is missed."""
+    made = parser("What happens under half as much load again as the server can bear?")
+    made.add_argument("--seconds", type=float, default=300.0, help="of overload")
+    made.add_argument("--step", type=float, default=8.0, help="seconds at each rate before that")
+    arguments = made.parse_args()
+    of = subject(arguments)
+    with generator(of.sent.files) as load:
+        limits = Limits(of.target.bundle, of.sent.files)
+        slo = SLO_FACTOR * float(np.median([limits.single() for _ in range(5)]))
+        rng = np.random.default_rng(0)
+        found = overload(of, load, slo, arguments.seconds, arguments.step, rng)
+    write(of.out, found, slo, arguments.seconds)
+    counts = dict(zip(*np.unique(found.outcomes.status, return_counts=True), strict=True))
+    print(f"SLO {1e3 * slo:.1f} ms, saturation {found.saturation:.1f}/s")
+    print("status codes:", ", ".join(f"{status}: {n}" for status, n in counts.items()))
+    print(f"accuracy of the answers {100 * found.outcomes.accuracy(of.sent.labels):.2f} %")
+    return print_goals(goals(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

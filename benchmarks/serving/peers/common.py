@@ -1,0 +1,116 @@
+"""What every peer shares, so that only the server differs: decoding, weights, settings, answer.
+
+A peer's process is told by its environment which bundle and which graph it serves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from benchmarks.serving.peers.settings import BUNDLE, GRAPH
+from serving.images import decode
+from serving.manifest import Manifest, read_graph, read_manifest
+
+MAX_PIXELS = 25_000_000
+HOST = "127.0.0.1"
+TOP = 5
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+def setting(name: str) -> int:
+    """A whole number of the environment."""
+    return int(os.environ[name])
+
+
+def session(graph: str | bytes) -> ort.InferenceSession:
+    """One thread, the caller's, as in our own runtime: workers are the parallelism."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+class Decoder:
+    """Image files to what the network takes, and what it gives to JSON."""
+
+    def __init__(self) -> None:
+        self.folder = Path(os.environ[BUNDLE])
+        self.manifest: Manifest = read_manifest(self.folder)
+
+    def decode(self, file: bytes) -> Image:
+        """Uint8 [H, W, 3], by the code that our server decodes with."""
+        return decode(file, self.manifest.input, MAX_PIXELS)
+
+    def encode(self, probabilities: Floats, stage: int) -> bytes:
+        """The JSON of our own server, but for timings; float32 [classes], exit from 0."""
+        order = np.argsort(-probabilities, kind="stable")[:TOP].tolist()
+        top: list[dict[str, Any]] = [
+            {
+                "label": self.manifest.labels[i],
+                "index": i,
+                "probability": round(float(probabilities[i]), 6),
+            }
+            for i in order
+        ]
+        flops, full = self.manifest.stages[stage].flops_to_exit, self.manifest.full_flops
+        answer = {
+            **top[0],
+            "confidence": top[0]["probability"],
+            "top_k": top,
+            "exit": stage + 1,
+            "exits": self.manifest.exits,
+            "flops": flops,
+            "flops_share": round(flops / full, 6),
+        }
+        model = {"name": self.manifest.name, "version": self.manifest.version}
+        return json.dumps({"model": model, "answers": [answer]}).encode()
+
+
+class FullDepth(Decoder):
+    """The whole network in one graph, without the earlier exits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._session = session(os.environ[GRAPH])
+
+    def run(self, images: Sequence[Image]) -> list[bytes]:
+        """The answers to a batch."""
+        (probabilities,) = self._session.run(None, {"image": np.stack(images)})
+        return [self.encode(row, self.manifest.exits - 1) for row in probabilities]
+
+    def answer(self, file: bytes) -> bytes:
+        """The answer to one image file."""
+        return self.run([self.decode(file)])[0]
+
+
+class EarlyExit(Decoder):
+    """One stage after another for one image, until it is sure enough."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        graphs = [read_graph(self.folder, stage) for stage in self.manifest.stages]
+        self._sessions = [session(graph) for graph in graphs]
+
+    def answer(self, file: bytes, budget: str) -> bytes:
+        """The answer to one image file."""
+        stages = self.manifest.stages
+        known: dict[str, NDArray[Any]] = {stages[0].inputs[0].name: self.decode(file)[None]}
+        for k, threshold in enumerate(self.manifest.budgets[budget].thresholds):
+            inputs = {spec.name: known[spec.name] for spec in stages[k].inputs}
+            names = ["probabilities", "confidence", *(spec.name for spec in stages[k].features)]
+            probabilities, confidence, *features = self._sessions[k].run(names, inputs)
+            if confidence[0] >= threshold or k == len(stages) - 1:
+                return self.encode(probabilities[0], k)
+            known |= dict(zip(names[2:], features, strict=True))
+        raise AssertionError("the last exit lets everyone leave")

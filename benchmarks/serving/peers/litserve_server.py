@@ -1,0 +1,62 @@
+"""LitServe: a worker process a core, raw bodies, dynamic batches.
+
+LitServe reads the annotation of `request` as it stands: no `annotations` from `__future__`.
+"""
+
+import sys
+from typing import Annotated
+
+import litserve
+from fastapi import Body, Response
+
+from benchmarks.serving.peers.common import HOST, FullDepth, Image, setting
+from benchmarks.serving.peers.settings import BATCH, WAIT_MS, WORKERS
+
+JPEG = "image/jpeg"
+
+
+class Classifier(litserve.LitAPI):
+    """The network at full depth."""
+
+    def setup(self, device: str) -> None:  # noqa: ARG002
+        """In each worker."""
+        self.model = FullDepth()
+
+    def decode_request(self, request: Annotated[bytes, Body(media_type=JPEG)]) -> Image:
+        """An image file to pixels."""
+        return self.model.decode(request)
+
+    def batch(self, inputs: list[Image]) -> list[Image]:
+        """As they are; `run` stacks them."""
+        return inputs
+
+    def predict(self, x: list[Image] | Image) -> list[bytes] | bytes:
+        """A batch, or, where batches are off, one image."""
+        return self.model.run(x) if isinstance(x, list) else self.model.run([x])[0]
+
+    def unbatch(self, output: list[bytes]) -> list[bytes]:
+        """As they are."""
+        return output
+
+    def encode_response(self, output: bytes) -> Response:
+        """JSON that is ready."""
+        return Response(output, media_type="application/json")
+
+
+if __name__ == "__main__":
+    api = Classifier(
+        max_batch_size=setting(BATCH),
+        batch_timeout=setting(WAIT_MS) / 1e3,
+        api_path="/classify",
+    )
+    server = litserve.LitServer(
+        api, accelerator="cpu", devices=1, workers_per_device=setting(WORKERS), fast_queue=True
+    )
+    server.run(
+        host=HOST,
+        port=int(sys.argv[1]),
+        num_api_servers=1,
+        log_level="warning",
+        access_log=False,
+        generate_client_file=False,
+    )

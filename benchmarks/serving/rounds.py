@@ -1,0 +1,177 @@
+"""One server in one round: what it does at saturation, for one client, and at given rates."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.serving.generator import Generator
+from benchmarks.serving.load import Load, Report
+from benchmarks.serving.outcomes import Integers, Outcomes, closed, completed, open_loop, poisson
+from benchmarks.serving.processes import Running, Usage
+
+CLIENTS = 64
+CONNECTIONS = 1024  # of an open loop, at most
+MANY = 1_000_000  # calls; a closed loop ends by time
+SATURATION, SINGLE, OPEN, LIMIT = "saturation", "single", "open", "limit"
+RATES = (0.4, 0.6, 0.7, 0.8, 0.9, 1.0)  # of saturation
+SETTLED = 0.2  # share of a measurement that is let go by, while queues fill
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measurement. Times in milliseconds, rates a second; NaN where there is none.
+
+    Args:
+        round: from 1.
+        server: its name, or LIMIT.
+        measure: SATURATION, SINGLE, OPEN or LIMIT.
+        budget: asked for.
+        share: of saturation, that the offered rate is.
+        offered: calls.
+        rate: answers.
+        good: answers within the SLO.
+        cpu: of the server, an answer.
+        p50: latency.
+        p99: latency.
+        p999: latency.
+        accuracy: share of answers that are right.
+        answered: share of calls that got an answer with a class.
+        memory: resident bytes of the server, afterwards.
+        generator: CPU of the load generator, a call.
+    """
+
+    round: int
+    server: str
+    measure: str
+    budget: str
+    share: float = np.nan
+    offered: float = np.nan
+    rate: float = np.nan
+    good: float = np.nan
+    cpu: float = np.nan
+    p50: float = np.nan
+    p99: float = np.nan
+    p999: float = np.nan
+    accuracy: float = np.nan
+    answered: float = np.nan
+    memory: float = np.nan
+    generator: float = np.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long each measurement takes, in seconds."""
+
+    warm_up: float
+    saturation: float
+    single: float
+    open: float
+
+
+class Round:
+    """Measures servers, one after another.
+
+    Args:
+        number: from 1; also the seed.
+        load: the generator.
+        labels: of its images.
+        slo: seconds within which an answer is good.
+        effort: how long.
+    """
+
+    def __init__(
+        self, number: int, load: Generator, labels: Integers, slo: float, effort: Effort
+    ) -> None:
+        self._number, self._load, self._labels = number, load, labels
+        self._slo, self._effort = slo, effort
+        self._rng = np.random.default_rng(number)
+
+    def measure(
+        self, running: Running, budgets: Sequence[str], shares: Sequence[float] = RATES
+    ) -> list[Row]:
+        """All rows of a server, for those budgets that it knows."""
+        rows = []
+        for budget in budgets:
+            if budget in running.server.paths:
+                self._closed(running, budget, CLIENTS, self._effort.warm_up)
+                full = self._row(running, budget, SATURATION)
+                rows += [full, self._row(running, budget, SINGLE)]
+                rows += [self._open(running, budget, full.rate, share) for share in shares]
+        return rows
+
+    def _closed(self, running: Running, budget: str, clients: int, seconds: float) -> Report:
+        path = running.server.paths[budget]
+        plan = closed(path, MANY if clients > 1 else MANY // 10, len(self._labels), self._rng)
+        return self._load.send(plan, Load(running.port, clients, seconds))
+
+    def _row(self, running: Running, budget: str, measure: str) -> Row:
+        clients = 1 if measure == SINGLE else CLIENTS
+        seconds = self._effort.single if measure == SINGLE else self._effort.saturation
+        before = running.usage()
+        report = self._closed(running, budget, clients, seconds)
+        return self._described(
+            running, budget, measure, report, before, (seconds * SETTLED, seconds)
+        )
+
+    def _open(self, running: Running, budget: str, saturation: float, share: float) -> Row:
+        seconds = self._effort.open
+        due = poisson(max(share * saturation, 1.0), seconds, self._rng)
+        plan = open_loop(running.server.paths[budget], due, len(self._labels), self._rng)
+        before = running.usage()
+        report = self._load.send(plan, Load(running.port, CONNECTIONS))
+        window = (seconds * SETTLED, seconds)
+        return self._described(running, budget, OPEN, report, before, window, share)
+
+    def _described(
+        self,
+        running: Running,
+        budget: str,
+        measure: str,
+        report: Report,
+        before: Usage,
+        window: tuple[float, float],
+        share: float = np.nan,
+    ) -> Row:
+        after, everyone = running.usage(), report.outcomes
+        seen = everyone.between(*window)
+        seconds = window[1] - window[0]
+        answers = int(everyone.answered.sum())
+        return Row(
+            round=self._number,
+            server=running.server.name,
+            measure=measure,
+            budget=budget,
+            share=share,
+            offered=len(seen) / seconds,
+            rate=completed(everyone, *window),
+            good=seen.goodput(self._slo, seconds),
+            cpu=1e3 * (after.cpu - before.cpu) / max(answers, 1),
+            **latencies(seen),
+            accuracy=everyone.accuracy(self._labels),
+            answered=answers / max(len(everyone), 1),
+            memory=after.memory,
+            generator=1e3 * report.cpu / max(len(everyone), 1),
+        )
+
+
+def latencies(outcomes: Outcomes) -> dict[str, float]:
+    """Percentiles in milliseconds, by the names they have in a row."""
+    return {
+        name: 1e3 * outcomes.percentile(percent)
+        for name, percent in (("p50", 50), ("p99", 99), ("p999", 99.9))
+    }
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """As CSV."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = [f.name for f in fields(Row)]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows([getattr(row, name) for name in names] for row in rows)

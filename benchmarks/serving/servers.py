@@ -1,0 +1,126 @@
+"""The servers that are compared, as commands: ours, and its peers where they are installed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.serving.connection import HOST
+from benchmarks.serving.peers.settings import BATCH, BUNDLE, GRAPH, WAIT_MS, WORKERS
+from benchmarks.serving.processes import PORT, Server
+
+OURS, NAIVE = "offramp", "naive"
+ENVIRONMENTS = Path(".venv-peers")  # as `make bench-peers` makes them
+PEERS = "benchmarks.serving.peers."
+FULL = {"full": "/classify"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is served.
+
+    Args:
+        bundle: folder.
+        graph: the same network at full depth, as one file.
+        budgets: that the bundle names.
+    """
+
+    bundle: Path
+    graph: Path
+    budgets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    """A full-depth server in an environment of its own.
+
+    Args:
+        package: that it needs, and the environment's name.
+        command: after the environment's `bin/`.
+        batch: most images in a batch; what was fastest here.
+        wait_ms: for a batch to fill.
+        listens_everywhere: only for a network namespace of our own.
+    """
+
+    package: str
+    command: Sequence[str]
+    batch: int = 1
+    wait_ms: int = 0
+    listens_everywhere: bool = False
+
+
+def _module(name: str, *options: str) -> tuple[str, ...]:
+    return ("python", "-m", PEERS + name, *options)
+
+
+FULL_DEPTH: Mapping[str, _Peer] = {
+    "litserve": _Peer("litserve", _module("litserve_server", PORT), batch=8, wait_ms=2),
+    "mosec": _Peer(
+        "mosec",
+        _module("mosec_server", "--address", HOST, "--port", PORT, "--timeout", "60000"),
+        batch=8,
+        wait_ms=2,
+    ),
+    "bentoml": _Peer(
+        "bentoml",
+        ("bentoml", "serve", f"{PEERS}bentoml_server:Classifier", "--host", HOST, "--port", PORT),
+    ),
+    "ray": _Peer("ray", _module("ray_server", PORT), batch=8, wait_ms=2, listens_everywhere=True),
+}
+FULL_DEPTH_NAMES = (*FULL_DEPTH, "fastapi")
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def ours(target: Target, *options: str) -> Server:
+    """Our server at its defaults."""
+    command = [sys.executable, "-m", "serving", "--bundle", str(target.bundle), "--port", PORT]
+    paths = {name: f"/classify?budget={name}" for name in target.budgets}
+    return Server(OURS, [*command, "--log-level", "warning", *options], paths)
+
+
+def _environment(target: Target, peer: _Peer) -> dict[str, str]:
+    """Also: no telemetry, and no pool of threads behind one another's back."""
+    return {
+        BUNDLE: str(target.bundle.resolve()),
+        GRAPH: str(target.graph.resolve()),
+        WORKERS: str(cores()),
+        BATCH: str(peer.batch),
+        WAIT_MS: str(peer.wait_ms),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path.cwd()),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "120",
+    }
+
+
+def _plain(target: Target, name: str, paths: Mapping[str, str]) -> Server:
+    command = [sys.executable, "-m", PEERS + "plain", PORT]
+    return Server(name, command, paths, _environment(target, _Peer("fastapi", ())))
+
+
+def peers(target: Target, *, isolated: bool) -> list[Server]:
+    """All that can be started here.
+
+    Args:
+        target: what is served.
+        isolated: whether there is no network but loopback.
+    """
+    found = [
+        _plain(target, "fastapi", FULL),
+        _plain(target, NAIVE, {name: f"/staged?budget={name}" for name in target.budgets}),
+    ]
+    for name, peer in FULL_DEPTH.items():
+        folder = ENVIRONMENTS / peer.package / "bin"
+        if folder.is_dir() and (isolated or not peer.listens_everywhere):
+            command = [str(folder.resolve() / peer.command[0]), *peer.command[1:]]
+            found.append(Server(name, command, FULL, _environment(target, peer)))
+    return found

@@ -1,0 +1,76 @@
+"""What a benchmark of serving is of: a bundle, images, and where results go."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.serving.graphs import write_full_depth
+from benchmarks.serving.images import Sent, load_images
+from benchmarks.serving.isolation import isolate
+from benchmarks.serving.servers import Target
+from serving.manifest import Manifest, read_manifest
+
+SHIPPED = Path("deploy/bundles/cifar10-msdnet")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The bundle under test, what is sent to it, and where results and logs go.
+
+    Args:
+        manifest: of the bundle.
+        target: the same, as servers are told of it.
+        sent: the images.
+        out: folder of the results, one for each bundle.
+        isolated: whether there is no network but loopback.
+        options: of our server, on top of its defaults.
+    """
+
+    manifest: Manifest
+    target: Target
+    sent: Sent
+    out: Path
+    isolated: bool
+    options: tuple[str, ...]
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The options that all share."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--bundle", type=Path, default=SHIPPED)
+    made.add_argument(
+        "--paper",
+        action="store_true",
+        help="instead: the papers' MSDNet, 7 exits, random weights, thresholds for a fixed mix of "
+        "exits (needs torch)",
+    )
+    made.add_argument("--data", default="cifar10", help="hub name, parquet or folder of images")
+    made.add_argument("--out", type=Path, default=Path("results"), help="for tables and plots")
+    made.add_argument(
+        "--option", action="append", default=[], help="of our server, as in --option=--threads=1"
+    )
+    return made
+
+
+def subject(arguments: argparse.Namespace) -> Subject:
+    """Read bundle and images, then leave the network but for loopback, where that can be done.
+
+    Raises:
+        DataError: there are no such images.
+        BundleError: there is no such bundle.
+    """
+    folder: Path = arguments.bundle
+    if arguments.paper:
+        from benchmarks.serving.random_bundle import NAME, write_random_bundle  # torch is slow
+
+        folder = arguments.out / NAME
+        if not folder.exists():
+            write_random_bundle(folder, arguments.data)
+    manifest = read_manifest(folder)
+    out = arguments.out / manifest.name
+    sent = load_images(arguments.data, manifest)
+    graph = write_full_depth(folder, manifest, out / "full_depth.onnx")
+    target = Target(folder, graph, tuple(manifest.budgets))
+    return Subject(manifest, target, sent, out, isolate(), tuple(arguments.option))

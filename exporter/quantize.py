@@ -1,0 +1,168 @@
+"""`python -m exporter.quantize --bundle DIR --out DIR`: a bundle in 8-bit integers.
+
+The graphs are quantised together, cut by need again, and everything that the manifest states is
+measured anew on what ships: accuracies, exits, budgets. The images are those that the bundle
+was made with, which is checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from rich.console import Console
+
+from exporter.budgets import solve_budgets
+from exporter.bundle import Export, check_place, read_bundle, score, stage_specs, write_bundle
+from exporter.errors import ExportError
+from exporter.graph import StageGraph, stages_by_need
+from exporter.qdq import quantized
+from exporter.report import summary
+from exporter.verify import Chain, ChainOutput
+from serving.cut import join
+from serving.manifest import Manifest
+from training.data import Dataset, open_dataset
+from training.errors import TrainingError
+from training.images import Images
+from training.recipes import Recipe
+
+CALIBRATION_IMAGES = 512
+SAME = 1e-9  # of an accuracy: they are counts of the same images
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Of an exit: accuracy before and after, and the share of images with the same class."""
+
+    before: float
+    after: float
+    same: float
+
+
+def own_images(manifest: Manifest, source: str) -> Dataset[Images]:
+    """The calibration images of the training set and the held-out ones, as the bundle had them.
+
+    Raises:
+        DataError: there are no such images.
+    """
+    recipe = Recipe.of(manifest.provenance.config, "provenance.config", "a recipe")
+    dataset = open_dataset(source, recipe.size, recipe.held_out, recipe.seed)
+    some = dataset.train.select(torch.arange(min(CALIBRATION_IMAGES, len(dataset.train))))
+    return Dataset(some.decoded(), dataset.held_out.decoded(), dataset.labels)
+
+
+def quantize(manifest: Manifest, floats: Sequence[StageGraph], images: Dataset[Images]) -> Export:
+    """Quantise the stages of a bundle together, and measure what comes out.
+
+    Args:
+        manifest: of the bundle.
+        floats: its stages.
+        images: as `own_images` gives them.
+    """
+    whole = quantized(join([graph.model for graph in floats]), images.train.pixels.numpy())
+    graphs = stages_by_need(onnx.shape_inference.infer_shapes(whole), len(floats))
+    blockwise = [stage.blockwise_flops_to_exit for stage in manifest.stages]
+    temperatures = [stage.temperature for stage in manifest.stages]
+    scored = score(Chain(graphs).run(images.held_out.pixels), images.held_out, graphs)
+    return Export(graphs, blockwise, temperatures, scored)
+
+
+def agreement(
+    manifest: Manifest, floats: ChainOutput, export: Export, held_out: Images
+) -> list[Agreement]:
+    """Each exit before and after.
+
+    Raises:
+        ExportError: the held-out images are not those of the manifest.
+    """
+    before = floats.probabilities.argmax(axis=2)
+    after = Chain(export.graphs).run(held_out.pixels).probabilities.argmax(axis=2)
+    right = (before == held_out.targets.numpy()).mean(axis=1)
+    stated = [stage.accuracy.value for stage in manifest.stages]
+    if not np.allclose(right, stated, rtol=0, atol=SAME):
+        raise ExportError(
+            f"--data: exit 1 is right on {right[0]:.2%} of the held-out images, the manifest says "
+            f"{stated[0]:.2%}; these are not the images that the bundle was made with"
+        )
+    same = (before == after).mean(axis=1)
+    accuracy = export.scored.right.mean(axis=1)
+    return [
+        Agreement(*each)
+        for each in zip(right.tolist(), accuracy.tolist(), same.tolist(), strict=True)
+    ]
+
+
+def int8_manifest(manifest: Manifest, export: Export, version: str) -> Manifest:
+    """The manifest of what was quantised; solves the budgets."""
+    budgets, curve = solve_budgets(export.scored)
+    # where a weight is kept in two forms it is still one parameter
+    stages = tuple(
+        made.model_copy(update={"parameters": stage.parameters})
+        for made, stage in zip(stage_specs(export), manifest.stages, strict=True)
+    )
+    changed = {
+        "version": version,
+        "created": datetime.now(UTC).replace(microsecond=0),
+        "precision": "int8",
+        "stages": stages,
+        "budgets": budgets,
+        "curve": curve,
+    }
+    return Manifest.model_validate(manifest.model_dump() | changed)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m exporter.quantize",
+        description="A bundle in 8-bit integers, with all its statements measured anew: two to "
+        "three times as fast on processors with VNNI.",
+    )
+    made.add_argument("--bundle", type=Path, required=True, help="in fp32")
+    made.add_argument("--out", type=Path, required=True, help="folder of the new one; must be new")
+    made.add_argument("--data", required=True, help="the images that the bundle was made with")
+    made.add_argument("--version", help="the new one's version (default: the old one's and -int8)")
+    return made
+
+
+def run(arguments: argparse.Namespace, console: Console) -> None:
+    """Quantise, then say what came of it."""
+    check_place(arguments.out)
+    manifest, floats = read_bundle(arguments.bundle)
+    if manifest.precision != "fp32":
+        raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
+    images = own_images(manifest, arguments.data)
+    console.print(f"quantising by {len(images.train)} images of the training set")
+    export = quantize(manifest, floats, images)
+    before = Chain(floats).run(images.held_out.pixels)
+    for k, exit_ in enumerate(agreement(manifest, before, export, images.held_out), 1):
+        console.print(
+            f"  exit {k}   accuracy {exit_.before:.2%} -> {exit_.after:.2%}   "
+            f"same class {exit_.same:.2%}",
+            highlight=False,
+        )
+    made = int8_manifest(manifest, export, arguments.version or f"{manifest.version}-int8")
+    write_bundle(arguments.out, made, export)
+    for line in summary(made):
+        console.print(line, highlight=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; the exit status is 0, or 1 for a user's error."""
+    try:
+        run(parser().parse_args(argv), Console(soft_wrap=True))
+    except (TrainingError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

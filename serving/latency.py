@@ -1,0 +1,85 @@
+"""How long a stage takes for a batch: measured at warm-up, corrected by every batch that runs.
+
+Pure: it is told seconds and reads no clock.
+
+    latency = Latency(sizes, seconds)            seconds[head][stage][size], from warm-up
+    latency.time(stage, batch)                   interpolated between the sizes
+    latency.observe(stage, batch, seconds)       what a batch really took
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+GAIN = 0.05  # of one observation; about the last 20 count
+SURPRISE = 2.0  # an observation counts as at most this many times too slow, or too fast
+
+
+class Latency:
+    """Predicted seconds of one stage for one batch.
+
+    Args:
+        sizes: batch sizes that were measured, ascending.
+        with_head: seconds, [stages][sizes].
+        without_head: the same for stages run without their exit head; None: as with it.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        with_head: Sequence[Sequence[float]],
+        without_head: Sequence[Sequence[float]] | None = None,
+    ) -> None:
+        assert list(sizes) == sorted(set(sizes))
+        self._sizes = list(sizes)
+        bare = with_head if without_head is None else without_head
+        self._tables = ([list(row) for row in bare], [list(row) for row in with_head])
+        self.stages = len(with_head)
+
+    def time(self, stage: int, batch: float, *, head: bool = True) -> float:
+        """Seconds that a batch is expected to take.
+
+        Its size may be a mean; below 1 it is the chance that there is a batch at all.
+        """
+        row = self._tables[head][stage]
+        if batch <= self._sizes[0]:
+            return row[0] * min(1.0, batch)
+        if batch >= self._sizes[-1]:
+            return row[-1] * batch / self._sizes[-1]
+        low, share = self._between(batch)
+        return row[low] + share * (row[low + 1] - row[low])
+
+    def observe(self, stage: int, batch: int, seconds: float, *, head: bool = True) -> None:
+        """Correct the sizes around `batch` by what a batch took.
+
+        The step is bounded, so that a batch that met a pause of the machine moves little.
+        """
+        ratio = seconds / self.time(stage, batch, head=head)
+        step = GAIN * (min(SURPRISE, max(1 / SURPRISE, ratio)) - 1)
+        row = self._tables[head][stage]
+        low, share = self._between(batch)
+        row[low] *= 1 + step * (1 - share)
+        if share:
+            row[low + 1] *= 1 + step * share
+
+    def doubt(self, stage: int) -> None:
+        """A prediction turned a request away: lower it a little, for no batch will test it."""
+        for table in self._tables:
+            table[stage][0] *= 1 - GAIN / 10
+
+    def _between(self, batch: float) -> tuple[int, float]:
+        """The measured size below (the least, the last), and how far from it to the next."""
+        sizes = self._sizes
+        if batch <= sizes[0]:
+            return 0, 0.0
+        if batch >= sizes[-1]:
+            return len(sizes) - 1, 0.0
+        low = bisect_right(sizes, batch) - 1
+        return low, (batch - sizes[low]) / (sizes[low + 1] - sizes[low])
+
+
+def sizes_up_to(max_batch: int) -> list[int]:
+    """The batch sizes to measure: powers of two, and the largest."""
+    doubled = [1 << bits for bits in range(max_batch.bit_length())]
+    return sorted({*doubled, max_batch})

@@ -1,0 +1,49 @@
+"""When there is too much to do: whether to degrade, and when to come again. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Literal
+
+Overload = Literal["refuse", "degrade"]
+RECENT = 64  # ends that the drain rate is taken over
+LONGEST_WAIT = 60  # seconds that a client is told to wait at most
+
+
+class DrainRate:
+    """How fast slots come back, from the last ends."""
+
+    def __init__(self) -> None:
+        self._ends: deque[tuple[float, int]] = deque(maxlen=RECENT)
+
+    def freed(self, now: float, slots: int) -> None:
+        """So many slots came back."""
+        self._ends.append((now, slots))
+
+    def seconds_until(self, slots: int, now: float) -> int:
+        """Whole seconds, at least 1, until so many more slots should be free."""
+        if len(self._ends) < 2:
+            return 1
+        rate = sum(count for _, count in self._ends) / max(1e-9, now - self._ends[0][0])
+        return max(1, min(LONGEST_WAIT, math.ceil(slots / rate)))
+
+
+class HighWater:
+    """Whether what waits would take too long, with hysteresis.
+
+    Args:
+        seconds: of work that waits, from which on the server is overloaded; below half of it,
+            it no longer is. None: never.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self.above = False
+
+    def update(self, backlog: Callable[[], float]) -> bool:
+        """Whether the server is overloaded, now that `backlog` seconds of work wait."""
+        if self._seconds is not None:
+            self.above = backlog() > self._seconds * (0.5 if self.above else 1.0)
+        return self.above

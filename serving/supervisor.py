@@ -1,0 +1,164 @@
+"""Several worker processes: started, watched, replaced, ended.
+
+A worker says on its pipe that it is ready, or why it never will be. One that ends by itself
+before it is ready ends the whole, for the next would do no better; one that is killed, or
+falls later, is replaced.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from time import monotonic
+
+from serving.errors import WorkerError
+
+Job = Callable[[int, Connection], None]
+KILLED_AT_START = 3  # in a row; more end the whole
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Worker:
+    number: int
+    process: SpawnProcess
+    news: Connection
+    ready: bool = False
+
+
+class Supervisor:
+    """Keeps as many workers as were asked for.
+
+    Args:
+        job: what a worker does, given its number and the pipe on which it says `None` when it is
+            ready, or the reason why it cannot be; it can be pickled.
+        workers: how many.
+        patience: seconds that workers have to end after SIGTERM.
+        bury: told the number of each that is dead.
+    """
+
+    def __init__(
+        self, job: Job, workers: int, patience: float, bury: Callable[[int], None]
+    ) -> None:
+        self._job = job
+        self._count = workers
+        self._patience = patience
+        self._bury = bury
+        self._workers: dict[int, _Worker] = {}
+        self._killed_at_start = 0
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Work until SIGTERM or SIGINT; tell `ready` once, when all workers are.
+
+        Raises:
+            WorkerError: a worker cannot start; the others were ended in order.
+        """
+        with _signals() as stop:
+            try:
+                for number in range(self._count):
+                    self._start(number)
+                self._watch(stop, ready)
+            finally:
+                self._end()
+
+    def _start(self, number: int) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        news, teller = spawn.Pipe(duplex=False)
+        process = spawn.Process(target=self._job, args=(number, teller), name=f"worker {number}")
+        process.start()
+        teller.close()
+        self._workers[number] = _Worker(number, process, news)
+
+    def _watch(self, stop: socket.socket, ready: Callable[[], None]) -> None:
+        told = False
+        while True:
+            workers = list(self._workers.values())
+            ends = [worker.process.sentinel for worker in workers]
+            events = wait([stop, *ends, *(w.news for w in workers if not w.ready)])
+            if stop in events:
+                return
+            for worker in workers:
+                if worker.news in events:
+                    self._hear(worker)
+                if worker.process.sentinel in events:
+                    self._replace(worker)
+            if not told and all(worker.ready for worker in self._workers.values()):
+                told = True
+                ready()
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            trouble = worker.news.recv()
+        except EOFError:
+            worker.process.join()  # it fell; its end is the next event
+            return
+        if trouble is not None:
+            raise WorkerError(trouble)
+        worker.ready = True
+        self._killed_at_start = 0
+
+    def _replace(self, worker: _Worker) -> None:
+        worker.process.join()
+        worker.news.close()
+        self._bury(worker.number)
+        code = worker.process.exitcode
+        assert code is not None
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        if not worker.ready:
+            self._killed_at_start += 1
+            if code >= 0 or self._killed_at_start > KILLED_AT_START:
+                raise WorkerError(f"worker {worker.number} {how} before it was ready")
+        log.error("worker %d %s; another takes its place", worker.number, how)
+        self._start(worker.number)
+
+    def _end(self) -> None:
+        for worker in self._workers.values():
+            worker.process.terminate()
+        deadline = monotonic() + self._patience
+        for worker in self._workers.values():
+            worker.process.join(max(0.0, deadline - monotonic()))
+            if worker.process.is_alive():
+                log.error("worker %d did not end in time and is killed", worker.number)
+                worker.process.kill()
+                worker.process.join()
+
+
+def end_with_parent() -> None:
+    """In a worker: should the supervisor be killed, end as at SIGTERM."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
+
+
+@contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """A socket that can be read once a signal has asked for the end."""
+    reader, writer = socket.socketpair()
+    writer.settimeout(0)
+
+    def ask(*_: object) -> None:
+        with suppress(BlockingIOError):
+            writer.send(b"!")
+
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    try:
+        with reader, writer:
+            yield reader
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

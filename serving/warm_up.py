@@ -1,0 +1,42 @@
+"""Every stage run with noise before the first request: its code paths, plans and times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+
+import numpy as np
+
+from serving.latency import Latency
+from serving.pool import Pool
+from serving.runtime import Runtime
+
+REPEATS = 3
+
+
+def measure(runtime: Runtime, pool: Pool, sizes: Sequence[int]) -> Latency:
+    """Run every stage at every batch size, with and without its head, and keep the least times.
+
+    A pause of the machine only adds to a time, and load is learnt from the batches that run.
+    """
+    rng = np.random.default_rng(0)
+    stages, (image,) = len(runtime.inputs), runtime.inputs[0]
+    tables = {head: np.empty((stages, len(sizes))) for head in (True, False)}
+    for column, size in enumerate(sizes):
+        slots = pool.take(size)
+        for slot in slots:
+            pool.put(slot, rng.integers(0, 256, image.shape, np.uint8))
+        for stage in range(stages):
+            inputs = pool.gather(stage, slots)
+            for head, table in tables.items():
+                seconds = []
+                for _ in range(REPEATS):
+                    started = perf_counter()
+                    output = runtime.run(stage, inputs, head=head)
+                    seconds.append(perf_counter() - started)
+                table[stage, column] = min(seconds)
+            if stage < stages - 1:
+                pool.scatter(stage, slots, list(range(size)), output.features)
+        for slot in slots:
+            pool.give(slot)
+    return Latency(sizes, tables[True].tolist(), tables[False].tolist())

@@ -1,0 +1,63 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.latency import Latency, sizes_up_to
+
+seconds = st.floats(0.3, 10.0)
+
+
+def model():
+    return Latency(
+        [1, 4, 8], [[1.0, 2.0, 6.0], [3.0, 3.0, 3.0]], [[0.5, 1.0, 3.0], [1.0, 1.0, 1.0]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [(0, 0.0), (0.5, 0.5), (1, 1.0), (2.5, 1.5), (4, 2.0), (6, 4.0), (8, 6.0), (12, 9.0)],
+)
+def test_between_the_sizes_it_interpolates_and_beyond_it_goes_on(batch, expected):
+    assert model().time(0, batch) == pytest.approx(expected)
+
+
+def test_a_stage_without_its_head_has_times_of_its_own():
+    assert model().time(0, 4, head=False) == 1.0
+    assert Latency([1, 2], [[1.0, 2.0]]).time(0, 2, head=False) == 2.0
+
+
+def test_one_size_alone_scales():
+    one = Latency([2], [[3.0]])
+    assert [one.time(0, size) for size in (1, 2, 4)] == [3.0, 3.0, 6.0]
+
+
+@given(st.integers(1, 8), seconds)
+def test_it_comes_to_what_is_seen_and_other_stages_stay(batch, seen):
+    latency = model()
+    for _ in range(1000):
+        latency.observe(0, batch, seen)
+    assert latency.time(0, batch) == pytest.approx(seen, rel=0.05)
+    assert latency.time(1, batch) == 3.0
+    assert latency.time(0, 4, head=False) == 1.0
+
+
+@given(st.floats(1e-9, 1e9))
+def test_one_surprise_moves_it_little(seen):
+    latency = model()
+    latency.observe(0, 4, seen)
+    assert 1.9 <= latency.time(0, 4) <= 2.1
+
+
+def test_doubt_lowers_it_until_a_batch_is_tried():
+    latency = model()
+    for _ in range(1000):
+        latency.doubt(0)
+    assert 0 < latency.time(0, 1) < 0.05
+    assert latency.time(1, 1) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("largest", "sizes"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])]
+)
+def test_sizes_to_measure(largest, sizes):
+    assert sizes_up_to(largest) == sizes

@@ -1,0 +1,26 @@
+import pytest
+
+from serving.pool import Pool
+from serving.runtime import Runtime
+from serving.warm_up import measure
+
+
+@pytest.fixture
+def runtime(bundle, manifest):
+    return Runtime(bundle, manifest)
+
+
+def test_every_stage_is_run_at_every_size_with_and_without_its_head(gated):
+    pool = Pool(gated.inputs, gated.features, 8)
+    measure(gated, pool, [1, 3])
+    assert {*zip(gated.batches, gated.heads, strict=True)} == {
+        ((stage, size), head) for stage in range(4) for size in (1, 3) for head in (True, False)
+    }
+    assert pool.free == 8
+
+
+def test_its_times_are_those_of_the_stages(runtime):
+    latency = measure(runtime, Pool(runtime.inputs, runtime.features, 64), [1, 64])
+    assert latency.stages == 4
+    for stage in range(4):
+        assert 0 < latency.time(stage, 1) < latency.time(stage, 64) < 1
