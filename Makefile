@@ -11,13 +11,14 @@ DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
-.PHONY: help serve test lint format benchmark-served model-tables bench-scheduling bench-training bench-training-step lock clean
+.PHONY: help serve test lint format benchmark-served bench-cut bench-scheduling model-tables bench-training bench-training-step lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
 	@echo 'make test                 the whole test suite'
 	@echo 'make lint                 ruff, mypy, import-linter'
 	@echo 'make benchmark-served     every test image over HTTP against the manifest (DATA=folder or hub name)'
+	@echo 'make bench-cut            what cutting into stages costs, and each exit, in flops and time'
 	@echo 'make model-tables         parameters and flops of every exit against the published tables'
 	@echo 'make bench-scheduling     which stage next, whether to wait: schedules in virtual time and for real'
 	@echo 'make bench-training       all benchmarks of training, and what they were to show (hours; DATA, RUNS)'
@@ -52,6 +53,9 @@ format: $(DEV)/.ready
 
 benchmark-served: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.served --bundle $(BUNDLE) --data $(DATA)
+
+bench-cut: $(DEV)/.ready
+	$(DEV)/bin/python -m benchmarks.cut
 
 model-tables: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.model_tables

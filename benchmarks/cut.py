@@ -2,9 +2,9 @@
 
 For each network (fresh weights; the time does not depend on them) and batch size, the CPU time
 of all its stages over that of one graph with all exits: cut block by block, cut where each exit
-needs it (as a bundle is), and the latter in this machine's own layout (as it is served on a
-CPU). Then what it costs to leave at each exit: flops and time block by block, with all heads on
-the way; by need, with all of them; and by need when no other exit is asked.
+needs it (as in a bundle), and the latter in this machine's own layout (as it is served on a CPU).
+Then what it costs to leave at each exit: flops and time block by block, with all heads on the way;
+by need, with all of them; and by need when no other exit is asked.
 
     python -m benchmarks.cut
 
@@ -18,8 +18,9 @@ import argparse
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -86,18 +87,20 @@ def _stage(graph: StageGraph) -> Stage:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """CPU seconds of a batch: of `whole` [rounds], and of each stage [rounds, stages] by chain.
+    """CPU seconds of a batch.
 
+    By chain, of all stages [rounds] and, with clocks read in between, of each [rounds, stages];
     `trunks` are those of the stages as they are served, run without their heads.
     """
 
     whole: Floats
+    chains: Mapping[str, Floats]
     stages: Mapping[str, Floats]
     trunks: Floats
 
     def ratio(self, chain: str) -> float:
         """Of all stages of a chain over one graph."""
-        return float(np.median(self.stages[chain].sum(axis=1) / self.whole))
+        return float(np.median(self.chains[chain] / self.whole))
 
     def to_exit(self, chain: str) -> Floats:
         """To each exit with all heads on the way, [exits]."""
@@ -118,23 +121,37 @@ def measure(subject: Network, batch: int, rounds: int) -> Times:
     outputs = [name for each in exit_outputs(len(subject.blocks)) for name in each]
     repeats = max(1, 32 // batch)
     whole, trunks = [], []
+    chains: dict[str, list[float]] = {chain: [] for chain in subject.chains}
     stages: dict[str, list[Floats]] = {chain: [] for chain in subject.chains}
     for _ in range(rounds + 1):  # the first one warms up
-        started = time.process_time()
-        for _ in range(repeats):
-            subject.whole.run(outputs, {IMAGE: noise})
-        whole.append((time.process_time() - started) / repeats)
+        whole.append(_seconds(lambda: subject.whole.run(outputs, {IMAGE: noise}), repeats))
         for chain, each in subject.chains.items():
-            stages[chain].append(_time(each, noise, repeats, heads=True))
-        trunks.append(_time(subject.chains[SERVED], noise, repeats, heads=False))
+            chains[chain].append(_seconds(partial(run_chain, each, noise), repeats))
+            stages[chain].append(_by_stage(each, noise, repeats, heads=True))
+        trunks.append(_by_stage(subject.chains[SERVED], noise, repeats, heads=False))
     return Times(
         np.array(whole[1:]),
+        {chain: np.array(found[1:]) for chain, found in chains.items()},
         {chain: np.array(found[1:]) for chain, found in stages.items()},
         np.array(trunks[1:]),
     )
 
 
-def _time(
+def run_chain(stages: Sequence[Stage], images: NDArray[np.uint8]) -> None:
+    """All stages in a row."""
+    known: dict[str, NDArray[np.generic]] = {IMAGE: images}
+    for stage in stages:
+        known |= stage.run(known, head=True).features
+
+
+def _seconds(run: Callable[[], object], repeats: int) -> float:
+    started = time.process_time()
+    for _ in range(repeats):
+        run()
+    return (time.process_time() - started) / repeats
+
+
+def _by_stage(
     stages: Sequence[Stage], images: NDArray[np.uint8], repeats: int, *, heads: bool
 ) -> Floats:
     """Seconds of each stage; without heads, of each but the last."""

@@ -21,10 +21,11 @@ from exporter.bundle import (
     check_place,
     export_network,
     make_manifest,
+    read_bundle,
     write_bundle,
 )
 from exporter.errors import ExportError
-from exporter.recalibrate import images_for, read_bundle, recalibrate
+from exporter.recalibrate import images_for, recalibrate
 from exporter.report import summary
 from serving.manifest import Manifest
 from training.assessment import own_dataset

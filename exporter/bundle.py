@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from exporter.budgets import estimate_share, solve_budgets
 from exporter.errors import ExportError
@@ -24,6 +25,7 @@ from exporter.graph import (
 from exporter.report import write_plot
 from exporter.split import StageModule, split
 from exporter.verify import Chain, ChainOutput, verify_blocks, verify_chain
+from serving.errors import BundleError
 from serving.manifest import (
     MANIFEST,
     HeldOut,
@@ -160,7 +162,7 @@ def make_manifest(
 
 
 def stage_specs(export: Export) -> tuple[StageSpec, ...]:
-    """What the manifest says of the stages."""
+    """What the manifest says of each stage."""
     scored, to_exit, specs = export.scored, 0, []
     for k, graph in enumerate(export.graphs):
         to_exit += graph.flops
@@ -190,6 +192,20 @@ def check_place(folder: Path) -> None:
     """
     if folder.exists():
         raise ExportError(f"--out: {folder} exists; choose another folder or remove it first")
+
+
+def read_bundle(folder: Path) -> tuple[Manifest, list[StageGraph]]:
+    """A bundle's manifest and graphs.
+
+    Raises:
+        ExportError: it is damaged, or of another format.
+    """
+    try:
+        manifest = read_manifest(folder)
+        models = [read_graph(folder, stage) for stage in manifest.stages]
+    except BundleError as error:
+        raise ExportError(f"--bundle: {error}") from error
+    return manifest, [StageGraph(onnx.load_model_from_string(model)) for model in models]
 
 
 def write_bundle(folder: Path, manifest: Manifest, export: Export) -> None:

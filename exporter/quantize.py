@@ -20,11 +20,10 @@ import torch
 from rich.console import Console
 
 from exporter.budgets import solve_budgets
-from exporter.bundle import Export, check_place, score, stage_specs, write_bundle
+from exporter.bundle import Export, check_place, read_bundle, score, stage_specs, write_bundle
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, stages_by_need
 from exporter.qdq import quantized
-from exporter.recalibrate import read_bundle
 from exporter.report import summary
 from exporter.verify import Chain, ChainOutput
 from serving.cut import join

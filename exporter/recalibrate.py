@@ -4,33 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
-
-import onnx
 
 from exporter.budgets import solve_budgets
 from exporter.bundle import Export, fit_temperatures, score, stage_specs
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, set_temperature
 from exporter.verify import Chain
-from serving.errors import BundleError
-from serving.manifest import HeldOut, Manifest, read_graph, read_manifest
+from serving.manifest import HeldOut, Manifest
 from training.data import load_split
 from training.images import Images, image_input
-
-
-def read_bundle(folder: Path) -> tuple[Manifest, list[StageGraph]]:
-    """A bundle's manifest and graphs.
-
-    Raises:
-        ExportError: it is damaged, or of another format.
-    """
-    try:
-        manifest = read_manifest(folder)
-        models = [read_graph(folder, stage) for stage in manifest.stages]
-    except BundleError as error:
-        raise ExportError(f"--bundle: {error}") from error
-    return manifest, [StageGraph(onnx.load_model_from_string(model)) for model in models]
 
 
 def images_for(manifest: Manifest, source: str, split: str) -> Images:

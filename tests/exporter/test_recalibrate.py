@@ -5,9 +5,9 @@ import pytest
 from exported import checkpoint, export, held_out
 from samples import LABELS
 
-from exporter.bundle import Naming, make_manifest, write_bundle
+from exporter.bundle import Naming, make_manifest, read_bundle, write_bundle
 from exporter.errors import ExportError
-from exporter.recalibrate import images_for, read_bundle, recalibrate
+from exporter.recalibrate import images_for, recalibrate
 from exporter.verify import Chain
 from training.calibrate import fit_temperature
 from training.images import Images
