@@ -6,12 +6,15 @@ BUNDLE ?= deploy/bundles/cifar10-msdnet
 PORT   ?= 8000
 DATA   ?= cifar10
 RUNS   ?= runs/objectives
+OUT    ?= results
+PEERS  := litserve mosec bentoml ray
 SERVE  := .venv-serving
 DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
-.PHONY: help serve test lint format benchmark-served bench-cut bench-scheduling model-tables bench-training bench-training-step lock clean
+.PHONY: help serve test lint format benchmark-served bench-cut bench-scheduling model-tables \
+        bench-training bench-training-step bench-peers bench-serving lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
@@ -23,6 +26,8 @@ help:
 	@echo 'make bench-scheduling     which stage next, whether to wait: schedules in virtual time and for real'
 	@echo 'make bench-training       all benchmarks of training, and what they were to show (hours; DATA, RUNS)'
 	@echo 'make bench-training-step  what surgery saves of a training step, in flops and in time'
+	@echo 'make bench-peers          other servers, each in an environment of its own, to compare with'
+	@echo 'make bench-serving        ours against the limit and the peers, overload, accounting (hours; DATA, BUNDLE)'
 	@echo 'make lock                 pin the dependencies anew (needs uv)'
 
 $(SERVE)/.ready: requirements/serving-cpu.txt
@@ -69,10 +74,20 @@ bench-training-step: $(DEV)/.ready
 bench-training: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.training --data $(DATA) --runs $(RUNS) --out $(RUNS)/results
 
+.venv-peers/%/.ready: requirements/peers/%.txt pyproject.toml
+	$(PYTHON) -m venv .venv-peers/$*
+	.venv-peers/$*/bin/pip install --quiet -e '.[cpu,serving]' -r requirements/peers/$*.txt
+	@touch $@
+
+bench-peers: $(PEERS:%=.venv-peers/%/.ready)
+
+bench-serving: $(DEV)/.ready
+	$(DEV)/bin/python -m benchmarks.serving --data $(DATA) --bundle $(BUNDLE) --out $(OUT)
+
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
 	$(LOCK) --extra serving --extra gpu --generate-hashes -o requirements/serving-gpu.txt
 	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra dev -o requirements/constraints.txt
 
 clean:
-	rm -rf $(DEV) $(SERVE)
+	rm -rf $(DEV) $(SERVE) .venv-peers

@@ -13,15 +13,16 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks.client import counters
 from benchmarks.goals import Goal, print_goals
 from benchmarks.serving.connection import HOST
-from benchmarks.serving.generator import Generator, generator
+from benchmarks.serving.generator import generator
 from benchmarks.serving.load import Load, Report
 from benchmarks.serving.offline import Opinions, evaluate, pixels
 from benchmarks.serving.outcomes import (
@@ -39,11 +40,11 @@ from benchmarks.serving.outcomes import (
     closed,
     completed,
 )
-from benchmarks.serving.processes import Running, started
-from benchmarks.serving.rounds import CLIENTS, MANY
+from benchmarks.serving.processes import started
+from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY
 from benchmarks.serving.servers import ours
-from benchmarks.serving.subject import Subject, parser, subject
-from serving.manifest import Manifest
+from benchmarks.serving.subject import parser, subject
+from serving.manifest import Manifest, read_manifest
 from serving.policy import MIN_CONFIDENCE, Policy, resolve
 
 TOLERANCE = 1e-5  # of probabilities, and of what counts as a tie with a threshold
@@ -53,8 +54,10 @@ CONFIDENCES = (0.0, 0.3, 0.5, 0.7, 0.9, 1.0)
 HANG_UPS = 0.1  # share of the calls
 BURST = 700  # calls at once, more than there are slots
 BETWEEN = 2500  # calls from one burst to the next
+WARM_UP = 3.0  # seconds
 PATIENCE = 30.0  # seconds for the last slots to come back
 EXPIRED = 504
+Send = Callable[[Plan, Load], Report]
 ENDS = {WHOLE: "answered", DEADLINE: "deadline", DEGRADED: "degraded"}
 KINDS = {"answered", "deadline", "expired", "refused", "hung up"}  # that must come about
 
@@ -186,10 +189,10 @@ def check_answers(
 
 
 def goals(
-    report: Report, policies: list[Policy], samples: Mapping[str, float], checked: Checked
+    outcomes: Outcomes, policies: list[Policy], samples: Mapping[str, float], checked: Checked
 ) -> list[Goal]:
     """The verdict."""
-    clients, server = seen_by_clients(report.outcomes, policies), seen_by_server(samples)
+    clients, server = seen_by_clients(outcomes, policies), seen_by_server(samples)
     stayed = {key: n for key, n in clients.items() if key[0] != MIN_CONFIDENCE}
     counted = {key: n for key, n in server.items() if key[0] != MIN_CONFIDENCE}
     left = sum(n for key, n in clients.items() if key[0] == MIN_CONFIDENCE)
@@ -220,45 +223,46 @@ def goals(
     ]
 
 
-def settled(running: Running) -> dict[str, float]:
+def settled(port: int) -> dict[str, float]:
     """The metrics, once nothing is under way, or as they are after PATIENCE."""
     until = time.monotonic() + PATIENCE
     while True:
-        samples = counters(f"http://{HOST}:{running.port}")
+        samples = counters(f"http://{HOST}:{port}")
         if not samples["offramp_slots_in_use"] or time.monotonic() > until:
             return samples
         time.sleep(0.2)
 
 
-def account(of: Subject, load: Generator, calls: int, connections: int) -> list[Goal]:
-    """Start our server, send everything, and compare."""
-    rng, ways = np.random.default_rng(0), asks(of.manifest)
-    policies = [ask.policy(of.manifest) for ask in ways]
-    server = ours(of.target, *of.options)
-    with started(server, of.sent.files[0], of.out / "logs") as running:
-        warm = closed(server.paths["full"], MANY, len(of.sent), rng)
-        report = load.send(warm, Load(running.port, CLIENTS, 3.0))
-        rate = completed(report.outcomes, 1.0, 3.0)
-        before = settled(running)
-        plan = random_plan(ways, calls, len(of.sent), rate, rng)
-        report = load.send(plan, Load(running.port, connections))
-        after = settled(running)
-    counts = ("offramp_requests_total",)
-    grown = {k: v - before.get(k, 0) if k.startswith(counts) else v for k, v in after.items()}
-    opinions = evaluate(of.target.bundle, of.manifest, pixels(of.sent.files, of.manifest))
-    checked = check_answers(report.outcomes, policies, opinions, of.manifest)
-    return goals(report, policies, grown, checked)
+def account(
+    bundle: Path, sent: Sequence[bytes], send: Send, port: int, plan: Plan, ways: list[Ask]
+) -> list[Goal]:
+    """Send everything to a server that nobody else asks, and compare."""
+    manifest, before = read_manifest(bundle), settled(port)
+    policies = [ask.policy(manifest) for ask in ways]
+    report = send(plan, Load(port, CONNECTIONS))
+    ended = {k: v for k, v in before.items() if k.startswith("offramp_requests_total")}
+    grown = {k: v - ended.get(k, 0.0) for k, v in settled(port).items()}
+    opinions = evaluate(bundle, manifest, pixels(sent, manifest))
+    checked = check_answers(report.outcomes, policies, opinions, manifest)
+    return goals(report.outcomes, policies, grown, checked)
 
 
 def main() -> int:
     """Entry point; the exit status is 1 where a goal is missed."""
     made = parser("Does every request end once, with the answer that the bundle gives?")
     made.add_argument("-n", "--calls", type=int, default=100_000)
-    made.add_argument("--connections", type=int, default=1024)
     arguments = made.parse_args()
-    of = subject(arguments)
-    with generator(of.sent.files) as load:
-        return print_goals(account(of, load, arguments.calls, arguments.connections))
+    of, rng = subject(arguments), np.random.default_rng(0)
+    server, files, ways = ours(of.target, *of.options), of.sent.files, asks(of.manifest)
+    with (
+        generator(files) as load,
+        started(server, files[0], of.out / "logs") as running,
+    ):
+        warm = closed(server.paths["full"], MANY, len(files), rng)
+        report = load.send(warm, Load(running.port, CLIENTS, WARM_UP))
+        rate = completed(report.outcomes, WARM_UP / 2, WARM_UP)
+        plan = random_plan(ways, arguments.calls, len(files), rate, rng)
+        return print_goals(account(of.target.bundle, files, load.send, running.port, plan, ways))
 
 
 if __name__ == "__main__":

@@ -51,19 +51,22 @@ class Rounds:
 
     def median(self, server: str, choice: Choice, value: Value) -> float:
         """Over the rounds."""
-        return float(np.nanmedian([self.value(n, server, choice, value) for n in self.rounds]))
+        found = [self.value(n, server, choice, value) for n in self.rounds]
+        known = [x for x in found if not np.isnan(x)]
+        return float(np.median(known)) if known else np.nan
 
     def ratio(
         self, choice: Choice, others: Sequence[str], other: Choice, value: Value, *, best: str
     ) -> list[float]:
         """Ours over the best of others, of each round; `best` is `max` or `min`."""
-        pick = np.nanmax if best == "max" else np.nanmin
+        pick = max if best == "max" else min
         ratios = []
         for number in self.rounds:
-            theirs = [self.value(number, name, other, value) for name in others]
-            if not np.isnan(theirs).all():
-                ours = self.value(number, OURS, choice, value)
-                ratios.append(float(np.divide(ours, pick(theirs))))
+            ours = self.value(number, OURS, choice, value)
+            found = [self.value(number, name, other, value) for name in others]
+            theirs = [x for x in found if not np.isnan(x)]
+            if theirs and not np.isnan(ours):
+                ratios.append(ours / pick(theirs) if pick(theirs) else np.inf)
         return ratios
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import csv
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -45,24 +47,22 @@ MARGIN = 0.8  # of the SLO, that the deadline leaves to the way there and back
 SAMPLES = 1.0  # seconds between two looks at memory
 
 
-class Memory:
-    """Resident bytes of a server over time, from a thread of its own."""
+@contextmanager
+def memory_of(running: Running) -> Iterator[list[int]]:
+    """Looks at a server's resident bytes once every SAMPLES seconds, from a thread of its own."""
+    samples, over = [running.usage().memory], threading.Event()
 
-    def __init__(self, running: Running) -> None:
-        self._running, self._over = running, threading.Event()
-        self.samples: list[int] = []
-        self._thread = threading.Thread(target=self._look)
-        self._thread.start()
+    def look() -> None:
+        while not over.wait(SAMPLES):
+            samples.append(running.usage().memory)
 
-    def _look(self) -> None:
-        while not self._over.wait(SAMPLES):
-            self.samples.append(self._running.usage().memory)
-
-    def stop(self) -> Floats:
-        """Megabytes, once every SAMPLES seconds."""
-        self._over.set()
-        self._thread.join()
-        return np.array(self.samples, np.float64) / 1e6
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        over.set()
+        thread.join()
 
 
 def growth(memory: Floats) -> float:
@@ -114,11 +114,10 @@ def overload(
             return load.send(plan, Load(running.port, CONNECTIONS)).outcomes
 
         peak = max(arrive(share * saturation, step).goodput(slo, step) for share in RATES)
-        memory = Memory(running)
-        outcomes = arrive(OVERLOAD * saturation, seconds)
-        bins = max(int(seconds / step), 3)
-        good = goodput_over_time(outcomes, slo, seconds, bins)
-        return Overload(saturation, peak, outcomes, good, memory.stop())
+        with memory_of(running) as samples:
+            outcomes = arrive(OVERLOAD * saturation, seconds)
+    good = goodput_over_time(outcomes, slo, seconds, max(int(seconds / step), 3))
+    return Overload(saturation, peak, outcomes, good, np.array(samples) / 1e6)
 
 
 def goals(found: Overload) -> list[Goal]:

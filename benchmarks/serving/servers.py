@@ -97,6 +97,7 @@ def _environment(target: Target, peer: _Peer) -> dict[str, str]:
         "PYTHONPATH": str(Path.cwd()),
         "BENTOML_DO_NOT_TRACK": "True",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # 15 by default
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "120",
     }

@@ -1,0 +1,97 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.serving.figures import (
+    FULL,
+    MEDIUM,
+    WHOLE,
+    Rounds,
+    aims,
+    goals,
+    kept,
+    plot,
+    table,
+    verdict,
+)
+from benchmarks.serving.rounds import LIMIT, OPEN, SATURATION, SINGLE, Row, write_rows
+
+
+def rows_of(number: int, speed: float) -> list[Row]:
+    """A round on a machine so fast, in which every ratio is known."""
+    of = {"offramp": (80, 2.2, 4.0), "naive": (50, 2.4, 5.0)}
+    rows = [
+        Row(number, LIMIT, LIMIT, MEDIUM, rate=100 * speed, cpu=2 / speed),
+        Row(number, LIMIT, LIMIT, WHOLE, rate=40 * speed, cpu=4 / speed),
+        Row(number, "offramp", SATURATION, FULL, rate=36 * speed, cpu=4.4 / speed),
+    ]
+    for name, (rate, cpu, p50) in of.items():
+        rows += [
+            Row(number, name, SATURATION, MEDIUM, rate=rate * speed, cpu=cpu / speed),
+            Row(number, name, SINGLE, MEDIUM, p50=p50 / speed),
+            Row(number, name, OPEN, MEDIUM, 0.7, rate=50, good=50 * speed, p50=5, p99=15),
+        ]
+    for name, rate in (("mosec", 30), ("litserve", 20)):
+        rows += [
+            Row(number, name, SATURATION, FULL, rate=rate * speed, cpu=5 / speed),
+            Row(number, name, SINGLE, FULL, p50=10 / speed),
+            Row(number, name, OPEN, FULL, 0.7, rate=30, good=20 * speed, p50=5, p99=25),
+        ]
+    return rows
+
+
+@pytest.fixture
+def rounds() -> Rounds:
+    return Rounds(
+        [row for number, speed in ((1, 1.0), (2, 3.0), (3, 0.5)) for row in rows_of(number, speed)]
+    )
+
+
+def test_goals_are_ratios_within_rounds_so_the_machine_does_not_matter(rounds):
+    found = {goal.text: goal for goal in goals(rounds)}
+    expected = {
+        "answers/s at saturation, medium / limit >= 0.85": (0.8, False),
+        "CPU an answer, medium / limit <= 1.15": (1.1, True),
+        "CPU an answer, full / trunk alone <= 1.1": (1.1, True),
+        "answers/s, medium / best full-depth peer >= 2.5": (80 / 30, True),
+        "answers/s, medium / naive early exit >= 1.8": (1.6, False),
+        "answers/s, full / best full-depth peer >= 1.0": (1.2, True),
+        "goodput, medium / best peer >= 2.0": (2.5, True),
+        "latency of one client, medium / best peer <= 0.6": (0.4, True),
+    }
+    for text, (ratio, met) in expected.items():
+        assert found[text].figure.startswith(f"{ratio:.3f} ["), text
+        if ratio != 1.1 or "trunk" not in text:  # on the edge, rounding decides
+            assert found[text].met == met, text
+    assert found["p99 / p50 at 70 % of saturation, medium <= 4"].figure == "3.00"
+
+
+def test_without_a_rival_there_is_no_verdict():
+    alone = Rounds([row for row in rows_of(1, 1.0) if row.server == "offramp"])
+    assert all(verdict(aim, alone) is None for aim in aims())
+
+
+def test_the_table_has_a_line_for_each_server_and_budget(rounds):
+    lines = table(rounds)
+    assert len({line.count("|") for line in lines}) == 1
+    assert any(line.startswith("| offramp | medium | 80 |") for line in lines)
+    assert any(line.startswith("| limit | medium | 100 | 2 |") for line in lines)
+
+
+def test_a_rate_counts_if_its_tail_keeps_to_the_slo():
+    row = Row(1, "offramp", OPEN, MEDIUM, 0.7, rate=50, p99=15)
+    assert kept(row, slo=0.015) == 50
+    assert kept(row, slo=0.014) == 0
+
+
+def test_rows_and_plot_are_written(rounds, tmp_path: Path):
+    write_rows(tmp_path / "new" / "rows.csv", rounds.rows)
+    with (tmp_path / "new" / "rows.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert len(read) == len(rounds.rows)
+    assert float(read[0]["rate"]) == 100
+    assert np.isnan(float(read[0]["p50"]))
+    plot(tmp_path / "plot.png", rounds, 0.02, {MEDIUM: 0.88, FULL: 0.887})
+    assert (tmp_path / "plot.png").stat().st_size > 1000
