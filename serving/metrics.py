@@ -128,9 +128,14 @@ class Metrics:
         drift = self._gauge(
             "exit_drift", "Total variation distance, shares seen to expected.", "model budget"
         )
+        promised = self._gauge(
+            "flops_expected", "Mean flops of an answer that the manifest expects.", "budget"
+        )
         self._shares = {budget: ExitShares(shares) for budget, shares in model.expected.items()}
         for budget, shares in self._shares.items():
             drift.labels(model.name, budget).set_function(shares.drift)
+            mean = zip(model.expected[budget], model.flops_to_exit, strict=True)
+            promised.labels(budget).set(sum(share * flops for share, flops in mean))
             for stage, share in enumerate(model.expected[budget]):
                 at = (model.name, budget, stage + 1)
                 expected.labels(*at).set(share)

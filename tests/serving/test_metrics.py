@@ -72,6 +72,7 @@ def test_the_pool_is_read_at_each_scrape(metrics):
 def test_expected_and_seen_shares_and_their_distance(metrics):
     at = {"model": "net", "budget": "low"}
     assert value(metrics, "exit_share_expected", **at, exit="1") == 0.75
+    assert value(metrics, "flops_expected", budget="low") == 0.75 * 10 + 0.25 * 30
     assert math.isnan(value(metrics, "exit_drift", **at))
     for i in range(ENOUGH):
         answer(metrics, stage=i % 2)
