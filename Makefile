@@ -64,7 +64,7 @@ bench-training: $(DEV)/.ready
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
 	$(LOCK) --extra serving --extra gpu --generate-hashes -o requirements/serving-gpu.txt
-	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra dev -o requirements/constraints.txt
+	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra operations --extra dev -o requirements/constraints.txt
 
 clean:
 	rm -rf $(DEV) $(SERVE)

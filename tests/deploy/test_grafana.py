@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from deploy.grafana import dashboards
+from deploy.grafana import dashboard
 from deploy.grafana.panels import ROWS
 from serving.metrics import Metrics, Model
 
@@ -26,9 +26,7 @@ def exposed() -> set[str]:
 
 
 def test_the_committed_json_is_what_the_code_makes():
-    assert dashboards.FILE.read_text() == dashboards.text(), (
-        "run python -m deploy.grafana.dashboards"
-    )
+    assert dashboard.FILE.read_text() == dashboard.text(), "run python -m deploy.grafana.dashboard"
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
@@ -46,7 +44,7 @@ def test_every_panel_reads_metrics_that_a_server_exposes(panel, exposed):
 
 
 def test_panels_fill_their_rows_and_have_numbers_of_their_own():
-    panels = json.loads(dashboards.FILE.read_text())["panels"]
+    panels = json.loads(dashboard.FILE.read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken = [
         (x, y)

@@ -1,4 +1,4 @@
-"""The dashboard as code: `python -m deploy.grafana.dashboards` writes what Grafana reads.
+"""The dashboard as code: `python -m deploy.grafana.dashboard` writes what Grafana reads.
 
 In the classic form (schema v1), which Grafana provisions from files.
 """

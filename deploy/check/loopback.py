@@ -1,0 +1,92 @@
+"""The dashboard without containers: a real server, real traffic, a real Prometheus.
+
+    python -m deploy.check.loopback --data tests/data/cifar10-500.parquet
+
+500 images at three budgets and others beside them, errors and refusals among them. Every
+expression of the dashboard must answer, and PromQL must count what the client counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.client import serving
+from deploy.check.dashboard import unanswered
+from deploy.check.prometheus import Prometheus, scraping
+from deploy.check.traffic import Call, Count, send
+from serving.manifest import read_manifest
+from training.data import load_files
+
+ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / "deploy" / "bundles" / "cifar10-msdnet"
+IMAGES = ROOT / "tests" / "data" / "cifar10-500.parquet"
+BUDGETS = ["low", "medium", "full"]
+SCRAPE = 5.0
+
+
+def images(data: str = str(IMAGES), split: str = "train") -> list[bytes]:
+    """Encoded test images."""
+    return [file.encoded for file in load_files(data, split, read_manifest(BUNDLE).labels)]
+
+
+def good(encoded: Sequence[bytes]) -> Iterator[Call]:
+    """Every image at every budget."""
+    for image, budget in itertools.product(encoded, BUDGETS):
+        yield Call(image, {"budget": budget})
+
+
+def bad(image: bytes) -> Iterator[Call]:
+    """What the server refuses or cuts short."""
+    for _ in range(10):
+        yield Call(b"no image", {"budget": "low"})
+        yield Call(image, {"budget": "cheap"})
+        yield Call(image, {"budget": "full", "deadline_ms": "1"})
+
+
+def differences(prometheus: Prometheus, count: Count) -> list[str]:
+    """Where PromQL and the client disagree on exits, by budget and exit."""
+    found = prometheus.now("sum by (budget, exit) (offramp_exits_total) > 0")
+    seen = {(dict(key)["budget"], dict(key)["exit"]): value for key, value in found.items()}
+    return [
+        f"{key}: PromQL {seen.get(key, 0):.0f}, client {count.exits[key]}"
+        for key in sorted(seen.keys() | count.exits.keys())
+        if seen.get(key, 0) != count.exits[key]
+    ]
+
+
+def check(url: str, prometheus: Prometheus, encoded: Sequence[bytes], rate: float) -> bool:
+    """Send, wait for two scrapes, compare; print what was found."""
+    start, count = time.time(), Count()
+    send(url, itertools.chain(good(encoded), bad(encoded[0])), rate, count)
+    time.sleep(3 * SCRAPE)
+    asked, empty = unanswered(prometheus, BUDGETS, start, time.time())
+    wrong = differences(prometheus, count)
+    print(f"{sum(count.exits.values())} answers; calls by status {dict(count.statuses)}")
+    print(f"{asked - len(empty)} of {asked} dashboard expressions answer with numbers")
+    for line in empty:
+        print(f"no numbers from {line}")
+    print(f"exits in PromQL {'DIFFER: ' + '; '.join(wrong) if wrong else 'equal the client count'}")
+    return not empty and not wrong
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="Does every panel of the dashboard answer?")
+    parser.add_argument("--rate", type=float, default=50, help="calls in a second")
+    arguments = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(BUNDLE) as url,
+        scraping(url, Path(folder)) as prometheus,
+    ):
+        return 0 if check(url, prometheus, images(), arguments.rate) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
