@@ -26,13 +26,12 @@ class Shown:
 
 
 def panels(budgets: list[str]) -> Iterator[Shown]:
-    """Every panel, those that repeat once for each budget."""
+    """Every panel, those that repeat once for each budget; a row's heading has no queries."""
     for panel in json.loads(FILE.read_text(encoding="utf-8"))["panels"]:
         targets = panel.get("targets", ())
         for budget in budgets if "repeat" in panel else ["|".join(budgets)]:
             queries = tuple((_fill(t["expr"], budget), t["legendFormat"]) for t in targets)
-            if queries:
-                yield Shown(panel, panel["title"].replace("$budget", budget), queries)
+            yield Shown(panel, panel["title"].replace("$budget", budget), queries)
 
 
 def _fill(expression: str, budget: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -45,15 +44,17 @@ def send(url: str, calls: Iterable[Call], rate: float, count: Count) -> None:
 
 
 async def _send(url: str, calls: Iterable[Call], rate: float, count: Count) -> None:
-    async with httpx.AsyncClient(base_url=url, timeout=60, limits=httpx.Limits()) as client:
-        loop, under_way = asyncio.get_running_loop(), set()
+    loop = asyncio.get_running_loop()
+    # Idle connections go before the server, after 5 s, would close them under a request.
+    limits = httpx.Limits(keepalive_expiry=2)
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
         start = loop.time()
-        for number, call in zip(itertools.count(), calls, strict=False):
+        for number, call in enumerate(calls):
             await asyncio.sleep(max(0.0, start + number / rate - loop.time()))
-            task = asyncio.create_task(_one(client, call, count))
-            under_way.add(task)
-            task.add_done_callback(under_way.discard)
-        await asyncio.gather(*under_way)
+            tasks.create_task(_one(client, call, count))
 
 
 async def _one(client: httpx.AsyncClient, call: Call, count: Count) -> None:
