@@ -11,7 +11,8 @@ DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
-.PHONY: help serve test lint format benchmark-served model-tables bench-training bench-training-step lock clean
+.PHONY: help serve test lint format benchmark-served model-tables bench-training bench-training-step \
+        deploy-check lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
@@ -21,6 +22,7 @@ help:
 	@echo 'make model-tables         parameters and flops of every exit against the published tables'
 	@echo 'make bench-training       all benchmarks of training, and what they were to show (hours; DATA, RUNS)'
 	@echo 'make bench-training-step  what surgery saves of a training step, in flops and in time'
+	@echo 'make deploy-check         images, compose, dashboard, alerts, manifests: what can be proven here (root, minutes)'
 	@echo 'make lock                 pin the dependencies anew (needs uv)'
 
 $(SERVE)/.ready: requirements/serving-cpu.txt
@@ -60,6 +62,11 @@ bench-training-step: $(DEV)/.ready
 
 bench-training: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.training --data $(DATA) --runs $(RUNS) --out $(RUNS)/results
+
+# Debian: apt-get install prometheus podman runc netavark aardvark-dns mmdebstrap; kubectl if there is one
+deploy-check: $(DEV)/.ready
+	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[operations]'
+	$(DEV)/bin/python -m deploy.check
 
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt

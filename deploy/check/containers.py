@@ -21,9 +21,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.check.loopback import ROOT, check, images
+from deploy.check.loopback import check
 from deploy.check.podman import Podman, engine
 from deploy.check.prometheus import Prometheus
+from deploy.check.samples import ROOT, images
 
 PROJECT = "offramp-check"
 NEEDED = ("podman", "mmdebstrap", "runc", "docker-compose")

@@ -1,6 +1,6 @@
 """The dashboard without containers: a real server, real traffic, a real Prometheus.
 
-    python -m deploy.check.loopback --data tests/data/cifar10-500.parquet
+    python -m deploy.check.loopback
 
 500 images at three budgets and others beside them, errors and refusals among them. Every
 expression of the dashboard must answer, and PromQL must count what the client counted.
@@ -16,23 +16,17 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import httpx
+
 from benchmarks.client import serving
 from deploy.check.dashboard import unanswered
 from deploy.check.prometheus import Prometheus, scraping
+from deploy.check.samples import BUNDLE, images
+from deploy.check.static import run
 from deploy.check.traffic import Call, Count, send
-from serving.manifest import read_manifest
-from training.data import load_files
 
-ROOT = Path(__file__).parents[2]
-BUNDLE = ROOT / "deploy" / "bundles" / "cifar10-msdnet"
-IMAGES = ROOT / "tests" / "data" / "cifar10-500.parquet"
 BUDGETS = ["low", "medium", "full"]
 SCRAPE = 5.0
-
-
-def images(data: str = str(IMAGES), split: str = "train") -> list[bytes]:
-    """Encoded test images."""
-    return [file.encoded for file in load_files(data, split, read_manifest(BUNDLE).labels)]
 
 
 def good(encoded: Sequence[bytes]) -> Iterator[Call]:
@@ -61,7 +55,12 @@ def differences(prometheus: Prometheus, count: Count) -> list[str]:
 
 
 def check(url: str, prometheus: Prometheus, encoded: Sequence[bytes], rate: float) -> bool:
-    """Send, wait for two scrapes, compare; print what was found."""
+    """Send, wait for two scrapes, compare; print what was found.
+
+    Raises:
+        subprocess.CalledProcessError: promtool objects to a metric.
+    """
+    run("promtool", "check", "metrics", text=httpx.get(f"{url}/metrics").text)
     start, count = time.time(), Count()
     send(url, itertools.chain(good(encoded), bad(encoded[0])), rate, count)
     time.sleep(3 * SCRAPE)

@@ -25,8 +25,9 @@ import numpy as np
 
 from benchmarks.client import serving
 from deploy.check.dashboard import Shown, legend, panels
-from deploy.check.loopback import BUNDLE, bad, images
+from deploy.check.loopback import bad
 from deploy.check.prometheus import Prometheus, Series, scraping
+from deploy.check.samples import BUNDLE, images
 from deploy.check.traffic import Call, Count, send
 
 mpl.use("Agg")
