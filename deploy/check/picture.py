@@ -171,7 +171,7 @@ def _panel(axes: Axes, shown: Shown, lines: Sequence[Line], start: float, end: f
         axes.text(0.5, 0.5, "No data", ha="center", va="center", transform=axes.transAxes)
     _curves(axes, lines, custom, start)
     axes.set_xlim(0, (end - start) / 60)
-    axes.set_ylim(0, settings.get("max"))
+    axes.set_ylim(0, settings.get("max", axes.get_ylim()[1] * 1.05))
     if custom.get("thresholdsStyle", {}).get("mode") == "dashed":
         for step in settings["thresholds"]["steps"][1:]:
             axes.axhline(step["value"], color=step["color"], linestyle="--", linewidth=1)
