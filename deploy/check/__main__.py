@@ -1,6 +1,6 @@
 """All that can be proven of `deploy/` here: files, then loopback, then containers.
 
-    python -m deploy.check
+python -m deploy.check
 """
 
 from __future__ import annotations

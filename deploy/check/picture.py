@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.client import serving
 from deploy.check.dashboard import Shown, legend, panels
 from deploy.check.loopback import bad
-from deploy.check.prometheus import Prometheus, Series, scraping
+from deploy.check.prometheus import NOBODY, Prometheus, Series, scraping
 from deploy.check.samples import BUNDLE, images
 from deploy.check.traffic import Call, Count, send
 
@@ -238,7 +238,7 @@ def main() -> int:
                 time.sleep(10)
                 kept.write_text(json.dumps([start + 15, time.time() - 5]))
         start, end = json.loads(kept.read_text())
-        with scraping("http://127.0.0.1:9", folder) as prometheus:
+        with scraping(NOBODY, folder) as prometheus:
             draw(prometheus, start, end, arguments.out)
     return 0
 

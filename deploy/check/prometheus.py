@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import yaml
 
+NOBODY = "http://127.0.0.1:9"  # to read what was recorded, and scrape nothing more
 FOLDER = Path(__file__).parents[1] / "prometheus"
 
 
