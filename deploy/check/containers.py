@@ -68,14 +68,14 @@ def compose(podman: Podman, *arguments: str, **settings: str) -> str:
 
 def prepare(podman: Podman) -> None:
     """The base image, the server's image, and the stand-ins by their official names."""
-    podman.run("import", str(debian(podman, PYTHON)), BASE)
+    podman.run("import", "--quiet", str(debian(podman, PYTHON)), BASE)
     started = time.monotonic()
     podman.build("deploy/Dockerfile", "offramp-serving:cpu", ROOT, BASE_IMAGE=BASE, PROVIDER="cpu")
     print(f"image        built in {time.monotonic() - started:.0f} s")
     services = json.loads(compose(podman, "config", "--format", "json"))["services"]
     stand_in = debian(podman, "prometheus,busybox-static", HOOKS)
     for name, changes in STAND_INS.items():
-        podman.run("import", *changes, str(stand_in), services[name]["image"])
+        podman.run("import", "--quiet", *changes, str(stand_in), services[name]["image"])
 
 
 def free_port() -> int:
@@ -185,7 +185,6 @@ def main() -> int:
         with engine(folder) as podman:
             prepare(podman)
             wrong = together(podman)
-            podman.run("system", "reset", "--force")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"containers   {'FAILED: ' + ', '.join(wrong) if wrong else 'as they should be'}")

@@ -13,7 +13,7 @@ import itertools
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -43,10 +43,14 @@ def bad(image: bytes) -> Iterator[Call]:
         yield Call(image, {"budget": "full", "deadline_ms": "1"})
 
 
-def differences(prometheus: Prometheus, count: Count) -> list[str]:
-    """Where PromQL and the client disagree on exits, by budget and exit."""
+def recorded(prometheus: Prometheus) -> dict[tuple[str, str], float]:
+    """Answers by budget and exit, as PromQL counts them."""
     found = prometheus.now("sum by (budget, exit) (offramp_exits_total) > 0")
-    seen = {(dict(key)["budget"], dict(key)["exit"]): value for key, value in found.items()}
+    return {(dict(key)["budget"], dict(key)["exit"]): value for key, value in found.items()}
+
+
+def differences(seen: Mapping[tuple[str, str], float], count: Count) -> list[str]:
+    """Where PromQL and the client disagree on exits, by budget and exit."""
     return [
         f"{key}: PromQL {seen.get(key, 0):.0f}, client {count.exits[key]}"
         for key in sorted(seen.keys() | count.exits.keys())
@@ -65,7 +69,7 @@ def check(url: str, prometheus: Prometheus, encoded: Sequence[bytes], rate: floa
     send(url, itertools.chain(good(encoded), bad(encoded[0])), rate, count)
     time.sleep(3 * SCRAPE)
     asked, empty = unanswered(prometheus, BUDGETS, start, time.time())
-    wrong = differences(prometheus, count)
+    wrong = differences(recorded(prometheus), count)
     print(f"{sum(count.exits.values())} answers; calls by status {dict(count.statuses)}")
     print(f"{asked - len(empty)} of {asked} dashboard expressions answer with numbers")
     for line in empty:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -59,10 +61,13 @@ class Podman:
         ran = subprocess.run(
             self.command(*arguments),
             env=self.environment,
-            stdout=subprocess.PIPE,
+            capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
+        if ran.returncode:
+            print(ran.stderr, file=sys.stderr)
+            ran.check_returncode()
         return ran.stdout.strip()
 
     def build(self, dockerfile: str, tag: str, context: Path, **arguments: str) -> None:
@@ -76,18 +81,32 @@ class Podman:
 
 @contextmanager
 def engine(folder: Path) -> Iterator[Podman]:
-    """An engine that answers on its socket until the end."""
+    """An engine that answers on its socket until the end, and leaves nothing running."""
     (folder / "networks").mkdir(parents=True)
     settings = SETTINGS.format(networks=folder / "networks")
     (folder / "containers.conf").write_text(settings, encoding="utf-8")
     podman = Podman(folder)
     command = podman.command("system", "service", "--time=0", podman.socket)
-    with subprocess.Popen(command, env=podman.environment) as process:
+    over = threading.Event()
+    timer = threading.Thread(target=_check_health, args=(podman, over))
+    with subprocess.Popen(command, env=podman.environment, stderr=subprocess.DEVNULL) as process:
         try:
             _until_it_listens(folder / "podman.sock", process)
+            timer.start()
             yield podman
         finally:
+            over.set()
+            timer.join()
+            podman.run("system", "reset", "--force")
             process.terminate()
+
+
+def _check_health(podman: Podman, over: threading.Event) -> None:
+    """Run the containers' own health checks in turn: Podman leaves the timing to systemd."""
+    while not over.wait(2):
+        for container in podman.run("ps", "--quiet").split():
+            check = podman.command("healthcheck", "run", container)
+            subprocess.run(check, env=podman.environment, capture_output=True, check=False)
 
 
 def _until_it_listens(socket: Path, process: subprocess.Popen[bytes]) -> None:
