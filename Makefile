@@ -14,7 +14,7 @@ LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.1
           --custom-compile-command "make lock"
 
 .PHONY: help serve test lint format benchmark-served bench-cut bench-scheduling model-tables \
-        bench-training bench-training-step bench-peers bench-serving lock clean
+        bench-training bench-training-step bench-peers bench-serving deploy-check lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
@@ -28,6 +28,7 @@ help:
 	@echo 'make bench-training-step  what surgery saves of a training step, in flops and in time'
 	@echo 'make bench-peers          other servers, each in an environment of its own, to compare with'
 	@echo 'make bench-serving        ours against the limit and the peers, overload, accounting (hours; DATA, BUNDLE)'
+	@echo 'make deploy-check         images, compose, dashboard, alerts, manifests: what can be proven here (root, minutes)'
 	@echo 'make lock                 pin the dependencies anew (needs uv)'
 
 $(SERVE)/.ready: requirements/serving-cpu.txt
@@ -84,10 +85,15 @@ bench-peers: $(PEERS:%=.venv-peers/%/.ready)
 bench-serving: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.serving --data $(DATA) --bundle $(BUNDLE) --out $(OUT)
 
+# Debian: apt-get install prometheus podman runc netavark aardvark-dns mmdebstrap; kubectl if there is one
+deploy-check: $(DEV)/.ready
+	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[operations]'
+	$(DEV)/bin/python -m deploy.check
+
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
 	$(LOCK) --extra serving --extra gpu --generate-hashes -o requirements/serving-gpu.txt
-	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra dev -o requirements/constraints.txt
+	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra operations --extra dev -o requirements/constraints.txt
 
 clean:
 	rm -rf $(DEV) $(SERVE) .venv-peers

@@ -128,6 +128,7 @@ def _measured(manifest: Manifest, provider: str) -> Model:
         provider=provider,
         exits=manifest.exits,
         full_flops=manifest.full_flops,
+        mean_flops={name: point.mean_flops.value for name, point in manifest.budgets.items()},
         expected={
             name: tuple(share.value for share in point.exit_shares)
             for name, point in manifest.budgets.items()

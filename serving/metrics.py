@@ -42,6 +42,7 @@ class Model:
     Attributes:
         exits: how many.
         full_flops: of a request that runs to the last exit.
+        mean_flops: for each named budget, what an answer is expected to cost.
         expected: for each named budget, the share of requests expected at each exit.
         unexpected: further budget labels, of which no shares are expected.
     """
@@ -52,6 +53,7 @@ class Model:
     provider: str
     exits: int
     full_flops: int
+    mean_flops: Mapping[str, float]
     expected: Mapping[str, tuple[float, ...]]
     unexpected: tuple[str, ...]
 
@@ -87,6 +89,14 @@ class Metrics:
         self._declare_requests(model)
         self._declare_stages(model.exits)
         self._gauge("workers", "Server processes that serve.").set(1)
+        expected = self._gauge(
+            "flops_expected",
+            "Mean flops of an answer that the manifest expects.",
+            "budget",
+            "livemax",
+        )
+        for budget, flops in model.mean_flops.items():
+            expected.labels(budget).set(flops)
         info = self._gauge(
             "model_info", "The model that is served.", "model version precision provider", "livemax"
         )

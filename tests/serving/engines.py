@@ -32,7 +32,7 @@ async def engine_of(
 ):
     expected = dict.fromkeys(BUDGETS, (0.25,) * 4)
     metrics = Metrics(
-        Model("m", "1", "fp32", "cpu", 4, manifest.full_flops, expected, ("min_confidence",))
+        Model("m", "1", "fp32", "cpu", 4, manifest.full_flops, {}, expected, ("min_confidence",))
     )
     pool = Pool(runtime.inputs, runtime.features, slots)
     scheduler = Scheduler(deepcopy(latency), max_batch)

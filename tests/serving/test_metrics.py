@@ -16,6 +16,7 @@ MODEL = Model(
     provider="cpu",
     exits=2,
     full_flops=30,
+    mean_flops={"low": 15.5},
     expected={"low": (0.75, 0.25)},
     unexpected=("numeric",),
 )
@@ -76,6 +77,7 @@ def test_the_pool_is_read_at_each_scrape(metrics):
 def test_expected_and_seen_shares_and_their_distance(metrics):
     at = {"model": "net", "budget": "low"}
     assert value(metrics, "exit_share_expected", **at, exit="1") == 0.75
+    assert value(metrics, "flops_expected", budget="low") == 15.5
     assert math.isnan(value(metrics, "exit_drift", **at))
     for i in range(ENOUGH):
         answer(metrics, stage=i % 2)

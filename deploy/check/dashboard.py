@@ -1,0 +1,61 @@
+"""The dashboard's expressions as Grafana would send them, from the JSON that ships."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.check.prometheus import Prometheus, Series
+from deploy.grafana.dashboard import FILE
+
+RATE_INTERVAL = "20s"  # four scrapes of 5 s, as the data source's timeInterval makes it
+GPU = "offramp_gpu_"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A panel, its variables filled in; `queries` are expressions and legends."""
+
+    panel: dict[str, Any]
+    title: str
+    queries: tuple[tuple[str, str], ...]
+
+
+def panels(budgets: list[str]) -> Iterator[Shown]:
+    """Every panel, those that repeat once for each budget; a row's heading has no queries."""
+    for panel in json.loads(FILE.read_text(encoding="utf-8"))["panels"]:
+        targets = panel.get("targets", ())
+        for budget in budgets if "repeat" in panel else ["|".join(budgets)]:
+            queries = tuple((_fill(t["expr"], budget), t["legendFormat"]) for t in targets)
+            yield Shown(panel, panel["title"].replace("$budget", budget), queries)
+
+
+def _fill(expression: str, budget: str) -> str:
+    filled = expression.replace("$__rate_interval", RATE_INTERVAL)
+    return filled.replace("$job", "offramp").replace("$budget", budget)
+
+
+def legend(text: str, labels: Series) -> str:
+    """A series' name: `exit {{exit}}` with its labels."""
+    return re.sub(r"{{(\w+)}}", lambda match: labels.labels.get(match[1], ""), text)
+
+
+def unanswered(
+    prometheus: Prometheus, budgets: list[str], start: float, end: float
+) -> tuple[int, list[str]]:
+    """How many expressions there are, those for a GPU aside, and which give no number."""
+    asked = [(p, e) for p in panels(budgets) for e, _ in p.queries if GPU not in e]
+    empty = [
+        f"{panel.title}: {expression}"
+        for panel, expression in asked
+        if not _has_numbers(prometheus.between(expression, start, end, step=5))
+    ]
+    return len(asked), empty
+
+
+def _has_numbers(found: list[Series]) -> bool:
+    return any(math.isfinite(value) for series in found for value in series.values)

@@ -1,0 +1,247 @@
+"""A picture of the dashboard from recorded data: our plotting, the dashboard's own queries.
+
+Grafana's layout, units and expressions are read from the JSON that ships; what is drawn comes from
+a real Prometheus that scraped a real server.
+
+    python -m deploy.check.picture --minutes 12 --out docs/dashboard.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+from benchmarks.client import serving
+from deploy.check.dashboard import Shown, legend, panels
+from deploy.check.loopback import bad
+from deploy.check.prometheus import NOBODY, Prometheus, Series, scraping
+from deploy.check.samples import BUNDLE, images
+from deploy.check.traffic import Call, Count, send
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+BUDGETS = ["low", "medium", "full", "numeric", "min_confidence"]
+ACROSS, IN_ROW = 24, 3
+INCHES = 0.42  # of a unit of height
+MARGINS = {"stat": (0.2, 0.2, 0.9, 0.4), "lines": (1.0, 0.25, 0.9, 1.7)}  # left, right, up, down
+BEYOND = re.compile("expected|limit")
+COLORS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#ffa6b0")
+QUERIES: tuple[tuple[dict[str, str], float], ...] = (
+    ({"budget": "low"}, 0.35),
+    ({"budget": "medium"}, 0.3),
+    ({"budget": "full"}, 0.15),
+    ({"budget": "40%"}, 0.1),
+    ({"min_confidence": "0.9"}, 0.08),
+    ({"budget": "full", "deadline_ms": "6"}, 0.02),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a panel lies, in units of the dashboard's grid."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def record(url: str, encoded: Sequence[bytes], minutes: float, rate: float) -> None:
+    """Mixed traffic that swells and ebbs, with bursts and mistakes."""
+    random = np.random.default_rng(0)
+    weights = [weight for _, weight in QUERIES]
+    segments, seconds = int(minutes * 6), 10
+    for segment in range(segments):
+        swell = rate * (1 + 0.6 * math.sin(2 * math.pi * segment / segments * 2))
+        some = [
+            Call(encoded[int(random.integers(len(encoded)))], QUERIES[kind][0])
+            for kind in random.choice(len(QUERIES), int(swell * seconds), p=weights)
+        ]
+        send(url, some, swell, Count())
+        if segment % 20 == 10:
+            send(url, bad(encoded[0]), 100, Count())
+            send(url, [Call(image, {"budget": "full"}) for image in encoded[:160]], 2000, Count())
+
+
+def places(shown: Sequence[Shown]) -> Iterator[tuple[Shown, Place]]:
+    """Each panel with its place; those that repeat lie side by side, and push the others down."""
+    pushed = 0.0
+    for title in dict.fromkeys(one.panel["title"] for one in shown):
+        group = [one for one in shown if one.panel["title"] == title]
+        at = group[0].panel["gridPos"]
+        x, y, width, height = at.get("x", 0), at.get("y", 0) + pushed, at["w"], at["h"]
+        if len(group) > 1:
+            rows = math.ceil(len(group) / IN_ROW)
+            pushed, width = pushed + (rows - 1) * height, ACROSS / IN_ROW
+        for k, one in enumerate(group):
+            right, down = (k % IN_ROW, k // IN_ROW) if len(group) > 1 else (0, 0)
+            yield one, Place(x + right * width, y + down * height, width, height)
+
+
+def written(value: float, unit: str) -> str:
+    """A number as Grafana would write it."""
+    if not math.isfinite(value):
+        return "-"
+    if unit == "percentunit":
+        return f"{100 * value:.3g} %"
+    if unit == "s":
+        return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"
+    step, names = (1024, ("", "Ki", "Mi", "Gi")) if unit == "bytes" else (1000, ("", "K", "M", "G"))
+    power = 0 if value == 0 else min(3, max(0, int(math.log(abs(value), step))))
+    name = {"short": "", "reqps": "req/s", "bytes": "B"}.get(unit, unit.removeprefix("si: "))
+    return f"{value / step**power:.3g} {names[power]}{name}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A series and what the legend calls it."""
+
+    name: str
+    series: Series
+
+
+def _lines(shown: Shown, prometheus: Prometheus, start: float, end: float) -> list[Line]:
+    lines = [
+        Line(legend(name, one), one)
+        for expression, name in shown.queries
+        for one in prometheus.between(expression, start, end, 5)
+    ]
+    return [line for line in lines if any(math.isfinite(v) for v in line.series.values)]
+
+
+def _number(axes: Axes, lines: Sequence[Line], unit: str) -> None:
+    axes.axis("off")
+    if not lines:
+        axes.text(0.5, 0.5, "-", ha="center", va="center", fontsize=24)
+        return
+    values = lines[0].series.values
+    axes.fill_between(range(len(values)), values, color=COLORS[2], alpha=0.25)
+    axes.set_ylim(0, max(max(v for v in values if math.isfinite(v)) * 3, 1e-9))
+    last = next(v for v in reversed(values) if math.isfinite(v))
+    text = written(last, unit)
+    axes.text(0.5, 0.6, text, ha="center", va="center", fontsize=22, transform=axes.transAxes)
+
+
+def _on(grid: Sequence[float], series: Series) -> list[float]:
+    known = dict(zip(series.times, series.values, strict=True))
+    return [known[at] if math.isfinite(known.get(at, math.nan)) else 0.0 for at in grid]
+
+
+def _curves(axes: Axes, lines: Sequence[Line], custom: dict[str, Any], start: float) -> None:
+    names = list(dict.fromkeys(re.sub(" (expected|limit)$", "", line.name) for line in lines))
+    colors = dict(zip(names, COLORS * 9, strict=False))
+    if custom.get("stacking", {}).get("mode") == "normal":
+        grid = sorted({at for line in lines for at in line.series.times})
+        minutes = [(at - start) / 60 for at in grid]
+        stack = [_on(grid, line.series) for line in lines]
+        names = [line.name for line in lines]
+        axes.stackplot(minutes, stack, labels=names, colors=COLORS, alpha=0.75)
+        return
+    for line in lines:
+        beyond = BEYOND.search(line.name)
+        color = colors[re.sub(" (expected|limit)$", "", line.name)]
+        minutes = [(at - start) / 60 for at in line.series.times]
+        style = "--" if beyond else "-"
+        axes.plot(minutes, line.series.values, style, color=color, label=line.name, linewidth=1.2)
+
+
+def _panel(axes: Axes, shown: Shown, lines: Sequence[Line], start: float, end: float) -> None:
+    settings = shown.panel["fieldConfig"]["defaults"]
+    unit, custom = settings["unit"], settings.get("custom", {})
+    axes.set_title(shown.title, loc="left", fontsize=9, fontweight="bold")
+    if shown.panel["type"] == "stat":
+        _number(axes, lines, unit)
+        return
+    if not lines:
+        axes.text(0.5, 0.5, "No data", ha="center", va="center", transform=axes.transAxes)
+    _curves(axes, lines, custom, start)
+    axes.set_xlim(0, (end - start) / 60)
+    axes.set_ylim(0, settings.get("max", axes.get_ylim()[1] * 1.05))
+    if custom.get("thresholdsStyle", {}).get("mode") == "dashed":
+        for step in settings["thresholds"]["steps"][1:]:
+            axes.axhline(step["value"], color=step["color"], linestyle="--", linewidth=1)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, unit)))
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.15)
+    if lines:
+        columns = max(1, min(6, len(lines)))
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.09),
+            ncols=columns,
+            fontsize=6,
+            frameon=False,
+        )
+
+
+def _inside(place: Place, height: float, shown: Shown) -> tuple[float, float, float, float]:
+    """Where the axes go, as shares of the figure: room for title, ticks and legend around them."""
+    left, right, above, below = MARGINS["stat" if shown.panel["type"] == "stat" else "lines"]
+    return (
+        (place.x + left) / ACROSS,
+        1 - (place.y + place.height - below) / height,
+        (place.width - left - right) / ACROSS,
+        (place.height - above - below) / height,
+    )
+
+
+def draw(prometheus: Prometheus, start: float, end: float, out: Path) -> None:
+    """All panels, in Grafana's places."""
+    plt.style.use("dark_background")
+    placed = list(places(list(panels(BUDGETS))))
+    height = max(place.y + place.height for _, place in placed)
+    figure = plt.figure(figsize=(18, height * INCHES), facecolor="#111217")
+    for shown, place in placed:
+        if shown.panel["type"] == "row":
+            down = 1 - (place.y + 0.7) / height
+            figure.text(0.008, down, shown.title, fontsize=13, color="#ccccdc", weight="bold")
+            continue
+        axes = figure.add_axes(_inside(place, height, shown), facecolor="#181b1f")
+        _panel(axes, shown, _lines(shown, prometheus, start, end), start, end)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=80)
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="Draw the dashboard from recorded data.")
+    parser.add_argument("--minutes", type=float, default=12)
+    parser.add_argument("--rate", type=float, default=20, help="calls in a second, on the mean")
+    parser.add_argument("--folder", type=Path, help="keep the data here, or draw those kept here")
+    parser.add_argument("--out", type=Path, default=Path("docs/dashboard.png"))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        kept = folder / "times.json"
+        if not kept.exists():
+            with (
+                serving(BUNDLE, "--slots", "64") as url,
+                scraping(url, folder) as prometheus,
+            ):
+                start = time.time()
+                record(url, images(), arguments.minutes, arguments.rate)
+                time.sleep(10)
+                kept.write_text(json.dumps([start + 15, time.time() - 5]))
+        start, end = json.loads(kept.read_text())
+        with scraping(NOBODY, folder) as prometheus:
+            draw(prometheus, start, end, arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

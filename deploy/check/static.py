@@ -1,0 +1,102 @@
+"""What can be checked of the files alone, each by the tool that knows them.
+
+python -m deploy.check.static
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OVERLAYS = ("base", "monitoring", "gpu")
+OPERATOR = ("ServiceMonitor", "PrometheusRule")  # resources of the operator: no schema comes along
+
+
+class MissingError(Exception):
+    """A tool is not installed."""
+
+
+def run(tool: str, *arguments: str, text: str | None = None) -> str:
+    """What a tool prints.
+
+    Raises:
+        MissingError: it is not installed, neither here nor beside this Python.
+        subprocess.CalledProcessError: it found something.
+    """
+    found = shutil.which(tool) or shutil.which(tool, path=Path(sys.executable).parent)
+    if found is None:
+        raise MissingError(tool)
+    ran = subprocess.run(
+        [found, *arguments], cwd=ROOT, input=text, capture_output=True, text=True, check=False
+    )
+    if ran.returncode:
+        raise subprocess.CalledProcessError(ran.returncode, tool, ran.stdout, ran.stderr)
+    return ran.stdout
+
+
+def dockerfiles() -> str:
+    """Both Dockerfiles."""
+    run("hadolint", "deploy/Dockerfile", "deploy/Dockerfile.training")
+    return "both Dockerfiles are clean"
+
+
+def compose() -> str:
+    """The compose file against its schema, and as Compose itself reads it, for both profiles."""
+    run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml")
+    for profile in ("gpu", "cpu"):
+        read = run("docker-compose", "--profile", profile, "config", "--format", "json")
+        services = json.loads(read)["services"]
+        assert services.keys() == {f"serving-{profile}", "prometheus", "grafana"}, services.keys()
+        resources = services[f"serving-{profile}"]["deploy"]["resources"]
+        devices = resources.get("reservations", {}).get("devices", [])
+        assert [d["count"] for d in devices] == ([1] if profile == "gpu" else []), devices
+    return "valid and clean for gpu (one GPU) and cpu (none)"
+
+
+def prometheus() -> str:
+    """Configuration, rules and their tests."""
+    run("promtool", "check", "config", "deploy/prometheus/prometheus.yml")
+    run("promtool", "test", "rules", "deploy/prometheus/rules_test.yml")
+    return "configuration is valid; every alert fires and keeps still as tested"
+
+
+def kubernetes() -> str:
+    """Rendered manifests against the schemas of Kubernetes, strictly and offline."""
+    with tempfile.TemporaryDirectory() as folder:
+        for overlay in OVERLAYS:
+            documents = run("kubectl", "kustomize", f"deploy/kubernetes/{overlay}").split("\n---\n")
+            known = [d for d in documents if not any(f"kind: {kind}\n" in d for kind in OPERATOR)]
+            file = Path(folder, f"{overlay}.yaml")
+            file.write_text("\n---\n".join(known), encoding="utf-8")
+            run("kubernetes-validate", "--strict", str(file))
+    return f"{', '.join(OVERLAYS)} render and are valid; unchecked by schema: {', '.join(OPERATOR)}"
+
+
+def report(name: str, check: Callable[[], str]) -> bool:
+    """Print one line; whether the check did not fail."""
+    try:
+        print(f"{name:12} real       {check()}")
+    except MissingError as error:
+        print(f"{name:12} UNCHECKED  {error} is not installed")
+    except (AssertionError, subprocess.CalledProcessError) as error:
+        output = getattr(error, "stdout", None) or getattr(error, "stderr", None) or ""
+        print(f"{name:12} FAILED     {error} {output}")
+        return False
+    return True
+
+
+def main() -> int:
+    """Entry point."""
+    checks = (dockerfiles, compose, prometheus, kubernetes)
+    failed = [check for check in checks if not report(check.__name__, check)]
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The dashboard as code: `python -m deploy.grafana.dashboard` writes what Grafana reads.
+
+In the classic form (schema v1), which Grafana provisions from files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, timeseries
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common as options
+from grafana_foundation_sdk.models import dashboard as model
+
+from deploy.grafana.panels import JOB, ROWS, Panel
+
+FILE = Path(__file__).parent / "dashboards" / "overview.json"
+SOURCE = options.DataSourceRef(type_val="prometheus", uid="${datasource}")
+B = TypeVar("B", stat.Panel, timeseries.Panel)
+
+
+def overview() -> dashboard.Dashboard:
+    """The one dashboard, ten seconds to read: numbers on top, then why."""
+    built = (
+        dashboard.Dashboard("Offramp")
+        .uid("offramp-overview")
+        .description("Which exits requests take, what that costs and saves, and how fast.")
+        .tags(["offramp"])
+        .readonly()
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .time("now-30m", "now")
+        .refresh("10s")
+        .timezone("browser")
+        .with_variable(
+            dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
+        )
+        .with_variable(_variable("job", "Service", "label_values(offramp_model_info, job)"))
+        .with_variable(
+            _variable(
+                "budget",
+                "Budget",
+                f"query_result(sum by (budget) (increase(offramp_exits_total{{{JOB}}}"
+                "[$__range])) > 0)",
+            ).regex('/budget="([^"]+)"/')
+        )
+    )
+    for row in ROWS:
+        built.with_row(dashboard.Row(row.title))
+        for panel in row.panels:
+            built.with_panel(_number(panel) if panel.kind == "number" else _lines(panel))
+    return built
+
+
+def _variable(name: str, label: str, query: str) -> dashboard.QueryVariable:
+    everything = model.VariableOption(selected=True, text="All", value="$__all")
+    return (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(SOURCE)
+        .query({"query": query, "refId": name})
+        .definition(query)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .multi(multi=True)
+        .include_all(include_all=True)
+        .current(everything)
+    )
+
+
+def _number(panel: Panel) -> stat.Panel:
+    built = stat.Panel().graph_mode(options.BigValueGraphMode.AREA).height(4).no_value("-")
+    built.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    return _common(built, panel)
+
+
+def _lines(panel: Panel) -> timeseries.Panel:
+    stacked = panel.kind == "stacked"
+    mode = options.StackingMode.NORMAL if stacked else options.StackingMode.NONE
+    built = (
+        timeseries.Panel()
+        .height(8)
+        .min(0)
+        .line_width(1)
+        .fill_opacity(60 if stacked else 0)
+        .show_points(options.VisibilityMode.NEVER)
+        .stacking(common.StackingConfig().mode(mode).group("A"))
+        .tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI))
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(options.LegendDisplayMode.LIST)
+            .placement(options.LegendPlacement.BOTTOM)
+            .show_legend(show_legend=True)
+        )
+        .override_by_regexp(
+            "expected|limit",
+            [
+                model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}),
+                model.DynamicConfigValue("custom.fillOpacity", 0),
+            ],
+        )
+    )
+    if panel.highest is not None:
+        built.max(panel.highest)
+    if panel.limits:
+        mode_ = options.GraphThresholdsStyleMode.DASHED
+        built.thresholds_style(common.GraphThresholdsStyleConfig().mode(mode_))
+    if panel.repeat:
+        built.repeat("budget").repeat_direction("h").max_per_row(3)
+    return _common(built, panel)
+
+
+def _common(built: B, panel: Panel) -> B:
+    built.title(panel.title).description(panel.advice).unit(panel.unit).span(panel.width)
+    built.datasource(SOURCE)
+    if panel.limits:
+        yellow, red = panel.limits
+        steps = [(None, "green"), (yellow, "yellow"), (red, "red")]
+        built.thresholds(
+            dashboard.ThresholdsConfig()
+            .mode(model.ThresholdsMode.ABSOLUTE)
+            .steps([model.Threshold(value=value, color=color) for value, color in steps])
+        )
+    for name, (expression, legend) in zip("ABCDEF", panel.queries, strict=False):
+        query = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(name)
+        built.with_target(query.range().datasource(SOURCE))
+    return built
+
+
+def text() -> str:
+    """The file that Grafana reads."""
+    built = overview().build()
+    for number, panel in enumerate(built.panels or (), 1):
+        panel.id_val = number
+    return JSONEncoder(sort_keys=True, indent=2).encode(built) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text(), encoding="utf-8")

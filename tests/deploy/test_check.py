@@ -1,0 +1,79 @@
+"""The parts of `deploy/check` that need neither Prometheus nor Podman."""
+
+import pytest
+import yaml
+
+from deploy.check import prometheus
+from deploy.check.dashboard import legend, panels
+from deploy.check.loopback import bad, differences, good
+from deploy.check.picture import places, written
+from deploy.check.prometheus import Series
+from deploy.check.traffic import Count, label
+
+BUDGETS = ["low", "medium", "full", "numeric"]
+
+
+def test_no_variable_is_left_in_an_expression():
+    shown = list(panels(BUDGETS))
+    expressions = [expression for panel in shown for expression, _ in panel.queries]
+    assert len(expressions) > 40
+    assert not any("$" in expression for expression in expressions)
+    assert [one.title for one in shown if "low" in one.title and "medium" not in one.title]
+
+
+def test_panels_that_repeat_push_the_others_down():
+    taken = set()
+    for _, place in places(list(panels(BUDGETS))):
+        cells = {
+            (x, y)
+            for x in range(int(place.x), int(place.x + place.width))
+            for y in range(int(place.y), int(place.y + place.height))
+        }
+        assert not cells & taken
+        taken |= cells
+    assert max(x for x, _ in taken) == 23
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.123, "percentunit", "12.3 %"),
+        (0.0025, "s", "2.5 ms"),
+        (2, "s", "2 s"),
+        (35.6e6, "si: flops", "35.6 Mflops"),
+        (0, "short", "0"),
+        (3 << 20, "bytes", "3 MiB"),
+        (7.1, "reqps", "7.1 req/s"),
+        (float("nan"), "short", "-"),
+    ],
+)
+def test_numbers_as_grafana_writes_them(value, unit, text):
+    assert written(value, unit) == text
+
+
+def test_a_legend_has_its_labels_filled_in():
+    assert legend("exit {{exit}} of {{budget}}", Series({"exit": "2"}, (), ())) == "exit 2 of "
+
+
+def test_calls_are_counted_under_the_servers_labels():
+    assert [label({"budget": budget}) for budget in ("low", "40%")] == ["low", "numeric"]
+    assert label({"min_confidence": "0.9"}) == "min_confidence"
+    assert {call.query["budget"] for call in good([b"a", b"b"])} == {"low", "medium", "full"}
+    assert {call.query["budget"] for call in bad(b"a")} >= {"cheap"}
+
+
+def test_differences_name_what_client_and_server_count_unlike():
+    count = Count()
+    count.exits["low", "1"] += 2
+    assert differences({("low", "1"): 2.0}, count) == []
+    count.exits["low", "2"] += 1
+    (line,) = differences({("low", "1"): 2.0}, count)
+    assert line == "('low', '2'): PromQL 0, client 1"
+
+
+def test_the_checks_prometheus_differs_from_the_shipped_in_its_target_alone():
+    shipped = yaml.safe_load((prometheus.FOLDER / "prometheus.yml").read_text())
+    ours = prometheus.configuration("127.0.0.1:1")
+    assert ours["global"] == shipped["global"]
+    (job,), (its,) = ours["scrape_configs"], shipped["scrape_configs"]
+    assert job["job_name"] == its["job_name"]

@@ -1,0 +1,56 @@
+import json
+import re
+
+import pytest
+
+from deploy.grafana import dashboard
+from deploy.grafana.panels import ROWS
+from serving.metrics import Metrics, Model
+
+METRIC = re.compile(r"\b(?:offramp|process)_\w+")
+GPU = {
+    "offramp_gpu_memory_used_bytes",
+    "offramp_gpu_memory_total_bytes",
+    "offramp_gpu_utilization_ratio",
+}
+PANELS = [panel for row in ROWS for panel in row.panels]
+
+
+@pytest.fixture(scope="module")
+def exposed() -> set[str]:
+    """The names of all samples that a server exposes."""
+    metrics = Metrics(Model("net", "1", "fp32", "cpu", (10, 30), {"low": (0.5, 0.5)}, ("numeric",)))
+    metrics.watch(8, 4096, lambda: 0, lambda: 0)
+    metrics.problem("pool-full")
+    return {sample.name for family in metrics.registry.collect() for sample in family.samples}
+
+
+def test_the_committed_json_is_what_the_code_makes():
+    assert dashboard.FILE.read_text() == dashboard.text(), "run python -m deploy.grafana.dashboard"
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
+def test_every_panel_has_a_unit_and_says_what_to_do(panel):
+    assert panel.unit
+    assert panel.advice.endswith((".", ")"))
+    assert len(panel.advice.split()) >= 8
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
+def test_every_panel_reads_metrics_that_a_server_exposes(panel, exposed):
+    for expression, _ in panel.queries:
+        raw = re.sub(r"\bbudget:offramp_\w+:\w+", "", expression)
+        assert set(METRIC.findall(raw)) <= exposed | GPU
+
+
+def test_panels_fill_their_rows_and_have_numbers_of_their_own():
+    panels = json.loads(dashboard.FILE.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken = [
+        (x, y)
+        for at in (panel["gridPos"] for panel in panels)
+        for x in range(at.get("x", 0), at.get("x", 0) + at["w"])
+        for y in range(at.get("y", 0), at.get("y", 0) + at["h"])
+    ]
+    assert len(set(taken)) == len(taken)
+    assert max(x for x, _ in taken) == 23

@@ -1,0 +1,41 @@
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy.grafana.panels import ROWS
+
+FOLDER = Path(__file__).parents[2] / "deploy" / "prometheus"
+GROUPS = yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"]
+RULES = [rule for group in GROUPS for rule in group["rules"]]
+RECORDED = re.compile(r"\b[a-z_]+:offramp_\w+:\w+")
+
+
+def test_every_alert_is_tested_to_fire_and_to_keep_still():
+    tests = yaml.safe_load((FOLDER / "rules_test.yml").read_text())["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"]]
+    alerts = {rule["alert"] for rule in RULES if "alert" in rule}
+    assert {case["alertname"] for case in cases if case["exp_alerts"]} == alerts
+    assert {case["alertname"] for case in cases if not case["exp_alerts"]} == alerts
+
+
+def test_what_alerts_and_panels_read_is_recorded():
+    recorded = {rule["record"] for rule in RULES if "record" in rule}
+    panels = [text for row in ROWS for panel in row.panels for text, _ in panel.queries]
+    read = {name for rule in RULES for name in RECORDED.findall(rule["expr"])}
+    assert read | {name for text in panels for name in RECORDED.findall(text)} == recorded
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.parametrize(
+    "command",
+    [("check", "config", "prometheus.yml"), ("test", "rules", "rules_test.yml")],
+    ids=lambda command: command[0],
+)
+def test_promtool_agrees(command):
+    command = ["promtool", *command]
+    ran = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import yaml
+
+from serving.metrics import Metrics, Model
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+TEXT = (DEPLOY / "README.md").read_text()
+
+
+def test_every_metric_is_described():
+    metrics = Metrics(Model("net", "1", "fp32", "cpu", (10, 30), {"low": (0.5, 0.5)}, ()))
+    metrics.watch(8, 4096, lambda: 0, lambda: 0)
+    for family in metrics.registry.collect():
+        if family.name.startswith("offramp"):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            assert f"`{name}`" in TEXT, name
+
+
+def test_every_alert_is_described():
+    groups = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())["groups"]
+    for alert in [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]:
+        assert f"| `{alert}` |" in TEXT, alert
+
+
+def test_every_variable_of_compose_is_described():
+    compose = (DEPLOY.parent / "docker-compose.yml").read_text()
+    named = {word.split("}")[0].split(":-")[0] for word in compose.split("${")[1:]}
+    for variable in named | {"OFFRAMP_API_KEY", "OFFRAMP_SLOTS", "COMPOSE_PROFILES"}:
+        assert f"`{variable}`" in TEXT, variable
