@@ -77,8 +77,10 @@ def _test_images(recipe: Recipe, where: str, labels: tuple[str, ...]) -> Images 
     They are all decoded where they fit in memory, else one is.
     """
     test = load_test(recipe.data, recipe.size, labels)
-    if test is None or _in_memory(recipe, where, len(test)):
-        return test and test.decoded()
+    if not test:
+        return None
+    if _in_memory(recipe, where, len(test)):
+        return test.decoded()
     test.select(torch.arange(1)).decoded()
     return test
 
