@@ -178,10 +178,10 @@ def main() -> int:
             images = [file.encoded for file in files]
             with serving(BUNDLE) as url, scraping(url, folder) as prometheus:
                 times = experiment(url, prometheus, images, arguments.requests, arguments.rate)
-            kept.write_text(json.dumps(asdict(times)))
+            kept.write_text(json.dumps(asdict(times)), encoding="utf-8")
             print(f"{len(images):,} images, {arguments.requests:,} requests of each kind")
         with scraping(NOBODY, folder) as prometheus:
-            times = Times(**json.loads(kept.read_text()))
+            times = Times(**json.loads(kept.read_text(encoding="utf-8")))
             good = verdict(prometheus, times)
             draw(prometheus, times, arguments.out)
     print("the alert tells them apart" if good else "the alert does NOT tell them apart")

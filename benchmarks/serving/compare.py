@@ -123,7 +123,7 @@ def report(out: Path, rounds: Rounds, slo: float, found: dict[str, float]) -> No
         f"{len(rounds.rounds)} rounds, medians; SLO {1e3 * slo:.1f} ms; accuracy "
         + ", ".join(f"{name} {100 * share:.2f} %" for name, share in found.items()),
     ]
-    (out / "compare.md").write_text("\n".join(lines) + "\n")
+    (out / "compare.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     plot(out / "compare.png", rounds, slo, found)
     print("", *lines, "", sep="\n")
 

@@ -140,7 +140,7 @@ def write(out: Path, found: Overload, slo: float, seconds: float) -> None:
     """Goodput and memory over time, as CSV and as a picture."""
     out.mkdir(parents=True, exist_ok=True)
     times = np.linspace(0, seconds, len(found.good) + 1)[1:]
-    with (out / "overload.csv").open("w", newline="") as file:
+    with (out / "overload.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["seconds", "goodput", "memory_mb"])
         at = np.linspace(0, len(found.memory) - 1, len(times)).astype(int)

@@ -77,7 +77,7 @@ def _processes() -> Iterator[_Process]:
         if folder.name.isdecimal():
             with suppress(OSError):
                 # the name, in brackets, may hold anything; proc(5): state is field 3
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
                 ticks = sum(map(int, fields[11:15]))  # own and of children that have ended
                 yield _Process(
                     int(folder.name),

@@ -171,7 +171,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """As CSV."""
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [f.name for f in fields(Row)]
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(names)
         writer.writerows([getattr(row, name) for name in names] for row in rows)

@@ -355,7 +355,7 @@ GPU = Row(
             (
                 (f"sum by (instance) (offramp_gpu_memory_used_bytes{{{JOB}}})", "{{instance}}"),
                 (
-                    f"sum by (instance) (offramp_gpu_memory_total_bytes{{{JOB}}})",
+                    f"sum by (instance) (offramp_gpu_memory_size_bytes{{{JOB}}})",
                     "{{instance}} limit",
                 ),
             ),
@@ -365,7 +365,7 @@ GPU = Row(
             RATIO,
             "Low while requests queue: decoding or the CPU holds it back, see Where the time "
             "goes. Near 1 with refusals: add a GPU.",
-            ((f"avg by (instance) (offramp_gpu_utilization_ratio{{{JOB}}})", "{{instance}}"),),
+            ((f"avg by (instance) (offramp_gpu_utilisation_ratio{{{JOB}}})", "{{instance}}"),),
             highest=1.0,
         ),
     ),

@@ -10,8 +10,8 @@ from serving.metrics import Metrics, Model
 METRIC = re.compile(r"\b(?:offramp|process)_\w+")
 GPU = {
     "offramp_gpu_memory_used_bytes",
-    "offramp_gpu_memory_total_bytes",
-    "offramp_gpu_utilization_ratio",
+    "offramp_gpu_memory_size_bytes",
+    "offramp_gpu_utilisation_ratio",
 }
 PANELS = [panel for row in ROWS for panel in row.panels]
 
@@ -19,7 +19,9 @@ PANELS = [panel for row in ROWS for panel in row.panels]
 @pytest.fixture(scope="module")
 def exposed() -> set[str]:
     """The names of all samples that a server exposes."""
-    metrics = Metrics(Model("net", "1", "fp32", "cpu", (10, 30), {"low": (0.5, 0.5)}, ("numeric",)))
+    metrics = Metrics(
+        Model("net", "1", "fp32", "cpu", 2, 30, {"low": 20}, {"low": (0.5, 0.5)}, ("numeric",))
+    )
     metrics.watch(8, 4096, lambda: 0, lambda: 0)
     metrics.problem("pool-full")
     return {sample.name for family in metrics.registry.collect() for sample in family.samples}

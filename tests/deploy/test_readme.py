@@ -9,7 +9,7 @@ TEXT = (DEPLOY / "README.md").read_text()
 
 
 def test_every_metric_is_described():
-    metrics = Metrics(Model("net", "1", "fp32", "cpu", (10, 30), {"low": (0.5, 0.5)}, ()))
+    metrics = Metrics(Model("net", "1", "fp32", "cpu", 2, 30, {"low": 20}, {"low": (0.5, 0.5)}, ()))
     metrics.watch(8, 4096, lambda: 0, lambda: 0)
     for family in metrics.registry.collect():
         if family.name.startswith("offramp"):
