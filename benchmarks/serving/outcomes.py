@@ -88,7 +88,8 @@ class Outcomes:
     @property
     def answered(self) -> Mask:
         """Those that got an answer with a class."""
-        return self.status == OK
+        mask: Mask = self.status == OK
+        return mask
 
     @property
     def latency(self) -> Floats:

@@ -52,7 +52,7 @@ def quantile_thresholds(confidence: Floats, shares: Sequence[float]) -> Floats:
     thresholds, staying = np.zeros(exits), np.ones(images, dtype=bool)
     leave = np.diff(np.rint(np.cumsum(shares) * images).astype(int), prepend=0)
     for k in range(exits - 1):
-        descending = np.sort(confidence[k, staying].astype(np.float64))[::-1]
+        descending = np.sort(confidence[k, staying])[::-1]
         count = int(leave[k])
         thresholds[k] = descending[count - 1 : count + 1].mean() if count else NEVER
         staying &= confidence[k] < thresholds[k]
@@ -104,5 +104,7 @@ def _settle(network: MultiExitNetwork, pixels: torch.Tensor) -> None:
 
 
 def _point(scored: Scored, shares: Sequence[float]) -> OperatingPoint:
-    found = apply_thresholds(scored, quantile_thresholds(scored.confidence, shares))
+    found = apply_thresholds(
+        scored, quantile_thresholds(scored.confidence.astype(np.float64), shares)
+    )
     return operating_point(found, found.accuracy, scored.images)
