@@ -88,8 +88,8 @@ class Outcomes:
     @property
     def answered(self) -> Mask:
         """Those that got an answer with a class."""
-        answered: Mask = self.status == OK
-        return answered
+        mask: Mask = self.status == OK
+        return mask
 
     @property
     def latency(self) -> Floats:

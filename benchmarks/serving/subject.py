@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +63,7 @@ def subject(arguments: argparse.Namespace) -> Subject:
         DataError: there are no such images.
         BundleError: there is no such bundle.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and so stop what was started
     folder: Path = arguments.bundle
     if arguments.paper:
         from benchmarks.serving.random_bundle import NAME, write_random_bundle  # torch is slow

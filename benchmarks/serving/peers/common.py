@@ -63,7 +63,10 @@ class Decoder:
             }
             for i in order
         ]
-        flops, full = self.manifest.stages[stage].flops_to_exit, self.manifest.full_flops
+        full = self.manifest.full_flops
+        flops = (
+            full if stage == self.manifest.exits - 1 else self.manifest.stages[stage].flops_to_exit
+        )
         answer = {
             **top[0],
             "confidence": top[0]["probability"],

@@ -14,9 +14,6 @@ from benchmarks.serving.peers.common import HOST, FullDepth, setting
 from benchmarks.serving.peers.settings import BATCH, WAIT_MS, WORKERS
 
 
-@serve.deployment(
-    num_replicas=setting(WORKERS), ray_actor_options={"num_cpus": 1}, max_ongoing_requests=64
-)
 class Classifier:
     """The network at full depth."""
 
@@ -42,5 +39,8 @@ if __name__ == "__main__":
         _node_ip_address=HOST,
     )
     serve.start(http_options={"host": HOST, "port": int(sys.argv[1]), "access_log": False})
-    serve.run(Classifier.bind(), route_prefix="/classify")  # type: ignore[attr-defined] # the decorator
+    deployed = serve.deployment(
+        num_replicas=setting(WORKERS), ray_actor_options={"num_cpus": 1}, max_ongoing_requests=64
+    )(Classifier)
+    serve.run(deployed.bind(), route_prefix="/classify")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})

@@ -13,8 +13,9 @@ from servers import serving
 from small_bundle import png, random_images, write_bundle
 
 from benchmarks.serving import accounting
-from benchmarks.serving.accounting import account, asks, random_plan
+from benchmarks.serving.accounting import account
 from benchmarks.serving.load import Load, send
+from benchmarks.serving.mixture import asks, random_plan
 from benchmarks.serving.offline import evaluate
 from benchmarks.serving.outcomes import HUNG_UP, NO_ANSWER, OK, closed, open_loop, poisson
 from serving.manifest import read_manifest
@@ -162,8 +163,9 @@ def test_every_request_is_accounted_for(bundle):
     calls = random_plan(ways, 1200, len(FILES), 400, rng)
     with serving(bundle, slots=16) as running:
         goals = account(bundle, FILES, partial(send, FILES), running.port, calls, ways)
-    assert len(goals) == 4
-    for goal in goals:
+    _, *exact = goals  # how many of each kind there are depends on the machine's speed
+    assert len(exact) == 4
+    for goal in exact:
         assert goal.met, goal
 
 
