@@ -62,7 +62,10 @@ def debian(podman: Podman, packages: str, hooks: Sequence[str] = ()) -> Path:
     sources = [path for path in SOURCES if Path(path).exists()]
     release = platform.freedesktop_os_release()["VERSION_CODENAME"]
     command = ["mmdebstrap", "--quiet", "--variant=minbase", *options, release, str(file), *sources]
-    subprocess.run(command, check=True)
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        print(made.stderr, file=sys.stderr)
+        made.check_returncode()
     return file
 
 
