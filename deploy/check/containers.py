@@ -3,8 +3,9 @@
     python -m deploy.check.containers        (as root)
 
 Real: the Dockerfile, the server's image and all that is in it, the compose file and Compose
-itself, health checks, name service, the published ports, traffic and scrapes. Stand-ins: Podman for
-the engine, Debian from mmdebstrap for the base image, Debian's Prometheus for the official image,
+itself, the order of start by health, name service, published ports, traffic and scrapes.
+Stand-ins: Podman for the engine (a thread of ours times its health checks, where there is no
+systemd), Debian from mmdebstrap for the base image, Debian's Prometheus for the official image,
 and for Grafana a web server that has its mounts and its health check, and no more.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -29,7 +31,8 @@ from deploy.check.samples import ROOT, images
 PROJECT = "offramp-check"
 NEEDED = ("podman", "mmdebstrap", "runc", "docker-compose")
 BASE = "localhost/offramp-base"
-DEBIAN = "bookworm"
+SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources")
+MERGED = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"  # else dpkg asks for Perl
 PYTHON = "python3,python3-pip,python3-venv,ca-certificates"
 STAND_INS = {
     "prometheus": ['--change=ENTRYPOINT ["/usr/bin/prometheus"]', "--change=USER 65534"],
@@ -47,11 +50,22 @@ HOOKS = (
 
 
 def debian(podman: Podman, packages: str, hooks: Sequence[str] = ()) -> Path:
-    """A root file system made by mmdebstrap."""
+    """A root file system made by mmdebstrap, of this host's release and from its mirrors."""
     file = podman.folder / f"{packages.split(',', 1)[0]}.tar"
-    extra = [f"--customize-hook={hook}" for hook in hooks]
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", *extra]
-    subprocess.run([*command, DEBIAN, str(file)], check=True)
+    options = [f"--customize-hook={hook}" for hook in hooks]
+    options += [
+        f"--include={packages},usr-is-merged",
+        f"--hook-dir={MERGED}",
+        "--dpkgopt=force-unsafe-io",
+        '--aptopt=Acquire::Check-Valid-Until "false"',
+    ]
+    sources = [path for path in SOURCES if Path(path).exists()]
+    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", *options, release, str(file), *sources]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        print(made.stderr, file=sys.stderr)
+        made.check_returncode()
     return file
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from PIL import Image
 
 from benchmarks.client import serving
 from deploy.check.dashboard import Shown, legend, panels
@@ -215,6 +216,7 @@ def draw(prometheus: Prometheus, start: float, end: float, out: Path) -> None:
         _panel(axes, shown, _lines(shown, prometheus, start, end), start, end)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=80)
+    Image.open(out).convert("RGB").quantize(64).save(out, optimize=True)
 
 
 def main() -> int:
