@@ -45,7 +45,7 @@ serve: $(SERVE)/.ready
 	$(SERVE)/bin/python -m serving --bundle $(BUNDLE) --port $(PORT)
 
 test: $(DEV)/.ready
-	$(DEV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(DEV)/.ready
 	$(DEV)/bin/ruff format --check

@@ -29,7 +29,6 @@ def damaged(k: int) -> list[StageGraph]:
 @pytest.mark.parametrize("variant", ["joint", "released", "paper", "unreferenced"])
 def test_the_graphs_are_the_network(variant: str) -> None:
     exported = export(variant=variant)
-    assert exported.difference < 1e-5
     output = Chain(exported.graphs).run(held_out().pixels, batch_size=7)
     logits = predict(checkpoint(variant=variant).network(), held_out().pixels)
     temperatures = torch.tensor(exported.temperatures)[:, None, None]
