@@ -7,12 +7,13 @@ PORT   ?= 8000
 DATA   ?= cifar10
 RUNS   ?= runs/objectives
 SERVE  := .venv-serving
+RAY    := .venv-ray
 DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
 .PHONY: help serve test lint format benchmark-served model-tables bench-training bench-training-step \
-        deploy-check lock clean
+        deploy-check ray-check lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
@@ -23,6 +24,7 @@ help:
 	@echo 'make bench-training       all benchmarks of training, and what they were to show (hours; DATA, RUNS)'
 	@echo 'make bench-training-step  what surgery saves of a training step, in flops and in time'
 	@echo 'make deploy-check         images, compose, dashboard, alerts, manifests: what can be proven here (root, minutes)'
+	@echo 'make ray-check            Ray Serve under load, replicas killed on the way (root)'
 	@echo 'make lock                 pin the dependencies anew (needs uv)'
 
 $(SERVE)/.ready: requirements/serving-cpu.txt
@@ -68,10 +70,15 @@ deploy-check: $(DEV)/.ready
 	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[operations]'
 	$(DEV)/bin/python -m deploy.check
 
+ray-check:
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/pip install --quiet -c requirements/constraints.txt -e '.[serving,cpu,ray]' httpx pyarrow
+	$(RAY)/bin/python -m deploy.check.ray
+
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
 	$(LOCK) --extra serving --extra gpu --generate-hashes -o requirements/serving-gpu.txt
-	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra operations --extra dev -o requirements/constraints.txt
+	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra operations --extra ray --extra dev -o requirements/constraints.txt
 
 clean:
-	rm -rf $(DEV) $(SERVE)
+	rm -rf $(DEV) $(SERVE) $(RAY)

@@ -25,7 +25,6 @@ from serving.settings import Settings
 log = logging.getLogger("ray.serve")
 TRIES = 5
 PAUSE = 0.1  # seconds before the next try, doubled each time
-api = FastAPI(title="Offramp")
 
 
 class Arguments(BaseModel):
@@ -121,22 +120,8 @@ class Ingress:
     def __init__(self, replicas: DeploymentHandle) -> None:
         self._replicas = replicas
 
-    @api.post("/classify")
-    async def classify(self, request: Request) -> Response:
-        """As the server's."""
-        return await self._pass_on(request)
-
-    @api.get("/model")
-    async def model(self, request: Request) -> Response:
-        """As the server's."""
-        return await self._pass_on(request)
-
-    @api.get("/health/ready")
-    async def ready(self, request: Request) -> Response:
-        """Whether some replica takes requests."""
-        return await self._pass_on(request)
-
-    async def _pass_on(self, request: Request) -> Response:
+    async def __call__(self, request: Request) -> Response:
+        """Whatever the server answers: every path is the server's."""
         call = Call(
             method=request.method,
             path=request.url.path,
@@ -181,12 +166,16 @@ def build(arguments: Arguments) -> serve.Application:
             "max_replicas": arguments.max_replicas,
             "target_ongoing_requests": slots / 4,
         },
+        logging_config={"enable_access_log": False},
         health_check_period_s=5,
         health_check_timeout_s=10,
         graceful_shutdown_timeout_s=Settings(**settings).drain_seconds,
         ray_actor_options={"num_cpus": arguments.cpus, "num_gpus": arguments.gpus},
     )
-    ingress = serve.deployment(serve.ingress(api)(Ingress)).options(
-        num_replicas=1, max_ongoing_requests=4096, ray_actor_options={"num_cpus": 0}
+    ingress = serve.deployment(Ingress).options(
+        num_replicas=1,
+        max_ongoing_requests=4096,
+        ray_actor_options={"num_cpus": 0},
+        logging_config={"enable_access_log": False},
     )
     return ingress.bind(replica.bind(settings))
