@@ -9,12 +9,13 @@ RUNS   ?= runs/objectives
 OUT    ?= results
 PEERS  := litserve mosec bentoml ray
 SERVE  := .venv-serving
+RAY    := .venv-ray
 DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
 .PHONY: help serve test lint format benchmark-served bench-cut bench-scheduling model-tables \
-        bench-training bench-training-step bench-peers bench-serving deploy-check lock clean
+        bench-training bench-training-step bench-peers bench-serving deploy-check ray-check lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
@@ -29,6 +30,7 @@ help:
 	@echo 'make bench-peers          other servers, each in an environment of its own, to compare with'
 	@echo 'make bench-serving        ours against the limit and the peers, overload, accounting (hours; DATA, BUNDLE)'
 	@echo 'make deploy-check         images, compose, dashboard, alerts, manifests: what can be proven here (root, minutes)'
+	@echo 'make ray-check            Ray Serve under load, replicas killed on the way (root)'
 	@echo 'make lock                 pin the dependencies anew (needs uv)'
 
 $(SERVE)/.ready: requirements/serving-cpu.txt
@@ -90,10 +92,15 @@ deploy-check: $(DEV)/.ready
 	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[operations]'
 	$(DEV)/bin/python -m deploy.check
 
+ray-check:
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/pip install --quiet -c requirements/constraints.txt -e '.[serving,cpu,ray]' httpx pyarrow
+	$(RAY)/bin/python -m deploy.check.ray
+
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
 	$(LOCK) --extra serving --extra gpu --generate-hashes -o requirements/serving-gpu.txt
-	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra operations --extra dev -o requirements/constraints.txt
+	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra operations --extra ray --extra dev -o requirements/constraints.txt
 
 clean:
-	rm -rf $(DEV) $(SERVE) .venv-peers
+	rm -rf $(DEV) $(SERVE) $(RAY) .venv-peers

@@ -72,7 +72,8 @@ def debian(podman: Podman, packages: str, hooks: Sequence[str] = ()) -> Path:
 def compose(podman: Podman, *arguments: str, **settings: str) -> str:
     """Real Compose, which takes Podman for Docker."""
     found = shutil.which("docker-compose") or str(Path(sys.executable).parent / "docker-compose")
-    command = [found, "--project-name", PROJECT, "--profile", "cpu", *arguments]
+    options = ["--progress=quiet", f"--project-name={PROJECT}", "--profile=cpu"]
+    command = [found, *options, *arguments]
     environment = {**podman.environment, **settings}
     ran = subprocess.run(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True

@@ -44,8 +44,12 @@ class Podman:
     @property
     def environment(self) -> Mapping[str, str]:
         """The environment of its commands, and of those that take it for Docker."""
-        settings = {"CONTAINERS_CONF": str(self.folder / "containers.conf")}
-        return {**os.environ, **settings, "DOCKER_HOST": self.socket}
+        return {
+            **os.environ,
+            "CONTAINERS_CONF": str(self.folder / "containers.conf"),
+            "DOCKER_HOST": self.socket,
+            "TMPDIR": str(self.folder),  # where builds keep their caches
+        }
 
     def command(self, *arguments: str) -> list[str]:
         """A command line on this engine."""

@@ -90,7 +90,12 @@ def _kill_one() -> None:
 def inside() -> int:
     """The check itself, with nothing but loopback around."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    ray.init(num_cpus=REPLICAS, include_dashboard=False, _node_ip_address="127.0.0.1")
+    ray.init(
+        num_cpus=REPLICAS,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+    )
     serve.start(http_options={"host": "127.0.0.1", "port": 8000})
     serve.run(build(Arguments(bundle=str(BUNDLE), min_replicas=REPLICAS, max_replicas=REPLICAS)))
     until_all_serve()

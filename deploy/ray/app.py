@@ -25,7 +25,6 @@ from serving.settings import Settings
 log = logging.getLogger("ray.serve")
 TRIES = 5
 PAUSE = 0.1  # seconds before the next try, doubled each time
-api = FastAPI(title="Offramp")
 
 
 class Arguments(BaseModel):
@@ -64,7 +63,7 @@ class Answer:
 
 async def ask(app: FastAPI, call: Call) -> Answer:
     """The app's answer, without a network between."""
-    answer, read = Answer(), asyncio.Event()
+    answer, read, ended = Answer(), asyncio.Event(), asyncio.Event()
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -81,7 +80,8 @@ async def ask(app: FastAPI, call: Call) -> Answer:
 
     async def receive() -> dict[str, Any]:
         if read.is_set():
-            await asyncio.Event().wait()  # the client never hangs up: cancelling does that
+            await ended.wait()  # until then no client hangs up: cancelling does that
+            return {"type": "http.disconnect"}
         read.set()
         return {"type": "http.request", "body": call.body, "more_body": False}
 
@@ -91,7 +91,10 @@ async def ask(app: FastAPI, call: Call) -> Answer:
         else:
             answer.body += message.get("body", b"")
 
-    await app(scope, receive, send)
+    try:
+        await app(scope, receive, send)
+    finally:
+        ended.set()
     return answer
 
 
@@ -121,22 +124,8 @@ class Ingress:
     def __init__(self, replicas: DeploymentHandle) -> None:
         self._replicas = replicas
 
-    @api.post("/classify")
-    async def classify(self, request: Request) -> Response:
-        """As the server's."""
-        return await self._pass_on(request)
-
-    @api.get("/model")
-    async def model(self, request: Request) -> Response:
-        """As the server's."""
-        return await self._pass_on(request)
-
-    @api.get("/health/ready")
-    async def ready(self, request: Request) -> Response:
-        """Whether some replica takes requests."""
-        return await self._pass_on(request)
-
-    async def _pass_on(self, request: Request) -> Response:
+    async def __call__(self, request: Request) -> Response:
+        """Whatever the server answers: every path is the server's."""
         call = Call(
             method=request.method,
             path=request.url.path,
@@ -181,12 +170,16 @@ def build(arguments: Arguments) -> serve.Application:
             "max_replicas": arguments.max_replicas,
             "target_ongoing_requests": slots / 4,
         },
+        logging_config={"enable_access_log": False},
         health_check_period_s=5,
         health_check_timeout_s=10,
         graceful_shutdown_timeout_s=Settings(**settings).drain_seconds,
         ray_actor_options={"num_cpus": arguments.cpus, "num_gpus": arguments.gpus},
     )
-    ingress = serve.deployment(serve.ingress(api)(Ingress)).options(
-        num_replicas=1, max_ongoing_requests=4096, ray_actor_options={"num_cpus": 0}
+    ingress = serve.deployment(Ingress).options(
+        num_replicas=1,
+        max_ongoing_requests=4096,
+        ray_actor_options={"num_cpus": 0},
+        logging_config={"enable_access_log": False},
     )
     return ingress.bind(replica.bind(settings))
