@@ -36,6 +36,7 @@ from training.evaluate import Floats
 DFS = "dfs"  # what the names of its rows begin with
 GOAL = 0.5
 NO_POINT = "no point"  # instead of an accuracy
+STYLES, COLOURS = ("-", "--", ":"), 10  # colours come round after ten rows
 
 
 def table(runs: Sequence[Trained], procedure: Procedure) -> dict[str, list[Measured]]:
@@ -95,21 +96,22 @@ def print_table(rows: Mapping[str, Sequence[Measured]]) -> None:
 
 def figure(rows: Mapping[str, Sequence[Measured]]) -> Figure:
     """The curve of every row: mean over seeds on common flops."""
-    drawn = Figure(figsize=(8, 5), layout="constrained")
+    drawn = Figure(figsize=(8, 6.5), layout="constrained")
     axes = drawn.subplots()
-    for name, row in rows.items():
+    for number, (name, row) in enumerate(rows.items()):
         flops = row[0].solved.run.test.flops
         grid = np.linspace(flops[0], flops[-1], 200)
         curves = [one.solved.curve for one in row]
         mean = np.mean([np.interp(grid, c.flops, c.accuracy) for c in curves], axis=0)
-        axes.plot(grid / 1e6, 100 * mean, label=f"{name} ({len(row)} seeds)")
+        style = STYLES[number // COLOURS % len(STYLES)]
+        axes.plot(grid / 1e6, 100 * mean, style, label=f"{name} ({len(row)} seeds)")
     axes.set(
         xlabel="mean flops for one image, millions of multiply-adds",
         ylabel="test accuracy, %",
         title=f"n = {row[0].solved.run.test.images:,}; thresholds from other, held-out images",
     )
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    drawn.legend(loc="outside lower center", ncols=3, fontsize="small")
     return drawn
 
 
