@@ -20,6 +20,9 @@ from serving.settings import Settings
 from serving.shared import Shared
 from serving.supervisor import end_with_parent
 
+# Seconds; more than the 60 of usual load balancers, which must be those who close idle connections.
+KEEP_ALIVE = 75
+
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A listening socket.
@@ -61,6 +64,7 @@ def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
         log_config=None,
         access_log=settings.log_level == "debug",
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
     gc.collect()

@@ -65,6 +65,11 @@ def open_session(path: Path, graph: bytes, providers: Providers) -> ort.Inferenc
     try:
         session = ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:
+        if wanted != CPU:  # the hash was right; of what can fail, the device is the likelier
+            raise ProviderError(
+                f"{wanted} cannot be used ({error}); check the driver, the device number and the "
+                f"extra `gpu`, and whether {path} can be served on the CPU"
+            ) from error
         raise BundleError(path, f"cannot be loaded on {wanted}: {error}") from error
     # ONNX Runtime falls back to the CPU in silence, whatever it was told.
     if session.get_providers()[0] != wanted:
