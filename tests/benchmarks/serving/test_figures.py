@@ -11,7 +11,6 @@ from benchmarks.serving.figures import (
     Rounds,
     aims,
     goals,
-    kept,
     plot,
     table,
     verdict,
@@ -78,12 +77,6 @@ def test_the_table_has_a_line_for_each_server_and_budget(rounds):
     assert len({line.count("|") for line in lines}) == 1
     assert any(line.startswith("| offramp | medium | 80 |") for line in lines)
     assert any(line.startswith("| limit | medium | 100 | 2 |") for line in lines)
-
-
-def test_a_rate_counts_if_its_tail_keeps_to_the_slo():
-    row = Row(1, "offramp", OPEN, MEDIUM, 0.7, rate=50, p99=15)
-    assert kept(row, slo=0.015) == 50
-    assert kept(row, slo=0.014) == 0
 
 
 def test_rows_and_plot_are_written(rounds, tmp_path: Path):
