@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
 from rich.console import Console
@@ -26,7 +25,8 @@ from exporter.graph import StageGraph, stages_by_need
 from exporter.qdq import quantized
 from exporter.report import summary
 from exporter.verify import Chain, ChainOutput
-from serving.cut import join
+from serving.cut import CutError, join
+from serving.errors import BundleError
 from serving.manifest import Manifest
 from training.data import Dataset, open_dataset
 from training.errors import TrainingError
@@ -34,7 +34,7 @@ from training.images import Images
 from training.recipes import Recipe
 
 CALIBRATION_IMAGES = 512
-SAME = 1e-9  # of an accuracy: they are counts of the same images
+SAME = 1e-3  # of the images may change their class by another processor's rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +86,12 @@ def agreement(
     after = Chain(export.graphs).run(held_out.pixels).probabilities.argmax(axis=2)
     right = (before == held_out.targets.numpy()).mean(axis=1)
     stated = [stage.accuracy.value for stage in manifest.stages]
-    if not np.allclose(right, stated, rtol=0, atol=SAME):
-        raise ExportError(
-            f"--data: exit 1 is right on {right[0]:.2%} of the held-out images, the manifest says "
-            f"{stated[0]:.2%}; these are not the images that the bundle was made with"
-        )
+    for k, (seen, said) in enumerate(zip(right.tolist(), stated, strict=True), 1):
+        if abs(seen - said) > SAME:
+            raise ExportError(
+                f"--data: exit {k} is right on {seen:.2%} of the held-out images, and the manifest "
+                f"says {said:.2%}; these are not the images that the bundle was made with"
+            )
     same = (before == after).mean(axis=1)
     accuracy = export.scored.right.mean(axis=1)
     return [
@@ -153,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit status is 0, or 1 for a user's error."""
     try:
         run(parser().parse_args(argv), Console(soft_wrap=True))
-    except (TrainingError, OSError) as error:
+    except (TrainingError, BundleError, CutError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -29,6 +29,8 @@ from serving.runtime import Runtime
 from serving.scheduler import Scheduler
 from serving.threads import Leaving, StageThreads
 
+FAILED = "a stage failed under this request; the log says why"
+
 
 class Engine:
     """Runs requests through the stages.
@@ -183,9 +185,8 @@ class Engine:
                 continue
             if leaving.how == "late":
                 self._end_early(request, now)
-            elif leaving.how == "failed" or not math.isfinite(_confidence(request)):
-                error = StageError("a stage failed under this request; the log says why")
-                self._fail(request, "failed", error)
+            elif leaving.how == "failed" or not _sound(request):
+                self._fail(request, "failed", StageError(FAILED))
             else:
                 self._resolve(request, now, "degraded" if request.degraded else "answered")
         self._give([request.slot for request in leaving.requests])
@@ -199,7 +200,9 @@ class Engine:
                 self._end_early(request, now)
 
     def _end_early(self, request: Request, now: float) -> None:
-        if request.opinions:
+        if request.opinions and not _sound(request):
+            self._fail(request, "failed", StageError(FAILED))
+        elif request.opinions:
             self._resolve(request, now, "deadline")
         else:
             error = DeadlineError("deadline_ms passed before the first exit; allow more time")
@@ -240,7 +243,8 @@ class Engine:
             self._idle.set()
 
 
-def _confidence(request: Request) -> float:
+def _sound(request: Request) -> bool:
+    """Whether the last exit gave a number."""
     opinion = request.opinions[-1]
     assert opinion is not None
-    return opinion.confidence
+    return math.isfinite(opinion.confidence)

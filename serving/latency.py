@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 GAIN = 0.05  # of one observation; about the last 20 count
+DOUBTED = 0.25  # of what was measured at warm-up: the least that doubt leaves of it
 SURPRISE = 2.0  # an observation counts as at most this many times too slow, or too fast
 
 
@@ -35,6 +36,7 @@ class Latency:
         self._sizes = list(sizes)
         bare = with_head if without_head is None else without_head
         self._tables = ([list(row) for row in bare], [list(row) for row in with_head])
+        self._least = tuple([DOUBTED * row[0] for row in table] for table in self._tables)
         self.stages = len(with_head)
 
     def time(self, stage: int, batch: float, *, head: bool = True) -> float:
@@ -66,9 +68,13 @@ class Latency:
             row[low + 1] *= 1 + step / 2 * share
 
     def doubt(self, stage: int) -> None:
-        """A prediction turned a request away: lower it a little, for no batch will test it."""
-        for table in self._tables:
-            table[stage][0] *= 1 - GAIN / 10
+        """A prediction turned a request away: lower it a little, for no batch will test it.
+
+        But not for ever: deadlines that nothing could keep say nothing of the stage.
+        """
+        for table, least in zip(self._tables, self._least, strict=True):
+            lower = table[stage][0] * (1 - GAIN / 10)
+            table[stage][0] = max(lower, min(least[stage], table[stage][0]))
 
     def _between(self, batch: float) -> tuple[int, float]:
         """The measured size below (the least, the last), and how far from it to the next."""

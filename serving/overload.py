@@ -24,6 +24,8 @@ class DrainRate:
 
     def seconds_until(self, slots: int, now: float) -> int:
         """Whole seconds, at least 1, until so many more slots should be free."""
+        while self._ends and now - self._ends[0][0] > LONGEST_WAIT:
+            self._ends.popleft()  # of a quieter time
         if len(self._ends) < 2:
             return 1
         rate = sum(count for _, count in self._ends) / max(1e-9, now - self._ends[0][0])

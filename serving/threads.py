@@ -171,6 +171,7 @@ class StageThreads:
             if rows := verdict.staying:
                 self._pool.scatter(stage, [slots[row] for row in rows], rows, output.features)
         except Exception:
+            verdict = None  # whatever of it there was: survivors would read what is not theirs
             log.exception("stage %d failed", stage + 1)
         ended = perf_counter()
         if verdict is not None:

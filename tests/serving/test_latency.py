@@ -48,11 +48,14 @@ def test_one_surprise_moves_it_little(seen):
     assert 1.9 <= latency.time(0, 4) <= 2.11
 
 
-def test_doubt_lowers_it_until_a_batch_is_tried():
+def test_doubt_lowers_it_so_that_a_batch_is_tried_and_has_an_end():
     latency = model()
-    for _ in range(1000):
+    measured = latency.time(0, 1)
+    latency.doubt(0)
+    assert 0.99 * measured < latency.time(0, 1) < measured
+    for _ in range(10_000):
         latency.doubt(0)
-    assert 0 < latency.time(0, 1) < 0.05
+    assert latency.time(0, 1) == 0.25 * measured
     assert latency.time(1, 1) == 3.0
 
 

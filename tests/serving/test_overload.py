@@ -20,7 +20,8 @@ def test_it_forgets_and_counts_the_time_since():
     for second in range(64):
         rate.freed(float(second), 2)
     assert rate.seconds_until(20, 64.0) == 10
-    assert rate.seconds_until(20, 128.0) == 20  # nobody left for a minute
+    assert rate.seconds_until(20, 90.0) == 18  # nobody left for half a minute
+    assert rate.seconds_until(20, 1e4) == 1  # all that is known is of another time
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(1, 100))), st.integers(1, 10**6))

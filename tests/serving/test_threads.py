@@ -149,6 +149,22 @@ def test_a_stage_that_fails_fails_its_batch_alone(gated, manifest, images, caplo
     assert "the device fell over" in caplog.text
 
 
+def test_features_that_cannot_be_kept_fail_the_batch(runtime, manifest, images, caplog):
+    async def run():
+        async with engine_of(runtime, manifest) as engine:
+
+            def full(*_):
+                raise MemoryError
+
+            engine.pool.scatter = full
+            with pytest.raises(StageError):
+                await classify(engine, images(1, 1), NEVER_EARLY)
+            assert ended(engine, "full", "failed") == 1
+
+    asyncio.run(run())
+    assert "stage 1 failed" in caplog.text
+
+
 def test_a_confidence_that_is_no_number_fails_its_request_alone(gated, manifest, images):
     real = gated.run
 
