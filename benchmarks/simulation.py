@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from serving.batch import Batch
 from serving.latency import Latency
 from serving.policy import Policy
-from serving.request import Call, Request
+from serving.request import Answer, Call, Request
 from serving.scheduler import Scheduler
 
 _LOOP = asyncio.new_event_loop()
 _LOOP.close()  # futures need a loop to belong to, not to run
-NOBODY = asyncio.Future[list[object]](loop=_LOOP)
+NOBODY = asyncio.Future[list[Answer]](loop=_LOOP)
 ROW = np.ones(1, np.float32)
 
 
@@ -106,7 +106,7 @@ class Server:
     def _arrive(self, now: float, arrival: Arrival) -> None:
         thresholds = (0.5,) * (self.times.stages - 1) + (0.0,)
         policy = Policy("p", "p", thresholds, arrival.deadline)
-        request = Request(policy, 0, now, now, Call(NOBODY))  # type: ignore[arg-type]
+        request = Request(policy, 0, now, now, Call(NOBODY))
         self._arrivals[request] = arrival
         self.scheduler.add(request)
 

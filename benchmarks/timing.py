@@ -41,7 +41,7 @@ class Step:
 
 def step(network: MultiExitNetwork, objective: Objective, device: torch.device) -> Step:
     """The step of a network that is put on a device as training puts it there."""
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # a layout alone is not in torch's stubs
     return Step(network.train(), objective.to(device))
 
 

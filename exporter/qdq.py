@@ -29,7 +29,7 @@ OPERATORS = ("AveragePool", "Concat", "Conv", "Gemm", "MatMul", "Relu")
 BATCH = 32
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc] # it has no types
+class _Batches(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime has no types
     """Images [N, H, W, 3], a batch at a time."""
 
     def __init__(self, name: str, images: NDArray[np.uint8]) -> None:

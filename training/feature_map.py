@@ -44,7 +44,7 @@ class FeatureMap:
 
     def mean(self, *args: Any, **kwargs: Any) -> Tensor | FeatureMap:  # noqa: ANN401
         """`torch.mean`: a map of means unless it is over the channels."""
-        made: Tensor | FeatureMap = torch.mean(self, *args, **kwargs)  # type: ignore[call-overload]
+        made: Tensor | FeatureMap = torch.mean(self, *args, **kwargs)  # type: ignore[call-overload] # takes what mean does
         return made
 
     @property

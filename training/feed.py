@@ -139,7 +139,7 @@ class DiskFeed(Feed):
         self._plan = _Plan()
         seed = recipe.seed if recipe.crop == "resized" else None
         self._loader: DataLoader[Read] = DataLoader(
-            _Decoder(train, held_out, seed),  # type: ignore[arg-type]
+            _Decoder(train, held_out, seed),  # type: ignore[arg-type] # it has __getitem__, which is all that is called
             batch_sampler=self._plan,
             num_workers=workers,
             collate_fn=_as_it_is,

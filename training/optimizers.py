@@ -50,7 +50,7 @@ class Muon(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override] # overloaded in torch's stubs
         """Update every weight that has a gradient."""
         assert closure is None
         for group in self.param_groups:

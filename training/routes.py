@@ -32,7 +32,7 @@ def cut(x: Tensor, k: int, dim: int = 1) -> Cut:
     """X and its two parts at channel k of dimension `dim`."""
     if not x.requires_grad:
         return Cut(x, *x.tensor_split([k], dim))
-    return Cut(*_Cut.apply(x, k, dim))  # type: ignore[no-untyped-call]
+    return Cut(*_Cut.apply(x, k, dim))  # type: ignore[no-untyped-call] # apply has no types in torch
 
 
 def stop(values: Tensor, spans: Sequence[Span], live: Sequence[Tensor], dim: int = 1) -> Tensor:
@@ -46,7 +46,7 @@ def stop(values: Tensor, spans: Sequence[Span], live: Sequence[Tensor], dim: int
     """
     if not live:
         return values
-    made: Tensor = _Stop.apply(values, spans, dim, *live)  # type: ignore[no-untyped-call]
+    made: Tensor = _Stop.apply(values, spans, dim, *live)  # type: ignore[no-untyped-call] # apply has no types in torch
     return made
 
 
@@ -61,7 +61,7 @@ def means(
         live: [N, width, ...] for each span.
         dims: not 0 or 1.
     """
-    made: tuple[Tensor, ...] = _Means.apply(values, spans, dims, *live) if live else ()  # type: ignore[no-untyped-call]
+    made: tuple[Tensor, ...] = _Means.apply(values, spans, dims, *live) if live else ()  # type: ignore[no-untyped-call] # apply has no types in torch
     return made
 
 

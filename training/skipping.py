@@ -118,7 +118,7 @@ def read(layer: Layer, values: Tensor, live: Live, weight: Tensor, bias: MaybeTe
         bias: [out].
     """
     arguments = [_autocast(argument) for argument in (values, weight, bias)]
-    made: Tensor = _Read.apply(layer, *arguments, live.spans, *live.tensors)  # type: ignore[no-untyped-call]
+    made: Tensor = _Read.apply(layer, *arguments, live.spans, *live.tensors)  # type: ignore[no-untyped-call] # apply has no types in torch
     return made
 
 

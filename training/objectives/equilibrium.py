@@ -66,7 +66,7 @@ def scale_gradient(features: Tensor | FeatureMap, factor: float) -> Tensor | Fea
 
 
 def _scaled(tensor: Tensor, factor: float) -> Tensor:
-    made: Tensor = _Scale.apply(tensor, factor)  # type: ignore[no-untyped-call]
+    made: Tensor = _Scale.apply(tensor, factor)  # type: ignore[no-untyped-call] # apply has no types in torch
     return made
 
 

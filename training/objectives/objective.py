@@ -58,7 +58,7 @@ class Objective(nn.Module):
         ]
         if self.one_backward:
             return torch.stack(losses)
-        made: Tensor = _Apart.apply(*losses)  # type: ignore[no-untyped-call]
+        made: Tensor = _Apart.apply(*losses)  # type: ignore[no-untyped-call] # apply has no types in torch
         return made
 
 
