@@ -184,6 +184,18 @@ def stage_specs(export: Export) -> tuple[StageSpec, ...]:
     return tuple(specs)
 
 
+def remeasured(manifest: Manifest, export: Export, **changes: object) -> Manifest:
+    """A manifest with all that was measured on an export; solves the budgets."""
+    budgets, curve = solve_budgets(export.scored)
+    measured = {
+        "created": datetime.now(UTC).replace(microsecond=0),
+        "stages": stage_specs(export),
+        "budgets": budgets,
+        "curve": curve,
+    }
+    return manifest.model_copy(update=measured | changes)
+
+
 def check_place(folder: Path) -> None:
     """Whether a bundle can be written here.
 

@@ -11,15 +11,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import onnx
 import torch
 from rich.console import Console
 
-from exporter.budgets import solve_budgets
-from exporter.bundle import Export, check_place, read_bundle, score, stage_specs, write_bundle
+from exporter.bundle import Export, check_place, read_bundle, remeasured, score, write_bundle
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, stages_by_need
 from exporter.qdq import quantized
@@ -46,6 +44,14 @@ class Agreement:
     same: float
 
 
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """The stages in integers, and what they said of the held-out images."""
+
+    export: Export
+    output: ChainOutput
+
+
 def own_images(manifest: Manifest, source: str) -> Dataset[Images]:
     """The calibration images of the training set and the held-out ones, as the bundle had them.
 
@@ -58,7 +64,9 @@ def own_images(manifest: Manifest, source: str) -> Dataset[Images]:
     return Dataset(some.decoded(), dataset.held_out.decoded(), dataset.labels)
 
 
-def quantize(manifest: Manifest, floats: Sequence[StageGraph], images: Dataset[Images]) -> Export:
+def quantize(
+    manifest: Manifest, floats: Sequence[StageGraph], images: Dataset[Images]
+) -> Quantized:
     """Quantise the stages of a bundle together, and measure what comes out.
 
     Args:
@@ -70,12 +78,13 @@ def quantize(manifest: Manifest, floats: Sequence[StageGraph], images: Dataset[I
     graphs = stages_by_need(onnx.shape_inference.infer_shapes(whole), len(floats))
     blockwise = [stage.blockwise_flops_to_exit for stage in manifest.stages]
     temperatures = [stage.temperature for stage in manifest.stages]
-    scored = score(Chain(graphs).run(images.held_out.pixels), images.held_out, graphs)
-    return Export(graphs, blockwise, temperatures, scored)
+    output = Chain(graphs).run(images.held_out.pixels)
+    scored = score(output, images.held_out, graphs)
+    return Quantized(Export(graphs, blockwise, temperatures, scored), output)
 
 
 def agreement(
-    manifest: Manifest, floats: ChainOutput, export: Export, held_out: Images
+    manifest: Manifest, floats: ChainOutput, made: Quantized, held_out: Images
 ) -> list[Agreement]:
     """Each exit before and after.
 
@@ -83,7 +92,7 @@ def agreement(
         ExportError: the held-out images are not those of the manifest.
     """
     before = floats.probabilities.argmax(axis=2)
-    after = Chain(export.graphs).run(held_out.pixels).probabilities.argmax(axis=2)
+    after = made.output.probabilities.argmax(axis=2)
     right = (before == held_out.targets.numpy()).mean(axis=1)
     stated = [stage.accuracy.value for stage in manifest.stages]
     for k, (seen, said) in enumerate(zip(right.tolist(), stated, strict=True), 1):
@@ -93,7 +102,7 @@ def agreement(
                 f"says {said:.2%}; these are not the images that the bundle was made with"
             )
     same = (before == after).mean(axis=1)
-    accuracy = export.scored.right.mean(axis=1)
+    accuracy = made.export.scored.right.mean(axis=1)
     return [
         Agreement(*each)
         for each in zip(right.tolist(), accuracy.tolist(), same.tolist(), strict=True)
@@ -102,16 +111,7 @@ def agreement(
 
 def int8_manifest(manifest: Manifest, export: Export, version: str) -> Manifest:
     """The manifest of what was quantised; solves the budgets."""
-    budgets, curve = solve_budgets(export.scored)
-    changed = {
-        "version": version,
-        "created": datetime.now(UTC).replace(microsecond=0),
-        "precision": "int8",
-        "stages": stage_specs(export),
-        "budgets": budgets,
-        "curve": curve,
-    }
-    return manifest.model_copy(update=changed)
+    return remeasured(manifest, export, version=version, precision="int8")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -136,17 +136,18 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
     images = own_images(manifest, arguments.data)
     console.print(f"quantising by {len(images.train)} images of the training set")
-    export = quantize(manifest, floats, images)
+    made = quantize(manifest, floats, images)
     before = Chain(floats).run(images.held_out.pixels)
-    for k, exit_ in enumerate(agreement(manifest, before, export, images.held_out), 1):
+    for k, exit_ in enumerate(agreement(manifest, before, made, images.held_out), 1):
         console.print(
             f"  exit {k}   accuracy {exit_.before:.2%} -> {exit_.after:.2%}   "
             f"same class {exit_.same:.2%}",
             highlight=False,
         )
-    made = int8_manifest(manifest, export, arguments.version or f"{manifest.version}-int8")
-    write_bundle(arguments.out, made, export)
-    for line in summary(made):
+    version = arguments.version or f"{manifest.version}-int8"
+    described = int8_manifest(manifest, made.export, version)
+    write_bundle(arguments.out, described, made.export)
+    for line in summary(described):
         console.print(line, highlight=False)
 
 

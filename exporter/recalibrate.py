@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
-from exporter.budgets import solve_budgets
-from exporter.bundle import Export, fit_temperatures, score, stage_specs
+from exporter.bundle import Export, fit_temperatures, remeasured, score
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, set_temperature
 from exporter.verify import Chain
@@ -52,12 +50,5 @@ def recalibrate(
     scored = score(Chain(graphs).run(images.pixels), images, graphs)
     blockwise = [stage.blockwise_flops_to_exit for stage in manifest.stages]
     export = Export(graphs, blockwise, temperatures, scored)
-    budgets, curve = solve_budgets(scored)
-    update = {
-        "created": datetime.now(UTC).replace(microsecond=0),
-        "stages": stage_specs(export),
-        "budgets": budgets,
-        "curve": curve,
-        "held_out": HeldOut(images=scored.images, source=source),
-    }
-    return manifest.model_copy(update=update), export
+    held_out = HeldOut(images=scored.images, source=source)
+    return remeasured(manifest, export, held_out=held_out), export

@@ -41,14 +41,14 @@ def test_convolutions_read_integers_and_nothing_else():
 
 def test_stages_hand_integers_on_and_cost_what_they_did(integers):
     floats = export().graphs
-    for made, before in zip(integers.graphs, floats, strict=True):
+    for made, before in zip(integers.export.graphs, floats, strict=True):
         onnx.checker.check_model(made.model, full_check=True)
         assert {spec.dtype for spec in made.features} <= {"uint8"}
         assert [s.shape for s in made.features] == [s.shape for s in before.features]
         assert (made.flops, made.head_flops) == (before.flops, before.head_flops)
         # each exit has its temperature, which stays as it is
         assert parameter_count(made.model) == parameter_count(before.model)
-    assert integers.scored.confidence.shape == export().scored.confidence.shape
+    assert integers.export.scored.confidence.shape == export().scored.confidence.shape
 
 
 def test_nearly_all_classes_stay(manifest, integers):
@@ -93,7 +93,7 @@ def test_the_command_writes_what_the_server_reads(manifest, tmp_path, capsys):
 
 
 def test_the_manifest_changes_in_what_was_measured(manifest, integers):
-    made = int8_manifest(manifest, integers, "2")
+    made = int8_manifest(manifest, integers.export, "2")
     kept = {"name", "labels", "input", "confidence", "held_out", "provenance", "format"}
     changed = {
         name for name in type(made).model_fields if getattr(made, name) != getattr(manifest, name)
