@@ -13,7 +13,8 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models import dashboard as model
 
-from deploy.grafana.panels import JOB, ROWS, Panel
+from deploy.grafana.panel import JOB, Panel
+from deploy.grafana.panels import ROWS
 
 FILE = Path(__file__).parent / "dashboards" / "overview.json"
 SOURCE = options.DataSourceRef(type_val="prometheus", uid="${datasource}")

@@ -1,76 +1,24 @@
 """What the dashboard shows: a panel says in which unit, and what to do when it looks wrong.
 
-Expressions sum over workers and replicas, so they hold for one process as for many.
+Here is what early exits are about, which exits and at what cost; `machine` has the rest.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-RATE = "[$__rate_interval]"
-JOB = 'job=~"$job"'
-ASKED = f'{JOB},budget=~"$budget"'
-FLOPS, RATIO, SECONDS = "si: flops", "percentunit", "s"
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One panel.
-
-    Attributes:
-        advice: what to do when it looks wrong.
-        queries: each an expression in PromQL and the name of its series.
-        width: of the dashboard's 24 columns.
-        limits: where it turns yellow, and red.
-        repeat: draw it for each budget.
-    """
-
-    title: str
-    unit: str
-    advice: str
-    queries: tuple[tuple[str, str], ...]
-    width: int = 12
-    kind: Literal["lines", "stacked", "number"] = "lines"
-    limits: tuple[float, float] | None = None
-    highest: float | None = None
-    repeat: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Panels under one heading."""
-
-    title: str
-    panels: tuple[Panel, ...]
-
-
-def rate(metric: str, by: str = "", where: str = ASKED) -> str:
-    """A counter's growth in a second, summed."""
-    grouped = f" by ({by})" if by else ""
-    return f"sum{grouped} (rate(offramp_{metric}{{{where}}}{RATE}))"
-
-
-def quantile(share: float, metric: str, by: str, where: str) -> str:
-    """A quantile of a histogram for each value of a label."""
-    return f"histogram_quantile({share}, {rate(f'{metric}_bucket', f'{by}, le', where)})"
-
-
-def mean(metric: str, by: str, where: str = JOB) -> str:
-    """The mean of a histogram for each value of a label."""
-    return f"{rate(f'{metric}_sum', by, where)} / {rate(f'{metric}_count', by, where)}"
-
-
-def saved(by: str = "") -> str:
-    """The share of full depth's flops that early exits did not spend."""
-    return f"1 - {rate('flops_spent_total', by)} / {rate('flops_full_total', by)}"
-
-
-def outcomes(names: str) -> str:
-    """The share of requests that ended so; cancelled ones are nobody's fault."""
-    ended, all_ = f'{ASKED},outcome=~"{names}"', f'{ASKED},outcome!="cancelled"'
-    return f"{rate('requests_total', where=ended)} / {rate('requests_total', where=all_)}"
-
+from deploy.grafana.machine import ENGINE, GPU, LATENCY, TRAFFIC
+from deploy.grafana.panel import (
+    ASKED,
+    FLOPS,
+    JOB,
+    RATIO,
+    SECONDS,
+    Panel,
+    Row,
+    outcomes,
+    quantile,
+    rate,
+    saved,
+)
 
 GLANCE = Row(
     "At a glance",
@@ -224,150 +172,4 @@ COST = Row(
     ),
 )
 
-LATENCY = Row(
-    "Latency",
-    (
-        Panel(
-            "Latency by budget",
-            SECONDS,
-            "p50 and p99, arrival to answer. All budgets up together: overload, see Slots in use. "
-            "One alone: its exits moved deeper.",
-            tuple(
-                (quantile(share, "request_seconds", "budget", ASKED), f"{{{{budget}}}} {name}")
-                for share, name in ((0.5, "p50"), (0.99, "p99"))
-            ),
-        ),
-        Panel(
-            "Where the time goes, mean",
-            SECONDS,
-            "Queue on top: add replicas, or lower budgets. Decode: send smaller images. Compute: "
-            "see Stage time.",
-            ((mean("request_part_seconds", "part"), "{{part}}"),),
-            kind="stacked",
-        ),
-        Panel(
-            "Queue, decode and compute, p50 and p99",
-            SECONDS,
-            "A part whose p99 leaves its p50 far behind makes the slow answers: decode by large "
-            "images, queue by bursts, compute by a shared device.",
-            tuple(
-                (quantile(share, "request_part_seconds", "part", JOB), f"{{{{part}}}} {name}")
-                for share, name in ((0.5, "p50"), (0.99, "p99"))
-            ),
-            24,
-        ),
-    ),
-)
-
-TRAFFIC = Row(
-    "Traffic",
-    (
-        Panel(
-            "Throughput by budget",
-            "reqps",
-            "Answers in a second. A budget that vanishes: its client is gone, or is refused.",
-            ((rate("exits_total", "budget"), "{{budget}}"),),
-            8,
-            "stacked",
-        ),
-        Panel(
-            "Requests by outcome",
-            "reqps",
-            "refused: no slot, add replicas. deadline, degraded and expired: too little time for "
-            "the depth asked. failed: read the log. cancelled: clients hang up, often their own "
-            "time-out.",
-            ((rate("requests_total", "outcome"), "{{outcome}}"),),
-            8,
-            "stacked",
-        ),
-        Panel(
-            "Error answers by problem",
-            "reqps",
-            "The problem types of the API. pool-full: overload. stage-failed, internal: the log. "
-            "All others: the client's fault, and the answer tells it what to change.",
-            ((rate("problems_total", "type", JOB), "{{type}}"),),
-            8,
-            "stacked",
-        ),
-    ),
-)
-
-ENGINE = Row(
-    "Engine",
-    (
-        Panel(
-            "Batch size by stage, mean",
-            "short",
-            "Near 1 under load: too little traffic to batch, or max_batch is 1. At max_batch all "
-            "the time: the device is full.",
-            ((mean("batch_size", "stage"), "stage {{stage}}"),),
-            8,
-        ),
-        Panel(
-            "Stage time, mean of a batch",
-            SECONDS,
-            "Level for a given batch size. Rising at the same size: the device is shared, hot or "
-            "throttled.",
-            ((mean("stage_seconds", "stage"), "stage {{stage}}"),),
-            8,
-        ),
-        Panel(
-            "Slots in use and queue",
-            "short",
-            "In use at the limit: requests are refused; add replicas, or slots where memory "
-            "allows. A queue with slots free is normal.",
-            (
-                (f"sum(offramp_slots_in_use{{{JOB}}})", "in use"),
-                (f"sum(offramp_queue_depth{{{JOB}}})", "waiting for a batch"),
-                (f"sum(offramp_slots{{{JOB}}})", "limit"),
-            ),
-            8,
-        ),
-        Panel(
-            "Cores busy",
-            "short",
-            "Processor time of the servers. At the cores there are: the CPU is the limit; more "
-            "threads will not help.",
-            (
-                (
-                    f"sum by (instance) (rate(process_cpu_seconds_total{{{JOB}}}{RATE}))",
-                    "{{instance}}",
-                ),
-            ),
-        ),
-        Panel(
-            "Memory of the servers",
-            "bytes",
-            "Level after the first minutes. Rising for hours: a leak; restart and report it.",
-            ((f"sum by (instance) (process_resident_memory_bytes{{{JOB}}})", "{{instance}}"),),
-        ),
-    ),
-)
-
-GPU = Row(
-    "GPU (empty without one)",
-    (
-        Panel(
-            "GPU memory",
-            "bytes",
-            "In use near the limit: fewer slots or a smaller max_batch, or another process "
-            "shares the device.",
-            (
-                (f"sum by (instance) (offramp_gpu_memory_used_bytes{{{JOB}}})", "{{instance}}"),
-                (
-                    f"sum by (instance) (offramp_gpu_memory_size_bytes{{{JOB}}})",
-                    "{{instance}} limit",
-                ),
-            ),
-        ),
-        Panel(
-            "GPU utilisation",
-            RATIO,
-            "Low while requests queue: decoding or the CPU holds it back, see Where the time "
-            "goes. Near 1 with refusals: add a GPU.",
-            ((f"avg by (instance) (offramp_gpu_utilisation_ratio{{{JOB}}})", "{{instance}}"),),
-            highest=1.0,
-        ),
-    ),
-)
 ROWS = (GLANCE, EXITS, COST, LATENCY, TRAFFIC, ENGINE, GPU)
