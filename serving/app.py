@@ -16,16 +16,18 @@ from starlette.types import Receive, Scope, Send
 
 from serving.bodies import Bodies
 from serving.classify import Classify
+from serving.device import DeviceRuntime
+from serving.device_pool import Device, DevicePool
 from serving.engine import Engine
 from serving.errors import OfframpError
 from serving.gpu import watch_gpu
 from serving.images import Decoder
-from serving.latency import sizes_up_to
+from serving.latency import Latency, sizes_up_to
 from serving.manifest import Manifest, read_manifest
 from serving.metrics import Metrics, Model
 from serving.overload import HighWater
 from serving.policy import MIN_CONFIDENCE, NUMERIC
-from serving.pool import Pool
+from serving.pool import Pool, Slots
 from serving.problems import BUG, problem, problem_of
 from serving.routes import CLASSIFY, authenticate, guarded, public, service_of
 from serving.runtime import Runtime
@@ -69,7 +71,11 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
 
 
 def create_app(
-    settings: Settings, manifest: Manifest | None = None, shared: Shared | None = None
+    settings: Settings,
+    manifest: Manifest | None = None,
+    shared: Shared | None = None,
+    *,
+    on_device: bool | None = None,
 ) -> FastAPI:
     """Load the bundle, warm it up, and make the app that serves it.
 
@@ -77,21 +83,26 @@ def create_app(
         settings: all of them.
         manifest: of the bundle, where it has been read already.
         shared: this worker's place, where it is one of several.
+        on_device: features stay where the provider computes, each batch size has sessions of its
+            own; None: on CUDA. On the CPU it is a way to try that out.
 
     Raises:
         BundleError: the bundle is damaged, or not of this server's format.
         ProviderError: the provider is not to be had.
     """
     manifest = manifest or read_manifest(settings.bundle)
-    runtime = Runtime(
-        settings.bundle, manifest, settings.provider, settings.device, settings.layout
-    )
-    for size in {1, settings.max_batch}:
+    if on_device is None:
+        on_device = settings.provider == "cuda"
+    runtime, pool = (_on_device if on_device else _on_host)(settings, manifest)
+    sizes = sizes_up_to(_largest(settings))
+    for size in (sizes[-1], 1):
         runtime.warm_up(size)
     metrics = Metrics(_measured(manifest, settings.provider), shared)
     if settings.provider == "cuda":
         watch_gpu(metrics.registry, settings.device)
-    engine = _engine(settings, manifest, runtime, metrics)
+    clock = thread_time if settings.provider == "cpu" else perf_counter
+    latency = measure(runtime, pool, sizes, clock, filled=on_device)
+    engine = _engine(settings, manifest, runtime, pool, latency, metrics)
     return _app(
         Service(
             manifest=manifest,
@@ -106,12 +117,34 @@ def create_app(
     )
 
 
-def _engine(settings: Settings, manifest: Manifest, runtime: Runtime, metrics: Metrics) -> Engine:
-    pool = Pool(runtime.inputs, runtime.features, settings.slots)
-    sizes = sizes_up_to(min(settings.max_batch, settings.slots))
-    latency = measure(
-        runtime, pool, sizes, thread_time if settings.provider == "cpu" else perf_counter
+def _largest(settings: Settings) -> int:
+    """The largest batch that there can be."""
+    return min(settings.max_batch, settings.slots)
+
+
+def _on_host(settings: Settings, manifest: Manifest) -> tuple[Runtime, Slots]:
+    runtime = Runtime(
+        settings.bundle, manifest, settings.provider, settings.device, settings.layout
     )
+    return runtime, Pool(runtime.inputs, runtime.features, settings.slots)
+
+
+def _on_device(settings: Settings, manifest: Manifest) -> tuple[Runtime, Slots]:
+    inputs = [stage.inputs for stage in manifest.stages]
+    features = [stage.features for stage in manifest.stages]
+    device = Device(settings.provider, settings.device)
+    pool = DevicePool(inputs, features, settings.slots, device)
+    return DeviceRuntime(settings.bundle, manifest, pool, _largest(settings)), pool
+
+
+def _engine(
+    settings: Settings,
+    manifest: Manifest,
+    runtime: Runtime,
+    pool: Slots,
+    latency: Latency,
+    metrics: Metrics,
+) -> Engine:
     scheduler = Scheduler(latency, settings.max_batch, settings.order, rebatch=settings.rebatch)
     degrades = settings.overload == "degrade"
     seconds = settings.degrade_above_ms / 1e3 * settings.threads

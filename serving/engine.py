@@ -23,7 +23,7 @@ from serving.errors import DeadlineError, NotReadyError, OfframpError, PoolFullE
 from serving.metrics import Metrics, Outcome
 from serving.overload import DrainRate, HighWater
 from serving.policy import Policy
-from serving.pool import Pool
+from serving.pool import Slots
 from serving.request import Answer, Call, Request
 from serving.runtime import Runtime
 from serving.scheduler import Scheduler
@@ -48,7 +48,7 @@ class Engine:
     def __init__(
         self,
         runtime: Runtime,
-        pool: Pool,
+        pool: Slots,
         scheduler: Scheduler,
         metrics: Metrics,
         flops_of: Callable[[int, tuple[bool, ...]], int],

@@ -9,7 +9,7 @@ Pure: it is told seconds and reads no clock.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 GAIN = 0.05  # of one observation; about the last 20 count
@@ -24,6 +24,7 @@ class Latency:
         sizes: batch sizes that were measured, ascending.
         with_head: seconds, [stages][sizes].
         without_head: the same for stages run without their exit head; None: as with it.
+        filled: batches are filled up to the next size that was measured, and take its time.
     """
 
     def __init__(
@@ -31,9 +32,12 @@ class Latency:
         sizes: Sequence[int],
         with_head: Sequence[Sequence[float]],
         without_head: Sequence[Sequence[float]] | None = None,
+        *,
+        filled: bool = False,
     ) -> None:
         assert list(sizes) == sorted(set(sizes))
         self._sizes = list(sizes)
+        self._filled = filled
         bare = with_head if without_head is None else without_head
         self._tables = ([list(row) for row in bare], [list(row) for row in with_head])
         self._least = tuple([DOUBTED * row[0] for row in table] for table in self._tables)
@@ -50,7 +54,7 @@ class Latency:
         if batch >= self._sizes[-1]:
             return row[-1] * batch / self._sizes[-1]
         low, share = self._between(batch)
-        return row[low] + share * (row[low + 1] - row[low])
+        return row[low] + share * (row[low + 1] - row[low]) if share else row[low]
 
     def observe(self, stage: int, batch: int, seconds: float, *, head: bool = True) -> None:
         """Correct the stage's times, most those of sizes around `batch`, by what a batch took.
@@ -83,6 +87,8 @@ class Latency:
             return 0, 0.0
         if batch >= sizes[-1]:
             return len(sizes) - 1, 0.0
+        if self._filled:
+            return bisect_left(sizes, batch), 0.0
         low = bisect_right(sizes, batch) - 1
         return low, (batch - sizes[low]) / (sizes[low + 1] - sizes[low])
 

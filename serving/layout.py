@@ -15,18 +15,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import onnx
 import onnxruntime as ort
-from numpy.typing import NDArray
-from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, ValueInfoProto, helper
 
 from serving.cut import cut, exit_outputs, join, trunk_of
 from serving.manifest import TensorSpec
-from serving.sessions import CPU, session_options
+from serving.sessions import CPU, session_options, share, shared_weights
 from serving.stages import Loaded, Stage, Tensors, answers
 
 NOISE = 3  # images
-ALIGNMENT = 64  # bytes
 TOLERANCE = 1e-5  # of a probability; what we have seen is 0
-_SHARED_BYTES = 1024  # smaller ones may be shapes, which ONNX Runtime wants to see in the graph
 
 
 class LayoutError(Exception):
@@ -51,7 +48,7 @@ def native_stages(loaded: Sequence[Loaded]) -> list[Stage]:
     whole = _optimised(join([each.model for each in loaded]))
     parts = cut(whole, exits)
     specs = {image.name: image} | _specs(whole, parts, exits, {image.name: noise})
-    weights = _shared(whole)
+    weights = shared_weights(whole)
     stages = [
         _stage(part, outputs, specs, weights) for part, outputs in zip(parts, exits, strict=True)
     ]
@@ -71,9 +68,7 @@ def _optimised(whole: ModelProto) -> ModelProto:
 
 def _open(model: ModelProto, weights: Mapping[str, ort.OrtValue]) -> ort.InferenceSession:
     options = session_options(optimise=False)
-    for tensor in model.graph.initializer:
-        if tensor.name in weights:
-            options.add_initializer(tensor.name, weights[tensor.name])
+    share(options, model, weights)
     return ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
 
 
@@ -96,25 +91,6 @@ def _specs(
         )
         for name, tensor in zip(names, found, strict=True)
     }
-
-
-def _shared(whole: ModelProto) -> dict[str, ort.OrtValue]:
-    """The weights, once for all sessions."""
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in whole.graph.initializer}
-    return {
-        name: ort.OrtValue.ortvalue_from_numpy(_aligned(array))
-        for name, array in arrays.items()
-        if array.nbytes >= _SHARED_BYTES
-    }
-
-
-def _aligned(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """A copy that begins on a cache line, as kernels have it best."""
-    room = np.empty(array.nbytes + ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % ALIGNMENT
-    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
 
 
 def _stage(

@@ -11,6 +11,7 @@ reads what the last one wrote, and nothing is copied.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -53,33 +54,14 @@ class _Fresh:
     arrays: Arrays
 
 
-class Pool:
-    """Room for `slots` requests.
+class Slots(ABC):
+    """Slots for requests, each with room for the tensors of one.
 
     Args:
-        inputs: the tensors that each stage takes: the image, then features of earlier stages.
-        features: the tensors that each stage gives.
-        slots: how many requests fit.
+        slots: how many.
     """
 
-    def __init__(
-        self,
-        inputs: Sequence[Sequence[TensorSpec]],
-        features: Sequence[Sequence[TensorSpec]],
-        slots: int,
-    ) -> None:
-        places = {place.spec.name: place for place in _places(inputs, features)}
-        # np.empty of this size is mapped, not touched: pages come with the first use.
-        self._rows = np.empty((slots, max(place.end for place in places.values())), np.uint8)
-        self._views = {name: place.of(self._rows) for name, place in places.items()}
-        (self._image,) = (self._views[spec.name] for spec in inputs[0])
-        self._inputs = [[spec.name for spec in specs] for specs in inputs]
-        # by stage: what only the next one reads, and what later ones read as well
-        made = [[places[s.name] for s in specs if s.name in places] for specs in features]
-        self._passing = [[p.spec.name for p in ps if p.read == p.made + 1] for ps in made]
-        self._staying = [[p.spec.name for p in ps if p.read > p.made + 1] for ps in made]
-        self._fresh: list[_Fresh | None] = [None] * len(inputs)  # by the stage that reads it
-        self._locks = [Lock() for _ in inputs]
+    def __init__(self, slots: int) -> None:
         self._free = list(reversed(range(slots)))
         self.slots = slots
 
@@ -89,9 +71,9 @@ class Pool:
         return len(self._free)
 
     @property
+    @abstractmethod
     def nbytes(self) -> int:
         """Bytes that the tensors can take, all slots together."""
-        return self._rows.nbytes
 
     def take(self, count: int) -> list[int]:
         """Take `count` slots, or none.
@@ -109,21 +91,78 @@ class Pool:
     def give(self, slot: int) -> None:
         """Give a slot back."""
         assert self.free < self.slots
+        self._free.append(slot)
+
+    @abstractmethod
+    def put(self, slot: int, image: NDArray[np.uint8]) -> None:
+        """Put an image, uint8 [H, W, 3], into its slot."""
+
+    @abstractmethod
+    def gather(self, stage: int, slots: list[int]) -> Arrays:
+        """What a run of the stage (from 0) takes for these slots, by name, to be read only.
+
+        May be called from any thread, as `scatter` may, for slots that the caller's batch holds.
+        """
+
+    @abstractmethod
+    def scatter(
+        self,
+        stage: int,
+        slots: list[int],
+        rows: list[int],
+        features: Mapping[str, NDArray[np.generic]],
+    ) -> None:
+        """Keep what the stage gave for those who run on: their slots, and their rows in it."""
+
+
+class Pool(Slots):
+    """Room for `slots` requests in the host's memory.
+
+    Args:
+        inputs: the tensors that each stage takes: the image, then features of earlier stages.
+        features: the tensors that each stage gives.
+        slots: how many requests fit.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Sequence[TensorSpec]],
+        features: Sequence[Sequence[TensorSpec]],
+        slots: int,
+    ) -> None:
+        super().__init__(slots)
+        places = {place.spec.name: place for place in _places(inputs, features)}
+        # np.empty of this size is mapped, not touched: pages come with the first use.
+        self._rows = np.empty((slots, max(place.end for place in places.values())), np.uint8)
+        self._views = {name: place.of(self._rows) for name, place in places.items()}
+        (self._image,) = (self._views[spec.name] for spec in inputs[0])
+        self._inputs = [[spec.name for spec in specs] for specs in inputs]
+        # by stage: what only the next one reads, and what later ones read as well
+        made = [[places[s.name] for s in specs if s.name in places] for specs in features]
+        self._passing = [[p.spec.name for p in ps if p.read == p.made + 1] for ps in made]
+        self._staying = [[p.spec.name for p in ps if p.read > p.made + 1] for ps in made]
+        self._fresh: list[_Fresh | None] = [None] * len(inputs)  # by the stage that reads it
+        self._locks = [Lock() for _ in inputs]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tensors can take, all slots together."""
+        return self._rows.nbytes
+
+    def give(self, slot: int) -> None:
+        """Give a slot back."""
         for stage, fresh in enumerate(self._fresh):
             if fresh is not None and slot in fresh.slots:
                 with self._locks[stage]:
                     self._spill(stage)  # now: its next owner must find nothing pending
-        self._free.append(slot)
+        super().give(slot)
 
     def put(self, slot: int, image: NDArray[np.uint8]) -> None:
         """Put an image, uint8 [H, W, 3], into its slot."""
         self._image[slot] = image
 
     def gather(self, stage: int, slots: list[int]) -> Arrays:
-        """The tensors that the stage (from 0) takes, by name, [len(slots), ...], to be read only.
-
-        May be called from any thread, as `scatter` may, for slots that the caller's batch holds.
-        """
+        """The stage's tensors by name, [len(slots), ...], to be read only."""
         fresh = self._take_fresh(stage, slots)
         if len(slots) == 1:
             chosen: slice | list[int] = slice(slots[0], slots[0] + 1)  # a view: no copy

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from serving.policy import Policy
 
+MOST_CLASSES = 100  # that an answer lists
+
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
     """What one exit thought of one image: `probabilities` is float32, [classes].
 
+    Of many classes, those beyond the `MOST_CLASSES` likeliest may be 0, whatever they were.
     A confidence that is not finite says that the network failed on this image.
     """
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -16,6 +17,18 @@ from serving.stages import Loaded, Stage, StageOutput, Tensors, load_stage
 
 Layout = Literal["native", "portable"]
 log = logging.getLogger(__name__)
+
+
+class Runnable(Protocol):
+    """A stage that can be run."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...  # noqa: D102 (as of `Stage`)
+
+    @property
+    def features(self) -> tuple[TensorSpec, ...]: ...  # noqa: D102
+
+    def run(self, inputs: Tensors, *, head: bool) -> StageOutput: ...  # noqa: D102
 
 
 class Runtime:
@@ -49,10 +62,13 @@ class Runtime:
         providers = providers_of(provider, device)
         loaded = [load_stage(folder, manifest, k, providers) for k in range(manifest.exits)]
         native = layout == "native" and provider == "cpu"
-        self._stages = _native_or_portable(loaded) if native else [each.stage for each in loaded]
-        self._files = [folder / stage.file for stage in manifest.stages]
-        self.inputs: tuple[tuple[TensorSpec, ...], ...] = tuple(s.inputs for s in self._stages)
-        self.features: tuple[tuple[TensorSpec, ...], ...] = tuple(s.features for s in self._stages)
+        stages = _native_or_portable(loaded) if native else [each.stage for each in loaded]
+        self._keep(stages, [folder / stage.file for stage in manifest.stages])
+
+    def _keep(self, stages: Sequence[Runnable], files: Sequence[Path]) -> None:
+        self._stages, self._files = stages, files
+        self.inputs: tuple[tuple[TensorSpec, ...], ...] = tuple(s.inputs for s in stages)
+        self.features: tuple[tuple[TensorSpec, ...], ...] = tuple(s.features for s in stages)
 
     def run(self, stage: int, inputs: Tensors, *, head: bool = True) -> StageOutput:
         """Run a stage (from 0) on its inputs, each [N, ...]. May be called from any thread.
@@ -70,14 +86,17 @@ class Runtime:
         Raises:
             BundleError: a stage fails, or gives other shapes than the manifest says.
         """
-        (image,) = self.inputs[0]
-        known: Tensors = {image.name: np.zeros((batch, *image.shape), image.dtype)}
+        known = self._black(batch)
         for k, file in enumerate(self._files):
             try:
                 self.run(k, known, head=False)
                 known = {**known, **self.run(k, known).features}
             except Exception as error:
                 raise BundleError(file, f"fails to run: {error}") from error
+
+    def _black(self, batch: int) -> Tensors:
+        (image,) = self.inputs[0]
+        return {image.name: np.zeros((batch, *image.shape), image.dtype)}
 
 
 def _native_or_portable(loaded: list[Loaded]) -> list[Stage]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serving.manifest import Estimate, HeldOut, ImageInput, Manifest, OperatingPoint, Record
 from serving.policy import default_budget
-from serving.request import Answer, Opinion
+from serving.request import MOST_CLASSES, Answer, Opinion
 
 DIGITS = 6  # decimals of a probability
 
@@ -37,7 +37,7 @@ class ClassifyQuery(BaseModel):
         description="milliseconds from arrival, above 0: the deepest exit reached by then answers; "
         "goes with any of the others",
     )
-    top_k: int = Field(5, ge=1, le=100, description="classes to list")
+    top_k: int = Field(5, ge=1, le=MOST_CLASSES, description="classes to list")
     explain: bool = Field(default=False, description="add what each exit on the way thought")
 
 

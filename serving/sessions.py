@@ -10,7 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import ModelProto, numpy_helper
 
 from serving.errors import BundleError, ProviderError
 from serving.manifest import TensorSpec
@@ -20,6 +23,18 @@ Providers = Sequence[tuple[str, Mapping[str, str]]]
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 DTYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)", "float16": "tensor(float16)"}
+ALIGNMENT = 64  # bytes: a cache line
+_SHARED_BYTES = 1024  # smaller ones may be shapes, which ONNX Runtime wants to see in the graph
+_CUDA_OPTIONS = {
+    # Plans for one shape are made once a session and convolution; an exhaustive search would
+    # take that long at every start, for each of many sessions.
+    "cudnn_conv_algo_search": "HEURISTIC",
+    # Budgets were solved in full float32. Who wants tensor cores takes a bundle in float16,
+    # whose budgets were solved on it.
+    "use_tf32": "0",
+    # each session has an arena of its own: none is to double
+    "arena_extend_strategy": "kSameAsRequested",
+}
 FATAL = 4  # log severity: what goes wrong is raised, and need not be logged as well
 
 
@@ -36,7 +51,7 @@ def providers_of(provider: Provider, device: int) -> Providers:
             "provider cuda: this ONNX Runtime has no CUDA; install the extra `gpu` instead of `cpu`"
         )
     ort.preload_dlls()  # finds the CUDA libraries that come as Python packages
-    return [(CUDA, {"device_id": str(device)})]
+    return [(CUDA, {"device_id": str(device), **_CUDA_OPTIONS})]
 
 
 def session_options(*, optimise: bool = True) -> ort.SessionOptions:
@@ -51,8 +66,46 @@ def session_options(*, optimise: bool = True) -> ort.SessionOptions:
     return options
 
 
-def open_session(path: Path, graph: bytes, providers: Providers) -> ort.InferenceSession:
-    """A session of a bundle's graph.
+def shared_weights(
+    model: ModelProto, device: str = "cpu", number: int = 0
+) -> dict[str, ort.OrtValue]:
+    """A graph's weights by name, once for all sessions that run it or parts of it.
+
+    Sessions do not keep them alive.
+    """
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return {
+        name: ort.OrtValue.ortvalue_from_numpy(_aligned(array), device, number)
+        for name, array in arrays.items()
+        if array.nbytes >= _SHARED_BYTES
+    }
+
+
+def _aligned(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """A copy that begins on a cache line, as kernels have it best."""
+    room = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def share(
+    options: ort.SessionOptions, model: ModelProto, weights: Mapping[str, ort.OrtValue]
+) -> None:
+    """Let a session of the graph take those of its weights that are there already."""
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            options.add_initializer(tensor.name, weights[tensor.name])
+
+
+def open_session(
+    path: Path,
+    graph: bytes | ModelProto,
+    providers: Providers,
+    weights: Mapping[str, ort.OrtValue] | None = None,
+) -> ort.InferenceSession:
+    """A session of a bundle's graph; of a graph that was read, with shared weights.
 
     Raises:
         BundleError: the graph cannot be loaded; `path` says which.
@@ -62,6 +115,11 @@ def open_session(path: Path, graph: bytes, providers: Providers) -> ort.Inferenc
     options = session_options()
     if wanted != CPU:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        # weights outside the arena, which would keep room for them after they moved
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    if isinstance(graph, ModelProto):
+        share(options, graph, weights or {})
+        graph = graph.SerializeToString()
     try:
         session = ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:

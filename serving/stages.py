@@ -65,10 +65,10 @@ class Stage:
             )
         *features, probabilities, confidence = self.whole.run([*names, *self.exit], given)
         made = dict(zip(names, features, strict=True))
-        return StageOutput(made, probabilities, _checked(confidence, probabilities))
+        return StageOutput(made, probabilities, checked(confidence, probabilities))
 
 
-def _checked(
+def checked(
     confidence: NDArray[np.float32], probabilities: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """The confidence, NaN where a probability is not finite.

@@ -18,7 +18,7 @@ from typing import Literal
 from serving.batch import Batch, Verdict
 from serving.metrics import Metrics
 from serving.overload import HighWater
-from serving.pool import Pool
+from serving.pool import Slots
 from serving.request import Request
 from serving.runtime import Runtime
 from serving.scheduler import Scheduler
@@ -63,7 +63,7 @@ class StageThreads:
     def __init__(
         self,
         runtime: Runtime,
-        pool: Pool,
+        pool: Slots,
         scheduler: Scheduler,
         high_water: HighWater,
         metrics: Metrics,

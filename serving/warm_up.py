@@ -7,24 +7,30 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from serving.latency import Latency
-from serving.pool import Pool
+from serving.pool import Slots
 from serving.runtime import Runtime
 
 REPEATS = 3
 
 
 def measure(
-    runtime: Runtime, pool: Pool, sizes: Sequence[int], clock: Callable[[], float]
+    runtime: Runtime,
+    pool: Slots,
+    sizes: Sequence[int],
+    clock: Callable[[], float],
+    *,
+    filled: bool = False,
 ) -> Latency:
     """Run every stage at every batch size, with and without its head, and keep the least times.
 
     A pause of the machine only adds to a time, and load is learnt from the batches that run. On
     the CPU, where a batch keeps one thread busy, the thread's CPU time is the better `clock`.
+    `filled` says that batches are filled up to the next of the sizes.
     """
     rng = np.random.default_rng(0)
     stages, (image,) = len(runtime.inputs), runtime.inputs[0]
     tables = {head: np.empty((stages, len(sizes))) for head in (True, False)}
-    for column, size in enumerate(sizes):
+    for column, size in reversed([*enumerate(sizes)]):  # what the largest allocates serves all
         slots = pool.take(size)
         for slot in slots:
             pool.put(slot, rng.integers(0, 256, image.shape, np.uint8))
@@ -41,4 +47,4 @@ def measure(
                 pool.scatter(stage, slots, list(range(size)), output.features)
         for slot in slots:
             pool.give(slot)
-    return Latency(sizes, tables[True].tolist(), tables[False].tolist())
+    return Latency(sizes, tables[True].tolist(), tables[False].tolist(), filled=filled)

@@ -1,0 +1,172 @@
+"""Slots whose features stay on the device: a row in every tensor for each slot.
+
+What a stage makes of a request goes to the row of its slot, and the next stage reads it there
+(`rows`): between stages only the slots' numbers go to the device. Images come from the host, in
+page-locked memory where there is such.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from serving.errors import ProviderError
+from serving.manifest import TensorSpec
+from serving.pool import Arrays, Slots
+from serving.rows import SLOTS
+from serving.sessions import CUDA, Provider, Providers, providers_of
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where tensors are: `cpu`, or the CUDA device of that number.
+
+    Attributes:
+        providers: what a session is to run on.
+
+    Raises:
+        ProviderError: it is not to be had.
+    """
+
+    name: Provider
+    number: int = 0
+    providers: Providers = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "providers", providers_of(self.name, self.number))
+
+    def tensor(self, shape: Sequence[int], dtype: str) -> ort.OrtValue:
+        """Memory of this shape, with anything in it."""
+        return ort.OrtValue.ortvalue_from_shape_and_type(
+            list(shape), np.dtype(dtype), self.name, self.number
+        )
+
+    def staging(self, shape: Sequence[int]) -> NDArray[np.uint8]:
+        """Memory of the host to copy from: page-locked, where ONNX Runtime can give such."""
+        for found in ort.get_ep_devices() if self.name == "cuda" else ():
+            memory = found.memory_info(ort.OrtDeviceMemoryType.HOST_ACCESSIBLE)
+            if found.ep_name == CUDA and memory is not None:
+                locked: NDArray[np.uint8] = ort.OrtValue.ortvalue_from_shape_and_type(
+                    list(shape), np.uint8, memory_info=memory
+                ).numpy()
+                return locked
+        return np.empty(shape, np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A feature of all slots: `rows` of `spec`, at an address on the device."""
+
+    spec: TensorSpec
+    rows: int
+    address: int
+
+    @property
+    def shape(self) -> list[int]:
+        """[rows, ...]."""
+        return [self.rows, *self.spec.shape]
+
+
+class DevicePool(Slots):
+    """Room for `slots` requests on a device.
+
+    Args:
+        inputs: the tensors that each stage takes: the image, then features of earlier stages.
+        features: the tensors that each stage gives.
+        slots: how many requests fit.
+        device: where the features are.
+
+    Raises:
+        ProviderError: the device has no room.
+
+    Attributes:
+        spare: a further row, which batches are filled up with. What is in it means nothing.
+        images: of all slots and the spare one, on the host; uint8 [slots + 1, H, W, 3].
+        rows: of each feature, by name.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Sequence[TensorSpec]],
+        features: Sequence[Sequence[TensorSpec]],
+        slots: int,
+        device: Device,
+    ) -> None:
+        super().__init__(slots)
+        self.device = device
+        self.spare = slots
+        (image,) = inputs[0]
+        self.images: NDArray[np.uint8] = np.zeros((slots + 1, *image.shape), np.uint8)
+        places = _places(inputs, features)
+        try:
+            self._memory = [
+                device.tensor((slots + 1, _nbytes(specs[0])), "uint8") for specs in places
+            ]
+        except Exception as error:
+            raise ProviderError(
+                f"no room on {device.name} for {slots} slots ({error}); serve with fewer"
+            ) from error
+        self._nbytes = (slots + 1) * sum(_nbytes(specs[0]) for specs in places)
+        self.rows = {
+            spec.name: Rows(spec, slots + 1, memory.data_ptr())
+            for specs, memory in zip(places, self._memory, strict=True)
+            for spec in specs
+        }
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tensors can take, all slots together."""
+        return self.images.nbytes + self._nbytes
+
+    def put(self, slot: int, image: NDArray[np.uint8]) -> None:
+        """Put an image, uint8 [H, W, 3], into its slot."""
+        self.images[slot] = image
+
+    def gather(self, stage: int, slots: list[int]) -> Arrays:  # noqa: ARG002 (all take the same)
+        """The slots' numbers: which rows the stage is to read and write."""
+        return {SLOTS: np.array(slots, np.int64)}
+
+    def scatter(
+        self,
+        stage: int,
+        slots: list[int],
+        rows: list[int],
+        features: Mapping[str, NDArray[np.generic]],
+    ) -> None:
+        """Nothing: the stage has written everybody's rows."""
+
+
+def _nbytes(spec: TensorSpec) -> int:
+    return math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
+
+
+def _places(
+    inputs: Sequence[Sequence[TensorSpec]], features: Sequence[Sequence[TensorSpec]]
+) -> list[list[TensorSpec]]:
+    """The features by the memory that they share, in the order in which they are made.
+
+    Rows must be as long, so that a slot has the same bytes in both; and a stage writes only what
+    no input of its own shares, for nothing says what of a graph runs first.
+    """
+    read = {spec.name: stage for stage, specs in enumerate(inputs) for spec in specs}
+    places: list[list[TensorSpec]] = []
+    free_after: list[int] = []
+    for stage, specs in enumerate(features):
+        for spec in specs:
+            fits = (
+                i
+                for i, place in enumerate(places)
+                if free_after[i] < stage and _nbytes(place[0]) == _nbytes(spec)
+            )
+            i = next(fits, len(places))
+            if i == len(places):
+                places.append([])
+                free_after.append(0)
+            places[i].append(spec)
+            free_after[i] = read[spec.name]
+    return places
