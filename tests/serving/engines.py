@@ -29,18 +29,19 @@ async def engine_of(
     threads=2,
     latency=LINEAR,
     high_water=None,
+    pool=None,
 ):
     expected = dict.fromkeys(BUDGETS, (0.25,) * 4)
     metrics = Metrics(
         Model("m", "1", "fp32", "cpu", 4, manifest.full_flops, {}, expected, ("min_confidence",))
     )
-    pool = Pool(runtime.inputs, runtime.features, slots)
+    pool = pool or Pool(runtime.inputs, runtime.features, slots)
     scheduler = Scheduler(deepcopy(latency), max_batch)
     engine = Engine(runtime, pool, scheduler, metrics, manifest.flops_of, threads, high_water)
     engine.metrics, engine.pool, engine.scheduler = metrics, pool, scheduler
     yield engine
     await asyncio.wait_for(engine.drain(), 20)
-    assert pool.free == slots
+    assert pool.free == pool.slots
 
 
 async def classify(engine, images, policy, arrived=None):

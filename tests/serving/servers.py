@@ -76,9 +76,10 @@ class Running:
 
 
 @contextmanager
-def serving(bundle: Path, **options: Any) -> Iterator[Running]:
+def serving(bundle: Path, *, on_device: bool | None = None, **options: Any) -> Iterator[Running]:
     """Serve a bundle as `python -m serving` does, but in a thread of this process."""
-    app = create_app(Settings(bundle=bundle, **{"threads": 2, "max_batch": 8, **options}))
+    settings = Settings(bundle=bundle, **{"threads": 2, "max_batch": 8, **options})
+    app = create_app(settings, on_device=on_device)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=10))

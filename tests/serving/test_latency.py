@@ -31,6 +31,15 @@ def test_one_size_alone_scales():
     assert [one.time(0, size) for size in (1, 2, 4)] == [3.0, 3.0, 6.0]
 
 
+def test_batches_that_are_filled_up_take_the_time_of_the_next_size():
+    filled = Latency([1, 4, 8], [[1.0, 2.0, 6.0]], filled=True)
+    times = [filled.time(0, batch) for batch in (0.5, 1, 1.5, 3, 4, 4.1, 8, 12)]
+    assert times == [0.5, 1.0, 2.0, 2.0, 2.0, 6.0, 6.0, 9.0]
+    for _ in range(1000):
+        filled.observe(0, 3, 4.0)
+    assert filled.time(0, 4) == pytest.approx(4.0, rel=0.05)
+
+
 @given(st.integers(1, 8), seconds)
 def test_it_comes_to_what_is_seen_and_other_stages_stay(batch, seen):
     latency = model()
