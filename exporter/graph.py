@@ -20,7 +20,12 @@ from serving.manifest import TensorSpec
 OPSET = 20
 IMAGE, TEMPERATURE = "image", "temperature"
 PROBABILITIES, CONFIDENCE = EXIT_OUTPUTS
-_WEIGHTS = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.INT32)
+_WEIGHTS = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.INT8,
+    onnx.TensorProto.INT32,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""`python -m exporter.quantize --bundle DIR --out DIR`: a bundle in 8-bit integers.
+"""`python -m exporter.quantize --bundle DIR --out DIR`: a bundle in fewer bits.
 
-The graphs are quantised together, cut by need again, and everything that the manifest states is
-measured anew on what ships: accuracies, exits, budgets. The images are those that the bundle
-was made with, which is checked.
+In 8-bit integers for CPUs, with `--precision fp16` in 16-bit floats for GPUs. The graphs are
+converted together, cut by need again, and everything that the manifest states is measured anew
+on what ships: accuracies, exits, budgets. The images are those that the bundle was made with,
+which is checked.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import onnx
 import torch
 from rich.console import Console
@@ -20,6 +23,7 @@ from rich.console import Console
 from exporter.bundle import Export, check_place, read_bundle, remeasured, score, write_bundle
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, stages_by_need
+from exporter.half import halved
 from exporter.qdq import quantized
 from exporter.report import summary
 from exporter.verify import Chain, ChainOutput
@@ -32,6 +36,7 @@ from training.images import Images
 from training.recipes import Recipe
 
 CALIBRATION_IMAGES = 512
+Precision = Literal["int8", "fp16"]
 SAME = 1e-3  # of the images may change their class by another processor's rounding
 
 
@@ -46,7 +51,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """The stages in integers, and what they said of the held-out images."""
+    """The stages in fewer bits, and what they said of the held-out images."""
 
     export: Export
     output: ChainOutput
@@ -65,20 +70,30 @@ def own_images(manifest: Manifest, source: str) -> Dataset[Images]:
 
 
 def quantize(
-    manifest: Manifest, floats: Sequence[StageGraph], images: Dataset[Images]
+    manifest: Manifest,
+    floats: Sequence[StageGraph],
+    images: Dataset[Images],
+    precision: Precision = "int8",
 ) -> Quantized:
-    """Quantise the stages of a bundle together, and measure what comes out.
+    """Convert the stages of a bundle together, and measure what comes out.
 
     Args:
         manifest: of the bundle.
         floats: its stages.
         images: as `own_images` gives them.
+        precision: to convert them to.
+
+    Raises:
+        ExportError: numbers grew too large for 16 bits.
     """
-    whole = quantized(join([graph.model for graph in floats]), images.train.pixels.numpy())
+    whole = join([graph.model for graph in floats])
+    whole = halved(whole) if precision == "fp16" else quantized(whole, images.train.pixels.numpy())
     graphs = stages_by_need(onnx.shape_inference.infer_shapes(whole), len(floats))
     blockwise = [stage.blockwise_flops_to_exit for stage in manifest.stages]
     temperatures = [stage.temperature for stage in manifest.stages]
     output = Chain(graphs).run(images.held_out.pixels)
+    if not np.isfinite(output.confidence).all():
+        raise ExportError(f"--bundle: some of its numbers are too large for {precision}")
     scored = score(output, images.held_out, graphs)
     return Quantized(Export(graphs, blockwise, temperatures, scored), output)
 
@@ -109,34 +124,33 @@ def agreement(
     ]
 
 
-def int8_manifest(manifest: Manifest, export: Export, version: str) -> Manifest:
-    """The manifest of what was quantised; solves the budgets."""
-    return remeasured(manifest, export, version=version, precision="int8")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
         prog="python -m exporter.quantize",
-        description="A bundle in 8-bit integers, with all its statements measured anew: two to "
-        "three times as fast on processors with VNNI.",
+        description="A bundle in fewer bits, with all its statements measured anew: 8-bit integers "
+        "are two to three times as fast on processors with VNNI, 16-bit floats are for GPUs.",
     )
     made.add_argument("--bundle", type=Path, required=True, help="in fp32")
     made.add_argument("--out", type=Path, required=True, help="folder of the new one; must be new")
     made.add_argument("--data", required=True, help="the images that the bundle was made with")
-    made.add_argument("--version", help="the new one's version (default: the old one's and -int8)")
+    made.add_argument("--precision", choices=("int8", "fp16"), default="int8")
+    made.add_argument(
+        "--version", help="the new one's version (default: the old one's and the precision)"
+    )
     return made
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Quantise, then say what came of it."""
+    """Convert, then say what came of it."""
     check_place(arguments.out)
     manifest, floats = read_bundle(arguments.bundle)
     if manifest.precision != "fp32":
         raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
     images = own_images(manifest, arguments.data)
-    console.print(f"quantising by {len(images.train)} images of the training set")
-    made = quantize(manifest, floats, images)
+    if arguments.precision == "int8":
+        console.print(f"quantising by {len(images.train)} images of the training set")
+    made = quantize(manifest, floats, images, arguments.precision)
     before = Chain(floats).run(images.held_out.pixels)
     for k, exit_ in enumerate(agreement(manifest, before, made, images.held_out), 1):
         console.print(
@@ -144,8 +158,9 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
             f"same class {exit_.same:.2%}",
             highlight=False,
         )
-    version = arguments.version or f"{manifest.version}-int8"
-    described = int8_manifest(manifest, made.export, version)
+    precision = arguments.precision
+    version = arguments.version or f"{manifest.version}-{precision}"
+    described = remeasured(manifest, made.export, version=version, precision=precision)
     write_bundle(arguments.out, described, made.export)
     for line in summary(described):
         console.print(line, highlight=False)

@@ -4,15 +4,18 @@ import numpy as np
 import onnx
 import pytest
 from exported import checkpoint, export, held_out
+from onnx import numpy_helper
 from samples import PARQUET, tiny_dataset
 
-from exporter.bundle import Naming, make_manifest, write_bundle
+from exporter.bundle import Naming, make_manifest, remeasured, write_bundle
 from exporter.errors import ExportError
-from exporter.graph import parameter_count
+from exporter.graph import StageGraph, parameter_count
 from exporter.qdq import quantized
-from exporter.quantize import agreement, int8_manifest, main, own_images, quantize
+from exporter.quantize import agreement, main, own_images, quantize
 from exporter.verify import Chain
 from serving.cut import join
+from serving.device import DeviceRuntime
+from serving.device_pool import Device, DevicePool
 from serving.manifest import read_manifest
 from serving.runtime import Runtime
 
@@ -26,6 +29,11 @@ def manifest():
 @pytest.fixture(scope="module")
 def integers(manifest):
     return quantize(manifest, export().graphs, tiny_dataset())
+
+
+@pytest.fixture(scope="module")
+def halves(manifest):
+    return quantize(manifest, export().graphs, tiny_dataset(), "fp16")
 
 
 def test_convolutions_read_integers_and_nothing_else():
@@ -51,10 +59,34 @@ def test_stages_hand_integers_on_and_cost_what_they_did(integers):
     assert integers.export.scored.confidence.shape == export().scored.confidence.shape
 
 
-def test_nearly_all_classes_stay(manifest, integers):
+def test_stages_hand_half_floats_on_and_cost_what_they_did(halves):
+    for made, before in zip(halves.export.graphs, export().graphs, strict=True):
+        onnx.checker.check_model(made.model, full_check=True)
+        assert {spec.dtype for spec in made.features} <= {"float16"}
+        assert [s.shape for s in made.features] == [s.shape for s in before.features]
+        assert (made.flops, made.head_flops) == (before.flops, before.head_flops)
+        assert parameter_count(made.model) == parameter_count(before.model)
+
+
+@pytest.mark.parametrize(("kind", "share"), [("integers", 0.9), ("halves", 0.98)])
+def test_nearly_all_classes_stay(manifest, kind, share, request):
     before = Chain(export().graphs).run(held_out().pixels)
-    for exit_ in agreement(manifest, before, integers, held_out()):
-        assert exit_.same >= 0.9
+    for exit_ in agreement(manifest, before, request.getfixturevalue(kind), held_out()):
+        assert exit_.same >= share
+
+
+def test_numbers_too_large_for_half_floats_are_an_error(manifest):
+    graphs = []
+    for graph in export().graphs:
+        model = onnx.ModelProto()
+        model.CopyFrom(graph.model)
+        for tensor in model.graph.initializer:
+            if tensor.name.endswith("normalize.std"):
+                tiny = numpy_helper.to_array(tensor) * 1e-9
+                tensor.CopyFrom(numpy_helper.from_array(tiny, tensor.name))
+        graphs.append(StageGraph(model))
+    with pytest.raises(ExportError, match="too large for fp16"):
+        quantize(manifest, graphs, tiny_dataset(), "fp16")
 
 
 def test_other_images_are_refused(manifest, integers):
@@ -70,30 +102,38 @@ def test_own_images_are_those_of_training(manifest):
     assert len(images.train) == 400
 
 
-def test_the_command_writes_what_the_server_reads(manifest, tmp_path, capsys):
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_the_command_writes_what_the_server_reads(manifest, tmp_path, capsys, precision):
     write_bundle(tmp_path / "fp32", manifest, export())
-    arguments = ["--data", str(PARQUET), "--out", str(tmp_path / "int8")]
+    out = tmp_path / precision
+    arguments = ["--data", str(PARQUET), "--out", str(out), "--precision", precision]
     assert main(["--bundle", str(tmp_path / "fp32"), *arguments]) == 0
-    made = read_manifest(tmp_path / "int8")
-    assert (made.precision, made.version) == ("int8", "1-int8")
+    made = read_manifest(out)
+    assert (made.precision, made.version) == (precision, f"1-{precision}")
     images = held_out().pixels[:9].numpy()
     said = []
     for layout in ("native", "portable"):
-        runtime, known = Runtime(tmp_path / "int8", made, layout=layout), {"image": images}
+        runtime, known = Runtime(out, made, layout=layout), {"image": images}
         for k in range(made.exits):
             output = runtime.run(k, known)
             known |= output.features
             said.append(output.probabilities)
-    assert np.allclose(said[: made.exits], said[made.exits :], atol=1e-5)
+    inputs, features = zip(*((stage.inputs, stage.features) for stage in made.stages), strict=True)
+    pool = DevicePool(inputs, features, 9, Device("cpu"))
+    device, slots = DeviceRuntime(out, made, pool, 16), pool.take(9)
+    for slot, image in zip(slots, images, strict=True):
+        pool.put(slot, image)
+    said += [device.run(k, pool.gather(k, slots)).probabilities for k in range(made.exits)]
+    native, portable, on_device = np.split(np.array(said), 3)
+    assert np.allclose(native, portable, atol=1e-5)
+    assert np.allclose(on_device, portable, atol=1e-5)
     assert "same class" in capsys.readouterr().out
-    assert (
-        main(["--bundle", str(tmp_path / "int8"), "--data", "x", "--out", str(tmp_path / "b")]) == 1
-    )
+    assert main(["--bundle", str(out), "--data", "x", "--out", str(tmp_path / "b")]) == 1
     assert "give the one in fp32" in capsys.readouterr().err
 
 
 def test_the_manifest_changes_in_what_was_measured(manifest, integers):
-    made = int8_manifest(manifest, integers.export, "2")
+    made = remeasured(manifest, integers.export, version="2", precision="int8")
     kept = {"name", "labels", "input", "confidence", "held_out", "provenance", "format"}
     changed = {
         name for name in type(made).model_fields if getattr(made, name) != getattr(manifest, name)
