@@ -1,11 +1,12 @@
-"""Slots: room for each request's tensors, allocated once.
+"""Slots: room for each request, from the door to its end.
 
-A slot is one row of bytes. Every tensor that a stage hands on has its place in the row, from
-the stage that makes it to the last that reads it; tensors whose lives do not overlap share
-places. What stands between stages is thus bounded: `slots` rows, and one batch a stage.
+On the host, what a stage made stays where the stage put it, and a slot remembers its row. The
+next stage reads it there if its batch is consecutive rows of one such array, as batches are that
+go on whole or alone; else the rows are copied together, once.
 
-That batch is the one fast path: where all survivors of a batch run on together, the stage
-reads what the last one wrote, and nothing is copied.
+An array lives as long as one of its rows is waited for. What is held is bounded all the same: by
+what the slots' tensors take at most, and one batch a thread; rows are moved to smaller arrays
+where more would be held.
 """
 
 from __future__ import annotations
@@ -22,36 +23,7 @@ from numpy.typing import NDArray
 from serving.errors import PoolFullError
 from serving.manifest import TensorSpec
 
-ALIGNMENT = 64  # bytes: a cache line
 Arrays = dict[str, NDArray[np.generic]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a tensor stands in a row, from after stage `made` until stage `read` has run."""
-
-    spec: TensorSpec
-    made: int
-    read: int
-    offset: int
-
-    @property
-    def end(self) -> int:
-        return self.offset + _padded(self.spec)
-
-    def of(self, rows: NDArray[np.uint8]) -> NDArray[np.generic]:
-        """The tensor of every slot, [slots, ...]."""
-        size = math.prod(self.spec.shape) * np.dtype(self.spec.dtype).itemsize
-        part = rows[:, self.offset : self.offset + size].view(self.spec.dtype)
-        return part.reshape(len(rows), *self.spec.shape, copy=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Fresh:
-    """What a stage gave for these slots, and is in no row yet."""
-
-    slots: list[int]
-    arrays: Arrays
 
 
 class Slots(ABC):
@@ -115,6 +87,43 @@ class Slots(ABC):
         """Keep what the stage gave for those who run on: their slots, and their rows in it."""
 
 
+class _Made:
+    """What a stage gave for a batch, and the rows of it that are waited for, by slot."""
+
+    __slots__ = ("arrays", "count", "rows")
+
+    def __init__(self, arrays: Arrays, rows: dict[int, int]) -> None:
+        self.arrays = arrays
+        self.rows = rows
+        self.count = len(next(iter(arrays.values())))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def compacted(self) -> None:
+        """Keep only the rows that are waited for."""
+        rows = list(self.rows.values())
+        self.arrays = {name: array[rows] for name, array in self.arrays.items()}
+        self.rows = {slot: row for row, slot in enumerate(self.rows)}
+        self.count = len(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Tensors that one stage makes and that are last read by the same later one.
+
+    Attributes:
+        names: of them.
+        last: the stage.
+        held: what holds them, for each slot.
+    """
+
+    names: list[str]
+    last: int
+    held: list[_Made | None]
+
+
 class Pool(Slots):
     """Room for `slots` requests in the host's memory.
 
@@ -131,47 +140,54 @@ class Pool(Slots):
         slots: int,
     ) -> None:
         super().__init__(slots)
-        places = {place.spec.name: place for place in _places(inputs, features)}
-        # np.empty of this size is mapped, not touched: pages come with the first use.
-        self._rows = np.empty((slots, max(place.end for place in places.values())), np.uint8)
-        self._views = {name: place.of(self._rows) for name, place in places.items()}
-        (self._image,) = (self._views[spec.name] for spec in inputs[0])
+        (image,) = inputs[0]
+        self._image = image.name
+        # np.empty of this size is mapped, not touched: pages come with the first use
+        self._images = np.empty((slots, *image.shape), np.uint8)
         self._inputs = [[spec.name for spec in specs] for specs in inputs]
-        # by stage: what only the next one reads, and what later ones read as well
-        made = [[places[s.name] for s in specs if s.name in places] for specs in features]
-        self._passing = [[p.spec.name for p in ps if p.read == p.made + 1] for ps in made]
-        self._staying = [[p.spec.name for p in ps if p.read > p.made + 1] for ps in made]
-        self._fresh: list[_Fresh | None] = [None] * len(inputs)  # by the stage that reads it
-        self._locks = [Lock() for _ in inputs]
+        read = {spec.name: stage for stage, specs in enumerate(inputs) for spec in specs}
+        self._makes = [_groups(specs, read, slots) for specs in features]
+        groups = [group for made in self._makes for group in made]
+        self._reads = [[g for g in groups if not set(g.names).isdisjoint(n)] for n in self._inputs]
+        self._groups = groups
+        self._alive: set[_Made] = set()
+        self._held_bytes = 0
+        self._most = slots * _most_of_one(inputs, features)
+        self._lock = Lock()
 
     @property
     def nbytes(self) -> int:
         """Bytes that the tensors can take, all slots together."""
-        return self._rows.nbytes
+        return self._images.nbytes + self._most
 
     def give(self, slot: int) -> None:
         """Give a slot back."""
-        for stage, fresh in enumerate(self._fresh):
-            if fresh is not None and slot in fresh.slots:
-                with self._locks[stage]:
-                    self._spill(stage)  # now: its next owner must find nothing pending
+        with self._lock:
+            for group in self._groups:
+                if group.held[slot] is not None:
+                    self._let_go(group, slot)
         super().give(slot)
 
     def put(self, slot: int, image: NDArray[np.uint8]) -> None:
         """Put an image, uint8 [H, W, 3], into its slot."""
-        self._image[slot] = image
+        self._images[slot] = image
 
     def gather(self, stage: int, slots: list[int]) -> Arrays:
         """The stage's tensors by name, [len(slots), ...], to be read only."""
-        fresh = self._take_fresh(stage, slots)
-        if len(slots) == 1:
-            chosen: slice | list[int] = slice(slots[0], slots[0] + 1)  # a view: no copy
-        else:
-            chosen = slots
-        return {
-            name: fresh[name] if name in fresh else self._views[name][chosen]
-            for name in self._inputs[stage]
-        }
+        if stage == 0:
+            whole = slice(slots[0], slots[0] + 1) if len(slots) == 1 else slots
+            return {self._image: self._images[whole]}
+        found: Arrays = {}
+        for group in self._reads[stage]:
+            with self._lock:
+                parts = _parts(group, slots)
+                if stage == group.last:
+                    for slot in slots:
+                        self._let_go(group, slot)
+            for name in self._inputs[stage]:
+                if name in group.names:
+                    found[name] = _together([m[name][start:end] for m, start, end in parts])
+        return {name: found[name] for name in self._inputs[stage]}
 
     def scatter(
         self,
@@ -181,62 +197,70 @@ class Pool(Slots):
         features: Mapping[str, NDArray[np.generic]],
     ) -> None:
         """Keep what the stage gave for those who run on: their slots, and their rows in it."""
-        whole = bool(features) and len(rows) == len(next(iter(features.values())))
-        kept = {
-            name: features[name] if whole else features[name][rows]
-            for name in (*self._passing[stage], *self._staying[stage])
-        }
-        for name in self._staying[stage]:
-            self._views[name][slots] = kept.pop(name)
-        if kept:
-            with self._locks[stage + 1]:
-                self._spill(stage + 1)
-                self._fresh[stage + 1] = _Fresh(slots, kept)
+        for group in self._makes[stage]:
+            made = _Made(
+                {name: features[name] for name in group.names}, dict(zip(slots, rows, strict=True))
+            )
+            with self._lock:
+                for slot in slots:
+                    group.held[slot] = made
+                self._alive.add(made)
+                self._held_bytes += made.nbytes
+                if self._held_bytes > self._most:
+                    self._compact()
 
-    def _take_fresh(self, stage: int, slots: list[int]) -> Arrays:
-        """The fresh tensors, where they are of these slots and no others."""
-        with self._locks[stage]:
-            fresh = self._fresh[stage]
-            if fresh is not None and fresh.slots == slots:
-                self._fresh[stage] = None
-                return fresh.arrays
-            self._spill(stage)
-            return {}
+    def _let_go(self, group: _Group, slot: int) -> None:
+        made = group.held[slot]
+        assert made is not None
+        group.held[slot] = None
+        del made.rows[slot]
+        if not made.rows:
+            self._alive.remove(made)
+            self._held_bytes -= made.nbytes
 
-    def _spill(self, stage: int) -> None:
-        """Copy fresh tensors into their rows."""
-        fresh = self._fresh[stage]
-        if fresh is not None:
-            for name, array in fresh.arrays.items():
-                self._views[name][fresh.slots] = array
-            self._fresh[stage] = None
+    def _compact(self) -> None:
+        for made in self._alive:
+            if len(made.rows) < made.count:
+                made.compacted()
+        self._held_bytes = sum(made.nbytes for made in self._alive)
 
 
-def _padded(spec: TensorSpec) -> int:
-    nbytes = math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+def _groups(specs: Sequence[TensorSpec], read: Mapping[str, int], slots: int) -> list[_Group]:
+    names = [spec.name for spec in specs if spec.name in read]
+    lasts = sorted({read[name] for name in names})
+    return [_Group([n for n in names if read[n] == last], last, [None] * slots) for last in lasts]
 
 
-def _places(
+def _parts(group: _Group, slots: list[int]) -> list[tuple[Arrays, int, int]]:
+    """The slots' rows in their order, as runs of consecutive rows: arrays, first, end."""
+    parts: list[tuple[Arrays, int, int]] = []
+    for slot in slots:
+        made = group.held[slot]
+        assert made is not None
+        row = made.rows[slot]
+        if parts and parts[-1][0] is made.arrays and parts[-1][2] == row:
+            parts[-1] = (made.arrays, parts[-1][1], row + 1)
+        else:
+            parts.append((made.arrays, row, row + 1))
+    return parts
+
+
+def _together(parts: list[NDArray[np.generic]]) -> NDArray[np.generic]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _most_of_one(
     inputs: Sequence[Sequence[TensorSpec]], features: Sequence[Sequence[TensorSpec]]
-) -> list[_Place]:
-    """The largest tensors first, each at the lowest offset that is free for all its life."""
-    made = {spec.name: stage for stage, specs in enumerate(features) for spec in specs}
+) -> int:
+    """Bytes of the features that one request can have between two stages."""
     read = {spec.name: stage for stage, specs in enumerate(inputs) for spec in specs}
-    specs = {spec.name: spec for taken in inputs for spec in taken}
-    placed: list[_Place] = []
-    for spec in sorted(specs.values(), key=_padded, reverse=True):
-        first, last = made.get(spec.name, -1), read[spec.name]
-        others = [place for place in placed if first < place.read and place.made < last]
-        offset = _lowest_gap(others, _padded(spec))
-        placed.append(_Place(spec, first, last, offset))
-    return placed
+    made = {spec.name: stage for stage, specs in enumerate(features) for spec in specs}
+    waiting = (
+        [s for specs in features for s in specs if made[s.name] < stage <= read.get(s.name, -1)]
+        for stage in range(len(inputs))
+    )
+    return max(sum(map(_nbytes, specs)) for specs in waiting)
 
 
-def _lowest_gap(places: Sequence[_Place], size: int) -> int:
-    offset = 0
-    for place in sorted(places, key=lambda place: place.offset):
-        if place.offset - offset >= size:
-            break
-        offset = max(offset, place.end)
-    return offset
+def _nbytes(spec: TensorSpec) -> int:
+    return math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
