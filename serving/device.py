@@ -192,6 +192,8 @@ class DeviceRuntime(Runtime):
         ProviderError: the provider is not to be had, or cannot run a stage.
     """
 
+    on_device = True
+
     def __init__(self, folder: Path, manifest: Manifest, pool: DevicePool, max_batch: int) -> None:
         self._spare = pool.spare
         files = [folder / stage.file for stage in manifest.stages]

@@ -45,11 +45,14 @@ class Runtime:
     Attributes:
         inputs: of each stage, the tensors that it takes: in the layout `native` not the manifest's.
         features: of each stage, the tensors that it hands on.
+        on_device: batches have one device for all threads, and are filled up to certain sizes.
 
     Raises:
         BundleError: a graph is damaged, or is not as the manifest describes it.
         ProviderError: the provider is not to be had.
     """
+
+    on_device = False
 
     def __init__(
         self,
