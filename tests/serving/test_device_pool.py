@@ -48,7 +48,12 @@ def test_there_is_a_row_more_than_slots():
     pool = pool_of([(IMAGE,), (A,)], [(A,), ()])
     assert pool.spare == SLOT_COUNT
     assert pool.rows["a"].shape == [SLOT_COUNT + 1, 2, 4]
-    assert pool.nbytes == (SLOT_COUNT + 1) * (3 * 5 * 3 + 2 * 4 * 4)
+    assert pool.nbytes == (SLOT_COUNT + 1) * 3 * 5 * 3 + 256  # of 7 * 32
+
+
+def test_features_lie_one_after_another():
+    rows = pool_of([(IMAGE,), (A, SMALL)], [(A, SMALL), ()], slots=9).rows
+    assert rows["small"].address - rows["a"].address == 512  # 10 * 32, padded
 
 
 def test_a_stage_is_told_slots_and_nothing_else():
