@@ -77,7 +77,7 @@ def create_app(
     manifest: Manifest | None = None,
     shared: Shared | None = None,
     *,
-    on_device: bool | None = None,
+    on_device: bool = False,
 ) -> FastAPI:
     """Load the bundle, warm it up, and make the app that serves it.
 
@@ -85,16 +85,15 @@ def create_app(
         settings: all of them.
         manifest: of the bundle, where it has been read already.
         shared: this worker's place, where it is one of several.
-        on_device: features stay where the provider computes, each batch size has sessions of its
-            own; None: on CUDA. On the CPU it is a way to try that out.
+        on_device: run as on CUDA whatever the provider: features stay where it computes, each
+            batch size has sessions of its own.
 
     Raises:
         BundleError: the bundle is damaged, or not of this server's format.
         ProviderError: the provider is not to be had.
     """
     manifest = manifest or read_manifest(settings.bundle)
-    if on_device is None:
-        on_device = settings.provider == "cuda"
+    on_device = on_device or settings.provider == "cuda"
     runtime, pool = (_on_device if on_device else _on_host)(settings, manifest)
     for size in (_largest(settings), 1):
         runtime.warm_up(size)
@@ -122,9 +121,7 @@ def _largest(settings: Settings) -> int:
 
 
 def _on_host(settings: Settings, manifest: Manifest) -> tuple[Runtime, Slots]:
-    runtime = Runtime(
-        settings.bundle, manifest, settings.provider, settings.device, settings.layout
-    )
+    runtime = Runtime(settings.bundle, manifest, settings.layout)
     return runtime, Pool(runtime.inputs, runtime.features, settings.slots)
 
 

@@ -8,7 +8,7 @@ page-locked memory where there is such.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -133,13 +133,7 @@ class DevicePool(Slots):
         """The slots' numbers: which rows the stage is to read and write."""
         return {SLOTS: np.array(slots, np.int64)}
 
-    def scatter(
-        self,
-        stage: int,
-        slots: list[int],
-        rows: list[int],
-        features: Mapping[str, NDArray[np.generic]],
-    ) -> None:
+    def scatter(self, *_: object, **__: object) -> None:
         """Nothing: the stage has written everybody's rows."""
 
 

@@ -1,4 +1,5 @@
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from serving.device_pool import Device, DevicePool
@@ -72,3 +73,11 @@ def test_a_pool_that_does_not_fit_is_refused_with_the_remedy():
     huge = spec("huge", 1 << 30, 1 << 10)
     with pytest.raises(ProviderError, match=r"no room on cpu for 64 slots .* serve with fewer"):
         pool_of([(IMAGE,), (huge,)], [(huge,), ()], slots=64)
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in ort.get_available_providers(), reason="there is CUDA here"
+)
+def test_cuda_that_is_not_there_is_an_error_and_no_fallback():
+    with pytest.raises(ProviderError, match="install the extra `gpu`"):
+        Device("cuda")
