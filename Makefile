@@ -14,7 +14,7 @@ DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
-.PHONY: help serve test lint format benchmark-served bench-cut bench-scheduling model-tables \
+.PHONY: help serve test lint format benchmark-served bench-cut bench-gpu bench-scheduling model-tables \
         bench-training bench-training-step bench-peers bench-serving deploy-check ray-check lock clean
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo 'make lint                 ruff, mypy, import-linter'
 	@echo 'make benchmark-served     every test image over HTTP against the manifest (DATA=folder or hub name)'
 	@echo 'make bench-cut            what cutting into stages costs, and each exit, in flops and time'
+	@echo 'make bench-gpu            the engine on CUDA against ONNX Runtime and torch (BUNDLE; needs the extra gpu)'
 	@echo 'make model-tables         parameters and flops of every exit against the published tables'
 	@echo 'make bench-scheduling     which stage next, whether to wait: schedules in virtual time and for real'
 	@echo 'make bench-training       all benchmarks of training, and what they were to show (hours; DATA, RUNS)'
@@ -64,6 +65,9 @@ benchmark-served: $(DEV)/.ready
 
 bench-cut: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.cut
+
+bench-gpu: # in an environment of yours, with the extra gpu in the place of cpu
+	$(PYTHON) -m benchmarks.gpu --bundle $(BUNDLE)
 
 model-tables: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.model_tables

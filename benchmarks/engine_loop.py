@@ -24,7 +24,7 @@ NOISE = 256  # different images
 
 @dataclass(frozen=True, slots=True)
 class Real:
-    """What a run gave; times in seconds."""
+    """What a run gave: images a second, and seconds of a call."""
 
     throughput: float
     p50: float
@@ -49,16 +49,23 @@ def forced(bundle: Path, images: NDArray[np.uint8], shares: Sequence[float]) -> 
     return Policy("numeric", "forced", (*thresholds[:-1], 0.0))
 
 
-async def _drive(
-    engine: Engine, images: Sequence[NDArray[np.uint8]], policy: Policy, clients: int, requests: int
+async def drive(
+    engine: Engine,
+    images: Sequence[NDArray[np.uint8]],
+    policy: Policy,
+    clients: int,
+    calls: int,
+    each: int = 1,
 ) -> Real:
-    turns, seconds = iter(range(requests)), []
+    """Let clients make one call of `each` images after another; the engine is drained then."""
+    turns, seconds = iter(range(calls)), []
 
     async def client() -> None:
         for turn in turns:
             started = perf_counter()
-            with engine.admit(1, policy) as slots:
-                await engine.answer(slots, [images[turn % NOISE]], policy, started)
+            sent = [images[(turn * each + i) % len(images)] for i in range(each)]
+            with engine.admit(each, policy) as slots:
+                await engine.answer(slots, sent, policy, started)
             seconds.append(perf_counter() - started)
 
     started = perf_counter()
@@ -66,7 +73,7 @@ async def _drive(
     whole = perf_counter() - started
     await engine.drain()
     p50, p99 = np.quantile(seconds, [0.5, 0.99])
-    return Real(requests / whole, float(p50), float(p99))
+    return Real(calls * each / whole, float(p50), float(p99))
 
 
 def run_real(
@@ -89,4 +96,4 @@ def run_real(
     )
     engine = create_app(settings).state.service.engine
     policy = forced(bundle, images, shares)
-    return asyncio.run(_drive(engine, list(images), policy, clients, requests))
+    return asyncio.run(drive(engine, list(images), policy, clients, requests))

@@ -22,7 +22,7 @@ from serving.engine import Engine
 from serving.errors import OfframpError
 from serving.gpu import watch_gpu
 from serving.images import Decoder
-from serving.latency import Latency, sizes_up_to
+from serving.latency import sizes_up_to
 from serving.manifest import Manifest, read_manifest
 from serving.metrics import Metrics, Model
 from serving.overload import HighWater
@@ -37,6 +37,8 @@ from serving.service import Service
 from serving.settings import Settings
 from serving.shared import Shared
 from serving.warm_up import measure
+
+DEVICE_THREADS = 2  # one has its batch computed, the other what comes before and after
 
 
 class Offramp(FastAPI):
@@ -75,7 +77,7 @@ def create_app(
     manifest: Manifest | None = None,
     shared: Shared | None = None,
     *,
-    on_device: bool | None = None,
+    on_device: bool = False,
 ) -> FastAPI:
     """Load the bundle, warm it up, and make the app that serves it.
 
@@ -83,26 +85,22 @@ def create_app(
         settings: all of them.
         manifest: of the bundle, where it has been read already.
         shared: this worker's place, where it is one of several.
-        on_device: features stay where the provider computes, each batch size has sessions of its
-            own; None: on CUDA. On the CPU it is a way to try that out.
+        on_device: run as on CUDA whatever the provider: features stay where it computes, each
+            batch size has sessions of its own.
 
     Raises:
         BundleError: the bundle is damaged, or not of this server's format.
         ProviderError: the provider is not to be had.
     """
     manifest = manifest or read_manifest(settings.bundle)
-    if on_device is None:
-        on_device = settings.provider == "cuda"
+    on_device = on_device or settings.provider == "cuda"
     runtime, pool = (_on_device if on_device else _on_host)(settings, manifest)
-    sizes = sizes_up_to(_largest(settings))
-    for size in (sizes[-1], 1):
+    for size in (_largest(settings), 1):
         runtime.warm_up(size)
     metrics = Metrics(_measured(manifest, settings.provider), shared)
     if settings.provider == "cuda":
         watch_gpu(metrics.registry, settings.device)
-    clock = thread_time if settings.provider == "cpu" else perf_counter
-    latency = measure(runtime, pool, sizes, clock, filled=on_device)
-    engine = _engine(settings, manifest, runtime, pool, latency, metrics)
+    engine = _engine(settings, manifest, runtime, pool, metrics)
     return _app(
         Service(
             manifest=manifest,
@@ -123,9 +121,7 @@ def _largest(settings: Settings) -> int:
 
 
 def _on_host(settings: Settings, manifest: Manifest) -> tuple[Runtime, Slots]:
-    runtime = Runtime(
-        settings.bundle, manifest, settings.provider, settings.device, settings.layout
-    )
+    runtime = Runtime(settings.bundle, manifest, settings.layout)
     return runtime, Pool(runtime.inputs, runtime.features, settings.slots)
 
 
@@ -138,19 +134,17 @@ def _on_device(settings: Settings, manifest: Manifest) -> tuple[Runtime, Slots]:
 
 
 def _engine(
-    settings: Settings,
-    manifest: Manifest,
-    runtime: Runtime,
-    pool: Slots,
-    latency: Latency,
-    metrics: Metrics,
+    settings: Settings, manifest: Manifest, runtime: Runtime, pool: Slots, metrics: Metrics
 ) -> Engine:
+    clock = thread_time if settings.provider == "cpu" else perf_counter
+    latency = measure(runtime, pool, sizes_up_to(_largest(settings)), clock)
     scheduler = Scheduler(latency, settings.max_batch, settings.order, rebatch=settings.rebatch)
+    threads = min(settings.threads, DEVICE_THREADS) if runtime.on_device else settings.threads
     degrades = settings.overload == "degrade"
-    seconds = settings.degrade_above_ms / 1e3 * settings.threads
+    seconds = settings.degrade_above_ms / 1e3 * threads
     high_water = HighWater(seconds if degrades else None)
     flops_of = lru_cache(maxsize=1024)(manifest.flops_of)
-    return Engine(runtime, pool, scheduler, metrics, flops_of, settings.threads, high_water)
+    return Engine(runtime, pool, scheduler, metrics, flops_of, threads, high_water)
 
 
 def _measured(manifest: Manifest, provider: str) -> Model:

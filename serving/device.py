@@ -26,7 +26,7 @@ from serving.manifest import Manifest, TensorSpec
 from serving.request import MOST_CLASSES
 from serving.rows import CONFIDENCE, PROBABILITIES, RANKED, SLOTS, kept, on_rows, pooled
 from serving.runtime import Runtime
-from serving.sessions import open_session, providers_of, shared_weights
+from serving.sessions import open_session, shared_weights
 from serving.stages import Loaded, StageOutput, Tensors, checked, load_stage
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32"}
@@ -192,12 +192,14 @@ class DeviceRuntime(Runtime):
         ProviderError: the provider is not to be had, or cannot run a stage.
     """
 
+    on_device = True
+
     def __init__(self, folder: Path, manifest: Manifest, pool: DevicePool, max_batch: int) -> None:
         self._spare = pool.spare
         files = [folder / stage.file for stage in manifest.stages]
         sizes, classes = sizes_up_to(max_batch), len(manifest.labels)
-        portable = providers_of("cpu", 0)  # where a graph is read, and held to the manifest
-        loaded = [load_stage(folder, manifest, k, portable) for k in range(manifest.exits)]
+        # on the CPU graphs are read, and held to the manifest
+        loaded = [load_stage(folder, manifest, k) for k in range(manifest.exits)]
         stages = [
             DeviceStage(file, each, pool, sizes, classes)
             for file, each in zip(files, loaded, strict=True)

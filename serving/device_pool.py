@@ -8,8 +8,9 @@ page-locked memory where there is such.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 import onnxruntime as ort
@@ -20,6 +21,8 @@ from serving.manifest import TensorSpec
 from serving.pool import Arrays, Slots
 from serving.rows import SLOTS
 from serving.sessions import CUDA, Provider, Providers, providers_of
+
+ALIGNMENT = 256  # bytes, as CUDA aligns what it allocates
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,25 +106,24 @@ class DevicePool(Slots):
         (image,) = inputs[0]
         self.images: NDArray[np.uint8] = np.zeros((slots + 1, *image.shape), np.uint8)
         places = _places(inputs, features)
+        sizes = [_padded((slots + 1) * _nbytes(specs[0])) for specs in places]
         try:
-            self._memory = [
-                device.tensor((slots + 1, _nbytes(specs[0])), "uint8") for specs in places
-            ]
+            self._memory = device.tensor((sum(sizes),), "uint8")
         except Exception as error:
             raise ProviderError(
                 f"no room on {device.name} for {slots} slots ({error}); serve with fewer"
             ) from error
-        self._nbytes = (slots + 1) * sum(_nbytes(specs[0]) for specs in places)
+        addresses = accumulate(sizes, initial=self._memory.data_ptr())
         self.rows = {
-            spec.name: Rows(spec, slots + 1, memory.data_ptr())
-            for specs, memory in zip(places, self._memory, strict=True)
+            spec.name: Rows(spec, slots + 1, address)
+            for specs, address in zip(places, addresses, strict=False)  # and the end
             for spec in specs
         }
 
     @property
     def nbytes(self) -> int:
         """Bytes that the tensors can take, all slots together."""
-        return self.images.nbytes + self._nbytes
+        return self.images.nbytes + int(self._memory.tensor_size_in_bytes())
 
     def put(self, slot: int, image: NDArray[np.uint8]) -> None:
         """Put an image, uint8 [H, W, 3], into its slot."""
@@ -131,18 +133,16 @@ class DevicePool(Slots):
         """The slots' numbers: which rows the stage is to read and write."""
         return {SLOTS: np.array(slots, np.int64)}
 
-    def scatter(
-        self,
-        stage: int,
-        slots: list[int],
-        rows: list[int],
-        features: Mapping[str, NDArray[np.generic]],
-    ) -> None:
+    def scatter(self, *_: object, **__: object) -> None:
         """Nothing: the stage has written everybody's rows."""
 
 
 def _nbytes(spec: TensorSpec) -> int:
     return math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
+
+
+def _padded(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 def _places(

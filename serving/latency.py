@@ -56,6 +56,16 @@ class Latency:
         low, share = self._between(batch)
         return row[low] + share * (row[low + 1] - row[low]) if share else row[low]
 
+    def best(self, stage: int, batch: int) -> int:
+        """How many of a batch to run for most answers a second.
+
+        Fewer than all where filling up costs more than the rest is worth.
+        """
+        if not self._filled:
+            return batch
+        full = self._sizes[bisect_right(self._sizes, batch) - 1]
+        return full if full * self.time(stage, batch) >= batch * self.time(stage, full) else batch
+
     def observe(self, stage: int, batch: int, seconds: float, *, head: bool = True) -> None:
         """Correct the stage's times, most those of sizes around `batch`, by what a batch took.
 

@@ -1,4 +1,4 @@
-"""The stages of a bundle on one provider."""
+"""The stages of a bundle on the CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from serving.errors import BundleError
 from serving.layout import native_stages
 from serving.manifest import Manifest, TensorSpec
-from serving.sessions import Provider, providers_of
 from serving.stages import Loaded, Stage, StageOutput, Tensors, load_stage
 
 Layout = Literal["native", "portable"]
@@ -37,31 +36,28 @@ class Runtime:
     Args:
         folder: of the bundle.
         manifest: of the bundle.
-        provider: `cpu`, or `cuda`; there is no fallback from one to the other.
-        device: number of the CUDA device.
         layout: of the features between stages: `native` is as this CPU computes, `portable` as
-            the manifest says. On CUDA it is always portable.
+            the manifest says.
 
     Attributes:
         inputs: of each stage, the tensors that it takes: in the layout `native` not the manifest's.
         features: of each stage, the tensors that it hands on.
+        on_device: batches have one device for all threads, and are filled up to certain sizes.
 
     Raises:
         BundleError: a graph is damaged, or is not as the manifest describes it.
-        ProviderError: the provider is not to be had.
     """
+
+    on_device = False
 
     def __init__(
         self,
         folder: Path,
         manifest: Manifest,
-        provider: Provider = "cpu",
-        device: int = 0,
         layout: Layout = "native",
     ) -> None:
-        providers = providers_of(provider, device)
-        loaded = [load_stage(folder, manifest, k, providers) for k in range(manifest.exits)]
-        native = layout == "native" and provider == "cpu"
+        loaded = [load_stage(folder, manifest, k) for k in range(manifest.exits)]
+        native = layout == "native"
         stages = _native_or_portable(loaded) if native else [each.stage for each in loaded]
         self._keep(stages, [folder / stage.file for stage in manifest.stages])
 

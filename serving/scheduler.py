@@ -226,7 +226,8 @@ class Scheduler:
         After a batch of the former alone, the first seat is for who has waited longest.
         """
         queue = self._waiting[stage]
-        size = self._shared(stage, min(self._max_batch, len(queue)), idle)
+        size = self.latency.best(stage, min(self._max_batch, len(queue)))
+        size = self._shared(stage, size, idle)
         first = self._most_urgent(stage)
         if first is None or first.due > (soonest := self._soonest(stage, now)):
             self._hurried[stage] = False

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
         ge=1,
         le=1024,
         description="batches run, and images decoded, at the same time by each worker; "
-        "without it the workers share the cores",
+        "without it the workers share the cores. On cuda at most two batches",
     )
     max_batch: int = Field(
         default_factory=by_provider,

@@ -14,7 +14,7 @@ from onnx import ModelProto
 from serving.cut import EXIT_OUTPUTS, CutError, trunk_of
 from serving.errors import BundleError
 from serving.manifest import Manifest, TensorSpec, read_graph
-from serving.sessions import Providers, check_tensors, open_session
+from serving.sessions import check_tensors, open_session, providers_of
 
 Tensors = Mapping[str, NDArray[np.generic]]
 
@@ -101,13 +101,13 @@ def answers(stages: Sequence[Stage], images: Tensors) -> list[NDArray[np.float32
     return made
 
 
-def load_stage(folder: Path, manifest: Manifest, k: int, providers: Providers) -> Loaded:
-    """Stage k (from 0) of a bundle; what is loaded are the very bytes whose hash was checked.
+def load_stage(folder: Path, manifest: Manifest, k: int) -> Loaded:
+    """Stage k (from 0) of a bundle on the CPU; what is loaded are the bytes whose hash was checked.
 
     Raises:
         BundleError: its graph is damaged, or is not as the manifest describes it.
-        ProviderError: the provider is not to be had.
     """
+    providers = providers_of("cpu", 0)
     spec = manifest.stages[k]
     path, graph = folder / spec.file, read_graph(folder, spec)
     whole = open_session(path, graph, providers)

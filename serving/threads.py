@@ -155,7 +155,8 @@ class StageThreads:
 
     def _next(self) -> Batch | None:
         degraded = self._high_water.update(self._scheduler.backlog)
-        batch = self._scheduler.schedule(perf_counter(), self._idle, degraded=degraded)
+        idle = 0 if self.runtime.on_device else self._idle  # a device is one, whoever waits for it
+        batch = self._scheduler.schedule(perf_counter(), idle, degraded=degraded)
         if batch is not None and self._idle and self._scheduler.waiting:
             self._state.notify()
         return batch

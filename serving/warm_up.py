@@ -14,18 +14,12 @@ REPEATS = 3
 
 
 def measure(
-    runtime: Runtime,
-    pool: Slots,
-    sizes: Sequence[int],
-    clock: Callable[[], float],
-    *,
-    filled: bool = False,
+    runtime: Runtime, pool: Slots, sizes: Sequence[int], clock: Callable[[], float]
 ) -> Latency:
     """Run every stage at every batch size, with and without its head, and keep the least times.
 
     A pause of the machine only adds to a time, and load is learnt from the batches that run. On
     the CPU, where a batch keeps one thread busy, the thread's CPU time is the better `clock`.
-    `filled` says that batches are filled up to the next of the sizes.
     """
     rng = np.random.default_rng(0)
     stages, (image,) = len(runtime.inputs), runtime.inputs[0]
@@ -47,4 +41,4 @@ def measure(
                 pool.scatter(stage, slots, list(range(size)), output.features)
         for slot in slots:
             pool.give(slot)
-    return Latency(sizes, tables[True].tolist(), tables[False].tolist(), filled=filled)
+    return Latency(sizes, tables[True].tolist(), tables[False].tolist(), filled=runtime.on_device)

@@ -76,7 +76,7 @@ class Running:
 
 
 @contextmanager
-def serving(bundle: Path, *, on_device: bool | None = None, **options: Any) -> Iterator[Running]:
+def serving(bundle: Path, *, on_device: bool = False, **options: Any) -> Iterator[Running]:
     """Serve a bundle as `python -m serving` does, but in a thread of this process."""
     settings = Settings(bundle=bundle, **{"threads": 2, "max_batch": 8, **options})
     app = create_app(settings, on_device=on_device)

@@ -64,7 +64,9 @@ class _Graph:
     def head(self, source: str, sharpness: float) -> None:
         pooled = self.op("AveragePool", [source], "pooled", kernel_shape=[4, 4], strides=[4, 4])
         flat = self.op("Flatten", [pooled], "flat")
-        norm = self.op("LpNormalization", [flat], "norm", p=2, axis=1)
+        # not LpNormalization, which CUDA's provider has not
+        length = self.op("ReduceL2", [flat], "length", axes=[1], keepdims=1)
+        norm = self.op("Div", [flat, length], "norm")
         width = CHANNELS * 16
         dense = self.rng.normal(0, sharpness, (width, CLASSES)).astype(np.float32) / 4
         logits = self.op("MatMul", [norm, self.weight("dense.w", dense)], "logits")

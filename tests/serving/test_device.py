@@ -8,7 +8,7 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from engines import BUDGETS, classify, ended, engine_of
+from engines import AT_ONCE, BUDGETS, classify, ended, engine_of, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_bundle import random_images
@@ -218,6 +218,32 @@ def test_engines_on_host_and_device_answer_the_same(bundle, manifest):
         for a, b in zip(one.opinions, other.opinions, strict=True):
             if a is not None:
                 np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize(("where", "largest"), [("host", 3), ("device", 8)])
+def test_threads_that_idle_take_a_part_of_a_batch_but_not_on_a_device(
+    bundle, manifest, monkeypatch, where, largest
+):
+    """There it would run beside the other part, on the same device."""
+    runtime, pool = on_device(bundle, manifest)
+    if where == "host":
+        runtime, pool = Runtime(bundle, manifest), None
+    sizes, run = [], runtime.run
+
+    def spy(stage, inputs, *, head=True):
+        sizes.append(len(next(iter(inputs.values()))))
+        return run(stage, inputs, head=head)
+
+    async def classify_twice():
+        async with engine_of(runtime, manifest, threads=3, pool=pool) as engine:
+            await classify(engine, IMAGES[:1], AT_ONCE)  # which starts the threads
+            await until(lambda: engine._threads.running == 0)
+            monkeypatch.setattr(runtime, "run", spy)
+            await classify(engine, IMAGES[:8], AT_ONCE)
+
+    asyncio.run(classify_twice())
+    assert max(sizes) == largest
+    assert sum(sizes) == 8
 
 
 def test_chaos_loses_nobody(bundle, manifest):

@@ -1,4 +1,5 @@
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from serving.device_pool import Device, DevicePool
@@ -48,7 +49,12 @@ def test_there_is_a_row_more_than_slots():
     pool = pool_of([(IMAGE,), (A,)], [(A,), ()])
     assert pool.spare == SLOT_COUNT
     assert pool.rows["a"].shape == [SLOT_COUNT + 1, 2, 4]
-    assert pool.nbytes == (SLOT_COUNT + 1) * (3 * 5 * 3 + 2 * 4 * 4)
+    assert pool.nbytes == (SLOT_COUNT + 1) * 3 * 5 * 3 + 256  # of 7 * 32
+
+
+def test_features_lie_one_after_another():
+    rows = pool_of([(IMAGE,), (A, SMALL)], [(A, SMALL), ()], slots=9).rows
+    assert rows["small"].address - rows["a"].address == 512  # 10 * 32, padded
 
 
 def test_a_stage_is_told_slots_and_nothing_else():
@@ -67,3 +73,11 @@ def test_a_pool_that_does_not_fit_is_refused_with_the_remedy():
     huge = spec("huge", 1 << 30, 1 << 10)
     with pytest.raises(ProviderError, match=r"no room on cpu for 64 slots .* serve with fewer"):
         pool_of([(IMAGE,), (huge,)], [(huge,), ()], slots=64)
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in ort.get_available_providers(), reason="there is CUDA here"
+)
+def test_cuda_that_is_not_there_is_an_error_and_no_fallback():
+    with pytest.raises(ProviderError, match="install the extra `gpu`"):
+        Device("cuda")

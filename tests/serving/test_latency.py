@@ -40,6 +40,12 @@ def test_batches_that_are_filled_up_take_the_time_of_the_next_size():
     assert filled.time(0, 4) == pytest.approx(4.0, rel=0.05)
 
 
+def test_a_batch_is_filled_up_where_its_rest_is_worth_it():
+    filled = Latency([1, 4, 8], [[1.0, 2.0, 3.0]], filled=True)
+    assert [filled.best(0, batch) for batch in (1, 2, 3, 4, 5, 6, 7, 8)] == [1, 1, 3, 4, 4, 4, 7, 8]
+    assert [model().best(0, batch) for batch in (1, 5, 8)] == [1, 5, 8]
+
+
 @given(st.integers(1, 8), seconds)
 def test_it_comes_to_what_is_seen_and_other_stages_stay(batch, seen):
     latency = model()

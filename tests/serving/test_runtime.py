@@ -3,10 +3,9 @@ import tempfile
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 
-from serving.errors import BundleError, ProviderError
+from serving.errors import BundleError
 from serving.runtime import Runtime
 
 
@@ -159,22 +158,3 @@ def test_a_number_that_is_none_shows_in_the_confidence(bundle, damaged, manifest
 
     runtime = Runtime(damaged, changed(bundle, manifest, damaged, 0, overflow))
     assert np.isnan(runtime.run(0, {"image": images(3, 0)}).confidence).all()
-
-
-@pytest.mark.skipif(
-    "CUDAExecutionProvider" in ort.get_available_providers(), reason="there is CUDA here"
-)
-def test_cuda_that_is_not_there_is_an_error_and_no_fallback(bundle, manifest):
-    with pytest.raises(ProviderError, match="install the extra `gpu`"):
-        Runtime(bundle, manifest, "cuda")
-
-
-@pytest.mark.gpu
-def test_cuda_agrees_with_the_cpu(bundle, manifest, runtime, images):
-    pairs = zip(
-        chain(Runtime(bundle, manifest, "cuda"), images(16, 5)),
-        chain(runtime, images(16, 5)),
-        strict=True,
-    )
-    for cuda, cpu in pairs:
-        np.testing.assert_allclose(cuda.probabilities, cpu.probabilities, atol=1e-3)

@@ -252,6 +252,13 @@ def test_idle_threads_share_what_waits_where_that_is_sooner():
         assert len(scheduler.schedule(0.0, idle=2).requests) == size
 
 
+def test_a_rest_that_is_not_worth_filling_up_waits():
+    filled = Latency([1, 4, 8], [[1.0, 2.0, 3.9]] * STAGES, filled=True)
+    scheduler = Scheduler(filled, 8)
+    waiting_at(scheduler, 0, 5)
+    assert [len(scheduler.schedule(0.0).requests) for _ in range(2)] == [4, 1]
+
+
 def test_degraded_batches_ask_and_do_not_tell_how_many_survive():
     scheduler = Scheduler(latency(), 8)
     waiting_at(scheduler, 0, 8, thresholds=(2.0, 2.0, 2.0, 0.0))
