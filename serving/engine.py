@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from serving.errors import DeadlineError, NotReadyError, OfframpError, PoolFullError, StageError
 from serving.metrics import Metrics, Outcome
-from serving.overload import DrainRate, HighWater
+from serving.overload import DrainRate, HighWater, Lag
 from serving.policy import Policy
 from serving.pool import Slots
 from serving.request import Answer, Call, Request
@@ -63,6 +63,7 @@ class Engine:
             runtime, pool, scheduler, high_water or HighWater(None), metrics, threads, self._leave
         )
         self._drain_rate = DrainRate()
+        self._lag = Lag()
         self._woken = False
         self._draining = False
         self._idle = asyncio.Event()
@@ -126,12 +127,12 @@ class Engine:
         submitted = perf_counter()
         self._check_deadline(policy, len(slots), submitted - arrived)
         loop = asyncio.get_running_loop()
-        call = Call(loop.create_future())
+        call, lag = Call(loop.create_future()), self._lag.seconds
         for image in images:
             self._pool.put(slots[-1], image)
-            call.requests.append(Request(policy, slots.pop(), arrived, submitted, call))
+            call.requests.append(Request(policy, slots.pop(), arrived, submitted, call, lag=lag))
         left = policy.left(submitted - arrived)
-        timer = None if left is None else loop.call_later(left, self._expire, call)
+        timer = None if left is None else loop.call_later(left - lag, self._expire, call)
         self._threads.add(call.requests)
         self._wake()
         try:
@@ -152,9 +153,14 @@ class Engine:
 
     def _check_deadline(self, policy: Policy, count: int, age: float) -> None:
         left = policy.left(age)
-        if left is None or left >= self._latency.time(0, 1):
+        if left is None:
             return
-        self._latency.doubt(0)
+        alone = self._latency.time(0, 1)
+        if left >= alone + self._threads.wait() + self._lag.seconds:
+            return
+        self._lag.doubt()
+        if left < alone:
+            self._latency.doubt(0)
         self._metrics.count(policy.name, "expired", count)
         raise DeadlineError("deadline_ms leaves no time to reach the first exit; allow more time")
 
@@ -180,6 +186,7 @@ class Engine:
     def _leave(self, leaving: Leaving) -> None:
         """These are in no batch and no queue any more."""
         now = perf_counter()
+        self._lag.seen(now - leaving.since)
         for request in leaving.requests:
             if request.ended:  # its client hung up, or its deadline answered it
                 continue

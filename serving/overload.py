@@ -1,4 +1,4 @@
-"""When there is too much to do: whether to degrade, and when to come again. Pure."""
+"""When there is too much to do: whether to degrade, how late we are, when to come again. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 
 Overload = Literal["refuse", "degrade"]
 RECENT = 64  # ends that the drain rate is taken over
+LAG_GAIN = 0.05  # of one answer
 LONGEST_WAIT = 60  # seconds that a client is told to wait at most
 
 
@@ -30,6 +31,25 @@ class DrainRate:
             return 1
         rate = sum(count for _, count in self._ends) / max(1e-9, now - self._ends[0][0])
         return max(1, min(LONGEST_WAIT, math.ceil(slots / rate)))
+
+
+class Lag:
+    """How long an answer that is known waits for the event loop, as a running mean.
+
+    Attributes:
+        seconds: of it.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def seen(self, seconds: float) -> None:
+        """One answer waited so long."""
+        self.seconds += LAG_GAIN * (seconds - self.seconds)
+
+    def doubt(self) -> None:
+        """Somebody was turned away, perhaps because of it: lower it, for no answer will."""
+        self.seconds *= 1 - LAG_GAIN
 
 
 class HighWater:

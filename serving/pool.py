@@ -151,7 +151,7 @@ class Pool(Slots):
         self._reads = [[g for g in groups if not set(g.names).isdisjoint(n)] for n in self._inputs]
         self._groups = groups
         self._alive: set[_Made] = set()
-        self._held_bytes = 0
+        self.held = 0  # bytes of features
         self._most = slots * _most_of_one(inputs, features)
         self._lock = Lock()
 
@@ -205,8 +205,8 @@ class Pool(Slots):
                 for slot in slots:
                     group.held[slot] = made
                 self._alive.add(made)
-                self._held_bytes += made.nbytes
-                if self._held_bytes > self._most:
+                self.held += made.nbytes
+                if self.held > self._most:
                     self._compact()
 
     def _let_go(self, group: _Group, slot: int) -> None:
@@ -216,13 +216,13 @@ class Pool(Slots):
         del made.rows[slot]
         if not made.rows:
             self._alive.remove(made)
-            self._held_bytes -= made.nbytes
+            self.held -= made.nbytes
 
     def _compact(self) -> None:
         for made in self._alive:
             if len(made.rows) < made.count:
                 made.compacted()
-        self._held_bytes = sum(made.nbytes for made in self._alive)
+        self.held = sum(made.nbytes for made in self._alive)
 
 
 def _groups(specs: Sequence[TensorSpec], read: Mapping[str, int], slots: int) -> list[_Group]:

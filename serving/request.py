@@ -82,7 +82,8 @@ class Request:
     """One image on its way.
 
     Times are in seconds of `time.perf_counter`. `ended` marks one that has been answered or
-    given up; its slot may be held by a batch still.
+    given up; its slot may be held by a batch still. `lag` is how long before its deadline it must
+    leave, for its answer to be out by then.
     """
 
     policy: Policy
@@ -94,6 +95,7 @@ class Request:
     compute: float = 0.0
     ended: bool = False
     degraded: bool = False
+    lag: float = 0.0
 
     @property
     def stage(self) -> int:
@@ -102,9 +104,9 @@ class Request:
 
     @property
     def due(self) -> float:
-        """When its deadline passes; infinite without one."""
+        """When it must leave because of its deadline; infinite without one."""
         deadline = self.policy.deadline
-        return math.inf if deadline is None else self.arrived + deadline
+        return math.inf if deadline is None else self.arrived + deadline - self.lag
 
     def answer(self, now: float, *, deadline_hit: bool = False) -> Answer:
         """The answer of the deepest exit reached, at the time `now`."""

@@ -54,6 +54,7 @@ class Scheduler:
         self._waiting: list[dict[Request, None]] = [{} for _ in self._stages]
         self._deadlines: list[list[tuple[float, int, Request]]] = [[] for _ in self._stages]
         self._ticket = count()
+        self._hurrying = [0] * latency.stages  # how many of those who wait have a deadline
         self._passes = [0] * latency.stages
         self._hurried = [False] * latency.stages  # the last batch had no place for the oldest
         self._running = [0] * latency.stages  # requests in batches under way
@@ -71,6 +72,7 @@ class Scheduler:
         """Let a request wait for its stage."""
         self._waiting[request.stage][request] = None
         if request.policy.deadline is not None:
+            self._hurrying[request.stage] += 1
             heappush(self._deadlines[request.stage], (request.due, next(self._ticket), request))
 
     def late(self, now: float) -> list[Request]:
@@ -105,7 +107,7 @@ class Scheduler:
             stage = self._next_stage(stages)
         chosen = self._choose(stage, now, idle)
         for request in chosen:
-            del self._waiting[stage][request]
+            self._remove(request)
         for other in self._stages:
             passed = other != stage and self._waiting[other]
             self._passes[other] = self._passes[other] + 1 if passed else 0
@@ -147,6 +149,13 @@ class Scheduler:
         request.ended = True
         return self._remove(request)
 
+    def wait(self) -> float:
+        """Seconds of one thread for those with a deadline before the first exit.
+
+        One more of them would come after these; who has no deadline lets it go first.
+        """
+        return self.latency.time(0, self._hurrying[0])
+
     def backlog(self) -> float:
         """Seconds that one thread would need for all who wait, to their likely exits."""
         total, rest = 0.0, 0.0
@@ -157,10 +166,12 @@ class Scheduler:
         return total
 
     def _remove(self, request: Request) -> bool:
-        queue = self._waiting[min(request.stage, len(self._waiting) - 1)]
-        waited = request in queue
-        queue.pop(request, None)
-        return waited
+        stage = min(request.stage, len(self._waiting) - 1)
+        if request not in self._waiting[stage]:
+            return False
+        del self._waiting[stage][request]
+        self._hurrying[stage] -= request.policy.deadline is not None
+        return True
 
     def _most_urgent(self, stage: int) -> Request | None:
         """Who waits here with the earliest deadline."""

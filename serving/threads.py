@@ -31,10 +31,12 @@ class Leaving:
     """Requests that are in no queue and no batch any more.
 
     `left`: at an exit, or ended before; `late`: no time for another stage; `failed`: with it.
+    `since` is when that was known, by `time.perf_counter`.
     """
 
     requests: list[Request]
     how: Literal["left", "late", "failed"]
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,11 @@ class StageThreads:
             for request in requests:
                 self._scheduler.add(request)
 
+    def wait(self) -> float:
+        """Seconds, as predicted, until a request with a deadline would come to the first stage."""
+        with self._state:
+            return self._scheduler.wait() / self._count
+
     def wake(self) -> None:
         """Let idle threads see what waits."""
         if self._idle:
@@ -143,14 +150,14 @@ class StageThreads:
 
     def _settle(self, ran: _Ran | None) -> list[Leaving]:
         """Record what became of a batch; who leaves, and whose time has run out meanwhile."""
-        leaving = []
+        leaving, now = [], perf_counter() if ran is None else ran.ended
         if ran is not None:
             if ran.verdict is None:
-                leaving.append(Leaving(self._scheduler.failed(ran.batch), "failed"))
+                leaving.append(Leaving(self._scheduler.failed(ran.batch), "failed", now))
             elif left := self._scheduler.update(ran.batch, ran.verdict, ran.seconds):
-                leaving.append(Leaving(left, "left"))
-        if late := self._scheduler.late(perf_counter() if ran is None else ran.ended):
-            leaving.append(Leaving(late, "late"))
+                leaving.append(Leaving(left, "left", now))
+        if late := self._scheduler.late(now):
+            leaving.append(Leaving(late, "late", now))
         return leaving
 
     def _next(self) -> Batch | None:

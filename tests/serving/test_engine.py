@@ -222,6 +222,27 @@ def test_a_refusal_says_when_slots_should_be_free(gated, manifest):
     asyncio.run(run())
 
 
+def test_a_deadline_too_short_for_those_before_it_is_refused_at_the_door(gated, manifest, images):
+    hurried = Policy("low", "low", AT_ONCE.thresholds, deadline=5.0)
+
+    async def run():
+        each_a_second = Latency([1, 8], [[1.0, 8.0]] * 4)
+        async with engine_of(gated, manifest, threads=1, latency=each_a_second) as engine:
+            gated.shut(0)
+            calls = [asyncio.create_task(classify(engine, images(1, 1), hurried))]
+            await until(lambda: engine.pool.free == 63 and engine.scheduler.waiting == 0)
+            for waiting in range(1, 5):
+                calls.append(asyncio.create_task(classify(engine, images(1, 1), hurried)))
+                await until(lambda: engine.scheduler.waiting == waiting)  # noqa: B023 (it is over)
+            with pytest.raises(DeadlineError, match="no time to reach the first exit"):
+                await classify(engine, images(1, 1), hurried)
+            assert ended(engine, "low", "expired") == 1
+            gated.open()
+            await asyncio.gather(*calls)
+
+    asyncio.run(run())
+
+
 def test_a_deadline_that_is_kept_changes_nothing(runtime, manifest, images):
     relaxed = Policy("full", "full", NEVER_EARLY.thresholds, deadline=30)
 

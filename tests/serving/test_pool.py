@@ -101,6 +101,7 @@ def test_every_stage_reads_what_was_made_for_its_requests(steps):
     for name, *arguments in steps:
         getattr(mirror, name)(*arguments)
         assert mirror.pool.free == SLOTS - len(mirror.waiting)
+        assert mirror.pool.held <= mirror.pool.nbytes
 
 
 def test_a_batch_that_goes_on_whole_is_not_copied():
@@ -108,21 +109,39 @@ def test_a_batch_that_goes_on_whole_is_not_copied():
     slots = pool.take(3)
     features = {tensor.name: some(tensor, 3, 0) for tensor in FEATURES[0]}
     pool.scatter(0, slots, [0, 1, 2], features)
-    assert pool.gather(1, list(slots))["a"] is features["a"]
+    assert pool.gather(1, list(slots))["a"].base is features["a"]
 
 
-def test_one_request_alone_is_not_copied():
+def test_neither_are_neighbours_nor_one_alone():
     pool = pool_of()
-    (slot,) = pool.take(1)
-    pool.put(slot, some(IMAGE, 1, 0)[0])
-    assert pool.gather(0, [slot])["image"].base is not None
+    slots = pool.take(4)
+    pool.put(slots[0], some(IMAGE, 1, 0)[0])
+    assert pool.gather(0, slots[:1])["image"].base is not None
+    features = {tensor.name: some(tensor, 5, 0) for tensor in FEATURES[0]}
+    pool.scatter(0, slots, [0, 1, 3, 4], features)
+    for part in (slots[1:2], slots[2:4]):
+        assert pool.gather(1, part)["a"].base is features["a"]
 
 
-def test_tensors_that_never_meet_share_a_place():
-    """128 bytes each take `a` and `c`, 64 `b` and the image, padded."""
-    assert pool_of().nbytes == SLOTS * (128 + 64)
+def test_what_is_held_is_bounded():
+    """128 bytes each are `a` and `c`, which never meet, 6 `b`, 45 the image."""
+    pool = pool_of()
+    assert pool.nbytes == SLOTS * (128 + 6 + 45)
     apart = Pool([(IMAGE,), (A,), (A, C)], [(A,), (C,), ()], SLOTS)  # here `a` meets `c`
-    assert apart.nbytes == SLOTS * (128 + 128)
+    assert apart.nbytes == SLOTS * (128 + 128 + 45)
+
+
+def test_rows_that_nobody_waits_for_go_where_they_take_the_room():
+    pool = pool_of()
+    features = {tensor.name: some(tensor, 8, 0) for tensor in FEATURES[0]}
+    slots = pool.take(2)
+    pool.scatter(0, slots[:1], [5], features)
+    pool.scatter(0, slots[1:], [2], features)  # two of 16 rows, and there is room for 6
+    got = pool.gather(1, slots)
+    np.testing.assert_array_equal(got["a"], features["a"][[5, 2]])
+    pool.scatter(0, slots[:1], [5], features)
+    pool.scatter(0, slots[1:], [2], features)
+    assert pool.gather(1, slots[:1])["a"].base is not features["a"]
 
 
 def test_slots_are_taken_all_or_none_and_given_back():

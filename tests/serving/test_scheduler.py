@@ -278,6 +278,21 @@ def test_the_backlog_is_the_work_to_the_likely_exits():
     assert scheduler.backlog() == pytest.approx(2 * 1 + 1 * 1.5)
 
 
+def test_who_has_a_deadline_waits_for_those_who_have_one_too():
+    scheduler = Scheduler(latency(), 8)
+    waiting_at(scheduler, 0, 8)
+    waiting_at(scheduler, 1, 2, deadline=100.0)
+    assert scheduler.wait() == 0
+    hurried = waiting_at(scheduler, 0, 3, deadline=100.0)
+    assert scheduler.wait() == scheduler.latency.time(0, 3)
+    assert scheduler.drop(hurried[0])
+    assert not scheduler.drop(hurried[0])
+    assert scheduler.wait() == scheduler.latency.time(0, 2)
+    while scheduler.schedule(0.0) is not None:
+        pass
+    assert scheduler.wait() == 0
+
+
 def test_a_failed_batch_leaves():
     scheduler = Scheduler(latency(), 8)
     both = waiting_at(scheduler, 0, 2)
