@@ -6,7 +6,9 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-HEAD_SECONDS = 30.0
+# As long as an idle connection may live, and for the same reason: what is left of a body that was
+# refused counts as a head's first byte, and a load balancer may keep such a connection.
+HEAD_SECONDS = 75.0
 
 
 class Protocol(HttpToolsProtocol):
