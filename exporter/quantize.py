@@ -32,7 +32,7 @@ from serving.errors import BundleError
 from serving.manifest import Manifest
 from training.data import Dataset, open_dataset
 from training.errors import TrainingError
-from training.images import Images
+from training.images import ImageFiles, Images
 from training.recipes import Recipe
 
 CALIBRATION_IMAGES = 512
@@ -57,14 +57,23 @@ class Quantized:
     output: ChainOutput
 
 
+def own_files(manifest: Manifest, source: str) -> Dataset[ImageFiles]:
+    """The images that the bundle was made with, split as training split them.
+
+    Raises:
+        DataError: there are no such images.
+    """
+    recipe = Recipe.of(manifest.provenance.config, "provenance.config", "a recipe")
+    return open_dataset(source, recipe.size, recipe.held_out, recipe.seed)
+
+
 def own_images(manifest: Manifest, source: str) -> Dataset[Images]:
     """The calibration images of the training set and the held-out ones, as the bundle had them.
 
     Raises:
         DataError: there are no such images.
     """
-    recipe = Recipe.of(manifest.provenance.config, "provenance.config", "a recipe")
-    dataset = open_dataset(source, recipe.size, recipe.held_out, recipe.seed)
+    dataset = own_files(manifest, source)
     some = dataset.train.select(torch.arange(min(CALIBRATION_IMAGES, len(dataset.train))))
     return Dataset(some.decoded(), dataset.held_out.decoded(), dataset.labels)
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from serving.shared import Shared
+from serving.shared import Processes, Shared
 from serving.shares import Shares
 
 Outcome = Literal["answered", "deadline", "degraded", "expired", "refused", "cancelled", "failed"]
@@ -80,6 +80,7 @@ class Metrics:
         self.shared = shared is not None
         if shared:
             MultiProcessCollector(self.registry, str(shared.folder))
+            self.registry.register(Processes(shared.folder))
         else:
             ProcessCollector(registry=self.registry)
         self._full_flops = model.full_flops
@@ -135,7 +136,9 @@ class Metrics:
     ) -> None:
         """Show the pool and the queue, read at each refresh."""
         self._gauge("slots", "Slots of the pool.").set(slots)
-        self._gauge("pool_bytes", "Bytes of all slots.").set(pool_bytes)
+        self._gauge("pool_bytes", "Bytes that images and features of all slots can take.").set(
+            pool_bytes
+        )
         in_use = self._gauge("slots_in_use", "Slots that requests hold.")
         depth = self._gauge("queue_depth", "Requests that wait for a batch.")
         self._live += [(in_use, slots_in_use), (depth, queue_depth)]

@@ -16,6 +16,7 @@ from serving.app import create_app
 from serving.errors import OfframpError
 from serving.log import set_up_log
 from serving.manifest import Manifest
+from serving.protocol import Protocol
 from serving.settings import Settings
 from serving.shared import Shared
 from serving.supervisor import end_with_parent
@@ -61,6 +62,7 @@ def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
     """Serve the app until SIGTERM, and until the calls under way have ended."""
     config = uvicorn.Config(
         app,
+        http=Protocol,
         log_config=None,
         access_log=settings.log_level == "debug",
         server_header=False,

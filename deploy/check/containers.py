@@ -30,6 +30,7 @@ from deploy.check.samples import ROOT, images
 
 PROJECT = "offramp-check"
 NEEDED = ("podman", "mmdebstrap", "runc", "docker-compose")
+WORKERS = 2
 BASE = "localhost/offramp-base"
 SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources")
 MERGED = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"  # else dpkg asks for Perl
@@ -156,9 +157,12 @@ def left_behind(podman: Podman) -> list[str]:
 
 def together(podman: Podman) -> list[str]:
     """Up, traffic, inspection, down; what is wrong."""
-    ports = {f"{name}_PORT": str(free_port()) for name in ("OFFRAMP", "PROMETHEUS", "GRAFANA")}
+    settings = {f"{name}_PORT": str(free_port()) for name in ("OFFRAMP", "PROMETHEUS", "GRAFANA")}
+    settings["OFFRAMP_WORKERS"] = str(WORKERS)
     try:
-        compose(podman, "up", "--detach", "--no-build", "--wait", "--wait-timeout", "180", **ports)
+        compose(
+            podman, "up", "--detach", "--no-build", "--wait", "--wait-timeout", "180", **settings
+        )
         print("compose      up; every service healthy, each after those it depends on")
         size = int(podman.run("image", "inspect", "--format={{.Size}}", "offramp-serving:cpu"))
         base = int(podman.run("image", "inspect", "--format={{.Size}}", BASE))
@@ -173,11 +177,15 @@ def together(podman: Podman) -> list[str]:
         )
         if json.loads(mounted)["uid"] != "offramp-overview":
             wrong.append("a dashboard that Grafana cannot see")
-        prometheus = Prometheus(f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}")
-        if not check(f"http://127.0.0.1:{ports['OFFRAMP_PORT']}", prometheus, images(), rate=50):
+        prometheus = Prometheus(f"http://127.0.0.1:{settings['PROMETHEUS_PORT']}")
+        if not check(f"http://127.0.0.1:{settings['OFFRAMP_PORT']}", prometheus, images(), rate=50):
             wrong.append("numbers of the dashboard")
+        workers = sum(prometheus.now("offramp_workers").values())
+        print(f"workers      {workers:.0f}, each counts for all")
+        if workers != WORKERS:
+            wrong.append("the number of workers")
     finally:
-        compose(podman, "down", "--volumes", "--timeout", "45", **ports)
+        compose(podman, "down", "--volumes", "--timeout", "45", **settings)
     wrong += [f"a {kind} left behind" for kind in left_behind(podman)]
     print("compose      down" + ("" if left_behind(podman) else "; nothing is left behind"))
     return wrong

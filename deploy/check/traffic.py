@@ -45,8 +45,7 @@ def send(url: str, calls: Iterable[Call], rate: float, count: Count) -> None:
 
 async def _send(url: str, calls: Iterable[Call], rate: float, count: Count) -> None:
     loop = asyncio.get_running_loop()
-    # Idle connections go before the server, after 5 s, would close them under a request.
-    limits = httpx.Limits(keepalive_expiry=2)
+    limits = httpx.Limits(keepalive_expiry=2)  # long before the server closes idle connections
     async with (
         httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client,
         asyncio.TaskGroup() as tasks,

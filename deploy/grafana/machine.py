@@ -64,9 +64,9 @@ TRAFFIC = Row(
         Panel(
             "Requests by outcome",
             "reqps",
-            "refused: no slot, add replicas. deadline, degraded and expired: too little time for "
-            "the depth asked. failed: read the log. cancelled: clients hang up, often their own "
-            "time-out.",
+            "refused, degraded (answered early): overload, add replicas. deadline and expired: too "
+            "little time for the depth asked. failed: read the log. cancelled: clients hang up, "
+            "often their own time-out.",
             ((rate("requests_total", "outcome"), "{{outcome}}"),),
             8,
             "stacked",
@@ -129,7 +129,8 @@ ENGINE = Row(
         Panel(
             "Memory of the servers",
             "bytes",
-            "Level after the first minutes. Rising for hours: a leak; restart and report it.",
+            "All workers together. Level after the first minutes. Rising for hours: a leak; "
+            "restart and report it.",
             ((f"sum by (instance) (process_resident_memory_bytes{{{JOB}}})", "{{instance}}"),),
         ),
     ),
@@ -141,8 +142,8 @@ GPU = Row(
         Panel(
             "GPU memory",
             "bytes",
-            "In use near the limit: fewer slots or a smaller max_batch, or another process "
-            "shares the device.",
+            "Level after the start, for slots lie there. In use near the limit: fewer slots or "
+            "workers, a smaller max_batch, or another process shares the device.",
             (
                 (f"sum by (instance) (offramp_gpu_memory_used_bytes{{{JOB}}})", "{{instance}}"),
                 (

@@ -4,9 +4,11 @@ from itertools import islice
 import numpy as np
 from PIL import Image
 
-from benchmarks.drift import calls, corrupt, highest
+from benchmarks.drift import BUDGETS, calls, corrupt, distance, highest
 from deploy.check.prometheus import Series
-from deploy.check.samples import images
+from deploy.check.samples import BUNDLE, images
+from deploy.check.traffic import Count
+from serving.manifest import read_manifest
 
 
 def pixels(encoded):
@@ -29,6 +31,17 @@ def test_each_image_comes_at_each_budget():
     assert len(set(sent)) == 8
     spoilt = [call.image for call in islice(calls(some, 8, spoil=True), 8)]
     assert not set(spoilt) & set(some)
+
+
+def test_answers_like_the_calibration_lie_no_distance_from_the_manifest():
+    manifest, count = read_manifest(BUNDLE), Count()
+    for budget in BUDGETS:
+        for k, share in enumerate(manifest.budgets[budget].exit_shares, 1):
+            count.exits[budget, str(k)] = round(share.value * manifest.held_out.images)
+    assert distance(manifest, count) < 1e-9
+    count.exits["low", "1"] -= 500
+    count.exits["low", "4"] += 500
+    assert abs(distance(manifest, count) - 0.1) < 1e-9
 
 
 def test_the_highest_value_within_a_time():

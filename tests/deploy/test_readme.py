@@ -26,5 +26,10 @@ def test_every_alert_is_described():
 def test_every_variable_of_compose_is_described():
     compose = (DEPLOY.parent / "docker-compose.yml").read_text()
     named = {word.split("}")[0].split(":-")[0] for word in compose.split("${")[1:]}
-    for variable in named | {"OFFRAMP_API_KEY", "OFFRAMP_SLOTS", "COMPOSE_PROFILES"}:
+    (server,) = {
+        tuple(service["environment"])
+        for name, service in yaml.safe_load(compose)["services"].items()
+        if name.startswith("serving-")
+    }
+    for variable in named | {*server, "COMPOSE_PROFILES"}:
         assert f"`{variable}`" in TEXT, variable

@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from serving.app import create_app
 from serving.manifest import Manifest
+from serving.protocol import Protocol
 from serving.runtime import Runtime
 from serving.settings import Settings
 
@@ -82,7 +83,8 @@ def serving(bundle: Path, *, on_device: bool = False, **options: Any) -> Iterato
     app = create_app(settings, on_device=on_device)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=10))
+    config = uvicorn.Config(app, http=Protocol, log_config=None, timeout_graceful_shutdown=10)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -68,6 +68,11 @@ class Samples:
             if s.name == f"offramp_{name}" and labels.items() <= s.labels.items()
         )
 
+    def process(self, name):
+        """What is said of all processes together."""
+        (value,) = [s.value for s in self.all if s.name == f"process_{name}"]
+        return value
+
     @property
     def answered(self):
         return self("requests_total", outcome="answered")
@@ -131,10 +136,23 @@ def test_any_worker_counts_for_both_to_the_request(pair, pictures, wait_until):
     wait_until(lambda: Samples(pair.url)("slots_in_use") == 0)
 
 
+def test_memory_and_processor_time_are_those_of_all_processes(pair):
+    processes = [pair.popen.pid, *pair.workers]
+    samples, page = Samples(pair.url), os.sysconf("SC_PAGE_SIZE")
+    resident = sum(int(state(pid)[21]) * page for pid in processes)
+    assert 0.9 < samples.process("resident_memory_bytes") / resident < 1.1
+    spent = sum(map(ticks, processes)) / os.sysconf("SC_CLK_TCK")
+    assert 0.9 * spent < samples.process("cpu_seconds_total") <= spent + 1
+    assert samples.process("open_fds") > 3 * 5
+    started = float(Path(f"/proc/{pair.popen.pid}/stat").read_text().rpartition(")")[2].split()[19])
+    booted = float(Path("/proc/stat").read_text().split("btime ")[1].split()[0])
+    assert samples.process("start_time_seconds") == booted + started / os.sysconf("SC_CLK_TCK")
+
+
 def test_one_is_killed_and_all_is_well(pair, pictures, wait_until):
     client, victim = Client(pair.url), pair.workers[0]
     before = Samples(pair.url)
-    seen = []
+    seen, busy = [], [before.process("cpu_seconds_total")]
 
     async def until(condition):
         while not condition():  # noqa: ASYNC110 (of another process)
@@ -149,11 +167,13 @@ def test_one_is_killed_and_all_is_well(pair, pictures, wait_until):
             ready = await asyncio.to_thread(httpx.get, f"{pair.url}/health/ready", timeout=60)
             samples = await asyncio.to_thread(Samples, pair.url)
             seen.append((ready.status_code, samples("workers"), samples("slots")))
+            busy.append(samples.process("cpu_seconds_total"))
         await load
 
     asyncio.run(kill_on_the_way())
     assert {status for status, _, _ in seen} == {200}
     assert seen[0][1:] == (1, SLOTS)  # what the dead one held is gone
+    assert busy == sorted(busy)  # what it spent is not
     wait_until(lambda: Samples(pair.url)("workers") == 2, 60)
     after = Samples(pair.url)
     assert after("slots") == 2 * SLOTS

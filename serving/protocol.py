@@ -1,0 +1,47 @@
+"""HTTP as uvicorn speaks it, which knows no bound for how long a request's head may take."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# As long as an idle connection may live, and for the same reason: what is left of a body that was
+# refused counts as a head's first byte, and a load balancer may keep such a connection.
+HEAD_SECONDS = 75.0
+
+
+class Protocol(HttpToolsProtocol):
+    """A connection that awaits a request's head for `HEAD_SECONDS` at most, and is then closed.
+
+    They count from its start, then from the first byte that comes after an answer. Bodies, and
+    connections that are idle after an answer, have times of their own.
+    """
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
+        """The head is awaited."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """The head may be there now, or have begun."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is awaited any more."""
+        super().connection_lost(exc)
+        self._unwatch()
+
+    def _watch(self) -> None:
+        if getattr(self.cycle, "response_complete", True):  # None before the first request
+            self._late = self._late or self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        else:
+            self._unwatch()
+
+    def _unwatch(self) -> None:
+        if self._late:
+            self._late.cancel()
+            self._late = None
