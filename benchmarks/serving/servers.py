@@ -79,8 +79,10 @@ def cores() -> int:
 
 
 def ours(target: Target, *options: str) -> Server:
-    """Our server at its defaults."""
+    """Our server, as its peers with a worker a core, unless the options say otherwise."""
     command = [sys.executable, "-m", "serving", "--bundle", str(target.bundle), "--port", PORT]
+    if not any(option.startswith("--workers") for option in options):
+        options = (f"--workers={cores()}", *options)
     paths = {name: f"/classify?budget={name}" for name in target.budgets}
     return Server(OURS, [*command, "--log-level", "warning", *options], paths)
 
