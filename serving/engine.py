@@ -11,7 +11,6 @@ its client hung up, its deadline passed). The slot comes back once it is in no b
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
@@ -192,7 +191,7 @@ class Engine:
                 continue
             if leaving.how == "late":
                 self._end_early(request, now)
-            elif leaving.how == "failed" or not _sound(request):
+            elif leaving.how == "failed" or not request.sound:
                 self._fail(request, "failed", StageError(FAILED))
             else:
                 self._resolve(request, now, "degraded" if request.degraded else "answered")
@@ -207,7 +206,7 @@ class Engine:
                 self._end_early(request, now)
 
     def _end_early(self, request: Request, now: float) -> None:
-        if request.opinions and not _sound(request):
+        if request.opinions and not request.sound:
             self._fail(request, "failed", StageError(FAILED))
         elif request.opinions:
             self._resolve(request, now, "deadline")
@@ -248,10 +247,3 @@ class Engine:
         self._drain_rate.freed(perf_counter(), len(slots))
         if self._pool.free == self._pool.slots:
             self._idle.set()
-
-
-def _sound(request: Request) -> bool:
-    """Whether the last exit gave a number."""
-    opinion = request.opinions[-1]
-    assert opinion is not None
-    return math.isfinite(opinion.confidence)

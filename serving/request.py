@@ -108,6 +108,13 @@ class Request:
         deadline = self.policy.deadline
         return math.inf if deadline is None else self.arrived + deadline - self.lag
 
+    @property
+    def sound(self) -> bool:
+        """Whether the last exit gave a number."""
+        opinion = self.opinions[-1]
+        assert opinion is not None
+        return math.isfinite(opinion.confidence)
+
     def answer(self, now: float, *, deadline_hit: bool = False) -> Answer:
         """The answer of the deepest exit reached, at the time `now`."""
         assert self.opinions
