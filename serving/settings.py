@@ -62,7 +62,7 @@ class Settings(BaseSettings):
         ge=1,
         le=1024,
         description="server processes; each has its own engine, with threads, slots and memory "
-        "of its own",
+        "of its own; on cpu a worker a core bears most",
     )
     threads: int = Field(
         default_factory=cores_of_a_worker,

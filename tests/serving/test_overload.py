@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.overload import LONGEST_WAIT, DrainRate, HighWater
+from serving.overload import LONGEST_WAIT, DrainRate, HighWater, Lag
 
 
 def test_come_again_when_enough_slots_should_be_free():
@@ -49,3 +49,15 @@ def test_high_water_has_hysteresis():
 
 def test_without_a_mark_it_is_never_reached_nor_measured():
     assert not HighWater(None).update(lambda: 1 / 0)
+
+
+def test_the_lag_follows_what_is_seen_and_doubt_lowers_it():
+    lag = Lag()
+    for _ in range(200):
+        lag.seen(0.02)
+    assert 0.0199 < lag.seconds <= 0.02
+    lag.seen(0.0)
+    assert 0.018 < lag.seconds < 0.02
+    for _ in range(200):
+        lag.doubt()
+    assert lag.seconds < 1e-6

@@ -29,3 +29,17 @@ def test_the_answer_is_the_deepest_exit_with_its_times(request_):
 def test_there_is_no_answer_before_the_first_exit(request_):
     with pytest.raises(AssertionError):
         request_.answer(11.0)
+
+
+def test_it_is_due_as_long_before_its_deadline_as_answers_lag(request_):
+    assert request_.due == float("inf")
+    hurried = Request(
+        Policy("p", "p", (0.5, 0.0), deadline=2.0), 3, 10.0, 10.5, request_.call, lag=0.25
+    )
+    assert hurried.due == 11.75
+
+
+def test_it_is_sound_as_its_last_exit_is(request_):
+    for confidence, sound in ((0.1, True), (float("nan"), False)):
+        request_.opinions.append(Opinion(confidence, np.array([0.2, 0.8], np.float32)))
+        assert request_.sound == sound
