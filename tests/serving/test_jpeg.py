@@ -55,7 +55,7 @@ def test_real_images():
         assert_the_same(row["bytes"], TARGET)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
     st.integers(8, 700),
     st.integers(8, 700),
@@ -126,7 +126,7 @@ def test_what_breaks_off_is_left_to_pillow(progressive):
         assert decode_plain(part, (200, 200), TARGET) is None
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.booleans(), st.data())
 def test_what_is_damaged_is_pillows_picture_or_left_to_it(progressive, data):
     content = bytearray(jpeg(picture(40, 30), progressive=progressive))
