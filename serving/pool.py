@@ -174,10 +174,10 @@ class Pool(Slots):
 
     def gather(self, stage: int, slots: list[int]) -> Arrays:
         """The stage's tensors by name, [len(slots), ...], to be read only."""
-        if stage == 0:
-            whole = slice(slots[0], slots[0] + 1) if len(slots) == 1 else slots
-            return {self._image: self._images[whole]}
         found: Arrays = {}
+        if self._image in self._inputs[stage]:
+            whole = slice(slots[0], slots[0] + 1) if len(slots) == 1 else slots
+            found[self._image] = self._images[whole]
         for group in self._reads[stage]:
             with self._lock:
                 parts = _parts(group, slots)
