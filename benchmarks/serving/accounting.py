@@ -41,12 +41,13 @@ from benchmarks.serving.outcomes import (
 )
 from benchmarks.serving.processes import started
 from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY
-from benchmarks.serving.servers import ours
+from benchmarks.serving.servers import cores, ours
 from benchmarks.serving.subject import parser, subject
 from serving.manifest import Manifest, read_manifest
 from serving.policy import MIN_CONFIDENCE, Policy
 
 TOLERANCE = 1e-5  # of probabilities, and of what counts as a tie with a threshold
+SLOTS = 128  # of all workers; fewer than the calls of a burst that have time to wait
 WARM_UP = 3.0  # seconds
 PATIENCE = 30.0  # seconds for the last slots to come back
 EXPIRED = 504
@@ -190,7 +191,8 @@ def main() -> int:
     made.add_argument("-n", "--calls", type=int, default=100_000)
     arguments = made.parse_args()
     of, rng = subject(arguments), np.random.default_rng(0)
-    server, files, ways = ours(of.target, *of.options), of.sent.files, asks(of.manifest)
+    server = ours(of.target, f"--slots={SLOTS // cores()}", *of.options)
+    files, ways = of.sent.files, asks(of.manifest)
     with (
         generator(files) as load,
         started(server, files[0], of.out / "logs") as running,
