@@ -7,7 +7,7 @@ PORT   ?= 8000
 DATA   ?= cifar10
 RUNS   ?= runs/objectives
 OUT    ?= results
-PEERS  := litserve mosec bentoml ray
+PEERS  := litserve mosec bentoml ray mlserver kserve
 SERVE  := .venv-serving
 RAY    := .venv-ray
 DEV    := .venv
@@ -81,9 +81,11 @@ bench-training-step: $(DEV)/.ready
 bench-training: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.training --data $(DATA) --runs $(RUNS) --out $(RUNS)/results
 
+PEER_EXTRAS := cpu,serving
+.venv-peers/mlserver/.ready: PEER_EXTRAS := cpu# its FastAPI is older than ours
 .venv-peers/%/.ready: requirements/peers/%.txt pyproject.toml
 	$(PYTHON) -m venv .venv-peers/$*
-	.venv-peers/$*/bin/pip install --quiet -e '.[cpu,serving]' -r requirements/peers/$*.txt
+	.venv-peers/$*/bin/pip install --quiet -e '.[$(PEER_EXTRAS)]' -r requirements/peers/$*.txt
 	@touch $@
 
 bench-peers: $(PEERS:%=.venv-peers/%/.ready)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.serving.connection import HOST
@@ -16,6 +16,7 @@ OURS, NAIVE = "offramp", "naive"
 ENVIRONMENTS = Path(".venv-peers")  # as `make bench-peers` makes them
 PEERS = "benchmarks.serving.peers."
 FULL = {"full": "/classify"}
+V1 = {"full": "/v1/models/classifier:predict"}  # KServe's own protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class _Peer:
         batch: most images in a batch; what was fastest here.
         wait_ms: for a batch to fill.
         listens_everywhere: only for a network namespace of our own.
+        paths: of each budget.
     """
 
     package: str
@@ -50,6 +52,7 @@ class _Peer:
     batch: int = 1
     wait_ms: int = 0
     listens_everywhere: bool = False
+    paths: Mapping[str, str] = field(default_factory=lambda: FULL)
 
 
 def _module(name: str, *options: str) -> tuple[str, ...]:
@@ -69,6 +72,8 @@ FULL_DEPTH: Mapping[str, _Peer] = {
         ("bentoml", "serve", f"{PEERS}bentoml_server:Classifier", "--host", HOST, "--port", PORT),
     ),
     "ray": _Peer("ray", _module("ray_server", PORT), batch=8, wait_ms=2, listens_everywhere=True),
+    "mlserver": _Peer("mlserver", _module("mlserver_server", PORT)),
+    "kserve": _Peer("kserve", _module("kserve_server", PORT), listens_everywhere=True, paths=V1),
 }
 FULL_DEPTH_NAMES = (*FULL_DEPTH, "fastapi")
 
@@ -125,5 +130,5 @@ def peers(target: Target, *, isolated: bool) -> list[Server]:
         folder = ENVIRONMENTS / peer.package / "bin"
         if folder.is_dir() and (isolated or not peer.listens_everywhere):
             command = [str(folder.resolve() / peer.command[0]), *peer.command[1:]]
-            found.append(Server(name, command, FULL, _environment(target, peer)))
+            found.append(Server(name, command, peer.paths, _environment(target, peer)))
     return found
