@@ -99,10 +99,11 @@ def test_through_dense_concatenations_as_the_masked_form(
         return torch.autograd.grad(loss, [leaf, *layers, *heads], materialize_grads=True)
 
     found, expected = outputs(Surgery), outputs(MaskedSurgery)
-    tolerance = 1e-3 if dtype == torch.float32 else 1e-10
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12  # of the largest: sums cancel
     pairs = zip((*found, *gradients(found)), (*expected, *gradients(expected)), strict=True)
     for one, other in pairs:
-        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+        largest = max(1.0, float(other.detach().abs().max()))
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance * largest)
     if "unreferenced" not in dict(cuts):
         assert all(map(torch.equal, found, outputs(lambda *_: Surgery("joint"))))
 
