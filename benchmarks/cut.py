@@ -168,7 +168,7 @@ def _by_stage(
 
 def megabytes(specs: Sequence[TensorSpec]) -> float:
     """Of one image's features."""
-    return sum(np.dtype(s.dtype).itemsize * np.prod(s.shape) for s in specs) / 2**20
+    return sum(spec.nbytes for spec in specs) / 2**20
 
 
 def print_exits(subject: Network, times: Times) -> None:

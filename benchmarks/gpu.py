@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -209,7 +208,7 @@ def rates(subject: Subject, rounds: int) -> dict[str, list[float]]:
 def print_bytes(manifest: Manifest) -> None:
     """What crosses to the host, and what does not."""
     features = [spec for stage in manifest.stages for spec in stage.features]
-    stay = sum(math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in features)
+    stay = sum(spec.nbytes for spec in features)
     said = 4 + 4 * len(manifest.labels)
     print(f"bytes to the host: {said} for each exit that is asked; {stay} of features stay")
 

@@ -7,7 +7,6 @@ page-locked memory where there is such.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from serving.errors import ProviderError
 from serving.manifest import TensorSpec
-from serving.pool import Arrays, Slots
+from serving.pool import Arrays, Slots, last_readers
 from serving.rows import SLOTS
 from serving.sessions import CUDA, Provider, Providers, providers_of
 
@@ -106,7 +105,7 @@ class DevicePool(Slots):
         (image,) = inputs[0]
         self.images: NDArray[np.uint8] = np.zeros((slots + 1, *image.shape), np.uint8)
         places = _places(inputs, features)
-        sizes = [_padded((slots + 1) * _nbytes(specs[0])) for specs in places]
+        sizes = [_padded((slots + 1) * specs[0].nbytes) for specs in places]
         try:
             self._memory = device.tensor((sum(sizes),), "uint8")
         except Exception as error:
@@ -137,10 +136,6 @@ class DevicePool(Slots):
         """Nothing: the stage has written everybody's rows."""
 
 
-def _nbytes(spec: TensorSpec) -> int:
-    return math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
-
-
 def _padded(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
@@ -153,7 +148,7 @@ def _places(
     Rows must be as long, so that a slot has the same bytes in both; and a stage writes only what
     no input of its own shares, for nothing says what of a graph runs first.
     """
-    read = {spec.name: stage for stage, specs in enumerate(inputs) for spec in specs}
+    read = last_readers(inputs)
     places: list[list[TensorSpec]] = []
     free_after: list[int] = []
     for stage, specs in enumerate(features):
@@ -161,7 +156,7 @@ def _places(
             fits = (
                 i
                 for i, place in enumerate(places)
-                if free_after[i] < stage and _nbytes(place[0]) == _nbytes(spec)
+                if free_after[i] < stage and place[0].nbytes == spec.nbytes
             )
             i = next(fits, len(places))
             if i == len(places):

@@ -8,11 +8,13 @@ of the MSDNet and DFS papers.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from serving.errors import BundleError
@@ -38,6 +40,11 @@ class TensorSpec(Record):
     name: str = Field(min_length=1)
     dtype: Literal["uint8", "float32", "float16"]
     shape: tuple[Annotated[int, Field(gt=0)], ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one request's."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 class Estimate(Record):

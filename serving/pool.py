@@ -11,7 +11,6 @@ where more would be held.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +86,11 @@ class Slots(ABC):
         """Keep what the stage gave for those who run on: their slots, and their rows in it."""
 
 
+def last_readers(inputs: Sequence[Sequence[TensorSpec]]) -> dict[str, int]:
+    """The last stage (from 0) that takes each tensor, by its name."""
+    return {spec.name: stage for stage, specs in enumerate(inputs) for spec in specs}
+
+
 class _Made:
     """What a stage gave for a batch, and the rows of it that are waited for, by slot."""
 
@@ -145,7 +149,7 @@ class Pool(Slots):
         # np.empty of this size is mapped, not touched: pages come with the first use
         self._images = np.empty((slots, *image.shape), np.uint8)
         self._inputs = [[spec.name for spec in specs] for specs in inputs]
-        read = {spec.name: stage for stage, specs in enumerate(inputs) for spec in specs}
+        read = last_readers(inputs)
         self._makes = [_groups(specs, read, slots) for specs in features]
         groups = [group for made in self._makes for group in made]
         self._reads = [[g for g in groups if not set(g.names).isdisjoint(n)] for n in self._inputs]
@@ -253,14 +257,10 @@ def _most_of_one(
     inputs: Sequence[Sequence[TensorSpec]], features: Sequence[Sequence[TensorSpec]]
 ) -> int:
     """Bytes of the features that one request can have between two stages."""
-    read = {spec.name: stage for stage, specs in enumerate(inputs) for spec in specs}
+    read = last_readers(inputs)
     made = {spec.name: stage for stage, specs in enumerate(features) for spec in specs}
     waiting = (
         [s for specs in features for s in specs if made[s.name] < stage <= read.get(s.name, -1)]
         for stage in range(len(inputs))
     )
-    return max(sum(map(_nbytes, specs)) for specs in waiting)
-
-
-def _nbytes(spec: TensorSpec) -> int:
-    return math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
+    return max(sum(spec.nbytes for spec in specs) for specs in waiting)
