@@ -99,11 +99,10 @@ class DevicePool(Slots):
         slots: int,
         device: Device,
     ) -> None:
-        super().__init__(slots)
+        (image,) = inputs[0]
+        super().__init__(slots, np.zeros((slots + 1, *image.shape), np.uint8))
         self.device = device
         self.spare = slots
-        (image,) = inputs[0]
-        self.images: NDArray[np.uint8] = np.zeros((slots + 1, *image.shape), np.uint8)
         places = _places(inputs, features)
         sizes = [_padded((slots + 1) * specs[0].nbytes) for specs in places]
         try:
@@ -123,10 +122,6 @@ class DevicePool(Slots):
     def nbytes(self) -> int:
         """Bytes that the tensors can take, all slots together."""
         return self.images.nbytes + int(self._memory.tensor_size_in_bytes())
-
-    def put(self, slot: int, image: NDArray[np.uint8]) -> None:
-        """Put an image, uint8 [H, W, 3], into its slot."""
-        self.images[slot] = image
 
     def gather(self, stage: int, slots: list[int]) -> Arrays:  # noqa: ARG002 (all take the same)
         """The slots' numbers: which rows the stage is to read and write."""

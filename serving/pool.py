@@ -30,11 +30,13 @@ class Slots(ABC):
 
     Args:
         slots: how many.
+        images: room for the image of each, on the host; uint8 [slots or more, H, W, 3].
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, images: NDArray[np.uint8]) -> None:
         self._free = list(reversed(range(slots)))
         self.slots = slots
+        self.images = images
 
     @property
     def free(self) -> int:
@@ -64,9 +66,9 @@ class Slots(ABC):
         assert self.free < self.slots
         self._free.append(slot)
 
-    @abstractmethod
     def put(self, slot: int, image: NDArray[np.uint8]) -> None:
         """Put an image, uint8 [H, W, 3], into its slot."""
+        self.images[slot] = image
 
     @abstractmethod
     def gather(self, stage: int, slots: list[int]) -> Arrays:
@@ -143,11 +145,10 @@ class Pool(Slots):
         features: Sequence[Sequence[TensorSpec]],
         slots: int,
     ) -> None:
-        super().__init__(slots)
         (image,) = inputs[0]
-        self._image = image.name
         # np.empty of this size is mapped, not touched: pages come with the first use
-        self._images = np.empty((slots, *image.shape), np.uint8)
+        super().__init__(slots, np.empty((slots, *image.shape), np.uint8))
+        self._image = image.name
         self._inputs = [[spec.name for spec in specs] for specs in inputs]
         read = last_readers(inputs)
         self._makes = [_groups(specs, read, slots) for specs in features]
@@ -162,7 +163,7 @@ class Pool(Slots):
     @property
     def nbytes(self) -> int:
         """Bytes that the tensors can take, all slots together."""
-        return self._images.nbytes + self._most
+        return self.images.nbytes + self._most
 
     def give(self, slot: int) -> None:
         """Give a slot back."""
@@ -172,16 +173,12 @@ class Pool(Slots):
                     self._let_go(group, slot)
         super().give(slot)
 
-    def put(self, slot: int, image: NDArray[np.uint8]) -> None:
-        """Put an image, uint8 [H, W, 3], into its slot."""
-        self._images[slot] = image
-
     def gather(self, stage: int, slots: list[int]) -> Arrays:
         """The stage's tensors by name, [len(slots), ...], to be read only."""
         found: Arrays = {}
         if self._image in self._inputs[stage]:
             whole = slice(slots[0], slots[0] + 1) if len(slots) == 1 else slots
-            found[self._image] = self._images[whole]
+            found[self._image] = self.images[whole]
         for group in self._reads[stage]:
             with self._lock:
                 parts = _parts(group, slots)
