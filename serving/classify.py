@@ -22,8 +22,9 @@ from serving.bodies import PIXELS, files_of, pixels_of
 from serving.errors import DeadlineError, OfframpError
 from serving.policy import Policy
 from serving.problems import BUG, problem_of
+from serving.protocol import Line, line_of
 from serving.queries import Asked, Queries
-from serving.schemas import image_answer
+from serving.schemas import ImageAnswers
 from serving.service import Service
 
 
@@ -33,6 +34,7 @@ class Classify:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._queries = Queries(service.manifest)
+        self._image_answers = ImageAnswers(service.manifest)
         self._model = {"name": service.manifest.name, "version": service.manifest.version}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +62,7 @@ class Classify:
         body = await service.bodies.read(headers.get(b"content-length", b""), receive)
         try:
             images = await self._images(scope, headers.get(b"content-type", b""), body)
-            with HangUp(receive):
+            with HangUp(receive, line_of(scope)):
                 answers = await self._answers(images, asked, arrived)
         finally:
             service.bodies.release(len(body))
@@ -87,7 +89,7 @@ class Classify:
             decode = perf_counter() - started
             service.metrics.decode(decode)
             answers = await service.engine.answer(slots, pixels, asked.policy, arrived)
-        return [image_answer(service.manifest, each, asked.query, decode) for each in answers]
+        return [self._image_answers.of(each, asked.query, decode) for each in answers]
 
     async def _decoded(
         self, images: list[bytes] | NDArray[np.uint8], policy: Policy, age: float
@@ -108,25 +110,40 @@ class Classify:
 class HangUp:
     """While it is entered, a client that hangs up cancels the task.
 
-    For when the body has been read: all that the server then has to say is that the client is
-    gone, or that it has its answer. So whoever listens need not be cancelled, which costs more.
+    For when the body has been read: all that a server then has to say is that the client is
+    gone, or that it has its answer. So whoever listens need not be cancelled, which costs more;
+    and nobody has to where the server is ours, and gives the connection's line.
 
     Raises:
         ClientDisconnect: in the place of the cancellation.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, line: Line | None = None) -> None:
         self._receive = receive
+        self._line = line
         self._gone = False
 
     def __enter__(self) -> None:
         self._task = asyncio.current_task()
-        self._listen()
+        if self._line is None:
+            self._listen()
+        elif self._line.lost:
+            raise ClientDisconnect
+        else:
+            self._line.call = self._end
 
     def __exit__(self, *_: object) -> None:
-        self._listener.remove_done_callback(self._heard)
+        if self._line is None:
+            self._listener.remove_done_callback(self._heard)
+        else:
+            self._line.call = None
         if self._gone:
             raise ClientDisconnect
+
+    def _end(self) -> None:
+        self._gone = True
+        assert self._task is not None
+        self._task.cancel()
 
     def _listen(self) -> None:
         self._listener = asyncio.ensure_future(self._receive())
@@ -136,8 +153,6 @@ class HangUp:
         if listener.cancelled():
             return
         if listener.result()["type"] == "http.disconnect":
-            self._gone = True
-            assert self._task is not None
-            self._task.cancel()
+            self._end()
         else:
             self._listen()

@@ -1,7 +1,8 @@
 """Prometheus metrics: prefix `offramp_`, seconds, labels that the manifest or the code fixes.
 
 A request is one image. Flops are multiply-adds. Every series exists from the start, and its
-child is looked up once: an observation costs about a microsecond.
+child is looked up once. What comes with every answer is tallied, and told at a refresh: a worker
+that is killed takes the last half second of it along.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from serving.shared import Processes, Shared
 from serving.shares import Shares
+from serving.tally import Histogram, Observations, Tally
 
 Outcome = Literal["answered", "deadline", "degraded", "expired", "refused", "cancelled", "failed"]
 OUTCOMES: tuple[Outcome, ...] = (
@@ -30,7 +32,7 @@ OUTCOMES: tuple[Outcome, ...] = (
 )
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-REFRESH_SECONDS = 0.5  # how old another worker's live gauges may be
+REFRESH_SECONDS = 0.5  # how old what another worker tells may be
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 Mode = Literal["livesum", "livemax"]  # how the gauges of several workers become one
 
@@ -85,6 +87,7 @@ class Metrics:
             ProcessCollector(registry=self.registry)
         self._full_flops = model.full_flops
         self._live: list[tuple[Gauge, Callable[[], int]]] = []
+        self._tallies: list[Tally | Observations] = []
         file = shared.folder / "shares" if shared else None
         self._shares = Shares(model.name, model.expected, file)
         self._declare_requests(model)
@@ -113,13 +116,16 @@ class Metrics:
         confidence = self._histogram("confidence", "At the exit taken.", CONFIDENCES, "exit")
         part = self._histogram("request_part_seconds", "Parts of request_seconds.", SECONDS, "part")
         problems = self._counter("problems", "Error answers (calls) by problem type.", "type")
-        self._requests = {b: {o: requests.labels(b, o) for o in OUTCOMES} for b in budgets}
-        self._exits = {b: [taken.labels(model.name, b, e) for e in exits] for b in budgets}
-        self._spent = {b: spent.labels(b) for b in budgets}
-        self._full = {b: full.labels(b) for b in budgets}
-        self._latency = {b: latency.labels(b) for b in budgets}
-        self._confidence = [confidence.labels(e) for e in exits]
-        self._queue, self._decode, self._compute = map(part.labels, ("queue", "decode", "compute"))
+        tally, tell = self._tally, self._observations
+        self._requests = {b: {o: tally(requests.labels(b, o)) for o in OUTCOMES} for b in budgets}
+        self._exits = {b: [tally(taken.labels(model.name, b, e)) for e in exits] for b in budgets}
+        self._spent = {b: tally(spent.labels(b)) for b in budgets}
+        self._full = {b: tally(full.labels(b)) for b in budgets}
+        self._latency = {b: tell(latency.labels(b)) for b in budgets}
+        self._confidence = [tell(confidence.labels(e)) for e in exits]
+        self._queue, self._decode, self._compute = (
+            tell(part.labels(name)) for name in ("queue", "decode", "compute")
+        )
         self._problems = problems
 
     def _declare_stages(self, stages: int) -> None:
@@ -144,9 +150,11 @@ class Metrics:
         self._live += [(in_use, slots_in_use), (depth, queue_depth)]
 
     def refresh(self) -> None:
-        """Set the live gauges: done at a scrape, and for other workers' scrapes now and then."""
+        """Tell what was tallied: done at a scrape, and for other workers' scrapes now and then."""
         for gauge, read in self._live:
             gauge.set(read())
+        for tally in self._tallies:
+            tally.tell()
 
     async def keep_fresh(self) -> None:
         """Where other workers answer scrapes too: refresh for ever."""
@@ -161,7 +169,7 @@ class Metrics:
 
     def count(self, budget: str, outcome: Outcome, requests: int = 1) -> None:
         """Requests of a budget ended like this."""
-        self._requests[budget][outcome].inc(requests)
+        self._requests[budget][outcome].add(requests)
 
     def answer(
         self,
@@ -180,19 +188,19 @@ class Metrics:
         Only an exit that the policy chose, not deadline or overload, counts for drift.
         """
         self.count(budget, outcome)
-        self._exits[budget][stage].inc()
-        self._spent[budget].inc(flops)
-        self._full[budget].inc(self._full_flops)
-        self._latency[budget].observe(total)
-        self._confidence[stage].observe(confidence)
-        self._queue.observe(queue)
-        self._compute.observe(compute)
+        self._exits[budget][stage].add()
+        self._spent[budget].add(flops)
+        self._full[budget].add(self._full_flops)
+        self._latency[budget].add(total)
+        self._confidence[stage].add(confidence)
+        self._queue.add(queue)
+        self._compute.add(compute)
         if outcome == "answered":
             self._shares.add(budget, stage)
 
     def decode(self, seconds: float) -> None:
         """The images of a call were decoded."""
-        self._decode.observe(seconds)
+        self._decode.add(seconds)
 
     def batch(self, stage: int, size: int, seconds: float) -> None:
         """A stage (from 0) ran a batch."""
@@ -208,6 +216,14 @@ class Metrics:
     def _into(self) -> CollectorRegistry | None:
         """Where metrics are declared: of several workers, the collector reads their files."""
         return None if self.shared else self.registry
+
+    def _tally(self, counter: Counter) -> Tally:
+        self._tallies.append(tally := Tally(counter))
+        return tally
+
+    def _observations(self, histogram: Histogram) -> Observations:
+        self._tallies.append(observations := Observations(histogram))
+        return observations
 
     def _counter(self, name: str, text: str, labels: str = "") -> Counter:
         return Counter(f"offramp_{name}", text, labels.split(), registry=self._into)

@@ -1,14 +1,37 @@
-"""HTTP as uvicorn speaks it, which knows no bound for how long a request's head may take."""
+"""HTTP as uvicorn speaks it, but for two things.
+
+It bounds how long a request's head may take. And an application can be called when its client
+hangs up: ASGI's way is to await a message, which takes a task for each request.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # As long as an idle connection may live, and for the same reason: what is left of a body that was
 # refused counts as a head's first byte, and a load balancer may keep such a connection.
 HEAD_SECONDS = 75.0
+LINE = "offramp.line"  # extension of a scope
+
+
+@dataclass(slots=True)
+class Line:
+    """Whether a connection's client has hung up, and what to call when it does."""
+
+    lost: bool = False
+    call: Callable[[], None] | None = None
+
+
+def line_of(scope: Scope) -> Line | None:
+    """Of the connection that a request came over; None where another server made the scope."""
+    line = scope.get("extensions", {}).get(LINE)
+    assert line is None or isinstance(line, Line)
+    return line
 
 
 class Protocol(HttpToolsProtocol):
@@ -23,7 +46,13 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """The head is awaited."""
         super().connection_made(transport)
+        self._line = Line()
         self._watch()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self.scope["extensions"] = {LINE: self._line}  # type: ignore[dict-item] # ours is no dict
 
     def data_received(self, data: bytes) -> None:
         """The head may be there now, or have begun."""
@@ -34,6 +63,9 @@ class Protocol(HttpToolsProtocol):
         """Nothing is awaited any more."""
         super().connection_lost(exc)
         self._unwatch()
+        self._line.lost = True
+        if self._line.call:
+            self._line.call()
 
     def _watch(self) -> None:
         if getattr(self.cycle, "response_complete", True):  # None before the first request

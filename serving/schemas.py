@@ -6,6 +6,8 @@ without a second validation: a test holds them to the records.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from serving.policy import default_budget
 from serving.request import MOST_CLASSES, Answer, Opinion
 
 DIGITS = 6  # decimals of a probability
+FEW = 64  # classes, which are sorted sooner without NumPy
 
 
 class ClassifyQuery(BaseModel):
@@ -181,39 +184,50 @@ def describe(manifest: Manifest) -> ModelDescription:
     )
 
 
-def image_answer(
-    manifest: Manifest, answer: Answer, query: ClassifyQuery, decode: float
-) -> dict[str, Any]:
-    """An `ImageAnswer` as JSON data; `decode` in seconds."""
-    outcome = answer.opinion
-    flops = manifest.flops_of(answer.exit, answer.policy.asks)
-    top_k = _top_k(outcome, manifest.labels, query.top_k)
-    body = {
-        **top_k[0],
-        "confidence": round(outcome.confidence, DIGITS),
-        "top_k": top_k,
-        "exit": answer.exit,
-        "exits": manifest.exits,
-        "flops": flops,
-        "flops_share": round(flops / manifest.full_flops, DIGITS),
-        "deadline_hit": answer.deadline_hit,
-        "degraded": answer.degraded,
-        "timings_ms": {
-            "decode": _milliseconds(decode),
-            "queue": _milliseconds(answer.queue),
-            "compute": _milliseconds(answer.compute),
-            "total": _milliseconds(answer.total),
-        },
-    }
-    return body | {"explain": _opinions(answer, manifest.labels)} if query.explain else body
+class ImageAnswers:
+    """Fills in answers of a manifest's model."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._labels = manifest.labels
+        self._exits = manifest.exits
+        self._full_flops = manifest.full_flops
+        self._flops_of = lru_cache(maxsize=1024)(manifest.flops_of)
+
+    def of(self, answer: Answer, query: ClassifyQuery, decode: float) -> dict[str, Any]:
+        """An `ImageAnswer` as JSON data; `decode` in seconds."""
+        outcome = answer.opinion
+        flops = self._flops_of(answer.exit, answer.policy.asks)
+        top_k = _top_k(outcome, self._labels, query.top_k)
+        body = {
+            **top_k[0],
+            "confidence": round(outcome.confidence, DIGITS),
+            "top_k": top_k,
+            "exit": answer.exit,
+            "exits": self._exits,
+            "flops": flops,
+            "flops_share": round(flops / self._full_flops, DIGITS),
+            "deadline_hit": answer.deadline_hit,
+            "degraded": answer.degraded,
+            "timings_ms": {
+                "decode": _milliseconds(decode),
+                "queue": _milliseconds(answer.queue),
+                "compute": _milliseconds(answer.compute),
+                "total": _milliseconds(answer.total),
+            },
+        }
+        return body | {"explain": _opinions(answer, self._labels)} if query.explain else body
 
 
 def _top_k(outcome: Opinion, labels: tuple[str, ...], k: int) -> list[dict[str, Any]]:
-    order = np.argsort(-outcome.probabilities, kind="stable")[:k]
-    pairs = zip(order.tolist(), outcome.probabilities[order].tolist(), strict=True)
+    if len(labels) <= FEW:
+        values = outcome.probabilities.tolist()
+        ranked = sorted(enumerate(values), key=itemgetter(1), reverse=True)[:k]
+    else:
+        order = np.argsort(-outcome.probabilities, kind="stable")[:k]
+        ranked = [*zip(order.tolist(), outcome.probabilities[order].tolist(), strict=True)]
     return [
         {"label": labels[index], "index": index, "probability": round(probability, DIGITS)}
-        for index, probability in pairs
+        for index, probability in ranked
     ]
 
 

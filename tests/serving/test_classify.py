@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect
 
 from serving.app import create_app
 from serving.classify import HangUp
+from serving.protocol import Line
 from serving.schemas import Classification
 from serving.settings import Settings
 
@@ -119,5 +120,38 @@ def test_a_hang_up_afterwards_ends_nothing():
             await asyncio.sleep(0)
         connection.hang_up()
         await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
+def test_a_line_that_is_lost_ends_what_it_guards():
+    async def guarded(line):
+        with HangUp(Connection().receive, line):
+            asyncio.get_running_loop().call_later(0.01, line.call)
+            await asyncio.sleep(30)
+
+    async def run():
+        line = Line()
+        with pytest.raises(ClientDisconnect):
+            await guarded(line)
+        assert line.call is None
+
+    asyncio.run(run())
+
+
+def test_a_line_that_was_lost_before_lets_nobody_in():
+    async def run():
+        with pytest.raises(ClientDisconnect), HangUp(Connection().receive, Line(lost=True)):
+            raise AssertionError
+
+    asyncio.run(run())
+
+
+def test_a_line_that_is_lost_afterwards_ends_nothing():
+    async def run():
+        line = Line()
+        with HangUp(Connection().receive, line):
+            await asyncio.sleep(0)
+        assert line.call is None
 
     asyncio.run(run())

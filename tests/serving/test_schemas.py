@@ -7,12 +7,14 @@ from pydantic import ValidationError
 from serving.policy import resolve
 from serving.request import Answer, Opinion
 from serving.schemas import (
+    FEW,
     ClassifyImages,
     ClassifyQuery,
     ImageAnswer,
+    ImageAnswers,
     ModelDescription,
+    _top_k,
     describe,
-    image_answer,
 )
 
 
@@ -25,7 +27,7 @@ def answer(manifest):
 
 
 def test_an_answer_is_what_its_record_says(manifest, answer):
-    body = image_answer(manifest, answer, ClassifyQuery(top_k=2), 0.0005)
+    body = ImageAnswers(manifest).of(answer, ClassifyQuery(top_k=2), 0.0005)
     parsed = ImageAnswer.model_validate_json(json.dumps(body))
     assert (parsed.label, parsed.index, parsed.probability) == ("class7", 7, 0.45)
     assert parsed.confidence == 0.45
@@ -41,7 +43,7 @@ def test_an_answer_is_what_its_record_says(manifest, answer):
 
 
 def test_explain_says_what_each_exit_thought(manifest, answer):
-    body = image_answer(manifest, answer, ClassifyQuery(explain=True), 0)
+    body = ImageAnswers(manifest).of(answer, ClassifyQuery(explain=True), 0)
     parsed = ImageAnswer.model_validate_json(json.dumps(body))
     assert [(e.exit, e.label, e.confidence) for e in parsed.explain] == [
         (1, "class3", 0.55),
@@ -51,7 +53,7 @@ def test_explain_says_what_each_exit_thought(manifest, answer):
 
 
 def test_top_k_ends_with_the_classes(manifest, answer):
-    top_k = image_answer(manifest, answer, ClassifyQuery(top_k=100), 0)["top_k"]
+    top_k = ImageAnswers(manifest).of(answer, ClassifyQuery(top_k=100), 0)["top_k"]
     assert [ranked["index"] for ranked in top_k] == [7, 2, 0, 1, 3, 4, 5, 6, 8, 9]
 
 
@@ -90,3 +92,16 @@ def test_the_public_part_of_the_manifest(manifest):
     assert [exit_.flops for exit_ in described.exits] == [100_000, 250_000, 430_000, 700_000]
     assert described.default_budget == "medium"
     assert "provenance" not in described.model_dump()
+
+
+@pytest.mark.parametrize("classes", [FEW, FEW + 1])
+def test_of_classes_as_likely_the_first_comes_first(classes):
+    likely = np.full(classes, 0.25, np.float32)
+    likely[[5, 9]] = 0.5
+    ranked = _top_k(Opinion(0.5, likely), tuple(map(str, range(classes))), 4)
+    assert [(each["label"], each["probability"]) for each in ranked] == [
+        ("5", 0.5),
+        ("9", 0.5),
+        ("0", 0.25),
+        ("1", 0.25),
+    ]
