@@ -416,6 +416,28 @@ def through(size=8):
     return scheduler, scheduler.schedule(0.0)
 
 
+@pytest.mark.parametrize("ends", ["late", "drop"])
+def test_for_a_while_after_a_deadline_nothing_goes_through(ends):
+    """For another would have to wait for all stages, and could not be kept within one."""
+    scheduler = Scheduler(latency(through=THROUGH), 8)
+    (hurried,) = waiting_at(scheduler, 0, 1, at=10.0, deadline=0.5)
+    assert scheduler.late(10.0) == [hurried] if ends == "late" else scheduler.drop(hurried)
+    for now, calm in ((10.0, False), (10.0 + CALM - 0.01, False), (10.0 + CALM, True)):
+        waiting_at(scheduler, 0, 8, thresholds=NEVER_EARLY)
+        batch = scheduler.schedule(now)
+        assert batch.through == calm
+        scheduler.failed(batch)
+
+
+def test_while_a_deadline_waits_however_long_nothing_goes_through():
+    scheduler = Scheduler(latency(through=THROUGH), 8)
+    waiting_at(scheduler, 0, 16, thresholds=NEVER_EARLY)
+    (patient,) = waiting_at(scheduler, 0, 1, deadline=1000.0)  # behind those of two batches
+    assert not scheduler.schedule(100.0).through
+    assert scheduler.drop(patient)
+    assert scheduler.schedule(100.0).through
+
+
 def test_batches_that_go_through_tell_of_their_own_time_alone():
     scheduler, batch = through()
     assert batch.through
