@@ -69,9 +69,10 @@ def network(name: str) -> Network:
     blocks = export_stages(split(made, CONFIDENCES["max_softmax"]), recipe.size)
     by_need = cut_by_need(blocks)
     whole = _session(join([block.model for block in blocks]).SerializeToString())
-    chains = {BLOCKS: [_stage(g) for g in blocks], BY_NEED: [_stage(g) for g in by_need]}
+    chains: dict[str, Sequence[Stage]] = {BLOCKS: [_stage(g) for g in blocks]}
+    chains[BY_NEED] = [_stage(g) for g in by_need]
     pairs = zip(chains[BY_NEED], by_need, strict=True)
-    chains[NATIVE] = native_stages([Loaded(stage, graph.model) for stage, graph in pairs])
+    chains[NATIVE] = native_stages([Loaded(stage, graph.model) for stage, graph in pairs]).each
     return Network(name, blocks, by_need, whole, chains)
 
 

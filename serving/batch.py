@@ -25,12 +25,15 @@ class Batch:
     Attributes:
         head: whether anybody wants to know what the exit thinks.
         degraded: who has no deadline leaves at this exit, whatever its policy says.
+        through: they run all stages from the first at once, and the exit is the last; nobody
+            asks another.
     """
 
     stage: int
     requests: tuple[Request, ...]
     head: bool = True
     degraded: bool = False
+    through: bool = False
 
     @property
     def slots(self) -> list[int]:
@@ -45,6 +48,9 @@ class Batch:
         """Who leaves at this exit, as its head (None: it was not run) sees each request."""
         if confidence is None or probabilities is None:
             return Verdict([None] * len(self.requests), list(range(len(self.requests))))
+        if self.through:
+            said = zip(confidence.tolist(), probabilities, strict=True)
+            return Verdict([Opinion(sure, row) for sure, row in said], [])
         opinions: list[Opinion | None] = []
         staying = []
         for row, (request, sure) in enumerate(zip(self.requests, confidence.tolist(), strict=True)):

@@ -5,6 +5,7 @@ Pure: it is told seconds and reads no clock.
     latency = Latency(sizes, seconds)            seconds[head][stage][size], from warm-up
     latency.time(stage, batch)                   interpolated between the sizes
     latency.observe(stage, batch, seconds)       what a batch really took
+    latency.through                              the same for all stages in one graph
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 
 GAIN = 0.05  # of one observation; about the last 20 count
 DOUBTED = 0.25  # of what was measured at warm-up: the least that doubt leaves of it
+SOONER = 0.9  # a part of a batch must end in this share of the whole's time
 SURPRISE = 2.0  # an observation counts as at most this many times too slow, or too fast
 
 
@@ -25,6 +27,11 @@ class Latency:
         with_head: seconds, [stages][sizes].
         without_head: the same for stages run without their exit head; None: as with it.
         filled: batches are filled up to the next size that was measured, and take its time.
+        through: seconds of all stages in one graph, [sizes]; None: there is no such graph.
+
+    Attributes:
+        stages: how many.
+        through: of that graph, as of a network of one stage.
     """
 
     def __init__(
@@ -34,6 +41,7 @@ class Latency:
         without_head: Sequence[Sequence[float]] | None = None,
         *,
         filled: bool = False,
+        through: Sequence[float] | None = None,
     ) -> None:
         assert list(sizes) == sorted(set(sizes))
         self._sizes = list(sizes)
@@ -42,6 +50,7 @@ class Latency:
         self._tables = ([list(row) for row in bare], [list(row) for row in with_head])
         self._least = tuple([DOUBTED * row[0] for row in table] for table in self._tables)
         self.stages = len(with_head)
+        self.through = None if through is None else Latency(sizes, [through], filled=filled)
 
     def time(self, stage: int, batch: float, *, head: bool = True) -> float:
         """Seconds that a batch is expected to take.
@@ -65,6 +74,12 @@ class Latency:
             return batch
         full = self._sizes[bisect_right(self._sizes, batch) - 1]
         return full if full * self.time(stage, batch) >= batch * self.time(stage, full) else batch
+
+    def shared(self, stage: int, batch: int, idle: int) -> int:
+        """How many of a batch to run where idle threads can take the rest and all end sooner."""
+        part = -(-batch // (1 + idle))
+        sooner = part < batch and self.time(stage, part) < SOONER * self.time(stage, batch)
+        return part if sooner else batch
 
     def observe(self, stage: int, batch: int, seconds: float, *, head: bool = True) -> None:
         """Correct the stage's times, most those of sizes around `batch`, by what a batch took.

@@ -4,36 +4,57 @@ On a CPU, ONNX Runtime keeps the channels of an image in blocks as wide as the v
 (NCHWc), and a bundle's graphs, optimised one by one, turn features into that layout and back at
 every boundary. Here all of them are joined, optimised as one graph, and that is cut: features
 stay in blocks. Made on the machine that serves, at every start, in a fraction of a second.
+
+For requests that ask no exit but the last there is one graph more, in either layout: the whole,
+less the heads on the way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper
 
 from serving.cut import cut, exit_outputs, join, trunk_of
 from serving.manifest import TensorSpec
-from serving.sessions import CPU, session_options, share, shared_weights
-from serving.stages import Loaded, Stage, Tensors, answers
+from serving.sessions import CPU, open_session, providers_of, session_options, share, shared_weights
+from serving.stages import Loaded, Stage, Stages, Tensors, answers
 
 NOISE = 3  # images
 TOLERANCE = 1e-5  # of a probability; what we have seen is 0
+log = logging.getLogger(__name__)
+Answers = Sequence[NDArray[np.float32]]
 
 
 class LayoutError(Exception):
     """The stages cannot be had in the machine's own layout."""
 
 
-def native_stages(loaded: Sequence[Loaded]) -> list[Stage]:
-    """The same stages, optimised together for this CPU.
+def portable_stages(loaded: Sequence[Loaded]) -> Stages:
+    """The stages as they are, and the way through them."""
+    stages = [each.stage for each in loaded]
+    images = _noise(stages)
 
-    Both sessions of a stage hold its weights in common.
+    def through() -> Stage:
+        outputs = exit_outputs(len(loaded))[-1]
+        graph = trunk_of(join([each.model for each in loaded]), outputs)
+        session = open_session(Path("all stages"), graph, providers_of("cpu", 0))
+        return Stage(session, None, stages[0].inputs, (), outputs)
+
+    return Stages(stages, _through(through, stages, images))
+
+
+def native_stages(loaded: Sequence[Loaded]) -> Stages:
+    """The same stages, optimised together for this CPU, and the way through them.
+
+    All sessions hold their weights in common.
 
     Args:
         loaded: all stages of a bundle, on the CPU.
@@ -43,17 +64,41 @@ def native_stages(loaded: Sequence[Loaded]) -> list[Stage]:
         CutError, OSError, ValueError: they cannot be made.
     """
     exits = exit_outputs(len(loaded))
-    (image,) = loaded[0].stage.inputs
-    noise = np.random.default_rng(0).integers(0, 256, (NOISE, *image.shape), dtype=np.uint8)
+    portable = [each.stage for each in loaded]
+    ((image,), images) = portable[0].inputs, _noise(portable)
     whole = _optimised(join([each.model for each in loaded]))
     parts = cut(whole, exits)
-    specs = {image.name: image} | _specs(whole, parts, exits, {image.name: noise})
+    specs = {image.name: image} | _specs(whole, parts, exits, images)
     weights = shared_weights(whole)
     stages = [
         _stage(part, outputs, specs, weights) for part, outputs in zip(parts, exits, strict=True)
     ]
-    _agree(stages, [each.stage for each in loaded], {image.name: noise})
-    return stages
+    _agree(answers(stages, images), answers(portable, images))
+
+    def through() -> Stage:
+        session = _open(trunk_of(whole, exits[-1]), weights)
+        return Stage(session, None, (image,), (), exits[-1], tuple(weights.values()))
+
+    return Stages(stages, _through(through, stages, images))
+
+
+def _through(make: Callable[[], Stage], stages: Sequence[Stage], images: Tensors) -> Stage | None:
+    """All stages as one, if that answers as they do; of a single stage there is none."""
+    if len(stages) == 1:
+        return None
+    try:
+        through = make()
+        _agree(answers([through], images), answers(stages, images)[-1:])
+    except Exception as error:  # noqa: BLE001 (whatever it is, the stages are good)
+        log.warning("all stages in one graph cannot be had, they run one by one: %s", error)
+        return None
+    return through
+
+
+def _noise(stages: Sequence[Stage]) -> Tensors:
+    (image,) = stages[0].inputs
+    rng = np.random.default_rng(0)
+    return {image.name: rng.integers(0, 256, (NOISE, *image.shape), dtype=np.uint8)}
 
 
 def _optimised(whole: ModelProto) -> ModelProto:
@@ -110,10 +155,9 @@ def _stage(
     return Stage(_open(part, weights), trunk, inputs, features, outputs, tuple(weights.values()))
 
 
-def _agree(native: Sequence[Stage], portable: Sequence[Stage], images: Tensors) -> None:
-    """Raise LayoutError unless they give the same."""
-    pairs = zip(answers(native, images), answers(portable, images), strict=True)
-    for k, (found, expected) in enumerate(pairs, 1):
-        difference = float(np.abs(found - expected).max())
+def _agree(found: Answers, expected: Answers) -> None:
+    """Raise LayoutError unless they are the same."""
+    for k, (one, other) in enumerate(zip(found, expected, strict=True), 1):
+        difference = float(np.abs(one - other).max())
         if not difference <= TOLERANCE:  # so written, NaN fails
             raise LayoutError(f"exit {k} differs by {difference:.1e}")

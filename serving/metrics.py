@@ -32,6 +32,7 @@ OUTCOMES: tuple[Outcome, ...] = (
 )
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+ALL = "all"  # what batches that run all stages as one graph have for a stage
 REFRESH_SECONDS = 0.5  # how old what another worker tells may be
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 Mode = Literal["livesum", "livemax"]  # how the gauges of several workers become one
@@ -131,7 +132,8 @@ class Metrics:
     def _declare_stages(self, stages: int) -> None:
         duration = self._histogram("stage_seconds", "One batch of a stage.", SECONDS, "stage")
         size = self._histogram("batch_size", "Requests in a batch.", SIZES, "stage")
-        self._stages = [(duration.labels(k), size.labels(k)) for k in range(1, stages + 1)]
+        names = (*range(1, stages + 1), ALL)
+        self._stages = [(duration.labels(k), size.labels(k)) for k in names]
 
     def watch(
         self,
@@ -202,9 +204,9 @@ class Metrics:
         """The images of a call were decoded."""
         self._decode.add(seconds)
 
-    def batch(self, stage: int, size: int, seconds: float) -> None:
-        """A stage (from 0) ran a batch."""
-        duration, sizes = self._stages[stage]
+    def batch(self, stage: int | None, size: int, seconds: float) -> None:
+        """A stage (from 0) ran a batch; None: all of them did, as one graph."""
+        duration, sizes = self._stages[-1 if stage is None else stage]
         duration.observe(seconds)
         sizes.observe(size)
 

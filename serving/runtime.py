@@ -10,9 +10,9 @@ from typing import Literal, Protocol
 import numpy as np
 
 from serving.errors import BundleError
-from serving.layout import native_stages
+from serving.layout import native_stages, portable_stages
 from serving.manifest import Manifest, TensorSpec
-from serving.stages import Loaded, Stage, StageOutput, Tensors, load_stage
+from serving.stages import Loaded, Stage, StageOutput, Stages, Tensors, load_stage
 
 Layout = Literal["native", "portable"]
 log = logging.getLogger(__name__)
@@ -57,12 +57,13 @@ class Runtime:
         layout: Layout = "native",
     ) -> None:
         loaded = [load_stage(folder, manifest, k) for k in range(manifest.exits)]
-        native = layout == "native"
-        stages = _native_or_portable(loaded) if native else [each.stage for each in loaded]
-        self._keep(stages, [folder / stage.file for stage in manifest.stages])
+        stages = (_native_or_portable if layout == "native" else portable_stages)(loaded)
+        self._keep(stages.each, [folder / stage.file for stage in manifest.stages], stages.through)
 
-    def _keep(self, stages: Sequence[Runnable], files: Sequence[Path]) -> None:
-        self._stages, self._files = stages, files
+    def _keep(
+        self, stages: Sequence[Runnable], files: Sequence[Path], through: Stage | None = None
+    ) -> None:
+        self._stages, self._files, self._through = stages, files, through
         self.inputs: tuple[tuple[TensorSpec, ...], ...] = tuple(s.inputs for s in stages)
         self.features: tuple[tuple[TensorSpec, ...], ...] = tuple(s.features for s in stages)
 
@@ -75,6 +76,19 @@ class Runtime:
             head: whether the exit is asked; the last stage's always is.
         """
         return self._stages[stage].run(inputs, head=head or stage == len(self._stages) - 1)
+
+    @property
+    def through(self) -> bool:
+        """Whether `run_through` may be called."""
+        return self._through is not None
+
+    def run_through(self, inputs: Tensors) -> StageOutput:
+        """Run all stages at once: from the first's inputs, each [N, ...], to the last exit.
+
+        No exit on the way is computed, and nothing is handed on. May be called from any thread.
+        """
+        assert self._through is not None
+        return self._through.run(inputs, head=True)
 
     def warm_up(self, batch: int) -> None:
         """Run every stage with `batch` black images, so that the first request need not.
@@ -89,15 +103,20 @@ class Runtime:
                 known = {**known, **self.run(k, known).features}
             except Exception as error:
                 raise BundleError(file, f"fails to run: {error}") from error
+        try:
+            if self.through:
+                self.run_through(known)
+        except Exception as error:
+            raise BundleError(file.parent, f"fails to run as one graph: {error}") from error
 
     def _black(self, batch: int) -> Tensors:
         (image,) = self.inputs[0]
         return {image.name: np.zeros((batch, *image.shape), image.dtype)}
 
 
-def _native_or_portable(loaded: list[Loaded]) -> list[Stage]:
+def _native_or_portable(loaded: Sequence[Loaded]) -> Stages:
     try:
         return native_stages(loaded)
     except Exception as error:  # noqa: BLE001 (whatever it is, the portable stages are good)
         log.warning("layout native cannot be had, portable is taken instead: %s", error)
-        return [each.stage for each in loaded]
+        return portable_stages(loaded)

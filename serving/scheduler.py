@@ -10,31 +10,33 @@ together (stage-level rebatching). Which stage: the deepest, for whoever is near
 leaves and frees a slot; but first a stage where a deadline leaves no time for another batch
 before it; and a shallower one where, by the latency model, all together wait less if its
 survivors run with those who wait deeper. Nobody is passed over more than `PASSES` times, and no
-thread idles while somebody waits.
+thread idles while somebody waits. A batch of the first stage of which nobody asks an exit before
+the last goes through all stages at once, where they can be had as one graph.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from heapq import heappop, heappush, nsmallest
-from itertools import count, islice, pairwise
+from itertools import islice, pairwise
 from typing import Literal
 
 from serving.batch import Batch, Verdict
 from serving.latency import Latency
 from serving.request import Request
+from serving.waiting import Waiting
 
 Order = Literal["deepest", "fullest"]
 PASSES = 8  # batches that may go before a stage where somebody waits
-SOONER = 0.9  # a part of a batch must end in this share of the whole's time
 GAIN = 0.05  # of one batch in the running shares of survivors
+CALM = 1.0  # seconds without a new deadline, from which on batches may take as long as all stages
 
 
 class Scheduler:
     """The waiting requests of every stage.
 
     Args:
-        latency: of as many stages as there are.
+        latency: of as many stages as there are; where it knows a way through, batches take it.
         max_batch: most requests in one batch.
         order: which stage first: the deepest, or that with most.
         rebatch: whether a stage may wait for survivors of a shallower one where that pays.
@@ -50,14 +52,12 @@ class Scheduler:
     ) -> None:
         self.latency = latency
         self._stages = range(latency.stages)
-        # Dictionaries as ordered sets: first in, first out, and quick to drop from.
-        self._waiting: list[dict[Request, None]] = [{} for _ in self._stages]
-        self._deadlines: list[list[tuple[float, int, Request]]] = [[] for _ in self._stages]
-        self._ticket = count()
-        self._hurrying = [0] * latency.stages  # how many of those who wait have a deadline
+        self._waiting = [Waiting() for _ in self._stages]
+        self._hurry = -math.inf  # when the last request with a deadline came
         self._passes = [0] * latency.stages
         self._hurried = [False] * latency.stages  # the last batch had no place for the oldest
-        self._running = [0] * latency.stages  # requests in batches under way
+        # requests in batches under way, by stage; last, those that go through
+        self._running = [0] * (latency.stages + 1)
         self._survive = [1.0] * latency.stages  # share that runs on, of recent batches
         self._max_batch = max_batch
         self._order = order
@@ -70,21 +70,18 @@ class Scheduler:
 
     def add(self, request: Request) -> None:
         """Let a request wait for its stage."""
-        self._waiting[request.stage][request] = None
+        self._waiting[request.stage].add(request)
         if request.policy.deadline is not None:
-            self._hurrying[request.stage] += 1
-            heappush(self._deadlines[request.stage], (request.due, next(self._ticket), request))
+            self._hurry = max(self._hurry, request.submitted)
 
     def late(self, now: float) -> list[Request]:
         """Take out those whose deadline passes before their next stage could end."""
         late: list[Request] = []
-        if not any(self._deadlines):
-            return late
-        for stage in self._stages:
-            while (first := self._most_urgent(stage)) is not None:
+        for stage, queue in enumerate(self._waiting):
+            while queue.hurrying and (first := queue.most_urgent()) is not None:
                 if first.due >= now + self.latency.time(stage, 1):
                     break
-                self._remove(first)
+                queue.remove(first)
                 self.latency.doubt(stage)
                 late.append(first)
         return late
@@ -105,15 +102,17 @@ class Scheduler:
             stage = self._urgent_stage(now)
         if stage is None:
             stage = self._next_stage(stages)
-        chosen = self._choose(stage, now, idle)
+        through = not degraded and stages == [0] and self._goes_through(now)
+        chosen = self._choose(stage, now, idle, through=through)
         for request in chosen:
-            self._remove(request)
+            self._waiting[stage].remove(request)
         for other in self._stages:
             passed = other != stage and self._waiting[other]
             self._passes[other] = self._passes[other] + 1 if passed else 0
-        self._running[stage] += len(chosen)
-        head = degraded or any(request.policy.asks[stage] for request in chosen)
-        return Batch(stage, chosen, head, degraded)
+        head = through or degraded or any(request.policy.asks[stage] for request in chosen)
+        batch = Batch(stage, chosen, head, degraded, through)
+        self._running[_running_as(batch)] += len(chosen)
+        return batch
 
     def update(self, batch: Batch, verdict: Verdict, seconds: float) -> list[Request]:
         """Record what became of a batch that took `seconds`; give back those who leave.
@@ -121,9 +120,13 @@ class Scheduler:
         These are the requests whose policy lets them leave, and those that ended meanwhile.
         """
         size, staying = len(batch.requests), set(verdict.staying)
-        self._running[batch.stage] -= size
-        self.latency.observe(batch.stage, size, seconds, head=batch.head)
-        if not batch.degraded:
+        self._running[_running_as(batch)] -= size
+        if batch.through:
+            assert self.latency.through is not None
+            self.latency.through.observe(0, size, seconds)
+        else:
+            self.latency.observe(batch.stage, size, seconds, head=batch.head)
+        if not (batch.degraded or batch.through):
             share = len(staying) / size
             self._survive[batch.stage] += GAIN * (share - self._survive[batch.stage])
         left = []
@@ -132,6 +135,8 @@ class Scheduler:
                 left.append(request)
                 continue
             request.compute += seconds
+            if batch.through:
+                request.opinions += [None] * (len(self._stages) - 1)
             request.opinions.append(verdict.opinions[row])
             if row in staying:
                 self.add(request)
@@ -141,20 +146,20 @@ class Scheduler:
 
     def failed(self, batch: Batch) -> list[Request]:
         """A batch broke down: all of it leaves."""
-        self._running[batch.stage] -= len(batch.requests)
+        self._running[_running_as(batch)] -= len(batch.requests)
         return list(batch.requests)
 
     def drop(self, request: Request) -> bool:
         """Give a request up. True: it waited, and is out. False: it leaves with its batch."""
         request.ended = True
-        return self._remove(request)
+        return self._waiting[min(request.stage, len(self._waiting) - 1)].remove(request)
 
     def wait(self) -> float:
         """Seconds of one thread for those with a deadline before the first exit.
 
         One more of them would come after these; who has no deadline lets it go first.
         """
-        return self.latency.time(0, self._hurrying[0])
+        return self.latency.time(0, self._waiting[0].hurrying)
 
     def backlog(self) -> float:
         """Seconds that one thread would need for all who wait, to their likely exits."""
@@ -165,28 +170,24 @@ class Scheduler:
             total += rest * len(self._waiting[stage])
         return total
 
-    def _remove(self, request: Request) -> bool:
-        stage = min(request.stage, len(self._waiting) - 1)
-        if request not in self._waiting[stage]:
-            return False
-        del self._waiting[stage][request]
-        self._hurrying[stage] -= request.policy.deadline is not None
-        return True
+    def _goes_through(self, now: float) -> bool:
+        """Whether the next batch of the first stage is to go through, if nobody waits deeper.
 
-    def _most_urgent(self, stage: int) -> Request | None:
-        """Who waits here with the earliest deadline."""
-        heap, queue = self._deadlines[stage], self._waiting[stage]
-        while heap and heap[0][2] not in queue:
-            heappop(heap)
-        return heap[0][2] if heap else None
+        Not while there are deadlines: they are kept within a stage, and it takes all stages. Who
+        waits deeper counts on this batch's survivors, or has been passed over.
+        """
+        if self.latency.through is None or now < self._hurry + CALM:
+            return False
+        if any(queue.hurrying for queue in self._waiting):
+            return False
+        first = islice(self._waiting[0], self._max_batch)
+        return not any(any(request.policy.asks[:-1]) for request in first)
 
     def _urgent_stage(self, now: float) -> int | None:
         """The stage of whoever would be late if another batch went first; the tightest of them."""
-        if not any(self._deadlines):
-            return None
         found, tightest = None, 0.0
-        for stage in self._stages:
-            first = self._most_urgent(stage)
+        for stage, queue in enumerate(self._waiting):
+            first = queue.most_urgent() if queue.hurrying else None
             if first is not None and (slack := first.due - self._soonest(stage, now)) < tightest:
                 found, tightest = stage, slack
         return found
@@ -231,30 +232,28 @@ class Scheduler:
         gain = saved * (self.waiting - n) / threads + leaving * time(stage, n)
         return gain > wait * n
 
-    def _choose(self, stage: int, now: float, idle: int) -> tuple[Request, ...]:
+    def _choose(self, stage: int, now: float, idle: int, *, through: bool) -> tuple[Request, ...]:
         """Who runs: those whose time runs out, then in the order in which they came.
 
         After a batch of the former alone, the first seat is for who has waited longest.
         """
         queue = self._waiting[stage]
-        size = self.latency.best(stage, min(self._max_batch, len(queue)))
-        size = self._shared(stage, size, idle)
-        first = self._most_urgent(stage)
+        latency = self.latency.through if through and self.latency.through else self.latency
+        size = latency.best(stage, min(self._max_batch, len(queue)))
+        size = latency.shared(stage, size, idle)
+        first = queue.most_urgent()
         if first is None or first.due > (soonest := self._soonest(stage, now)):
             self._hurried[stage] = False
             return tuple(islice(queue, size))
         while size > 1 and now + self.latency.time(stage, size) > first.due:
             size -= 1  # a smaller batch is in time
-        urgent = [entry for entry in self._deadlines[stage] if entry[0] <= soonest]
-        hurried = nsmallest(size, (entry for entry in urgent if entry[2] in queue))
         seats = [*islice(queue, 1)] if self._hurried[stage] else []
-        seats += [request for _, _, request in hurried]
+        seats += queue.urgent(soonest, size)
         chosen = tuple(islice(dict.fromkeys((*seats, *queue)), size))
         self._hurried[stage] = next(iter(queue)) not in chosen
         return chosen
 
-    def _shared(self, stage: int, size: int, idle: int) -> int:
-        """A part of the batch where idle threads can take the rest and all end sooner."""
-        part = -(-size // (1 + idle))
-        time = self.latency.time
-        return part if part < size and time(stage, part) < SOONER * time(stage, size) else size
+
+def _running_as(batch: Batch) -> int:
+    """Its place among those under way."""
+    return -1 if batch.through else batch.stage

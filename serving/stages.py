@@ -90,6 +90,20 @@ class Loaded:
     model: ModelProto
 
 
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """All stages of a network.
+
+    Attributes:
+        each: of them, to be run in a row.
+        through: from the image to the last exit as one graph, whose head is that exit; None where
+            there is none.
+    """
+
+    each: Sequence[Stage]
+    through: Stage | None = None
+
+
 def answers(stages: Sequence[Stage], images: Tensors) -> list[NDArray[np.float32]]:
     """Every exit's probabilities, [N, classes], of stages that run in a row."""
     known, made = dict(images), []

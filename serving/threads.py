@@ -41,7 +41,7 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True)
 class _Ran:
-    """A batch that was run, and what came of it; no verdict: the stage failed."""
+    """A batch that was run, and what came of it; no verdict: a stage failed."""
 
     batch: Batch
     verdict: Verdict | None
@@ -169,21 +169,26 @@ class StageThreads:
         return batch
 
     def _run(self, batch: Batch) -> _Ran:
-        """One batch through one stage, from its slots to its slots."""
+        """One batch through one stage, from its slots to its slots; or through all of them."""
         started = perf_counter()
         stage, slots = batch.stage, batch.slots
         verdict = None
         try:
-            output = self.runtime.run(stage, self._pool.gather(stage, slots), head=batch.head)
+            inputs = self._pool.gather(stage, slots)
+            if batch.through:
+                output = self.runtime.run_through(inputs)
+            else:
+                output = self.runtime.run(stage, inputs, head=batch.head)
             verdict = batch.judge(output.confidence, output.probabilities)
             if rows := verdict.staying:
                 self._pool.scatter(stage, [slots[row] for row in rows], rows, output.features)
         except Exception:
             verdict = None  # whatever of it there was: survivors would read what is not theirs
-            log.exception("stage %d failed", stage + 1)
+            log.exception("%s failed", "all stages" if batch.through else f"stage {stage + 1}")
         ended = perf_counter()
         if verdict is not None:
-            self._metrics.batch(stage, len(slots), ended - started)
+            ran = None if batch.through else stage
+            self._metrics.batch(ran, len(slots), ended - started)
         return _Ran(batch, verdict, ended, ended - started)
 
     def _post(self, leaving: list[Leaving]) -> bool:

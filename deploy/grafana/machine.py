@@ -90,7 +90,7 @@ ENGINE = Row(
             "Batch size by stage, mean",
             "short",
             "Near 1 under load: too little traffic to batch, or max_batch is 1. At max_batch all "
-            "the time: the device is full.",
+            "the time: the device is full. Stage all: batches that run all stages as one graph.",
             ((mean("batch_size", "stage"), "stage {{stage}}"),),
             8,
         ),

@@ -16,6 +16,7 @@ NEVER_EARLY = Policy("full", "full", (2.0, 2.0, 2.0, 0.0))
 AT_ONCE = Policy("low", "low", (0.0, 0.0, 0.0, 0.0))
 BUDGETS = ("low", "medium", "high", "full")
 LINEAR = Latency([1, 8], [[1e-4, 8e-4]] * 4)  # nothing is gained by larger batches
+THROUGH = Latency([1, 8], [[1e-4, 8e-4]] * 4, through=[4e-4, 32e-4])
 CONSTANT = Latency([1, 8], [[1e-4, 1e-4]] * 4)  # everything is
 
 

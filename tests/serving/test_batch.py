@@ -45,6 +45,16 @@ def test_at_the_last_exit_everyone_leaves():
     assert None not in verdict.opinions
 
 
+def test_at_the_end_of_the_way_through_everyone_leaves_with_what_the_last_exit_says():
+    verdict = batch(request(2.0), request(2.0), through=True).judge(
+        np.array([0.1, np.nan], np.float32), ROWS[:2]
+    )
+    assert verdict.staying == []
+    assert verdict.opinions[0].confidence == pytest.approx(0.1)
+    assert np.isnan(verdict.opinions[1].confidence)
+    np.testing.assert_array_equal(verdict.opinions[1].probabilities, ROWS[1])
+
+
 def test_degraded_those_without_a_deadline_leave_and_are_marked_if_they_would_not_have():
     unasked, unsure, sure = request(2.0), request(0.5), request(0.1)
     hurried = request(0.5, deadline=1.0)

@@ -46,6 +46,23 @@ def test_a_batch_is_filled_up_where_its_rest_is_worth_it():
     assert [model().best(0, batch) for batch in (1, 5, 8)] == [1, 5, 8]
 
 
+@pytest.mark.parametrize(
+    ("idle", "sizes"), [(0, [1, 4, 8]), (1, [1, 4, 4]), (3, [1, 4, 2]), (7, [1, 4, 1])]
+)
+def test_idle_threads_share_a_batch_where_a_part_ends_sooner(idle, sizes):
+    latency = Latency([1, 4, 8], [[1.0, 1.05, 6.0]])
+    assert [latency.shared(0, batch, idle) for batch in (1, 4, 8)] == sizes
+
+
+def test_the_way_through_has_times_of_its_own():
+    assert model().through is None
+    latency = Latency([1, 4], [[1.0, 2.0]] * 2, through=[1.5, 3.0])
+    assert latency.stages == 2
+    latency.through.observe(0, 4, 6.0)
+    assert latency.through.time(0, 4) > 3.0
+    assert [latency.time(stage, 4) for stage in (0, 1)] == [2.0, 2.0]
+
+
 @given(st.integers(1, 8), seconds)
 def test_it_comes_to_what_is_seen_and_other_stages_stay(batch, seen):
     latency = model()

@@ -60,6 +60,9 @@ def test_stages_decoding_and_problems(metrics):
     metrics.batch(1, 5, 0.25)
     metrics.decode(0.125)
     metrics.problem("pool-full")
+    metrics.batch(None, 8, 0.5)
+    assert value(metrics, "stage_seconds_sum", stage="all") == 0.5
+    assert value(metrics, "batch_size_sum", stage="all") == 8
     assert value(metrics, "stage_seconds_sum", stage="2") == 0.25
     assert value(metrics, "batch_size_sum", stage="2") == 5
     assert value(metrics, "request_part_seconds_sum", part="decode") == 0.125

@@ -197,11 +197,32 @@ def test_metrics_add_up(serve, bundle, files):
     assert total(samples, "offramp_flops_spent_total") == sum(a["flops"] for a in answers)
     assert total(samples, "offramp_flops_full_total") == 64 * 640_000
     assert total(samples, "offramp_request_seconds_count") == 64
-    assert total(samples, "offramp_batch_size_sum") == sum(a["exit"] for a in answers)
+    sizes, through = (
+        total(samples, "offramp_batch_size_sum", **stage) for stage in ({}, {"stage": "all"})
+    )
+    assert sizes + 3 * through == sum(a["exit"] for a in answers)
     assert total(samples, "offramp_requests_total", budget="numeric") > 0
     assert total(samples, "offramp_slots_in_use") == 0
     assert total(samples, "offramp_pool_bytes") % (256 * 64) == 0
     assert total(samples, "process_resident_memory_bytes") > 0
+
+
+def test_full_depth_is_one_batch_of_all_stages_where_nobody_asks_more(serve, bundle, files):
+    def stages(client):
+        counted = counters(client)["offramp_batch_size_sum"]
+        return {seen["stage"]: value for seen, value in counted}
+
+    with serve(bundle) as server, server.client as client:
+        query = {"budget": "full"}
+        (plain,) = client.post("/classify", params=query, content=files[0]).json()["answers"]
+        assert (plain["exit"], plain["flops"]) == (4, 640_000)
+        assert stages(client) == {"1": 0, "2": 0, "3": 0, "4": 0, "all": 1}
+        query["explain"] = "true"
+        (told,) = client.post("/classify", params=query, content=files[0]).json()["answers"]
+        assert (told["exit"], told["flops"], len(told["explain"])) == (4, 700_000, 4)
+        assert stages(client) == {"1": 1, "2": 1, "3": 1, "4": 1, "all": 1}
+        assert told["label"] == plain["label"]
+        assert told["confidence"] == pytest.approx(plain["confidence"], abs=1e-5)
 
 
 def test_the_model_is_described(client, manifest):

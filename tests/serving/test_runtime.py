@@ -1,12 +1,18 @@
 import hashlib
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
 from serving.errors import BundleError
+from serving.layout import portable_stages
+from serving.manifest import read_manifest
 from serving.runtime import Runtime
+from serving.stages import load_stage
+
+BUNDLES = Path(__file__).parents[2] / "deploy" / "bundles"
 
 
 @pytest.fixture(scope="module", params=["native", "portable"])
@@ -93,9 +99,74 @@ def test_where_nothing_can_be_written_the_layout_is_portable(
     runtime.warm_up(1)
 
 
-def test_warm_up_runs_every_stage(runtime):
+def assert_through_gives_what_the_stages_give(runtime, exits, images):
+    known = {"image": images}
+    for stage in range(exits):
+        output = runtime.run(stage, known, head=False)
+        known |= output.features
+    assert runtime.through
+    through = runtime.run_through({"image": images})
+    assert through.features == {}
+    for one, other in (
+        (through.probabilities, output.probabilities),
+        (through.confidence, output.confidence),
+    ):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+
+def test_the_way_through_gives_what_the_stages_give(runtime, images):
+    for size in (1, 5, 8):
+        assert_through_gives_what_the_stages_give(runtime, 4, images(size, size))
+
+
+@pytest.mark.parametrize("name", ["cifar10-msdnet", "cifar10-msdnet-int8"])
+@pytest.mark.parametrize("layout", ["native", "portable"])
+def test_so_it_does_of_the_bundles_that_ship(name, layout, images, caplog):
+    folder = BUNDLES / name
+    manifest = read_manifest(folder)
+    runtime = Runtime(folder, manifest, layout)
+    assert not caplog.records
+    assert_through_gives_what_the_stages_give(runtime, manifest.exits, images(9, 3))
+
+
+def test_where_the_whole_answers_otherwise_the_stages_serve(
+    bundle, damaged, manifest, images, caplog
+):
+    def at_random(graph):
+        softmax = next(node for node in graph.node if node.op_type == "Softmax")
+        noise = onnx.helper.make_node("RandomNormalLike", ["logits"], ["noise"], dtype=1)
+        noisy = onnx.helper.make_node("Add", ["logits", "noise"], ["noisy"])
+        place = list(graph.node).index(softmax)
+        softmax.input[0] = "noisy"
+        graph.node.insert(place, noisy)
+        graph.node.insert(place, noise)
+
+    random = changed(bundle, manifest, damaged, 3, at_random)
+    runtime = Runtime(damaged, random, "portable")
+    assert "all stages in one graph cannot be had, they run one by one: exit 1" in caplog.text
+    assert not runtime.through
+    runtime.warm_up(2)
+    *_, last = chain(runtime, images(2, 1))
+    assert last.probabilities.shape == (2, 10)
+
+
+def test_there_is_no_way_through_a_single_stage(bundle, manifest, caplog):
+    assert portable_stages([load_stage(bundle, manifest, 0)]).through is None
+    assert not caplog.records
+
+
+def test_warm_up_runs_every_stage_and_the_way_through(runtime, monkeypatch):
     runtime.warm_up(1)
     runtime.warm_up(8)
+
+    class Broken:
+        def run(self, *_, **__):
+            raise RuntimeError("no memory")
+
+    monkeypatch.setattr(runtime, "_through", Broken())
+    with pytest.raises(BundleError, match="fails to run as one graph: no memory"):
+        runtime.warm_up(1)
 
 
 @pytest.mark.parametrize("graph", [b"", b"no graph at all", b"\x08\x08" * 50])

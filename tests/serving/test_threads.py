@@ -10,6 +10,7 @@ from engines import (
     CONSTANT,
     LINEAR,
     NEVER_EARLY,
+    THROUGH,
     classify,
     ended,
     engine_of,
@@ -108,6 +109,54 @@ def test_heads_run_only_where_somebody_asks(gated, manifest, images):
 
     full, asked = asyncio.run(run())
     np.testing.assert_allclose(full.opinion.probabilities, asked.opinion.probabilities, atol=1e-5)
+
+
+def test_who_asks_no_exit_but_the_last_goes_through_all_stages_at_once(gated, manifest, images):
+    explained = Policy("full", "full", NEVER_EARLY.thresholds, explain=True)
+    some = images(8, 1)
+
+    async def run():
+        async with engine_of(gated, manifest, threads=1, latency=THROUGH) as engine:
+            through = await classify(engine, some, NEVER_EARLY)
+            assert (gated.whole, gated.batches) == ([8], [])
+            staged = await classify(engine, some, explained)
+            assert gated.batches == [(stage, 8) for stage in range(4)]
+            hurried = Policy("full", "full", NEVER_EARLY.thresholds, deadline=30)
+            calls = (classify(engine, some[:2], policy) for policy in (NEVER_EARLY, hurried))
+            await asyncio.gather(*calls)
+            await classify(engine, some[:1], NEVER_EARLY)  # it was but now
+            assert gated.whole == [8]
+            return through, staged
+
+    for one, other in zip(*asyncio.run(run()), strict=True):
+        assert (one.exit, one.opinions[:3]) == (other.exit, (None,) * 3)
+        assert 0 < one.compute <= one.total
+        np.testing.assert_allclose(
+            one.opinion.probabilities, other.opinion.probabilities, atol=1e-5
+        )
+
+
+def test_the_way_through_may_fail_or_be_left_halfway(gated, manifest, images, caplog):
+    async def run():
+        async with engine_of(gated, manifest, threads=1, latency=THROUGH) as engine:
+            gated.fail_at = 2
+            with pytest.raises(StageError):
+                await classify(engine, images(2, 1), NEVER_EARLY)
+            assert ended(engine, "full", "failed") == 2
+            gated.fail_at = None
+            gated.shut(2)
+            call = asyncio.create_task(classify(engine, images(3, 1), NEVER_EARLY))
+            await until(gated.entered[2].is_set)
+            call.cancel()
+            await asyncio.sleep(0.02)
+            assert engine.pool.free == 61  # their batch is under way
+            gated.open()
+            await until(lambda: engine.pool.free == 64)
+            assert (await classify(engine, images(1, 1), NEVER_EARLY))[0].exit == 4
+            assert gated.whole == [2, 3, 1]
+
+    asyncio.run(run())
+    assert "all stages failed" in caplog.text
 
 
 def test_under_overload_requests_leave_at_their_next_exit(gated, manifest, images):

@@ -21,6 +21,16 @@ def test_every_stage_is_run_at_every_size_with_and_without_its_head(gated):
     assert pool.free == 8
 
 
+def test_the_way_through_is_run_at_every_size_where_there_is_one(gated, runtime):
+    gated.whole.clear()
+    latency = measure(gated, Pool(gated.inputs, gated.features, 8), [1, 3], thread_time)
+    assert {*gated.whole} == {1, 3}
+    assert 0 < latency.through.time(0, 3) < 1
+    runtime._through = None
+    latency = measure(runtime, Pool(runtime.inputs, runtime.features, 8), [1, 3], thread_time)
+    assert latency.through is None
+
+
 def test_its_times_are_those_of_the_stages(runtime):
     latency = measure(runtime, Pool(runtime.inputs, runtime.features, 64), [1, 64], thread_time)
     assert latency.stages == 4
