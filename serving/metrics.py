@@ -132,8 +132,8 @@ class Metrics:
     def _declare_stages(self, stages: int) -> None:
         duration = self._histogram("stage_seconds", "One batch of a stage.", SECONDS, "stage")
         size = self._histogram("batch_size", "Requests in a batch.", SIZES, "stage")
-        names = (*range(1, stages + 1), ALL)
-        self._stages = [(duration.labels(k), size.labels(k)) for k in names]
+        tell, names = self._observations, (*range(1, stages + 1), ALL)
+        self._stages = [(tell(duration.labels(k)), tell(size.labels(k))) for k in names]
 
     def watch(
         self,
@@ -207,8 +207,8 @@ class Metrics:
     def batch(self, stage: int | None, size: int, seconds: float) -> None:
         """A stage (from 0) ran a batch; None: all of them did, as one graph."""
         duration, sizes = self._stages[-1 if stage is None else stage]
-        duration.observe(seconds)
-        sizes.observe(size)
+        duration.add(seconds)
+        sizes.add(size)
 
     def problem(self, type_: str) -> None:
         """A call was answered with a problem of this type."""

@@ -1,14 +1,16 @@
 """Metrics that are told to Prometheus now and then: many at a time cost little more than one.
 
 An observation by itself costs a microsecond or two, and an answer is a dozen of them. Whoever
-owns a tally calls `tell` before its metric is read. All of it happens on the event loop.
+owns a tally calls `tell` before its metric is read.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter as Counts
+from collections import deque
 from collections.abc import Sequence
+from threading import Lock
 
 import prometheus_client
 
@@ -27,7 +29,7 @@ class Histogram(prometheus_client.Histogram):
 
 
 class Tally:
-    """What a counter is to be told."""
+    """What a counter is to be told; all of it by one thread."""
 
     __slots__ = ("_counter", "_sum")
 
@@ -47,22 +49,23 @@ class Tally:
 
 
 class Observations:
-    """What a histogram is to be told."""
+    """What a histogram is to be told, by any thread."""
 
-    __slots__ = ("_amounts", "_histogram")
+    __slots__ = ("_amounts", "_histogram", "_lock")
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
-        self._amounts: list[float] = []
+        self._amounts: deque[float] = deque()
+        self._lock = Lock()  # of those who tell; a deque may be added to meanwhile
 
     def add(self, amount: float) -> None:
         """Observe it."""
         self._amounts.append(amount)
-        if len(self._amounts) == MOST:
+        if len(self._amounts) >= MOST:
             self.tell()
 
     def tell(self) -> None:
         """Let the histogram have them."""
-        if self._amounts:
-            self._histogram.observe_all(self._amounts)
-            self._amounts.clear()
+        with self._lock:
+            if amounts := [self._amounts.popleft() for _ in range(len(self._amounts))]:
+                self._histogram.observe_all(amounts)
