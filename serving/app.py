@@ -69,7 +69,6 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     yield
     await app.state.service.engine.drain()
     fresh.cancel()
-    app.state.service.metrics.refresh()  # a worker's last tallies are read by the others
     app.state.service.decoder.close()
 
 

@@ -1,8 +1,8 @@
 """Prometheus metrics: prefix `offramp_`, seconds, labels that the manifest or the code fixes.
 
 A request is one image. Flops are multiply-adds. Every series exists from the start, and its
-child is looked up once. What comes with every answer is tallied, and told at a refresh: a worker
-that is killed takes the last half second of it along.
+child is looked up once. What comes with every answer is counted in cheap ways of our own
+(`tally`, `shares`), the rest in prometheus_client's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
@@ -18,7 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from serving.shared import Processes, Shared
 from serving.shares import Shares
-from serving.tally import Histogram, Observations, Tally
+from serving.tally import Observations, Tallies, Tally
 
 Outcome = Literal["answered", "deadline", "degraded", "expired", "refused", "cancelled", "failed"]
 OUTCOMES: tuple[Outcome, ...] = (
@@ -33,7 +34,7 @@ OUTCOMES: tuple[Outcome, ...] = (
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 ALL = "all"  # what batches that run all stages as one graph have for a stage
-REFRESH_SECONDS = 0.5  # how old what another worker tells may be
+REFRESH_SECONDS = 0.5  # how old another worker's live gauges may be
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 Mode = Literal["livesum", "livemax"]  # how the gauges of several workers become one
 
@@ -88,7 +89,8 @@ class Metrics:
             ProcessCollector(registry=self.registry)
         self._full_flops = model.full_flops
         self._live: list[tuple[Gauge, Callable[[], int]]] = []
-        self._tallies: list[Tally | Observations] = []
+        self._tallies = Tallies(shared.folder, shared.worker) if shared else Tallies()
+        self._batches = Lock()
         file = shared.folder / "shares" if shared else None
         self._shares = Shares(model.name, model.expected, file)
         self._declare_requests(model)
@@ -108,32 +110,39 @@ class Metrics:
         info.labels(model.name, model.version, model.precision, model.provider).set(1)
 
     def _declare_requests(self, model: Model) -> None:
-        budgets, exits = model.budgets, range(1, model.exits + 1)
-        requests = self._counter("requests", "Requests by budget and outcome.", "budget outcome")
-        taken = self._counter("exits", "Answers by budget and exit.", "model budget exit")
-        spent = self._counter("flops_spent", "Flops to the exits taken.", "budget")
-        full = self._counter("flops_full", "Flops that full depth would have spent.", "budget")
-        latency = self._histogram("request_seconds", "Arrival to answer.", SECONDS, "budget")
-        confidence = self._histogram("confidence", "At the exit taken.", CONFIDENCES, "exit")
-        part = self._histogram("request_part_seconds", "Parts of request_seconds.", SECONDS, "part")
-        problems = self._counter("problems", "Error answers (calls) by problem type.", "type")
-        tally, tell = self._tally, self._observations
-        self._requests = {b: {o: tally(requests.labels(b, o)) for o in OUTCOMES} for b in budgets}
-        self._exits = {b: [tally(taken.labels(model.name, b, e)) for e in exits] for b in budgets}
-        self._spent = {b: tally(spent.labels(b)) for b in budgets}
-        self._full = {b: tally(full.labels(b)) for b in budgets}
-        self._latency = {b: tell(latency.labels(b)) for b in budgets}
-        self._confidence = [tell(confidence.labels(e)) for e in exits]
+        budgets, exits, name = model.budgets, range(1, model.exits + 1), model.name
+        count, text = self._count, "Requests by budget and outcome."
+        self._requests = {
+            b: {o: count("requests", text, budget=b, outcome=o) for o in OUTCOMES} for b in budgets
+        }
+        text = "Answers by budget and exit."
+        self._exits = {
+            b: [count("exits", text, model=name, budget=b, exit=e) for e in exits] for b in budgets
+        }
+        text = "Flops to the exits taken."
+        self._spent = {b: count("flops_spent", text, budget=b) for b in budgets}
+        text = "Flops that full depth would have spent."
+        self._full = {b: count("flops_full", text, budget=b) for b in budgets}
+        observe, text = self._observe, "Arrival to answer."
+        self._latency = {b: observe("request_seconds", text, SECONDS, budget=b) for b in budgets}
+        text = "At the exit taken."
+        self._confidence = [observe("confidence", text, CONFIDENCES, exit=e) for e in exits]
         self._queue, self._decode, self._compute = (
-            tell(part.labels(name)) for name in ("queue", "decode", "compute")
+            observe("request_part_seconds", "Parts of request_seconds.", SECONDS, part=part)
+            for part in ("queue", "decode", "compute")
         )
-        self._problems = problems
+        text = "Error answers (calls) by problem type."
+        self._problems = Counter("offramp_problems", text, ["type"], registry=self._into)
 
     def _declare_stages(self, stages: int) -> None:
-        duration = self._histogram("stage_seconds", "One batch of a stage.", SECONDS, "stage")
-        size = self._histogram("batch_size", "Requests in a batch.", SIZES, "stage")
-        tell, names = self._observations, (*range(1, stages + 1), ALL)
-        self._stages = [(tell(duration.labels(k)), tell(size.labels(k))) for k in names]
+        observe = self._observe
+        self._stages = [
+            (
+                observe("stage_seconds", "One batch of a stage.", SECONDS, stage=k),
+                observe("batch_size", "Requests in a batch.", SIZES, stage=k),
+            )
+            for k in (*range(1, stages + 1), ALL)
+        ]
 
     def watch(
         self,
@@ -152,11 +161,9 @@ class Metrics:
         self._live += [(in_use, slots_in_use), (depth, queue_depth)]
 
     def refresh(self) -> None:
-        """Tell what was tallied: done at a scrape, and for other workers' scrapes now and then."""
+        """Set the live gauges: done at a scrape, and for other workers' scrapes now and then."""
         for gauge, read in self._live:
             gauge.set(read())
-        for tally in self._tallies:
-            tally.tell()
 
     async def keep_fresh(self) -> None:
         """Where other workers answer scrapes too: refresh for ever."""
@@ -167,6 +174,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """What is computed at each scrape, before the registry comes to the rest."""
         self.refresh()
+        yield from self._tallies.collect()
         yield from self._shares.collect()
 
     def count(self, budget: str, outcome: Outcome, requests: int = 1) -> None:
@@ -207,8 +215,9 @@ class Metrics:
     def batch(self, stage: int | None, size: int, seconds: float) -> None:
         """A stage (from 0) ran a batch; None: all of them did, as one graph."""
         duration, sizes = self._stages[-1 if stage is None else stage]
-        duration.add(seconds)
-        sizes.add(size)
+        with self._batches:  # of several threads
+            duration.add(seconds)
+            sizes.add(size)
 
     def problem(self, type_: str) -> None:
         """A call was answered with a problem of this type."""
@@ -219,25 +228,15 @@ class Metrics:
         """Where metrics are declared: of several workers, the collector reads their files."""
         return None if self.shared else self.registry
 
-    def _tally(self, counter: Counter) -> Tally:
-        self._tallies.append(tally := Tally(counter))
-        return tally
+    def _count(self, name: str, text: str, **labels: object) -> Tally:
+        return self._tallies.counter(f"offramp_{name}", text, **labels)
 
-    def _observations(self, histogram: Histogram) -> Observations:
-        self._tallies.append(observations := Observations(histogram))
-        return observations
-
-    def _counter(self, name: str, text: str, labels: str = "") -> Counter:
-        return Counter(f"offramp_{name}", text, labels.split(), registry=self._into)
+    def _observe(
+        self, name: str, text: str, bounds: Sequence[float], **labels: object
+    ) -> Observations:
+        return self._tallies.histogram(f"offramp_{name}", text, bounds, **labels)
 
     def _gauge(self, name: str, text: str, labels: str = "", mode: Mode = "livesum") -> Gauge:
         return Gauge(
             f"offramp_{name}", text, labels.split(), registry=self._into, multiprocess_mode=mode
-        )
-
-    def _histogram(
-        self, name: str, text: str, buckets: Sequence[float], labels: str = ""
-    ) -> Histogram:
-        return Histogram(
-            f"offramp_{name}", text, labels.split(), registry=self._into, buckets=buckets
         )

@@ -29,6 +29,7 @@ from serving.waiting import Waiting
 Order = Literal["deepest", "fullest"]
 PASSES = 8  # batches that may go before a stage where somebody waits
 GAIN = 0.05  # of one batch in the running shares of survivors
+LONGEST = 0.05  # seconds that a batch of several may take to go through all stages: others wait
 CALM = 1.0  # seconds without a new deadline, from which on batches may take as long as all stages
 
 
@@ -241,6 +242,8 @@ class Scheduler:
         latency = self.latency.through if through and self.latency.through else self.latency
         size = latency.best(stage, min(self._max_batch, len(queue)))
         size = latency.shared(stage, size, idle)
+        while through and size > 1 and latency.time(stage, size) > LONGEST:
+            size -= 1
         first = queue.most_urgent()
         if first is None or first.due > (soonest := self._soonest(stage, now)):
             self._hurried[stage] = False

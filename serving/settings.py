@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-MAX_BATCH = {"cpu": 8, "cuda": 64}
+MAX_BATCH = {"cpu": 16, "cuda": 64}
 
 
 def cores() -> int:
@@ -75,7 +75,7 @@ class Settings(BaseSettings):
         default_factory=by_provider,
         ge=1,
         le=4096,
-        description="most requests in one batch: 8 on cpu, 64 on cuda",
+        description="most requests in one batch: 16 on cpu, 64 on cuda",
     )
     slots: int = Field(
         256,

@@ -1,71 +1,139 @@
-"""Metrics that are told to Prometheus now and then: many at a time cost little more than one.
+"""Counters and histograms that cost next to nothing to count: numbers in memory, read at a scrape.
 
-An observation by itself costs a microsecond or two, and an answer is a dozen of them. Whoever
-owns a tally calls `tell` before its metric is read.
+prometheus_client takes a microsecond or two for an observation that other processes are to see,
+and an answer is a dozen of them. Here each is a number in a worker's own file, which any worker
+reads; the file stays where its worker is killed, and whoever takes the place goes on with it.
+What is read becomes prometheus_client's metrics, as any collector's does.
 """
 
 from __future__ import annotations
 
+import mmap
+import os
 from bisect import bisect_left
-from collections import Counter as Counts
-from collections import deque
-from collections.abc import Sequence
-from threading import Lock
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
 
-import prometheus_client
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
 
-MOST = 4096  # observations that are kept: should nobody ask for them, they are told
-
-
-class Histogram(prometheus_client.Histogram):
-    """prometheus_client's, which takes many observations at once too."""
-
-    def observe_all(self, amounts: Sequence[float]) -> None:
-        """As `observe`, for each of them; none is NaN."""
-        self._sum.inc(sum(amounts))
-        buckets = Counts(bisect_left(self._upper_bounds, amount) for amount in amounts)
-        for bucket, count in buckets.items():
-            self._buckets[bucket].inc(count)
+CELLS = 1 << 16  # of a worker; a file has holes where there is none
+BYTES = 8
+Sums = NDArray[np.float64]
 
 
 class Tally:
-    """What a counter is to be told; all of it by one thread."""
+    """A counter with its labels."""
 
-    __slots__ = ("_counter", "_sum")
+    __slots__ = ("_at", "_cells")
 
-    def __init__(self, counter: prometheus_client.Counter) -> None:
-        self._counter = counter
-        self._sum = 0
+    def __init__(self, cells: memoryview[float], at: int) -> None:
+        self._cells = cells
+        self._at = at
 
-    def add(self, amount: int = 1) -> None:
-        """Count it."""
-        self._sum += amount
-
-    def tell(self) -> None:
-        """Let the counter have it."""
-        if self._sum:
-            self._counter.inc(self._sum)
-            self._sum = 0
+    def add(self, amount: float = 1) -> None:
+        """Count it; all of it in one thread at a time."""
+        self._cells[self._at] += amount
 
 
 class Observations:
-    """What a histogram is to be told, by any thread."""
+    """A histogram with its labels: in its cells the sum, then how many for each bucket."""
 
-    __slots__ = ("_amounts", "_histogram", "_lock")
+    __slots__ = ("_at", "_bounds", "_cells")
 
-    def __init__(self, histogram: Histogram) -> None:
-        self._histogram = histogram
-        self._amounts: deque[float] = deque()
-        self._lock = Lock()  # of those who tell; a deque may be added to meanwhile
+    def __init__(self, cells: memoryview[float], at: int, bounds: Sequence[float]) -> None:
+        self._cells = cells
+        self._at = at
+        self._bounds = bounds
 
     def add(self, amount: float) -> None:
-        """Observe it."""
-        self._amounts.append(amount)
-        if len(self._amounts) >= MOST:
-            self.tell()
+        """Observe it; all of it in one thread at a time. It is no NaN."""
+        self._cells[self._at] += amount
+        self._cells[self._at + 1 + bisect_left(self._bounds, amount)] += 1
 
-    def tell(self) -> None:
-        """Let the histogram have them."""
-        with self._lock:
-            if amounts := [self._amounts.popleft() for _ in range(len(self._amounts))]:
-                self._histogram.observe_all(amounts)
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """What is declared under a name, and where each of its children begins, by label values."""
+
+    name: str
+    text: str
+    labels: tuple[str, ...]
+    bounds: tuple[float, ...]
+    children: dict[tuple[str, ...], int]
+
+    def metric(self, sums: Sums) -> Metric:
+        if not self.bounds:
+            counter = CounterMetricFamily(self.name, self.text, labels=self.labels)
+            for values, at in self.children.items():
+                counter.add_metric(values, float(sums[at]))
+            return counter
+        histogram = HistogramMetricFamily(self.name, self.text, labels=self.labels)
+        names = [*map(floatToGoString, self.bounds), "+Inf"]
+        for values, at in self.children.items():
+            upto = accumulate(sums[at + 1 : at + 1 + len(names)].tolist())
+            histogram.add_metric(values, [*zip(names, upto, strict=True)], float(sums[at]))
+        return histogram
+
+
+class Tallies:
+    """A collector of counters and histograms, of all workers together.
+
+    Args:
+        folder: that workers share, in which all declare the same; none: this process is alone.
+        worker: this one's number.
+    """
+
+    def __init__(self, folder: Path | None = None, worker: int = 0) -> None:
+        self._folder = folder
+        self._file = folder / f"{worker}.tallies" if folder else None
+        self._cells = _memory(self._file)
+        self._families: dict[str, _Family] = {}
+        self._used = 0
+
+    def counter(self, name: str, text: str, **labels: object) -> Tally:
+        """A counter's child; the name is without `_total`."""
+        return Tally(self._cells, self._child(name, text, (), labels))
+
+    def histogram(
+        self, name: str, text: str, bounds: Sequence[float], **labels: object
+    ) -> Observations:
+        """A histogram's child; the last bucket, without a bound, is not among `bounds`."""
+        return Observations(self._cells, self._child(name, text, bounds, labels), tuple(bounds))
+
+    def collect(self) -> Iterator[Metric]:
+        """What all workers counted until now."""
+        sums = np.array(self._cells[: self._used])
+        for file in self._folder.glob("*.tallies") if self._folder else ():
+            if file != self._file:
+                theirs = np.fromfile(file, count=self._used)  # shorter: it has just been made
+                sums[: len(theirs)] += theirs
+        for family in self._families.values():
+            yield family.metric(sums)
+
+    def _child(
+        self, name: str, text: str, bounds: Sequence[float], labels: dict[str, object]
+    ) -> int:
+        family = self._families.setdefault(
+            name, _Family(name, text, tuple(labels), tuple(bounds), {})
+        )
+        at = family.children[tuple(map(str, labels.values()))] = self._used
+        self._used += len(bounds) + 2 if bounds else 1
+        assert self._used <= CELLS
+        return at
+
+
+def _memory(file: Path | None) -> memoryview[float]:
+    if file is None:
+        return memoryview(bytearray(CELLS * BYTES)).cast("d")
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.ftruncate(descriptor, CELLS * BYTES)
+        return memoryview(mmap.mmap(descriptor, CELLS * BYTES)).cast("d")
+    finally:
+        os.close(descriptor)

@@ -114,8 +114,6 @@ def test_every_worker_answers_for_all(worker):
     answer(workers[0], stage=1)
     answer(workers[1], stage=1)
     workers[1].problem("pool-full")
-    workers[0].refresh()
-    workers[1].refresh()
     for metrics in workers:
         assert value(metrics, "exits_total", model="net", budget="low", exit="2") == 2
         assert value(metrics, "flops_spent_total", budget="low") == 40
@@ -142,14 +140,12 @@ def test_a_dead_workers_counts_stay_and_its_gauges_go(worker, tmp_path):
     alive, dead = worker(0), worker(1)
     answer(alive)
     answer(dead)
-    dead.refresh()
     Shared(tmp_path, 1).bury()
     low = {"budget": "low", "outcome": "answered"}
     assert value(alive, "requests_total", **low) == 2
     assert (value(alive, "slots"), value(alive, "workers")) == (8, 1)
     successor = worker(1)
     answer(successor)
-    successor.refresh()
     assert value(alive, "requests_total", **low) == 3
     assert (value(alive, "slots"), value(alive, "workers")) == (16, 2)
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from serving.latency import Latency
 from serving.policy import Policy
 from serving.request import Call, Request
-from serving.scheduler import CALM, PASSES, Scheduler
+from serving.scheduler import CALM, LONGEST, PASSES, Scheduler
 
 STAGES = 4
 NEVER_EARLY = (2.0, 2.0, 2.0, 0.0)
-THROUGH = (3.0, 24.0)
+THROUGH = (LONGEST / 8, LONGEST)
 LOOP = asyncio.new_event_loop()
 LOOP.close()  # futures need a loop to belong to, not to run
 
@@ -451,12 +451,20 @@ def test_batches_that_go_through_tell_of_their_own_time_alone():
 
 
 def test_idle_threads_share_what_goes_through_by_its_own_time():
-    times = Latency([1, 8], [[1.0, 8.0]] * STAGES, through=[3.0, 3.0])
+    times = Latency([1, 8], [[1.0, 8.0]] * STAGES, through=[LONGEST, LONGEST])
     scheduler = Scheduler(times, 8)
     waiting_at(scheduler, 0, 8, thresholds=NEVER_EARLY)
     assert len(scheduler.schedule(0.0, idle=1).requests) == 8
     waiting_at(scheduler, 0, 8)
     assert len(scheduler.schedule(0.0, idle=1).requests) == 4
+
+
+@pytest.mark.parametrize(("one", "size"), [(LONGEST / 8, 8), (LONGEST / 3, 3), (LONGEST * 3, 1)])
+def test_several_go_through_in_no_longer_than_others_may_wait(one, size):
+    scheduler = Scheduler(latency(through=(one, 8 * one)), 8)
+    waiting_at(scheduler, 0, 8, thresholds=NEVER_EARLY)
+    batch = scheduler.schedule(0.0)
+    assert (batch.through, len(batch.requests)) == (True, size)
 
 
 def test_who_goes_through_may_hang_up_or_fail_as_anybody():

@@ -38,7 +38,7 @@ def test_an_empty_variable_is_none(monkeypatch):
     assert settings().api_key is None
 
 
-@pytest.mark.parametrize(("provider", "batch"), [("cpu", 8), ("cuda", 64)])
+@pytest.mark.parametrize(("provider", "batch"), [("cpu", 16), ("cuda", 64)])
 def test_max_batch_goes_with_the_provider(provider, batch):
     assert settings("--provider", provider).max_batch == batch
     assert settings("--provider", provider, "--max-batch", "5").max_batch == 5
