@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.goals import Goal
 from benchmarks.serving.rounds import LIMIT, OPEN, SATURATION, SINGLE, Row
-from benchmarks.serving.servers import FULL_DEPTH_NAMES, NAIVE, OURS
+from benchmarks.serving.servers import EQUAL, FULL_DEPTH_NAMES, NAIVE, OURS
 
 MEDIUM, FULL, WHOLE = "medium", "full", "full depth"
 COLUMNS = (
@@ -115,7 +115,7 @@ class Aim:
 
 def aims() -> list[Aim]:
     """All that are ratios."""
-    medium, full = Choice(SATURATION, MEDIUM), Choice(SATURATION, FULL)
+    medium, full, equal = (Choice(SATURATION, budget) for budget in (MEDIUM, FULL, EQUAL))
     peers, limit = FULL_DEPTH_NAMES, (LIMIT,)
     single, sweep = Choice(SINGLE, MEDIUM), Choice(OPEN, MEDIUM)
     one, swept = Choice(SINGLE, FULL), Choice(OPEN, FULL)
@@ -124,8 +124,8 @@ def aims() -> list[Aim]:
         Aim("answers/s at saturation, medium / limit", medium, limit, staged, rate, 0.85, ">="),
         Aim("CPU an answer, medium / limit", medium, limit, staged, cpu, 1.15, "<="),
         Aim("CPU an answer, full / trunk alone", full, limit, whole, cpu, 1.10, "<="),
-        Aim("answers/s, medium / best full-depth peer", medium, peers, full, rate, 2.5, ">="),
-        Aim("answers/s, medium / naive early exit", medium, (NAIVE,), medium, rate, 1.8, ">="),
+        Aim("answers/s, equal / best full-depth peer", equal, peers, full, rate, 2.5, ">="),
+        Aim("answers/s, equal / naive early exit", equal, (NAIVE,), equal, rate, 1.8, ">="),
         Aim("answers/s, full / best full-depth peer", full, peers, full, rate, 1.0, ">="),
         Aim("goodput, medium / best peer", sweep, peers, swept, good, 2.0, ">="),
         Aim("latency of one client, medium / best peer", single, peers, one, p50, 0.6, "<="),

@@ -97,12 +97,17 @@ class Round:
         """All rows of a server, for those budgets that it knows."""
         rows = []
         for budget in budgets:
-            if budget in running.server.paths:
-                self._closed(running, budget, CLIENTS, self._effort.warm_up)
-                full = self._row(running, budget, SATURATION)
+            for full in self.measure_saturation(running, budget):
                 rows += [full, self._row(running, budget, SINGLE)]
                 rows += [self._open(running, budget, full.rate, share) for share in shares]
         return rows
+
+    def measure_saturation(self, running: Running, budget: str) -> list[Row]:
+        """The row of a server at saturation; none if it does not know the budget."""
+        if budget not in running.server.paths:
+            return []
+        self._closed(running, budget, CLIENTS, self._effort.warm_up)
+        return [self._row(running, budget, SATURATION)]
 
     def _closed(self, running: Running, budget: str, clients: int, seconds: float) -> Report:
         path = running.server.paths[budget]

@@ -13,6 +13,7 @@ from benchmarks.serving.peers.settings import BATCH, BUNDLE, GRAPH, WAIT_MS, WOR
 from benchmarks.serving.processes import PORT, Server
 
 OURS, NAIVE = "offramp", "naive"
+EQUAL = "equal"  # as a budget's name
 ENVIRONMENTS = Path(".venv-peers")  # as `make bench-peers` makes them
 PEERS = "benchmarks.serving.peers."
 FULL = {"full": "/classify"}
@@ -27,11 +28,18 @@ class Target:
         bundle: folder.
         graph: the same network at full depth, as one file.
         budgets: that the bundle names.
+        equal: the budget that is as accurate as full depth.
     """
 
     bundle: Path
     graph: Path
     budgets: tuple[str, ...]
+    equal: str
+
+    def paths(self, endpoint: str) -> dict[str, str]:
+        """The path of each budget, `EQUAL` among them."""
+        asked = {name: name for name in self.budgets} | {EQUAL: self.equal}
+        return {name: f"{endpoint}?budget={budget}" for name, budget in asked.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +96,8 @@ def ours(target: Target, *options: str) -> Server:
     command = [sys.executable, "-m", "serving", "--bundle", str(target.bundle), "--port", PORT]
     if not any(option.startswith("--workers") for option in options):
         options = (f"--workers={cores()}", *options)
-    paths = {name: f"/classify?budget={name}" for name in target.budgets}
-    return Server(OURS, [*command, "--log-level", "warning", *options], paths)
+    command += ["--log-level", "warning", *options]
+    return Server(OURS, command, target.paths("/classify"))
 
 
 def _environment(target: Target, peer: _Peer) -> dict[str, str]:
@@ -124,7 +132,7 @@ def peers(target: Target, *, isolated: bool) -> list[Server]:
     """
     found = [
         _plain(target, "fastapi", FULL),
-        _plain(target, NAIVE, {name: f"/staged?budget={name}" for name in target.budgets}),
+        _plain(target, NAIVE, target.paths("/staged")),
     ]
     for name, peer in FULL_DEPTH.items():
         folder = ENVIRONMENTS / peer.package / "bin"

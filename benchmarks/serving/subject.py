@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from benchmarks.serving.isolation import isolate
 from benchmarks.serving.servers import Target
 from serving.manifest import Manifest, read_manifest
 
+POINTS = 0.005  # of accuracy, that count as equal
 SHIPPED = Path("deploy/bundles/cifar10-msdnet")
 
 
@@ -56,6 +58,15 @@ def parser(description: str) -> argparse.ArgumentParser:
     return made
 
 
+def equal_budget(manifest: Manifest) -> str:
+    """The least flops, as a budget, that on held-out images lose no more than POINTS."""
+    enough = manifest.budgets["full"].accuracy.value - POINTS
+    points = [p for p in manifest.curve if p.accuracy.value >= enough]
+    if not points:
+        return "full"
+    return str(math.ceil(min(point.mean_flops.value for point in points)))
+
+
 def subject(arguments: argparse.Namespace) -> Subject:
     """Read bundle and images, then leave the network but for loopback, where that can be done.
 
@@ -75,5 +86,6 @@ def subject(arguments: argparse.Namespace) -> Subject:
     out = arguments.out / manifest.name
     sent = load_images(arguments.data, manifest)
     graph = write_full_depth(folder, manifest, out / "full_depth.onnx")
-    target = Target(folder, graph, tuple(manifest.budgets))
+    equal = "medium" if arguments.paper else equal_budget(manifest)  # random weights know nothing
+    target = Target(folder, graph, tuple(manifest.budgets), equal)
     return Subject(manifest, target, sent, out, isolate(), tuple(arguments.option))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.serving.peers.settings import BUNDLE, GRAPH
 from serving.images import decode
 from serving.manifest import Manifest, read_graph, read_manifest
+from serving.policy import resolve
 
 MAX_PIXELS = 25_000_000
 HOST = "127.0.0.1"
@@ -109,7 +111,7 @@ class EarlyExit(Decoder):
         """The answer to one image file."""
         stages = self.manifest.stages
         known: dict[str, NDArray[Any]] = {stages[0].inputs[0].name: self.decode(file)[None]}
-        for k, threshold in enumerate(self.manifest.budgets[budget].thresholds):
+        for k, threshold in enumerate(self._thresholds(budget)):
             inputs = {spec.name: known[spec.name] for spec in stages[k].inputs}
             names = ["probabilities", "confidence", *(spec.name for spec in stages[k].features)]
             probabilities, confidence, *features = self._sessions[k].run(names, inputs)
@@ -117,3 +119,7 @@ class EarlyExit(Decoder):
                 return self.encode(probabilities[0], k)
             known |= dict(zip(names[2:], features, strict=True))
         raise AssertionError("the last exit lets everyone leave")
+
+    @cache  # noqa: B019  there is one of it in its process
+    def _thresholds(self, budget: str) -> tuple[float, ...]:
+        return resolve(self.manifest, budget).thresholds

@@ -4,9 +4,9 @@ import pytest
 
 from benchmarks.serving import servers
 from benchmarks.serving.peers.settings import BUNDLE, GRAPH, WORKERS
-from benchmarks.serving.servers import FULL_DEPTH, PEERS, Target, cores, ours, peers
+from benchmarks.serving.servers import EQUAL, FULL_DEPTH, PEERS, Target, cores, ours, peers
 
-TARGET = Target(Path("bundle"), Path("graph.onnx"), ("medium", "full"))
+TARGET = Target(Path("bundle"), Path("graph.onnx"), ("medium", "full"), "28487041")
 EVERYWHERE = {"ray", "kserve"}  # do not let the address be chosen
 
 
@@ -51,3 +51,10 @@ def test_every_peer_has_its_module_its_requirements_and_its_place_in_the_makefil
         assert Path(name).is_file()
         pinned = Path(f"requirements/peers/{peer.package}.txt").read_text(encoding="utf-8")
         assert any(line.startswith(peer.package) and "==" in line for line in pinned.splitlines())
+
+
+def test_who_leaves_early_knows_what_counts_as_equal():
+    (naive,) = (server for server in peers(TARGET, isolated=False) if server.name == "naive")
+    for server in (ours(TARGET), naive):
+        assert server.paths[EQUAL].endswith("?budget=28487041")
+        assert server.paths["medium"].endswith("?budget=medium")
