@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -35,17 +35,20 @@ def scripted(*responses):
     loop, ports, over = asyncio.new_event_loop(), [], threading.Event()
 
     async def serve(reader, writer):
-        for response in responses:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length:")[1].split()[0])
-            await reader.readexactly(length)
-            for part in response:
-                if isinstance(part, float):
-                    await asyncio.sleep(part)
-                else:
-                    writer.write(part)
-                    await writer.drain()
-        writer.close()
+        with suppress(asyncio.IncompleteReadError), closing(writer):  # clients may hang up
+            for response in responses:
+                await answer(reader, writer, response)
+
+    async def answer(reader, writer, response):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:")[1].split()[0])
+        await reader.readexactly(length)
+        for part in response:
+            if isinstance(part, float):
+                await asyncio.sleep(part)
+            else:
+                writer.write(part)
+                await writer.drain()
 
     async def run():
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
