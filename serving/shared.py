@@ -2,8 +2,9 @@
 
 It is prometheus_client's multiprocess mode, with the worker's number in place of the process id:
 whoever takes a dead worker's place goes on with its counters, and the files do not grow in
-number. A dead worker's live gauges go with it. Beside them lie the ids of all processes, whose
-memory and processor time are told as if they were one's.
+number. A dead worker's live gauges go with it. Beside them lie what is counted for every answer
+(`tally`, `shares`) and the ids of all processes, whose memory and processor time are told as if
+they were one's.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.goals import Goal, print_goals
-from benchmarks.serving.figures import FULL, MEDIUM, Rounds, goals, plot, table
+from benchmarks.serving.figures import FULL, MEDIUM, Rounds, goals, plot, reachable, table
 from benchmarks.serving.generator import Generator, generator
 from benchmarks.serving.limit import Limits
 from benchmarks.serving.offline import evaluate, pixels
@@ -121,6 +121,8 @@ def report(out: Path, rounds: Rounds, slo: float, found: dict[str, float]) -> No
     """Table and plot, to files and the table to the terminal too."""
     lines = [
         *table(rounds),
+        "",
+        *reachable(rounds),
         "",
         f"{len(rounds.rounds)} rounds, medians; SLO {1e3 * slo:.1f} ms; accuracy "
         + ", ".join(f"{name} {100 * share:.2f} %" for name, share in found.items()),

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.goals import Goal
 from benchmarks.serving.rounds import LIMIT, OPEN, SATURATION, SINGLE, Row
-from benchmarks.serving.servers import EQUAL, FULL_DEPTH_NAMES, NAIVE, OURS
+from benchmarks.serving.servers import BARE, EQUAL, FULL_DEPTH_NAMES, NAIVE, OURS
 
 MEDIUM, FULL, WHOLE = "medium", "full", "full depth"
 COLUMNS = (
@@ -149,6 +149,34 @@ def goals(rounds: Rounds) -> Iterator[Goal]:
     yield from filter(None, (verdict(aim, rounds) for aim in aims()))
     tails = rounds.median(OURS, Choice(OPEN, MEDIUM, AT), tail)
     yield Goal("p99 / p50 at 70 % of saturation, medium <= 4", f"{tails:.2f}", tails <= 4)
+
+
+def reachable(rounds: Rounds) -> Iterator[str]:
+    """What the limit comes to with HTTP around it, and no more: of goals that compare with it.
+
+    HTTP is what `bare` takes, which is measured alone and so with its caches to itself; and the
+    generator, which shares the cores.
+    """
+    bare, staged = Choice(SATURATION, EQUAL), Choice(LIMIT, MEDIUM)
+    full, whole = Choice(SATURATION, FULL), Choice(LIMIT, WHOLE)
+    answers, costs, peers = [], [], []
+    for number in rounds.rounds:
+        http = rounds.value(number, BARE, bare, cpu)
+        sent = rounds.value(number, BARE, bare, lambda row: row.generator)
+        model, trunk = (rounds.value(number, LIMIT, each, cpu) for each in (staged, whole))
+        answers.append(model / (model + http + sent))
+        costs.append(((model + http) / model, (trunk + http) / trunk))
+        rivals = [rounds.value(number, name, full, rate) for name in FULL_DEPTH_NAMES]
+        best = max((x for x in rivals if not np.isnan(x)), default=np.nan)
+        peers.append(answers[-1] * rounds.value(number, LIMIT, staged, rate) / best)
+    if np.isnan(answers).all():
+        return
+    medium, trunk = np.nanmedian(costs, axis=0)
+    yield f"limit with bare HTTP, answers/s, medium / limit: {np.nanmedian(answers):.3f}"
+    yield f"limit with bare HTTP, CPU an answer, medium / limit: {medium:.3f}"
+    yield f"limit with bare HTTP, CPU an answer, full / trunk alone: {trunk:.3f}"
+    if not np.isnan(peers).all():
+        yield f"limit with bare HTTP, answers/s, medium / best peer: {np.nanmedian(peers):.3f}"
 
 
 def table(rounds: Rounds) -> list[str]:

@@ -12,7 +12,7 @@ from benchmarks.serving.connection import HOST
 from benchmarks.serving.peers.settings import BATCH, BUNDLE, GRAPH, WAIT_MS, WORKERS
 from benchmarks.serving.processes import PORT, Server
 
-OURS, NAIVE = "offramp", "naive"
+OURS, NAIVE, BARE = "offramp", "naive", "bare"
 EQUAL = "equal"  # as a budget's name
 ENVIRONMENTS = Path(".venv-peers")  # as `make bench-peers` makes them
 PEERS = "benchmarks.serving.peers."
@@ -118,8 +118,8 @@ def _environment(target: Target, peer: _Peer) -> dict[str, str]:
     }
 
 
-def _plain(target: Target, name: str, paths: Mapping[str, str]) -> Server:
-    command = [sys.executable, "-m", PEERS + "plain", PORT]
+def _plain(target: Target, name: str, paths: Mapping[str, str], module: str = "plain") -> Server:
+    command = [sys.executable, "-m", PEERS + module, PORT]
     return Server(name, command, paths, _environment(target, _Peer("fastapi", ())))
 
 
@@ -133,6 +133,7 @@ def peers(target: Target, *, isolated: bool) -> list[Server]:
     found = [
         _plain(target, "fastapi", FULL),
         _plain(target, NAIVE, target.paths("/staged")),
+        _plain(target, BARE, {EQUAL: "/classify"}, "bare"),  # to be saturated, no more
     ]
     for name, peer in FULL_DEPTH.items():
         folder = ENVIRONMENTS / peer.package / "bin"

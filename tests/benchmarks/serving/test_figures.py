@@ -12,6 +12,7 @@ from benchmarks.serving.figures import (
     aims,
     goals,
     plot,
+    reachable,
     table,
     verdict,
 )
@@ -67,6 +68,20 @@ def test_goals_are_ratios_within_rounds_so_the_machine_does_not_matter(rounds):
         if ratio != 1.1 or "trunk" not in text:  # on the edge, rounding decides
             assert found[text].met == met, text
     assert found["p99 / p50 at 70 % of saturation, medium <= 4"].figure == "3.00"
+
+
+def test_what_http_leaves_of_the_limit(rounds):
+    bare = [
+        Row(number, "bare", SATURATION, EQUAL, cpu=0.4 / speed, generator=0.1 / speed)
+        for number, speed in ((1, 1.0), (2, 3.0), (3, 0.5))
+    ]
+    assert [line.rpartition(": ")[2] for line in reachable(Rounds([*rounds.rows, *bare]))] == [
+        "0.800",  # 2 of 2 + .4 + .1
+        "1.200",
+        "1.100",
+        f"{0.8 * 100 / 30:.3f}",
+    ]
+    assert not list(reachable(rounds))
 
 
 def test_without_a_rival_there_is_no_verdict():

@@ -20,7 +20,7 @@ def installed(tmp_path, monkeypatch):
 def test_peers_take_part_where_they_are_installed(tmp_path, monkeypatch):
     monkeypatch.setattr(servers, "ENVIRONMENTS", tmp_path)
     without = {server.name for server in peers(TARGET, isolated=True)}
-    assert without == {"fastapi", "naive"}
+    assert without == {"fastapi", "naive", "bare"}
     (tmp_path / "mlserver" / "bin").mkdir(parents=True)
     assert {server.name for server in peers(TARGET, isolated=True)} - without == {"mlserver"}
 
