@@ -83,7 +83,7 @@ def subject(arguments: argparse.Namespace) -> Subject:
         if not folder.exists():
             write_random_bundle(folder, arguments.data)
     manifest = read_manifest(folder)
-    out = arguments.out / manifest.name
+    out = arguments.out / folder.resolve().name  # a model's name is that of all its precisions
     sent = load_images(arguments.data, manifest)
     graph = write_full_depth(folder, manifest, out / "full_depth.onnx")
     equal = "medium" if arguments.paper else equal_budget(manifest)  # random weights know nothing
