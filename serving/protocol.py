@@ -54,6 +54,12 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = {LINE: self._line}  # type: ignore[dict-item] # ours is no dict
 
+    def on_message_complete(self) -> None:
+        """A body is whole; what would wait for the application to ask for more must not."""
+        super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()  # or a hang-up would not be heard of behind a large body
+
     def data_received(self, data: bytes) -> None:
         """The head may be there now, or have begun."""
         super().data_received(data)

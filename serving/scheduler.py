@@ -127,9 +127,10 @@ class Scheduler:
             self.latency.through.observe(0, size, seconds)
         else:
             self.latency.observe(batch.stage, size, seconds, head=batch.head)
-        if not (batch.degraded or batch.through):
-            share = len(staying) / size
-            self._survive[batch.stage] += GAIN * (share - self._survive[batch.stage])
+        if not batch.degraded:
+            share = 1.0 if batch.through else len(staying) / size
+            for stage in self._stages[:-1] if batch.through else (batch.stage,):
+                self._survive[stage] += GAIN * (share - self._survive[stage])
         left = []
         for row, request in enumerate(batch.requests):
             if request.ended:

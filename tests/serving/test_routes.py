@@ -1,6 +1,7 @@
 """The API over real HTTP: a server in a thread, clients on loopback."""
 
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -133,6 +134,24 @@ def test_who_hangs_up_gives_the_slot_back(serve, bundle, gated, files, wait_unti
             lambda: total(counters(client), "offramp_requests_total", outcome="cancelled") == 5
         )
         assert server.free_slots() >= 255, "one may be running, and comes back with its batch"
+        gated.open()
+        wait_until(lambda: server.free_slots() == 256)
+
+
+def test_who_hangs_up_behind_a_large_body_is_heard_of(serve, bundle, gated, files, wait_until):
+    body = files[0] + bytes(100_000)  # what comes after the picture is not looked at
+    with serve(bundle, threads=1, max_batch=1) as server, server.client as client:
+        server.gate(gated)
+        gated.shut(0)
+        head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            raw.sendall(head.encode())
+            time.sleep(0.1)  # the body is asked for before it comes
+            raw.sendall(body)
+            wait_until(lambda: server.free_slots() == 255)
+        wait_until(
+            lambda: total(counters(client), "offramp_requests_total", outcome="cancelled") == 1
+        )
         gated.open()
         wait_until(lambda: server.free_slots() == 256)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from serving.latency import Latency
 from serving.policy import Policy
 from serving.request import Call, Request
-from serving.scheduler import CALM, LONGEST, PASSES, Scheduler
+from serving.scheduler import CALM, GAIN, LONGEST, PASSES, Scheduler
 
 STAGES = 4
 NEVER_EARLY = (2.0, 2.0, 2.0, 0.0)
@@ -442,11 +442,12 @@ def test_batches_that_go_through_tell_of_their_own_time_alone():
     scheduler, batch = through()
     assert batch.through
     assert scheduler._running == [0] * STAGES + [8]  # no stage is to wait for survivors of it
+    scheduler._survive = [0.5] * STAGES
     table, survive = scheduler.latency._tables, [*scheduler._survive]
     before = [[[*row] for row in rows] for rows in table]
     assert len(ran(scheduler, batch, [0.1] * 8, seconds=30.0)) == 8
     assert [[[*row] for row in rows] for rows in table] == before
-    assert scheduler._survive == survive
+    assert scheduler._survive[:-1] == [share + GAIN * (1 - share) for share in survive[:-1]]
     assert scheduler.latency.through.time(0, 8) > THROUGH[1]
 
 
