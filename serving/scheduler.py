@@ -196,7 +196,8 @@ class Scheduler:
 
     def _soonest(self, stage: int, now: float) -> float:
         """When the stage could end if another batch went first."""
-        longest = max(self.latency.time(other, self._max_batch) for other in self._stages)
+        sizes = (min(self._max_batch, len(queue)) for queue in self._waiting)
+        longest = max(self.latency.time(*each) for each in enumerate(sizes))
         return now + longest + self.latency.time(stage, 1)
 
     def _overdue_stage(self, stages: Sequence[int]) -> int | None:
