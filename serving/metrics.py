@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import Literal
 
@@ -111,38 +112,30 @@ class Metrics:
 
     def _declare_requests(self, model: Model) -> None:
         budgets, exits, name = model.budgets, range(1, model.exits + 1), model.name
-        count, text = self._count, "Requests by budget and outcome."
-        self._requests = {
-            b: {o: count("requests", text, budget=b, outcome=o) for o in OUTCOMES} for b in budgets
-        }
-        text = "Answers by budget and exit."
-        self._exits = {
-            b: [count("exits", text, model=name, budget=b, exit=e) for e in exits] for b in budgets
-        }
-        text = "Flops to the exits taken."
-        self._spent = {b: count("flops_spent", text, budget=b) for b in budgets}
-        text = "Flops that full depth would have spent."
-        self._full = {b: count("flops_full", text, budget=b) for b in budgets}
-        observe, text = self._observe, "Arrival to answer."
-        self._latency = {b: observe("request_seconds", text, SECONDS, budget=b) for b in budgets}
-        text = "At the exit taken."
-        self._confidence = [observe("confidence", text, CONFIDENCES, exit=e) for e in exits]
+        requests = self._counter("requests", "Requests by budget and outcome.")
+        taken = self._counter("exits", "Answers by budget and exit.")
+        spent = self._counter("flops_spent", "Flops to the exits taken.")
+        full = self._counter("flops_full", "Flops that full depth would have spent.")
+        latency = self._histogram("request_seconds", "Arrival to answer.", SECONDS)
+        confidence = self._histogram("confidence", "At the exit taken.", CONFIDENCES)
+        part = self._histogram("request_part_seconds", "Parts of request_seconds.", SECONDS)
+        self._requests = {b: {o: requests(budget=b, outcome=o) for o in OUTCOMES} for b in budgets}
+        self._exits = {b: [taken(model=name, budget=b, exit=e) for e in exits] for b in budgets}
+        self._spent = {b: spent(budget=b) for b in budgets}
+        self._full = {b: full(budget=b) for b in budgets}
+        self._latency = {b: latency(budget=b) for b in budgets}
+        self._confidence = [confidence(exit=e) for e in exits]
         self._queue, self._decode, self._compute = (
-            observe("request_part_seconds", "Parts of request_seconds.", SECONDS, part=part)
-            for part in ("queue", "decode", "compute")
+            part(part=name) for name in ("queue", "decode", "compute")
         )
         text = "Error answers (calls) by problem type."
         self._problems = Counter("offramp_problems", text, ["type"], registry=self._into)
 
     def _declare_stages(self, stages: int) -> None:
-        observe = self._observe
-        self._stages = [
-            (
-                observe("stage_seconds", "One batch of a stage.", SECONDS, stage=k),
-                observe("batch_size", "Requests in a batch.", SIZES, stage=k),
-            )
-            for k in (*range(1, stages + 1), ALL)
-        ]
+        duration = self._histogram("stage_seconds", "One batch of a stage.", SECONDS)
+        size = self._histogram("batch_size", "Requests in a batch.", SIZES)
+        names = (*range(1, stages + 1), ALL)
+        self._stages = [(duration(stage=k), size(stage=k)) for k in names]
 
     def watch(
         self,
@@ -228,13 +221,13 @@ class Metrics:
         """Where metrics are declared: of several workers, the collector reads their files."""
         return None if self.shared else self.registry
 
-    def _count(self, name: str, text: str, **labels: object) -> Tally:
-        return self._tallies.counter(f"offramp_{name}", text, **labels)
+    def _counter(self, name: str, text: str) -> Callable[..., Tally]:
+        return partial(self._tallies.counter, f"offramp_{name}", text)
 
-    def _observe(
-        self, name: str, text: str, bounds: Sequence[float], **labels: object
-    ) -> Observations:
-        return self._tallies.histogram(f"offramp_{name}", text, bounds, **labels)
+    def _histogram(
+        self, name: str, text: str, bounds: Sequence[float]
+    ) -> Callable[..., Observations]:
+        return partial(self._tallies.histogram, f"offramp_{name}", text, bounds)
 
     def _gauge(self, name: str, text: str, labels: str = "", mode: Mode = "livesum") -> Gauge:
         return Gauge(

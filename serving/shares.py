@@ -8,12 +8,12 @@ write in the same microsecond one may lose its exit, out of a thousand.
 from __future__ import annotations
 
 import math
-import mmap
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily
+
+from serving.memory import shared_memory
 
 WINDOW = 1000  # answers of a budget that the shares seen are taken over
 ENOUGH = 100  # answers; fewer say nothing about drift
@@ -67,7 +67,7 @@ class Shares:
         self, model: str, expected: Mapping[str, Sequence[float]], file: Path | None = None
     ) -> None:
         size = SIZE + -SIZE % COUNT  # so that every count is aligned
-        memory = _memory(file, size * len(expected))
+        memory = shared_memory(file, size * len(expected))
         self._model = model
         self._budgets = {
             budget: ExitShares(shares, memory[size * k : size * (k + 1)])
@@ -95,14 +95,3 @@ class Shares:
                 expected.add_metric(labels, pair[0])
                 seen.add_metric(labels, pair[1])
         yield from (expected, seen, drift)
-
-
-def _memory(file: Path | None, size: int) -> memoryview:
-    if file is None or size == 0:
-        return memoryview(bytearray(size))
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        os.ftruncate(descriptor, size)  # the first worker's; no change for others
-        return memoryview(mmap.mmap(descriptor, size))
-    finally:
-        os.close(descriptor)

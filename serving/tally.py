@@ -8,8 +8,6 @@ What is read becomes prometheus_client's metrics, as any collector's does.
 
 from __future__ import annotations
 
-import mmap
-import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,8 @@ from numpy.typing import NDArray
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
+
+from serving.memory import shared_memory
 
 CELLS = 1 << 16  # of a worker; a file has holes where there is none
 BYTES = 8
@@ -92,7 +92,7 @@ class Tallies:
     def __init__(self, folder: Path | None = None, worker: int = 0) -> None:
         self._folder = folder
         self._file = folder / f"{worker}.tallies" if folder else None
-        self._cells = _memory(self._file)
+        self._cells = shared_memory(self._file, CELLS * BYTES).cast("d")
         self._families: dict[str, _Family] = {}
         self._used = 0
 
@@ -126,14 +126,3 @@ class Tallies:
         self._used += len(bounds) + 2 if bounds else 1
         assert self._used <= CELLS
         return at
-
-
-def _memory(file: Path | None) -> memoryview[float]:
-    if file is None:
-        return memoryview(bytearray(CELLS * BYTES)).cast("d")
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        os.ftruncate(descriptor, CELLS * BYTES)
-        return memoryview(mmap.mmap(descriptor, CELLS * BYTES)).cast("d")
-    finally:
-        os.close(descriptor)

@@ -36,8 +36,8 @@ def accuracies(of: Subject) -> dict[str, float]:
     """Of each budget on the images sent, without a server."""
     opinions = evaluate(of.target.bundle, of.manifest, pixels(of.sent.files, of.manifest))
     everyone, found = np.arange(len(of.sent)), {}
-    for name, asked in {**dict.fromkeys(of.manifest.budgets), EQUAL: of.target.equal}.items():
-        thresholds = resolve(of.manifest, asked or name).thresholds
+    for name, asked in of.target.asked.items():
+        thresholds = resolve(of.manifest, asked).thresholds
         right = opinions.index[opinions.exits(thresholds), everyone] == of.sent.labels
         found[name] = float(right.mean())
     return found

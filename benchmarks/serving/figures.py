@@ -63,11 +63,22 @@ class Rounds:
         ratios = []
         for number in self.rounds:
             ours = self.value(number, OURS, choice, value)
-            found = [self.value(number, name, other, value) for name in others]
-            theirs = [x for x in found if not np.isnan(x)]
-            if theirs and not np.isnan(ours):
-                ratios.append(ours / pick(theirs) if pick(theirs) else np.inf)
+            theirs = self.best(number, others, other, value, pick)
+            if not np.isnan(theirs) and not np.isnan(ours):
+                ratios.append(ours / theirs if theirs else np.inf)
         return ratios
+
+    def best(
+        self,
+        round_: int,
+        servers: Sequence[str],
+        choice: Choice,
+        value: Value,
+        pick: Callable[..., float] = max,
+    ) -> float:
+        """The best of several servers; NaN where none was there."""
+        found = [self.value(round_, name, choice, value) for name in servers]
+        return pick((x for x in found if not np.isnan(x)), default=np.nan)
 
 
 def rate(row: Row) -> float:
@@ -166,8 +177,7 @@ def reachable(rounds: Rounds) -> Iterator[str]:
         model, trunk = (rounds.value(number, LIMIT, each, cpu) for each in (staged, whole))
         answers.append(model / (model + http + sent))
         costs.append(((model + http) / model, (trunk + http) / trunk))
-        rivals = [rounds.value(number, name, full, rate) for name in FULL_DEPTH_NAMES]
-        best = max((x for x in rivals if not np.isnan(x)), default=np.nan)
+        best = rounds.best(number, FULL_DEPTH_NAMES, full, rate)
         peers.append(answers[-1] * rounds.value(number, LIMIT, staged, rate) / best)
     if np.isnan(answers).all():
         return

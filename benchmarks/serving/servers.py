@@ -36,10 +36,14 @@ class Target:
     budgets: tuple[str, ...]
     equal: str
 
+    @property
+    def asked(self) -> dict[str, str]:
+        """What to ask for, by the name of a budget or `EQUAL`."""
+        return {name: name for name in self.budgets} | {EQUAL: self.equal}
+
     def paths(self, endpoint: str) -> dict[str, str]:
-        """The path of each budget, `EQUAL` among them."""
-        asked = {name: name for name in self.budgets} | {EQUAL: self.equal}
-        return {name: f"{endpoint}?budget={budget}" for name, budget in asked.items()}
+        """The path of each."""
+        return {name: f"{endpoint}?budget={budget}" for name, budget in self.asked.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,19 @@ async def classify(engine, images, policy, arrived=None):
         return await engine.answer(slots, images, policy, arrived)
 
 
+async def hang_up_under_way(engine, gated, images, stage):
+    """A client hangs up while the stage runs: its slots come back, but with the batch."""
+    free = engine.pool.free
+    gated.shut(stage)
+    call = asyncio.create_task(classify(engine, images, NEVER_EARLY))
+    await until(gated.entered[stage].is_set)
+    call.cancel()
+    await asyncio.sleep(0.02)
+    assert engine.pool.free == free - len(images)  # the stage still writes there
+    gated.open()
+    await until(lambda: engine.pool.free == free)
+
+
 async def until(condition):
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - what is waited for knows of no event

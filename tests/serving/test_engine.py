@@ -6,7 +6,16 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from engines import AT_ONCE, BUDGETS, NEVER_EARLY, classify, ended, engine_of, until
+from engines import (
+    AT_ONCE,
+    BUDGETS,
+    NEVER_EARLY,
+    classify,
+    ended,
+    engine_of,
+    hang_up_under_way,
+    until,
+)
 
 from serving.errors import DeadlineError, NotReadyError, PoolFullError
 from serving.latency import Latency
@@ -106,14 +115,7 @@ def test_who_hangs_up_before_the_images_are_decoded_is_counted(runtime, manifest
 def test_who_hangs_up_while_running_gives_the_slot_back_with_the_batch(gated, manifest, images):
     async def run():
         async with engine_of(gated, manifest) as engine:
-            gated.shut(0)
-            call = asyncio.create_task(classify(engine, images(1, 1), NEVER_EARLY))
-            await until(gated.entered[0].is_set)
-            call.cancel()
-            await asyncio.sleep(0.02)
-            assert engine.pool.free == 63  # the stage still writes there
-            gated.open()
-            await until(lambda: engine.pool.free == 64)
+            await hang_up_under_way(engine, gated, images(1, 1), 0)
             assert gated.batches == [(0, 1)]
 
     asyncio.run(run())

@@ -14,6 +14,7 @@ from engines import (
     classify,
     ended,
     engine_of,
+    hang_up_under_way,
     until,
 )
 
@@ -144,14 +145,7 @@ def test_the_way_through_may_fail_or_be_left_halfway(gated, manifest, images, ca
                 await classify(engine, images(2, 1), NEVER_EARLY)
             assert ended(engine, "full", "failed") == 2
             gated.fail_at = None
-            gated.shut(2)
-            call = asyncio.create_task(classify(engine, images(3, 1), NEVER_EARLY))
-            await until(gated.entered[2].is_set)
-            call.cancel()
-            await asyncio.sleep(0.02)
-            assert engine.pool.free == 61  # their batch is under way
-            gated.open()
-            await until(lambda: engine.pool.free == 64)
+            await hang_up_under_way(engine, gated, images(3, 1), 2)
             assert (await classify(engine, images(1, 1), NEVER_EARLY))[0].exit == 4
             assert gated.whole == [2, 3, 1]
 

@@ -5,15 +5,14 @@ No image is decoded and no model runs: what our server takes beyond this and the
 
 from __future__ import annotations
 
-import os
 import sys
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from benchmarks.serving.peers.common import HOST, setting
 from benchmarks.serving.peers.settings import WORKERS
 
-HOST = "127.0.0.1"
 ANSWER = b'{"answers": [{"index": 0, "probability": 0.5, "exit": 1, "flops": 0}]}'
 HEADERS = [(b"content-length", b"%d" % len(ANSWER)), (b"content-type", b"application/json")]
 
@@ -32,7 +31,7 @@ if __name__ == "__main__":
         "benchmarks.serving.peers.bare:app",  # by its name, for workers to find it
         host=HOST,
         port=int(sys.argv[1]),
-        workers=int(os.environ[WORKERS]),
+        workers=setting(WORKERS),
         lifespan="off",
         log_level="warning",
         access_log=False,
