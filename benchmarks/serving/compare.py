@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks.goals import Goal, print_goals
 from benchmarks.serving.figures import FULL, MEDIUM, Rounds, goals, plot, reachable, table
 from benchmarks.serving.generator import Generator, generator
-from benchmarks.serving.limit import Limits
-from benchmarks.serving.offline import evaluate, pixels
+from benchmarks.serving.limit import Limits, single
+from benchmarks.serving.offline import Opinions, evaluate, pixels
 from benchmarks.serving.processes import Server, started
 from benchmarks.serving.rounds import LIMIT, Effort, Round, Row, write_rows
 from benchmarks.serving.servers import EQUAL, OURS, ours, peers
@@ -32,9 +32,8 @@ from serving.policy import resolve
 SLO_FACTOR = 5.0
 
 
-def accuracies(of: Subject) -> dict[str, float]:
+def accuracies(of: Subject, opinions: Opinions) -> dict[str, float]:
     """Of each budget on the images sent, without a server."""
-    opinions = evaluate(of.target.bundle, of.manifest, pixels(of.sent.files, of.manifest))
     everyone, found = np.arange(len(of.sent)), {}
     for name, asked in of.target.asked.items():
         thresholds = resolve(of.manifest, asked).thresholds
@@ -106,12 +105,15 @@ def main() -> int:
     made.add_argument("--servers", nargs="+", help=f"which; {OURS} is ours (default: all)")
     arguments = made.parse_args()
     of = subject(arguments)
-    found = accuracies(of)
+    images = pixels(of.sent.files, of.manifest)
+    opinions = evaluate(of.target.bundle, of.manifest, images)
+    found = accuracies(of, opinions)
+    asked = {name: of.target.asked[name] for name in (MEDIUM, EQUAL, FULL)}
+    limits = Limits(of.target.bundle, asked, images, opinions)
     with generator(of.sent.files) as load:
-        limits = Limits(of.target.bundle, of.sent.files)
-        single = float(np.median([limits.single() for _ in range(5)]))
-        slo = SLO_FACTOR * single
-        print(f"one image at full depth {1e3 * single:.2f} ms, SLO {1e3 * slo:.1f} ms", flush=True)
+        alone = single(of.target.bundle, of.sent.files)
+        slo = SLO_FACTOR * alone
+        print(f"one image at full depth {1e3 * alone:.2f} ms, SLO {1e3 * slo:.1f} ms", flush=True)
         rounds = Rounds(measure(of, arguments, load, slo, limits))
     report(of.out, rounds, slo, found)
     return print_goals([*goals(rounds), equal_accuracy(found)])

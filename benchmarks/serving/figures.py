@@ -168,7 +168,7 @@ def reachable(rounds: Rounds) -> Iterator[str]:
     HTTP is what `bare` takes, which is measured alone and so with its caches to itself; and the
     generator, which shares the cores.
     """
-    bare, staged = Choice(SATURATION, EQUAL), Choice(LIMIT, MEDIUM)
+    bare, staged, equal = Choice(SATURATION, EQUAL), Choice(LIMIT, MEDIUM), Choice(LIMIT, EQUAL)
     full, whole = Choice(SATURATION, FULL), Choice(LIMIT, WHOLE)
     answers, costs, peers = [], [], []
     for number in rounds.rounds:
@@ -177,8 +177,10 @@ def reachable(rounds: Rounds) -> Iterator[str]:
         model, trunk = (rounds.value(number, LIMIT, each, cpu) for each in (staged, whole))
         answers.append(model / (model + http + sent))
         costs.append(((model + http) / model, (trunk + http) / trunk))
+        accurate = rounds.value(number, LIMIT, equal, cpu)
         best = rounds.best(number, FULL_DEPTH_NAMES, full, rate)
-        peers.append(answers[-1] * rounds.value(number, LIMIT, staged, rate) / best)
+        share = accurate / (accurate + http + sent)
+        peers.append(share * rounds.value(number, LIMIT, equal, rate) / best)
     if np.isnan(answers).all():
         return
     medium, trunk = np.nanmedian(costs, axis=0)
@@ -186,7 +188,7 @@ def reachable(rounds: Rounds) -> Iterator[str]:
     yield f"limit with bare HTTP, CPU an answer, medium / limit: {medium:.3f}"
     yield f"limit with bare HTTP, CPU an answer, full / trunk alone: {trunk:.3f}"
     if not np.isnan(peers).all():
-        yield f"limit with bare HTTP, answers/s, medium / best peer: {np.nanmedian(peers):.3f}"
+        yield f"limit with bare HTTP, answers/s, equal / best peer: {np.nanmedian(peers):.3f}"
 
 
 def table(rounds: Rounds) -> list[str]:

@@ -1,8 +1,9 @@
 """How many answers a second do the stages alone allow?
 
 ONNX Runtime in a tight loop, the same graphs and exits as the server, full batches, nothing
-else: no HTTP, no decoding, no copying between stages (every batch's inputs lie ready). Also
-the whole network in one graph, from the image to the last exit.
+else: no HTTP, no decoding, no copying between stages (every batch's inputs lie ready). The images
+in the loop leave at each exit in the shares in which all that are sent do. Also the whole
+network in one graph, from the image to the last exit.
 
     python -m benchmarks.serving.limit --bundle deploy/bundles/cifar10-msdnet --data cifar10
 """
@@ -23,14 +24,17 @@ from numpy.typing import NDArray
 
 from benchmarks.serving.graphs import full_depth
 from benchmarks.serving.images import load_images
-from benchmarks.serving.offline import Chain, Pixels, pixels
-from benchmarks.serving.servers import cores
+from benchmarks.serving.offline import Chain, Opinions, Pixels, evaluate, pixels
+from benchmarks.serving.outcomes import Integers
+from benchmarks.serving.servers import EQUAL, cores
+from benchmarks.serving.subject import equal_budget
 from serving.manifest import Manifest, read_manifest
+from serving.policy import resolve
 from serving.runtime import Runtime
 
 BATCH = 8  # beyond which batches bring nothing on a CPU
 FULL = "full depth"
-BUDGETS = ("medium", "full")
+IMAGES = 512  # in the loop
 Call = Callable[[], object]
 
 
@@ -55,15 +59,22 @@ class Work:
     answers: int
 
 
-def staged(runtime: Runtime, manifest: Manifest, images: Pixels, budget: str) -> Work:
+def sample(exits: Integers, count: int) -> Integers:
+    """About `count` of the images that leave at these exits, [N]; each exit has its share."""
+    by_exit = np.argsort(exits, kind="stable")
+    return by_exit[np.arange(count) * len(exits) // count]
+
+
+def staged(
+    runtime: Runtime, thresholds: Sequence[float], images: Pixels, batch: int = BATCH
+) -> Work:
     """Each stage's batches for those images that come to it, full but for the last of each."""
-    thresholds = manifest.budgets[budget].thresholds
     calls: list[Call] = []
     for k, said in enumerate(Chain(runtime).run(images, thresholds)):
         count = len(next(iter(said.inputs.values())))
-        for start in range(0, count, BATCH):
+        for start in range(0, count, batch):
             part = {
-                n: np.ascontiguousarray(t[start : start + BATCH]) for n, t in said.inputs.items()
+                n: np.ascontiguousarray(t[start : start + batch]) for n, t in said.inputs.items()
             }
             calls.append(_call(runtime, k, part, head=said.confidence is not None))
     return Work(calls, len(images))
@@ -120,25 +131,32 @@ class Limits:
 
     Args:
         folder: of the bundle.
-        files: images that are sent.
-        images: how many of them are in the loop.
+        asked: budgets, by the names that they are to have.
+        images: all that are sent.
+        opinions: on each of them.
     """
 
-    def __init__(self, folder: Path, files: Sequence[bytes], images: int = 128) -> None:
+    def __init__(
+        self, folder: Path, asked: Mapping[str, str], images: Pixels, opinions: Opinions
+    ) -> None:
         manifest = read_manifest(folder)
-        shown = pixels(files[:images], manifest)
         runtime = Runtime(folder, manifest)
-        self.work = {name: staged(runtime, manifest, shown, name) for name in BUDGETS}
-        self.work[FULL] = whole(folder, manifest, shown)
-        self._one = whole(folder, manifest, shown, batch=1)
+        self.work = {FULL: whole(folder, manifest, images[:IMAGES])}
+        for name, budget in asked.items():
+            thresholds = resolve(manifest, budget).thresholds
+            chosen = sample(opinions.exits(thresholds), min(IMAGES, len(images)))
+            self.work[name] = staged(runtime, thresholds, images[chosen])
 
     def measure(self, seconds: float) -> dict[str, Limit]:
         """Each budget's, and that of FULL."""
         return {name: measure(work, cores(), seconds) for name, work in self.work.items()}
 
-    def single(self, seconds: float = 1.0) -> float:
-        """Seconds of one image at full depth, one thread, nothing beside it."""
-        return 1 / measure(self._one, 1, seconds).rate
+
+def single(folder: Path, files: Sequence[bytes], rounds: int = 5, seconds: float = 1.0) -> float:
+    """Seconds of one image at full depth, one thread, nothing beside it; median of rounds."""
+    manifest = read_manifest(folder)
+    work = whole(folder, manifest, pixels(files[:IMAGES], manifest), batch=1)
+    return float(np.median([1 / measure(work, 1, seconds).rate for _ in range(rounds)]))
 
 
 def main() -> int:
@@ -149,10 +167,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0)
     arguments = parser.parse_args()
     manifest: Manifest = read_manifest(arguments.bundle)
-    limits = Limits(arguments.bundle, load_images(arguments.data, manifest).files)
+    files = load_images(arguments.data, manifest).files
+    images = pixels(files, manifest)
+    asked = {"medium": "medium", EQUAL: equal_budget(manifest), "full": "full"}
+    opinions = evaluate(arguments.bundle, manifest, images)
+    limits = Limits(arguments.bundle, asked, images, opinions)
     for name, limit in limits.measure(arguments.seconds).items():
         print(f"{name:12} {limit.rate:8.1f} answers/s   {limit.cpu:6.2f} CPU ms an answer")
-    print(f"one image at full depth: {1e3 * limits.single():.2f} ms")
+    print(f"one image at full depth: {1e3 * single(arguments.bundle, files):.2f} ms")
     return 0
 
 

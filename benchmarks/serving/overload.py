@@ -24,7 +24,7 @@ from benchmarks.goals import Goal, print_goals
 from benchmarks.serving.compare import SLO_FACTOR
 from benchmarks.serving.figures import MEDIUM
 from benchmarks.serving.generator import Generator, generator
-from benchmarks.serving.limit import Limits
+from benchmarks.serving.limit import single
 from benchmarks.serving.load import Load
 from benchmarks.serving.outcomes import (
     NO_ANSWER,
@@ -168,8 +168,7 @@ def main() -> int:
     arguments = made.parse_args()
     of = subject(arguments)
     with generator(of.sent.files) as load:
-        limits = Limits(of.target.bundle, of.sent.files)
-        slo = SLO_FACTOR * float(np.median([limits.single() for _ in range(5)]))
+        slo = SLO_FACTOR * single(of.target.bundle, of.sent.files)
         rng = np.random.default_rng(0)
         found = overload(of, load, slo, arguments.seconds, arguments.step, rng)
     write(of.out, found, slo, arguments.seconds)

@@ -25,6 +25,7 @@ def rows_of(number: int, speed: float) -> list[Row]:
     of = {"offramp": (80, 2.2, 4.0), "naive": (50, 2.4, 5.0)}
     rows = [
         Row(number, LIMIT, LIMIT, MEDIUM, rate=100 * speed, cpu=2 / speed),
+        Row(number, LIMIT, LIMIT, EQUAL, rate=125 * speed, cpu=1.5 / speed),
         Row(number, LIMIT, LIMIT, WHOLE, rate=40 * speed, cpu=4 / speed),
         Row(number, "offramp", SATURATION, FULL, rate=36 * speed, cpu=4.4 / speed),
     ]
@@ -79,7 +80,7 @@ def test_what_http_leaves_of_the_limit(rounds):
         "0.800",  # 2 of 2 + .4 + .1
         "1.200",
         "1.100",
-        f"{0.8 * 100 / 30:.3f}",
+        f"{0.75 * 125 / 30:.3f}",  # 1.5 of 1.5 + .4 + .1
     ]
     assert not list(reachable(rounds))
 

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_bundle import random_images, write_bundle
+
+from benchmarks.serving.limit import BATCH, sample, staged
+from benchmarks.serving.offline import Chain, evaluate
+from serving.manifest import read_manifest
+from serving.runtime import Runtime
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.data())
+def test_each_exit_has_its_share_of_a_sample(leaves, data):
+    exits = np.array(leaves)
+    count = data.draw(st.integers(1, len(exits)))
+    chosen = sample(exits, count)
+    assert len(set(chosen.tolist())) == count
+    for number in range(4):
+        share = (exits == number).mean()
+        assert (exits[chosen] == number).sum() == pytest.approx(share * count, abs=1)
+
+
+def test_the_loop_costs_what_those_who_are_sent_cost_whoever_comes_first(tmp_path: Path):
+    folder = write_bundle(tmp_path / "bundle")
+    manifest = read_manifest(folder)
+    images = random_images(64, 0)
+    opinions = evaluate(folder, manifest, images)
+    half = float(np.median(opinions.confidence[0]))
+    thresholds = (half, *(2.0,) * (manifest.exits - 2), 0.0)
+    exits = opinions.exits(thresholds)
+    hardest_first = np.argsort(-exits, kind="stable")
+    runtime = Runtime(folder, manifest)
+    chosen = sample(exits[hardest_first], 32)
+    reached = [
+        len(said.inputs[runtime.inputs[k][0].name])
+        for k, said in enumerate(Chain(runtime).run(images[hardest_first][chosen], thresholds))
+    ]
+    assert reached == [32] + [16] * (manifest.exits - 1)
+    work = staged(runtime, thresholds, images[hardest_first][chosen])
+    assert work.answers == 32
+    assert len(work.calls) == 32 // BATCH + (manifest.exits - 1) * 16 // BATCH
+    for call in work.calls:
+        call()
