@@ -30,6 +30,7 @@ JSON = "application/json"
 MULTIPART = "multipart/form-data"
 PIXELS = "application/vnd.offramp.uint8"
 MAX_FIELDS = 16  # of a form; there should be none, and the error can then name the first
+FULL = "too many bodies are being read; come again in a moment"
 PIECE = 1 << 16  # bytes that the parser of forms takes at once
 
 
@@ -75,6 +76,18 @@ class Bodies:
             raise
         return b"".join(chunks)
 
+    def take(self, size: int) -> None:
+        """Hold a whole body of this size, until it is released.
+
+        Raises:
+            BodyTooLargeError: it has more than `max_bytes`.
+            BodiesFullError: all together have more than `max_held`.
+        """
+        self._bound(size)
+        if self.held + size > self._max_held:
+            raise BodiesFullError(FULL)
+        self.held += size
+
     def release(self, size: int) -> None:
         """The call is over that held a body of this size."""
         self.held -= size
@@ -92,7 +105,7 @@ class Bodies:
             self.held += len(chunk)
             more = message.get("more_body", False)
             if self.held > self._max_held:
-                raise BodiesFullError("too many bodies are being read; come again in a moment")
+                raise BodiesFullError(FULL)
 
     def _bound(self, size: int) -> None:
         if size > self._max_bytes:

@@ -9,8 +9,8 @@ its slots back. Nothing is validated that is our own: the answer is held to its 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import orjson
@@ -24,6 +24,7 @@ from serving.policy import Policy
 from serving.problems import BUG, problem_of
 from serving.protocol import Line, line_of
 from serving.queries import Asked, Queries
+from serving.request import Answer
 from serving.schemas import ImageAnswers
 from serving.service import Service
 
@@ -33,7 +34,7 @@ class Classify:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._queries = Queries(service.manifest)
+        self.queries = Queries(service.manifest)
         self._image_answers = ImageAnswers(service.manifest)
         self._model = {"name": service.manifest.name, "version": service.manifest.version}
 
@@ -50,25 +51,26 @@ class Classify:
             await problem_of(self._service.metrics, BUG)(scope, receive, send)
             raise  # for the log
         else:
-            length = str(len(content)).encode()
-            headers = [(b"content-length", length), (b"content-type", b"application/json")]
+            headers = headers_of(content)
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": content})
 
     async def _content(self, scope: Scope, receive: Receive, arrived: float) -> bytes:
         service, headers = self._service, dict[bytes, bytes](scope["headers"])
         service.authenticate(headers.get(b"authorization", b"").decode("latin-1"))
-        asked = self._queries.read(scope["query_string"])
+        asked = self.queries.read(scope["query_string"])
         body = await service.bodies.read(headers.get(b"content-length", b""), receive)
         try:
             images = await self._images(scope, headers.get(b"content-type", b""), body)
             with HangUp(receive, line_of(scope)):
-                answers = await self._answers(images, asked, arrived)
+                return await self._answers(images, asked, arrived)
         finally:
             service.bodies.release(len(body))
-        return orjson.dumps(
-            {"model": self._model, "budget": asked.policy.asked, "answers": answers}
-        )
+
+    def content(self, answers: Sequence[Answer], asked: Asked, decode: float) -> bytes:
+        """The body of a response; `decode` in seconds."""
+        bodies = [self._image_answers.of(each, asked.query, decode) for each in answers]
+        return orjson.dumps({"model": self._model, "budget": asked.policy.asked, "answers": bodies})
 
     async def _images(
         self, scope: Scope, content_type: bytes, body: bytes
@@ -81,7 +83,7 @@ class Classify:
 
     async def _answers(
         self, images: list[bytes] | NDArray[np.uint8], asked: Asked, arrived: float
-    ) -> list[dict[str, Any]]:
+    ) -> bytes:
         service = self._service
         with service.engine.admit(len(images), asked.policy) as slots:
             started = perf_counter()
@@ -89,22 +91,28 @@ class Classify:
             decode = perf_counter() - started
             service.metrics.decode(decode)
             answers = await service.engine.answer(slots, pixels, asked.policy, arrived)
-        return [self._image_answers.of(each, asked.query, decode) for each in answers]
+        return self.content(answers, asked, decode)
 
     async def _decoded(
         self, images: list[bytes] | NDArray[np.uint8], policy: Policy, age: float
     ) -> list[NDArray[np.uint8]]:
         if isinstance(images, np.ndarray):
             return list(images)
-        small = self._service.decoder.decode_small(images)
-        if small is not None:
+        decoder = self._service.decoder
+        if (sizes := decoder.small(images)) and (small := decoder.decode_small(images, sizes)):
             return small
         try:
             async with asyncio.timeout(policy.left(age)):
-                return await self._service.decoder.decode(images)
+                return await decoder.decode(images)
         except TimeoutError as error:
             self._service.metrics.count(policy.name, "expired", len(images))
             raise DeadlineError("deadline_ms passed while decoding; allow more time") from error
+
+
+def headers_of(content: bytes) -> list[tuple[bytes, bytes]]:
+    """Of an answer."""
+    length = str(len(content)).encode()
+    return [(b"content-length", length), (b"content-type", b"application/json")]
 
 
 class HangUp:

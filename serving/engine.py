@@ -108,9 +108,26 @@ class Engine:
         policy: Policy,
         arrived: float,
     ) -> list[Answer]:
-        """Run the images, each uint8 [H, W, 3], and wait for their answers.
+        """`submit` images and wait for their answers. Cancel it, and what it holds comes back.
 
-        Cancel it, and what it holds comes back.
+        Raises:
+            DeadlineError: the deadline passes before the first exit.
+            StageError: a stage failed.
+        """
+        call = self.submit(slots, images, policy, arrived)
+        try:
+            return await call.future
+        finally:
+            self.end(call)
+
+    def submit(
+        self,
+        slots: list[int],
+        images: Sequence[NDArray[np.uint8]],
+        policy: Policy,
+        arrived: float,
+    ) -> Call:
+        """Let images run, each uint8 [H, W, 3]; `end` it once its future is done or cancelled.
 
         Args:
             slots: as admitted, one for each image; they are taken out of the list.
@@ -119,8 +136,7 @@ class Engine:
             arrived: when the call came, by `time.perf_counter`; deadlines count from there.
 
         Raises:
-            DeadlineError: the deadline passes before the first exit.
-            StageError: a stage failed.
+            DeadlineError: the deadline leaves no time for the first exit.
         """
         assert len(images) == len(slots)
         submitted = perf_counter()
@@ -131,18 +147,20 @@ class Engine:
             self._pool.put(slots[-1], image)
             call.requests.append(Request(policy, slots.pop(), arrived, submitted, call, lag=lag))
         left = policy.left(submitted - arrived)
-        timer = None if left is None else loop.call_later(left - lag, self._expire, call)
+        if left is not None:
+            call.timer = loop.call_later(left - lag, self._expire, call)
         self._threads.add(call.requests)
         self._wake()
-        try:
-            return await call.future
-        finally:
-            if timer is not None:
-                timer.cancel()
-            for request in call.requests:
-                if not request.ended:
-                    self._metrics.count(policy.name, "cancelled")
-                    self._give_up(request)
+        return call
+
+    def end(self, call: Call) -> None:
+        """Nobody waits for a call any more: what is still under way is given up."""
+        if call.timer is not None:
+            call.timer.cancel()
+        for request in call.requests:
+            if not request.ended:
+                self._metrics.count(request.policy.name, "cancelled")
+                self._give_up(request)
 
     async def drain(self) -> None:
         """Take no more requests, let those under way end, and stop the threads."""

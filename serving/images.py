@@ -33,6 +33,7 @@ from serving.preprocess import bring_to_size
 # Named by their plugins, so that Pillow need not load all others to find them.
 FORMATS = (JpegImageFile.format, PngImageFile.format, WebPImageFile.format)
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which warns; `max_pixels` stands in its place
+Size = tuple[int, int]  # width, height
 SMALL = 1 << 14  # pixels of a call's JPEGs together; to decode them takes about as long as a hop
 
 
@@ -54,19 +55,25 @@ class Decoder:
         """The images as uint8 [H, W, 3] each. Raises what `decode` raises, naming the image."""
         return await asyncio.gather(*(self._one(i, file) for i, file in enumerate(files, 1)))
 
-    def decode_small(self, files: Sequence[bytes]) -> list[NDArray[np.uint8]] | None:
-        """The same, at once, where that takes no longer than to hand them to a thread.
+    def small(self, files: Sequence[bytes]) -> list[Size] | None:
+        """The sizes of images that take no longer to decode than to hand to a thread.
 
-        None where it would, or where one is not a plain, undamaged JPEG.
+        None where these would, or where one is not a plain JPEG.
         """
         if sum(map(len, files)) > SMALL:
             return None
-        sizes = [plain_size(file) for file in files]
-        pixels = [size[0] * size[1] for size in sizes if size]
-        if len(pixels) < len(files) or sum(pixels) > SMALL or max(pixels) > self._max_pixels:
+        sizes = [size for size in map(plain_size, files) if size]
+        pixels = [width * height for width, height in sizes]
+        if len(sizes) < len(files) or sum(pixels) > SMALL or max(pixels) > self._max_pixels:
             return None
+        return sizes
+
+    def decode_small(
+        self, files: Sequence[bytes], sizes: Sequence[Size]
+    ) -> list[NDArray[np.uint8]] | None:
+        """What `decode` gives, at once, for images that are `small`; None where one is damaged."""
         pairs = zip(files, sizes, strict=True)
-        images = [decode_plain(file, size, self._target) for file, size in pairs if size]
+        images = [decode_plain(file, size, self._target) for file, size in pairs]
         whole = [image for image in images if image is not None]
         return whole if len(whole) == len(files) else None
 

@@ -64,9 +64,13 @@ class Answer:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """Requests that came together and are answered together, or fail together."""
+    """Requests that came together and are answered together, or fail together.
+
+    `timer` goes off at their deadline.
+    """
 
     future: asyncio.Future[list[Answer]]
+    timer: asyncio.TimerHandle | None = None
     requests: list[Request] = field(default_factory=list)
     answers: dict[Request, Answer] = field(default_factory=dict)
 

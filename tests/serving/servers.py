@@ -93,7 +93,9 @@ def serving(bundle: Path, *, on_device: bool = False, **options: Any) -> Iterato
     app = create_app(settings, on_device=on_device)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    config = uvicorn.Config(app, http=Protocol, log_config=None, timeout_graceful_shutdown=10)
+    config = uvicorn.Config(
+        app, http=Protocol, log_config=None, access_log=False, timeout_graceful_shutdown=10
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -206,9 +206,12 @@ def test_small_plain_jpegs_are_decoded_at_once(images, encode):
     decoder = Decoder(TARGET, MEGA, 1)
     small = [encode(image, "JPEG") for image in images(3, 1)]
     expected = [decode(each, TARGET, MEGA) for each in small]
-    np.testing.assert_array_equal(decoder.decode_small(small), expected)
-    for other in (encode(images(1, 1)[0]), file(picture(), "JPEG"), small[0][:-40], b""):
-        assert decoder.decode_small([*small, other]) is None
-    assert decoder.decode_small(small * 6) is None, "16 images of 32 x 32 take as long as a hop"
-    assert Decoder(TARGET, 32 * 32 - 1, 1).decode_small(small) is None
+    sizes = decoder.small(small)
+    assert sizes == [(32, 32)] * 3
+    np.testing.assert_array_equal(decoder.decode_small(small, sizes), expected)
+    for other in (encode(images(1, 1)[0]), file(picture(), "JPEG"), b""):
+        assert decoder.small([*small, other]) is None
+    assert decoder.decode_small([*small[1:], small[0][:-40]], sizes) is None, "damaged"
+    assert decoder.small(small * 6) is None, "16 images of 32 x 32 take as long as a hop"
+    assert Decoder(TARGET, 32 * 32 - 1, 1).small(small) is None
     decoder.close()

@@ -1,0 +1,139 @@
+"""`POST /classify` of a small image in one piece, without a task.
+
+The connection (`protocol`) hands over a request that is all there, and is called back with the
+answer. What this cannot do at once (large images, other formats than plain JPEG and pixels, forms,
+JSON) it leaves to `Classify`, which answers all requests alike; errors too are the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.bodies import JSON, MULTIPART, PIXELS, pixels_of
+from serving.classify import Classify, headers_of
+from serving.errors import OfframpError
+from serving.problems import BUG, problem_of
+from serving.protocol import Head, Headers, Line, Reply
+from serving.queries import Asked
+from serving.request import Answer, Call
+from serving.routes import CLASSIFY
+from serving.service import Service
+
+LARGEST = 1 << 16  # bytes of a body; uvicorn holds as much of any, before it is asked for
+PATH = CLASSIFY.encode()
+OTHERS = (MULTIPART, JSON)
+Decoding = Callable[[], list[NDArray[np.uint8]] | None]
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Under:
+    """A call under way: what was asked, seconds of decoding, and where the answer goes."""
+
+    asked: Asked
+    decode: float
+    call: Call
+    reply: Reply
+
+
+class FastPath:
+    """The endpoint, for those requests that it takes.
+
+    Args:
+        service: what the endpoint works with.
+        classify: the endpoint for all.
+    """
+
+    def __init__(self, service: Service, classify: Classify) -> None:
+        self._service = service
+        self._classify = classify
+
+    def head_of(self, url: bytes, headers: Headers) -> Head | None:
+        """The head of a POST, if it may be taken here once its body is there."""
+        path, _, query = url.partition(b"?")
+        if path != PATH or b"#" in query:
+            return None
+        found, arrived = dict(headers), perf_counter()
+        length = found.get(b"content-length", b"")
+        if not (length.isdigit() and 0 < int(length) <= LARGEST):
+            return None
+        kind = found.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+        if kind in OTHERS:
+            return None
+        return Head(query, kind, found.get(b"authorization", b"").decode("latin-1"), arrived)
+
+    def start(self, head: Head, body: bytes, line: Line, reply: Reply) -> bool:
+        """Begin to answer; False: it is not for here, and nothing was done.
+
+        Args:
+            head: of the request.
+            body: all of it.
+            line: of its connection; told what to call if the client hangs up.
+            reply: called once, now or later, unless the client hangs up.
+        """
+        try:
+            under = self._started(head, body, reply)
+        except Exception as error:  # noqa: BLE001 (told)
+            self._tell(error, reply)
+            return True
+        if under is None:
+            return False
+        line.call = under.call.future.cancel
+        under.call.future.add_done_callback(lambda done: self._ended(under, done))
+        return True
+
+    def _started(self, head: Head, body: bytes, reply: Reply) -> _Under | None:
+        service = self._service
+        service.authenticate(head.authorization)
+        asked = self._classify.queries.read(head.query)
+        service.bodies.take(len(body))
+        try:
+            found = self._decoding(head, body)
+            if found is None:
+                return None
+            count, decoding = found
+            with service.engine.admit(count, asked.policy) as slots:
+                started = perf_counter()
+                pixels = decoding()
+                if pixels is None:
+                    return None
+                decode = perf_counter() - started
+                service.metrics.decode(decode)
+                call = service.engine.submit(slots, pixels, asked.policy, head.arrived)
+            return _Under(asked, decode, call, reply)
+        finally:
+            service.bodies.release(len(body))
+
+    def _decoding(self, head: Head, body: bytes) -> tuple[int, Decoding] | None:
+        """How many images there are and what decodes them (to None if it cannot)."""
+        decoder = self._service.decoder
+        if head.kind == PIXELS:
+            images = pixels_of(body, self._service.manifest.input, self._service.max_images)
+            return len(images), lambda: list(images)
+        sizes = decoder.small([body])
+        return None if sizes is None else (1, lambda: decoder.decode_small([body], sizes))
+
+    def _ended(self, under: _Under, done: asyncio.Future[list[Answer]]) -> None:
+        self._service.engine.end(under.call)
+        if done.cancelled():  # the client hung up
+            return
+        try:
+            content = self._classify.content(done.result(), under.asked, under.decode)
+        except Exception as error:  # noqa: BLE001 (told)
+            self._tell(error, under.reply)
+        else:
+            under.reply(200, headers_of(content), content)
+
+    def _tell(self, error: Exception, reply: Reply) -> None:
+        if not isinstance(error, OfframpError):
+            log.error("Exception in the fast path", exc_info=error)
+            error = BUG
+        problem = problem_of(self._service.metrics, error)
+        reply(problem.status_code, problem.raw_headers, bytes(problem.body))
