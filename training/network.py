@@ -44,8 +44,9 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, H, W, 3], uint8 or float in [0, 255], to float32 [N, 3, H, W]."""
-        scaled = images.to(torch.float32).div(255)
-        return ((scaled - self.mean) / self.std).permute(0, 3, 1, 2)
+        # channels first, or each pixel's three are reckoned by themselves: slow in ONNX Runtime
+        scaled = images.permute(0, 3, 1, 2).to(torch.float32).div(255)
+        return (scaled - self.mean[:, None, None]) / self.std[:, None, None]
 
 
 class SingleTensorStage(nn.Module):

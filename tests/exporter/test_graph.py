@@ -67,3 +67,8 @@ def test_temperature_is_set_where_the_graph_divides() -> None:
     assert numpy_helper.to_array(found) == pytest.approx(3.5)
     (user,) = (n for n in model.graph.node if found.name in n.input)
     assert user.op_type == "Div"
+
+
+def test_pixels_are_normalised_channels_first():
+    kinds = [node.op_type for node in export().graphs[0].model.graph.node]
+    assert kinds[:5] == ["Transpose", "Cast", "Div", "Sub", "Div"]
