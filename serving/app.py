@@ -20,7 +20,7 @@ from serving.device import DeviceRuntime
 from serving.device_pool import Device, DevicePool
 from serving.engine import Engine
 from serving.errors import OfframpError
-from serving.fast_path import FastPath
+from serving.fast_path import FastClassify
 from serving.gpu import watch_gpu
 from serving.images import Decoder
 from serving.latency import sizes_up_to
@@ -43,7 +43,7 @@ DEVICE_THREADS = 2  # one has its batch computed, the other what comes before an
 
 
 class Offramp(FastAPI):
-    """FastAPI, but for `POST /classify`, which goes around it; see `Classify` and `FastPath`."""
+    """FastAPI, but for `POST /classify`, which goes around it (`Classify`, `FastClassify`)."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(
@@ -54,7 +54,7 @@ class Offramp(FastAPI):
         )
         self.state.service = service
         self._classify = Classify(service)
-        self.fast_path = FastPath(service, self._classify)
+        self.fast_path = FastClassify(service, self._classify)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A call, or the lifespan."""

@@ -30,6 +30,7 @@ JSON = "application/json"
 MULTIPART = "multipart/form-data"
 PIXELS = "application/vnd.offramp.uint8"
 MAX_FIELDS = 16  # of a form; there should be none, and the error can then name the first
+DIGITS = 20  # of a length that count; what HTTP lets through has zeros before them
 FULL = "too many bodies are being read; come again in a moment"
 PIECE = 1 << 16  # bytes that the parser of forms takes at once
 
@@ -64,7 +65,7 @@ class Bodies:
         """
         chunks: list[bytes] = []
         try:
-            self._bound(int(length) if length.isdigit() else 0)
+            self._bound(int(length[-DIGITS:]) if length.isdigit() else 0)
             async with asyncio.timeout(self._seconds):
                 await self._collect(receive, chunks)
         except BaseException as error:
@@ -112,6 +113,11 @@ class Bodies:
             raise BodyTooLargeError(
                 f"the body has more than {self._max_bytes} bytes; send smaller images"
             )
+
+
+def kind_of(content_type: bytes) -> str:
+    """A content type without parameters, in lower case."""
+    return content_type.partition(b";")[0].strip().lower().decode("latin-1")
 
 
 async def files_of(

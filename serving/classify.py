@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from serving.bodies import PIXELS, files_of, pixels_of
+from serving.bodies import PIXELS, files_of, kind_of, pixels_of
 from serving.errors import DeadlineError, OfframpError
 from serving.policy import Policy
 from serving.problems import BUG, problem_of
-from serving.protocol import Line, line_of
+from serving.protocol import Line, arrived_of, line_of
 from serving.queries import Asked, Queries
 from serving.request import Answer
 from serving.schemas import ImageAnswers
@@ -40,7 +40,7 @@ class Classify:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call, with a problem if need be."""
-        arrived = perf_counter()
+        arrived = arrived_of(scope)
         try:
             content = await self._content(scope, receive, arrived)
         except OfframpError as error:
@@ -75,7 +75,7 @@ class Classify:
     async def _images(
         self, scope: Scope, content_type: bytes, body: bytes
     ) -> list[bytes] | NDArray[np.uint8]:
-        kind = content_type.partition(b";")[0].strip().lower().decode("latin-1")
+        kind = kind_of(content_type)
         most = self._service.max_images
         if kind == PIXELS:
             return pixels_of(body, self._service.manifest.input, most)

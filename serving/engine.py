@@ -1,7 +1,7 @@
 """The engine as the event loop sees it: slots, calls, deadlines and ends.
 
     with engine.admit(count, policy) as slots:               the one door
-        answers = await engine.answer(slots, images, ...)
+        answers = await engine.answer(slots, images, ...)    or without a task: submit, end
 
 The loop owns slots, futures and timers; the stage threads own who waits and runs. A request
 leaves by one of two ways: the threads say so (`_leave`), or the loop gives it up (`_give_up`:

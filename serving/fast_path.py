@@ -12,29 +12,30 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bodies import JSON, MULTIPART, PIXELS, pixels_of
+from serving.bodies import DIGITS, JSON, MULTIPART, PIXELS, kind_of, pixels_of
 from serving.classify import Classify, headers_of
 from serving.errors import OfframpError
 from serving.problems import BUG, problem_of
-from serving.protocol import Head, Headers, Line, Reply
+from serving.protocol import Head, Headers, Reply
 from serving.queries import Asked
-from serving.request import Answer, Call
+from serving.request import Call
 from serving.routes import CLASSIFY
 from serving.service import Service
 
 LARGEST = 1 << 16  # bytes of a body; uvicorn holds as much of any, before it is asked for
 PATH = CLASSIFY.encode()
-OTHERS = (MULTIPART, JSON)
+SLOW = (MULTIPART, JSON)  # are left to `Classify`
 Decoding = Callable[[], list[NDArray[np.uint8]] | None]
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Under:
+class _UnderWay:
     """A call under way: what was asked, seconds of decoding, and where the answer goes."""
 
     asked: Asked
@@ -43,8 +44,8 @@ class _Under:
     reply: Reply
 
 
-class FastPath:
-    """The endpoint, for those requests that it takes.
+class FastClassify:
+    """The endpoint, for those requests that it takes: a `protocol.FastPath`.
 
     Args:
         service: what the endpoint works with.
@@ -56,40 +57,46 @@ class FastPath:
         self._classify = classify
 
     def head_of(self, url: bytes, headers: Headers) -> Head | None:
-        """The head of a POST, if it may be taken here once its body is there."""
+        """The head of a POST, if it may be taken here once its body is there.
+
+        Args:
+            url: raw.
+            headers: names in lower case.
+        """
         path, _, query = url.partition(b"?")
         if path != PATH or b"#" in query:
             return None
         found, arrived = dict(headers), perf_counter()
-        length = found.get(b"content-length", b"")
+        length = found.get(b"content-length", b"")[-DIGITS:]
         if not (length.isdigit() and 0 < int(length) <= LARGEST):
             return None
-        kind = found.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
-        if kind in OTHERS:
+        kind = kind_of(found.get(b"content-type", b""))
+        if kind in SLOW:
             return None
         return Head(query, kind, found.get(b"authorization", b"").decode("latin-1"), arrived)
 
-    def start(self, head: Head, body: bytes, line: Line, reply: Reply) -> bool:
-        """Begin to answer; False: it is not for here, and nothing was done.
+    def start(self, head: Head, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
+        """Begin to answer; None: it is not for here, and nothing was done.
 
         Args:
             head: of the request.
             body: all of it.
-            line: of its connection; told what to call if the client hangs up.
-            reply: called once, now or later, unless the client hangs up.
+            reply: called once, now or later, unless the future is cancelled before.
         """
         try:
-            under = self._started(head, body, reply)
+            under_way = self._started(head, body, reply)
         except Exception as error:  # noqa: BLE001 (told)
             self._tell(error, reply)
-            return True
-        if under is None:
-            return False
-        line.call = under.call.future.cancel
-        under.call.future.add_done_callback(lambda done: self._ended(under, done))
-        return True
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            ended.set_result(None)
+            return ended
+        if under_way is None:
+            return None
+        future = under_way.call.future
+        future.add_done_callback(lambda _: self._ended(under_way))
+        return future
 
-    def _started(self, head: Head, body: bytes, reply: Reply) -> _Under | None:
+    def _started(self, head: Head, body: bytes, reply: Reply) -> _UnderWay | None:
         service = self._service
         service.authenticate(head.authorization)
         asked = self._classify.queries.read(head.query)
@@ -107,7 +114,7 @@ class FastPath:
                 decode = perf_counter() - started
                 service.metrics.decode(decode)
                 call = service.engine.submit(slots, pixels, asked.policy, head.arrived)
-            return _Under(asked, decode, call, reply)
+            return _UnderWay(asked, decode, call, reply)
         finally:
             service.bodies.release(len(body))
 
@@ -120,16 +127,17 @@ class FastPath:
         sizes = decoder.small([body])
         return None if sizes is None else (1, lambda: decoder.decode_small([body], sizes))
 
-    def _ended(self, under: _Under, done: asyncio.Future[list[Answer]]) -> None:
-        self._service.engine.end(under.call)
-        if done.cancelled():  # the client hung up
+    def _ended(self, under_way: _UnderWay) -> None:
+        self._service.engine.end(under_way.call)
+        future = under_way.call.future
+        if future.cancelled():  # the client hung up, or the server stops
             return
         try:
-            content = self._classify.content(done.result(), under.asked, under.decode)
+            content = self._classify.content(future.result(), under_way.asked, under_way.decode)
         except Exception as error:  # noqa: BLE001 (told)
-            self._tell(error, under.reply)
+            self._tell(error, under_way.reply)
         else:
-            under.reply(200, headers_of(content), content)
+            under_way.reply(200, headers_of(content), content)
 
     def _tell(self, error: Exception, reply: Reply) -> None:
         if not isinstance(error, OfframpError):

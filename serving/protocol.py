@@ -11,6 +11,8 @@ import asyncio
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -19,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 # refused counts as a head's first byte, and a load balancer may keep such a connection.
 HEAD_SECONDS = 75.0
 BODY_SECONDS = 0.05  # that the fast path waits for a body; many clients send it by itself
-LINE = "offramp.line"  # extension of a scope
+LINE, ARRIVED = "offramp.line", "offramp.arrived"  # extensions of a scope
 Headers = Sequence[tuple[bytes, bytes]]
 Reply = Callable[[int, Headers, bytes], None]  # status, headers, body
 
@@ -37,6 +39,12 @@ def line_of(scope: Scope) -> Line | None:
     line = scope.get("extensions", {}).get(LINE)
     assert line is None or isinstance(line, Line)
     return line
+
+
+def arrived_of(scope: Scope) -> float:
+    """When the head of a request came, by `time.perf_counter`, as far as is known."""
+    found: float | None = scope.get("extensions", {}).get(ARRIVED)
+    return perf_counter() if found is None else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +68,21 @@ class FastPath(typing.Protocol):
     """Answers some requests without a task: `fast_path` of an application."""
 
     def head_of(self, url: bytes, headers: Headers) -> Head | None:
-        """The head of a POST, if it may be taken here once its body is there."""
+        """The head of a POST, if it may be taken here once its body is there.
 
-    def start(self, head: Head, body: bytes, line: Line, reply: Reply) -> bool:
-        """Begin to answer; False: it is not for here, and nothing was done."""
+        Args:
+            url: raw.
+            headers: names in lower case.
+        """
+
+    def start(self, head: Head, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
+        """Begin to answer; None: it is not for here, and nothing was done.
+
+        Args:
+            head: of the request.
+            body: all of it.
+            reply: called once, now or later, unless the future is cancelled before.
+        """
 
 
 class _Exchange:
@@ -71,8 +90,8 @@ class _Exchange:
 
     message_event = asyncio.Event()  # that nobody waits for
 
-    def __init__(self) -> None:
-        self.keep_alive = True
+    def __init__(self, *, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
 
@@ -86,7 +105,9 @@ class Protocol(HttpToolsProtocol):
 
     _late: asyncio.TimerHandle | None = None
     _head: Head | None = None  # of a request for the fast path, whose body is not all there
+    _chunks: Sequence[bytes] = ()  # of that body
     _split: asyncio.TimerHandle | None = None  # for whose body we wait
+    _took = False  # whether of the bytes that came last a request went the fast path
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """The head is awaited."""
@@ -102,19 +123,21 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A head is whole; if it is for the fast path, its body is waited for first."""
+        if self._took and self.transport.is_closing():
+            return  # what comes after a request that was to be the last
         if self._fast is not None and self._simple():
             self._head = self._fast.head_of(self.url, self.headers)
         if self._head is None:
             super().on_headers_complete()
         else:
-            self._chunks: list[bytes] = []
+            self._unwatch()
 
     def on_body(self, body: bytes) -> None:
         """A part of a body is there."""
         if self._head is None:
             super().on_body(body)
         else:
-            self._chunks.append(body)
+            self._chunks = [*self._chunks, body]
 
     def on_message_complete(self) -> None:
         """A body is whole; what would wait for the application to ask for more must not."""
@@ -128,10 +151,13 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """The head may be there now, or have begun."""
+        self._took = False
         super().data_received(data)
-        if self._head is not None and self._split is None:
+        if self._head is None:
+            if not (self._took and self._idle):  # it was answered already, nothing has begun
+                self._watch()
+        elif self._split is None:
             self._split = self.loop.call_later(BODY_SECONDS, self._leave_fast_path)
-        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is awaited any more."""
@@ -154,6 +180,7 @@ class Protocol(HttpToolsProtocol):
         return (
             parser.get_method() == b"POST"
             and self._idle
+            and not self._took  # one at a time: many refusals would hold up the event loop
             and parser.get_http_version() == "1.1"
             and not parser.should_upgrade()
             and not self.expect_100_continue
@@ -165,18 +192,27 @@ class Protocol(HttpToolsProtocol):
     def _start(self, head: Head, body: bytes) -> bool:
         """Whether the fast path takes the request."""
         assert self._fast is not None
-        before, exchange = self.cycle, _Exchange()
-        exchange.keep_alive = self.parser.should_keep_alive()
-        self.cycle = exchange  # type: ignore[assignment] # has what uvicorn looks at
+        exchange = _Exchange(keep_alive=self.parser.should_keep_alive())
 
         def reply(status: int, headers: Headers, body: bytes) -> None:
             self._reply(exchange, status, headers, body)
 
-        if self._fast.start(head, body, self._line, reply):
-            self._forget_head()
-            return True
-        self.cycle = before
-        return False
+        future = self._fast.start(head, body, reply)
+        if future is None:
+            return False
+        self._forget_head()
+        self._took = True
+        self.cycle = exchange  # type: ignore[assignment] # has what uvicorn looks at
+        if not future.done():
+            self._line.call = future.cancel
+            self.tasks.add(future)  # type: ignore[arg-type] # are waited for, or cancelled
+            future.add_done_callback(self._done)
+        return True
+
+    def _done(self, future: asyncio.Future[Any]) -> None:
+        self.tasks.discard(future)
+        if future.cancelled() and not self.transport.is_closing():  # the server stops
+            self.transport.close()
 
     def _reply(self, exchange: _Exchange, status: int, headers: Headers, body: bytes) -> None:
         self._line.call = None
@@ -194,14 +230,16 @@ class Protocol(HttpToolsProtocol):
 
     def _leave_fast_path(self) -> None:
         """Let uvicorn have what came of a request so far."""
+        head, chunks = self._head, self._chunks
+        assert head is not None
         self._forget_head()
+        self.scope["extensions"][ARRIVED] = head.arrived  # type: ignore[assignment] # as above
         super().on_headers_complete()
-        for chunk in self._chunks:
+        for chunk in chunks:
             super().on_body(chunk)
-        self._unwatch()
 
     def _forget_head(self) -> None:
-        self._head = None
+        self._head, self._chunks = None, ()
         if self._split is not None:
             self._split.cancel()
             self._split = None

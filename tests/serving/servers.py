@@ -74,6 +74,11 @@ class Running:
     app: FastAPI
     url: str
     port: int
+    server: uvicorn.Server
+
+    def stop(self) -> None:
+        """As SIGTERM does."""
+        self.server.should_exit = True
 
     @property
     def client(self) -> httpx.Client:
@@ -94,14 +99,18 @@ def serving(bundle: Path, *, on_device: bool = False, **options: Any) -> Iterato
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     config = uvicorn.Config(
-        app, http=Protocol, log_config=None, access_log=False, timeout_graceful_shutdown=10
+        app,
+        http=Protocol,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=options.get("drain_seconds", 10),
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         until(lambda: server.started)
-        yield Running(app, f"http://127.0.0.1:{port}", port)
+        yield Running(app, f"http://127.0.0.1:{port}", port, server)
     finally:
         server.should_exit = True
         thread.join(20)

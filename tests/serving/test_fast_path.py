@@ -1,13 +1,15 @@
 """Requests in one piece, over a real connection: as `Classify` answers them, without a task."""
 
+import gc
 import json
 import socket
 import time
 
 import numpy as np
 import pytest
-from servers import GatedRuntime, serving
+from servers import serving
 
+from serving import protocol
 from serving.fast_path import LARGEST
 from serving.protocol import BODY_SECONDS
 
@@ -27,10 +29,17 @@ def connect(server):
 
 @pytest.fixture
 def taken(server, monkeypatch):
-    """What the fast path said to each request, in their order."""
+    """Whether the fast path took each request that came to it, in their order."""
     said, path = [], server.app.fast_path
     start = path.start
-    monkeypatch.setattr(path, "start", lambda *of: said.append(start(*of)) or said[-1])
+
+    def watched(head, body, reply):
+        said.append(None)  # before there can be an answer
+        future = start(head, body, reply)
+        said[-1] = future is not None
+        return future
+
+    monkeypatch.setattr(path, "start", watched)
     return said
 
 
@@ -64,7 +73,7 @@ def told(answer):
     return status, {n: v for n, v in headers.items() if n not in ("date", "content-length")}, body
 
 
-def test_every_answer_is_that_of_the_slow_path(connect, taken, images, jpeg):
+def test_every_answer_is_that_of_the_slow_path(connect, taken, images, jpeg, wait_until):
     pixels = images(3, 2).tobytes()
     kind = "application/vnd.offramp.uint8"
     requests = {
@@ -83,7 +92,8 @@ def test_every_answer_is_that_of_the_slow_path(connect, taken, images, jpeg):
         with connect() as connection, connection.makefile("rb") as file:
             connection.sendall(request)
             fast = told(answer_of(file))
-        assert taken.pop(), name
+            wait_until(lambda: taken == [True])
+        taken.clear()
         with connect() as connection, connection.makefile("rb") as file:
             connection.sendall(request[:end])
             time.sleep(3 * BODY_SECONDS)
@@ -138,10 +148,13 @@ def test_a_body_may_come_by_itself(connect, taken, jpeg):
     assert taken.count(True) >= 1  # all, unless the machine is very slow
 
 
-def test_answers_come_in_the_order_of_the_requests(connect, jpeg):
+def test_answers_come_in_the_order_of_the_requests(connect, taken, jpeg):
     with connect() as connection, connection.makefile("rb") as file:
         connection.sendall(b"".join(head(len(jpeg), f"?top_k={k}") + jpeg for k in (1, 2, 3)))
         assert [len(answer_of(file)[2]["answers"][0]["top_k"]) for _ in range(3)] == [1, 2, 3]
+        connection.sendall(2 * (head(len(jpeg), "?colour=red") + jpeg) + head(len(jpeg)) + jpeg)
+        assert [answer_of(file)[0] for _ in range(3)] == [422, 422, 200]
+    assert taken == [True, True]  # the first of what came at once
 
 
 def test_who_asks_for_the_end_of_the_connection_gets_it(connect, taken, jpeg):
@@ -153,23 +166,27 @@ def test_who_asks_for_the_end_of_the_connection_gets_it(connect, taken, jpeg):
     assert taken == [True]
 
 
-def test_a_hang_up_gives_the_slot_back(server, connect, bundle, manifest, jpeg, wait_until):
-    gated = GatedRuntime(bundle, manifest)
-    engine = server.app.state.service.engine
-    before, runtime = cancelled(server), engine._threads.runtime
+@pytest.fixture
+def shut(server, gated):
+    """The first stage, shut."""
+    runtime = server.app.state.service.engine._threads.runtime
     server.gate(gated)
     gated.shut(0)
-    try:
-        with connect() as connection:
-            connection.sendall(head(len(jpeg), "?min_confidence=1") + jpeg)
-            assert gated.entered[0].wait(10)
-        wait_until(lambda: cancelled(server) == before + 1)
-        gated.open()
-        wait_until(lambda: server.free_slots() == 8)
-    finally:
-        gated.open()
-        server.gate(runtime)
+    yield gated
+    gated.open()
+    server.gate(runtime)
+
+
+def test_a_hang_up_gives_the_slot_back(server, connect, taken, shut, jpeg, wait_until):
+    before = cancelled(server)
+    with connect() as connection:
+        connection.sendall(head(len(jpeg), "?min_confidence=1") + jpeg)
+        assert shut.entered[0].wait(10)
+    wait_until(lambda: cancelled(server) == before + 1)
+    shut.open()
+    wait_until(lambda: server.free_slots() == 8)
     assert server.app.state.service.bodies.held == 0
+    assert taken == [True]
 
 
 def cancelled(server):
@@ -182,7 +199,7 @@ def cancelled(server):
     )
 
 
-def test_half_a_body_and_a_hang_up_harm_nobody(server, connect, jpeg):
+def test_half_a_body_and_a_hang_up_harm_nobody(server, connect, taken, jpeg):
     for pause in (0, 2 * BODY_SECONDS):
         with connect() as connection:
             connection.sendall(head(len(jpeg)) + jpeg[:-5])
@@ -192,9 +209,10 @@ def test_half_a_body_and_a_hang_up_harm_nobody(server, connect, jpeg):
         assert answer_of(file)[0] == 200
     assert server.free_slots() == 8
     assert server.app.state.service.bodies.held == 0
+    assert taken == [True]
 
 
-def test_an_error_of_ours_is_told_and_logged(server, connect, jpeg, monkeypatch, caplog):
+def test_an_error_of_ours_is_told_and_logged(server, connect, taken, jpeg, monkeypatch, caplog):
     def broken(*_):
         raise KeyError("a bug")
 
@@ -207,39 +225,93 @@ def test_an_error_of_ours_is_told_and_logged(server, connect, jpeg, monkeypatch,
                 status, headers, problem = answer_of(file)
         assert (status, headers["content-type"]) == (500, "application/problem+json")
         assert problem["detail"].startswith("an error of the server")
-    assert caplog.text.count("a bug") >= 2
+    assert [record.name for record in caplog.records] == ["serving.fast_path"] * 2
     assert server.free_slots() == 8
+    assert taken == [True, True]
 
 
-def test_all_slots_taken_is_told_with_a_time(server, connect, bundle, manifest, images):
-    gated = GatedRuntime(bundle, manifest)
-    engine = server.app.state.service.engine
-    runtime = engine._threads.runtime
-    server.gate(gated)
-    gated.shut(0)
+def test_all_slots_taken_is_told_with_a_time(server, connect, taken, shut, images, wait_until):
     body = images(3, 0).tobytes()
     request = head(len(body), kind="application/vnd.offramp.uint8") + body
-    try:
-        with connect() as one, connect() as two, connect() as three:
-            for connection in (one, two):
-                connection.sendall(request)
+    with connect() as one, connect() as two, connect() as three:
+        for connection in (one, two):
+            connection.sendall(request)
+        wait_until(lambda: server.free_slots() == 2)
+        three.sendall(request)
+        with three.makefile("rb") as file:
+            status, headers, _ = answer_of(file)
+        assert status == 429
+        assert int(headers["retry-after"]) >= 1
+        shut.open()
+        for connection in (one, two):
+            with connection.makefile("rb") as file:
+                status, _, body = answer_of(file)
+            assert status == 200
+            assert len(body["answers"]) == 3
+    assert taken == [True, True, True]
+
+
+def test_bodies_are_held_to_what_all_may_hold(server, connect, taken, jpeg, monkeypatch):
+    monkeypatch.setattr(server.app.state.service.bodies, "_max_held", len(jpeg) - 1)
+    with connect() as connection, connection.makefile("rb") as file:
+        connection.sendall(head(len(jpeg)) + jpeg)
+        assert answer_of(file)[0] == 429
+    assert server.app.state.service.bodies.held == 0
+    assert taken == [True]
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_deadlines_count_from_the_head_on_either_way(connect, taken, images, encode, jpeg, kind):
+    body = jpeg if kind == "jpeg" else encode(images(1, 0)[0])
+    with connect() as connection, connection.makefile("rb") as file:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(head(len(body), "?deadline_ms=15"))
+        time.sleep(BODY_SECONDS / 2)
+        connection.sendall(body)
+        assert answer_of(file)[0] == 504
+    assert taken in ([kind == "jpeg"], [])  # none on a slow machine
+
+
+def test_refusals_at_once_do_not_end_a_connection(connect, taken, jpeg, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.4)
+    with connect() as connection, connection.makefile("rb") as file:
+        time.sleep(0.2)
+        for _ in range(8):
+            connection.sendall(head(len(jpeg), "?colour=red") + jpeg)
+            assert answer_of(file)[0] == 422
+            time.sleep(0.1)
+        time.sleep(0.5)  # idle for longer than a head may take
+        connection.sendall(head(len(jpeg)) + jpeg)
+        assert answer_of(file)[0] == 200
+    assert taken == [True] * 9
+
+
+def test_nothing_of_a_body_is_kept(connect, jpeg):
+    with connect() as connection, connection.makefile("rb") as file:
+        for body in (jpeg, b"none"):
+            connection.sendall(head(len(body)) + body)
+            answer_of(file)
+            alive = [each for each in gc.get_objects() if type(each) is protocol.Protocol]
+            assert alive
+            assert all(each._chunks == () and each._head is None for each in alive)
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_calls_under_way_are_waited_for_but_not_for_ever(bundle, gated, jpeg, wait_until, opens):
+    with serving(bundle, api_key=KEY, drain_seconds=1) as server:
+        server.gate(gated)
+        gated.shut(0)
+        address = ("127.0.0.1", server.port)
+        with socket.create_connection(address, timeout=20) as link, link.makefile("rb") as file:
+            link.sendall(head(len(jpeg)) + jpeg)
             assert gated.entered[0].wait(10)
-            while server.free_slots() > 2:
-                time.sleep(0.002)
-            three.sendall(request)
-            with three.makefile("rb") as file:
-                status, headers, _ = answer_of(file)
-            assert status == 429
-            assert int(headers["retry-after"]) >= 1
+            server.stop()
+            if opens:
+                time.sleep(0.3)
+            else:
+                wait_until(lambda: cancelled(server) == 1)
             gated.open()
-            for connection in (one, two):
-                with connection.makefile("rb") as file:
-                    status, _, body = answer_of(file)
-                assert status == 200
-                assert len(body["answers"]) == 3
-    finally:
-        gated.open()
-        server.gate(runtime)
+            assert file.readline() == (b"HTTP/1.1 200 OK\r\n" if opens else b"")
 
 
 def test_pixels_are_answered_as_the_same_image(connect, images):
