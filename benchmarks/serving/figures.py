@@ -234,6 +234,7 @@ def plot(path: Path, rounds: Rounds, slo: float, accuracies: dict[str, float]) -
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    axes.set_prop_cycle(color=[*plt.get_cmap("tab10").colors, "black", "gold"])
     sweeps = [row for row in rounds.rows if row.measure == OPEN]
     for server, budget in dict.fromkeys((row.server, row.budget) for row in sweeps):
         shares = sorted({r.share for r in sweeps if (r.server, r.budget) == (server, budget)})
