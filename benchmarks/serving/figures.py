@@ -18,6 +18,8 @@ COLUMNS = (
     "| server | budget | answers/s | CPU ms an answer | p50 / p99 ms, 64 clients | "
     "p50 / p99 ms, 1 client | goodput/s | p50 / p99 / p99.9 ms at 70 % |"
 )
+NAMED = "blue", "orange", "green", "red", "purple", "brown", "pink", "gray", "olive", "cyan"
+COLOURS = [*(f"tab:{name}" for name in NAMED), "black", "gold"]
 AT = 0.7  # of saturation, where tails are compared
 Value = Callable[[Row], float]
 
@@ -234,7 +236,7 @@ def plot(path: Path, rounds: Rounds, slo: float, accuracies: dict[str, float]) -
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    axes.set_prop_cycle(color=[*plt.get_cmap("tab10").colors, "black", "gold"])
+    axes.set_prop_cycle(color=COLOURS)
     sweeps = [row for row in rounds.rows if row.measure == OPEN]
     for server, budget in dict.fromkeys((row.server, row.budget) for row in sweeps):
         shares = sorted({r.share for r in sweeps if (r.server, r.budget) == (server, budget)})
