@@ -136,6 +136,14 @@ def test_other_requests_never_come_to_it(connect, taken, request_head):
     assert not taken
 
 
+@pytest.mark.parametrize("kind", ["image/jpeg", "application/json"])
+def test_a_length_may_have_thousands_of_zeros(connect, taken, kind):
+    with connect() as connection, connection.makefile("rb") as file:
+        connection.sendall(head("0" * 5000 + "4", kind=kind) + b"none")
+        assert answer_of(file)[0] == (415 if kind == "image/jpeg" else 400)
+    assert taken == ([False] if kind == "image/jpeg" else [])
+
+
 def test_a_body_may_come_by_itself(connect, taken, jpeg):
     with connect() as connection, connection.makefile("rb") as file:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
