@@ -31,7 +31,6 @@ MULTIPART = "multipart/form-data"
 PIXELS = "application/vnd.offramp.uint8"
 MAX_FIELDS = 16  # of a form; there should be none, and the error can then name the first
 DIGITS = 20  # of a length that count; what HTTP lets through has zeros before them
-FULL = "too many bodies are being read; come again in a moment"
 PIECE = 1 << 16  # bytes that the parser of forms takes at once
 
 
@@ -65,7 +64,7 @@ class Bodies:
         """
         chunks: list[bytes] = []
         try:
-            self._bound(int(length[-DIGITS:]) if length.isdigit() else 0)
+            self._bound(length_of(length))
             async with asyncio.timeout(self._seconds):
                 await self._collect(receive, chunks)
         except BaseException as error:
@@ -85,9 +84,7 @@ class Bodies:
             BodiesFullError: all together have more than `max_held`.
         """
         self._bound(size)
-        if self.held + size > self._max_held:
-            raise BodiesFullError(FULL)
-        self.held += size
+        self._hold(size)
 
     def release(self, size: int) -> None:
         """The call is over that held a body of this size."""
@@ -102,17 +99,25 @@ class Bodies:
             chunk = message.get("body", b"")
             size += len(chunk)
             self._bound(size)
+            self._hold(len(chunk))
             chunks.append(chunk)
-            self.held += len(chunk)
             more = message.get("more_body", False)
-            if self.held > self._max_held:
-                raise BodiesFullError(FULL)
+
+    def _hold(self, size: int) -> None:
+        if self.held + size > self._max_held:
+            raise BodiesFullError("too many bodies are being read; come again in a moment")
+        self.held += size
 
     def _bound(self, size: int) -> None:
         if size > self._max_bytes:
             raise BodyTooLargeError(
                 f"the body has more than {self._max_bytes} bytes; send smaller images"
             )
+
+
+def length_of(content_length: bytes) -> int:
+    """What a head says of its body's length; 0 if nothing."""
+    return int(content_length[-DIGITS:]) if content_length.isdigit() else 0
 
 
 def kind_of(content_type: bytes) -> str:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bodies import DIGITS, JSON, MULTIPART, PIXELS, kind_of, pixels_of
+from serving.bodies import JSON, MULTIPART, PIXELS, kind_of, length_of, pixels_of
 from serving.classify import Classify, headers_of
 from serving.errors import OfframpError
 from serving.problems import BUG, problem_of
@@ -34,16 +33,6 @@ Decoding = Callable[[], list[NDArray[np.uint8]] | None]
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _UnderWay:
-    """A call under way: what was asked, seconds of decoding, and where the answer goes."""
-
-    asked: Asked
-    decode: float
-    call: Call
-    reply: Reply
-
-
 class FastClassify:
     """The endpoint, for those requests that it takes: a `protocol.FastPath`.
 
@@ -57,18 +46,12 @@ class FastClassify:
         self._classify = classify
 
     def head_of(self, url: bytes, headers: Headers) -> Head | None:
-        """The head of a POST, if it may be taken here once its body is there.
-
-        Args:
-            url: raw.
-            headers: names in lower case.
-        """
+        """As `protocol.FastPath` says."""
         path, _, query = url.partition(b"?")
         if path != PATH or b"#" in query:
             return None
         found, arrived = dict(headers), perf_counter()
-        length = found.get(b"content-length", b"")[-DIGITS:]
-        if not (length.isdigit() and 0 < int(length) <= LARGEST):
+        if not 0 < length_of(found.get(b"content-length", b"")) <= LARGEST:
             return None
         kind = kind_of(found.get(b"content-type", b""))
         if kind in SLOW:
@@ -76,27 +59,16 @@ class FastClassify:
         return Head(query, kind, found.get(b"authorization", b"").decode("latin-1"), arrived)
 
     def start(self, head: Head, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
-        """Begin to answer; None: it is not for here, and nothing was done.
-
-        Args:
-            head: of the request.
-            body: all of it.
-            reply: called once, now or later, unless the future is cancelled before.
-        """
+        """As `protocol.FastPath` says."""
         try:
-            under_way = self._started(head, body, reply)
+            return self._started(head, body, reply)
         except Exception as error:  # noqa: BLE001 (told)
             self._tell(error, reply)
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             ended.set_result(None)
             return ended
-        if under_way is None:
-            return None
-        future = under_way.call.future
-        future.add_done_callback(lambda _: self._ended(under_way))
-        return future
 
-    def _started(self, head: Head, body: bytes, reply: Reply) -> _UnderWay | None:
+    def _started(self, head: Head, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
         service = self._service
         service.authenticate(head.authorization)
         asked = self._classify.queries.read(head.query)
@@ -114,7 +86,8 @@ class FastClassify:
                 decode = perf_counter() - started
                 service.metrics.decode(decode)
                 call = service.engine.submit(slots, pixels, asked.policy, head.arrived)
-            return _UnderWay(asked, decode, call, reply)
+            call.future.add_done_callback(lambda _: self._ended(call, asked, decode, reply))
+            return call.future
         finally:
             service.bodies.release(len(body))
 
@@ -127,17 +100,16 @@ class FastClassify:
         sizes = decoder.small([body])
         return None if sizes is None else (1, lambda: decoder.decode_small([body], sizes))
 
-    def _ended(self, under_way: _UnderWay) -> None:
-        self._service.engine.end(under_way.call)
-        future = under_way.call.future
-        if future.cancelled():  # the client hung up, or the server stops
+    def _ended(self, call: Call, asked: Asked, decode: float, reply: Reply) -> None:
+        self._service.engine.end(call)
+        if call.future.cancelled():  # the client hung up, or the server stops
             return
         try:
-            content = self._classify.content(future.result(), under_way.asked, under_way.decode)
+            content = self._classify.content(call.future.result(), asked, decode)
         except Exception as error:  # noqa: BLE001 (told)
-            self._tell(error, under_way.reply)
+            self._tell(error, reply)
         else:
-            under_way.reply(200, headers_of(content), content)
+            reply(200, headers_of(content), content)
 
     def _tell(self, error: Exception, reply: Reply) -> None:
         if not isinstance(error, OfframpError):

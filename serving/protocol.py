@@ -11,6 +11,7 @@ import asyncio
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -193,11 +194,7 @@ class Protocol(HttpToolsProtocol):
         """Whether the fast path takes the request."""
         assert self._fast is not None
         exchange = _Exchange(keep_alive=self.parser.should_keep_alive())
-
-        def reply(status: int, headers: Headers, body: bytes) -> None:
-            self._reply(exchange, status, headers, body)
-
-        future = self._fast.start(head, body, reply)
+        future = self._fast.start(head, body, partial(self._reply, exchange))
         if future is None:
             return False
         self._forget_head()

@@ -111,7 +111,7 @@ def main() -> int:
     asked = {name: of.target.asked[name] for name in (MEDIUM, EQUAL, FULL)}
     limits = Limits(of.target.bundle, asked, images, opinions)
     with generator(of.sent.files) as load:
-        alone = single(of.target.bundle, of.sent.files)
+        alone = single(of.target.bundle, of.manifest, images)
         slo = SLO_FACTOR * alone
         print(f"one image at full depth {1e3 * alone:.2f} ms, SLO {1e3 * slo:.1f} ms", flush=True)
         rounds = Rounds(measure(of, arguments, load, slo, limits))

@@ -175,16 +175,17 @@ def reachable(rounds: Rounds) -> Iterator[str]:
     HTTP is what `bare` takes, which is measured alone and so with its caches to itself; and the
     generator, which shares the cores.
     """
-    bare, staged, equal = Choice(SATURATION, EQUAL), Choice(LIMIT, MEDIUM), Choice(LIMIT, EQUAL)
-    full, whole = Choice(SATURATION, FULL), Choice(LIMIT, WHOLE)
+    bare, full = Choice(SATURATION, EQUAL), Choice(SATURATION, FULL)
+    staged, equal, whole = (Choice(LIMIT, budget) for budget in (MEDIUM, EQUAL, WHOLE))
     answers, costs, peers = [], [], []
     for number in rounds.rounds:
         http = rounds.value(number, BARE, bare, cpu)
         sent = rounds.value(number, BARE, bare, lambda row: row.generator)
-        model, trunk = (rounds.value(number, LIMIT, each, cpu) for each in (staged, whole))
+        model, accurate, trunk = (
+            rounds.value(number, LIMIT, each, cpu) for each in (staged, equal, whole)
+        )
         answers.append(model / (model + http + sent))
         costs.append(((model + http) / model, (trunk + http) / trunk))
-        accurate = rounds.value(number, LIMIT, equal, cpu)
         best = rounds.best(number, FULL_DEPTH_NAMES, full, rate)
         share = accurate / (accurate + http + sent)
         peers.append(share * rounds.value(number, LIMIT, equal, rate) / best)

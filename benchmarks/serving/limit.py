@@ -22,7 +22,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from benchmarks.serving.figures import WHOLE
+from benchmarks.serving.figures import FULL, MEDIUM, WHOLE
 from benchmarks.serving.graphs import full_depth
 from benchmarks.serving.images import load_images
 from benchmarks.serving.offline import Chain, Opinions, Pixels, evaluate, pixels
@@ -66,9 +66,7 @@ def sample(exits: Integers, count: int) -> Integers:
     return by_exit[np.arange(count) * len(exits) // count]
 
 
-def staged(
-    runtime: Runtime, thresholds: Sequence[float], images: Pixels, batch: int = BATCH
-) -> Work:
+def staged(runtime: Runtime, thresholds: Sequence[float], images: Pixels) -> Work:
     """Each stage's batches for those images that come to it, full but for the last of each.
 
     As many as there would be; what is in them comes again after `KEPT`, for it costs the same.
@@ -76,10 +74,10 @@ def staged(
     calls: list[Call] = []
     for k, said in enumerate(Chain(runtime).run(images, thresholds)):
         count = len(next(iter(said.inputs.values())))
-        kept = {n: np.ascontiguousarray(t[: KEPT * batch]) for n, t in said.inputs.items()}
-        for start in range(0, count, batch):
-            first = start % (KEPT * batch)
-            part = {n: t[first : first + min(batch, count - start)] for n, t in kept.items()}
+        kept = {n: np.ascontiguousarray(t[: KEPT * BATCH]) for n, t in said.inputs.items()}
+        for start in range(0, count, BATCH):
+            first = start % (KEPT * BATCH)
+            part = {n: t[first : first + min(BATCH, count - start)] for n, t in kept.items()}
             calls.append(_call(runtime, k, part, head=said.confidence is not None))
     return Work(calls, len(images))
 
@@ -155,11 +153,10 @@ class Limits:
         return {name: measure(work, cores(), seconds) for name, work in self.work.items()}
 
 
-def single(folder: Path, files: Sequence[bytes], rounds: int = 5, seconds: float = 1.0) -> float:
-    """Seconds of one image at full depth, one thread, nothing beside it; median of rounds."""
-    manifest = read_manifest(folder)
-    work = whole(folder, manifest, pixels(files[:IMAGES], manifest), batch=1)
-    return float(np.median([1 / measure(work, 1, seconds).rate for _ in range(rounds)]))
+def single(folder: Path, manifest: Manifest, images: Pixels) -> float:
+    """Seconds of one image at full depth, one thread, nothing beside it; median of 5 rounds."""
+    work = whole(folder, manifest, images[:IMAGES], batch=1)
+    return float(np.median([1 / measure(work, 1, 1.0).rate for _ in range(5)]))
 
 
 def main() -> int:
@@ -170,14 +167,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0)
     arguments = parser.parse_args()
     manifest: Manifest = read_manifest(arguments.bundle)
-    files = load_images(arguments.data, manifest).files
-    images = pixels(files, manifest)
-    asked = {"medium": "medium", EQUAL: equal_budget(manifest), "full": "full"}
+    images = pixels(load_images(arguments.data, manifest).files, manifest)
+    asked = {MEDIUM: MEDIUM, EQUAL: equal_budget(manifest), FULL: FULL}
     opinions = evaluate(arguments.bundle, manifest, images)
     limits = Limits(arguments.bundle, asked, images, opinions)
     for name, limit in limits.measure(arguments.seconds).items():
         print(f"{name:12} {limit.rate:8.1f} answers/s   {limit.cpu:6.2f} CPU ms an answer")
-    print(f"one image at full depth: {1e3 * single(arguments.bundle, files):.2f} ms")
+    print(f"one image at full depth: {1e3 * single(arguments.bundle, manifest, images):.2f} ms")
     return 0
 
 

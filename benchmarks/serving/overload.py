@@ -26,6 +26,7 @@ from benchmarks.serving.figures import MEDIUM
 from benchmarks.serving.generator import Generator, generator
 from benchmarks.serving.limit import single
 from benchmarks.serving.load import Load
+from benchmarks.serving.offline import pixels
 from benchmarks.serving.outcomes import (
     NO_ANSWER,
     Floats,
@@ -168,7 +169,8 @@ def main() -> int:
     arguments = made.parse_args()
     of = subject(arguments)
     with generator(of.sent.files) as load:
-        slo = SLO_FACTOR * single(of.target.bundle, of.sent.files)
+        images = pixels(of.sent.files, of.manifest)
+        slo = SLO_FACTOR * single(of.target.bundle, of.manifest, images)
         rng = np.random.default_rng(0)
         found = overload(of, load, slo, arguments.seconds, arguments.step, rng)
     write(of.out, found, slo, arguments.seconds)
