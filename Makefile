@@ -7,7 +7,7 @@ PORT   ?= 8000
 DATA   ?= cifar10
 RUNS   ?= runs/objectives
 OUT    ?= results
-PEERS  := litserve mosec bentoml ray mlserver kserve
+PEERS  := litserve mosec bentoml ray mlserver kserve triton
 SERVE  := .venv-serving
 RAY    := .venv-ray
 DEV    := .venv
@@ -86,6 +86,11 @@ PEER_EXTRAS := cpu,serving
 .venv-peers/%/.ready: requirements/peers/%.txt pyproject.toml
 	$(PYTHON) -m venv .venv-peers/$*
 	.venv-peers/$*/bin/pip install --quiet -e '.[$(PEER_EXTRAS)]' -r requirements/peers/$*.txt
+	@touch $@
+
+.venv-peers/triton/.ready: requirements/peers/triton.txt
+	$(PYTHON) -m venv .venv-peers/triton
+	.venv-peers/triton/bin/pip install --quiet -r requirements/peers/triton.txt
 	@touch $@
 
 bench-peers: $(PEERS:%=.venv-peers/%/.ready)

@@ -13,9 +13,10 @@ import gc
 import json
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 import uvloop
@@ -35,6 +36,7 @@ from benchmarks.serving.outcomes import (
 
 EARLY = 0.0005  # timers have milliseconds: what is due within half of one is sent
 PATIENCE = 60.0  # seconds that an answer may take
+_JSON = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,13 @@ class Load:
         port: of the server, on loopback.
         connections: clients of a closed loop, or the most connections of an open one.
         seconds: after which a closed loop sends no more.
+        headers: of each request, beside those that all have.
     """
 
     port: int
     connections: int
     seconds: float = NEVER
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +70,9 @@ class _Sender:
 
     def __init__(self, images: Sequence[bytes], plan: Plan, load: Load) -> None:
         self._load, self._closed_loop = load, plan.send is None
-        self._heads = [
-            f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: image/jpeg\r\n".encode()
-            for path in plan.paths
-        ]
+        headers = {"Host": HOST, "Content-Type": "image/jpeg", **load.headers}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._heads = [f"POST {path} HTTP/1.1\r\n{lines}".encode() for path in plan.paths]
         self._bodies = [b"Content-Length: %d\r\n\r\n%b" % (len(i), i) for i in images]
         self._plan = plan
         # lists, for single numbers are slow to come by in arrays
@@ -221,11 +224,19 @@ class _Sender:
             self._finished.set()
 
 
+def _document(body: bytes) -> dict[str, Any]:
+    """The JSON of an answer; the last of two, where Triton's own comes before the model's."""
+    text, end = body.decode(), 0
+    while end < len(text):
+        document, end = _JSON.raw_decode(text, end)
+    return cast("dict[str, Any]", document)
+
+
 def _read(status: int, body: bytes) -> tuple[float, ...]:
     """Class, exit, flops, probability and what cut it short, of an answer."""
     if status != OK:
         return -1, -1, -1, np.nan, WHOLE
-    answer = json.loads(body)["answers"][0]
+    answer = _document(body)["answers"][0]
     cut = DEGRADED if answer.get("degraded") else WHOLE
     cut = DEADLINE if answer.get("deadline_hit") else cut
     exit_, flops = answer.get("exit", -1), answer.get("flops", -1)

@@ -34,12 +34,14 @@ class Server:
         command: with PORT where the port goes.
         paths: path and query of each budget it knows; peers know `full` only.
         environment: on top of ours.
+        headers: of each request, beside those that all have.
     """
 
     name: str
     command: Sequence[str]
     paths: Mapping[str, str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ def _wait_until_it_answers(
     until = time.monotonic() + PATIENCE
     while True:
         for path in server.paths.values():
-            if not _answers(port, path, image):
+            if not _answers(port, path, image, server.headers):
                 break
         else:
             return
@@ -155,10 +157,10 @@ def _wait_until_it_answers(
         time.sleep(0.1)
 
 
-def _answers(port: int, path: str, image: bytes) -> bool:
+def _answers(port: int, path: str, image: bytes, headers: Mapping[str, str]) -> bool:
     connection = http.client.HTTPConnection(HOST, port, timeout=10)
     try:
-        connection.request("POST", path, image, {"Content-Type": "image/jpeg"})
+        connection.request("POST", path, image, {"Content-Type": "image/jpeg", **headers})
         response = connection.getresponse()
         response.read()
         return response.status == OK

@@ -112,7 +112,8 @@ class Round:
     def _closed(self, running: Running, budget: str, clients: int, seconds: float) -> Report:
         path = running.server.paths[budget]
         plan = closed(path, MANY if clients > 1 else MANY // 10, len(self._labels), self._rng)
-        return self._load.send(plan, Load(running.port, clients, seconds))
+        headers = running.server.headers
+        return self._load.send(plan, Load(running.port, clients, seconds, headers))
 
     def _row(self, running: Running, budget: str, measure: str) -> Row:
         clients = 1 if measure == SINGLE else CLIENTS
@@ -128,7 +129,8 @@ class Round:
         due = poisson(max(share * saturation, 1.0), seconds, self._rng)
         plan = open_loop(running.server.paths[budget], due, len(self._labels), self._rng)
         before = running.usage()
-        report = self._load.send(plan, Load(running.port, CONNECTIONS))
+        load = Load(running.port, CONNECTIONS, headers=running.server.headers)
+        report = self._load.send(plan, load)
         window = (seconds * SETTLED, seconds)
         return self._described(running, budget, OPEN, report, before, window, share)
 

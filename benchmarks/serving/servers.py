@@ -18,6 +18,8 @@ ENVIRONMENTS = Path(".venv-peers")  # as `make bench-peers` makes them
 PEERS = "benchmarks.serving.peers."
 FULL = {"full": "/classify"}
 V1 = {"full": "/v1/models/classifier:predict"}  # KServe's own protocol
+V2 = {"full": "/v2/models/classifier/infer"}  # the open inference protocol
+RAW = {"Inference-Header-Content-Length": "0"}  # Triton: the body is the one input
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class _Peer:
         wait_ms: for a batch to fill.
         listens_everywhere: only for a network namespace of our own.
         paths: of each budget.
+        headers: that its requests need.
     """
 
     package: str
@@ -65,6 +68,7 @@ class _Peer:
     wait_ms: int = 0
     listens_everywhere: bool = False
     paths: Mapping[str, str] = field(default_factory=lambda: FULL)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def _module(name: str, *options: str) -> tuple[str, ...]:
@@ -76,7 +80,7 @@ FULL_DEPTH: Mapping[str, _Peer] = {
     "mosec": _Peer(
         "mosec",
         _module("mosec_server", "--address", HOST, "--port", PORT, "--timeout", "60000"),
-        batch=8,
+        batch=16,
         wait_ms=2,
     ),
     "bentoml": _Peer(
@@ -86,6 +90,7 @@ FULL_DEPTH: Mapping[str, _Peer] = {
     "ray": _Peer("ray", _module("ray_server", PORT), batch=8, wait_ms=2, listens_everywhere=True),
     "mlserver": _Peer("mlserver", _module("mlserver_server", PORT)),
     "kserve": _Peer("kserve", _module("kserve_server", PORT), listens_everywhere=True, paths=V1),
+    "triton": _Peer("triton", _module("triton_server", PORT), batch=8, paths=V2, headers=RAW),
 }
 FULL_DEPTH_NAMES = (*FULL_DEPTH, "fastapi")
 
@@ -143,5 +148,6 @@ def peers(target: Target, *, isolated: bool) -> list[Server]:
         folder = ENVIRONMENTS / peer.package / "bin"
         if folder.is_dir() and (isolated or not peer.listens_everywhere):
             command = [str(folder.resolve() / peer.command[0]), *peer.command[1:]]
-            found.append(Server(name, command, peer.paths, _environment(target, peer)))
+            environment = _environment(target, peer)
+            found.append(Server(name, command, peer.paths, environment, peer.headers))
     return found

@@ -27,10 +27,10 @@ ANSWER = b'{"answers": [{"index": 3, "probability": 0.5, "exit": 2, "flops": 7}]
 
 
 @contextmanager
-def scripted(*responses):
+def scripted(*responses, heads=None):
     """A server that gives each connection these responses in turn, and then closes it.
 
-    A response is a list of bytes to send and seconds to wait.
+    A response is a list of bytes to send and seconds to wait. `heads` gets those of requests.
     """
     loop, ports, over = asyncio.new_event_loop(), [], threading.Event()
 
@@ -41,6 +41,8 @@ def scripted(*responses):
 
     async def answer(reader, writer, response):
         head = await reader.readuntil(b"\r\n\r\n")
+        if heads is not None:
+            heads.append(head)
         length = int(head.lower().split(b"content-length:")[1].split()[0])
         await reader.readexactly(length)
         for part in response:
@@ -92,6 +94,19 @@ def test_answers_are_parsed_however_they_arrive():
     assert found.flops.tolist() == [7, 7, 7, -1]
     assert found.probability[:3].tolist() == [0.5] * 3
     assert (found.done > found.sent).all()
+
+
+def test_an_answer_behind_a_description_of_its_tensors_is_read():
+    with scripted([response(b'{"outputs": [{"name": "{"}]}' + ANSWER)]) as port:
+        found = send(FILES, plan(1), Load(port, 1)).outcomes
+    assert (found.status[0], found.index[0], found.probability[0]) == (200, 3, 0.5)
+
+
+def test_headers_go_with_every_request():
+    heads = []
+    with scripted([response()], [response()], heads=heads) as port:
+        send(FILES, plan(2), Load(port, 1, headers={"X-Raw": "0"}))
+    assert [head.count(b"\r\nX-Raw: 0\r\n") for head in heads] == [1, 1]
 
 
 def test_a_server_that_closes_is_called_again_on_a_new_connection():

@@ -1,0 +1,97 @@
+"""Triton: NVIDIA's server in C++ and its Python backend, of the wheel of PyTriton.
+
+PyTriton's own way, where a Python process fetches each batch from the server, would be a hop
+more; its wheel has no ONNX Runtime backend. Raw requests: the body is the one input.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+
+from benchmarks.serving.peers.common import HOST, setting
+from benchmarks.serving.peers.settings import BATCH, WAIT_MS, WORKERS
+
+NAME = "classifier"
+CONFIG = """
+backend: "python"
+max_batch_size: {batch}
+input [{{ name: "file" data_type: TYPE_UINT8 dims: [-1] allow_ragged_batch: true }}]
+output [{{ name: "answer" data_type: TYPE_UINT8 dims: [-1] }}]
+instance_group [{{ kind: KIND_CPU count: {workers} }}]
+dynamic_batching {{ max_queue_delay_microseconds: {wait} }}
+"""
+
+
+def _installed() -> Path:
+    """The folder of the server, in the wheel."""
+    spec = find_spec("pytriton")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "tritonserver"
+
+
+def _backends(installed: Path, scratch: Path) -> Path:
+    """The Python backend beside the stub of this Python's version, where it looks for it."""
+    folder = scratch / "backends" / "python"
+    shutil.copytree(installed / "backends" / "python", folder)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    shutil.copy(installed / "python_backend_stubs" / version / "triton_python_backend_stub", folder)
+    return folder.parent
+
+
+def _repository(scratch: Path) -> Path:
+    folder = scratch / "models" / NAME
+    (folder / "1").mkdir(parents=True)
+    config = CONFIG.format(
+        batch=setting(BATCH), workers=setting(WORKERS), wait=setting(WAIT_MS) * 1000
+    )
+    (folder / "config.pbtxt").write_text(config, encoding="ascii")
+    shutil.copy(Path(__file__).with_name("triton_model.py"), folder / "1" / "model.py")
+    return folder.parent
+
+
+def _environment(installed: Path, scratch: Path) -> dict[str, str]:
+    """Its Python, part of another program, takes the environment of the one on the path."""
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "LD_LIBRARY_PATH": str(installed.parent.parent / "nvidia_pytriton.libs"),
+        "TMPDIR": str(scratch),
+    }
+
+
+def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    sys.exit()
+
+
+def serve(port: int, scratch: Path) -> None:
+    """Until a signal, after which the server removes its shared memory."""
+    signal.signal(signal.SIGTERM, _end)
+    installed = _installed()
+    command = [
+        str(installed / "bin" / "tritonserver"),
+        f"--model-repository={_repository(scratch)}",
+        f"--backend-directory={_backends(installed, scratch)}",
+        f"--http-address={HOST}",
+        f"--http-port={port}",
+        "--allow-grpc=false",
+        "--allow-metrics=false",
+    ]
+    with subprocess.Popen(command, env=_environment(installed, scratch)) as server:
+        try:
+            server.wait()
+        finally:
+            server.terminate()
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as folder:
+        serve(int(sys.argv[1]), Path(folder))
