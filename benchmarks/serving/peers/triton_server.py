@@ -14,7 +14,6 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 
 from benchmarks.serving.peers.common import HOST, setting
 from benchmarks.serving.peers.settings import BATCH, WAIT_MS, WORKERS
@@ -68,13 +67,9 @@ def _environment(installed: Path, scratch: Path) -> dict[str, str]:
     }
 
 
-def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    sys.exit()
-
-
 def serve(port: int, scratch: Path) -> None:
     """Until a signal, after which the server removes its shared memory."""
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     installed = _installed()
     command = [
         str(installed / "bin" / "tritonserver"),
