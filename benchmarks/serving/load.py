@@ -225,10 +225,17 @@ class _Sender:
 
 
 def _document(body: bytes) -> dict[str, Any]:
-    """The JSON of an answer; the last of two, where Triton's own comes before the model's."""
-    text, end = body.decode(), 0
-    while end < len(text):
-        document, end = _JSON.raw_decode(text, end)
+    """The JSON of an answer; where Triton's own comes before the model's, the latter.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    text = body.decode().strip()
+    document, end = _JSON.raw_decode(text)
+    if end < len(text) and "outputs" in document:
+        document = json.loads(text[end:])
+    elif end < len(text):
+        raise ValueError(f"an answer of more than one document: {text[:200]}")
     return cast("dict[str, Any]", document)
 
 

@@ -102,6 +102,17 @@ def test_an_answer_behind_a_description_of_its_tensors_is_read():
     assert (found.status[0], found.index[0], found.probability[0]) == (200, 3, 0.5)
 
 
+def test_an_answer_may_end_in_a_line():
+    with scripted([response(ANSWER + b"\n")]) as port:
+        assert send(FILES, plan(1), Load(port, 1)).outcomes.index.tolist() == [3]
+
+
+@pytest.mark.parametrize("body", [b"", ANSWER + ANSWER, ANSWER + b"?"])
+def test_what_is_no_answer_is_an_error(body):
+    with scripted([response(body)]) as port, pytest.raises(ValueError, match=r"document|Expecting"):
+        send(FILES, plan(1), Load(port, 1))
+
+
 def test_headers_go_with_every_request():
     heads = []
     with scripted([response()], [response()], heads=heads) as port:
