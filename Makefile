@@ -7,7 +7,7 @@ PORT   ?= 8000
 DATA   ?= cifar10
 RUNS   ?= runs/objectives
 OUT    ?= results
-PEERS  := litserve mosec bentoml ray mlserver kserve triton
+PEERS  := litserve mosec bentoml ray mlserver kserve nvidia-pytriton
 SERVE  := .venv-serving
 RAY    := .venv-ray
 DEV    := .venv
@@ -81,16 +81,12 @@ bench-training-step: $(DEV)/.ready
 bench-training: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.training --data $(DATA) --runs $(RUNS) --out $(RUNS)/results
 
-PEER_EXTRAS := cpu,serving
-.venv-peers/mlserver/.ready: PEER_EXTRAS := cpu# its FastAPI is older than ours
+OURS := -e '.[cpu,serving]'
+.venv-peers/mlserver/.ready: OURS := -e '.[cpu]'# its FastAPI is older than ours
+.venv-peers/nvidia-pytriton/.ready: OURS :=# its NumPy is older
 .venv-peers/%/.ready: requirements/peers/%.txt pyproject.toml
 	$(PYTHON) -m venv .venv-peers/$*
-	.venv-peers/$*/bin/pip install --quiet -e '.[$(PEER_EXTRAS)]' -r requirements/peers/$*.txt
-	@touch $@
-
-.venv-peers/triton/.ready: requirements/peers/triton.txt
-	$(PYTHON) -m venv .venv-peers/triton
-	.venv-peers/triton/bin/pip install --quiet -r requirements/peers/triton.txt
+	.venv-peers/$*/bin/pip install --quiet $(OURS) -r requirements/peers/$*.txt
 	@touch $@
 
 bench-peers: $(PEERS:%=.venv-peers/%/.ready)

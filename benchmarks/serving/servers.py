@@ -90,7 +90,9 @@ FULL_DEPTH: Mapping[str, _Peer] = {
     "ray": _Peer("ray", _module("ray_server", PORT), batch=8, wait_ms=2, listens_everywhere=True),
     "mlserver": _Peer("mlserver", _module("mlserver_server", PORT)),
     "kserve": _Peer("kserve", _module("kserve_server", PORT), listens_everywhere=True, paths=V1),
-    "triton": _Peer("triton", _module("triton_server", PORT), batch=8, paths=V2, headers=RAW),
+    "triton": _Peer(
+        "nvidia-pytriton", _module("triton_server", PORT), batch=8, paths=V2, headers=RAW
+    ),
 }
 FULL_DEPTH_NAMES = (*FULL_DEPTH, "fastapi")
 

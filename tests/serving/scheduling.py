@@ -1,4 +1,4 @@
-"""What the tests of the scheduler build on: requests, batches judged, latencies."""
+"""What tests of the scheduler and its parts build on: requests, batches judged, latencies."""
 
 import asyncio
 

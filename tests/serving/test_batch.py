@@ -1,20 +1,14 @@
-import asyncio
-
 import numpy as np
 import pytest
+import scheduling
 
 from serving.batch import Batch
-from serving.policy import Policy
-from serving.request import Call, Request
 
-LOOP = asyncio.new_event_loop()
-LOOP.close()
 ROWS = np.arange(8, dtype=np.float32).reshape(4, 2)
 
 
 def request(*thresholds, **options):
-    policy = Policy("p", "p", (*thresholds, 0.0), **options)
-    return Request(policy, 0, 0.0, 0.0, Call(asyncio.Future(loop=LOOP)))
+    return scheduling.request((*thresholds, 0.0), **options)
 
 
 def batch(*requests, stage=0, **options):

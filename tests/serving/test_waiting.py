@@ -1,19 +1,8 @@
-import asyncio
-
 from hypothesis import given
 from hypothesis import strategies as st
+from scheduling import request
 
-from serving.policy import Policy
-from serving.request import Call, Request
 from serving.waiting import Waiting
-
-LOOP = asyncio.new_event_loop()
-LOOP.close()  # futures need a loop to belong to, not to run
-
-
-def request(deadline):
-    policy = Policy("p", "p", (0.5, 0.0), deadline)
-    return Request(policy, 0, 0.0, 0.0, Call(asyncio.Future(loop=LOOP)))
 
 
 @given(
@@ -28,7 +17,7 @@ def test_it_is_a_list_that_knows_its_deadlines(steps):
     queue, model, everyone = Waiting(), [], []
     for name, value in steps:
         if name == "add":
-            new = request(value)
+            new = request(deadline=value)
             queue.add(new)
             for each in (model, everyone):
                 each.append(new)

@@ -57,13 +57,15 @@ def _repository(scratch: Path) -> Path:
     return folder.parent
 
 
-def _environment(installed: Path, scratch: Path) -> dict[str, str]:
-    """Its Python, part of another program, takes the environment of the one on the path."""
+def _environment(installed: Path) -> dict[str, str]:
+    """Its Python takes the virtual environment of the one on the path.
+
+    The wheel's libraries are named, for the backend is copied away from them.
+    """
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "LD_LIBRARY_PATH": str(installed.parent.parent / "nvidia_pytriton.libs"),
-        "TMPDIR": str(scratch),
     }
 
 
@@ -80,7 +82,7 @@ def serve(port: int, scratch: Path) -> None:
         "--allow-grpc=false",
         "--allow-metrics=false",
     ]
-    with subprocess.Popen(command, env=_environment(installed, scratch)) as server:
+    with subprocess.Popen(command, env=_environment(installed)) as server:
         try:
             server.wait()
         finally:

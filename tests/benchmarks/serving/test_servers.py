@@ -50,7 +50,14 @@ def test_every_peer_has_its_module_its_requirements_and_its_place_in_the_makefil
         name = module.partition(":")[0].replace(".", "/") + ".py"
         assert Path(name).is_file()
         pinned = Path(f"requirements/peers/{peer.package}.txt").read_text(encoding="utf-8")
-        assert any(peer.package in line and "==" in line for line in pinned.splitlines())
+        assert any(line.startswith(peer.package) and "==" in line for line in pinned.splitlines())
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_headers_that_a_peer_needs_are_told():
+    needed = {server.name: server.headers for server in peers(TARGET, isolated=True)}
+    assert needed.pop("triton") == {"Inference-Header-Content-Length": "0"}
+    assert not any(needed.values())
 
 
 def test_who_leaves_early_knows_what_counts_as_equal():
