@@ -61,22 +61,22 @@ format: $(DEV)/.ready
 	$(DEV)/bin/ruff check --fix
 
 benchmark-served: $(DEV)/.ready
-	$(DEV)/bin/python -m benchmarks.served --bundle $(BUNDLE) --data $(DATA)
+	$(DEV)/bin/python -m benchmarks.serving.served --bundle $(BUNDLE) --data $(DATA)
 
 bench-cut: $(DEV)/.ready
-	$(DEV)/bin/python -m benchmarks.cut
+	$(DEV)/bin/python -m benchmarks.engine.cut
 
 bench-gpu: # in an environment of yours, with the extra gpu in the place of cpu
-	$(PYTHON) -m benchmarks.gpu --bundle $(BUNDLE)
+	$(PYTHON) -m benchmarks.engine.gpu --bundle $(BUNDLE)
 
 model-tables: $(DEV)/.ready
-	$(DEV)/bin/python -m benchmarks.model_tables
+	$(DEV)/bin/python -m benchmarks.training.model_tables
 
 bench-scheduling: $(DEV)/.ready
-	$(DEV)/bin/python -m benchmarks.scheduling --bundle $(BUNDLE) --real
+	$(DEV)/bin/python -m benchmarks.engine.scheduling --bundle $(BUNDLE) --real
 
 bench-training-step: $(DEV)/.ready
-	$(DEV)/bin/python -m benchmarks.training_step
+	$(DEV)/bin/python -m benchmarks.training.training_step
 
 bench-training: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.training --data $(DATA) --runs $(RUNS) --out $(RUNS)/results

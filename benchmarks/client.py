@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from training.images import File
+from training.data.images import File
 
 STARTED = re.compile(r"at (http://[^\s\"]+)")
 

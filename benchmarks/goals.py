@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 MET, MISSED = "met      ", "NOT MET  "
@@ -34,3 +36,23 @@ def print_goals(goals: Iterable[Goal]) -> int:
     for goal in listed:
         print(f"{MET if goal.met else MISSED}{goal.text}: {goal.figure}")
     return 0 if all(goal.met for goal in listed) else 1
+
+
+def verdicts(command: Sequence[str]) -> list[str]:
+    """Run one benchmark, show what it prints, and return its goals' lines.
+
+    Raises:
+        subprocess.CalledProcessError: it failed before it came to them.
+    """
+    print(f"\n===== {' '.join(command)}", flush=True)
+    found = []
+    with subprocess.Popen(
+        [sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            print(line, end="", flush=True)
+            found += [line.rstrip()] if is_verdict(line) else []
+    if running.returncode and not found:
+        raise subprocess.CalledProcessError(running.returncode, command)
+    return found

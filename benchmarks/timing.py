@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.network import MultiExitNetwork
+from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import Objective
 
 SIZE, CLASSES = 32, 100

@@ -27,11 +27,11 @@ from exporter.bundle import (
 from exporter.errors import ExportError
 from exporter.recalibrate import images_for, recalibrate
 from exporter.report import summary
-from serving.manifest import Manifest
-from training.assessment import own_dataset
-from training.checkpoint import load_checkpoint
-from training.confidence import CONFIDENCES
+from offramp.bundle.manifest import Manifest
 from training.errors import TrainingError
+from training.evaluation.assessment import own_dataset
+from training.fit.checkpoint import load_checkpoint
+from training.networks.confidence import CONFIDENCES
 
 FEW = 500  # held-out images; with fewer, thresholds are mostly chance
 INTERRUPTED = 130

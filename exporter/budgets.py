@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from serving.manifest import Estimate, OperatingPoint
-from training.budgeted import folds
-from training.calibrate import best_within, candidates, each_exit, pareto
-from training.evaluate import Scored, Tradeoff, apply_thresholds
+from offramp.bundle.manifest import Estimate, OperatingPoint
+from training.evaluation.budgeted import folds
+from training.evaluation.evaluate import Scored, Tradeoff, apply_thresholds
+from training.evaluation.thresholds import best_within, candidates, each_exit, pareto
 
 # Mean flops as a share of full depth that each named budget may cost.
 NAMED_SHARES = {"low": 0.25, "medium": 0.50, "high": 0.75}

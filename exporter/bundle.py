@@ -23,10 +23,10 @@ from exporter.graph import (
     set_temperature,
 )
 from exporter.report import write_plot
-from exporter.split import StageModule, split
+from exporter.stage_modules import StageModule, split
 from exporter.verify import Chain, ChainOutput, verify_blocks, verify_chain
-from serving.errors import BundleError
-from serving.manifest import (
+from offramp.bundle.errors import BundleError
+from offramp.bundle.manifest import (
     MANIFEST,
     HeldOut,
     Manifest,
@@ -38,11 +38,11 @@ from serving.manifest import (
     read_graph,
     read_manifest,
 )
-from training.calibrate import fit_temperature
-from training.checkpoint import Checkpoint
-from training.confidence import CONFIDENCES
-from training.evaluate import Scored
-from training.images import Images, image_input
+from training.data.images import Images, image_input
+from training.evaluation.evaluate import Scored
+from training.evaluation.thresholds import fit_temperature
+from training.fit.checkpoint import Checkpoint
+from training.networks.confidence import CONFIDENCES
 
 VERIFIED_IMAGES = 1000
 PLOT = "budgets.svg"
@@ -77,7 +77,7 @@ def export_network(
     Args:
         checkpoint: what training wrote.
         held_out: images it was not trained on.
-        confidence: a name in `training.confidence.CONFIDENCES`.
+        confidence: a name in `training.networks.confidence.CONFIDENCES`.
         say: told what is being done.
 
     Raises:
@@ -184,7 +184,7 @@ def stage_specs(export: Export) -> tuple[StageSpec, ...]:
     return tuple(specs)
 
 
-def remeasured(manifest: Manifest, export: Export, **changes: object) -> Manifest:
+def with_new_measurements(manifest: Manifest, export: Export, **changes: object) -> Manifest:
     """A manifest with all that was measured on an export; solves the budgets."""
     budgets, curve = solve_budgets(export.scored)
     measured = {

@@ -13,9 +13,9 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from exporter.split import StageModule
-from serving.cut import EXIT_OUTPUTS, cut, exit_outputs, join, renamed, trunk_of
-from serving.manifest import TensorSpec
+from exporter.stage_modules import StageModule
+from offramp.bundle.graphs import EXIT_OUTPUTS, cut, exit_outputs, join, renamed, without_head
+from offramp.bundle.manifest import TensorSpec
 
 OPSET = 20
 IMAGE, TEMPERATURE = "image", "temperature"
@@ -53,7 +53,7 @@ class StageGraph:
     def head_flops(self) -> int:
         """Multiply-adds of what the exit alone needs: without features, all."""
         names = [spec.name for spec in self.features]
-        return self.flops - count_flops(trunk_of(self.model, names)) if names else self.flops
+        return self.flops - count_flops(without_head(self.model, names)) if names else self.flops
 
     def serialized(self) -> bytes:
         """The bytes of the ONNX file."""
@@ -65,7 +65,7 @@ def export_stages(modules: list[StageModule], size: int) -> list[StageGraph]:
     """Export a chain of stages.
 
     Args:
-        modules: as `exporter.split.split` gives them.
+        modules: as `exporter.stage_modules.split` gives them.
         size: height and width of the image, in pixels.
     """
     graphs = []

@@ -20,19 +20,26 @@ import onnx
 import torch
 from rich.console import Console
 
-from exporter.bundle import Export, check_place, read_bundle, remeasured, score, write_bundle
+from exporter.bundle import (
+    Export,
+    check_place,
+    read_bundle,
+    score,
+    with_new_measurements,
+    write_bundle,
+)
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, stages_by_need
-from exporter.half import halved
-from exporter.qdq import quantized
 from exporter.report import summary
+from exporter.to_fp16 import halved
+from exporter.to_int8 import quantized
 from exporter.verify import Chain, ChainOutput
-from serving.cut import CutError, join
-from serving.errors import BundleError
-from serving.manifest import Manifest
-from training.data import Dataset, open_dataset
+from offramp.bundle.errors import BundleError, CutError
+from offramp.bundle.graphs import join
+from offramp.bundle.manifest import Manifest
+from training.data.datasets import Dataset, open_dataset
+from training.data.images import ImageFiles, Images
 from training.errors import TrainingError
-from training.images import ImageFiles, Images
 from training.recipes import Recipe
 
 CALIBRATION_IMAGES = 512
@@ -169,7 +176,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         )
     precision = arguments.precision
     version = arguments.version or f"{manifest.version}-{precision}"
-    described = remeasured(manifest, made.export, version=version, precision=precision)
+    described = with_new_measurements(manifest, made.export, version=version, precision=precision)
     write_bundle(arguments.out, described, made.export)
     for line in summary(described):
         console.print(line, highlight=False)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from exporter.bundle import Export, fit_temperatures, remeasured, score
+from exporter.bundle import Export, fit_temperatures, score, with_new_measurements
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, set_temperature
 from exporter.verify import Chain
-from serving.manifest import HeldOut, Manifest
-from training.data import load_split
-from training.images import Images, image_input
+from offramp.bundle.manifest import HeldOut, Manifest
+from training.data.datasets import load_split
+from training.data.images import Images, image_input
 
 
 def images_for(manifest: Manifest, source: str, split: str) -> Images:
@@ -51,4 +51,4 @@ def recalibrate(
     blockwise = [stage.blockwise_flops_to_exit for stage in manifest.stages]
     export = Export(graphs, blockwise, temperatures, scored)
     held_out = HeldOut(images=scored.images, source=source)
-    return remeasured(manifest, export, held_out=held_out), export
+    return with_new_measurements(manifest, export, held_out=held_out), export

@@ -7,9 +7,9 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from serving.manifest import Manifest
-from training.budgeted import crossfit, paper_procedure
-from training.evaluate import Scored
+from offramp.bundle.manifest import Manifest
+from training.evaluation.budgeted import crossfit, paper_procedure
+from training.evaluation.evaluate import Scored
 
 mpl.use("agg")
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from exporter.errors import VerificationError
 from exporter.graph import CONFIDENCE, IMAGE, PROBABILITIES, StageGraph
-from exporter.split import StageModule
-from training.evaluate import predict
-from training.network import MultiExitNetwork
+from exporter.stage_modules import StageModule
+from training.networks.multi_exit import MultiExitNetwork
+from training.networks.predict import predict
 
 Array = NDArray[np.float32]
 BATCHES = (1, 3, 16)

@@ -10,14 +10,14 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from serving.app import create_app
-from serving.errors import OfframpError
-from serving.log import set_up_log
-from serving.manifest import Manifest, read_manifest
-from serving.server import listen, reserve, serve, work
+from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.errors import OfframpError
+from serving.http.app import create_app
+from serving.observe.log import set_up_log
+from serving.observe.worker_metrics import Shared, shared_folder
+from serving.processes.server import listen, reserve, serve, work
+from serving.processes.supervisor import Supervisor
 from serving.settings import Settings
-from serving.shared import Shared, shared_folder
-from serving.supervisor import Supervisor
 
 MARGIN = 10.0  # seconds to end after drain_seconds, before a worker is killed
 log = logging.getLogger("serving")

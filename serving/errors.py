@@ -1,7 +1,6 @@
 """Every error that serving raises, in one tree.
 
-    OfframpError                    500 internal
-    ├── BundleError                 500 bundle: cannot be served; raised at load, names the file
+    ServingError                    500 internal
     ├── ProviderError               500 provider: asked for and not to be had; raised at load
     ├── WorkerError                 500 worker: a server process cannot start
     ├── StageError                  500 stage-failed: a stage broke down under a request
@@ -33,8 +32,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar
 
+from offramp.errors import OfframpError
 
-class OfframpError(Exception):
+
+class ServingError(OfframpError):
     """Base of the tree: `status`, `type` and `headers` say how a client sees it."""
 
     status: ClassVar[int] = 500
@@ -42,34 +43,25 @@ class OfframpError(Exception):
     headers: Mapping[str, str] = MappingProxyType({})
 
 
-class BundleError(OfframpError):
-    """A bundle is missing, damaged, or of a format this server does not read."""
-
-    type = "bundle"
-
-    def __init__(self, file: object, problem: str) -> None:
-        super().__init__(f"{file}: {problem}")
-
-
-class ProviderError(OfframpError):
+class ProviderError(ServingError):
     """The execution provider that was asked for is not to be had on this machine."""
 
     type = "provider"
 
 
-class WorkerError(OfframpError):
+class WorkerError(ServingError):
     """A worker process cannot start, and another would do no better."""
 
     type = "worker"
 
 
-class StageError(OfframpError):
+class StageError(ServingError):
     """A stage failed under a batch, or gave a number that is none."""
 
     type = "stage-failed"
 
 
-class NotReadyError(OfframpError):
+class NotReadyError(ServingError):
     """The server does not take requests yet, or any more."""
 
     status = 503
@@ -77,7 +69,7 @@ class NotReadyError(OfframpError):
     headers = MappingProxyType({"Retry-After": "1"})
 
 
-class PoolFullError(OfframpError):
+class PoolFullError(ServingError):
     """Every slot is taken: the call is refused at the door."""
 
     status = 429
@@ -88,7 +80,7 @@ class PoolFullError(OfframpError):
         self.headers = {"Retry-After": str(seconds)}
 
 
-class BodiesFullError(OfframpError):
+class BodiesFullError(ServingError):
     """The bodies of all calls fill the room there is for them; the rest of this one is not read."""
 
     status = 429
@@ -96,14 +88,14 @@ class BodiesFullError(OfframpError):
     headers = MappingProxyType({"Retry-After": "1", "Connection": "close"})
 
 
-class DeadlineError(OfframpError):
+class DeadlineError(ServingError):
     """The deadline passed before the first exit was reached."""
 
     status = 504
     type = "deadline"
 
 
-class InvalidRequestError(OfframpError):
+class InvalidRequestError(ServingError):
     """Base of what the client can put right."""
 
     status = 422

@@ -13,17 +13,17 @@ import torch
 from rich.console import Console
 from rich.progress import track as rich_track
 
-from training.checkpoint import CHECKPOINT, Epoch, Progress
-from training.data import Dataset, load_test, open_dataset
+from training.data.datasets import Dataset, load_test, open_dataset
+from training.data.images import ImageFiles, Images
+from training.distributed import cores, local_rank, process_group, processes, rank
 from training.errors import RecipeError, TrainingError
-from training.flops import flops_to_exits
-from training.images import ImageFiles, Images
-from training.log import EventLog
+from training.fit.checkpoint import CHECKPOINT, Epoch, Progress
+from training.fit.trainer import Trainer, fit
+from training.networks.flops import flops_to_exits
 from training.options import chosen_recipe, parser
-from training.parallel import cores, local_rank, process_group, processes, rank
 from training.recipes import Recipe
-from training.report import PAGE, write_assessment, write_report
-from training.trainer import Trainer, fit
+from training.report.report import PAGE, write_assessment, write_report
+from training.report.tensorboard import EventLog
 
 INTERRUPTED = 130
 IN_MEMORY = 4 * 2**30  # bytes of pixels, at most

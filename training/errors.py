@@ -7,8 +7,12 @@ TrainingError
 └── CheckpointError   a file is not a checkpoint of ours, or not for this run
 """
 
+from __future__ import annotations
 
-class TrainingError(ValueError):
+from offramp.errors import OfframpError
+
+
+class TrainingError(OfframpError, ValueError):
     """Base of the tree; its text says what is wrong and what to do."""
 
 

@@ -13,10 +13,11 @@ from pydantic import (
     model_validator,
 )
 
-from training.optimizers import Kind, Schedule
 from training.record import Record
-from training.surgery import Variant
+from training.surgery.boundary import Variant
 
+Kind = Literal["sgd", "muon"]
+Schedule = Literal["cosine", "linear", "multistep"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

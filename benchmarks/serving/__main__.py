@@ -12,8 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.goals import MISSED
-from benchmarks.training import verdicts
+from benchmarks.goals import MISSED, verdicts
 
 
 def commands(arguments: argparse.Namespace) -> list[list[str]]:

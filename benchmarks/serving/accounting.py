@@ -21,12 +21,9 @@ import numpy as np
 
 from benchmarks.client import counters
 from benchmarks.goals import Goal, print_goals
-from benchmarks.serving.connection import HOST
-from benchmarks.serving.generator import generator
-from benchmarks.serving.load import Load, Report
-from benchmarks.serving.mixture import Ask, asks, random_plan
-from benchmarks.serving.offline import Opinions, evaluate, pixels
-from benchmarks.serving.outcomes import (
+from benchmarks.serving.generator.connection import HOST
+from benchmarks.serving.generator.load import Load, Report
+from benchmarks.serving.generator.outcomes import (
     DEADLINE,
     DEGRADED,
     HUNG_UP,
@@ -39,12 +36,15 @@ from benchmarks.serving.outcomes import (
     closed,
     completed,
 )
-from benchmarks.serving.processes import started
+from benchmarks.serving.generator.process import generator
+from benchmarks.serving.mixture import Ask, asks, random_plan
+from benchmarks.serving.offline import Opinions, evaluate, pixels
 from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY
-from benchmarks.serving.servers import cores, ours
-from benchmarks.serving.subject import parser, subject
-from serving.manifest import Manifest, read_manifest
-from serving.policy import MIN_CONFIDENCE, Policy
+from benchmarks.serving.servers.commands import cores, ours
+from benchmarks.serving.servers.processes import started
+from benchmarks.serving.servers.subject import parser, subject
+from offramp.bundle.manifest import Manifest, read_manifest
+from serving.engine.policy import MIN_CONFIDENCE, Policy
 
 TOLERANCE = 1e-5  # of probabilities, and of what counts as a tie with a threshold
 SLOTS = 128  # of all workers; fewer than the calls of a burst that have time to wait

@@ -20,14 +20,14 @@ import numpy as np
 
 from benchmarks.goals import Goal, print_goals
 from benchmarks.serving.figures import FULL, MEDIUM, Rounds, goals, plot, reachable, table
-from benchmarks.serving.generator import Generator, generator
+from benchmarks.serving.generator.process import Generator, generator
 from benchmarks.serving.limit import Limits, single
 from benchmarks.serving.offline import Opinions, evaluate, pixels
-from benchmarks.serving.processes import Server, started
 from benchmarks.serving.rounds import LIMIT, Effort, Round, Row, write_rows
-from benchmarks.serving.servers import EQUAL, OURS, ours, peers
-from benchmarks.serving.subject import POINTS, Subject, parser, subject
-from serving.policy import resolve
+from benchmarks.serving.servers.commands import EQUAL, OURS, ours, peers
+from benchmarks.serving.servers.processes import Server, started
+from benchmarks.serving.servers.subject import POINTS, Subject, parser, subject
+from serving.engine.policy import resolve
 
 SLO_FACTOR = 5.0
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.goals import Goal
 from benchmarks.serving.rounds import LIMIT, OPEN, SATURATION, SINGLE, Row
-from benchmarks.serving.servers import BARE, EQUAL, FULL_DEPTH_NAMES, NAIVE, OURS
+from benchmarks.serving.servers.commands import BARE, EQUAL, FULL_DEPTH_NAMES, NAIVE, OURS
 
 MEDIUM, FULL, WHOLE = "medium", "full", "full depth"
 COLUMNS = (

@@ -23,15 +23,15 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from benchmarks.serving.figures import FULL, MEDIUM, WHOLE
-from benchmarks.serving.graphs import full_depth
-from benchmarks.serving.images import load_images
+from benchmarks.serving.generator.images import load_images
+from benchmarks.serving.generator.outcomes import Integers
 from benchmarks.serving.offline import Chain, Opinions, Pixels, evaluate, pixels
-from benchmarks.serving.outcomes import Integers
-from benchmarks.serving.servers import EQUAL, cores
-from benchmarks.serving.subject import equal_budget
-from serving.manifest import Manifest, read_manifest
-from serving.policy import resolve
-from serving.runtime import Runtime
+from benchmarks.serving.servers.commands import EQUAL, cores
+from benchmarks.serving.servers.graphs import full_depth
+from benchmarks.serving.servers.subject import equal_budget
+from offramp.bundle.manifest import Manifest, read_manifest
+from serving.engine.policy import resolve
+from serving.runtime.cpu import Runtime
 
 BATCH = 8  # beyond which batches bring nothing on a CPU
 IMAGES = 512  # whose way through the stages is gone

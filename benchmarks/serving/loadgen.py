@@ -23,15 +23,15 @@ import mlperf_loadgen as lg
 import numpy as np
 import uvloop
 
-from benchmarks.serving.connection import HOST, NONE, Connection
 from benchmarks.serving.figures import MEDIUM
-from benchmarks.serving.generator import generator
-from benchmarks.serving.load import Load, Report
-from benchmarks.serving.outcomes import NO_ANSWER, OK, open_loop, poisson
-from benchmarks.serving.processes import started
+from benchmarks.serving.generator.connection import HOST, NONE, Connection
+from benchmarks.serving.generator.load import Load, Report
+from benchmarks.serving.generator.outcomes import NO_ANSWER, OK, open_loop, poisson
+from benchmarks.serving.generator.process import generator
 from benchmarks.serving.rounds import CONNECTIONS
-from benchmarks.serving.servers import ours
-from benchmarks.serving.subject import parser, subject
+from benchmarks.serving.servers.commands import ours
+from benchmarks.serving.servers.processes import started
+from benchmarks.serving.servers.subject import parser, subject
 
 LOG = "mlperf_log_detail.txt"
 MARK = ":::MLLOG "

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.serving.outcomes import NEVER, Floats, Plan
-from serving.manifest import Manifest
-from serving.policy import Policy, resolve
+from benchmarks.serving.generator.outcomes import NEVER, Floats, Plan
+from offramp.bundle.manifest import Manifest
+from serving.engine.policy import Policy, resolve
 
 DEADLINES = (2, 5, 10, 20, 50, 200)  # milliseconds
 SHARES = ("15%", "30%", "45%", "60%", "90%")

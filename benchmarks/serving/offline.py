@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.serving.outcomes import Floats, Integers
-from serving.images import decode
-from serving.manifest import Manifest
-from serving.runtime import Runtime
+from benchmarks.serving.generator.outcomes import Floats, Integers
+from offramp.bundle.manifest import Manifest
+from serving.images.decoder import decode
+from serving.runtime.cpu import Runtime
 
 MAX_PIXELS = 25_000_000
 Pixels = NDArray[np.uint8]

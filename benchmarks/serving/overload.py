@@ -23,11 +23,8 @@ import numpy as np
 from benchmarks.goals import Goal, print_goals
 from benchmarks.serving.compare import SLO_FACTOR
 from benchmarks.serving.figures import MEDIUM
-from benchmarks.serving.generator import Generator, generator
-from benchmarks.serving.limit import single
-from benchmarks.serving.load import Load
-from benchmarks.serving.offline import pixels
-from benchmarks.serving.outcomes import (
+from benchmarks.serving.generator.load import Load
+from benchmarks.serving.generator.outcomes import (
     NO_ANSWER,
     Floats,
     Outcomes,
@@ -36,10 +33,13 @@ from benchmarks.serving.outcomes import (
     open_loop,
     poisson,
 )
-from benchmarks.serving.processes import Running, started
+from benchmarks.serving.generator.process import Generator, generator
+from benchmarks.serving.limit import single
+from benchmarks.serving.offline import pixels
 from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY, RATES
-from benchmarks.serving.servers import ours
-from benchmarks.serving.subject import Subject, parser, subject
+from benchmarks.serving.servers.commands import ours
+from benchmarks.serving.servers.processes import Running, started
+from benchmarks.serving.servers.subject import Subject, parser, subject
 
 OVERLOAD = 1.5
 LEAST = 0.9  # of the peak, that goodput must keep to

@@ -9,10 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.serving.generator import Generator
-from benchmarks.serving.load import Load, Report
-from benchmarks.serving.outcomes import Integers, Outcomes, closed, completed, open_loop, poisson
-from benchmarks.serving.processes import Running, Usage
+from benchmarks.serving.generator.load import Load, Report
+from benchmarks.serving.generator.outcomes import (
+    Integers,
+    Outcomes,
+    closed,
+    completed,
+    open_loop,
+    poisson,
+)
+from benchmarks.serving.generator.process import Generator
+from benchmarks.serving.servers.processes import Running, Usage
 
 CLIENTS = 64
 CONNECTIONS = 1024  # of an open loop, at most

@@ -13,7 +13,7 @@ from deploy.check.traffic import Count, label
 BUDGETS = ["low", "medium", "full", "numeric"]
 
 
-def test_no_variable_is_left_in_an_expression():
+def test_no_variable_is_left_in_an_expression() -> None:
     shown = list(panels(BUDGETS))
     expressions = [expression for panel in shown for expression, _ in panel.queries]
     assert len(expressions) > 40
@@ -21,7 +21,7 @@ def test_no_variable_is_left_in_an_expression():
     assert [one.title for one in shown if "low" in one.title and "medium" not in one.title]
 
 
-def test_panels_that_repeat_push_the_others_down():
+def test_panels_that_repeat_push_the_others_down() -> None:
     taken = set()
     for _, place in places(list(panels(BUDGETS))):
         cells = {
@@ -47,22 +47,22 @@ def test_panels_that_repeat_push_the_others_down():
         (float("nan"), "short", "-"),
     ],
 )
-def test_numbers_as_grafana_writes_them(value, unit, text):
+def test_numbers_as_grafana_writes_them(value, unit, text) -> None:
     assert written(value, unit) == text
 
 
-def test_a_legend_has_its_labels_filled_in():
+def test_a_legend_has_its_labels_filled_in() -> None:
     assert legend("exit {{exit}} of {{budget}}", Series({"exit": "2"}, (), ())) == "exit 2 of "
 
 
-def test_calls_are_counted_under_the_servers_labels():
+def test_calls_are_counted_under_the_servers_labels() -> None:
     assert [label({"budget": budget}) for budget in ("low", "40%")] == ["low", "numeric"]
     assert label({"min_confidence": "0.9"}) == "min_confidence"
     assert {call.query["budget"] for call in good([b"a", b"b"])} == {"low", "medium", "full"}
     assert {call.query["budget"] for call in bad(b"a")} >= {"cheap"}
 
 
-def test_differences_name_what_client_and_server_count_unlike():
+def test_differences_name_what_client_and_server_count_unlike() -> None:
     count = Count()
     count.exits["low", "1"] += 2
     assert differences({("low", "1"): 2.0}, count) == []
@@ -71,7 +71,7 @@ def test_differences_name_what_client_and_server_count_unlike():
     assert line == "('low', '2'): PromQL 0, client 1"
 
 
-def test_the_checks_prometheus_differs_from_the_shipped_in_its_target_alone():
+def test_the_checks_prometheus_differs_from_the_shipped_in_its_target_alone() -> None:
     shipped = yaml.safe_load((prometheus.FOLDER / "prometheus.yml").read_text())
     ours = prometheus.configuration("127.0.0.1:1")
     assert ours["global"] == shipped["global"]

@@ -5,7 +5,7 @@ import pytest
 
 from deploy.grafana import dashboard
 from deploy.grafana.panels import ROWS
-from serving.metrics import Metrics, Model
+from serving.observe.metrics import Metrics, Model
 
 METRIC = re.compile(r"\b(?:offramp|process)_\w+")
 GPU = {
@@ -27,25 +27,25 @@ def exposed() -> set[str]:
     return {sample.name for family in metrics.registry.collect() for sample in family.samples}
 
 
-def test_the_committed_json_is_what_the_code_makes():
+def test_the_committed_json_is_what_the_code_makes() -> None:
     assert dashboard.FILE.read_text() == dashboard.text(), "run python -m deploy.grafana.dashboard"
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
-def test_every_panel_has_a_unit_and_says_what_to_do(panel):
+def test_every_panel_has_a_unit_and_says_what_to_do(panel) -> None:
     assert panel.unit
     assert panel.advice.endswith((".", ")"))
     assert len(panel.advice.split()) >= 8
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
-def test_every_panel_reads_metrics_that_a_server_exposes(panel, exposed):
+def test_every_panel_reads_metrics_that_a_server_exposes(panel, exposed) -> None:
     for expression, _ in panel.queries:
         raw = re.sub(r"\bbudget:offramp_\w+:\w+", "", expression)
         assert set(METRIC.findall(raw)) <= exposed | GPU
 
 
-def test_panels_fill_their_rows_and_have_numbers_of_their_own():
+def test_panels_fill_their_rows_and_have_numbers_of_their_own() -> None:
     panels = json.loads(dashboard.FILE.read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken = [

@@ -4,14 +4,14 @@ from functools import cache
 from typing import Any
 
 import torch
-from samples import LABELS, tiny_dataset, tiny_progress
 
 from exporter.bundle import Export, export_network
 from exporter.graph import StageGraph, export_stages, set_temperature
-from exporter.split import StageModule, split
-from training.checkpoint import Checkpoint, new_network
-from training.confidence import CONFIDENCES
-from training.images import Images
+from exporter.stage_modules import StageModule, split
+from tests.training.samples import LABELS, tiny_dataset, tiny_progress
+from training.data.images import Images
+from training.fit.checkpoint import Checkpoint, new_network
+from training.networks.confidence import CONFIDENCES
 
 # as deep as it has scales, so that the last stage has the coarsest alone and no unused layer
 SHAPE = {"exits": 3, "base": 1, "step": 1, "channels": 4, "growth": 4, "head_channels": 16}

@@ -2,16 +2,16 @@
 
 import pytest
 import torch
-from families import small_network
-from samples import tiny_dataset
 
 from exporter.graph import cut_by_need, export_stages
-from exporter.split import split
+from exporter.stage_modules import split
 from exporter.verify import verify_blocks, verify_chain
-from training.backbones import BACKBONES
-from training.confidence import CONFIDENCES
-from training.flops import flop_costs
-from training.surgery import Surgery, Variant
+from tests.training.families import small_network
+from tests.training.samples import tiny_dataset
+from training.networks.backbones import BACKBONES
+from training.networks.confidence import CONFIDENCES
+from training.networks.flops import flop_costs
+from training.surgery.boundary import Surgery, Variant
 
 
 @pytest.mark.parametrize(

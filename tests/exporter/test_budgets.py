@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_calibrate import overconfident
 
 from exporter.budgets import CURVE_POINTS, estimate_mean, estimate_share, solve_budgets
-from training.calibrate import candidates
-from training.evaluate import apply_thresholds
+from tests.training.evaluation.test_thresholds import overconfident
+from training.evaluation.evaluate import apply_thresholds
+from training.evaluation.thresholds import candidates
 
 
 @given(st.integers(20, 10_000), st.floats(0, 1))

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exported import checkpoint, export, held_out
 
 from exporter.bundle import Naming, export_network, make_manifest, write_bundle
 from exporter.errors import ExportError
-from serving.errors import BundleError
-from serving.manifest import Manifest, read_graph, read_manifest
-from training.flops import flops_to_exits
+from offramp.bundle.errors import BundleError
+from offramp.bundle.manifest import Manifest, read_graph, read_manifest
+from tests.exporter.exported import checkpoint, export, held_out
+from training.networks.flops import flops_to_exits
 
 NAMING = Naming(name="tiny", version="7", dataset="some images")
 

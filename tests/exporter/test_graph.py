@@ -2,11 +2,11 @@ from itertools import accumulate
 
 import onnx
 import pytest
-from exported import blocks, checkpoint, export
 from onnx import numpy_helper
 
 from exporter.graph import TEMPERATURE, parameter_count, set_temperature
-from training.flops import flop_costs, flops_to_exits
+from tests.exporter.exported import blocks, checkpoint, export
+from training.networks.flops import flop_costs, flops_to_exits
 
 
 def test_flops_are_those_of_torchs_counter() -> None:
@@ -69,6 +69,6 @@ def test_temperature_is_set_where_the_graph_divides() -> None:
     assert user.op_type == "Div"
 
 
-def test_pixels_are_normalised_channels_first():
+def test_pixels_are_normalised_channels_first() -> None:
     kinds = [node.op_type for node in export().graphs[0].model.graph.node]
     assert kinds[:5] == ["Transpose", "Cast", "Div", "Sub", "Div"]

@@ -3,21 +3,21 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from exported import checkpoint, export, held_out
 from onnx import numpy_helper
-from samples import PARQUET, tiny_dataset
 
-from exporter.bundle import Naming, make_manifest, remeasured, write_bundle
+from exporter.bundle import Naming, make_manifest, with_new_measurements, write_bundle
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, parameter_count
-from exporter.qdq import quantized
 from exporter.quantize import agreement, main, own_images, quantize
+from exporter.to_int8 import quantized
 from exporter.verify import Chain
-from serving.cut import join
-from serving.device import DeviceRuntime
-from serving.device_pool import Device, DevicePool
-from serving.manifest import read_manifest
-from serving.runtime import Runtime
+from offramp.bundle.graphs import join
+from offramp.bundle.manifest import read_manifest
+from serving.runtime.cpu import Runtime
+from serving.runtime.cuda import DeviceRuntime
+from serving.runtime.cuda_slots import Device, DevicePool
+from tests.exporter.exported import checkpoint, export, held_out
+from tests.training.samples import PARQUET, tiny_dataset
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def halves(manifest):
     return quantize(manifest, export().graphs, tiny_dataset(), "fp16")
 
 
-def test_convolutions_read_integers_and_nothing_else():
+def test_convolutions_read_integers_and_nothing_else() -> None:
     whole = join([graph.model for graph in export().graphs])
     made = quantized(whole, tiny_dataset().train.pixels[:64].numpy())
     makers = {name: node.op_type for node in made.graph.node for name in node.output}
@@ -47,7 +47,7 @@ def test_convolutions_read_integers_and_nothing_else():
     assert {v.name for v in made.graph.output} == {v.name for v in whole.graph.output}
 
 
-def test_stages_hand_integers_on_and_cost_what_they_did(integers):
+def test_stages_hand_integers_on_and_cost_what_they_did(integers) -> None:
     floats = export().graphs
     for made, before in zip(integers.export.graphs, floats, strict=True):
         onnx.checker.check_model(made.model, full_check=True)
@@ -59,7 +59,7 @@ def test_stages_hand_integers_on_and_cost_what_they_did(integers):
     assert integers.export.scored.confidence.shape == export().scored.confidence.shape
 
 
-def test_stages_hand_half_floats_on_and_cost_what_they_did(halves):
+def test_stages_hand_half_floats_on_and_cost_what_they_did(halves) -> None:
     for made, before in zip(halves.export.graphs, export().graphs, strict=True):
         onnx.checker.check_model(made.model, full_check=True)
         assert {spec.dtype for spec in made.features} <= {"float16"}
@@ -69,13 +69,13 @@ def test_stages_hand_half_floats_on_and_cost_what_they_did(halves):
 
 
 @pytest.mark.parametrize(("kind", "share"), [("integers", 0.9), ("halves", 0.98)])
-def test_nearly_all_classes_stay(manifest, kind, share, request):
+def test_nearly_all_classes_stay(manifest, kind, share, request) -> None:
     before = Chain(export().graphs).run(held_out().pixels)
     for exit_ in agreement(manifest, before, request.getfixturevalue(kind), held_out()):
         assert exit_.same >= share
 
 
-def test_numbers_too_large_for_half_floats_are_an_error(manifest):
+def test_numbers_too_large_for_half_floats_are_an_error(manifest) -> None:
     graphs = []
     for graph in export().graphs:
         model = onnx.ModelProto()
@@ -90,21 +90,21 @@ def test_numbers_too_large_for_half_floats_are_an_error(manifest):
         quantize(manifest, graphs, tiny_dataset(), "fp16")
 
 
-def test_other_images_are_refused(manifest, integers):
+def test_other_images_are_refused(manifest, integers) -> None:
     before = Chain(export().graphs).run(held_out().pixels)
     other = replace(held_out(), targets=(held_out().targets + 1) % 10)
     with pytest.raises(ExportError, match="not the images that the bundle was made with"):
         agreement(manifest, before, integers, other)
 
 
-def test_own_images_are_those_of_training(manifest):
+def test_own_images_are_those_of_training(manifest) -> None:
     images = own_images(manifest, str(PARQUET))
     assert np.array_equal(images.held_out.pixels, held_out().pixels)
     assert len(images.train) == 400
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_the_command_writes_what_the_server_reads(manifest, tmp_path, capsys, precision):
+def test_the_command_writes_what_the_server_reads(manifest, tmp_path, capsys, precision) -> None:
     write_bundle(tmp_path / "fp32", manifest, export())
     out = tmp_path / precision
     arguments = ["--data", str(PARQUET), "--out", str(out), "--precision", precision]
@@ -133,8 +133,8 @@ def test_the_command_writes_what_the_server_reads(manifest, tmp_path, capsys, pr
     assert "give the one in fp32" in capsys.readouterr().err
 
 
-def test_the_manifest_changes_in_what_was_measured(manifest, integers):
-    made = remeasured(manifest, integers.export, version="2", precision="int8")
+def test_the_manifest_changes_in_what_was_measured(manifest, integers) -> None:
+    made = with_new_measurements(manifest, integers.export, version="2", precision="int8")
     kept = {"name", "labels", "input", "confidence", "held_out", "provenance", "format"}
     changed = {
         name for name in type(made).model_fields if getattr(made, name) != getattr(manifest, name)

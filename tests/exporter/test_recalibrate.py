@@ -2,15 +2,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exported import checkpoint, export, held_out
-from samples import LABELS
 
 from exporter.bundle import Naming, make_manifest, read_bundle, write_bundle
 from exporter.errors import ExportError
 from exporter.recalibrate import images_for, recalibrate
 from exporter.verify import Chain
-from training.calibrate import fit_temperature
-from training.images import Images
+from tests.exporter.exported import checkpoint, export, held_out
+from tests.training.samples import LABELS
+from training.data.images import Images
+from training.evaluation.thresholds import fit_temperature
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from exported import blocks, checkpoint, export, held_out, modules
 from onnx import numpy_helper
 
 from exporter.errors import VerificationError
 from exporter.graph import StageGraph, set_temperature
 from exporter.verify import Chain, verify_blocks, verify_chain
-from training.evaluate import predict
+from tests.exporter.exported import blocks, checkpoint, export, held_out, modules
+from training.networks.predict import predict
 
 
 def damaged(k: int) -> list[StageGraph]:

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from servers import GatedRuntime, Running, serving, started, until
-from small_bundle import png, random_images, write_bundle
 
-from serving.manifest import Manifest, read_manifest
+from offramp.bundle.manifest import Manifest, read_manifest
+from tests.serving.servers import GatedRuntime, Running, serving, started, until
+from tests.serving.small_bundle import png, random_images, write_bundle
 
 
 @pytest.fixture(scope="session")

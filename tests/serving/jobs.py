@@ -7,52 +7,52 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from serving.supervisor import Supervisor, end_with_parent
+from serving.processes.supervisor import Supervisor, end_with_parent
 
 
-def live(_, news):
+def live(_, news) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     news.send(None)
     signal.pause()
 
 
-def refuse(_, news):
+def refuse(_, news) -> None:
     news.send("the bundle is damaged")
     sys.exit(1)
 
 
-def fall(*_):
+def fall(*_) -> None:
     sys.exit(5)
 
 
-def be_killed(*_):
+def be_killed(*_) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def ignore(_, news):
+def ignore(_, news) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     news.send(None)
     while True:
         signal.pause()
 
 
-def live_until_the_parent_dies(number, news):
+def live_until_the_parent_dies(number, news) -> None:
     """With a supervisor's process for a parent."""
     end_with_parent()
     live(number, news)
 
 
-def supervise_and_be_killed(pids):
+def supervise_and_be_killed(pids) -> None:
     """A supervisor in a process of its own, that is killed once its worker is ready."""
 
-    def ready():
+    def ready() -> None:
         pids.send(multiprocessing.active_children()[0].pid)
         os.kill(os.getpid(), signal.SIGKILL)
 
     Supervisor(live_until_the_parent_dies, 1, 5, print).run(ready)
 
 
-def first(job, folder: Path, then, number, news):
+def first(job, folder: Path, then, number, news) -> None:
     """One job for the first process of worker 0, another for every other process."""
     if number == 0 and not (folder / "begun").exists():
         (folder / "begun").touch()
@@ -61,7 +61,7 @@ def first(job, folder: Path, then, number, news):
         then(number, news)
 
 
-def live_and_be_killed(number, news):
+def live_and_be_killed(number, news) -> None:
     news.send(None)
     be_killed(number, news)
 

@@ -4,10 +4,10 @@ import asyncio
 
 import numpy as np
 
-from serving.latency import Latency
-from serving.policy import Policy
-from serving.request import Call, Request
-from serving.scheduler import LONGEST
+from serving.engine.latency import Latency
+from serving.engine.policy import Policy
+from serving.engine.request import Call, Request
+from serving.engine.scheduler import LONGEST
 
 STAGES = 4
 NEVER_EARLY = (2.0, 2.0, 2.0, 0.0)
@@ -16,8 +16,8 @@ LOOP = asyncio.new_event_loop()
 LOOP.close()  # futures need a loop to belong to, not to run
 
 
-def latency(one=1.0, eight=8.0, through=None):
-    return Latency([1, 8], [[one, eight]] * STAGES, through=through)
+def latency(one=1.0, eight=8.0, whole_network=None):
+    return Latency([1, 8], [[one, eight]] * STAGES, whole_network=whole_network)
 
 
 def request(thresholds=(0.5, 0.5, 0.5, 0.0), at=0.0, **options):
@@ -27,7 +27,7 @@ def request(thresholds=(0.5, 0.5, 0.5, 0.0), at=0.0, **options):
 
 def judged(batch, confidences):
     rows = np.full((len(confidences), 2), 0.5, np.float32)
-    return batch.judge(np.array(confidences, np.float64), rows)
+    return batch.decide(np.array(confidences, np.float64), rows)
 
 
 def ran(scheduler, batch, confidences, seconds=1.0):

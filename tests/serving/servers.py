@@ -19,10 +19,10 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from serving.app import create_app
-from serving.manifest import Manifest
-from serving.protocol import Protocol
-from serving.runtime import Runtime
+from offramp.bundle.manifest import Manifest
+from serving.http.app import create_app
+from serving.http.connection import Connection
+from serving.runtime.cpu import Runtime
 from serving.settings import Settings
 
 
@@ -57,14 +57,14 @@ class GatedRuntime(Runtime):
             raise RuntimeError("the device fell over")
         return super().run(stage, inputs, head=head)
 
-    def run_through(self, inputs: Any) -> Any:
+    def run_whole(self, inputs: Any) -> Any:
         for entered, gate in zip(self.entered, self.gates, strict=True):
             entered.set()
             assert gate.wait(30)
         self.whole.append(len(next(iter(inputs.values()))))
         if self.fail_at is not None:
             raise RuntimeError("the device fell over")
-        return super().run_through(inputs)
+        return super().run_whole(inputs)
 
 
 @dataclass
@@ -100,7 +100,7 @@ def serving(bundle: Path, *, on_device: bool = False, **options: Any) -> Iterato
     port = listener.getsockname()[1]
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=Connection,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=options.get("drain_seconds", 10),

@@ -32,7 +32,7 @@ def refused(host, port):
         return probe.connect_ex((host, int(port))) != 0
 
 
-def test_the_banner_a_bomb_and_a_drain(bundle, start, images, encode, wait_until):
+def test_the_banner_a_bomb_and_a_drain(bundle, start, images, encode, wait_until) -> None:
     good = encode(images(1, 0)[0])
     with start(bundle, "--threads", "2", OFFRAMP_SLOTS="32") as process:
         for part in ("testnet 1", "4 exits", "low", "full 100%", "cpu", "2 threads", "32 slots"):
@@ -71,7 +71,7 @@ def test_the_banner_a_bomb_and_a_drain(bundle, start, images, encode, wait_until
         (lambda b: (b / "manifest.json").write_text("{"), 2, "json: manifest: Invalid JSON"),
     ],
 )
-def test_a_damaged_bundle_ends_in_one_line(damaged, damage, workers, says):
+def test_a_damaged_bundle_ends_in_one_line(damaged, damage, workers, says) -> None:
     damage(damaged)
     command = [sys.executable, "-m", "serving", "--bundle", str(damaged), "--port", "0"]
     command += ["--workers", str(workers)]
@@ -90,7 +90,7 @@ def test_a_damaged_bundle_ends_in_one_line(damaged, damage, workers, says):
         (["--bundle", "nowhere"], 1, "nowhere/manifest.json: cannot be read"),
     ],
 )
-def test_options_that_will_not_do_end_in_one_line(flags, code, says, capsys):
+def test_options_that_will_not_do_end_in_one_line(flags, code, says, capsys) -> None:
     assert main(flags) == code
     error = capsys.readouterr().err
     assert says in error
@@ -98,7 +98,7 @@ def test_options_that_will_not_do_end_in_one_line(flags, code, says, capsys):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_port_in_use_ends_in_one_line(bundle, workers, capsys):
+def test_a_port_in_use_ends_in_one_line(bundle, workers, capsys) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         flags = ["--bundle", str(bundle), "--port", str(port), "--workers", str(workers)]

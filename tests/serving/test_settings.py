@@ -7,7 +7,7 @@ from serving.settings import Settings
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch):
+def _plain_environment(monkeypatch) -> None:
     for name in [name for name in os.environ if name.startswith("OFFRAMP_")]:
         monkeypatch.delenv(name)
 
@@ -16,7 +16,7 @@ def settings(*flags):
     return Settings(_cli_parse_args=["--bundle", "b", *flags])
 
 
-def test_every_field_has_a_sentence_that_help_shows(capsys):
+def test_every_field_has_a_sentence_that_help_shows(capsys) -> None:
     with pytest.raises(SystemExit) as caught:
         settings("--help")
     assert caught.value.code == 0
@@ -26,29 +26,29 @@ def test_every_field_has_a_sentence_that_help_shows(capsys):
         assert field.description.split(";")[0][:40] in shown
 
 
-def test_flags_beat_the_environment_which_beats_the_defaults(monkeypatch):
+def test_flags_beat_the_environment_which_beats_the_defaults(monkeypatch) -> None:
     monkeypatch.setenv("OFFRAMP_PORT", "81")
     monkeypatch.setenv("OFFRAMP_SLOTS", "82")
     read = settings("--port", "80")
     assert (read.port, read.slots, read.max_images) == (80, 82, 16)
 
 
-def test_an_empty_variable_is_none(monkeypatch):
+def test_an_empty_variable_is_none(monkeypatch) -> None:
     monkeypatch.setenv("OFFRAMP_API_KEY", "")
     assert settings().api_key is None
 
 
 @pytest.mark.parametrize(("provider", "batch"), [("cpu", 16), ("cuda", 64)])
-def test_max_batch_goes_with_the_provider(provider, batch):
+def test_max_batch_goes_with_the_provider(provider, batch) -> None:
     assert settings("--provider", provider).max_batch == batch
     assert settings("--provider", provider, "--max-batch", "5").max_batch == 5
 
 
-def test_threads_are_the_cores():
+def test_threads_are_the_cores() -> None:
     assert settings().threads == len(os.sched_getaffinity(0))
 
 
-def test_workers_share_the_cores(monkeypatch):
+def test_workers_share_the_cores(monkeypatch) -> None:
     monkeypatch.setattr("serving.settings.cores", lambda: 9)
     assert [settings("--workers", n).threads for n in ("1", "4", "64")] == [9, 2, 1]
     assert settings("--workers", "4", "--threads", "5").threads == 5
@@ -68,20 +68,20 @@ def test_workers_share_the_cores(monkeypatch):
         (("--body-seconds", "0"), "body_seconds"),
     ],
 )
-def test_what_will_not_do_is_named(flags, says):
+def test_what_will_not_do_is_named(flags, says) -> None:
     with pytest.raises(ValidationError) as caught:
         settings(*flags)
     assert says in str(caught.value)
 
 
-def test_an_unknown_flag_is_refused(capsys):
+def test_an_unknown_flag_is_refused(capsys) -> None:
     with pytest.raises(SystemExit) as caught:
         settings("--budget", "low")
     assert caught.value.code == 2
     assert "--budget" in capsys.readouterr().err
 
 
-def test_the_key_is_not_shown_and_nothing_changes_later():
+def test_the_key_is_not_shown_and_nothing_changes_later() -> None:
     read = settings("--api-key", "secret")
     assert "secret" not in repr(read)
     with pytest.raises(ValidationError):

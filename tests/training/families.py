@@ -1,10 +1,10 @@
 """A small network of every backbone, for 32 x 32 pixels, with dropout off."""
 
 import torch
-from samples import tiny_dataset
 
-from training.backbones import build_network
-from training.network import MultiExitNetwork
+from tests.training.samples import tiny_dataset
+from training.networks.backbones import build_network
+from training.networks.multi_exit import MultiExitNetwork
 
 CLASSES = 10
 SMALL: dict[str, dict[str, object]] = {

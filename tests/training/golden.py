@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.backbones import build_network
-from training.network import MultiExitNetwork
+from training.networks.backbones import build_network
+from training.networks.multi_exit import MultiExitNetwork
 
 FOLDER = Path(__file__).parents[1] / "golden"
 BASE = np.load(FOLDER / "msdnet_slim_b050.npz")

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from training.feature_map import FeatureMap
-from training.surgery import Split, Surgery
+from training.surgery.boundary import Split, Surgery
+from training.surgery.feature_map import FeatureMap
 
 
 class MaskedSurgery(Surgery):

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from families import SMALL
-from samples import TINY, tiny_dataset, tiny_progress
 
-from training.checkpoint import save_checkpoint
-from training.data import open_dataset
+from tests.training.families import SMALL
+from tests.training.samples import TINY, tiny_dataset, tiny_progress
+from training.data.datasets import open_dataset
+from training.distributed import average_statistics, process_group, rank, total
 from training.errors import DataError
-from training.parallel import average_statistics, process_group, rank, total
-from training.trainer import Trainer, fit
+from training.fit.checkpoint import save_checkpoint
+from training.fit.trainer import Trainer, fit
 
 # A learning rate at which a difference in rounding stays one.
 SLOW = 0.001

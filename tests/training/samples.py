@@ -8,10 +8,10 @@ import pyarrow as pa
 import torch
 from pyarrow import parquet
 
-from training.checkpoint import Checkpoint, Epoch, Progress
-from training.data import Dataset, load_dataset
+from training.data.datasets import Dataset, load_dataset
+from training.fit.checkpoint import Checkpoint, Epoch, Progress
+from training.fit.trainer import Trainer
 from training.recipes import Recipe
-from training.trainer import Trainer
 
 PARQUET = Path(__file__).parents[1] / "data" / "cifar10-500.parquet"
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from training.evaluate import Scored
+from training.evaluation.evaluate import Scored
 
 
 @st.composite

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from samples import PARQUET, source_with_test
 
+from tests.training.samples import PARQUET, source_with_test
 from training.__main__ import main
-from training.checkpoint import load_checkpoint
+from training.fit.checkpoint import load_checkpoint
 
 OPTIONS = [
     "cifar-compact",

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from training.checkpoint import new_network
+from training.fit.checkpoint import new_network
 from training.recipes import RECIPES, Recipe
 
 EXITS = {

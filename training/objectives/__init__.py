@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.errors import RecipeError
-from training.network import MultiExitNetwork
+from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.block_dependent import BlockDependent, BlockDependentOptions
 from training.objectives.combined import (
     CAGrad,

@@ -17,11 +17,11 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from training.feature_map import FeatureMap
-from training.network import Branch, MultiExitNetwork
+from training.networks.multi_exit import Branch, MultiExitNetwork
 from training.objectives.objective import Objective
 from training.objectives.per_exit import add_gradients, average_all
 from training.record import Record
+from training.surgery.feature_map import FeatureMap
 
 
 class BlockDependentOptions(Record):

@@ -18,7 +18,7 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from training.errors import DivergedError, RecipeError
-from training.network import MultiExitNetwork
+from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.objective import Objective
 from training.objectives.per_exit import add_flat, gradient_of_each
 from training.record import Record

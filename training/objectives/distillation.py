@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from training.feature_map import FeatureMap
-from training.network import MultiExitNetwork
+from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.objective import Objective
 from training.record import Record
+from training.surgery.feature_map import FeatureMap
 
 
 class DistillationOptions(Record):

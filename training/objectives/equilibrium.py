@@ -17,10 +17,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from training.feature_map import FeatureMap
-from training.network import Branch, MultiExitNetwork
+from training.networks.multi_exit import Branch, MultiExitNetwork
 from training.objectives.objective import Objective
 from training.record import Record
+from training.surgery.feature_map import FeatureMap
 
 
 class EquilibriumOptions(Record):

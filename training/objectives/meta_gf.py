@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
 
-from training.network import MultiExitNetwork
+from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.combined import Combined
 from training.objectives.per_exit import shared_parameters
 from training.record import Record

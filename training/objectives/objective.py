@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.network import MultiExitNetwork
+from training.networks.multi_exit import MultiExitNetwork
 
 
 class Objective(nn.Module):

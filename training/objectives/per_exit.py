@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from training.network import MultiExitNetwork
-from training.parallel import average, processes
+from training.distributed import average, processes
+from training.networks.multi_exit import MultiExitNetwork
 
 
 def shared_parameters(network: MultiExitNetwork) -> list[nn.Parameter]:

@@ -17,9 +17,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from benchmarks.serving.peers.settings import BUNDLE, GRAPH
-from serving.images import decode
-from serving.manifest import Manifest, read_graph, read_manifest
-from serving.policy import resolve
+from offramp.bundle.manifest import Manifest, read_graph, read_manifest
+from serving.engine.policy import resolve
+from serving.images.decoder import decode
 
 MAX_PIXELS = 25_000_000
 HOST = "127.0.0.1"

@@ -17,7 +17,7 @@ from benchmarks.serving.figures import (
     verdict,
 )
 from benchmarks.serving.rounds import LIMIT, OPEN, SATURATION, SINGLE, Row, write_rows
-from benchmarks.serving.servers import EQUAL
+from benchmarks.serving.servers.commands import EQUAL
 
 
 def rows_of(number: int, speed: float) -> list[Row]:
@@ -52,7 +52,7 @@ def rounds() -> Rounds:
     )
 
 
-def test_goals_are_ratios_within_rounds_so_the_machine_does_not_matter(rounds):
+def test_goals_are_ratios_within_rounds_so_the_machine_does_not_matter(rounds) -> None:
     found = {goal.text: goal for goal in goals(rounds)}
     expected = {
         "answers/s at saturation, medium / limit >= 0.85": (0.8, False),
@@ -71,7 +71,7 @@ def test_goals_are_ratios_within_rounds_so_the_machine_does_not_matter(rounds):
     assert found["p99 / p50 at 70 % of saturation, medium <= 4"].figure == "3.00"
 
 
-def test_what_http_leaves_of_the_limit(rounds):
+def test_what_http_leaves_of_the_limit(rounds) -> None:
     bare = [
         Row(number, "bare", SATURATION, EQUAL, cpu=0.4 / speed, generator=0.1 / speed)
         for number, speed in ((1, 1.0), (2, 3.0), (3, 0.5))
@@ -85,19 +85,19 @@ def test_what_http_leaves_of_the_limit(rounds):
     assert not list(reachable(rounds))
 
 
-def test_without_a_rival_there_is_no_verdict():
+def test_without_a_rival_there_is_no_verdict() -> None:
     alone = Rounds([row for row in rows_of(1, 1.0) if row.server == "offramp"])
     assert all(verdict(aim, alone) is None for aim in aims())
 
 
-def test_the_table_has_a_line_for_each_server_and_budget(rounds):
+def test_the_table_has_a_line_for_each_server_and_budget(rounds) -> None:
     lines = table(rounds)
     assert len({line.count("|") for line in lines}) == 1
     assert any(line.startswith("| offramp | medium | 80 |") for line in lines)
     assert any(line.startswith("| limit | medium | 100 | 2 |") for line in lines)
 
 
-def test_rows_and_plot_are_written(rounds, tmp_path: Path):
+def test_rows_and_plot_are_written(rounds, tmp_path: Path) -> None:
     write_rows(tmp_path / "new" / "rows.csv", rounds.rows)
     with (tmp_path / "new" / "rows.csv").open() as file:
         read = list(csv.DictReader(file))

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_bundle import random_images, write_bundle
 
 from benchmarks.serving import limit
 from benchmarks.serving.limit import BATCH, Limits, sample, staged
 from benchmarks.serving.offline import Chain, evaluate
-from serving.manifest import read_manifest
-from serving.runtime import Runtime
+from offramp.bundle.manifest import read_manifest
+from serving.runtime.cpu import Runtime
+from tests.serving.small_bundle import random_images, write_bundle
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.data())
-def test_each_exit_has_its_share_of_a_sample(leaves, data):
+def test_each_exit_has_its_share_of_a_sample(leaves, data) -> None:
     exits = np.array(leaves)
     count = data.draw(st.integers(1, len(exits)))
     chosen = sample(exits, count)
@@ -25,7 +25,7 @@ def test_each_exit_has_its_share_of_a_sample(leaves, data):
         assert (exits[chosen] == number).sum() == pytest.approx(share * count, abs=1)
 
 
-def test_the_loop_costs_what_those_who_are_sent_cost_whoever_comes_first(tmp_path: Path):
+def test_the_loop_costs_what_those_who_are_sent_cost_whoever_comes_first(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "bundle")
     manifest = read_manifest(folder)
     images = random_images(64, 0)
@@ -48,7 +48,9 @@ def test_the_loop_costs_what_those_who_are_sent_cost_whoever_comes_first(tmp_pat
         call()
 
 
-def test_limits_are_of_a_sample_and_not_of_those_who_come_first(tmp_path: Path, monkeypatch):
+def test_limits_are_of_a_sample_and_not_of_those_who_come_first(
+    tmp_path: Path, monkeypatch
+) -> None:
     folder = write_bundle(tmp_path / "bundle")
     manifest = read_manifest(folder)
     images = random_images(64, 0)

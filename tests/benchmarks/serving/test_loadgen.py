@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from servers import serving
-from small_bundle import png, random_images, write_bundle
 
-from benchmarks.serving.load import Load, send
-from benchmarks.serving.outcomes import open_loop, poisson
+from benchmarks.serving.generator.load import Load, send
+from benchmarks.serving.generator.outcomes import open_loop, poisson
+from tests.serving.servers import serving
+from tests.serving.small_bundle import png, random_images, write_bundle
 
 pytest.importorskip("mlperf_loadgen")
 from benchmarks.serving.loadgen import Asked, results, seen, send_by_loadgen
@@ -15,7 +15,7 @@ FILES = [png(image) for image in random_images(20, seed=3)]
 RATE, SECONDS = 100, 2
 
 
-def test_both_generators_send_as_many_calls_and_see_the_same_latency(tmp_path):
+def test_both_generators_send_as_many_calls_and_see_the_same_latency(tmp_path) -> None:
     rng = np.random.default_rng(0)
     with serving(write_bundle(tmp_path / "testnet")) as running:
         path = "/classify?budget=medium"
@@ -31,7 +31,7 @@ def test_both_generators_send_as_many_calls_and_see_the_same_latency(tmp_path):
     assert refused.failed == refused.calls > 0
 
 
-def test_results_are_the_numbers_of_the_log():
+def test_results_are_the_numbers_of_the_log() -> None:
     log = (
         ':::MLLOG {"key": "result_50.00_percentile_latency_ns", "value": 1500}\n'
         "something else\n"

@@ -1,12 +1,12 @@
 import pytest
 import torch
-from families import SMALL, small_network
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.network import MultiExitNetwork
+from tests.training.families import SMALL, small_network
+from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import build_objective
-from training.surgery import Surgery
+from training.surgery.boundary import Surgery
 
 IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.arange(6)

@@ -2,11 +2,11 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from families import small_network
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.training.families import small_network
 from training.errors import DivergedError
 from training.objectives import build_objective
 from training.objectives.combined import Combined, NashMTL, bargain

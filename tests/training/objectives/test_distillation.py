@@ -1,7 +1,7 @@
 import pytest
 import torch
-from families import CLASSES, SMALL, small_network
 
+from tests.training.families import CLASSES, SMALL, small_network
 from training.objectives import build_objective
 from training.objectives.distillation import Distillation
 

@@ -1,13 +1,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from families import SMALL, small_network
 
-from training.network import MultiExitNetwork
+from tests.training.families import SMALL, small_network
+from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import build_objective
 from training.objectives.equilibrium import scale_gradient
 from training.objectives.per_exit import gradient_of_each
-from training.surgery import Surgery
+from training.surgery.boundary import Surgery
 
 IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.arange(6)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from families import CLASSES, small_network
 
+from tests.training.families import CLASSES, small_network
 from training.errors import RecipeError
 from training.objectives import build_objective
 

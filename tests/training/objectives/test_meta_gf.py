@@ -1,6 +1,6 @@
 import torch
-from families import small_network
 
+from tests.training.families import small_network
 from training.objectives import build_objective
 from training.objectives.meta_gf import MetaGF
 from training.objectives.per_exit import shared_parameters

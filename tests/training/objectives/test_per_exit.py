@@ -1,12 +1,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from families import SMALL, small_network
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.training.families import SMALL, small_network
 from training.objectives import build_objective
 from training.objectives.per_exit import add_flat, gradient_of_each
-from training.surgery import Surgery
+from training.surgery.boundary import Surgery
 
 IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.arange(6)

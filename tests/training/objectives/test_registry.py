@@ -4,13 +4,13 @@ import sys
 
 import pytest
 import torch
-from families import CLASSES, SMALL, small_network
 from torch import Tensor
 
+from tests.training.families import CLASSES, SMALL, small_network
 from training.errors import RecipeError
-from training.network import MultiExitNetwork
+from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import OBJECTIVES, build_objective
-from training.surgery import Surgery
+from training.surgery.boundary import Surgery
 
 
 def gradients(network: MultiExitNetwork, name: str = "joint", **options: object) -> list[Tensor]:

@@ -1,0 +1,1 @@
+"""Measure the engine and its stages in one process, without HTTP."""

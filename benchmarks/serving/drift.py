@@ -1,0 +1,206 @@
+"""Do the drift metric and its alert tell corrupted images from clean ones?
+
+A real server, scraped by a real Prometheus with the rules that ship, is sent the held-out images
+that its bundle was calibrated on, then the same ones with Gaussian noise or blur of CIFAR-10-C's
+greatest severity (Hendrycks and Dietterich, 2019). Each comes once at each budget, so all clean
+answers together leave as the manifest says; from minute to minute they need not. The alert must
+keep still over the clean images and fire on the others. Draws what Prometheus recorded. Exit
+status 1 if the alert does otherwise.
+
+    python -m benchmarks.serving.drift --data cifar10 --out docs/results/drift.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from PIL import Image, ImageFilter
+
+from benchmarks.client import serving
+from deploy.check.prometheus import NOBODY, Prometheus, Series, scraping
+from deploy.check.traffic import Call, Count, send
+from exporter.quantize import own_files
+from offramp.bundle.manifest import Manifest, read_manifest
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+BUNDLE = Path(__file__).parents[2] / "deploy" / "bundles" / "cifar10-msdnet"
+BUDGETS = ("low", "medium")
+NOISE, BLUR = 0.10, 1.0  # standard deviations: of full scale, of pixels
+ASKED = f'{{budget=~"{"|".join(BUDGETS)}"}}'
+RECORDED = f"budget:offramp_exit_drift:rate10m{ASKED}"
+OWN = f"max by (budget) (offramp_exit_drift{ASKED})"
+ALERT = 'ALERTS{alertname="OfframpExitDrift",alertstate="firing"}'
+PATIENCE = 240  # seconds that the alert may take once the last image is sent
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When clean images were sent, when corrupted ones, and when the alert was last looked at."""
+
+    clean: float
+    corrupted: float
+    end: float
+
+
+def corrupt(encoded: bytes, number: int) -> bytes:
+    """An image with noise or, every other pair of numbers, blur; as PNG."""
+    image = Image.open(io.BytesIO(encoded)).convert("RGB")
+    if number // 2 % 2:
+        noise = np.random.default_rng(number).normal(0, NOISE * 255, (*image.size[::-1], 3))
+        image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
+    else:
+        image = image.filter(ImageFilter.GaussianBlur(BLUR))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def calls(images: Sequence[bytes], requests: int, *, spoil: bool) -> Iterator[Call]:
+    """So many requests: the images again and again, at each budget in turn."""
+    for number in range(requests):
+        again, at = divmod(number, len(images))
+        budget = BUDGETS[(at + again) % len(BUDGETS)]
+        image = corrupt(images[at], at) if spoil else images[at]
+        yield Call(image, {"budget": budget})
+
+
+def distance(manifest: Manifest, count: Count) -> float:
+    """Total variation distance of all exits seen from the manifest's, at the worst budget."""
+    worst = 0.0
+    for budget in BUDGETS:
+        taken = [count.exits[budget, str(k)] for k in range(1, manifest.exits + 1)]
+        stated = [share.value for share in manifest.budgets[budget].exit_shares]
+        apart = np.abs(np.array(taken) / sum(taken) - stated).sum() / 2
+        worst = max(worst, float(apart))
+    return worst
+
+
+def experiment(
+    url: str, prometheus: Prometheus, images: Sequence[bytes], requests: int, rate: float
+) -> Times:
+    """Clean images, then corrupted ones, then wait for the alert."""
+    count, clean = Count(), time.time()
+    send(url, calls(images, requests, spoil=False), rate, count)
+    apart = distance(read_manifest(BUNDLE), count)
+    print(f"{requests:,} clean answers lie {apart:.4f} from the manifest's exits all together")
+    corrupted = time.time()
+    send(url, calls(images, requests, spoil=True), rate, count)
+    sent = time.time()
+    while time.time() < sent + PATIENCE and "OfframpExitDrift" not in prometheus.firing():
+        time.sleep(5)
+    time.sleep(20)  # so that the end can be seen in the plot
+    assert count.statuses.keys() == {200}, count.statuses
+    return Times(clean, corrupted, time.time())
+
+
+def highest(series: Sequence[Series], start: float, end: float) -> float:
+    """The greatest value within a time."""
+    values = [
+        value
+        for one in series
+        for at, value in zip(one.times, one.values, strict=True)
+        if start <= at <= end and math.isfinite(value)
+    ]
+    return max(values, default=math.nan)
+
+
+def verdict(prometheus: Prometheus, times: Times) -> bool:
+    """Print what was seen; whether the alert did as it should."""
+    recorded = prometheus.between(RECORDED, times.clean, times.end, 5)
+    own = prometheus.between(OWN, times.clean, times.end, 5)
+    fired = [at for one in prometheus.between(ALERT, times.clean, times.end, 5) for at in one.times]
+    for name, start, end in (
+        ("clean", times.clean, times.corrupted),
+        ("corrupted", times.corrupted, times.end),
+    ):
+        print(
+            f"{name:10} drift at most {highest(recorded, start, end):.3f} over 10 minutes, "
+            f"{highest(own, start, end):.3f} over 1000 answers; "
+            f"alert {'fires' if any(start <= at < end for at in fired) else 'keeps still'}"
+        )
+    if fired:
+        print(f"it fires {min(fired) - times.corrupted:.0f} s after the first corrupted image")
+    return bool(fired) and min(fired) > times.corrupted
+
+
+def draw(prometheus: Prometheus, times: Times, out: Path) -> None:
+    """Exit shares and drift over time, from the queries of dashboard and alert."""
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
+    shares = prometheus.between(
+        'sum by (exit) (rate(offramp_exits_total{budget="medium"}[20s])) / '
+        'scalar(sum(rate(offramp_exits_total{budget="medium"}[20s])))',
+        *(times.clean + 20, times.end, 5),
+    )
+    shares.sort(key=lambda one: one.labels["exit"])
+    minutes = [(at - times.clean) / 60 for at in shares[0].times]
+    top.stackplot(
+        minutes,
+        [one.values for one in shares],
+        labels=[f"exit {one.labels['exit']}" for one in shares],
+        colors=plt.colormaps["viridis"](np.linspace(0.15, 0.95, len(shares))),
+    )
+    top.set(ylabel="share of answers, budget medium", ylim=(0, 1))
+    top.legend(loc="lower left", ncols=len(shares))
+    for name, expression, style in (
+        ("10 minutes", f"max by (budget) ({RECORDED})", "-"),
+        ("1000 answers", OWN, ":"),
+    ):
+        for k, one in enumerate(prometheus.between(expression, times.clean, times.end, 5)):
+            at = [(t - times.clean) / 60 for t in one.times]
+            label = f"{one.labels['budget']}, last {name}"
+            bottom.plot(at, one.values, style, color=f"C{k}", label=label)
+    bottom.axhline(0.1, color="red", linestyle="--", linewidth=1, label="alert above")
+    for one in prometheus.between(f"max({ALERT})", times.clean, times.end, 5):
+        start, end = ((at - times.clean) / 60 for at in (one.times[0], one.times[-1]))
+        bottom.axvspan(start, end, color="red", alpha=0.12, label="alert fires")
+    for axes in (top, bottom):
+        axes.axvline((times.corrupted - times.clean) / 60, color="black", linewidth=1)
+    top.set_title("images of the calibration, then with noise and blur (from the black line)")
+    bottom.set(xlabel="minutes", ylabel="drift of exits", ylim=(0, None))
+    bottom.legend(loc="upper left")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="Does the drift alert know corrupted images?")
+    parser.add_argument("--data", required=True, help="the images that the bundle was made with")
+    parser.add_argument("--requests", type=int, default=10_000, help="clean, and as many corrupted")
+    parser.add_argument("--rate", type=float, default=40, help="requests in a second")
+    parser.add_argument("--folder", type=Path, help="keep what is recorded, or draw what is kept")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/drift.png"))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        kept = folder / "times.json"
+        if not kept.exists():
+            held_out = own_files(read_manifest(BUNDLE), arguments.data).held_out
+            images = [file.encoded for file in held_out.files()]
+            with serving(BUNDLE) as url, scraping(url, folder) as prometheus:
+                times = experiment(url, prometheus, images, arguments.requests, arguments.rate)
+            kept.write_text(json.dumps(asdict(times)), encoding="utf-8")
+            print(f"{len(images):,} held-out images, {arguments.requests:,} requests of each kind")
+        with scraping(NOBODY, folder) as prometheus:
+            times = Times(**json.loads(kept.read_text(encoding="utf-8")))
+            good = verdict(prometheus, times)
+            draw(prometheus, times, arguments.out)
+    print("the alert tells them apart" if good else "the alert does NOT tell them apart")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

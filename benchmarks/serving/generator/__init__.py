@@ -1,0 +1,1 @@
+"""Send requests at a stated rate and keep what came back."""

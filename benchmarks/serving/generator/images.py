@@ -1,0 +1,33 @@
+"""The images that are sent, as files, with their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.serving.generator.outcomes import Integers
+from offramp.bundle.manifest import Manifest
+from training.data.datasets import load_files
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Image files, and the class of each, int64 [N]."""
+
+    files: tuple[bytes, ...]
+    labels: Integers
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+def load_images(source: str, manifest: Manifest, split: str = "test") -> Sent:
+    """The images of a split, from a hub name, a parquet file or a folder.
+
+    Raises:
+        DataError: there are none, or their labels are not the bundle's.
+    """
+    found = load_files(source, split, manifest.labels)
+    files = tuple(file.encoded for file in found)
+    return Sent(files, np.array([file.target for file in found], dtype=np.int64))

@@ -1,0 +1,57 @@
+"""The load generator in a process of its own, so that no server waits for its interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+
+from benchmarks.serving.generator.load import Load, Report, send
+from benchmarks.serving.generator.outcomes import Plan
+
+_images: Sequence[bytes] = ()
+
+
+def _keep(images: Sequence[bytes]) -> None:
+    global _images  # noqa: PLW0603  of the generator's process, which has but one use
+    _images = images
+
+
+def _send_kept(plan: Plan, load: Load) -> Report:
+    return send(_images, plan, load)
+
+
+class Generator:
+    """The generator's process.
+
+    Args:
+        images: the bodies of the calls.
+    """
+
+    def __init__(self, images: Sequence[bytes]) -> None:
+        self._pool = ProcessPoolExecutor(
+            1, get_context("spawn"), initializer=_keep, initargs=(list(images),)
+        )
+
+    def start(self, plan: Plan, load: Load) -> Future[Report]:
+        """Begin to send a plan."""
+        return self._pool.submit(_send_kept, plan, load)
+
+    def send(self, plan: Plan, load: Load) -> Report:
+        """Send a plan and wait for all answers."""
+        return self.start(plan, load).result()
+
+    def close(self) -> None:
+        """End the process."""
+        self._pool.shutdown()
+
+
+@contextmanager
+def generator(images: Sequence[bytes]) -> Iterator[Generator]:
+    """A generator, ended at the end."""
+    made = Generator(images)
+    try:
+        yield made
+    finally:
+        made.close()

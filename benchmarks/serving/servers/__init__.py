@@ -1,0 +1,1 @@
+"""Start the servers that are compared, each as a command."""

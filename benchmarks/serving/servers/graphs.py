@@ -1,0 +1,27 @@
+"""The stage graphs of a bundle as one plain network: what a server without exits runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from offramp.bundle.graphs import cut, exit_outputs, join
+from offramp.bundle.manifest import Manifest, read_graph
+
+
+def full_depth(folder: Path, manifest: Manifest) -> onnx.ModelProto:
+    """One graph, image to the last exit's `probabilities`, without the other heads."""
+    stages = [onnx.load_model_from_string(read_graph(folder, stage)) for stage in manifest.stages]
+    probabilities, _ = exit_outputs(manifest.exits)[-1]
+    (model,) = cut(join(stages), [[probabilities]])
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def write_full_depth(folder: Path, manifest: Manifest, path: Path) -> Path:
+    """Write that graph to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(full_depth(folder, manifest).SerializeToString())
+    return path

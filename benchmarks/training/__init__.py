@@ -1,0 +1,1 @@
+"""Measure training: what each objective gives, and what a step costs."""

@@ -1,0 +1,105 @@
+"""What does a step of each objective cost?
+
+The table has the time of one step (forward, backward, combination of gradients) as a ratio to
+joint training's, on the paper's MSDNet with 7 exits. Every round times one step of every row,
+in random order, and divides it by joint training's of the same round. Time is CPU time of this
+process, or wall time on a GPU.
+
+    python -m benchmarks.training.objective_costs --rounds 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+
+from benchmarks.goals import Goal, print_goals
+from benchmarks.timing import CLASSES, Step, conditions, noise, positive, step, stopwatch
+from benchmarks.training.comparison import ROWS, Plan, Row, Run
+from training.fit.checkpoint import new_network
+from training.objectives import build_objective
+
+COMBINING = ("pcgrad", "cagrad", "nash-mtl", "meta-gf")
+DFS = ("dfs-paper", "dfs-released")
+MOST = 0.5
+
+
+def step_of(row: Row, shape: Mapping[str, object], device: torch.device) -> Step:
+    """The step of a row on a network of this shape."""
+    recipe = Plan().recipe_of(Run(row, 0)).model_copy(update={"shape": dict(shape)})
+    torch.manual_seed(0)
+    network = new_network(recipe, CLASSES)
+    objective = build_objective(recipe.objective, recipe.objective_options, network, 0.0)
+    return step(network, objective, device)
+
+
+def step_times(
+    rows: Sequence[Row], shape: Mapping[str, object], batch: int, rounds: int, device: torch.device
+) -> dict[Row, NDArray[np.float64]]:
+    """Seconds of each row's step in each round, after one that does not count."""
+    steps = {row: step_of(row, shape, device) for row in rows}
+    given = noise(batch, device)
+    clock, order = stopwatch(device), random.Random(0)
+    spent: dict[Row, list[float]] = {row: [] for row in rows}
+    for k in track(range(rounds + 1), "rounds", transient=True):
+        for row in order.sample(list(rows), len(rows)):
+            start = clock()
+            steps[row](given)
+            if k > 0:
+                spent[row].append(clock() - start)
+    return {row: np.array(seconds) for row, seconds in spent.items()}
+
+
+def print_costs(spent: Mapping[Row, NDArray[np.float64]]) -> dict[str, float]:
+    """One line for each row; the median ratio to joint training's step by row name."""
+    joint = next(seconds for row, seconds in spent.items() if row.name == "joint")
+    print("row                  step / joint, median [quartiles]")
+    medians = {}
+    for row, seconds in spent.items():
+        low, median, high = np.quantile(seconds / joint, [0.25, 0.5, 0.75])
+        medians[row.name] = float(median)
+        print(f"{row.name:20} {median:.3f} [{low:.3f}, {high:.3f}]")
+    return medians
+
+
+def goals(medians: Mapping[str, float]) -> list[Goal]:
+    """DFS against what combines the gradients of all exits."""
+    return [
+        Goal(
+            f"a step of {ours} costs at most {MOST} of one of {theirs}",
+            f"{medians[ours] / medians[theirs]:.3f}",
+            medians[ours] <= MOST * medians[theirs],
+        )
+        for ours in DFS
+        for theirs in COMBINING
+    ]
+
+
+def measure(batch: int, rounds: int, device: torch.device) -> list[Goal]:
+    """Time, print the table, and say what it shows."""
+    spent = step_times(ROWS, {}, batch, rounds, device)
+    print(f"\nMSDNet with 7 exits, {conditions(batch, rounds, device)}")
+    return goals(print_costs(spent))
+
+
+def main() -> int:
+    """Entry point; the exit status is 1 where a goal is missed."""
+    parser = argparse.ArgumentParser(description="What does a step of each objective cost?")
+    parser.add_argument("--batch", type=positive, default=16, help="images in a step")
+    parser.add_argument("--rounds", type=positive, default=7)
+    parser.add_argument("--threads", type=positive, default=1, help="that torch computes with")
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    return print_goals(measure(arguments.batch, arguments.rounds, torch.device(arguments.device)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Early-exit inference: each request says what its answer may cost."""

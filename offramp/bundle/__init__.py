@@ -1,0 +1,1 @@
+"""The bundle, which the exporter writes and the server reads."""

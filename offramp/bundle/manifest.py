@@ -1,0 +1,245 @@
+"""The bundle's contract: `manifest.json`, written by the exporter, read by the server.
+
+A bundle is a folder with `manifest.json` and one ONNX file for each stage. Numbers live
+here; mathematics lives in the graphs. Flops are multiply-adds for one image, the convention
+of the MSDNet and DFS papers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from offramp.bundle.errors import BundleError
+
+MANIFEST = "manifest.json"
+FORMAT: Literal[2] = 2
+MAX_MANIFEST_BYTES = 4 << 20
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Version = Annotated[str, Field(min_length=1, max_length=64)]
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
+
+
+class Record(BaseModel):
+    """A frozen record that refuses fields it does not know, and NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TensorSpec(Record):
+    """One tensor of a stage graph; `shape` is without the batch axis."""
+
+    name: str = Field(min_length=1)
+    dtype: Literal["uint8", "float32", "float16"]
+    shape: tuple[Annotated[int, Field(gt=0)], ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one request's."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+class Estimate(Record):
+    """A mean over the held-out images.
+
+    `low` and `high` bound, at 99.9 %, the same mean over as many new images of the same kind
+    (a prediction interval: it allows for the new sample's scatter as well as for this one's).
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def within(self, seen: float) -> bool:
+        """Whether a mean that was seen lies in the interval."""
+        return self.low <= seen <= self.high
+
+
+class StageSpec(Record):
+    """One stage: its graph, and what it costs and is worth to leave at its exit.
+
+    A stage reads the image, or features that any stages before it gave: each part of the network
+    is in the first stage whose exit needs it. Beside its features the graph gives
+    `probabilities` [N, classes] and `confidence` [N]. The head is what this exit alone needs: of
+    the last stage, all of it.
+    """
+
+    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.onnx$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    inputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    features: tuple[TensorSpec, ...]
+    flops: int = Field(gt=0, description="of this stage with its head")
+    head_flops: int = Field(ge=0, description="of its head, which is left out where none asks it")
+    flops_to_exit: int = Field(gt=0, description="of all stages up to here with their heads")
+    blockwise_flops_to_exit: int = Field(
+        gt=0, description="the papers' count, in which a stage is whole blocks; not what is run"
+    )
+    parameters: int = Field(ge=0)
+    temperature: float = Field(gt=0)
+    accuracy: Estimate
+
+
+class OperatingPoint(Record):
+    """Thresholds, with what they gave on the held-out images.
+
+    A request leaves at the first exit whose confidence is at least its threshold. The last
+    threshold is 0; one above 1 means that nobody leaves there.
+    """
+
+    thresholds: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)
+    mean_flops: Estimate
+    accuracy: Estimate
+    exit_shares: tuple[Estimate, ...] = Field(min_length=1)
+
+
+class ImageInput(Record):
+    """How an image is brought to the tensor `image`: uint8, [N, height, width, 3], RGB.
+
+    `crop` scales the shorter side to fit and cuts the middle out; `stretch` does not keep
+    the proportions.
+    """
+
+    height: int = Field(gt=0, le=4096)
+    width: int = Field(gt=0, le=4096)
+    fit: Literal["crop", "stretch"]
+    filter: Literal["box", "bilinear", "bicubic", "lanczos"]
+
+
+class HeldOut(Record):
+    """The images on which temperatures, thresholds and every Estimate were computed."""
+
+    images: int = Field(gt=0)
+    source: str
+
+
+class Provenance(Record):
+    """Where the weights come from."""
+
+    recipe: str
+    dataset: str
+    train_images: int = Field(gt=0)
+    epochs: int = Field(ge=0)
+    seed: int
+    commit: str
+    config: dict[str, object]
+
+
+class Manifest(Record):
+    """The whole description of a bundle."""
+
+    format: Literal[2] = FORMAT
+    name: Name
+    version: Version
+    created: datetime
+    labels: tuple[str, ...] = Field(min_length=2)
+    input: ImageInput
+    precision: Literal["fp32", "fp16", "int8"]
+    confidence: str
+    stages: tuple[StageSpec, ...] = Field(min_length=1)
+    budgets: dict[Name, OperatingPoint] = Field(min_length=1)
+    curve: tuple[OperatingPoint, ...] = Field(min_length=1)
+    held_out: HeldOut
+    provenance: Provenance
+
+    @property
+    def exits(self) -> int:
+        """Number of exits, one for each stage."""
+        return len(self.stages)
+
+    @property
+    def full_flops(self) -> int:
+        """Flops of a request that runs to the last exit and asks no other."""
+        return self.flops_of(self.exits, [False] * self.exits)
+
+    def flops_of(self, exit: int, asked: Sequence[bool]) -> int:  # noqa: A002 (one word per thing)
+        """Flops of a request that leaves at `exit` (from 1), having asked these exits.
+
+        `exit` itself counts as asked; those after it are not looked at.
+        """
+        spared = zip(self.stages[: exit - 1], asked, strict=False)
+        return self.stages[exit - 1].flops_to_exit - sum(
+            stage.head_flops for stage, ask in spared if not ask
+        )
+
+    @model_validator(mode="after")
+    def _stages_chain(self) -> Self:
+        image = (self.input.height, self.input.width, 3)
+        first = self.stages[0].inputs
+        if len(first) != 1 or first[0].dtype != "uint8" or first[0].shape != image:
+            raise ValueError(f"stage 1 must take one uint8 tensor of shape {image}")
+        known, flops = {spec.name: spec for spec in first}, 0
+        for k, stage in enumerate(self.stages, 1):
+            for spec in stage.inputs:
+                if known.get(spec.name) != spec:
+                    raise ValueError(f"stage {k} reads {spec.name}, which no stage before it gives")
+            if again := known.keys() & {spec.name for spec in stage.features}:
+                raise ValueError(f"stage {k} gives {min(again)}, as one before it does")
+            known |= {spec.name: spec for spec in stage.features}
+            flops += stage.flops
+            if stage.flops_to_exit != flops or stage.head_flops > stage.flops:
+                raise ValueError(f"stage {k}: its flops do not add up")
+        read = {spec.name for stage in self.stages for spec in stage.inputs}
+        if unread := known.keys() - read:
+            raise ValueError(f"no stage reads {min(unread)}")
+        return self
+
+    @model_validator(mode="after")
+    def _points_fit(self) -> Self:
+        points = [(f"budget {name}", point) for name, point in self.budgets.items()]
+        points += [(f"curve point {i}", point) for i, point in enumerate(self.curve)]
+        for what, point in points:
+            if not len(point.thresholds) == len(point.exit_shares) == self.exits:
+                raise ValueError(f"{what}: needs one threshold and one share for each exit")
+            if point.thresholds[-1] != 0:
+                raise ValueError(f"{what}: the last threshold must be 0, so that everyone leaves")
+        flops = [point.mean_flops.value for point in self.curve]
+        if flops != sorted(flops):
+            raise ValueError("curve: points must be in order of mean flops")
+        return self
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `manifest.json` of a bundle.
+
+    Raises:
+        BundleError: it is missing, too large, or not a manifest of this format.
+    """
+    path = folder / MANIFEST
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise BundleError(path, f"larger than {MAX_MANIFEST_BYTES} bytes; not a manifest")
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        remedy = "a bundle is a folder that `python -m exporter` writes"
+        raise BundleError(path, f"cannot be read ({error.strerror}); {remedy}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "manifest"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise BundleError(
+            path, f"{where}: {first['msg']}{more}; export the bundle again"
+        ) from error
+
+
+def read_graph(folder: Path, stage: StageSpec) -> bytes:
+    """The bytes of a stage's graph, after their hash was found right.
+
+    Raises:
+        BundleError: the file is missing or is not the one that was exported.
+    """
+    path = folder / stage.file
+    try:
+        graph = path.read_bytes()
+    except OSError as error:
+        raise BundleError(path, f"cannot be read ({error.strerror})") from error
+    if hashlib.sha256(graph).hexdigest() != stage.sha256:
+        raise BundleError(path, "its sha256 is not the manifest's; copy or export the bundle again")
+    return graph

@@ -1,0 +1,7 @@
+"""The base of every error that Offramp raises on purpose."""
+
+from __future__ import annotations
+
+
+class OfframpError(Exception):
+    """Base class of the errors of all packages. The message names the remedy."""

@@ -1,0 +1,1 @@
+"""Run requests through the stages: scheduling, deadlines, overload."""

@@ -1,0 +1,64 @@
+"""Every stage run with noise before the first request: its code paths, plans and times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from serving.engine.latency import Latency
+from serving.runtime.base import Slots
+from serving.runtime.cpu import Runtime
+from serving.runtime.stage import StageOutput
+
+REPEATS = 3
+
+
+def measure(
+    runtime: Runtime, pool: Slots, sizes: Sequence[int], clock: Callable[[], float]
+) -> Latency:
+    """Run every stage at every batch size, with and without its head, and keep the least times.
+
+    All stages in one graph are run too, where there is such.
+
+    A pause of the machine only adds to a time, and load is learnt from the batches that run. On
+    the CPU, where a batch keeps one thread busy, the thread's CPU time is the better `clock`.
+    """
+    rng = np.random.default_rng(0)
+    stages, (image,) = len(runtime.inputs), runtime.inputs[0]
+    tables = {head: np.empty((stages, len(sizes))) for head in (True, False)}
+    whole_network = np.empty(len(sizes)) if runtime.whole_network else None
+    for column, size in reversed([*enumerate(sizes)]):  # what the largest allocates serves all
+        slots = pool.take(size)
+        for slot in slots:
+            pool.put(slot, rng.integers(0, 256, image.shape, np.uint8))
+        if whole_network is not None:
+            inputs = pool.gather(0, slots)
+            whole_network[column], _ = _timed(partial(runtime.run_whole, inputs), clock)
+        for stage in range(stages):
+            inputs = pool.gather(stage, slots)
+            for head, table in tables.items():
+                run = partial(runtime.run, stage, inputs, head=head)
+                table[stage, column], output = _timed(run, clock)
+            if stage < stages - 1:
+                pool.scatter(stage, slots, list(range(size)), output.features)
+        for slot in slots:
+            pool.give(slot)
+    return Latency(
+        sizes,
+        tables[True].tolist(),
+        tables[False].tolist(),
+        filled=runtime.on_device,
+        whole_network=None if whole_network is None else whole_network.tolist(),
+    )
+
+
+def _timed(run: Callable[[], StageOutput], clock: Callable[[], float]) -> tuple[float, StageOutput]:
+    """The least seconds of several runs, and what the last gave."""
+    seconds = []
+    for _ in range(REPEATS):
+        started = clock()
+        output = run()
+        seconds.append(clock() - started)
+    return min(seconds), output

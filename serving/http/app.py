@@ -1,0 +1,127 @@
+"""The app: a bundle loaded, its parts put together, and one handler for all errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from offramp.bundle.manifest import Manifest, read_manifest
+from serving.engine.assembly import build_engine
+from serving.errors import ServingError
+from serving.http.body import Bodies
+from serving.http.classify import Classify
+from serving.http.context import Service
+from serving.http.fast_path import FastClassify
+from serving.http.problems import BUG, problem, problem_of
+from serving.http.routes import CLASSIFY, authenticate, guarded, public, service_of
+from serving.http.schemas import describe
+from serving.images.decoder import Decoder
+from serving.observe.worker_metrics import Shared
+from serving.settings import Settings
+
+DEVICE_THREADS = 2  # one has its batch computed, the other what comes before and after
+
+
+class Offramp(FastAPI):
+    """FastAPI, but for `POST /classify`, which goes around it (`Classify`, `FastClassify`)."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(
+            title="Offramp",
+            summary="Early-exit inference: say what an answer may cost.",
+            version=service.manifest.version,
+            lifespan=_lifespan,
+        )
+        self.state.service = service
+        self._classify = Classify(service)
+        self.fast_path = FastClassify(service, self._classify)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A call, or the lifespan."""
+        counts = scope["type"] == "http" and scope["method"] == "POST"
+        if counts and scope["path"] == scope.get("root_path", "") + CLASSIFY:
+            await self._classify(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+    fresh = asyncio.create_task(app.state.service.metrics.keep_fresh())
+    yield
+    await app.state.service.engine.drain()
+    fresh.cancel()
+    app.state.service.decoder.close()
+
+
+def create_app(
+    settings: Settings,
+    manifest: Manifest | None = None,
+    shared: Shared | None = None,
+    *,
+    on_device: bool = False,
+) -> FastAPI:
+    """Load the bundle, warm it up, and make the app that serves it.
+
+    Args:
+        settings: all of them.
+        manifest: of the bundle, where it has been read already.
+        shared: this worker's place, where it is one of several.
+        on_device: run as on CUDA whatever the provider: features stay where it computes, each
+            batch size has sessions of its own.
+
+    Raises:
+        BundleError: the bundle is damaged, or not of this server's format.
+        ProviderError: the provider is not to be had.
+    """
+    manifest = manifest or read_manifest(settings.bundle)
+    engine, metrics = build_engine(settings, manifest, shared, on_device=on_device)
+    return _app(
+        Service(
+            manifest=manifest,
+            description=describe(manifest).model_dump_json().encode(),
+            engine=engine,
+            bodies=Bodies(settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds),
+            decoder=Decoder(manifest.input, settings.max_pixels, settings.threads),
+            metrics=metrics,
+            max_images=settings.max_images,
+            api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        )
+    )
+
+
+def _app(service: Service) -> FastAPI:
+    app = Offramp(service)
+    app.include_router(guarded, dependencies=[Depends(authenticate)] if service.api_key else [])
+    app.include_router(public)
+    app.add_exception_handler(ServingError, _offramp_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _bug)
+    return app
+
+
+# The handlers are coroutines, because Starlette runs plain functions on a thread.
+async def _offramp_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServingError)
+    return problem_of(service_of(request).metrics, error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = error.detail.lower().replace(" ", "-")
+    path = request.url.path
+    allowed = (error.headers or {}).get("Allow")
+    does = f"answers {allowed} only" if allowed else "is not served; /docs lists what is"
+    metrics = service_of(request).metrics
+    return problem(metrics, kind, error.status_code, f"{path} {does}", error.headers)
+
+
+async def _bug(request: Request, _: Exception) -> Response:
+    return problem_of(service_of(request).metrics, BUG)

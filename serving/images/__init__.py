@@ -1,0 +1,1 @@
+"""Decode images and bring them to the size that the network takes."""

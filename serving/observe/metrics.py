@@ -1,0 +1,234 @@
+"""Prometheus metrics: prefix `offramp_`, seconds, labels that the manifest or the code fixes.
+
+A request is one image. Flops are multiply-adds. Every series exists from the start, and its
+child is looked up once. What comes with every answer is counted in cheap ways of our own
+(`tally`, `shares`), the rest in prometheus_client's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Gauge, Metric
+from prometheus_client import Counter as PrometheusCounter
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from serving.observe.counters import Counter, Counters, Histogram
+from serving.observe.exit_drift import ExitDrift
+from serving.observe.worker_metrics import Processes, Shared
+
+Outcome = Literal["answered", "deadline", "degraded", "expired", "refused", "cancelled", "failed"]
+OUTCOMES: tuple[Outcome, ...] = (
+    "answered",  # left where its policy lets it
+    "deadline",  # answered because of its deadline, at the deepest exit reached
+    "degraded",  # answered at its next exit, because of overload
+    "expired",  # deadline passed before the first exit
+    "refused",  # no slot
+    "cancelled",  # the client hung up, or another image of the call ended in an error
+    "failed",  # a stage broke down
+)
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+ALL = "all"  # what batches that run all stages as one graph have for a stage
+REFRESH_SECONDS = 0.5  # how old another worker's live gauges may be
+CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+Mode = Literal["livesum", "livemax"]  # how the gauges of several workers become one
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the metrics say of the model.
+
+    Attributes:
+        exits: how many.
+        full_flops: of a request that runs to the last exit.
+        mean_flops: for each named budget, what an answer is expected to cost.
+        expected: for each named budget, the share of requests expected at each exit.
+        budgets_without_shares: further budget labels, of which no shares are expected.
+    """
+
+    name: str
+    version: str
+    precision: str
+    provider: str
+    exits: int
+    full_flops: int
+    mean_flops: Mapping[str, float]
+    expected: Mapping[str, tuple[float, ...]]
+    budgets_without_shares: tuple[str, ...]
+
+    @property
+    def budgets(self) -> tuple[str, ...]:
+        """Every budget label."""
+        return (*self.expected, *self.budgets_without_shares)
+
+
+class Metrics:
+    """All metrics of one app, in a registry of its own.
+
+    Args:
+        model: whose.
+        shared: this worker's place, which it has entered; none: one process is the server.
+
+    Attributes:
+        registry: what a scrape gets: of all workers.
+    """
+
+    def __init__(self, model: Model, shared: Shared | None = None) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        self.shared = shared is not None
+        if shared:
+            MultiProcessCollector(self.registry, str(shared.folder))
+            self.registry.register(Processes(shared.folder))
+        else:
+            ProcessCollector(registry=self.registry)
+        self._full_flops = model.full_flops
+        self._live: list[tuple[Gauge, Callable[[], int]]] = []
+        self._tallies = Counters(shared.folder, shared.worker) if shared else Counters()
+        self._batches = Lock()
+        file = shared.folder / "shares" if shared else None
+        self._shares = ExitDrift(model.name, model.expected, file)
+        self._declare_requests(model)
+        self._declare_stages(model.exits)
+        self._gauge("workers", "Server processes that serve.").set(1)
+        expected = self._gauge(
+            "flops_expected",
+            "Mean flops of an answer that the manifest expects.",
+            "budget",
+            "livemax",
+        )
+        for budget, flops in model.mean_flops.items():
+            expected.labels(budget).set(flops)
+        info = self._gauge(
+            "model_info", "The model that is served.", "model version precision provider", "livemax"
+        )
+        info.labels(model.name, model.version, model.precision, model.provider).set(1)
+
+    def _declare_requests(self, model: Model) -> None:
+        budgets, exits, name = model.budgets, range(1, model.exits + 1), model.name
+        requests = self._counter("requests", "Requests by budget and outcome.")
+        taken = self._counter("exits", "Answers by budget and exit.")
+        spent = self._counter("flops_spent", "Flops to the exits taken.")
+        full = self._counter("flops_full", "Flops that full depth would have spent.")
+        latency = self._histogram("request_seconds", "Arrival to answer.", SECONDS)
+        confidence = self._histogram("confidence", "At the exit taken.", CONFIDENCES)
+        part = self._histogram("request_part_seconds", "Parts of request_seconds.", SECONDS)
+        self._requests = {b: {o: requests(budget=b, outcome=o) for o in OUTCOMES} for b in budgets}
+        self._exits = {b: [taken(model=name, budget=b, exit=e) for e in exits] for b in budgets}
+        self._spent = {b: spent(budget=b) for b in budgets}
+        self._full = {b: full(budget=b) for b in budgets}
+        self._latency = {b: latency(budget=b) for b in budgets}
+        self._confidence = [confidence(exit=e) for e in exits]
+        self._queue, self._decode, self._compute = (
+            part(part=name) for name in ("queue", "decode", "compute")
+        )
+        text = "Error answers (calls) by problem type."
+        self._problems = PrometheusCounter("offramp_problems", text, ["type"], registry=self._into)
+
+    def _declare_stages(self, stages: int) -> None:
+        duration = self._histogram("stage_seconds", "One batch of a stage.", SECONDS)
+        size = self._histogram("batch_size", "Requests in a batch.", SIZES)
+        names = (*range(1, stages + 1), ALL)
+        self._stages = [(duration(stage=k), size(stage=k)) for k in names]
+
+    def watch(
+        self,
+        slots: int,
+        pool_bytes: int,
+        slots_in_use: Callable[[], int],
+        queue_depth: Callable[[], int],
+    ) -> None:
+        """Show the pool and the queue, read at each refresh."""
+        self._gauge("slots", "Slots of the pool.").set(slots)
+        self._gauge("pool_bytes", "Bytes that images and features of all slots can take.").set(
+            pool_bytes
+        )
+        in_use = self._gauge("slots_in_use", "Slots that requests hold.")
+        depth = self._gauge("queue_depth", "Requests that wait for a batch.")
+        self._live += [(in_use, slots_in_use), (depth, queue_depth)]
+
+    def refresh(self) -> None:
+        """Set the live gauges: done at a scrape, and for other workers' scrapes now and then."""
+        for gauge, read in self._live:
+            gauge.set(read())
+
+    async def keep_fresh(self) -> None:
+        """Where other workers answer scrapes too: refresh for ever."""
+        while self.shared:
+            self.refresh()
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    def collect(self) -> Iterator[Metric]:
+        """What is computed at each scrape, before the registry comes to the rest."""
+        self.refresh()
+        yield from self._tallies.collect()
+        yield from self._shares.collect()
+
+    def count(self, budget: str, outcome: Outcome, requests: int = 1) -> None:
+        """Requests of a budget ended like this."""
+        self._requests[budget][outcome].add(requests)
+
+    def answer(
+        self,
+        budget: str,
+        stage: int,
+        confidence: float,
+        *,
+        flops: int,
+        total: float,
+        queue: float,
+        compute: float,
+        outcome: Outcome,
+    ) -> None:
+        """A request left at the exit of `stage` (from 0); times in seconds.
+
+        Only an exit that the policy chose, not deadline or overload, counts for drift.
+        """
+        self.count(budget, outcome)
+        self._exits[budget][stage].add()
+        self._spent[budget].add(flops)
+        self._full[budget].add(self._full_flops)
+        self._latency[budget].add(total)
+        self._confidence[stage].add(confidence)
+        self._queue.add(queue)
+        self._compute.add(compute)
+        if outcome == "answered":
+            self._shares.add(budget, stage)
+
+    def decode(self, seconds: float) -> None:
+        """The images of a call were decoded."""
+        self._decode.add(seconds)
+
+    def batch(self, stage: int | None, size: int, seconds: float) -> None:
+        """A stage (from 0) ran a batch; None: all of them did, as one graph."""
+        duration, sizes = self._stages[-1 if stage is None else stage]
+        with self._batches:  # of several threads
+            duration.add(seconds)
+            sizes.add(size)
+
+    def problem(self, type_: str) -> None:
+        """A call was answered with a problem of this type."""
+        self._problems.labels(type_).inc()
+
+    @property
+    def _into(self) -> CollectorRegistry | None:
+        """Where metrics are declared: of several workers, the collector reads their files."""
+        return None if self.shared else self.registry
+
+    def _counter(self, name: str, text: str) -> Callable[..., Counter]:
+        return partial(self._tallies.counter, f"offramp_{name}", text)
+
+    def _histogram(self, name: str, text: str, bounds: Sequence[float]) -> Callable[..., Histogram]:
+        return partial(self._tallies.histogram, f"offramp_{name}", text, bounds)
+
+    def _gauge(self, name: str, text: str, labels: str = "", mode: Mode = "livesum") -> Gauge:
+        return Gauge(
+            f"offramp_{name}", text, labels.split(), registry=self._into, multiprocess_mode=mode
+        )

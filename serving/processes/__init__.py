@@ -1,0 +1,1 @@
+"""Start and replace server processes."""

@@ -1,0 +1,1 @@
+"""Run stages with ONNX Runtime, and keep the features between them."""

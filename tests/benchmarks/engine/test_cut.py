@@ -1,0 +1,34 @@
+import numpy as np
+
+from benchmarks.engine.cut import BLOCKS, NATIVE, Times, goals, main
+
+
+def times(chain: list[float], stages: list[list[float]], trunks: list[list[float]]) -> Times:
+    whole = np.full(len(chain), 10.0)
+    seconds = {BLOCKS: np.array(chain) * 2, NATIVE: np.array(chain)}
+    by_stage = {BLOCKS: 2 * np.array(stages), NATIVE: np.array(stages)}
+    return Times(whole, seconds, by_stage, np.array(trunks))
+
+
+def test_times_by_hand() -> None:
+    found = times([10.4, 10.3, 12.0], [[4.0, 7.0]] * 3, [[3.0, 7.0]] * 3)
+    assert found.ratio(NATIVE) == 1.04
+    assert found.to_exit(BLOCKS).tolist() == [8.0, 22.0]
+    assert found.alone().tolist() == [4.0, 10.0], "a head that is not asked is not paid"
+
+
+def test_the_worst_batch_counts() -> None:
+    good = times([10.4] * 3, [[4.0, 7.0]] * 3, [[3.0, 7.0]] * 3)
+    bad = times([11.0] * 3, [[4.0, 7.0]] * 3, [[3.0, 7.0]] * 3)
+    (goal,) = goals({"net": {1: good, 4: bad}})
+    assert (goal.figure, goal.met) == ("1.100", False)
+    assert goals({"net": {1: good}})[0].met
+
+
+def test_it_measures_the_network_that_ships(capsys, monkeypatch) -> None:
+    command = ["cut", "--networks", "cifar-compact", "--batches", "1", "--rounds", "1"]
+    monkeypatch.setattr("sys.argv", command)
+    assert main() in (0, 1)
+    printed = capsys.readouterr().out
+    assert "11.65" in printed, "million flops to exit 1, block by block"
+    assert " 7.52" in printed, "and by need"

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.training.conflict import Agreement, agreement, main
+from tests.training.families import small_network
+from tests.training.samples import finished_progress, source_with_test, untrained_checkpoint
+from training.data.images import Images
+from training.fit.checkpoint import CHECKPOINT, save_checkpoint
+
+BATCH = Images(
+    torch.randint(
+        256, (6, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    ),
+    torch.arange(6),
+)
+
+
+def test_cosines_are_those_of_the_exits_gradients_over_what_both_reach() -> None:
+    network, twin = small_network("vit"), small_network("vit").train()
+    found = agreement(network, [BATCH, BATCH]).cosines
+    assert found.shape == (2, 3), "two batches, three pairs"
+    torch.testing.assert_close(found[0], found[1])  # nothing was updated
+    gradients = []
+    for k in range(3):
+        twin.zero_grad()
+        loss = torch.nn.functional.cross_entropy(
+            twin(twin.normalize(BATCH.pixels))[k], BATCH.targets
+        )
+        loss.backward()
+        gradients.append([p.grad for p in twin.stages.parameters()])
+    for place, (shallow, deep) in enumerate([(0, 1), (0, 2), (1, 2)]):
+        reached = len(list(twin.stages[: shallow + 1].parameters()))
+        flat = [torch.cat([g.flatten() for g in gradients[k][:reached]]) for k in (shallow, deep)]
+        expected = torch.dot(*flat) / (flat[0].norm() * flat[1].norm())
+        assert float(found[0, place]) == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_what_is_printed_is_the_mean_and_the_share_opposed() -> None:
+    assert str(Agreement(torch.tensor([[0.5, -0.25], [0.5, 0.25]]))) == "+0.250    25.0 %"
+
+
+def test_the_command_takes_every_seed_of_the_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    source = source_with_test(tmp_path / "images")
+    for seed in (0, 1):
+        folder = tmp_path / "joint" / f"seed{seed}"
+        folder.mkdir(parents=True)
+        save_checkpoint(folder / CHECKPOINT, untrained_checkpoint(finished_progress()))
+    command = ["--runs", str(tmp_path), "--data", source, "--batches", "1", "--rows", "joint"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in printed[1:]] == [
+        ["joint", f"seed{seed}", weights] for seed in (0, 1) for weights in ("fresh", "trained")
+    ]
+    assert main([*command, "dfs-released"]) == 1
+    assert "there is no dfs-released/seed*" in capsys.readouterr().err

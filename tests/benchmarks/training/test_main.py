@@ -1,0 +1,44 @@
+import argparse
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.goals import Goal, is_verdict, print_goals, verdicts
+from benchmarks.training.__main__ import commands
+
+
+def test_goals_are_told_from_other_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert print_goals([Goal("a", "1", met=True), Goal("b", "2", met=False)]) == 1
+    assert print_goals([Goal("a", "1", met=True)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["met      a: 1", "NOT MET  b: 2", "met      a: 1"]
+    assert all(is_verdict(line) for line in lines)
+    assert not is_verdict("metrics add up")
+
+
+def test_every_benchmark_of_training_is_run() -> None:
+    arguments = argparse.Namespace(data="cifar10", runs=Path("r"), out=Path("o"))
+    named = [command[0] for command in commands(arguments)]
+    assert named == [
+        f"benchmarks.training.{name}"
+        for name in (
+            *("model_tables", "training_step", "objective_costs"),
+            *("objectives", "budgeted", "conflict"),
+        )
+    ]
+
+
+def test_a_benchmarks_output_is_shown_and_its_goals_are_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (verdict,) = verdicts(["benchmarks.training.model_tables"])
+    assert verdict.startswith("met      parameters and flops are as published")
+    printed = capsys.readouterr().out
+    assert "MSDNet, CIFAR-100" in printed
+    assert printed.splitlines()[-1] == verdict
+
+
+def test_a_benchmark_that_fails_is_an_error() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        verdicts(["benchmarks.training.budgeted"])

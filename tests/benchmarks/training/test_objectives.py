@@ -1,0 +1,72 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.training.comparison import Row
+from benchmarks.training.objectives import Found, adopted, figure, gains, goals, main, print_table
+from tests.training.samples import source_with_test
+
+JOINT, DFS = "joint", "dfs-released"
+
+
+def test_gains_are_over_the_same_seed() -> None:
+    found = {
+        JOINT: {"seed0": np.array([70.0, 80.0]), "seed1": np.array([60.0, 90.0])},
+        DFS: {"seed1": np.array([63.0, 89.0]), "seed7": np.array([0.0, 0.0])},
+    }
+    np.testing.assert_allclose(gains(found, Row(DFS, "")), [[3.0, -1.0]])
+    above, first = goals(found)
+    assert not above.met
+    assert first.met
+    assert first.figure == "+3.00, -1.00 points on held-out images, 1 seeds"
+    assert goals({JOINT: found[JOINT]}) == []
+    assert goals({DFS: found[DFS], JOINT: {}}) == [], "no seed that both have"
+
+
+def test_what_to_adopt_and_the_goals_are_decided_on_held_out_images(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = (Row(JOINT, ""), Row(DFS, ""), Row("ge", ""), Row("own", "", against="own"))
+    low, high = {"seed0": np.array([60.0, 70.0])}, {"seed0": np.array([63.0, 71.0])}
+    mixed = {"seed0": np.array([63.0, 69.0])}
+    test = {JOINT: low, DFS: high, "ge": low, "own": high}
+    held_out = {JOINT: low, DFS: mixed, "ge": high, "own": high}
+    assert [(row.name, seeds) for row, seeds in adopted(held_out, rows)] == [("ge", 1)]
+    print_table(Found(test, held_out, 60, 100), rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].endswith("on 100 held-out images): ge (1 seeds)")
+    after = lines.index(next(line for line in lines if line.startswith(DFS)))
+    assert lines[after + 1].split() == ["test,", "against", "joint", "+3.00", "+1.00"]
+    assert lines[after + 2].split() == ["held-out,", "against", "joint", "+3.00", "-1.00"]
+
+
+def test_a_plot_of_no_rows_is_empty() -> None:
+    (axes,) = figure({JOINT: {"seed0": np.array([60.0])}}, (Row(JOINT, ""),)).axes
+    assert axes.get_legend() is None
+    assert not axes.patches
+
+
+def test_it_trains_what_is_missing_and_prints_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    rows = (Row(JOINT, "--variant joint"), Row(DFS, "--variant released"))
+    monkeypatch.setattr("benchmarks.training.objectives.ROWS", rows)
+    command = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--jobs", "2"]
+    command += ["--data", source_with_test(tmp_path / "images")]
+    command += ["--options=--epochs 1 --held-out 50"]
+    main(command)
+    printed = capsys.readouterr().out
+    assert "joint                        1 seeds" in printed
+    assert "against joint" in printed
+    assert printed.count("points on held-out images, 1 seeds\n") == 2, "two goals"
+    with (tmp_path / "out" / "objectives.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 2 * 4
+    assert all(0 <= float(line["held_out_accuracy"]) <= 1 for line in lines)
+    checkpoint = tmp_path / "runs" / JOINT / "seed0" / "checkpoint.safetensors"
+    written = checkpoint.stat().st_mtime_ns
+    main(command)
+    assert checkpoint.stat().st_mtime_ns == written, "it was there already"

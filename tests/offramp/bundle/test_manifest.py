@@ -1,0 +1,87 @@
+import json
+
+import pytest
+
+from offramp.bundle.errors import BundleError
+from offramp.bundle.manifest import Estimate, read_graph, read_manifest
+
+
+def test_a_bundle_is_read_and_its_graphs_have_their_hash(bundle) -> None:
+    manifest = read_manifest(bundle)
+    assert manifest.exits == 4
+    assert all(len(read_graph(bundle, stage)) > 1000 for stage in manifest.stages)
+
+
+def test_a_request_costs_the_stages_it_runs_and_the_heads_it_asks(manifest) -> None:
+    none, every = [False] * 4, [True] * 4
+    assert [manifest.flops_of(k, every) for k in (1, 2, 3, 4)] == [100e3, 250e3, 430e3, 700e3]
+    assert [manifest.flops_of(k, none) for k in (1, 2, 3, 4)] == [100e3, 240e3, 400e3, 640e3]
+    assert manifest.flops_of(3, [False, True, False, False]) == 420e3
+    assert manifest.full_flops == 640e3
+
+
+def test_estimate_bounds() -> None:
+    estimate = Estimate(value=0.5, low=0.4, high=0.6)
+    assert estimate.within(0.4)
+    assert not estimate.within(0.39)
+
+
+def test_a_folder_without_manifest_is_no_bundle(tmp_path) -> None:
+    with pytest.raises(BundleError, match=r"manifest\.json.*python -m exporter"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m.pop("labels"), "labels"),
+        (lambda m: m.update(format=1), "format: Input should be 2"),
+        (lambda m: m.update(surprise=1), "surprise"),
+        (lambda m: m["stages"][0]["features"].pop(), "stage 2 reads b1.coarse, which no stage"),
+        (
+            lambda m: m["stages"][0]["features"][1].update(shape=[8, 4, 4]),
+            "stage 2 reads b1.coarse",
+        ),
+        (lambda m: m["stages"][3]["inputs"].pop(0), "no stage reads b3.fine"),
+        (
+            lambda m: m["stages"][1]["features"].append(m["stages"][0]["features"][0]),
+            "stage 2 gives b1.fine, as one before it does",
+        ),
+        (lambda m: m["stages"][1].update(flops_to_exit=1), "stage 2: its flops do not add up"),
+        (lambda m: m["stages"][1].update(head_flops=10**6), "stage 2: its flops do not add up"),
+        (lambda m: m["stages"][0].update(file="../../etc/passwd"), "stages.0.file"),
+        (lambda m: m["budgets"]["low"]["thresholds"].pop(), "budget low"),
+        (lambda m: m["budgets"]["low"]["thresholds"].__setitem__(3, 0.5), "last threshold"),
+        (lambda m: m["curve"].reverse(), "order"),
+        (
+            lambda m: m["stages"][3]["features"].append(
+                {**m["stages"][0]["inputs"][0], "name": "x"}
+            ),
+            "no stage reads x",
+        ),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused_with_the_reason(damaged, change, says) -> None:
+    path = damaged / "manifest.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(BundleError) as caught:
+        read_manifest(damaged)
+    assert str(path) in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_a_graph_of_another_hash_is_refused_by_name(damaged, manifest) -> None:
+    path = damaged / "stage2.onnx"
+    graph = bytearray(path.read_bytes())
+    graph[len(graph) // 2] ^= 1
+    path.write_bytes(graph)
+    with pytest.raises(BundleError, match=r"stage2\.onnx: its sha256"):
+        read_graph(damaged, manifest.stages[1])
+
+
+def test_a_missing_graph_is_refused_by_name(damaged, manifest) -> None:
+    (damaged / "stage3.onnx").unlink()
+    with pytest.raises(BundleError, match=r"stage3\.onnx: cannot be read"):
+        read_graph(damaged, manifest.stages[2])

@@ -1,0 +1,5 @@
+"""The small bundle of the server's tests."""
+
+from tests.serving.conftest import bundle, damaged, manifest
+
+__all__ = ["bundle", "damaged", "manifest"]

@@ -1,0 +1,217 @@
+import asyncio
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from offramp.bundle.manifest import ImageInput
+from serving.errors import (
+    DamagedImageError,
+    EmptyBodyError,
+    ImageTooLargeError,
+    InvalidRequestError,
+    NotAnImageError,
+)
+from serving.images.decoder import Decoder, decode
+
+TARGET = ImageInput(height=32, width=32, fit="crop", filter="bilinear")
+STRETCH = ImageInput(height=24, width=48, fit="stretch", filter="lanczos")
+MEGA = 1_000_000
+
+
+def file(image, form="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_header(width, height, depth, colour):
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+
+
+def picture(width=640, height=480):
+    """Dark to bright from left to right in red, from top to bottom in green."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0] = np.linspace(0, 255, width)
+    pixels[..., 1] = np.linspace(0, 255, height)[:, None]
+    return Image.fromarray(pixels)
+
+
+def test_an_image_of_the_right_size_comes_out_as_it_went_in(images) -> None:
+    (image,) = images(1, 0)
+    np.testing.assert_array_equal(decode(file(Image.fromarray(image)), TARGET, MEGA), image)
+
+
+@pytest.mark.parametrize(("form", "off"), [("JPEG", 4), ("PNG", 2), ("WEBP", 6)])
+@pytest.mark.parametrize("target", [TARGET, STRETCH])
+def test_a_large_image_is_cropped_or_stretched(form, off, target) -> None:
+    got = decode(file(picture(), form), target, MEGA).astype(int)
+    assert got.shape == (target.height, target.width, 3)
+    edge = 0.5 - 480 / 640 / 2 if target.fit == "crop" else 0  # what is cut off at each side
+    middle = np.arange(target.width) + 0.5
+    red = 255 * (edge + (1 - 2 * edge) * middle / target.width)
+    assert np.abs(got[:, 2:-2, 0].mean(0) - red[2:-2]).max() < off
+    assert np.abs(got[..., 2]).max() < off + 2
+
+
+def test_a_jpeg_decoded_at_a_reduced_scale_is_the_same_picture() -> None:
+    data = file(picture(4000, 3000), "JPEG", quality=95)
+    whole = picture(4000, 3000).resize((43, 32), Image.Resampling.BILINEAR)
+    expected = np.asarray(ImageOps.fit(whole, (32, 32)))
+    got = decode(data, TARGET, 12 * MEGA)
+    assert np.abs(got.astype(int) - expected).mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_modes_without_transparency(mode) -> None:
+    got = decode(file(Image.new(mode, (64, 64), 1 if mode == "1" else "white")), TARGET, MEGA)
+    assert (got == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_transparency_lies_on_white(mode, form) -> None:
+    image = Image.new(mode, (64, 64), (0,) * len(mode))
+    image.paste((0,) * (len(mode) - 1) + (255,), (0, 0, 32, 64))
+    got = decode(file(image, form, lossless=True), TARGET, MEGA)
+    assert (got[:, :15] == 0).all()
+    assert (got[:, 17:] == 255).all()
+
+
+@pytest.mark.parametrize("key", [0, b"\x00\xff"])
+def test_a_transparent_palette_lies_on_white(key) -> None:
+    image = Image.new("P", (32, 32), 0)
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.paste(1, (16, 0, 32, 32))
+    got = decode(file(image, transparency=key), TARGET, MEGA)
+    assert got[0, 0].tolist() == [255, 255, 255]
+    assert got[0, 31].tolist() == [40, 50, 60]
+
+
+def test_16_bit_grey_is_scaled_not_clipped() -> None:
+    values = np.linspace(0, 65535, 32).astype(np.uint16)
+    got = decode(file(Image.fromarray(np.tile(values, (32, 1)))), TARGET, MEGA)
+    np.testing.assert_array_equal(got[0, :, 1], values >> 8)
+
+
+def test_16_bit_colour_is_scaled_not_clipped() -> None:
+    row = b"\0" + struct.pack(">HHH", 65535, 32768, 255) * 32
+    rows = chunk(b"IDAT", zlib.compress(row * 32)) + chunk(b"IEND", b"")
+    got = decode(png_header(32, 32, 16, 2) + rows, TARGET, MEGA)
+    assert got[5, 5].tolist() == [255, 128, 0]
+
+
+def test_a_cmyk_jpeg() -> None:
+    image = Image.new("CMYK", (64, 64), (0, 255, 255, 0))
+    got = decode(file(image, "JPEG", quality=100), TARGET, MEGA)
+    assert np.abs(got.astype(int) - [255, 0, 0]).max() < 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_exif_orientation_is_applied(orientation) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = picture(96, 64)
+    back = {3: 3, 6: 8, 8: 6}.get(orientation, orientation)  # the turn that undoes the other
+    undo = Image.Exif()
+    undo[0x0112] = back
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(file(upright, exif=undo))))
+    got = decode(file(turned, "JPEG", exif=exif, quality=95), TARGET, MEGA)
+    expected = decode(file(upright), TARGET, MEGA)
+    assert np.abs(got.astype(int) - expected).max() < 8
+
+
+def test_of_an_animation_the_first_frame_counts() -> None:
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    for form in ("PNG", "WEBP"):
+        data = file(frames[0], form, save_all=True, append_images=frames[1:], lossless=True)
+        assert decode(data, TARGET, MEGA)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
+def test_odd_sizes(size) -> None:
+    got = decode(file(Image.new("RGB", size, "red")), TARGET, MEGA)
+    assert (got == [255, 0, 0]).all()
+
+
+def test_nothing_is_no_image() -> None:
+    with pytest.raises(EmptyBodyError, match="--data-binary"):
+        decode(b"", TARGET, MEGA)
+
+
+@pytest.mark.parametrize(
+    "data", [b"hello", b"%PDF-1.7", file(Image.new("RGB", (9, 9)), "GIF"), b"\x89PNG\r\n\x1a\n"]
+)
+def test_other_formats_are_named_no_image(data) -> None:
+    with pytest.raises(NotAnImageError, match="JPEG, PNG or WebP"):
+        decode(data, TARGET, MEGA)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_a_truncated_image_is_damaged(form) -> None:
+    data = file(Image.effect_noise((200, 200), 50).convert("RGB"), form)
+    with pytest.raises(DamagedImageError, match="send it whole"):
+        decode(data[: len(data) // 2], TARGET, MEGA)
+
+
+def test_too_many_pixels_are_refused_on_the_header_alone() -> None:
+    with pytest.raises(ImageTooLargeError, match="19000 x 19000 = 361000000 pixels"):
+        decode(png_header(19000, 19000, 8, 2) + chunk(b"IDAT", b""), TARGET, 25 * MEGA)
+    with pytest.raises(ImageTooLargeError):
+        decode(file(picture(), "JPEG"), TARGET, 640 * 480 - 1)
+    assert decode(file(picture(), "JPEG"), TARGET, 640 * 480).any()
+
+
+GOOD = {form: file(picture(40, 30), form) for form in ("JPEG", "PNG", "WEBP")}
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(sorted(GOOD)), st.data())
+def test_whatever_is_broken_is_an_error_of_the_client(form, data) -> None:
+    content = bytearray(GOOD[form])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, on metadata: in a server it goes to the log
+        try:
+            got = decode(bytes(content), TARGET, MEGA)
+        except InvalidRequestError:
+            return
+    assert got.shape == (32, 32, 3)
+    assert got.dtype == np.uint8
+
+
+def test_the_decoder_names_the_image_that_will_not_do(images, encode) -> None:
+    decoder = Decoder(TARGET, MEGA, 2)
+    good = [encode(image) for image in images(3, 1)]
+    got = asyncio.run(decoder.decode(good))
+    np.testing.assert_array_equal(got, images(3, 1))
+    with pytest.raises(NotAnImageError, match="image 2: this is not"):
+        asyncio.run(decoder.decode([good[0], b"?", good[2]]))
+    decoder.close()
+
+
+def test_small_plain_jpegs_are_decoded_at_once(images, encode) -> None:
+    decoder = Decoder(TARGET, MEGA, 1)
+    small = [encode(image, "JPEG") for image in images(3, 1)]
+    expected = [decode(each, TARGET, MEGA) for each in small]
+    sizes = decoder.small(small)
+    assert sizes == [(32, 32)] * 3
+    np.testing.assert_array_equal(decoder.decode_small(small, sizes), expected)
+    for other in (encode(images(1, 1)[0]), file(picture(), "JPEG"), b""):
+        assert decoder.small([*small, other]) is None
+    assert decoder.decode_small([*small[1:], small[0][:-40]], sizes) is None, "damaged"
+    assert decoder.small(small * 6) is None, "16 images of 32 x 32 take as long as a hop"
+    assert Decoder(TARGET, 32 * 32 - 1, 1).small(small) is None
+    decoder.close()

@@ -1,0 +1,141 @@
+"""Bit for bit what Pillow gives, or not taken."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import simplejpeg
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from offramp.bundle.manifest import ImageInput
+from offramp.bundle.preprocess import bring_to_size
+from serving.images.jpeg import decode_plain, plain_size
+
+CIFAR = Path(__file__).parents[2] / "data" / "cifar10-500.parquet"
+TARGET = ImageInput(height=32, width=32, fit="crop", filter="bilinear")
+TARGETS = [
+    TARGET,
+    ImageInput(height=24, width=48, fit="stretch", filter="lanczos"),
+    ImageInput(height=3, width=2, fit="crop", filter="bicubic"),
+    ImageInput(height=224, width=224, fit="crop", filter="box"),
+]
+
+
+def pillow(file, target):
+    with Image.open(io.BytesIO(file)) as image:
+        return np.asarray(bring_to_size(image, target))
+
+
+def picture(width, height, seed=0):
+    """Noise, coarse and fine."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 200, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
+    pixels = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+    return Image.fromarray(pixels + rng.integers(0, 56, pixels.shape, dtype=np.uint8))
+
+
+def jpeg(image, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def assert_the_same(file, target) -> None:
+    size = plain_size(file)
+    assert size is not None
+    np.testing.assert_array_equal(decode_plain(file, size, target), pillow(file, target))
+
+
+def test_real_images() -> None:
+    for row in pq.read_table(CIFAR).column(0).to_pylist():
+        assert_the_same(row["bytes"], TARGET)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(8, 700),
+    st.integers(8, 700),
+    st.integers(1, 100),
+    st.sampled_from(["4:4:4", "4:2:2", "4:2:0"]),
+    st.booleans(),
+    st.sampled_from([0, 3]),
+    st.sampled_from(TARGETS),
+)
+def test_any_plain_jpeg(width, height, quality, subsampling, progressive, restart, target) -> None:
+    options = {"quality": quality, "subsampling": subsampling, "progressive": progressive}
+    try:
+        file = jpeg(picture(width, height, quality), restart_marker_rows=restart, **options)
+    except OSError:  # of Pillow, whose buffer is too small for some
+        reject()
+    assert_the_same(file, target)
+
+
+@pytest.mark.parametrize("size", [(4000, 3000), (1023, 4097), (3001, 2001)])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_large_photos(size, subsampling) -> None:
+    file = jpeg(picture(*size), subsampling=subsampling, icc_profile=bytes(3000), comment=b"hi")
+    assert plain_size(file) == size
+    for target in TARGETS:
+        assert_the_same(file, target)
+
+
+def exif():
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    return tags.tobytes()
+
+
+GOOD = picture(64, 48)
+PIXELS = np.asarray(GOOD)
+UNUSUAL = {
+    "exif": jpeg(GOOD, exif=exif()),
+    "xmp": jpeg(GOOD, xmp=b"<tiff:Orientation>6</tiff:Orientation>"),
+    "grey": jpeg(GOOD.convert("L")),
+    "cmyk": jpeg(GOOD.convert("CMYK")),
+    "rgb": jpeg(GOOD, keep_rgb=True),
+    "4:4:0": simplejpeg.encode_jpeg(PIXELS, colorsubsampling="440"),
+    "4:1:1": simplejpeg.encode_jpeg(PIXELS, colorsubsampling="411"),
+    "tiny": jpeg(picture(7, 300)),
+    "png": b"\x89PNG\r\n\x1a\n" + bytes(100),
+    "nothing": b"",
+    "header": jpeg(GOOD)[:300],
+    "marker": jpeg(GOOD)[:20] + b"\xff",
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_the_unusual_is_left_to_pillow(name) -> None:
+    assert plain_size(UNUSUAL[name]) is None
+
+
+def test_two_pictures_in_a_file_are_left_to_pillow() -> None:
+    buffer = io.BytesIO()
+    GOOD.save(buffer, "MPO", save_all=True, append_images=[GOOD])
+    assert plain_size(buffer.getvalue()) is None
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_breaks_off_is_left_to_pillow(progressive) -> None:
+    file = jpeg(picture(200, 200), progressive=progressive)
+    for cut in (0.5, 0.9, 0.99):
+        part = file[: int(cut * len(file))]
+        assert decode_plain(part, (200, 200), TARGET) is None
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.booleans(), st.data())
+def test_what_is_damaged_is_pillows_picture_or_left_to_it(progressive, data) -> None:
+    content = bytearray(jpeg(picture(40, 30), progressive=progressive))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    file = bytes(content)
+    size = plain_size(file)
+    if size is None or size[0] * size[1] > 1 << 20:
+        return
+    pixels = decode_plain(file, size, TARGET)
+    if pixels is not None:
+        np.testing.assert_array_equal(pixels, pillow(file, TARGET))

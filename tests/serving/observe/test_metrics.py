@@ -1,0 +1,181 @@
+import asyncio
+import math
+
+import pytest
+from prometheus_client import generate_latest, values
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving.observe.exit_drift import ENOUGH
+from serving.observe.metrics import Metrics, Model
+from serving.observe.worker_metrics import Shared
+
+MODEL = Model(
+    name="net",
+    version="3",
+    precision="int8",
+    provider="cpu",
+    exits=2,
+    full_flops=30,
+    mean_flops={"low": 15.5},
+    expected={"low": (0.75, 0.25)},
+    budgets_without_shares=("numeric",),
+)
+
+
+@pytest.fixture
+def metrics():
+    return Metrics(MODEL)
+
+
+def value(metrics, name, **labels):
+    return metrics.registry.get_sample_value(f"offramp_{name}", labels)
+
+
+def answer(metrics, budget="low", stage=0, **changes) -> None:
+    times = {"flops": 20, "total": 0.5, "queue": 0.3, "compute": 0.1, "outcome": "answered"}
+    metrics.answer(budget, stage, 0.85, **times | changes)
+
+
+def test_an_answer_counts_everywhere(metrics) -> None:
+    answer(metrics, stage=1)
+    assert value(metrics, "requests_total", budget="low", outcome="answered") == 1
+    assert value(metrics, "exits_total", model="net", budget="low", exit="2") == 1
+    assert value(metrics, "exits_total", model="net", budget="low", exit="1") == 0
+    assert value(metrics, "flops_spent_total", budget="low") == 20
+    assert value(metrics, "flops_full_total", budget="low") == 30
+    assert value(metrics, "request_seconds_sum", budget="low") == 0.5
+    assert value(metrics, "request_part_seconds_sum", part="queue") == 0.3
+    assert value(metrics, "request_part_seconds_sum", part="compute") == 0.1
+    assert value(metrics, "confidence_bucket", exit="2", le="0.8") == 0
+    assert value(metrics, "confidence_bucket", exit="2", le="0.9") == 1
+
+
+def test_other_ends_count_as_outcomes_alone(metrics) -> None:
+    metrics.count("numeric", "refused", 3)
+    assert value(metrics, "requests_total", budget="numeric", outcome="refused") == 3
+    assert value(metrics, "flops_spent_total", budget="numeric") == 0
+
+
+def test_stages_decoding_and_problems(metrics) -> None:
+    metrics.batch(1, 5, 0.25)
+    metrics.decode(0.125)
+    metrics.problem("pool-full")
+    metrics.batch(None, 8, 0.5)
+    assert value(metrics, "stage_seconds_sum", stage="all") == 0.5
+    assert value(metrics, "batch_size_sum", stage="all") == 8
+    assert value(metrics, "stage_seconds_sum", stage="2") == 0.25
+    assert value(metrics, "batch_size_sum", stage="2") == 5
+    assert value(metrics, "request_part_seconds_sum", part="decode") == 0.125
+    assert value(metrics, "problems_total", type="pool-full") == 1
+
+
+def test_the_pool_is_read_at_each_scrape(metrics) -> None:
+    depth = iter(range(10))
+    metrics.watch(8, 4096, lambda: 3, lambda: next(depth))
+    assert (value(metrics, "slots"), value(metrics, "pool_bytes")) == (8, 4096)
+    assert value(metrics, "slots_in_use") == 3
+    assert [value(metrics, "queue_depth"), value(metrics, "queue_depth")] == [3, 4]
+
+
+def test_expected_and_seen_shares_and_their_distance(metrics) -> None:
+    at = {"model": "net", "budget": "low"}
+    assert value(metrics, "exit_share_expected", **at, exit="1") == 0.75
+    assert value(metrics, "flops_expected", budget="low") == 15.5
+    assert math.isnan(value(metrics, "exit_drift", **at))
+    for i in range(ENOUGH):
+        answer(metrics, stage=i % 2)
+        answer(metrics, stage=1, outcome="deadline")  # says nothing about the policy
+        answer(metrics, budget="numeric")
+    assert value(metrics, "exit_share_seen", **at, exit="1") == 0.5
+    assert value(metrics, "exit_drift", **at) == 0.25
+    assert value(metrics, "exit_drift", model="net", budget="numeric") is None
+
+
+@pytest.fixture
+def worker(tmp_path, monkeypatch):
+    """Start a worker's metrics, in this process: what it counts is its own."""
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+
+    def start(number):
+        shared = Shared(tmp_path, number)
+        shared.enter()
+        metrics = Metrics(MODEL, shared)
+        metrics.watch(8, 4096, lambda: number, lambda: 0)
+        metrics.refresh()
+        return metrics
+
+    yield start
+    values.close_all_multiprocess_files()
+
+
+def test_every_worker_answers_for_all(worker) -> None:
+    workers = worker(1), worker(2)
+    answer(workers[0], stage=1)
+    answer(workers[1], stage=1)
+    workers[1].problem("pool-full")
+    for metrics in workers:
+        assert value(metrics, "exits_total", model="net", budget="low", exit="2") == 2
+        assert value(metrics, "flops_spent_total", budget="low") == 40
+        assert value(metrics, "request_seconds_bucket", budget="low", le="0.5") == 2
+        assert value(metrics, "problems_total", type="pool-full") == 1
+        assert [value(metrics, f"{name}") for name in ("slots", "slots_in_use")] == [16, 3]
+        assert value(metrics, "workers") == 2
+        info = {"model": "net", "version": "3", "precision": "int8", "provider": "cpu"}
+        assert value(metrics, "model_info", **info) == 1
+
+
+def test_drift_is_of_the_workers_together(worker) -> None:
+    workers = worker(0), worker(1)
+    for _ in range(ENOUGH // 2):
+        answer(workers[0], stage=0)
+        answer(workers[1], stage=1)
+    for metrics in workers:
+        at = {"model": "net", "budget": "low"}
+        assert value(metrics, "exit_share_seen", **at, exit="1") == 0.5
+        assert value(metrics, "exit_drift", **at) == 0.25
+
+
+def test_a_dead_workers_counts_stay_and_its_gauges_go(worker, tmp_path) -> None:
+    alive, dead = worker(0), worker(1)
+    answer(alive)
+    answer(dead)
+    Shared(tmp_path, 1).bury()
+    low = {"budget": "low", "outcome": "answered"}
+    assert value(alive, "requests_total", **low) == 2
+    assert (value(alive, "slots"), value(alive, "workers")) == (8, 1)
+    successor = worker(1)
+    answer(successor)
+    assert value(alive, "requests_total", **low) == 3
+    assert (value(alive, "slots"), value(alive, "workers")) == (16, 2)
+
+
+def test_only_who_shares_is_kept_fresh(metrics, worker) -> None:
+    asyncio.run(asyncio.wait_for(metrics.keep_fresh(), 5))  # alone it has nothing to do
+
+    async def beat() -> None:
+        fresh = asyncio.create_task(shared.keep_fresh())
+        await asyncio.sleep(0)
+        fresh.cancel()
+
+    shared, other = worker(0), worker(1)
+    shared._live = [(gauge, lambda: 6) for gauge, _ in shared._live]
+    assert value(other, "queue_depth") == 0
+    asyncio.run(beat())
+    assert value(other, "queue_depth") == 6
+
+
+def test_what_is_exposed_is_bounded_and_named_ours(metrics) -> None:
+    Metrics(MODEL)  # a second app in the process is no conflict
+    families = list(text_string_to_metric_families(generate_latest(metrics.registry).decode()))
+    names = {family.name for family in families}
+    assert all(name.startswith(("offramp_", "process_")) for name in names)
+    (info,) = next(f for f in families if f.name == "offramp_model_info").samples
+    assert info.labels == {
+        "model": "net",
+        "version": "3",
+        "precision": "int8",
+        "provider": "cpu",
+    }
+    with pytest.raises(KeyError):
+        metrics.count("whatever a client sends", "answered")

@@ -1,0 +1,171 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image
+
+from serving.images.decoder import decode
+from tests.training.samples import LABELS, PARQUET, source_with_test, tiny_dataset
+from training.data.datasets import load_dataset, load_files, load_test
+from training.data.images import image_input
+from training.errors import DataError
+
+
+def test_parquet_to_tensors_and_a_split_that_is_a_partition() -> None:
+    dataset = tiny_dataset()
+    assert dataset.labels == LABELS
+    assert dataset.train.pixels.shape == (400, 32, 32, 3)
+    assert dataset.train.pixels.dtype == torch.uint8
+    both = torch.cat([dataset.train.pixels, dataset.held_out.pixels]).flatten(1)
+    assert len(both.unique(dim=0)) == 500
+
+
+def test_the_split_depends_on_the_seed_alone() -> None:
+    first, again = tiny_dataset(), load_dataset(str(PARQUET), 32, held_out=100, seed=0)
+    other = load_dataset(str(PARQUET), 32, held_out=100, seed=1)
+    assert torch.equal(first.held_out.pixels, again.held_out.pixels)
+    assert not torch.equal(first.held_out.pixels, other.held_out.pixels)
+
+
+def test_pixels_and_labels_stay_together() -> None:
+    source = datasets.load_dataset("parquet", data_files=str(PARQUET))["train"]
+    dataset = tiny_dataset()
+    found = {
+        p.numpy().tobytes(): int(t)
+        for p, t in zip(
+            torch.cat([dataset.train.pixels, dataset.held_out.pixels]),
+            torch.cat([dataset.train.targets, dataset.held_out.targets]),
+            strict=True,
+        )
+    }
+    for row in source.select(range(20)):
+        assert found[np.asarray(row["img"].convert("RGB")).tobytes()] == row["label"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-00000.parquet", "test-00000.parquet", "val-0.parquet"),
+        ("default/train/0000.parquet", "default/test/0000.parquet", "default/validation/0.parquet"),
+    ],
+)
+def test_other_splits_are_not_trained_on(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PARQUET, tmp_path / name)
+    dataset = load_dataset(str(tmp_path), 32, held_out=50, seed=0)
+    assert (len(dataset.train), len(dataset.held_out)) == (500, 500)
+    assert len(load_files(str(tmp_path), "test", LABELS)) == 500
+
+
+def test_a_file_of_no_known_split_among_others_is_named(tmp_path: Path) -> None:
+    for name in ("train.parquet", "extra.parquet"):
+        shutil.copy(PARQUET, tmp_path / name)
+    with pytest.raises(DataError, match=r"extra\.parquet is of no known split"):
+        load_dataset(str(tmp_path), 32, held_out=50, seed=0)
+
+
+def test_labels_are_numbered_by_the_training_set() -> None:
+    turned = load_files(str(PARQUET), "train", tuple(reversed(LABELS)))
+    for file, other in zip(load_files(str(PARQUET), "train", LABELS), turned, strict=True):
+        assert other.target == 9 - file.target
+    with pytest.raises(DataError, match="is none of the training set"):
+        load_files(str(PARQUET), "train", LABELS[1:])
+
+
+def test_the_fingerprint_tells_other_splits_and_other_labels() -> None:
+    dataset = tiny_dataset()
+    others = [
+        load_dataset(str(PARQUET), 32, held_out=100, seed=1),
+        load_dataset(str(PARQUET), 32, held_out=101, seed=0),
+        replace(dataset, labels=dataset.labels[::-1]),
+        replace(dataset, train=dataset.held_out),
+    ]
+    assert len({d.fingerprint() for d in (dataset, *others)}) == 5
+    again = load_dataset(str(PARQUET), 32, held_out=100, seed=0)
+    assert again.fingerprint() == dataset.fingerprint()
+
+
+def image_folder(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for label in ("ant", "bee"):
+        (folder / label).mkdir(parents=True)
+        for i in range(6):
+            pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{i}.png")
+    return folder
+
+
+def test_a_folder_of_images_by_class_at_another_size(tmp_path: Path) -> None:
+    dataset = load_dataset(str(image_folder(tmp_path / "insects")), 24, held_out=4, seed=0)
+    assert dataset.labels == ("ant", "bee")
+    assert dataset.train.pixels.shape == (8, 24, 24, 3)
+    targets = torch.cat([dataset.train.targets, dataset.held_out.targets])
+    assert sorted(targets.tolist()) == [0] * 6 + [1] * 6
+
+
+def test_files_as_they_are() -> None:
+    files = load_files(str(PARQUET), "train", LABELS)
+    assert len(files) == 500
+    assert files[0].encoded.startswith(b"\xff\xd8"), "a JPEG"
+    with pytest.raises(DataError, match="no split 'test', only train"):
+        load_files(str(PARQUET), "test", LABELS)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [("/nowhere/at/all", "no file or folder"), ("./nor-here", "no file or folder")],
+)
+def test_nothing_there(source: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        load_dataset(source, 32, 10, 0)
+
+
+def test_all_held_out_leaves_none_to_train_on() -> None:
+    with pytest.raises(DataError, match=r"held_out: 500 of 500 .* \(--held-out N\)"):
+        load_dataset(str(PARQUET), 32, held_out=500, seed=0)
+
+
+def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    table = {"image": [{"bytes": b"no image", "path": None}] * 3, "label": [0, 1, 0]}
+    datasets.Dataset.from_dict(table).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="image 0 is not an image"):
+        load_dataset(str(tmp_path), 32, 1, 0)
+
+
+def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"text": ["a", "b"]}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="no label column, only text"):
+        load_dataset(str(tmp_path), 32, 1, 0)
+
+
+def test_what_is_trained_on_is_what_is_served(tmp_path: Path) -> None:
+    """A rotated JPEG, transparency and 16 bits, through either door."""
+    rng = np.random.default_rng(0)
+    photo = Image.fromarray(rng.integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    deep = Image.fromarray(rng.integers(0, 65536, (50, 40), dtype=np.uint16))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for label in ("ant", "bee"):
+        (tmp_path / label).mkdir()
+        photo.save(tmp_path / label / "rotated.jpg", exif=exif)
+        photo.convert("RGBA").rotate(30).save(tmp_path / label / "transparent.png")
+        deep.save(tmp_path / label / "deep.png")
+    dataset = load_dataset(str(tmp_path), 24, held_out=1, seed=0)
+    trained = torch.cat([dataset.train.pixels, dataset.held_out.pixels])
+    for path in tmp_path.rglob("*.*"):
+        served = torch.tensor(decode(path.read_bytes(), image_input(24), 10**6))
+        assert int((trained == served).flatten(1).all(1).sum()) == 2, path.name
+
+
+def test_the_test_split_if_there_is_one_with_labels(tmp_path: Path) -> None:
+    labels = load_dataset(str(PARQUET), 32, 100, 0).labels
+    assert load_test(str(PARQUET), 32, labels) is None
+    (tmp_path / "told").mkdir()
+    (tmp_path / "withheld").mkdir()
+    assert len(load_test(source_with_test(tmp_path / "told", 40), 32, labels)) == 40
+    assert load_test(source_with_test(tmp_path / "withheld", 40, label=-1), 32, labels) is None

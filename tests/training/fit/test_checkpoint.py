@@ -1,0 +1,186 @@
+import hashlib
+import pickle
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from tests.training.samples import tiny_progress
+from training.errors import CheckpointError
+from training.fit.checkpoint import (
+    FORMAT,
+    Checkpoint,
+    load_checkpoint,
+    load_progress,
+    new_network,
+    save_checkpoint,
+)
+
+
+def tiny_checkpoint() -> Checkpoint:
+    progress = tiny_progress()
+    torch.manual_seed(0)
+    network = new_network(progress.recipe, 10)
+    return Checkpoint(
+        progress, network.state_dict(), {"bargain": torch.ones(2)}, {"0/1": torch.arange(3.0)}
+    )
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    saved = tiny_checkpoint()
+    save_checkpoint(tmp_path / "c.safetensors", saved)
+    loaded = load_checkpoint(tmp_path / "c.safetensors")
+    assert loaded.progress == saved.progress
+    assert torch.equal(loaded.optimizers["0/1"], torch.arange(3.0))
+    for name, tensor in loaded.network().state_dict().items():
+        assert torch.equal(tensor, saved.weights[name])
+    assert not loaded.network().training
+    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+def test_numbers_of_any_kind_come_back(tmp_path: Path) -> None:
+    given = {
+        "bf16": torch.randn(3, 2).bfloat16(),
+        "float8": torch.randn(4).to(torch.float8_e4m3fn),
+        "scalar": torch.tensor(7),
+        "none": torch.zeros(0, 3),
+        "bool": torch.tensor([True, False]),
+    }
+    saved = replace(tiny_checkpoint(), optimizers=given)
+    save_checkpoint(tmp_path / "c", saved)
+    found = load_checkpoint(tmp_path / "c").optimizers
+    assert found.keys() == given.keys()
+    assert all(found[name].dtype == one.dtype for name, one in given.items())
+    assert all(torch.equal(found[name].double(), one.double()) for name, one in given.items())
+
+
+def test_the_checksum_is_that_of_earlier_versions(tmp_path: Path) -> None:
+    saved = tiny_checkpoint()
+    save_checkpoint(tmp_path / "c", saved)
+    tensors = {f"weights/{name}": one for name, one in saved.weights.items()}
+    tensors |= {"objective/bargain": torch.ones(2), "optimizers/0/1": torch.arange(3.0)}
+    digest = hashlib.sha256(saved.progress.model_dump_json().encode())
+    for name, one in sorted(tensors.items()):
+        digest.update(f"{name} {one.dtype} {tuple(one.shape)}\n".encode() + one.numpy().tobytes())
+    with safe_open(tmp_path / "c", framework="pt") as file:
+        assert file.metadata()["sha256"] == digest.hexdigest()
+
+
+def refused(path: Path, content: bytes, says: str) -> None:
+    path.write_bytes(content)
+    for load in (load_checkpoint, load_progress):
+        with pytest.raises(CheckpointError, match=says) as error:
+            load(path)
+        assert str(error.value).startswith(f"{path}: ")
+
+
+def test_what_is_no_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(CheckpointError, match=r"c\.safetensors"):
+        load_checkpoint(path)
+    for content in (b"", b"no checkpoint", bytes(100)):
+        refused(path, content, "cannot be read")
+    save_file({"w": torch.ones(2)}, path)
+    refused(path, path.read_bytes(), "not a checkpoint that")
+    save_file({"w": torch.ones(2)}, path, {"format": "pt"})
+    refused(path, path.read_bytes(), "not a checkpoint that")
+    save_file({"w": torch.ones(2)}, path, {"format": FORMAT, "progress": "{}"})
+    refused(path, path.read_bytes(), "header is damaged")
+
+
+class Tripwire:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
+    path, sprung = tmp_path / "c.safetensors", tmp_path / "sprung"
+    pickled = pickle.dumps(Tripwire(sprung))
+    refused(path, pickled, "cannot be read")
+    torch.save({"weights": Tripwire(sprung)}, path)
+    refused(path, path.read_bytes(), "cannot be read")
+    assert not sprung.exists()
+    pickle.loads(pickled)
+    assert sprung.exists(), "the trap works"
+
+
+@pytest.mark.parametrize("length", [10**8 + 1, 2**40, 2**63, 2**64 - 1])
+def test_an_absurd_header_is_refused_at_once(tmp_path: Path, length: int) -> None:
+    content = length.to_bytes(8, "little") + b'{"__metadata__":{}}'
+    refused(tmp_path / "c.safetensors", content, "cannot be read")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("whole") / "c.safetensors"
+    save_checkpoint(path, tiny_checkpoint())
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.1, 0.5, 0.9999])
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path, whole: bytes, share: float) -> None:
+    refused(tmp_path / "c.safetensors", whole[: int(len(whole) * share)], "cannot be read")
+
+
+@given(st.floats(0, 1, exclude_max=True), st.booleans(), st.integers(0, 7))
+def test_a_flipped_bit_is_noticed_or_changes_nothing(
+    whole: bytes, where: float, in_header: bool, bit: int
+) -> None:
+    """Most bits; one in the names of what the reader does not ask for may go by."""
+    extent = 8 + int.from_bytes(whole[:8], "little") if in_header else len(whole)
+    content = bytearray(whole)
+    content[int(where * extent)] ^= 1 << bit
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        try:
+            loaded = load_checkpoint(Path(file.name))
+        except CheckpointError:
+            return
+    intact = tiny_checkpoint()
+    assert loaded.progress == intact.progress
+    for one, other in (
+        (loaded.weights, intact.weights),
+        (loaded.objective, intact.objective),
+        (loaded.optimizers, intact.optimizers),
+    ):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_progress_is_read_without_the_tensors(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert load_progress(path) == tiny_progress()
+    with pytest.raises(CheckpointError, match="checksum"):
+        load_checkpoint(path)
+
+
+def test_one_without_a_checksum_is_read(tmp_path: Path, whole: bytes) -> None:
+    """As earlier versions wrote them."""
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(whole)
+    with safe_open(path, framework="pt") as file:
+        metadata = {name: file.metadata()[name] for name in ("format", "progress")}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata)
+    assert load_checkpoint(path).progress == tiny_progress()
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    checkpoint = tiny_checkpoint()
+    del checkpoint.weights["heads.0.linear.bias"]
+    with pytest.raises(CheckpointError, match=r"heads\.0\.linear\.bias"):
+        checkpoint.network()

@@ -1,0 +1,87 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from training.fit.optimizers import Muon, Optimizers, lr_factor, newton_schulz
+from training.recipes import RECIPES, Recipe
+
+PAPER = Recipe().milestones
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.floats(1e-3, 1e3))
+def test_newton_schulz_brings_singular_values_near_1(rows: int, columns: int, scale: float) -> None:
+    torch.manual_seed(rows * 13 + columns)
+    matrix = nn.init.orthogonal_(torch.empty(rows, columns)) * scale
+    values = torch.linalg.svdvals(newton_schulz(matrix, steps=5))
+    assert ((values > 0.6) & (values < 1.3)).all()
+
+
+def test_a_step_of_muon_has_the_relative_size_of_its_learning_rate() -> None:
+    weight = nn.Parameter(torch.randn(16, 8, 3, 3))
+    optimizer = Muon([weight], lr=0.1, momentum=0.0)
+    weight.grad = nn.init.orthogonal_(torch.empty(16, 72)).view_as(weight)
+    before = weight.detach() * (math.sqrt(16) / weight.detach().norm())
+    optimizer.step()
+    relative = (weight.detach() - before).norm() / before.norm()
+    assert 0.06 < float(relative) < 0.12, "three iterations bring it near, not there"
+
+
+@pytest.mark.parametrize("kind", ["sgd", "muon"])
+def test_either_kind_fits_a_small_network(kind: str) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 2),
+    )
+    optimizers = Optimizers(
+        list(network.parameters()), kind, lr=0.1, muon_lr=0.05, momentum=0.9, weight_decay=1e-4
+    )
+    images, targets = torch.randn(64, 3, 8, 8), torch.arange(64) % 2
+    images[targets == 1, 0] += 1
+    losses = []
+    for _ in range(30):
+        loss = nn.functional.cross_entropy(network(images), targets)
+        optimizers.zero_grad()
+        loss.backward()
+        optimizers.step(1.0)
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "multistep"])
+def test_schedules_rise_in_warmup_and_fall_after(schedule: str) -> None:
+    factors = [lr_factor(schedule, p / 1000, 0.1, PAPER) for p in range(1000)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == pytest.approx(1.0, abs=0.01)
+    assert factors[:100] == sorted(factors[:100])
+    assert factors[100:] == sorted(factors[100:], reverse=True)
+    assert factors[-1] < 0.01
+
+
+def test_multistep_drops_where_the_paper_does() -> None:
+    epochs = (0, 249, 250, 280, 295)
+    factors = [lr_factor("multistep", epoch / 300, 0.0, PAPER) for epoch in epochs]
+    assert factors == pytest.approx([1, 1, 0.1, 0.01, 0.001])
+
+
+def test_the_papers_recipes_drop_at_their_own_epochs() -> None:
+    for name, epochs in {
+        "cifar-paper": (250, 280, 295),
+        "cifar-paper-vgg7": (270, 280, 295),
+        "imagenet-paper": (70, 80, 85),
+    }.items():
+        recipe = RECIPES[name]
+        factors = [
+            lr_factor("multistep", epoch / recipe.epochs, 0.0, recipe.milestones)
+            for drop in epochs
+            for epoch in (drop - 1, drop)
+        ]
+        assert factors == pytest.approx([1, 0.1, 0.1, 0.01, 0.01, 0.001]), name

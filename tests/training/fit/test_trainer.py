@@ -1,0 +1,225 @@
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.families import SMALL
+from tests.training.samples import TINY, tiny_dataset, tiny_progress
+from training.data.datasets import load_dataset, open_dataset
+from training.data.images import Images
+from training.errors import CheckpointError, DivergedError, RecipeError
+from training.fit.checkpoint import Checkpoint, Epoch, load_checkpoint
+from training.fit.trainer import Trainer, fit
+
+CPU = torch.device("cpu")
+
+
+def untracked(batches: Iterable[Images], _: int) -> Iterable[Images]:
+    return batches
+
+
+def trained(
+    path: Path,
+    *,
+    stop_after: int | None = None,
+    stop_in: int = 1,
+    resume: bool = False,
+    save_every: int | None = None,
+    **recipe: object,
+) -> list[Epoch]:
+    """Run the tiny recipe; `stop_after` so many epochs, as by Ctrl-C in a step of the next one."""
+    trainer = Trainer(tiny_progress(**recipe), tiny_dataset(), CPU)
+    reports: list[Epoch] = []
+
+    def track(batches: Iterable[Images], _: int) -> Iterable[Images]:
+        for i, batch in enumerate(batches):
+            if i == stop_in and len(trainer.progress.epochs) == stop_after:
+                raise KeyboardInterrupt
+            yield batch
+
+    try:
+        fit(
+            trainer,
+            path,
+            resume=resume,
+            track=track,
+            report=reports.append,
+            save_every=save_every,
+        )
+    except KeyboardInterrupt:
+        assert stop_after is not None
+    return reports
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Bit for bit."""
+    first, second = load_checkpoint(one), load_checkpoint(other)
+    losses = [[epoch.loss for epoch in run.progress.epochs] for run in (first, second)]
+    assert losses[0] == losses[1]
+    for a, b in (
+        (first.weights, second.weights),
+        (first.objective, second.objective),
+        (first.optimizers, second.optimizers),
+    ):
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "sgd", "schedule": "linear", "small_size": 24, "small_epochs": 1},
+        {"optimizer": "muon", "micro_batch": 40},
+        {"objective": "distillation"},
+        {"objective": "pcgrad"},
+        {"objective": "nash-mtl"},
+        {"objective": "meta-gf"},
+    ],
+    ids=lambda options: options.get("objective", options.get("optimizer")),
+)
+def test_a_resumed_run_ends_bit_for_bit_as_one_that_never_stopped(
+    tmp_path: Path, options: dict[str, object]
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    reports = trained(whole, **options)
+    first = trained(parts, stop_after=1, **options)
+    second = trained(parts, resume=True, **options)
+    assert [r.loss for r in first + second] == [r.loss for r in reports]
+    assert_same_run(whole, parts)
+
+
+def test_a_run_resumed_within_an_epoch_ends_so_too(tmp_path: Path) -> None:
+    """With dropout, cutout and an objective with a state."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    trained(whole, objective="pcgrad")
+    trained(parts, stop_after=1, stop_in=3, save_every=2, objective="pcgrad")
+    assert load_checkpoint(parts).progress.running.steps == 2
+    trained(parts, resume=True, objective="pcgrad")
+    assert_same_run(whole, parts)
+
+
+def test_images_on_disk_train_as_those_in_memory(tmp_path: Path) -> None:
+    trained(tmp_path / "memory", epochs=1)
+    files = open_dataset(TINY.data, TINY.size, TINY.held_out, TINY.seed)
+    trainer = Trainer(tiny_progress(epochs=1), files, CPU)
+    fit(trainer, tmp_path / "disk", resume=False, track=untracked, report=lambda _: None)
+    assert_same_run(tmp_path / "memory", tmp_path / "disk")
+
+
+def test_steps_are_seen() -> None:
+    seen: list[tuple[int, float, float]] = []
+    trainer = Trainer(tiny_progress(schedule="linear", lr=0.2), tiny_dataset(), CPU)
+    for _ in range(2):
+        epoch = trainer.run_epoch(
+            untracked, lambda number, loss, lr: seen.append((number, float(loss), lr))
+        )
+    numbers, losses, rates = zip(*seen, strict=True)
+    assert numbers == tuple(range(1, 9))
+    assert sum(losses[4:]) / 4 == pytest.approx(epoch.loss)
+    assert rates == pytest.approx([0.2 * (1 - step / 8) for step in range(8)])
+    assert trainer.steps_done == 8
+    assert epoch.images_per_second * epoch.seconds >= 400
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    shape = {"exits": 2, "base": 1, "step": 1, "channels": 8, "growth": 8, "head_dropout": 0.0}
+    options = {"optimizer": "muon", "lr": 0.05, "muon_lr": 0.1, "schedule": "linear", "cutout": 0}
+    reports = trained(tmp_path / "c", shape=shape, batch_size=50, epochs=6, **options)
+    assert reports[-1].loss < reports[0].loss
+    assert min(reports[-1].accuracies) > 0.15, "chance is 0.1"
+
+
+@pytest.mark.parametrize("backbone", sorted(SMALL.keys() - {"msdnet"}))
+def test_every_other_backbone_is_trained_and_restored(tmp_path: Path, backbone: str) -> None:
+    recipe = {"backbone": backbone, "shape": SMALL[backbone], "epochs": 1, "variant": "paper"}
+    fresh = Trainer(tiny_progress(**recipe), tiny_dataset(), CPU).network
+    trained(tmp_path / "c", **recipe)
+    network = load_checkpoint(tmp_path / "c").network()
+    for (name, before), after in zip(fresh.named_parameters(), network.parameters(), strict=True):
+        assert after.isfinite().all(), name
+        assert not torch.equal(before, after), f"{name} has not moved"
+
+
+def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:
+    trained(tmp_path / "c", stop_after=1)
+    with pytest.raises(CheckpointError, match="--resume"):
+        trained(tmp_path / "c")
+
+
+def test_resuming_with_another_recipe_names_the_field(tmp_path: Path) -> None:
+    trained(tmp_path / "c", stop_after=1)
+    with pytest.raises(CheckpointError, match=r"^beta: the run to resume has 0\.5"):
+        trained(tmp_path / "c", resume=True, beta=0.25)
+
+
+def test_resuming_with_other_images_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path / "c", stop_after=1)
+    other = tiny_progress().model_copy(update={"fingerprint": "another"})
+    trainer = Trainer(other, tiny_dataset(), CPU)
+    with pytest.raises(CheckpointError, match="other images"):
+        trainer.restore(load_checkpoint(tmp_path / "c"))
+
+
+def test_divergence_names_the_learning_rate_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"^lr: "):
+        trained(tmp_path / "c", lr=1e30, batch_size=50)
+    with pytest.raises(DivergedError, match=r"^lr: "):
+        trained(tmp_path / "c", lr=1e30, batch_size=50, save_every=7)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_size_that_the_network_cannot_read_is_named_with_what_to_do() -> None:
+    vgg = {"backbone": "vgg", "shape": SMALL["vgg"]}
+    with pytest.raises(RecipeError, match=r"^size: .* 2 x 2 pixels; give a larger --size"):
+        Trainer(tiny_progress(**vgg, size=2, shift=0), tiny_dataset(), CPU)
+
+
+def test_images_of_64_pixels_are_trained_on() -> None:
+    dataset = load_dataset(TINY.data, 64, TINY.held_out, TINY.seed)
+    options = {"size": 64, "small_size": 40, "small_epochs": 1}
+    trainer = Trainer(tiny_progress(**options), dataset, CPU)
+    for _ in range(2):
+        assert 0 < trainer.run_epoch(untracked).loss < 10
+
+
+def test_a_channel_that_never_changes_is_no_trouble() -> None:
+    images = tiny_dataset().train
+    pixels = images.pixels.clone()
+    pixels[..., 2] = 0
+    dataset = replace(tiny_dataset(), train=replace(images, pixels=pixels))
+    epoch = Trainer(tiny_progress(), dataset, CPU).run_epoch(untracked)
+    assert 0 < epoch.loss < 10
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    trainer = Trainer(tiny_progress(), tiny_dataset(), CPU)
+    checkpoint = trainer.checkpoint()
+    foreign = Checkpoint(checkpoint.progress, {"w": torch.ones(1)}, {}, {})
+    with pytest.raises(CheckpointError, match="does not fit"):
+        trainer.restore(foreign)
+
+
+def test_images_are_normalised_by_the_training_set() -> None:
+    trainer = Trainer(tiny_progress(), tiny_dataset(), CPU)
+    normalised = trainer.network.normalize(tiny_dataset().train.pixels)
+    torch.testing.assert_close(normalised.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(normalised.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
+
+
+def test_bf16_gives_nearly_the_loss_of_fp32() -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        trainer = Trainer(tiny_progress(precision=precision), tiny_dataset(), CPU)
+        losses.append(trainer.run_epoch(untracked).loss)
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[1] != losses[0]
+
+
+@pytest.mark.gpu
+def test_an_epoch_on_cuda() -> None:
+    trainer = Trainer(tiny_progress(precision="bf16"), tiny_dataset(), torch.device("cuda"))
+    epoch = trainer.run_epoch(untracked)
+    assert 0 < epoch.loss < 10
+    assert next(trainer.network.parameters()).is_cuda

@@ -1,0 +1,258 @@
+"""Our MSDNet against what the authors' released classes compute."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from tests.training.golden import (
+    BASE,
+    VARIANTS,
+    batch_norm_buffers,
+    buffer_names,
+    golden_network,
+    tensor,
+)
+from tests.training.masked import MaskedSurgery
+from training.networks.backbones import build_network
+from training.networks.flops import flops_of_step
+from training.networks.multi_exit import AveragePool
+from training.recipes import RECIPES
+from training.surgery.boundary import Surgery, Variant
+
+SETS = {
+    "released 0.5": (BASE, "", ("released", 0.5)),
+    "joint": (VARIANTS, "joint/", ("joint",)),
+    "paper 0.5": (VARIANTS, "paper_b050/", ("paper", 0.5)),
+    "paper 0.25": (VARIANTS, "paper_b025/", ("paper", 0.25)),
+    "unreferenced 0.5": (VARIANTS, "nofr_b050/", ("unreferenced", 0.5)),
+}
+EVERY_SURGERY = [
+    Surgery("joint"),
+    *(Surgery(v, b) for v in ("released", "paper") for b in (0.25, 0.5, 0.9)),
+]
+# Millions that torch's counter gives for the backward pass of one image: released, paper.
+BACKWARD = {
+    0.25: (1222.24, 1203.96),
+    0.5: (1257.31, 1220.74),
+    0.75: (1295.19, 1238.56),
+    0.9: (1332.08, 1254.48),
+}
+JOINT_BACKWARD = 1357.31
+
+
+def test_logits_without_referencing() -> None:
+    network = golden_network().eval()
+    network.surgery = Surgery("unreferenced", 0.5)
+    expected = VARIANTS["nofr_b050/logits_eval"]
+    for logits, golden in zip(network(tensor("x")), expected, strict=True):
+        np.testing.assert_allclose(logits.detach(), golden, rtol=0, atol=1e-5)
+
+
+def test_features_at_the_boundaries() -> None:
+    network = golden_network().eval()
+    features = [tensor("x")[:1]]
+    for k, stage in enumerate(network.stages):
+        features = stage(features)
+        for s, found in enumerate(features):
+            expected = BASE[f"bound/{k}/{s}"]
+            np.testing.assert_allclose(found.detach(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [Surgery, MaskedSurgery])
+@pytest.mark.parametrize("name", SETS)
+def test_gradient_of_every_parameter(name: str, form: type[Surgery]) -> None:
+    golden, prefix, surgery = SETS[name]
+    network = golden_network().train()
+    network.surgery = form(*surgery)
+    sum(F.cross_entropy(logits, tensor("y")) for logits in network(tensor("x"))).backward()
+    unused, compared = set(BASE["unused"]), 0
+    for parameter_name, parameter in zip(BASE["names"], network.parameters(), strict=True):
+        if parameter_name in unused:
+            assert parameter.grad is None
+        elif f"{prefix}grad/{parameter_name}" in golden.files:
+            expected = golden[f"{prefix}grad/{parameter_name}"]
+            worst = np.abs(parameter.grad.numpy() - expected).max()
+            assert worst <= 1e-4 * np.abs(expected).max(), parameter_name
+            compared += 1
+    # the sets of variants hold the gradients of the blocks alone
+    assert compared == (135 if golden is BASE else 111)
+
+
+def gradients(surgery: Surgery) -> list[torch.Tensor | None]:
+    """Of the golden network's parameters, in module order."""
+    network = golden_network().train()
+    network.surgery = surgery
+    sum(F.cross_entropy(logits, tensor("y")) for logits in network(tensor("x"))).backward()
+    return [parameter.grad for parameter in network.parameters()]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_with_referencing_logits_depend_on_neither_variant_nor_beta(training: bool) -> None:
+    expected = BASE["logits_train" if training else "logits_eval"]
+    joint = None
+    for surgery in EVERY_SURGERY:
+        network = golden_network().train(training)
+        network.surgery = surgery
+        logits = torch.stack(network(tensor("x")))
+        joint = logits if joint is None else joint
+        assert torch.equal(logits, joint), surgery
+    np.testing.assert_allclose(joint.detach(), expected, rtol=0, atol=1e-5)
+
+
+def test_neither_do_the_gradients_of_the_heads_nor_which_parameters_get_none() -> None:
+    joint = gradients(EVERY_SURGERY[0])
+    names = [name for name, _ in golden_network().named_parameters()]
+    assert sum(gradient is None for gradient in joint) == len(BASE["unused"]) == 6
+    for surgery in EVERY_SURGERY[1:]:
+        for name, one, other in zip(names, gradients(surgery), joint, strict=True):
+            assert (one is None) == (other is None), name
+            if name.startswith("heads."):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("variant", "cosine"), [("released", 0.658), ("paper", 0.593)])
+def test_the_angle_between_the_blocks_gradient_and_joint_trainings(
+    variant: Variant, cosine: float
+) -> None:
+    """As the golden gradients themselves have it."""
+    names = [name for name, _ in golden_network().named_parameters()]
+    joint, ours = (
+        torch.cat(
+            [
+                gradient.flatten()
+                for name, gradient in zip(names, gradients(surgery), strict=True)
+                if gradient is not None and name.startswith("stages.")
+            ]
+        )
+        for surgery in (Surgery("joint"), Surgery(variant, 0.5))
+    )
+    assert round(float(F.cosine_similarity(joint, ours, dim=0)), 3) == cosine
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    exits=st.integers(2, 4),
+    base=st.integers(1, 2),
+    step=st.integers(1, 2),
+    bottleneck=st.booleans(),
+    variant=st.sampled_from(["released", "paper", "unreferenced"]),
+    beta=st.floats(0, 1),
+)
+def test_skipping_gives_the_gradients_of_masking(
+    exits: int, base: int, step: int, bottleneck: bool, variant: Variant, beta: float
+) -> None:
+    """Stopped channels meet concatenations, transitions and further boundaries."""
+    shape = {"exits": exits, "base": base, "step": step, "bottleneck": bottleneck}
+    torch.manual_seed(0)
+    small = {"channels": 4, "growth": 4, "head_channels": 4, "head_dropout": 0.0}
+    network = build_network("msdnet", shape | small, classes=3).double().eval()
+    images, found = torch.randn(2, 3, 32, 32, dtype=torch.float64), []
+    for form in (Surgery, MaskedSurgery):
+        network.surgery = form(variant, beta)
+        logits = network(images)
+        gradients = torch.autograd.grad(
+            sum(one.square().sum() for one in logits), list(network.parameters()), allow_unused=True
+        )
+        found.append((logits, gradients))
+    (logits, gradients), (masked_logits, masked_gradients) = found
+    assert all(map(torch.equal, logits, masked_logits))
+    for one, other in zip(gradients, masked_gradients, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("size", [8, 31, 64, 96])
+@pytest.mark.parametrize("recipe", ["cifar-compact", "imagenet-paper"])
+def test_images_may_be_of_any_size(recipe: str, size: int) -> None:
+    with torch.device("meta"):
+        network = build_network("msdnet", RECIPES[recipe].shape, classes=10).eval()
+        logits = network(torch.empty(2, 3, size, size))
+    assert all(one.shape == (2, 10) for one in logits)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_heads_pool_is_bit_for_bit_the_published_one_where_2_x_2_are_left(
+    memory_format: torch.memory_format,
+) -> None:
+    features = torch.randn(3, 50, 2, 2).to(memory_format=memory_format)
+    found = []
+    for pool in (AveragePool(), nn.AvgPool2d(2)):
+        given = features.clone().requires_grad_()
+        made = pool(given)
+        (gradient,) = torch.autograd.grad(made.square().sum(), given)
+        found.append((made, gradient))
+    assert all(map(torch.equal, *found))
+    larger = torch.randn(3, 5, 7, 6)
+    torch.testing.assert_close(AveragePool()(larger), larger.mean((2, 3), keepdim=True))
+
+
+def backward_flops(surgery: Surgery) -> float:
+    """Of the papers' CIFAR network, in millions, two for each multiply-add."""
+    network = build_network("msdnet", {}, classes=100)
+    network.surgery = surgery
+    _, backward = flops_of_step(network, size=32)
+    return round(2 * backward / 1e6, 2)
+
+
+@pytest.mark.parametrize("beta", BACKWARD)
+def test_backward_skips_all_that_the_method_allows(beta: float) -> None:
+    released, paper = BACKWARD[beta]
+    assert backward_flops(Surgery("released", beta)) == released
+    assert backward_flops(Surgery("paper", beta)) == paper
+    assert backward_flops(Surgery("unreferenced", beta)) == paper
+
+
+@pytest.mark.parametrize("surgery", [Surgery("joint"), MaskedSurgery("paper")])
+def test_backward_of_joint_training_and_of_masking_skips_nothing(surgery: Surgery) -> None:
+    assert backward_flops(surgery) == JOINT_BACKWARD
+
+
+def test_training_mode() -> None:
+    network = golden_network().train()
+    network.surgery = Surgery("released", 0.5)
+    for logits, expected in zip(network(tensor("x")), BASE["logits_train"], strict=True):
+        np.testing.assert_allclose(logits.detach(), expected, rtol=0, atol=1e-5)
+    for name, found in zip(buffer_names(), batch_norm_buffers(network), strict=True):
+        np.testing.assert_allclose(found, BASE[f"bufafter/{name}"], rtol=1e-5, atol=1e-6)
+
+
+def test_the_papers_cifar_network_has_its_size_and_boundaries() -> None:
+    network = build_network("msdnet", {}, classes=100).eval()
+    assert sum(p.numel() for p in network.parameters()) == 7_362_348
+    features = [torch.zeros(1, 3, 32, 32)]
+    shapes = []
+    for stage in network.stages:
+        features = stage(features)
+        shapes.append([tuple(f.shape[1:3]) for f in features])
+    assert shapes == [
+        [(80, 32), (160, 16), (320, 8)],
+        [(112, 32), (224, 16), (448, 8)],
+        [(160, 16), (320, 8)],
+        [(224, 16), (448, 8)],
+        [(288, 16), (576, 8)],
+        [(384, 8)],
+        [(512, 8)],
+    ]
+
+
+def test_the_papers_imagenet_network_has_its_size_and_boundaries() -> None:
+    with torch.device("meta"):
+        network = build_network("msdnet", RECIPES["imagenet-paper"].shape, classes=1000)
+        features = [torch.empty(1, 3, 224, 224)]
+    assert sum(p.numel() for p in network.parameters()) == 23_958_440
+    shapes = []
+    for stage in network.stages:
+        features = stage(features)
+        shapes.append([tuple(f.shape[1:3]) for f in features])
+    assert shapes == [
+        [(96, 56), (192, 28), (384, 14), (384, 7)],
+        [(192, 28), (384, 14), (384, 7)],
+        [(352, 14), (352, 7)],
+        [(304, 7)],
+        [(560, 7)],
+    ]

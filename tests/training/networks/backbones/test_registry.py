@@ -1,0 +1,142 @@
+"""The registry, and what holds for every backbone in it."""
+
+import pytest
+import torch
+
+from tests.training.families import CLASSES, SMALL, small_network
+from tests.training.masked import MaskedSurgery
+from training.errors import RecipeError
+from training.networks.backbones import BACKBONES, build_network
+from training.networks.multi_exit import Features, MultiExitNetwork
+from training.surgery.boundary import Surgery, Variant
+
+EVERY = pytest.mark.parametrize("backbone", BACKBONES)
+
+
+def images() -> torch.Tensor:
+    return torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def boundaries(network: MultiExitNetwork) -> list[torch.Tensor]:
+    """What surgery parts, filled by the next forward pass."""
+    seen: list[torch.Tensor] = []
+
+    def keep(_module: object, _given: object, made: Features) -> None:
+        seen.append(made[-1])
+
+    for stage in network.stages:
+        stage.register_forward_hook(keep)
+    return seen
+
+
+def test_unknown_backbone_names_those_there_are() -> None:
+    with pytest.raises(RecipeError, match=r"'resnet'.*msdnet"):
+        build_network("resnet", {}, 10)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "shape", "says"),
+    [
+        ("msdnet", {"exit": 3}, r"shape\.exit: .*exits"),
+        ("msdnet", {"exits": 0}, r"shape\.exits"),
+        ("msdnet", {"growth_factors": [1, 2]}, "one entry for each scale"),
+        ("vgg", {"convolutions": []}, r"shape\.convolutions"),
+        ("vit", {"patch": 15}, "multiple of patch"),
+        ("vit", {"attention_heads": 5}, "multiple of attention_heads"),
+        ("vit", {"exits": 13}, "at most blocks"),
+    ],
+)
+def test_a_wrong_field_is_named(backbone: str, shape: dict[str, object], says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        build_network(backbone, shape, 10)
+
+
+@EVERY
+@pytest.mark.parametrize("training", [True, False])
+def test_one_answer_for_each_exit(backbone: str, training: bool) -> None:
+    network = small_network(backbone).train(training)
+    logits = torch.stack(network(images()))
+    assert logits.shape == (network.exits, 4, CLASSES)
+    assert logits.isfinite().all()
+    assert (logits.std(dim=1) > 0).all(), "an exit that does not look at its image"
+
+
+@EVERY
+@pytest.mark.parametrize("training", [True, False])
+def test_referencing_leaves_every_answer_as_it_is(backbone: str, training: bool) -> None:
+    network = small_network(backbone).train(training)
+    joint = torch.stack(network(images()))
+    variants: tuple[Variant, ...] = ("released", "paper")
+    for variant in variants:
+        for beta in (0.0, 0.3, 0.5, 1.0):
+            network.surgery = Surgery(variant, beta)
+            torch.testing.assert_close(torch.stack(network(images())), joint, rtol=0, atol=1e-5)
+    network.surgery = Surgery("unreferenced", 0.5)
+    assert not torch.allclose(torch.stack(network(images())), joint, atol=1e-3)
+
+
+@EVERY
+def test_the_channels_are_parted_between_an_exit_and_the_deeper_ones(backbone: str) -> None:
+    network = small_network(backbone).train()
+    network.surgery = Surgery("paper", 0.25)
+    seen = boundaries(network)
+    first, second, *_ = network(images())
+    others = [d for d in range(seen[0].ndim) if d != network.channel_dim % seen[0].ndim]
+    channels = seen[0].shape[network.channel_dim]
+    shared = torch.arange(channels) < network.surgery.shared(channels)
+    assert 0 < int(shared.sum()) < channels
+    for logits, trains in ((first, ~shared), (second, shared)):
+        (gradient,) = torch.autograd.grad(logits.square().sum(), seen[0], retain_graph=True)
+        assert torch.equal(gradient.abs().sum(others) > 0, trains)
+
+
+@EVERY
+@pytest.mark.parametrize("variant", ["released", "paper", "unreferenced"])
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_skipping_gives_the_gradients_of_masking(
+    backbone: str, variant: Variant, beta: float
+) -> None:
+    network = small_network(backbone).double().train()
+    found = []
+    for form in (Surgery, MaskedSurgery):
+        network.surgery = form(variant, beta)
+        logits = torch.stack(network(images().double()))
+        gradients = torch.autograd.grad(
+            logits.square().sum(), list(network.parameters()), allow_unused=True
+        )
+        found.append((logits, gradients))
+    (logits, gradients), (masked_logits, masked_gradients) = found
+    assert torch.equal(logits, masked_logits)
+    for one, other in zip(gradients, masked_gradients, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+# what torch's tracer itself does to any autograd function
+@pytest.mark.filterwarnings("ignore:.*Function.* should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("backbone", "variant"),
+    [*((backbone, "paper") for backbone in BACKBONES), ("msdnet", "unreferenced")],
+)
+def test_compiled_without_a_graph_break(backbone: str, variant: Variant) -> None:
+    torch.compiler.reset()
+    network = small_network(backbone).double().eval()
+    network.surgery = Surgery(variant)
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    found, expected = (
+        torch.autograd.grad(
+            torch.stack(forward(images().double())).square().sum(),
+            list(network.parameters()),
+            allow_unused=True,
+        )
+        for forward in (compiled, network)
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_every_backbone_has_a_small_network() -> None:
+    assert SMALL.keys() == BACKBONES.keys()

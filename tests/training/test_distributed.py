@@ -1,0 +1,125 @@
+"""Two processes, really started, against one."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.ranks import CASES, VIT, Case, run, trainer_of
+from tests.training.samples import PARQUET
+from training.errors import CheckpointError
+from training.fit.checkpoint import Checkpoint, load_checkpoint
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+OTHERWISE = {"one-then-two", "two-then-one"}
+
+
+def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "PYTHONPATH": str(ROOT),
+    }
+    return subprocess.run(
+        [
+            sys.executable,
+            *("-m", "torch.distributed.run", "--nnodes=1", "--nproc-per-node=2"),
+            *("--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--local-addr=127.0.0.1"),
+            *command,
+        ],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes came to in every case, before the second failed on purpose."""
+    made = tmp_path_factory.mktemp("two")
+    run(Case(VIT, epochs=1), made / "one-then-two")
+    finished = torchrun(str(HERE / "ranks.py"), str(made))
+    assert {path.name for path in made.iterdir()} >= CASES.keys(), finished.stderr
+    # had the first waited for the second, the time limit of the test would have ended it
+    assert finished.returncode == 1
+    assert "a trouble of its own" in finished.stderr
+    return made
+
+
+def assert_close(one: Checkpoint, other: Checkpoint, case: Case) -> None:
+    """Losses, weights and what objectives hold, but for rounding in another order.
+
+    Weights by how far training has moved them. Running statistics differ where one process
+    has counted each micro-batch, of which two take the mean.
+    """
+    for a, b in zip(one.progress.epochs, other.progress.epochs, strict=True):
+        assert a.loss == pytest.approx(b.loss, rel=1e-5)
+    start = trainer_of(case).checkpoint()
+    for first, here, there in (
+        (start.weights, one.weights, other.weights),
+        (start.objective, one.objective, other.objective),
+    ):
+        for name, tensor in here.items():
+            if not (case.like and re.search("running_|num_batches", name)):
+                moved = (tensor - first[name]).double().norm()
+                apart = (tensor - there[name]).double().norm()
+                assert apart <= 1e-3 * moved + 1e-7, name
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - OTHERWISE))
+def test_two_processes_train_as_one(folder: Path, tmp_path: Path, name: str) -> None:
+    """As one with as many micro-batches where there is batch norm; else as one without."""
+    case = CASES[name]
+    run(case, tmp_path / "one", **case.like)
+    one, two = load_checkpoint(tmp_path / "one"), load_checkpoint(folder / name)
+    assert_close(one, two, case)
+
+
+def test_running_statistics_are_means_over_the_processes(folder: Path) -> None:
+    """Of rank and of twice the rank."""
+    assert (folder / "statistics").read_text() == "0.5 1.0"
+
+
+def test_a_run_goes_on_on_more_processes_and_on_fewer(folder: Path, tmp_path: Path) -> None:
+    run(Case(VIT), tmp_path / "one")
+    whole = load_checkpoint(tmp_path / "one")
+    assert_close(whole, load_checkpoint(folder / "one-then-two"), Case(VIT))
+    back = folder / "two-then-one"
+    assert len(load_checkpoint(back).progress.epochs) == 1
+    run(Case(VIT, resume=True), back)
+    assert_close(whole, load_checkpoint(back), Case(VIT))
+
+
+def test_an_error_of_one_process_ends_those_that_wait_for_it(folder: Path) -> None:
+    assert (folder / "statistics").exists(), "written just before"
+    assert not (folder / "went on").exists()
+
+
+def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
+    options = [
+        *("-m", "training", "cifar-compact", f"--data={PARQUET}", f"--out={tmp_path}"),
+        *("--held-out=100", "--batch-size=100", "--epochs=1", "--device=cpu"),
+        *("--shape.exits", "2", "--shape.channels=4", "--shape.growth", "4", "--images=disk"),
+    ]
+    finished = torchrun(*options, "--workers=0")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("2 x cpu") == 1
+    assert finished.stdout.count("epoch   1/1") == 1
+    assert len(load_checkpoint(tmp_path / "checkpoint.safetensors").progress.epochs) == 1
+    names = sorted(path.name.split(".")[0] for path in tmp_path.iterdir())
+    assert names.count("events") == 1
+    assert "log" in names
+
+
+def test_processes_that_see_different_checkpoints_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.fit.trainer.same_everywhere", lambda _number, _device: False)
+    with pytest.raises(CheckpointError, match="must share it"):
+        run(Case(VIT), tmp_path / "c")

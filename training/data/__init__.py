@@ -1,0 +1,1 @@
+"""Read data sets, decode and augment images, make batches."""

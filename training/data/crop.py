@@ -1,0 +1,46 @@
+"""Crops of random size and shape, as the ImageNet networks of the papers are trained on.
+
+Source: Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), section 6; with the
+numbers that torchvision's RandomResizedCrop and thereby the papers' code has.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from offramp.bundle.preprocess import Box
+
+AREA = (0.08, 1.0)  # of the crop, as a share of the picture's
+RATIO = (3 / 4, 4 / 3)  # of the crop's width to its height
+TRIES = 10
+TURNED = (5, 6, 7, 8)  # EXIF orientations in which width is height
+
+
+def random_part(size: tuple[int, int], rng: np.random.Generator) -> Box:
+    """A part of a picture of (width, height) pixels, as shares of width and height."""
+    width, height = size
+    for _ in range(TRIES):
+        area = width * height * rng.uniform(*AREA)
+        ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+        across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < across <= width and 0 < down <= height:
+            left, top = rng.integers(width - across + 1), rng.integers(height - down + 1)
+            return left / width, top / height, (left + across) / width, (top + down) / height
+    return _middle(width / height)
+
+
+def _middle(ratio: float) -> Box:
+    """The largest part of a picture whose ratio is allowed, in the middle of it."""
+    wanted = min(max(ratio, RATIO[0]), RATIO[1])
+    across, down = min(1.0, wanted / ratio), min(1.0, ratio / wanted)
+    return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened image once it is turned as its EXIF data says."""
+    width, height = image.size
+    turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
+    return (height, width) if turned else (width, height)

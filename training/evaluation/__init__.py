@@ -1,0 +1,1 @@
+"""Measure what exits and thresholds give on images with known labels."""

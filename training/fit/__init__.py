@@ -1,0 +1,1 @@
+"""Train a network: optimizers, gradients, checkpoints."""

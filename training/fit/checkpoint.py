@@ -1,0 +1,183 @@
+"""Checkpoints: one safetensors file with the weights, the optimizers' state and the recipe.
+
+Reading one executes nothing. The recipe, the labels and the epochs so far are JSON in the
+file's header, so that a run can be rebuilt from the file alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from training.errors import CheckpointError, RecipeError
+from training.networks.backbones import build_network
+from training.networks.multi_exit import MultiExitNetwork
+from training.recipes import Recipe
+from training.record import Record
+from training.surgery.boundary import Surgery
+
+FORMAT = "offramp checkpoint 1"
+CHECKPOINT = "checkpoint.safetensors"  # the file in a run's folder
+
+
+class Epoch(Record):
+    """What one epoch came to; accuracies are of each exit on the held-out images."""
+
+    number: PositiveInt
+    loss: float
+    accuracies: tuple[float, ...]
+    seconds: NonNegativeFloat
+    images_per_second: NonNegativeFloat = Field(0.0, description="trained on; 0: not measured")
+
+
+class Running(Record):
+    """Where an epoch stands that is not done."""
+
+    steps: NonNegativeInt = 0
+    loss: float = Field(0.0, description="summed over the steps")
+    seconds: NonNegativeFloat = 0.0
+
+
+class Progress(Record):
+    """Where a run stands."""
+
+    recipe_name: str
+    recipe: Recipe
+    labels: tuple[str, ...]
+    train_images: PositiveInt
+    fingerprint: str = Field(description="of the images, as `Dataset.fingerprint` has it")
+    commit: str = "unknown"
+    epochs: tuple[Epoch, ...] = Field((), description="those that are done")
+    running: Running = Field(Running(), description="the one that is not")
+
+    def check_same_run(self, ours: Progress) -> None:
+        """Raise CheckpointError unless `ours` is the start of this run."""
+        if self.fingerprint != ours.fingerprint:
+            raise CheckpointError("data: the run to resume was of other images, labels or split")
+        for field in Recipe.model_fields:
+            there, here = getattr(self.recipe, field), getattr(ours.recipe, field)
+            if there != here:
+                raise CheckpointError(
+                    f"{field}: the run to resume has {there}, this one {here}; resume with the "
+                    "same options or start elsewhere"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run after a step: progress, and what network, objective and optimizers hold."""
+
+    progress: Progress
+    weights: dict[str, Tensor]
+    objective: dict[str, Tensor]
+    optimizers: dict[str, Tensor]
+
+    def network(self) -> MultiExitNetwork:
+        """The network with these weights, in eval mode.
+
+        Raises:
+            CheckpointError: the weights are not those of the network the recipe describes.
+        """
+        network = new_network(self.progress.recipe, len(self.progress.labels))
+        try:
+            network.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise CheckpointError(f"weights do not fit the recipe's network: {error}") from error
+        return network.eval()
+
+
+def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
+    """The network of a recipe, with fresh weights and its surgery.
+
+    Raises:
+        RecipeError: it describes no network, or has not one beta for each boundary.
+    """
+    network = build_network(recipe.backbone, recipe.shape, classes)
+    betas = recipe.beta if isinstance(recipe.beta, tuple) else (recipe.beta,) * (network.exits - 1)
+    if len(betas) != network.exits - 1:
+        raise RecipeError(
+            f"beta: {len(betas)} of them for {network.exits - 1} boundaries; give one each or one"
+        )
+    network.surgery = tuple(Surgery(recipe.variant, beta) for beta in betas)
+    return network
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; the file at `path` is always a whole one, the old or the new."""
+    tensors = {f"weights/{name}": t for name, t in checkpoint.weights.items()}
+    tensors |= {f"objective/{name}": t for name, t in checkpoint.objective.items()}
+    tensors |= {f"optimizers/{name}": t for name, t in checkpoint.optimizers.items()}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    progress = checkpoint.progress.model_dump_json()
+    metadata = {"format": FORMAT, "progress": progress, "sha256": _digest(progress, tensors)}
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata)
+    partial.replace(path)
+
+
+def load_progress(path: Path) -> Progress:
+    """What a checkpoint's header says of its run; tensors are not read, nor the checksum tried.
+
+    Raises:
+        CheckpointError: it is missing, cut short, or not a checkpoint of ours.
+    """
+    with _opened(path) as (_, metadata):
+        return Progress.model_validate_json(metadata["progress"])
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or not a checkpoint of ours.
+    """
+    with _opened(path) as (file, metadata):
+        progress = Progress.model_validate_json(metadata["progress"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    # those of earlier versions have no digest
+    if metadata.get("sha256", digest := _digest(metadata["progress"], tensors)) != digest:
+        raise CheckpointError(f"{path}: is damaged: its content does not match its checksum")
+    return Checkpoint(
+        progress,
+        _under("weights/", tensors),
+        _under("objective/", tensors),
+        _under("optimizers/", tensors),
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """A checkpoint's file and its metadata; whatever is wrong in them is a CheckpointError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise CheckpointError(f"{path}: not a checkpoint that `python -m training` wrote")
+            yield file, metadata
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {error}") from error
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(f"{path}: its header is damaged or newer: {error}") from error
+
+
+def _digest(progress: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of all that a checkpoint says."""
+    digest = hashlib.sha256(progress.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)  # numpy has no bfloat16
+    return digest.hexdigest()
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -1,0 +1,161 @@
+"""Optimizers and the learning-rate schedule.
+
+Muon (Jordan et al., 2024) turns the momentum of a weight matrix into the nearest
+semi-orthogonal matrix by a Newton-Schulz iteration; short schedules gain most from it.
+torch's own takes matrices only, so convolutions need this one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from training.recipes import Kind, Schedule
+
+
+def newton_schulz(matrices: Tensor, steps: int = 3) -> Tensor:
+    """Bring the singular values of [..., rows, columns] close to 1.
+
+    The quintic's coefficients trade convergence for slope at 0 (Jordan et al., 2024).
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x: Tensor = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon(Optimizer):
+    """SGD with Nesterov momentum whose update of a convolution is orthogonalised.
+
+    Filters are kept at a norm of sqrt(out channels): batch norm follows, so their scale does
+    not matter, and the learning rate is then about the relative change of a step.
+
+    Args:
+        params: weights of two or more dimensions, the first being the output's.
+        lr: relative size of a step.
+        momentum: of the gradient's running sum.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override] # overloaded in torch's stubs
+        """Update every weight that has a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._update(weight, group["lr"], group["momentum"])
+
+    def _update(self, weight: Tensor, lr: float, momentum: float) -> None:
+        assert weight.grad is not None
+        state = self.state[weight]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        running = state["momentum_buffer"].mul_(momentum).add_(weight.grad)
+        gradient = weight.grad.add(running, alpha=momentum)
+        rows = len(weight)
+        weight.mul_(math.sqrt(rows) / weight.norm())
+        update = newton_schulz(gradient.reshape(rows, -1))
+        stretch = math.sqrt(max(1, rows / update.shape[1]))
+        weight.add_(update.view_as(weight), alpha=-lr * stretch)
+
+
+class Optimizers:
+    """The optimizers of a run as one.
+
+    Args:
+        parameters: what to update.
+        kind: `sgd` is the papers' (plain momentum, everything decayed); `muon` gives the
+            convolutions to Muon and the rest to SGD with Nesterov momentum.
+        lr: peak learning rate of SGD.
+        muon_lr: peak learning rate of Muon.
+        momentum: of both.
+        weight_decay: of SGD; beside Muon, of matrices alone.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        kind: Kind,
+        *,
+        lr: float,
+        muon_lr: float,
+        momentum: float,
+        weight_decay: float,
+    ) -> None:
+        self._all: list[Optimizer]
+        if kind == "sgd":
+            sgd = torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay)
+            self._all = [sgd]
+        else:
+            convolutions = [p for p in parameters if p.ndim == 4]
+            groups = [
+                {"params": [p for p in parameters if p.ndim == 2], "weight_decay": weight_decay},
+                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            ]
+            sgd = torch.optim.SGD(groups, lr, momentum, nesterov=True)
+            self._all = [sgd, Muon(convolutions, muon_lr, momentum)]
+        self._peaks = [[group["lr"] for group in o.param_groups] for o in self._all]
+
+    def step(self, factor: float) -> None:
+        """One update, with every learning rate at `factor` of its peak."""
+        for optimizer, peaks in zip(self._all, self._peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * factor
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self._all:
+            optimizer.zero_grad()
+
+    def state(self) -> dict[str, Tensor]:
+        """Every momentum, by the position of its optimizer and weight."""
+        return {
+            f"{i}/{j}": state["momentum_buffer"]
+            for i, optimizer in enumerate(self._all)
+            for j, state in optimizer.state_dict()["state"].items()
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take up the momenta that `state` gave.
+
+        Raises:
+            KeyError: a momentum is missing or belongs to no weight.
+        """
+        weights = {
+            f"{i}/{j}": (optimizer, weight)
+            for i, optimizer in enumerate(self._all)
+            for j, weight in enumerate(
+                w for group in optimizer.param_groups for w in group["params"]
+            )
+        }
+        for name, momentum in state.items():
+            optimizer, weight = weights[name]
+            optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(momentum)
+
+
+def lr_factor(
+    schedule: Schedule, progress: float, warmup: float, milestones: Sequence[float]
+) -> float:
+    """Share of the peak learning rate at `progress` in [0, 1) of the run.
+
+    `linear` and `cosine` fall to 0; `multistep` drops tenfold at each milestone. All rise
+    linearly during `warmup`.
+    """
+    if progress < warmup:
+        return 0.1 + 0.9 * progress / warmup
+    if schedule == "multistep":
+        return 0.1 ** sum(progress >= at for at in milestones)
+    left = (1 - progress) / (1 - warmup)
+    return left if schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left))

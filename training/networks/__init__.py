@@ -1,0 +1,1 @@
+"""Multi-exit networks, their confidence and their cost."""

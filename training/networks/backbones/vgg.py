@@ -1,0 +1,55 @@
+"""VGG with an exit after every convolution.
+
+Source: Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
+Recognition" (ICLR 2015). Exits, the order convolution, ReLU, batch norm, pool, and a bias in
+the first convolution alone are as in the released code of Deep Feature Surgery (ECCV 2024).
+
+Features are a list of one tensor [N, C, H, W].
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, PositiveInt
+from torch import nn
+
+from training.networks.multi_exit import GlobalAveragePool, MultiExitNetwork, SingleTensorStage
+from training.record import Record
+
+# Channels double from group to group up to this multiple of the first group's.
+WIDEST = 8
+
+
+class VGGConfig(Record):
+    """The shape of a VGG; the defaults are VGG-7 (6 exits). VGG-16: `convolutions` 2-2-3-3-3."""
+
+    convolutions: tuple[PositiveInt, ...] = Field(
+        (2, 2, 2), min_length=1, description="convolutions in each group, which a max-pool ends"
+    )
+    channels: PositiveInt = Field(
+        64, description="channels of the first group; they double from group to group, up to 8 fold"
+    )
+
+
+def vgg(config: VGGConfig, classes: int) -> MultiExitNetwork:
+    """Build a VGG with an exit after every convolution; images may be of any size."""
+    stages: list[nn.Module] = []
+    heads, cin = [], 3
+    for group, count in enumerate(config.convolutions):
+        cout = config.channels * min(2**group, WIDEST)
+        for position in range(count):
+            layers: list[nn.Module] = [
+                nn.Conv2d(cin, cout, 3, padding=1, bias=not stages),
+                nn.ReLU(inplace=True),
+                nn.BatchNorm2d(cout),
+            ]
+            if position == count - 1:
+                layers.append(nn.MaxPool2d(2))
+            stages.append(SingleTensorStage(*layers))
+            heads.append(_head(cout, classes))
+            cin = cout
+    return MultiExitNetwork(stages, heads)
+
+
+def _head(channels: int, classes: int) -> nn.Sequential:
+    """Exit head: global average pool and a linear layer, [N, C, H, W] to logits [N, classes]."""
+    return nn.Sequential(GlobalAveragePool(), nn.Linear(channels, classes, bias=False))

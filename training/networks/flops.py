@@ -1,0 +1,141 @@
+"""What it costs to leave at each exit: flops for one image, and parameters.
+
+Flops are multiply-adds. `products` counts those of convolutions and matrix products alone and
+is what we state everywhere; torch's counter gives 2 for each and is halved here, and nowhere
+else. `papers` is the count printed in the tables of the MSDNet and DFS papers: it adds the
+elements that each ReLU reads, the elements in the windows of each pool, and the biases of
+linear layers (not of convolutions). Neither counts batch norm, concatenation or dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from training.networks.multi_exit import AveragePool, Features, GlobalAveragePool, MultiExitNetwork
+
+Convention = Literal["products", "papers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """A cost of each stage and of each exit head, in order of depth."""
+
+    stages: tuple[int, ...]
+    heads: tuple[int, ...]
+
+    @property
+    def cumulative(self) -> tuple[int, ...]:
+        """To leave at each exit with the heads of all exits before it on the way."""
+        return tuple(accumulate(map(sum, zip(self.stages, self.heads, strict=True))))
+
+    @property
+    def alone(self) -> tuple[int, ...]:
+        """To leave at each exit if it were the only one."""
+        depths = accumulate(self.stages)
+        return tuple(depth + head for depth, head in zip(depths, self.heads, strict=True))
+
+
+def flops_to_exits(network: MultiExitNetwork, size: int) -> tuple[int, ...]:
+    """Products spent when a request leaves at each exit; see `flop_costs`."""
+    return flop_costs(network, size).cumulative
+
+
+@torch.no_grad()
+def flop_costs(network: MultiExitNetwork, size: int, convention: Convention = "products") -> Costs:
+    """Flops of every stage and head for one image.
+
+    Args:
+        network: on any device, `meta` included; left in the mode it is in.
+        size: height and width of the image, in pixels.
+        convention: what counts (see the module).
+    """
+    features: Features = [next(network.parameters()).new_zeros(1, 3, size, size)]
+    stages, heads = [], []
+    training = network.training
+    network.eval()
+    for stage, head in zip(network.stages, network.heads, strict=True):
+        with _counting(stage, convention) as count:
+            features = stage(features)
+        stages.append(count.total)
+        with _counting(head, convention) as count:
+            head(features[-1])
+        heads.append(count.total)
+    network.train(training)
+    return Costs(tuple(stages), tuple(heads))
+
+
+def flops_of_step(network: MultiExitNetwork, size: int) -> tuple[int, int]:
+    """Products of a training step for one image: forward, and backward as surgery leaves it.
+
+    Args:
+        network: left as it is.
+        size: height and width of the image, in pixels.
+    """
+    twin = deepcopy(network).to("meta").eval()
+    with _counting_products() as forward:
+        logits = twin(torch.empty(1, 3, size, size, device="meta"))
+    with _counting_products() as backward:
+        torch.cat(logits).sum().backward()
+    return forward.total, backward.total
+
+
+def parameter_costs(network: MultiExitNetwork) -> Costs:
+    """Parameters of every stage and head."""
+    return Costs(
+        tuple(sum(p.numel() for p in stage.parameters()) for stage in network.stages),
+        tuple(sum(p.numel() for p in head.parameters()) for head in network.heads),
+    )
+
+
+@dataclass(slots=True)
+class _Count:
+    total: int = 0
+
+
+@contextmanager
+def _counting_products() -> Iterator[_Count]:
+    """Count the products of whatever runs inside."""
+    count = _Count()
+    # as plain products, for torch's counter does not know every fused form of attention
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield count
+    count.total += counter.get_total_flops() // 2
+
+
+@contextmanager
+def _counting(module: nn.Module, convention: Convention) -> Iterator[_Count]:
+    """Count what `module` spends in its next forward pass."""
+    counted = module.modules() if convention == "papers" else ()
+    with _counting_products() as count:
+
+        def add(part: nn.Module, given: tuple[Any, ...], made: Tensor) -> None:
+            count.total += _beside_products(part, given[0], made)
+
+        hooks = [m.register_forward_hook(add) for m in counted if not any(m.children())]
+        try:
+            yield count
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def _beside_products(module: nn.Module, given: Tensor, made: Tensor) -> int:
+    match module:
+        case nn.ReLU() | AveragePool() | GlobalAveragePool():
+            return given.numel()
+        case nn.MaxPool2d():
+            assert isinstance(module.kernel_size, int)
+            return made.numel() * module.kernel_size**2
+        case nn.Linear(bias=Tensor()):
+            return made.numel()
+    return 0

@@ -1,0 +1,1 @@
+"""Report a run: page, figures, TensorBoard events."""

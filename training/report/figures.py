@@ -1,0 +1,94 @@
+"""The figures of a run's report, as SVG that holds nothing but itself."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from training.evaluation.assessment import Assessed, Assessment
+from training.evaluation.evaluate import Floats
+from training.fit.checkpoint import Progress
+
+mpl.use("agg")
+
+COLOURS = ("C0", "0.45", "C3")
+NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+def svg(figure: Figure) -> str:
+    """A figure as one `<svg>` element, for a file or inside a page."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata=NOTHING)
+    drawn = file.getvalue()
+    return drawn[drawn.index("<svg") :]
+
+
+def epochs_figure(progress: Progress) -> Figure:
+    """Held-out accuracy of every exit, and the loss, over the epochs."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    accuracy, loss = figure.subplots(1, 2, width_ratios=(3, 2))
+    numbers = [epoch.number for epoch in progress.epochs]
+    for k, curve in enumerate(zip(*(e.accuracies for e in progress.epochs), strict=True), 1):
+        accuracy.plot(numbers, [100 * a for a in curve], marker=".", label=f"exit {k}")
+    accuracy.set(xlabel="epoch", ylabel="held-out accuracy, %")
+    accuracy.legend(fontsize="small", ncols=math.ceil(len(accuracy.lines) / 7))
+    loss.plot(numbers, [epoch.loss for epoch in progress.epochs], marker=".", color="0.3")
+    loss.set(xlabel="epoch", ylabel="training loss")
+    for axes in (accuracy, loss):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def reliability_figure(assessed: Assessed) -> Figure:
+    """Accuracy against confidence for each exit, before and after its temperature."""
+    exits = len(assessed.exits)
+    columns = min(exits, 4)
+    rows = math.ceil(exits / columns)
+    figure = Figure(figsize=(2.3 * columns, 2.9 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes in grid.flat[exits:]:
+        axes.set_axis_off()
+    for k, quality in enumerate(assessed.exits):
+        axes = grid.flat[k]
+        axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+        for name, bins, colour in (
+            ("before", quality.raw, "0.45"),
+            ("after", quality.calibrated, "C0"),
+        ):
+            some = bins.images > 0
+            axes.plot(bins.confidence[some], bins.accuracy[some], ".-", color=colour, label=name)
+        axes.set(title=f"exit {k + 1}", aspect="equal")
+        axes.grid(alpha=0.3)
+    grid[0, 0].legend(fontsize="small")
+    figure.supxlabel("confidence", fontsize="medium")
+    figure.supylabel("accuracy", fontsize="medium")
+    return figure
+
+
+def budgeted_figure(assessment: Assessment, flops: Floats) -> Figure:
+    """Accuracy against mean flops by every procedure, one plot for each set."""
+    sets = assessment.sets
+    figure = Figure(figsize=(5 * len(sets) + 1, 4), layout="constrained")
+    grid = figure.subplots(1, len(sets), squeeze=False, sharey=True)
+    for axes, assessed in zip(grid.flat, sets, strict=True):
+        _draw_curves(axes, assessed, flops)
+    grid[0, 0].set_ylabel("accuracy, %")
+    return figure
+
+
+def _draw_curves(axes: Axes, assessed: Assessed, flops: Floats) -> None:
+    for (name, curve), colour in zip(assessed.curves.items(), COLOURS, strict=True):
+        axes.plot(curve.flops / 1e6, 100 * curve.accuracy, label=name, color=colour)
+    accuracies = [100 * quality.accuracy for quality in assessed.exits]
+    axes.plot(flops / 1e6, accuracies, "o", color=COLOURS[-1])
+    axes.set(
+        xlabel="mean flops for one image, millions of multiply-adds",
+        title=f"{assessed.name}, n = {assessed.images:,}",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize="small")

@@ -1,0 +1,74 @@
+"""A run's log for TensorBoard: `tensorboard --logdir runs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from training.fit.checkpoint import Epoch
+
+KEPT = 50  # steps whose losses wait on the device, for to fetch one is to wait for it
+
+
+class EventLog:
+    """Loss and learning rate of every step; accuracies, loss and speed of every epoch.
+
+    A step's loss is that of this process's share of the batch; an epoch's is everybody's.
+
+    What a run logs after it was resumed takes the place of what it had logged after the
+    checkpoint, in whatever reads the events.
+
+    Args:
+        folder: where the events go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+        self._steps = 0
+        self._kept: list[tuple[int, Tensor, float]] = []
+
+    def step(self, number: int, loss: Tensor, lr: float) -> None:
+        """Take down a step: its number from the start of the run, its loss [], learning rate."""
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self._folder), purge_step=number)
+        self._steps = number
+        self._kept.append((number, loss, lr))
+        if len(self._kept) == KEPT:
+            self._write_steps(self._writer)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Take down an epoch, after its steps."""
+        assert self._writer is not None
+        self._write_steps(self._writer)
+        values = {
+            "epoch/loss": epoch.loss,
+            "epoch/images_per_second": epoch.images_per_second,
+            **{f"accuracy/exit_{k}": a for k, a in enumerate(epoch.accuracies, 1)},
+        }
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, self._steps)
+        self._writer.flush()
+
+    def _write_steps(self, writer: SummaryWriter) -> None:
+        for number, loss, lr in self._kept:
+            writer.add_scalar("step/loss", float(loss), number)
+            writer.add_scalar("step/lr", lr, number)
+        self._kept.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            self._write_steps(self._writer)
+            self._writer.close()
