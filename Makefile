@@ -1,5 +1,5 @@
-# Two commands do all the set-up:   make serve   and   make test.
-# Each makes the environment it needs, with plain venv and pip.
+# Two commands do the whole set-up:   make serve   and   make test.
+# Each makes the environment that it needs, with plain venv and pip.
 
 PYTHON ?= python3
 BUNDLE ?= deploy/bundles/cifar10-msdnet
@@ -18,21 +18,23 @@ LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.1
         bench-training bench-training-step bench-peers bench-serving deploy-check ray-check lock clean
 
 help:
-	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)), on the CPU'
-	@echo 'make test                 the whole test suite'
-	@echo 'make lint                 ruff, mypy, import-linter'
-	@echo 'make benchmark-served     every test image over HTTP against the manifest (DATA=folder or hub name)'
-	@echo 'make bench-cut            what cutting into stages costs, and each exit, in flops and time'
-	@echo 'make bench-gpu            the engine on CUDA against ONNX Runtime and torch (BUNDLE; needs the extra gpu)'
-	@echo 'make model-tables         parameters and flops of every exit against the published tables'
-	@echo 'make bench-scheduling     which stage next, whether to wait: schedules in virtual time and for real'
-	@echo 'make bench-training       all benchmarks of training, and what they were to show (hours; DATA, RUNS)'
-	@echo 'make bench-training-step  what surgery saves of a training step, in flops and in time'
-	@echo 'make bench-peers          other servers, each in an environment of its own, to compare with'
-	@echo 'make bench-serving        ours against the limit and the peers, overload, accounting (hours; DATA, BUNDLE)'
-	@echo 'make deploy-check         images, compose, dashboard, alerts, manifests: what can be proven here (root, minutes)'
-	@echo 'make ray-check            Ray Serve under load, replicas killed on the way (root)'
-	@echo 'make lock                 pin the dependencies anew (needs uv)'
+	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)) on the CPU'
+	@echo 'make test                 run the whole test suite'
+	@echo 'make lint                 run ruff, mypy and import-linter'
+	@echo 'make format               format the code and fix what ruff can fix'
+	@echo 'make benchmark-served     send every test image over HTTP, compare with the manifest (DATA: folder or hub name)'
+	@echo 'make bench-cut            measure the cost of cutting into stages, and of each exit, in flops and time'
+	@echo 'make bench-gpu            compare the engine on CUDA with ONNX Runtime and torch (BUNDLE, needs the extra gpu)'
+	@echo 'make model-tables         compare parameters and flops of every exit with the published tables'
+	@echo 'make bench-scheduling     compare schedules, in virtual time and in real time'
+	@echo 'make bench-training       run all benchmarks of training, and check their goals (hours; DATA, RUNS)'
+	@echo 'make bench-training-step  measure what surgery saves of a training step, in flops and time'
+	@echo 'make bench-peers          make an environment for each server to compare with'
+	@echo 'make bench-serving        compare with the limit and other servers, overload, accounting (hours; DATA, BUNDLE)'
+	@echo 'make deploy-check         check images, compose, dashboard, alerts and manifests (root, minutes)'
+	@echo 'make ray-check            run Ray Serve under load, and kill replicas during the run (root)'
+	@echo 'make lock                 pin the dependencies again (needs uv)'
+	@echo 'make clean                delete all environments that make has made'
 
 $(SERVE)/.ready: requirements/serving-cpu.txt
 	$(PYTHON) -m venv $(SERVE)
@@ -66,7 +68,7 @@ benchmark-served: $(DEV)/.ready
 bench-cut: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.engine.cut
 
-bench-gpu: # in an environment of yours, with the extra gpu in the place of cpu
+bench-gpu: # in your own environment, with the extra gpu instead of cpu
 	$(PYTHON) -m benchmarks.engine.gpu --bundle $(BUNDLE)
 
 model-tables: $(DEV)/.ready
@@ -94,7 +96,7 @@ bench-peers: $(PEERS:%=.venv-peers/%/.ready)
 bench-serving: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.serving --data $(DATA) --bundle $(BUNDLE) --out $(OUT)
 
-# Debian: apt-get install prometheus podman runc netavark aardvark-dns mmdebstrap; kubectl if there is one
+# On Debian: apt-get install prometheus podman runc netavark aardvark-dns mmdebstrap. kubectl is optional.
 deploy-check: $(DEV)/.ready
 	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[operations]'
 	$(DEV)/bin/python -m deploy.check
