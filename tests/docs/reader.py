@@ -46,6 +46,8 @@ def furnish(folder: Path) -> None:
         (folder / name).symlink_to(folder / "my" / "images")
     (folder / "bundles").mkdir()
     (folder / "bundles" / "mine").symlink_to(BUNDLE)
+    for name in ("mine-int8", "mine-2"):
+        (folder / "bundles" / name).mkdir()
 
 
 def run(words: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -136,6 +138,8 @@ def parse(module: str, arguments: Sequence[str]) -> None:
 
 def main_of(module: str) -> Any:
     """Return the function that `python -m MODULE` calls."""
+    if module == "offramp":
+        return importlib.import_module("offramp.cli").main
     try:
         return importlib.import_module(f"{module}.__main__").main
     except ModuleNotFoundError as error:

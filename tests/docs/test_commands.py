@@ -21,6 +21,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from offramp.cli import COMMANDS
 
 from tests.docs.documents import ROOT, Block, blocks, commands, inline_commands
 from tests.docs.reader import furnish, main_of, parse, run, server
@@ -38,12 +39,13 @@ NOT_RUN = {
     "seq": "of the shell",
     "done": "of the shell",
 }
-# Commands that take hours or a trained network: they run until they see that the reader's folder
-# has 30 images and no checkpoint. By then every option has been read and checked.
+# Commands that take minutes or hours: they run until they see that the reader's folder has too few
+# images, or the bundle already. By then every option has been read and checked.
 ENDS_EARLY = {
     "train": r"held.out",
-    "export": r"checkpoint\.safetensors",
-    "quantize": r"held.out",
+    "export": r"bundles/mine exists",
+    "quantize": r"bundles/mine-int8 exists",
+    "recalibrate": r"bundles/mine-2 exists",
 }
 
 
@@ -61,13 +63,18 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """The server is the one that `make serve` starts, on another port."""
+    """The server is the first that the documents start, on another port."""
     folder = tmp_path_factory.mktemp("reader")
     furnish(folder)
-    ((_, *words),) = [words for words in recipe(["serve"]) if words[1:3] == ["-m", "serving"]]
-    port = words.index("--port")
-    with server([*words[:port], *words[port + 2 :]], folder) as url:
+    with server(["-m", "offramp", *serve_commands()[0]], folder) as url:
+        assert httpx.get(f"{url}/health/ready", timeout=30).status_code == 200
         yield Reader(folder, url)
+
+
+def serve_commands() -> list[list[str]]:
+    """Return the words of each `offramp serve` in a console block."""
+    simple = [words for command in commands() for words in simple_commands(command)]
+    return [words[1:] for words in simple if words[:2] == ["offramp", "serve"]]
 
 
 def simple_commands(line: str) -> Iterator[list[str]]:
@@ -165,8 +172,7 @@ def check_curl(words: list[str], reader: Reader) -> httpx.Response:
 def check_offramp(words: list[str], reader: Reader) -> None:
     name, *rest = words[1:]
     if name == "serve":
-        with server(["-m", "offramp", name, *rest], reader.folder) as url:
-            assert httpx.get(f"{url}/health/ready", timeout=30).status_code == 200
+        parse("offramp", [name, *rest])  # the first of them is the reader's server
     elif name in ENDS_EARLY:
         run_early(name, lambda: main_of("offramp")([name, *rest]), reader)
     else:
@@ -213,7 +219,9 @@ def test_command(command: str, reader: Reader, capfd: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("command", inline_commands())
 def test_command_in_the_text_is_accepted(command: str, reader: Reader) -> None:
     program, *words = shlex.split(command.replace(" ...", ""))
-    if program == "offramp":
+    if program == "offramp" and len(words) == 1:
+        assert words[0] in {"--help", *(command.name for command in COMMANDS)}
+    elif program == "offramp":
         parse("offramp", words)
     elif program == "torchrun":
         assert words
