@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -74,11 +75,14 @@ def test_every_room_of_serving_is_described() -> None:
     assert described == rooms
 
 
-def test_layers_are_those_of_the_linter() -> None:
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    (contract,) = re.findall(
-        r'name = "serving is layered".*?layers = \[(.*?)\]', project, re.DOTALL
-    )
-    layers = [set(layer.split(" | ")) for layer in re.findall(r'"([^"]+)"', contract)]
-    (drawn,) = re.findall(r"^serving: +(.*)$", TEXT, re.MULTILINE)
-    assert [set(layer.split(" | ")) for layer in drawn.split(" > ")] == layers
+@pytest.mark.parametrize("package", ["serving", "training", "exporter"])
+def test_layers_are_those_of_the_linter(package: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = [
+        each
+        for each in project["tool"]["importlinter"]["contracts"]
+        if each.get("containers") == [package]
+    ]
+    layers = [set(layer.split(" | ")) for layer in contract["layers"]]
+    (drawn,) = re.findall(rf"^{package}: +(.*(?:\n +>.*)*)$", TEXT, re.MULTILINE)
+    assert [set(layer.split(" | ")) for layer in re.split(r"\s+> ", drawn)] == layers
