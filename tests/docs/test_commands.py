@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import yaml
-from offramp.cli import COMMANDS
 
+from offramp import cli
 from tests.docs.checks import CHECKS, ENDS_EARLY, Reader, check_curl, simple_commands
 from tests.docs.documents import ROOT, Block, blocks, commands, inline_commands
 from tests.docs.reader import furnish, parse, run, server
@@ -53,7 +53,7 @@ def test_command(command: str, reader: Reader, capfd: pytest.CaptureFixture[str]
 def test_command_in_the_text_is_accepted(command: str, reader: Reader) -> None:
     program, *words = shlex.split(command.replace(" ...", ""))
     if program == "offramp" and len(words) == 1:
-        assert words[0] in {"--help", *(command.name for command in COMMANDS)}
+        assert words[0] in {"--help", *(command.name for command in cli.COMMANDS)}
     elif program == "offramp":
         parse("offramp", words)
     else:
