@@ -18,11 +18,11 @@ PACKAGES = ("offramp", "training", "exporter", "serving")
 EXAMPLES = {
     "backbone": ("vit", r"\bvit\b|\bViTConfig\b"),
     "confidence": ("confidence", r"\bnegentropy\b"),
-    "exit policy": ("policy", r"def seconds_left\b"),
+    "exit policy": ("policy", r"^class Policy\b"),
     "endpoint": ("model", r"\bModelDescription\b"),
     "metric": ("flops_expected", r"flops_expected\b"),
     "setting": ("degrade_above_ms", r"\bdegrade_above_ms\b"),
-    "runtime": ("cuda", r"\bDeviceRuntime\b|\"cuda\": 64"),
+    "runtime": ("cuda", r"\b(Cuda|Device)Runtime\b|\"cuda\": 64"),
     "command": ("evaluate", r"offramp\.commands\.evaluate|\"offramp evaluate\""),
 }
 ROW = re.compile(r"^\| ([a-z ]+) \((\d)(?: files)?\) \| (.*) \| (.*) \|$", re.MULTILINE)
@@ -49,7 +49,7 @@ def test_number_of_files_to_edit_is_true(row: str) -> None:
     naming = {
         str(path.relative_to(ROOT))
         for path in sources()
-        if re.search(word, path.read_text(encoding="utf-8"))
+        if re.search(word, path.read_text(encoding="utf-8"), re.MULTILINE)
     }
     unnamed = len(re.findall(r"the file that uses it", ROWS[row][3]))
     assert len(edited) + unnamed == int(ROWS[row][2])
