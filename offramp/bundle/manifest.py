@@ -28,13 +28,13 @@ Version = Annotated[str, Field(min_length=1, max_length=64)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
-class Record(BaseModel):
+class FrozenRecord(BaseModel):
     """A frozen record that refuses fields it does not know, and NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class TensorSpec(Record):
+class TensorSpec(FrozenRecord):
     """One tensor of a stage graph; `shape` is without the batch axis."""
 
     name: str = Field(min_length=1)
@@ -47,7 +47,7 @@ class TensorSpec(Record):
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-class Estimate(Record):
+class Estimate(FrozenRecord):
     """A mean over the held-out images.
 
     `low` and `high` bound, at 99.9 %, the same mean over as many new images of the same kind
@@ -63,7 +63,7 @@ class Estimate(Record):
         return self.low <= seen <= self.high
 
 
-class StageSpec(Record):
+class StageSpec(FrozenRecord):
     """One stage: its graph, and what it costs and is worth to leave at its exit.
 
     A stage reads the image, or features that any stages before it gave: each part of the network
@@ -87,7 +87,7 @@ class StageSpec(Record):
     accuracy: Estimate
 
 
-class OperatingPoint(Record):
+class OperatingPoint(FrozenRecord):
     """Thresholds, with what they gave on the held-out images.
 
     A request leaves at the first exit whose confidence is at least its threshold. The last
@@ -100,7 +100,7 @@ class OperatingPoint(Record):
     exit_shares: tuple[Estimate, ...] = Field(min_length=1)
 
 
-class ImageInput(Record):
+class ImageInput(FrozenRecord):
     """How an image is brought to the tensor `image`: uint8, [N, height, width, 3], RGB.
 
     `crop` scales the shorter side to fit and cuts the middle out; `stretch` does not keep
@@ -113,14 +113,14 @@ class ImageInput(Record):
     filter: Literal["box", "bilinear", "bicubic", "lanczos"]
 
 
-class HeldOut(Record):
+class HeldOut(FrozenRecord):
     """The images on which temperatures, thresholds and every Estimate were computed."""
 
     images: int = Field(gt=0)
     source: str
 
 
-class Provenance(Record):
+class Provenance(FrozenRecord):
     """Where the weights come from."""
 
     recipe: str
@@ -132,7 +132,7 @@ class Provenance(Record):
     config: dict[str, object]
 
 
-class Manifest(Record):
+class Manifest(FrozenRecord):
     """The whole description of a bundle."""
 
     format: Literal[2] = FORMAT

@@ -34,7 +34,7 @@ DIGITS = 20  # of a length that count; what HTTP lets through has zeros before t
 PIECE = 1 << 16  # bytes that the parser of forms takes at once
 
 
-class Bodies:
+class BodyReader:
     """Reads bodies, and keeps account of the bytes that calls hold.
 
     Args:
@@ -64,7 +64,7 @@ class Bodies:
         """
         chunks: list[bytes] = []
         try:
-            self._bound(length_of(length))
+            self._bound(content_length_of(length))
             async with asyncio.timeout(self._seconds):
                 await self._collect(receive, chunks)
         except BaseException as error:
@@ -115,17 +115,17 @@ class Bodies:
             )
 
 
-def length_of(content_length: bytes) -> int:
+def content_length_of(content_length: bytes) -> int:
     """What a head says of its body's length; 0 if nothing."""
     return int(content_length[-DIGITS:]) if content_length.isdigit() else 0
 
 
-def kind_of(content_type: bytes) -> str:
+def media_type_of(content_type: bytes) -> str:
     """A content type without parameters, in lower case."""
     return content_type.partition(b";")[0].strip().lower().decode("latin-1")
 
 
-async def files_of(
+async def read_files(
     kind: str, body: bytes, headers: Iterable[tuple[bytes, bytes]], max_images: int
 ) -> list[bytes]:
     """The image files of a body: raw, multipart or JSON, as its kind says.
@@ -150,7 +150,7 @@ async def files_of(
     return files
 
 
-def pixels_of(body: bytes, target: ImageInput, max_images: int) -> NDArray[np.uint8]:
+def read_pixels(body: bytes, target: ImageInput, max_images: int) -> NDArray[np.uint8]:
     """The images of a body of pixels: uint8 [n, target.height, target.width, 3], RGB.
 
     Raises:

@@ -21,22 +21,22 @@ from starlette.types import Message, Receive, Scope, Send
 from serving.engine.policy import Policy
 from serving.engine.request import Answer
 from serving.errors import DeadlineError, ServingError
-from serving.http.body import PIXELS, files_of, kind_of, pixels_of
+from serving.http.body import PIXELS, media_type_of, read_files, read_pixels
 from serving.http.connection import Disconnect, arrived_of, disconnect_of
-from serving.http.context import Service
-from serving.http.problems import BUG, problem_of
-from serving.http.query import Asked, Queries
-from serving.http.schemas import ImageAnswers
+from serving.http.context import ServerContext
+from serving.http.problems import INTERNAL_ERROR, error_response
+from serving.http.query import ParsedQuery, QueryReader
+from serving.http.schemas import AnswerFormatter
 
 
 class Classify:
     """The endpoint."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self.queries = Queries(service.manifest)
-        self._image_answers = ImageAnswers(service.manifest)
-        self._model = {"name": service.manifest.name, "version": service.manifest.version}
+    def __init__(self, context: ServerContext) -> None:
+        self._context = context
+        self.query_reader = QueryReader(context.manifest)
+        self._formatter = AnswerFormatter(context.manifest)
+        self._model = {"name": context.manifest.name, "version": context.manifest.version}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call, with a problem if need be."""
@@ -44,11 +44,11 @@ class Classify:
         try:
             content = await self._content(scope, receive, arrived)
         except ServingError as error:
-            await problem_of(self._service.metrics, error)(scope, receive, send)
+            await error_response(self._context.metrics, error)(scope, receive, send)
         except ClientDisconnect:
             pass  # there is nobody to answer
         except Exception:
-            await problem_of(self._service.metrics, BUG)(scope, receive, send)
+            await error_response(self._context.metrics, INTERNAL_ERROR)(scope, receive, send)
             raise  # for the log
         else:
             headers = headers_of(content)
@@ -56,41 +56,43 @@ class Classify:
             await send({"type": "http.response.body", "body": content})
 
     async def _content(self, scope: Scope, receive: Receive, arrived: float) -> bytes:
-        service, headers = self._service, dict[bytes, bytes](scope["headers"])
-        service.authenticate(headers.get(b"authorization", b"").decode("latin-1"))
-        asked = self.queries.read(scope["query_string"])
-        body = await service.bodies.read(headers.get(b"content-length", b""), receive)
+        context, headers = self._context, dict[bytes, bytes](scope["headers"])
+        context.authenticate(headers.get(b"authorization", b"").decode("latin-1"))
+        asked = self.query_reader.read(scope["query_string"])
+        body = await context.body_reader.read(headers.get(b"content-length", b""), receive)
         try:
             images = await self._images(scope, headers.get(b"content-type", b""), body)
-            with HangUp(receive, disconnect_of(scope)):
+            with CancelOnDisconnect(receive, disconnect_of(scope)):
                 return await self._answers(images, asked, arrived)
         finally:
-            service.bodies.release(len(body))
+            context.body_reader.release(len(body))
 
-    def content(self, answers: Sequence[Answer], asked: Asked, decode: float) -> bytes:
+    def content(self, answers: Sequence[Answer], asked: ParsedQuery, decode: float) -> bytes:
         """The body of a response; `decode` in seconds."""
-        bodies = [self._image_answers.of(each, asked.query, decode) for each in answers]
-        return orjson.dumps({"model": self._model, "budget": asked.policy.asked, "answers": bodies})
+        body_reader = [self._formatter.of(each, asked.query, decode) for each in answers]
+        return orjson.dumps(
+            {"model": self._model, "budget": asked.policy.asked, "answers": body_reader}
+        )
 
     async def _images(
         self, scope: Scope, content_type: bytes, body: bytes
     ) -> list[bytes] | NDArray[np.uint8]:
-        kind = kind_of(content_type)
-        most = self._service.max_images
+        kind = media_type_of(content_type)
+        most = self._context.max_images
         if kind == PIXELS:
-            return pixels_of(body, self._service.manifest.input, most)
-        return await files_of(kind, body, scope["headers"], most)
+            return read_pixels(body, self._context.manifest.input, most)
+        return await read_files(kind, body, scope["headers"], most)
 
     async def _answers(
-        self, images: list[bytes] | NDArray[np.uint8], asked: Asked, arrived: float
+        self, images: list[bytes] | NDArray[np.uint8], asked: ParsedQuery, arrived: float
     ) -> bytes:
-        service = self._service
-        with service.engine.admit(len(images), asked.policy) as slots:
+        context = self._context
+        with context.engine.admit(len(images), asked.policy) as slots:
             started = perf_counter()
             pixels = await self._decoded(images, asked.policy, started - arrived)
             decode = perf_counter() - started
-            service.metrics.decode(decode)
-            answers = await service.engine.classify(slots, pixels, asked.policy, arrived)
+            context.metrics.decode(decode)
+            answers = await context.engine.classify(slots, pixels, asked.policy, arrived)
         return self.content(answers, asked, decode)
 
     async def _decoded(
@@ -98,14 +100,14 @@ class Classify:
     ) -> list[NDArray[np.uint8]]:
         if isinstance(images, np.ndarray):
             return list(images)
-        decoder = self._service.decoder
+        decoder = self._context.decoder
         if (sizes := decoder.small(images)) and (small := decoder.decode_small(images, sizes)):
             return small
         try:
             async with asyncio.timeout(policy.seconds_left(age)):
                 return await decoder.decode(images)
         except TimeoutError as error:
-            self._service.metrics.count(policy.name, "expired", len(images))
+            self._context.metrics.count(policy.name, "expired", len(images))
             raise DeadlineError("deadline_ms passed while decoding; allow more time") from error
 
 
@@ -115,7 +117,7 @@ def headers_of(content: bytes) -> list[tuple[bytes, bytes]]:
     return [(b"content-length", length), (b"content-type", b"application/json")]
 
 
-class HangUp:
+class CancelOnDisconnect:
     """While it is entered, a client that hangs up cancels the task.
 
     For when the body has been read: all that a server then has to say is that the client is

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from offramp.bundle.manifest import Manifest
 from serving.engine.engine import Engine
 from serving.errors import UnauthorizedError
-from serving.http.body import Bodies
+from serving.http.body import BodyReader
 from serving.images.decoder import Decoder
 from serving.observe.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServerContext:
     """What the endpoints work with.
 
     Attributes:
@@ -26,7 +26,7 @@ class Service:
     manifest: Manifest
     description: bytes
     engine: Engine
-    bodies: Bodies
+    body_reader: BodyReader
     decoder: Decoder
     metrics: Metrics
     max_images: int

@@ -10,7 +10,7 @@ from serving.errors import ServingError
 from serving.observe.metrics import Metrics
 
 PROBLEM_JSON = "application/problem+json"
-BUG = ServingError("an error of the server; its log says more")
+INTERNAL_ERROR = ServingError("an error of the server; its log says more")
 
 
 def problem(
@@ -31,6 +31,6 @@ def problem(
     return JSONResponse(body, status, headers, media_type=PROBLEM_JSON)
 
 
-def problem_of(metrics: Metrics, error: ServingError) -> JSONResponse:
+def error_response(metrics: Metrics, error: ServingError) -> JSONResponse:
     """The problem that an error of ours is, counted."""
     return problem(metrics, error.type, error.status, str(error), error.headers)

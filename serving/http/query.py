@@ -13,26 +13,26 @@ from serving.engine.policy import Policy, resolve
 from serving.errors import ParameterError, UnknownParameterError
 from serving.http.schemas import ClassifyQuery
 
-KEPT = 1024  # queries, each of at most so many bytes
-LONGEST = 256
+CACHED_QUERIES = 1024  # queries, each of at most so many bytes
+MAX_CACHED_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ParsedQuery:
     """What a query asks for."""
 
     policy: Policy
     query: ClassifyQuery
 
 
-class Queries:
+class QueryReader:
     """Reads queries as a manifest resolves them, and remembers those that did lately."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._remembered = lru_cache(KEPT)(self._read)
+        self._remembered = lru_cache(CACHED_QUERIES)(self._read)
 
-    def read(self, raw: bytes) -> Asked:
+    def read(self, raw: bytes) -> ParsedQuery:
         """What a raw query string asks for.
 
         Raises:
@@ -41,9 +41,9 @@ class Queries:
             UnknownBudgetError: the budget is neither a name nor a number.
             BudgetTooLowError: no operating point is that cheap.
         """
-        return self._remembered(raw) if len(raw) <= LONGEST else self._read(raw)
+        return self._remembered(raw) if len(raw) <= MAX_CACHED_BYTES else self._read(raw)
 
-    def _read(self, raw: bytes) -> Asked:
+    def _read(self, raw: bytes) -> ParsedQuery:
         query = _validated(QueryParams(raw))
         policy = resolve(
             self._manifest,
@@ -52,7 +52,7 @@ class Queries:
             query.deadline_ms,
             explain=query.explain,
         )
-        return Asked(policy, query)
+        return ParsedQuery(policy, query)
 
 
 def _validated(parameters: QueryParams) -> ClassifyQuery:

@@ -10,7 +10,7 @@ from prometheus_client.exposition import choose_encoder
 
 from serving.errors import NotReadyError
 from serving.http.body import JSON, MULTIPART, PIXELS
-from serving.http.context import Service
+from serving.http.context import ServerContext
 from serving.http.schemas import (
     Classification,
     ClassifyImages,
@@ -48,11 +48,11 @@ public = APIRouter(tags=["operation"])
 guarded = APIRouter(tags=["classification"], responses=PROBLEMS)
 
 
-def service_of(request: Request) -> Service:
+def context_of(request: Request) -> ServerContext:
     """The service of the app that the request came to."""
-    service = request.app.state.service
-    assert isinstance(service, Service)
-    return service
+    context = request.app.state.context
+    assert isinstance(context, ServerContext)
+    return context
 
 
 async def authenticate(
@@ -64,7 +64,7 @@ async def authenticate(
     Raises:
         UnauthorizedError: it is missing or wrong.
     """
-    service_of(request).authenticate(request.headers.get("authorization", ""))
+    context_of(request).authenticate(request.headers.get("authorization", ""))
 
 
 @guarded.post(CLASSIFY, response_model=Classification, openapi_extra={"requestBody": BODY})
@@ -79,7 +79,7 @@ async def classify(query: Annotated[ClassifyQuery, Query()]) -> None:
 @guarded.get("/model", response_model=ModelDescription)
 async def model(request: Request) -> Response:
     """What is served: labels, input, exits, budgets and the curve of operating points."""
-    return Response(service_of(request).description, media_type=JSON)
+    return Response(context_of(request).description, media_type=JSON)
 
 
 @public.head("/health/live", include_in_schema=False)
@@ -93,7 +93,7 @@ async def live() -> Health:
 @public.get("/health/ready", responses={503: PROBLEMS["5XX"]})
 async def ready(request: Request) -> Health:
     """Requests are taken; 503 while starting or shutting down."""
-    if not service_of(request).engine.ready:
+    if not context_of(request).engine.ready:
         raise NotReadyError("shutting down")
     return Health(status="ready")
 
@@ -102,4 +102,4 @@ async def ready(request: Request) -> Health:
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(service_of(request).metrics.registry), media_type=content_type)
+    return Response(encode(context_of(request).metrics.registry), media_type=content_type)

@@ -13,13 +13,20 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from offramp.bundle.manifest import Estimate, HeldOut, ImageInput, Manifest, OperatingPoint, Record
+from offramp.bundle.manifest import (
+    Estimate,
+    FrozenRecord,
+    HeldOut,
+    ImageInput,
+    Manifest,
+    OperatingPoint,
+)
 from serving.engine.policy import default_budget
 from serving.engine.request import Answer, Opinion
 from serving.runtime.base import MOST_CLASSES
 
 DIGITS = 6  # decimals of a probability
-FEW = 64  # classes, which are sorted sooner without NumPy
+FEW_CLASSES = 64  # classes, which are sorted sooner without NumPy
 
 
 class ClassifyQuery(BaseModel):
@@ -55,7 +62,7 @@ class ClassifyImages(BaseModel):
     )
 
 
-class RankedClass(Record):
+class RankedClass(FrozenRecord):
     """One class of the top k."""
 
     label: str
@@ -63,7 +70,7 @@ class RankedClass(Record):
     probability: float
 
 
-class ExitOpinion(Record):
+class ExitOpinion(FrozenRecord):
     """What an exit on the way thought."""
 
     exit: int = Field(description="from 1")
@@ -73,7 +80,7 @@ class ExitOpinion(Record):
     threshold: float = Field(description="confidence from which on the request leaves here")
 
 
-class Timings(Record):
+class Timings(FrozenRecord):
     """Milliseconds."""
 
     decode: float = Field(description="decoding the images of the call")
@@ -82,7 +89,7 @@ class Timings(Record):
     total: float = Field(description="from the arrival of the call")
 
 
-class ImageAnswer(Record):
+class ImageAnswer(FrozenRecord):
     """The answer for one image."""
 
     label: str
@@ -100,14 +107,14 @@ class ImageAnswer(Record):
     explain: tuple[ExitOpinion, ...] | None = Field(None, description="only with explain=true")
 
 
-class ModelName(Record):
+class ModelName(FrozenRecord):
     """Which model answered."""
 
     name: str
     version: str
 
 
-class Classification(Record):
+class Classification(FrozenRecord):
     """The answers of a call, one for each image, in their order."""
 
     model: ModelName
@@ -115,7 +122,7 @@ class Classification(Record):
     answers: tuple[ImageAnswer, ...]
 
 
-class ExitDescription(Record):
+class ExitDescription(FrozenRecord):
     """One exit."""
 
     exit: int = Field(description="from 1")
@@ -124,7 +131,7 @@ class ExitDescription(Record):
     temperature: float
 
 
-class ModelDescription(Record):
+class ModelDescription(FrozenRecord):
     """The public part of the manifest."""
 
     name: str
@@ -142,13 +149,13 @@ class ModelDescription(Record):
     held_out: HeldOut
 
 
-class Health(Record):
+class Health(FrozenRecord):
     """Alive, or ready."""
 
     status: str
 
 
-class Problem(Record):
+class Problem(FrozenRecord):
     """What went wrong (RFC 9457); `type` is stable, `detail` says what to do."""
 
     type: str
@@ -185,7 +192,7 @@ def describe(manifest: Manifest) -> ModelDescription:
     )
 
 
-class ImageAnswers:
+class AnswerFormatter:
     """Fills in answers of a manifest's model."""
 
     def __init__(self, manifest: Manifest) -> None:
@@ -220,7 +227,7 @@ class ImageAnswers:
 
 
 def _top_k(outcome: Opinion, labels: tuple[str, ...], k: int) -> list[dict[str, Any]]:
-    if len(labels) <= FEW:
+    if len(labels) <= FEW_CLASSES:
         values = outcome.probabilities.tolist()
         ranked = sorted(enumerate(values), key=itemgetter(1), reverse=True)[:k]
     else:

@@ -20,7 +20,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
 
-from serving.observe.shared_memory import shared_memory
+from serving.observe.mapped_memory import mapped_memory
 
 CELLS = 1 << 16  # of a worker; a file has holes where there is none
 BYTES = 8
@@ -92,7 +92,7 @@ class Counters:
     def __init__(self, folder: Path | None = None, worker: int = 0) -> None:
         self._folder = folder
         self._file = folder / f"{worker}.tallies" if folder else None
-        self._cells = shared_memory(self._file, CELLS * BYTES).cast("d")
+        self._cells = mapped_memory(self._file, CELLS * BYTES).cast("d")
         self._families: dict[str, _Family] = {}
         self._used = 0
 

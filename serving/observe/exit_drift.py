@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily
 
-from serving.observe.shared_memory import shared_memory
+from serving.observe.mapped_memory import mapped_memory
 
 WINDOW = 1000  # answers of a budget that the shares seen are taken over
 ENOUGH = 100  # answers; fewer say nothing about drift
@@ -67,7 +67,7 @@ class ExitDrift:
         self, model: str, expected: Mapping[str, Sequence[float]], file: Path | None = None
     ) -> None:
         size = SIZE + -SIZE % COUNT  # so that every count is aligned
-        memory = shared_memory(file, size * len(expected))
+        memory = mapped_memory(file, size * len(expected))
         self._model = model
         self._budgets = {
             budget: ExitShares(shares, memory[size * k : size * (k + 1)])

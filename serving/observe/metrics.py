@@ -21,7 +21,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from serving.observe.counters import Counter, Counters, Histogram
 from serving.observe.exit_drift import ExitDrift
-from serving.observe.worker_metrics import Processes, Shared
+from serving.observe.worker_metrics import Processes, WorkerMetrics
 
 Outcome = Literal["answered", "deadline", "degraded", "expired", "refused", "cancelled", "failed"]
 OUTCOMES: tuple[Outcome, ...] = (
@@ -80,7 +80,7 @@ class Metrics:
         registry: what a scrape gets: of all workers.
     """
 
-    def __init__(self, model: Model, shared: Shared | None = None) -> None:
+    def __init__(self, model: Model, shared: WorkerMetrics | None = None) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self.shared = shared is not None
@@ -91,7 +91,7 @@ class Metrics:
             ProcessCollector(registry=self.registry)
         self._full_flops = model.full_flops
         self._live: list[tuple[Gauge, Callable[[], int]]] = []
-        self._tallies = Counters(shared.folder, shared.worker) if shared else Counters()
+        self._counters = Counters(shared.folder, shared.worker) if shared else Counters()
         self._batches = Lock()
         file = shared.folder / "shares" if shared else None
         self._shares = ExitDrift(model.name, model.expected, file)
@@ -168,7 +168,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """What is computed at each scrape, before the registry comes to the rest."""
         self.refresh()
-        yield from self._tallies.collect()
+        yield from self._counters.collect()
         yield from self._shares.collect()
 
     def count(self, budget: str, outcome: Outcome, requests: int = 1) -> None:
@@ -223,10 +223,10 @@ class Metrics:
         return None if self.shared else self.registry
 
     def _counter(self, name: str, text: str) -> Callable[..., Counter]:
-        return partial(self._tallies.counter, f"offramp_{name}", text)
+        return partial(self._counters.counter, f"offramp_{name}", text)
 
     def _histogram(self, name: str, text: str, bounds: Sequence[float]) -> Callable[..., Histogram]:
-        return partial(self._tallies.histogram, f"offramp_{name}", text, bounds)
+        return partial(self._counters.histogram, f"offramp_{name}", text, bounds)
 
     def _gauge(self, name: str, text: str, labels: str = "", mode: Mode = "livesum") -> Gauge:
         return Gauge(

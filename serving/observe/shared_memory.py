@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 
-def shared_memory(file: Path | None, size: int) -> memoryview[int]:
+def mapped_memory(file: Path | None, size: int) -> memoryview[int]:
     """So many bytes of a file, zeros where nobody wrote; without a file, of this process alone."""
     if file is None or size == 0:
         return memoryview(bytearray(size))

@@ -27,7 +27,7 @@ CPU = "process_cpu_seconds"
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class WorkerMetrics:
     """A worker's place: the folder of all workers' metrics, and its number."""
 
     folder: Path
@@ -91,7 +91,7 @@ def _of_the_dead(supervisor: Path) -> float:
 
 
 @contextmanager
-def shared_folder() -> Iterator[Path]:
+def metrics_folder() -> Iterator[Path]:
     """A fresh folder, in memory where there is such a place; removed at the end.
 
     Raises:

@@ -144,7 +144,7 @@ def test_a_body_that_does_not_come_is_408(serve, bundle, files) -> None:
             assert answer.startswith(b"HTTP/1.1 408")
             assert b"/problems/body-timeout" in answer
             assert b"took more than 0.2 s" in answer
-        assert server.app.state.service.bodies.held == 0
+        assert server.app.state.context.body_reader.held == 0
         with server.client as client:
             assert labels(client.post("/classify", content=files[0]))
 
@@ -152,18 +152,18 @@ def test_a_body_that_does_not_come_is_408(serve, bundle, files) -> None:
 def test_bodies_are_bounded_together(serve, bundle, gated, files, wait_until) -> None:
     size = max(map(len, files))
     with serve(bundle, max_body_bytes=size, max_held_bytes=2 * size) as server:
-        bodies = server.app.state.service.bodies
+        body_reader = server.app.state.context.body_reader
         server.gate(gated)
         gated.shut(0)
         with server.client as client, ThreadPoolExecutor(2) as pool:
             held = [pool.submit(client.post, "/classify", content=file) for file in files[:2]]
-            wait_until(lambda: bodies.held == len(files[0]) + len(files[1]))
+            wait_until(lambda: body_reader.held == len(files[0]) + len(files[1]))
             response = client.post("/classify", content=bytes(size))
             assert "come again" in problem(response, 429, "bodies-full")
             assert response.headers["retry-after"] == "1"
             gated.open()
             assert all(labels(call.result()) for call in held)
-            wait_until(lambda: bodies.held == 0)
+            wait_until(lambda: body_reader.held == 0)
             assert labels(client.post("/classify", content=files[0]))
 
 
@@ -176,4 +176,4 @@ def test_whatever_happens_to_a_body_its_bytes_are_given_back(
     client.post("/classify", content=b"{", headers={"content-type": "application/json"})
     with socket.create_connection(("127.0.0.1", server.port)) as raw:
         raw.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
-    wait_until(lambda: server.app.state.service.bodies.held == 0)
+    wait_until(lambda: server.app.state.context.body_reader.held == 0)

@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from serving.http.app import create_app
-from serving.http.classify import HangUp
+from serving.http.classify import CancelOnDisconnect
 from serving.http.connection import Disconnect
 from serving.http.schemas import Classification
 from serving.settings import Settings
@@ -80,7 +80,7 @@ def test_who_is_gone_is_not_answered(app, file) -> None:
         return connection.sent
 
     assert asyncio.run(call()) == []
-    assert app.state.service.engine._pool.free == 16
+    assert app.state.context.engine._pool.free == 16
 
 
 def test_a_cancelled_call_stays_cancelled(app, file) -> None:
@@ -96,12 +96,12 @@ def test_a_cancelled_call_stays_cancelled(app, file) -> None:
         await asyncio.sleep(0)
 
     asyncio.run(call())
-    assert app.state.service.bodies.held == 0
+    assert app.state.context.body_reader.held == 0
 
 
 def test_a_hang_up_ends_what_it_guards() -> None:
     async def guarded(connection) -> None:
-        with HangUp(connection.receive):
+        with CancelOnDisconnect(connection.receive):
             asyncio.get_running_loop().call_later(0.01, connection.hang_up)
             await asyncio.sleep(30)
 
@@ -117,7 +117,7 @@ def test_a_hang_up_ends_what_it_guards() -> None:
 def test_a_hang_up_afterwards_ends_nothing() -> None:
     async def run() -> None:
         connection = Connection()
-        with HangUp(connection.receive):
+        with CancelOnDisconnect(connection.receive):
             await asyncio.sleep(0)
         connection.hang_up()
         await asyncio.sleep(0.01)
@@ -127,7 +127,7 @@ def test_a_hang_up_afterwards_ends_nothing() -> None:
 
 def test_a_line_that_is_lost_ends_what_it_guards() -> None:
     async def guarded(line) -> None:
-        with HangUp(Connection().receive, line):
+        with CancelOnDisconnect(Connection().receive, line):
             asyncio.get_running_loop().call_later(0.01, line.call)
             await asyncio.sleep(30)
 
@@ -142,7 +142,10 @@ def test_a_line_that_is_lost_ends_what_it_guards() -> None:
 
 def test_a_line_that_was_lost_before_lets_nobody_in() -> None:
     async def run() -> Never:
-        with pytest.raises(ClientDisconnect), HangUp(Connection().receive, Disconnect(lost=True)):
+        with (
+            pytest.raises(ClientDisconnect),
+            CancelOnDisconnect(Connection().receive, Disconnect(lost=True)),
+        ):
             raise AssertionError
 
     asyncio.run(run())
@@ -151,7 +154,7 @@ def test_a_line_that_was_lost_before_lets_nobody_in() -> None:
 def test_a_line_that_is_lost_afterwards_ends_nothing() -> None:
     async def run() -> None:
         line = Disconnect()
-        with HangUp(Connection().receive, line):
+        with CancelOnDisconnect(Connection().receive, line):
             await asyncio.sleep(0)
         assert line.call is None
 

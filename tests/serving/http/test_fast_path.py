@@ -178,7 +178,7 @@ def test_who_asks_for_the_end_of_the_connection_gets_it(connect, taken, jpeg) ->
 @pytest.fixture
 def shut(server, gated):
     """The first stage, shut."""
-    runtime = server.app.state.service.engine._threads.runtime
+    runtime = server.app.state.context.engine._threads.runtime
     server.gate(gated)
     gated.shut(0)
     yield gated
@@ -194,12 +194,12 @@ def test_a_hang_up_gives_the_slot_back(server, connect, taken, shut, jpeg, wait_
     wait_until(lambda: cancelled(server) == before + 1)
     shut.open()
     wait_until(lambda: server.free_slots() == 8)
-    assert server.app.state.service.bodies.held == 0
+    assert server.app.state.context.body_reader.held == 0
     assert taken == [True]
 
 
 def cancelled(server):
-    metrics = server.app.state.service.metrics
+    metrics = server.app.state.context.metrics
     return sum(
         sample.value
         for family in metrics.registry.collect()
@@ -217,7 +217,7 @@ def test_half_a_body_and_a_hang_up_harm_nobody(server, connect, taken, jpeg) -> 
         connection.sendall(head(len(jpeg)) + jpeg)
         assert answer_of(file)[0] == 200
     assert server.free_slots() == 8
-    assert server.app.state.service.bodies.held == 0
+    assert server.app.state.context.body_reader.held == 0
     assert taken == [True]
 
 
@@ -228,7 +228,7 @@ def test_an_error_of_ours_is_told_and_logged(
         raise KeyError("a bug")
 
     for where in ("decode_small", "content"):
-        part = server.app.state.service.decoder if where == "decode_small" else server.app._classify
+        part = server.app.state.context.decoder if where == "decode_small" else server.app._classify
         with monkeypatch.context() as patch, connect() as connection:
             patch.setattr(type(part), where, broken)
             with connection.makefile("rb") as file:
@@ -265,11 +265,11 @@ def test_all_slots_taken_is_told_with_a_time(
 
 
 def test_bodies_are_held_to_what_all_may_hold(server, connect, taken, jpeg, monkeypatch) -> None:
-    monkeypatch.setattr(server.app.state.service.bodies, "_max_held", len(jpeg) - 1)
+    monkeypatch.setattr(server.app.state.context.body_reader, "_max_held", len(jpeg) - 1)
     with connect() as connection, connection.makefile("rb") as file:
         connection.sendall(head(len(jpeg)) + jpeg)
         assert answer_of(file)[0] == 429
-    assert server.app.state.service.bodies.held == 0
+    assert server.app.state.context.body_reader.held == 0
     assert taken == [True]
 
 

@@ -265,7 +265,7 @@ def test_probes_by_head_and_a_method_that_is_not_allowed(client) -> None:
 
 
 def test_not_ready_while_shutting_down(server, client) -> None:
-    engine = server.app.state.service.engine
+    engine = server.app.state.context.engine
     engine._draining = True
     try:
         problem(client.get("/health/ready"), 503, "not-ready")

@@ -7,11 +7,11 @@ from pydantic import ValidationError
 from serving.engine.policy import resolve
 from serving.engine.request import Answer, Opinion
 from serving.http.schemas import (
-    FEW,
+    FEW_CLASSES,
+    AnswerFormatter,
     ClassifyImages,
     ClassifyQuery,
     ImageAnswer,
-    ImageAnswers,
     ModelDescription,
     _top_k,
     describe,
@@ -27,7 +27,7 @@ def answer(manifest):
 
 
 def test_an_answer_is_what_its_record_says(manifest, answer) -> None:
-    body = ImageAnswers(manifest).of(answer, ClassifyQuery(top_k=2), 0.0005)
+    body = AnswerFormatter(manifest).of(answer, ClassifyQuery(top_k=2), 0.0005)
     parsed = ImageAnswer.model_validate_json(json.dumps(body))
     assert (parsed.label, parsed.index, parsed.probability) == ("class7", 7, 0.45)
     assert parsed.confidence == 0.45
@@ -43,7 +43,7 @@ def test_an_answer_is_what_its_record_says(manifest, answer) -> None:
 
 
 def test_explain_says_what_each_exit_thought(manifest, answer) -> None:
-    body = ImageAnswers(manifest).of(answer, ClassifyQuery(explain=True), 0)
+    body = AnswerFormatter(manifest).of(answer, ClassifyQuery(explain=True), 0)
     parsed = ImageAnswer.model_validate_json(json.dumps(body))
     assert [(e.exit, e.label, e.confidence) for e in parsed.explain] == [
         (1, "class3", 0.55),
@@ -53,7 +53,7 @@ def test_explain_says_what_each_exit_thought(manifest, answer) -> None:
 
 
 def test_top_k_ends_with_the_classes(manifest, answer) -> None:
-    top_k = ImageAnswers(manifest).of(answer, ClassifyQuery(top_k=100), 0)["top_k"]
+    top_k = AnswerFormatter(manifest).of(answer, ClassifyQuery(top_k=100), 0)["top_k"]
     assert [ranked["index"] for ranked in top_k] == [7, 2, 0, 1, 3, 4, 5, 6, 8, 9]
 
 
@@ -94,7 +94,7 @@ def test_the_public_part_of_the_manifest(manifest) -> None:
     assert "provenance" not in described.model_dump()
 
 
-@pytest.mark.parametrize("classes", [FEW, FEW + 1])
+@pytest.mark.parametrize("classes", [FEW_CLASSES, FEW_CLASSES + 1])
 def test_of_classes_as_likely_the_first_comes_first(classes) -> None:
     likely = np.full(classes, 0.25, np.float32)
     likely[[5, 9]] = 0.5

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving.observe.exit_drift import ENOUGH
 from serving.observe.metrics import Metrics, Model
-from serving.observe.worker_metrics import Shared
+from serving.observe.worker_metrics import WorkerMetrics
 
 MODEL = Model(
     name="net",
@@ -98,7 +98,7 @@ def worker(tmp_path, monkeypatch):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
 
     def start(number):
-        shared = Shared(tmp_path, number)
+        shared = WorkerMetrics(tmp_path, number)
         shared.enter()
         metrics = Metrics(MODEL, shared)
         metrics.watch(8, 4096, lambda: number, lambda: 0)
@@ -140,7 +140,7 @@ def test_a_dead_workers_counts_stay_and_its_gauges_go(worker, tmp_path) -> None:
     alive, dead = worker(0), worker(1)
     answer(alive)
     answer(dead)
-    Shared(tmp_path, 1).bury()
+    WorkerMetrics(tmp_path, 1).bury()
     low = {"budget": "low", "outcome": "answered"}
     assert value(alive, "requests_total", **low) == 2
     assert (value(alive, "slots"), value(alive, "workers")) == (8, 1)
