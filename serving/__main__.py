@@ -55,7 +55,7 @@ def _supervise(settings: Settings, manifest: Manifest) -> None:
             partial(work, settings, manifest, place.getsockname()[1], folder),
             settings.workers,
             patience=settings.drain_seconds + MARGIN,
-            bury=lambda number: WorkerMetrics(folder, number).bury(),
+            bury=lambda number: WorkerMetrics(folder, number).remove_dead(),
         ).run(lambda: log.info(_banner(manifest, settings, place)))
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from offramp.bundle.manifest import Manifest, read_manifest
@@ -19,8 +21,9 @@ from serving.http.body import BodyReader
 from serving.http.classify import Classify
 from serving.http.context import ServerContext
 from serving.http.fast_path import FastClassify
-from serving.http.problems import INTERNAL_ERROR, error_response, problem
-from serving.http.routes import CLASSIFY, authenticate, context_of, guarded, public
+from serving.http.openapi import CLASSIFY, add_operation
+from serving.http.problems import INTERNAL_ERROR, error_response, problem_response
+from serving.http.routes import authenticate, context_of, guarded, public
 from serving.http.schemas import describe
 from serving.images.decoder import Decoder
 from serving.observe.worker_metrics import WorkerMetrics
@@ -42,11 +45,19 @@ class Offramp(FastAPI):
         self.state.context = context
         self._classify = Classify(context)
         self.fast_path = FastClassify(context, self._classify)
+        self.router.routes.append(Route(CLASSIFY.path, self._classify, methods=[CLASSIFY.method]))
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, with the description of `POST /classify`."""
+        document = super().openapi()
+        if CLASSIFY.path not in document["paths"]:
+            add_operation(document, CLASSIFY, secured=self.state.context.api_key is not None)
+        return document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A call, or the lifespan."""
         counts = scope["type"] == "http" and scope["method"] == "POST"
-        if counts and scope["path"] == scope.get("root_path", "") + CLASSIFY:
+        if counts and scope["path"] == scope.get("root_path", "") + CLASSIFY.path:
             await self._classify(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
@@ -122,7 +133,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     allowed = (error.headers or {}).get("Allow")
     does = f"answers {allowed} only" if allowed else "is not served; /docs lists what is"
     metrics = context_of(request).metrics
-    return problem(metrics, kind, error.status_code, f"{path} {does}", error.headers)
+    return problem_response(metrics, kind, error.status_code, f"{path} {does}", error.headers)
 
 
 async def _bug(request: Request, _: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""What the endpoints work with, put together once."""
+"""The objects that the endpoints share, built once at start."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from serving.observe.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """What the endpoints work with.
+    """The objects and limits that the endpoints use.
 
     Attributes:
-        description: what /model answers, as JSON.
-        max_images: of one call.
-        api_key: that /classify and /model ask for, if any.
+        description: Response body of /model, JSON.
+        max_images: Largest number of images in one call.
+        api_key: Key that /classify and /model require. None for no key.
     """
 
     manifest: Manifest
@@ -33,13 +33,13 @@ class ServerContext:
     api_key: str | None
 
     def authenticate(self, authorization: str) -> None:
-        """Let pass who sends the API key; everybody, if there is none.
+        """Check the API key of a call, if the server has one.
 
         Args:
-            authorization: the header of that name, or nothing.
+            authorization: Header of this name, or an empty string.
 
         Raises:
-            UnauthorizedError: the key is missing or wrong.
+            UnauthorizedError: The key is missing or wrong.
         """
         if self.api_key is None:
             return

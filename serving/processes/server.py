@@ -85,7 +85,7 @@ def work(
     set_up_log(settings.log_level)
     end_with_parent()
     shared = WorkerMetrics(folder, number)
-    shared.enter()
+    shared.activate()
     try:
         app = create_app(settings, manifest, shared)
         listener = listen(settings.host, port, shared=True)
