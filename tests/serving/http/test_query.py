@@ -1,35 +1,41 @@
-import pytest
+from __future__ import annotations
 
+import pytest
+from pydantic import ValidationError
+
+from offramp.bundle.manifest import Manifest
 from serving.engine.policy import resolve
 from serving.errors import (
     BudgetTooLowError,
     ParameterError,
+    ServingError,
     UnknownBudgetError,
     UnknownParameterError,
 )
-from serving.http.query import CACHED_QUERIES, MAX_CACHED_BYTES, QueryReader
-from serving.http.schemas import ClassifyQuery
+from serving.http.query import CACHED_QUERIES, MAX_CACHED_BYTES, ClassifyQuery, QueryReader
 
 
 @pytest.fixture
-def query_reader(manifest):
+def query_reader(manifest: Manifest) -> QueryReader:
     return QueryReader(manifest)
 
 
-def test_a_query_as_its_record_and_its_policy(manifest, query_reader) -> None:
-    asked = query_reader.read(b"budget=40%25&top_k=3&explain=true&deadline_ms=20")
+def test_a_query_gives_its_record_and_its_policy(
+    manifest: Manifest, query_reader: QueryReader
+) -> None:
+    parsed = query_reader.read(b"budget=40%25&top_k=3&explain=true&deadline_ms=20")
     query = ClassifyQuery(budget="40%", top_k=3, explain=True, deadline_ms=20)
-    assert asked.query == query
-    assert asked.policy == resolve(manifest, "40%", deadline_ms=20, explain=True)
+    assert parsed.query == query
+    assert parsed.policy == resolve(manifest, "40%", deadline_ms=20, explain=True)
     assert query_reader.read(b"").query == ClassifyQuery()
 
 
-def test_the_same_query_is_read_once(query_reader) -> None:
+def test_equal_queries_are_parsed_once(query_reader: QueryReader) -> None:
     assert query_reader.read(b"budget=low") is query_reader.read(b"budget=low")
     assert query_reader.read(b"budget=low") is not query_reader.read(b"budget=low&")
 
 
-def test_what_is_remembered_is_bounded(query_reader) -> None:
+def test_the_cache_is_bounded(query_reader: QueryReader) -> None:
     first = query_reader.read(b"deadline_ms=1")
     for milliseconds in range(2, CACHED_QUERIES + 2):
         query_reader.read(b"deadline_ms=%d" % milliseconds)
@@ -49,7 +55,15 @@ def test_what_is_remembered_is_bounded(query_reader) -> None:
         (b"budget=1", BudgetTooLowError, "ask for at least"),
     ],
 )
-def test_what_will_not_do_is_said_each_time(query_reader, raw, error, says) -> None:
+def test_a_wrong_query_is_refused_each_time(
+    query_reader: QueryReader, raw: bytes, error: type[ServingError], says: str
+) -> None:
     for _ in range(2):
         with pytest.raises(error, match=says):
             query_reader.read(raw)
+
+
+@pytest.mark.parametrize("query", [{"top_k": 0}, {"top_k": 101}, {"budgets": "low"}])
+def test_a_query_with_a_wrong_field_is_refused(query: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ClassifyQuery.model_validate(query)
