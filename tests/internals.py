@@ -1,4 +1,4 @@
-"""Checks of the packages whose internals the server uses."""
+"""Checks of packages, for the tests of the internals that the server uses."""
 
 from __future__ import annotations
 

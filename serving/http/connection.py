@@ -1,8 +1,8 @@
 """A connection that speaks HTTP as uvicorn does, with three additions.
 
-It bounds the time of a request's head. It calls an application when its client disconnects,
-while in plain ASGI an application awaits a message, which takes a task for each request. And it
-offers small requests to a fast path of the application, which needs no task.
+It bounds the time of a request's head. It calls an application when its client disconnects, which
+in plain ASGI takes a task for each request. It offers small requests to the application's fast
+path, which needs no task.
 """
 
 from __future__ import annotations
@@ -70,10 +70,7 @@ class FastPath(typing.Protocol):
     """The attribute `fast_path` of an application. Answers some requests without a task."""
 
     def head_of(self, url: bytes, headers: Headers) -> RequestHead | None:
-        """Return the head of a POST that `start` can take once its body is complete, or None.
-
-        The URL is as the client sent it. Header names are in lower case.
-        """
+        """Return the head of a POST (names in lower case) that `start` can take, or None."""
 
     def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
         """Start to answer. None if the request needs the normal path, without any effect.
@@ -89,6 +86,8 @@ class Connection(HttpToolsProtocol):
     idle connections have other limits.
     """
 
+    _disconnect: Disconnect
+    _fast_path: FastPath | None
     _head_timer: asyncio.TimerHandle | None = None
     _head: RequestHead | None = None  # of a fast-path request without its whole body
     _chunks: Sequence[bytes] = ()  # of that body
@@ -99,7 +98,7 @@ class Connection(HttpToolsProtocol):
         """Start to wait for the first head."""
         super().connection_made(transport)
         self._disconnect = Disconnect()
-        self._fast_path: FastPath | None = getattr(self.config.app, "fast_path", None)
+        self._fast_path = getattr(self.config.app, "fast_path", None)
         self._watch_head()
 
     @property
@@ -238,8 +237,8 @@ class Connection(HttpToolsProtocol):
 
     def _watch_head(self) -> None:
         if self._idle:
-            close = self.transport.close
-            self._head_timer = self._head_timer or self.loop.call_later(HEAD_SECONDS, close)
+            if self._head_timer is None:
+                self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
         else:
             self._unwatch_head()
 

@@ -50,7 +50,7 @@ def test_a_second_head_has_the_same_time_from_its_first_byte(
     connect: Connect, begun: bytes
 ) -> None:
     with connect() as client:
-        for _ in range(3):  # idle between requests for longer than a head may take
+        for _ in range(3):  # idle between requests for longer than the limit of a head
             client.sendall(HEAD)
             assert client.recv(4096).startswith(b"HTTP/1.1 200")
             time.sleep(0.6)

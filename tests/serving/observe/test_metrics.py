@@ -198,4 +198,4 @@ def test_names_have_the_prefix_and_labels_are_bounded(metrics: Metrics) -> None:
         "provider": "cpu",
     }
     with pytest.raises(KeyError):
-        metrics.count("whatever a client sends", "answered")
+        metrics.count("a name from a client", "answered")
