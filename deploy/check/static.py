@@ -24,8 +24,14 @@ class MissingError(Exception):
     """A tool is not installed."""
 
 
-def run(tool: str, *arguments: str, folder: Path = ROOT, **environment: str) -> str:
-    """Run a tool in a folder and return its output.
+def run(
+    tool: str,
+    *arguments: str,
+    text: str | None = None,
+    folder: Path = ROOT,
+    **environment: str,
+) -> str:
+    """Run a tool in a folder, with `text` as input, and return its output.
 
     Raises:
         MissingError: The tool is not installed, neither on this machine nor beside this Python.
@@ -38,6 +44,7 @@ def run(tool: str, *arguments: str, folder: Path = ROOT, **environment: str) -> 
         [found, *arguments],
         cwd=folder,
         env=os.environ | environment,
+        input=text,
         capture_output=True,
         text=True,
         check=False,

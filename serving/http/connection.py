@@ -37,7 +37,7 @@ class Disconnect:
 
 
 def disconnect_of(scope: Scope) -> Disconnect | None:
-    """Return the disconnect of a request's connection. None if another server made the scope."""
+    """Return the disconnect of a request's connection. `None` if another server made the scope."""
     disconnect = scope.get("extensions", {}).get(DISCONNECT)
     assert disconnect is None or isinstance(disconnect, Disconnect)
     return disconnect
@@ -70,10 +70,10 @@ class FastPath(typing.Protocol):
     """The attribute `fast_path` of an application. Answers some requests without a task."""
 
     def head_of(self, url: bytes, headers: Headers) -> RequestHead | None:
-        """Return the head of a POST (names in lower case) that `start` can take, or None."""
+        """Return the head of a POST (names in lower case) that `start` can take, or `None`."""
 
     def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
-        """Start to answer. None if the request needs the normal path, without any effect.
+        """Start to answer. `None` if the request needs the normal path, without any effect.
 
         `reply` is called once, now or later, unless the future is cancelled before.
         """

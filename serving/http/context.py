@@ -20,7 +20,7 @@ class ServerContext:
     Attributes:
         description: Response body of /model, JSON.
         max_images: Largest number of images in one call.
-        api_key: Key that /classify and /model require. None for no key.
+        api_key: Key that /classify and /model require. `None` for no key.
     """
 
     manifest: Manifest

@@ -60,7 +60,7 @@ class FastClassify:
         return RequestHead(query, media_type, authorization, arrived)
 
     def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
-        """Start to answer, or return None, as `FastPath` defines."""
+        """Start to answer, or return `None`, as `FastPath` defines."""
         try:
             return self._start(head, body, reply)
         except Exception as error:  # noqa: BLE001 (becomes the response)
@@ -93,7 +93,7 @@ class FastClassify:
             context.body_reader.release(len(body))
 
     def _decoding(self, head: RequestHead, body: bytes) -> tuple[int, Decode] | None:
-        """Return the number of images and a function that decodes them. None if not small."""
+        """Return the number of images and a function that decodes them. `None` if not small."""
         decoder = self._context.decoder
         if head.media_type == PIXELS:
             images = read_pixels(body, self._context.manifest.input, self._context.max_images)

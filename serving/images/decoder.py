@@ -63,7 +63,7 @@ class Decoder:
     def small(self, files: Sequence[bytes]) -> list[Size] | None:
         """Return the sizes of images that are decoded as fast as a thread could take them.
 
-        None if they are too large, or if one of them is not a plain JPEG.
+        `None` if they are too large, or if one of them is not a plain JPEG.
         """
         if sum(map(len, files)) > SMALL:
             return None
@@ -76,7 +76,7 @@ class Decoder:
     def decode_small(
         self, files: Sequence[bytes], sizes: Sequence[Size]
     ) -> list[NDArray[np.uint8]] | None:
-        """Decode images of these `small` sizes at once. None if one of them is damaged."""
+        """Decode images of these `small` sizes at once. `None` if one of them is damaged."""
         pairs = zip(files, sizes, strict=True)
         images = [decode_plain(file, size, self._target) for file, size in pairs]
         whole = [image for image in images if image is not None]

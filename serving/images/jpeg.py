@@ -32,7 +32,7 @@ SMALLEST = 8  # pixels of a side; below, several scales give the same size
 
 
 def plain_size(file: bytes) -> tuple[int, int] | None:
-    """Read width and height from a plain JPEG's header. None for any other file."""
+    """Read width and height from a plain JPEG's header. `None` for any other file."""
     if not file.startswith(SOI + JFIF):
         return None
     at, size = len(SOI) + 18, None
@@ -70,7 +70,7 @@ def _is_profile(segment: bytes) -> bool:
 def decode_plain(
     file: bytes, size: tuple[int, int], target: ImageInput
 ) -> NDArray[np.uint8] | None:
-    """Decode a plain JPEG to the target's size, uint8 [H, W, 3]. None if the file is damaged.
+    """Decode a plain JPEG to the target's size, uint8 [H, W, 3]. `None` if the file is damaged.
 
     Args:
         file: A plain JPEG.

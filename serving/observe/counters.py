@@ -85,7 +85,7 @@ class Counters:
     """A collector of counters and histograms, summed over all workers.
 
     Args:
-        folder: Folder of all workers, which declare the same metrics. None for a single process.
+        folder: Folder of all workers, which declare the same metrics. `None` for a single process.
         worker: Number of this worker.
     """
 

@@ -60,7 +60,7 @@ class ExitDrift:
     Args:
         model: Name of the model.
         expected: Share of answers expected at each exit, by budget.
-        file: File that all workers map. None for a single process.
+        file: File that all workers map. `None` for a single process.
     """
 
     def __init__(

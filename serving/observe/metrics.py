@@ -74,7 +74,7 @@ class Metrics:
 
     Args:
         model: The model that is served.
-        worker: This worker's part of the metrics folder, activated. None for a single process.
+        worker: This worker's part of the metrics folder, activated. `None` for a single process.
 
     Attributes:
         registry: The metrics of all workers, for a scrape.
@@ -212,7 +212,7 @@ class Metrics:
         self._decode.add(seconds)
 
     def batch(self, stage: int | None, size: int, seconds: float) -> None:
-        """Observe a batch of a stage (from 0), or of all stages as one graph (None)."""
+        """Observe a batch of a stage (from 0), or of all stages as one graph (`None`)."""
         duration, sizes = self._stages[-1 if stage is None else stage]
         with self._batch_lock:  # several threads run batches
             duration.add(seconds)
@@ -224,7 +224,7 @@ class Metrics:
 
     @property
     def _registry_here(self) -> CollectorRegistry | None:
-        """Return the registry to declare metrics in. None if they are read from files."""
+        """Return the registry to declare metrics in. `None` if they are read from files."""
         return None if self._several else self.registry
 
     def _counter(self, name: str, text: str) -> Callable[..., Counter]:
