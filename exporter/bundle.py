@@ -28,11 +28,11 @@ from exporter.verify import Chain, ChainOutput, verify_blocks, verify_chain
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import (
     MANIFEST,
+    FrozenRecord,
     HeldOut,
     Manifest,
     Name,
     Provenance,
-    Record,
     StageSpec,
     Version,
     read_graph,
@@ -48,7 +48,7 @@ VERIFIED_IMAGES = 1000
 PLOT = "budgets.svg"
 
 
-class Naming(Record):
+class Naming(FrozenRecord):
     """How a bundle calls itself, and what its images are called in public."""
 
     name: Name

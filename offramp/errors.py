@@ -1,7 +1,7 @@
-"""The base of every error that Offramp raises on purpose."""
+"""The base class of Offramp's errors."""
 
 from __future__ import annotations
 
 
 class OfframpError(Exception):
-    """Base class of the errors of all packages. The message names the remedy."""
+    """Base class of the errors of all packages. The message says how to correct the error."""

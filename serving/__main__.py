@@ -14,7 +14,7 @@ from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.errors import OfframpError
 from serving.http.app import create_app
 from serving.observe.log import set_up_log
-from serving.observe.worker_metrics import Shared, shared_folder
+from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
 from serving.processes.server import listen, reserve, serve, work
 from serving.processes.supervisor import Supervisor
 from serving.settings import Settings
@@ -50,12 +50,12 @@ def _serve_alone(settings: Settings, manifest: Manifest) -> None:
 
 
 def _supervise(settings: Settings, manifest: Manifest) -> None:
-    with reserve(settings.host, settings.port) as place, shared_folder() as folder:
+    with reserve(settings.host, settings.port) as place, metrics_folder() as folder:
         Supervisor(
             partial(work, settings, manifest, place.getsockname()[1], folder),
             settings.workers,
             patience=settings.drain_seconds + MARGIN,
-            bury=lambda number: Shared(folder, number).bury(),
+            bury=lambda number: WorkerMetrics(folder, number).remove_dead(),
         ).run(lambda: log.info(_banner(manifest, settings, place)))
 
 

@@ -1,4 +1,4 @@
-"""Keep `serving.app:create_app` importable for deployments that name it."""
+"""Keep `serving.app:create_app` importable, because deployments use this name."""
 
 from __future__ import annotations
 

@@ -1,29 +1,28 @@
-"""Every error that serving raises, in one tree.
+"""The tree of all errors that serving raises.
 
     ServingError                    500 internal
-    ├── ProviderError               500 provider: asked for and not to be had; raised at load
+    ├── ProviderError               500 provider: not available; raised at load
     ├── WorkerError                 500 worker: a server process cannot start
-    ├── StageError                  500 stage-failed: a stage broke down under a request
+    ├── StageError                  500 stage-failed: a stage failed with a request in it
     ├── NotReadyError               503 not-ready: starting, or shutting down
-    ├── PoolFullError               429 pool-full: no slot
+    ├── PoolFullError               429 pool-full: no free slot
     ├── BodiesFullError             429 bodies-full: no room for another body
     ├── DeadlineError               504 deadline: passed before the first exit
-    └── InvalidRequestError         422 invalid-request: for the client to put right
+    └── InvalidRequestError         422 invalid-request: for the client to correct
         ├── UnauthorizedError       401 unauthorized
         ├── ParameterError          422 invalid-parameter
         ├── UnknownParameterError   422 unknown-parameter
         ├── UnknownBudgetError      422 unknown-budget
-        ├── BudgetTooLowError       422 budget-too-low: the cheapest point is dearer
+        ├── BudgetTooLowError       422 budget-too-low: the cheapest point costs more
         ├── BodyTooLargeError       413 body-too-large
         ├── BodyTimeoutError        408 body-timeout
         ├── EmptyBodyError          400 empty-body
-        ├── MalformedBodyError      400 malformed-body: not what it claims to be
+        ├── MalformedBodyError      400 malformed-body: not of its content type
         ├── NotAnImageError         415 not-an-image
         ├── DamagedImageError       422 damaged-image
         └── ImageTooLargeError      413 image-too-large
 
-Each class carries the HTTP status, the problem type (RFC 9457) and the headers it is
-answered with.
+Each class has the HTTP status, the problem type (RFC 9457) and the headers of its response.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from offramp.errors import OfframpError
 
 
 class ServingError(OfframpError):
-    """Base of the tree: `status`, `type` and `headers` say how a client sees it."""
+    """Base of the tree. `status`, `type` and `headers` define the response to the client."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal"
@@ -44,25 +43,25 @@ class ServingError(OfframpError):
 
 
 class ProviderError(ServingError):
-    """The execution provider that was asked for is not to be had on this machine."""
+    """The configured execution provider is not available on this machine."""
 
     type = "provider"
 
 
 class WorkerError(ServingError):
-    """A worker process cannot start, and another would do no better."""
+    """A worker process cannot start, and another one would fail in the same way."""
 
     type = "worker"
 
 
 class StageError(ServingError):
-    """A stage failed under a batch, or gave a number that is none."""
+    """A stage failed with a batch, or its output was not finite."""
 
     type = "stage-failed"
 
 
 class NotReadyError(ServingError):
-    """The server does not take requests yet, or any more."""
+    """The server does not take requests yet, or takes no more of them."""
 
     status = 503
     type = "not-ready"
@@ -70,7 +69,7 @@ class NotReadyError(ServingError):
 
 
 class PoolFullError(ServingError):
-    """Every slot is taken: the call is refused at the door."""
+    """Too few slots are free. The call is refused before any work is done."""
 
     status = 429
     type = "pool-full"
@@ -81,7 +80,7 @@ class PoolFullError(ServingError):
 
 
 class BodiesFullError(ServingError):
-    """The bodies of all calls fill the room there is for them; the rest of this one is not read."""
+    """The bodies of all calls reach their total limit. The rest of this body is not read."""
 
     status = 429
     type = "bodies-full"
@@ -96,7 +95,7 @@ class DeadlineError(ServingError):
 
 
 class InvalidRequestError(ServingError):
-    """Base of what the client can put right."""
+    """Base of the errors that the client can correct."""
 
     status = 422
     type = "invalid-request"
@@ -111,31 +110,31 @@ class UnauthorizedError(InvalidRequestError):
 
 
 class ParameterError(InvalidRequestError):
-    """A query parameter has no such value, or does not go with another."""
+    """A query parameter has a wrong value, or excludes another one."""
 
     type = "invalid-parameter"
 
 
 class UnknownParameterError(InvalidRequestError):
-    """There is no query parameter of that name."""
+    """There is no query parameter of this name."""
 
     type = "unknown-parameter"
 
 
 class UnknownBudgetError(InvalidRequestError):
-    """A budget that is neither a name of the manifest nor a number."""
+    """The budget is neither a name in the manifest nor a number."""
 
     type = "unknown-budget"
 
 
 class BudgetTooLowError(InvalidRequestError):
-    """A numeric budget below the cheapest operating point."""
+    """The numeric budget is below the cheapest operating point."""
 
     type = "budget-too-low"
 
 
 class BodyTooLargeError(InvalidRequestError):
-    """The body is larger than this server reads; the rest of it is not read."""
+    """The body is larger than the limit. The rest of it is not read."""
 
     status = 413
     type = "body-too-large"
@@ -143,7 +142,7 @@ class BodyTooLargeError(InvalidRequestError):
 
 
 class BodyTimeoutError(InvalidRequestError):
-    """The body came too slowly; the rest of it is not read."""
+    """The body arrived too slowly. The rest of it is not read."""
 
     status = 408
     type = "body-timeout"
@@ -151,28 +150,28 @@ class BodyTimeoutError(InvalidRequestError):
 
 
 class EmptyBodyError(InvalidRequestError):
-    """A body, or a part of it, without a byte."""
+    """The body, or an image in it, has no bytes."""
 
     status = 400
     type = "empty-body"
 
 
 class MalformedBodyError(InvalidRequestError):
-    """The body is not the multipart form, the JSON or the pixels that it claims to be."""
+    """The body is not the multipart form, the JSON or the pixels of its content type."""
 
     status = 400
     type = "malformed-body"
 
 
 class NotAnImageError(InvalidRequestError):
-    """The bytes are no image of a format this server reads."""
+    """The bytes are not an image in a format that this server reads."""
 
     status = 415
     type = "not-an-image"
 
 
 class DamagedImageError(InvalidRequestError):
-    """The bytes begin as an image and cannot be decoded as one."""
+    """The bytes begin as an image and cannot be decoded."""
 
     type = "damaged-image"
 

@@ -125,7 +125,7 @@ def engine_rate(subject: Subject, budget: str) -> float:
         slots=images + subject.call,
         max_images=subject.call,
     )
-    engine = create_app(settings, on_device=True).state.service.engine
+    engine = create_app(settings, on_device=True).state.context.engine
     clients = max(1, images // subject.call)
     calls = max(clients, subject.images // subject.call)
     noise = subject.noise(NOISE)

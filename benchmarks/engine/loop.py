@@ -94,6 +94,6 @@ def run_real(
     settings = Settings(
         bundle=bundle, threads=threads, max_batch=max_batch, order=order, rebatch=rebatch
     )
-    engine = create_app(settings).state.service.engine
+    engine = create_app(settings).state.context.engine
     policy = forced(bundle, images, shares)
     return asyncio.run(drive(engine, list(images), policy, clients, requests))

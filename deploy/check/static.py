@@ -6,6 +6,7 @@ python -m deploy.check.static
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = ("base", "monitoring", "gpu")
+KEY_FILE = "deploy/secrets.env"
 OPERATOR = ("ServiceMonitor", "PrometheusRule")  # resources of the operator: no schema comes along
 
 
@@ -22,18 +24,30 @@ class MissingError(Exception):
     """A tool is not installed."""
 
 
-def run(tool: str, *arguments: str, text: str | None = None) -> str:
-    """What a tool prints.
+def run(
+    tool: str,
+    *arguments: str,
+    text: str | None = None,
+    folder: Path = ROOT,
+    **environment: str,
+) -> str:
+    """Run a tool in a folder, with `text` as input, and return its output.
 
     Raises:
-        MissingError: it is not installed, neither here nor beside this Python.
-        subprocess.CalledProcessError: it found something.
+        MissingError: The tool is not installed, neither on this machine nor beside this Python.
+        subprocess.CalledProcessError: The tool failed.
     """
     found = shutil.which(tool) or shutil.which(tool, path=Path(sys.executable).parent)
     if found is None:
         raise MissingError(tool)
     ran = subprocess.run(
-        [found, *arguments], cwd=ROOT, input=text, capture_output=True, text=True, check=False
+        [found, *arguments],
+        cwd=folder,
+        env=os.environ | environment,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if ran.returncode:
         raise subprocess.CalledProcessError(ran.returncode, tool, ran.stdout, ran.stderr)
@@ -57,6 +71,30 @@ def compose() -> str:
         devices = resources.get("reservations", {}).get("devices", [])
         assert [d["count"] for d in devices] == ([1] if profile == "gpu" else []), devices
     return "valid and clean for gpu (one GPU) and cpu (none)"
+
+
+def key() -> str:
+    """Check with Compose that the API key comes from the environment or a file git ignores."""
+    assert run("git", "check-ignore", KEY_FILE).strip() == KEY_FILE
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "deploy").mkdir()
+        for file in ("docker-compose.yml", ".env", "deploy/inherited.env"):
+            shutil.copy(ROOT / file, folder / file)
+        assert _key_of_server(folder) is None
+        assert _key_of_server(folder, OFFRAMP_API_KEY="of the environment") == "of the environment"
+        (folder / KEY_FILE).write_text("OFFRAMP_API_KEY=of a file\n", encoding="utf-8")
+        assert _key_of_server(folder) == "of a file"
+        assert _key_of_server(folder, OFFRAMP_API_KEY="of the environment") == "of the environment"
+    return f"no key, from the environment, or from {KEY_FILE}; git ignores the file"
+
+
+def _key_of_server(folder: Path, **environment: str) -> str | None:
+    """Return the API key that Compose gives the server of the default profile."""
+    read = run("docker-compose", "config", "--format", "json", folder=folder, **environment)
+    server = json.loads(read)["services"]["serving-gpu"]
+    key: str | None = server["environment"].get("OFFRAMP_API_KEY")
+    return key
 
 
 def prometheus() -> str:
@@ -93,7 +131,7 @@ def report(name: str, check: Callable[[], str]) -> bool:
 
 def main() -> int:
     """Entry point."""
-    checks = (dockerfiles, compose, prometheus, kubernetes)
+    checks = (dockerfiles, compose, key, prometheus, kubernetes)
     failed = [check for check in checks if not report(check.__name__, check)]
     return 1 if failed else 0
 

@@ -114,7 +114,7 @@ class Replica:
         Raises:
             RuntimeError: it takes no requests.
         """
-        if not self._app.state.service.engine.ready:
+        if not self._app.state.context.engine.ready:
             raise RuntimeError("not ready")
 
 

@@ -1,11 +1,11 @@
-"""Stage graphs joined into one graph, and a graph cut into stages where each exit needs it.
+"""Join stage graphs into one graph, and cut a graph into stages.
 
-    whole = join(stages)                 every exit is an output of it
+    whole = join(stages)                 has the outputs of all exits
     stages = cut(whole, exit_outputs(n)) each node belongs to the first exit that needs it
 
-So cut, what only deeper exits need is left to them (lazy evaluation, MSDNet, ICLR 2018,
-section 4), and a stage may read features of any stage before it. Pure: from graphs to graphs,
-of whatever operators, which are never looked into.
+A node that only deeper exits need is therefore in a deeper stage (lazy evaluation, MSDNet, ICLR
+2018, section 4), and a stage can read features of any earlier stage. The functions are pure and
+work with all operators.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from onnx import AttributeProto, ModelProto, NodeProto, ValueInfoProto
 from offramp.bundle.errors import CutError
 
 EXIT_OUTPUTS = ("probabilities", "confidence")
-# What they give depends on no value in the batch, and must not be kept for each image.
+# Their outputs depend on no value in the batch, and must not be stored for each image.
 _SHAPES = ("Shape", "Size")
-# Quicker done again than handed on: what it gives takes four times the room.
+# Repeated in each stage instead of handed on, because the output has four times the bytes.
 _EXPANDING = ("DequantizeLinear",)
 _CONTROL_FLOW = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
 
 def exit_outputs(exits: int) -> list[tuple[str, ...]]:
-    """The outputs of each exit of a graph that `join` made of so many stages."""
+    """Return the output names of each exit in a graph that `join` made from `exits` stages."""
     return [tuple(f"{name}_{k}" for name in EXIT_OUTPUTS) for k in range(1, exits + 1)]
 
 
 def join(stages: Sequence[ModelProto]) -> ModelProto:
-    """One graph of a chain of stages, each of which reads what those before it gave.
+    """Join a chain of stages, which read features of earlier ones, into one graph.
 
-    The inputs of the first keep their names. Every other name of stage k gets the prefix `k/`,
-    but the exit's outputs, which become `probabilities_k` and `confidence_k`.
+    The inputs of the first stage keep their names. Every other name of stage k gets the prefix
+    `k/`, except the exit's outputs, which become `probabilities_k` and `confidence_k`.
 
     Raises:
-        CutError: a stage reads what no stage before it gave, or they differ in operator sets.
+        CutError: A stage reads a tensor that no earlier stage gives, or operator sets differ.
     """
     whole = ModelProto()
     whole.CopyFrom(stages[0])
@@ -48,7 +48,9 @@ def join(stages: Sequence[ModelProto]) -> ModelProto:
         if list(stage.opset_import) != list(stages[0].opset_import):
             raise CutError(f"stage {k} has other operator sets than stage 1")
         if unknown := {value.name for value in stage.graph.input} - given.keys():
-            raise CutError(f"stage {k} reads {', '.join(sorted(unknown))}, which no stage gave")
+            raise CutError(
+                f"stage {k} reads {', '.join(sorted(unknown))}, which no earlier stage gives"
+            )
         names = {value.name: given[value.name] for value in stage.graph.input}
         names |= dict(zip(EXIT_OUTPUTS, outputs, strict=True))
         made = {name: f"{k}/{name}" for name in _names(stage) if name not in names}
@@ -59,7 +61,7 @@ def join(stages: Sequence[ModelProto]) -> ModelProto:
 
 
 def _names(model: ModelProto) -> Iterator[str]:
-    """Every name that the graph gives a value."""
+    """Yield the names of all weights and node outputs."""
     yield from (tensor.name for tensor in model.graph.initializer)
     yield from (name for node in model.graph.node for name in node.output if name)
 
@@ -73,7 +75,7 @@ def _append(whole: ModelProto, part: ModelProto, outputs: Sequence[str]) -> None
 
 
 def renamed(model: ModelProto, names: Mapping[str, str]) -> ModelProto:
-    """The model with other names for values; nodes are called as their first output."""
+    """Return the model with other names for values. A node is named after its first output."""
     made = ModelProto()
     made.CopyFrom(model)
     graph = made.graph
@@ -87,17 +89,17 @@ def renamed(model: ModelProto, names: Mapping[str, str]) -> ModelProto:
 
 
 def without_head(stage: ModelProto, features: Sequence[str]) -> ModelProto:
-    """A stage without its head: what its features need.
+    """Return a stage without its head, with only the nodes that its features need.
 
     Raises:
-        CutError: there is control flow, or a feature is an input.
+        CutError: The graph has control flow, or a feature is an input.
     """
     (trunk,) = cut(stage, [features])
     return trunk
 
 
 class _Graph:
-    """A graph's nodes by number, and who makes what."""
+    """A graph's nodes by number, with the node that makes each value."""
 
     def __init__(self, model: ModelProto) -> None:
         self.nodes = list(model.graph.node)
@@ -121,41 +123,45 @@ class _Graph:
         )
 
     def needed(self, outputs: Iterable[str], known: set[int]) -> set[int]:
-        """The nodes that these outputs need, but for those that are known."""
+        """Return the nodes that these outputs need, without the known ones."""
         found: set[int] = set()
-        asked = [self.maker[name] for name in outputs if name in self.maker]
-        while asked:
-            i = asked.pop()
+        open_nodes = [self.maker[name] for name in outputs if name in self.maker]
+        while open_nodes:
+            i = open_nodes.pop()
             if i not in found and i not in known:
                 found.add(i)
-                asked += [self.maker[n] for n in self.nodes[i].input if n in self.maker]
+                open_nodes += [self.maker[n] for n in self.nodes[i].input if n in self.maker]
         return found
 
     def made(self, part: Iterable[int]) -> list[str]:
-        """What these nodes give."""
+        """Return the values that these nodes make."""
         return [name for i in part for name in self.nodes[i].output if name]
 
     def read(self, part: Sequence[int]) -> list[str]:
-        """What these nodes read and do not give, without weights, in order of first use."""
+        """Return the values that these nodes read and do not make, in order of first use.
+
+        Weights are excluded.
+        """
         known = self.weights.union(self.made(part), [""])
         return list(dict.fromkeys(n for i in part for n in self.nodes[i].input if n not in known))
 
 
 def cut(model: ModelProto, exits: Sequence[Sequence[str]]) -> list[ModelProto]:
-    """A graph for each exit, to be run in a row: each node in that of the first that needs it.
+    """Cut a graph into one graph for each exit, to be run in this order.
 
-    Nodes that no exit needs are left out; those that depend on no image (constants, shapes), and
-    those that only make a quantised tensor wider, are in every graph that reads them.
+    A node is in the graph of the first exit that needs it. Nodes that no exit needs are dropped.
+    Nodes that depend on no image (constants, shapes), and nodes that only widen a quantised
+    tensor, are in every graph that reads them.
 
     Args:
-        model: nodes in order, without control flow.
-        exits: the outputs of each.
+        model: Graph with nodes in order of execution, without control flow.
+        exits: Output names of each exit.
 
     Returns:
-        Graphs whose outputs are what later ones read, the features, and then the exit's own.
+        Graphs with the outputs that later graphs read (the features), then those of the exit.
 
     Raises:
-        CutError: there is control flow, or an exit that nothing is computed for.
+        CutError: The graph has control flow, or an exit has no nodes of its own.
     """
     graph = _Graph(model)
     parts = _parts(graph, exits)
@@ -164,7 +170,7 @@ def cut(model: ModelProto, exits: Sequence[Sequence[str]]) -> list[ModelProto]:
     for k, (part, outputs) in enumerate(zip(parts, exits, strict=True)):
         made = graph.made(i for i in part if i not in graph.repeated)
         if not set(outputs) <= set(made):
-            raise CutError(f"exit {k + 1} computes nothing of its own")
+            raise CutError(f"exit {k + 1} has no nodes of its own")
         later = {name for read in reads[k + 1 :] for name in read}
         features = [name for name in made if name in later and name not in outputs]
         stages.append(_part(model, part, reads[k], [*features, *outputs]))
@@ -172,7 +178,7 @@ def cut(model: ModelProto, exits: Sequence[Sequence[str]]) -> list[ModelProto]:
 
 
 def _parts(graph: _Graph, exits: Sequence[Sequence[str]]) -> list[list[int]]:
-    """The nodes of each exit, in order."""
+    """Return the nodes of each exit, in order."""
     parts: list[list[int]] = []
     known: set[int] = set()
     for outputs in exits:

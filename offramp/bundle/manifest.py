@@ -1,7 +1,7 @@
 """The bundle's contract: `manifest.json`, written by the exporter, read by the server.
 
-A bundle is a folder with `manifest.json` and one ONNX file for each stage. Numbers live
-here; mathematics lives in the graphs. Flops are multiply-adds for one image, the convention
+A bundle is a folder with `manifest.json` and one ONNX file for each stage. The manifest has the
+numbers, the graphs have the mathematics. Flops are multiply-adds for one image, the convention
 of the MSDNet and DFS papers.
 """
 
@@ -23,19 +23,18 @@ MANIFEST = "manifest.json"
 FORMAT: Literal[2] = 2
 MAX_MANIFEST_BYTES = 4 << 20
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Version = Annotated[str, Field(min_length=1, max_length=64)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
-class Record(BaseModel):
-    """A frozen record that refuses fields it does not know, and NaN."""
+class FrozenRecord(BaseModel):
+    """A frozen record that refuses unknown fields, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class TensorSpec(Record):
-    """One tensor of a stage graph; `shape` is without the batch axis."""
+class TensorSpec(FrozenRecord):
+    """A tensor of a stage graph. `shape` is without the batch axis."""
 
     name: str = Field(min_length=1)
     dtype: Literal["uint8", "float32", "float16"]
@@ -43,15 +42,15 @@ class TensorSpec(Record):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of one request's."""
+        """Return the bytes of one request's tensor."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-class Estimate(Record):
+class Estimate(FrozenRecord):
     """A mean over the held-out images.
 
-    `low` and `high` bound, at 99.9 %, the same mean over as many new images of the same kind
-    (a prediction interval: it allows for the new sample's scatter as well as for this one's).
+    `low` and `high` are a prediction interval at 99.9 % for the same mean over an equal number of
+    new images of the same kind. It includes the variance of both samples.
     """
 
     value: float
@@ -59,17 +58,17 @@ class Estimate(Record):
     high: float
 
     def within(self, seen: float) -> bool:
-        """Whether a mean that was seen lies in the interval."""
+        """Return whether an observed mean is in the interval."""
         return self.low <= seen <= self.high
 
 
-class StageSpec(Record):
-    """One stage: its graph, and what it costs and is worth to leave at its exit.
+class StageSpec(FrozenRecord):
+    """A stage: its graph, and the cost and accuracy of its exit.
 
-    A stage reads the image, or features that any stages before it gave: each part of the network
-    is in the first stage whose exit needs it. Beside its features the graph gives
-    `probabilities` [N, classes] and `confidence` [N]. The head is what this exit alone needs: of
-    the last stage, all of it.
+    A stage reads the image, or features of any earlier stages. Each part of the network is in the
+    first stage with an exit that needs it. Beside its features the graph has the outputs
+    `probabilities` [N, classes] and `confidence` [N]. The head is the part that
+    only this exit needs. The whole last stage is a head.
     """
 
     file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.onnx$")
@@ -77,21 +76,24 @@ class StageSpec(Record):
     inputs: tuple[TensorSpec, ...] = Field(min_length=1)
     features: tuple[TensorSpec, ...]
     flops: int = Field(gt=0, description="of this stage with its head")
-    head_flops: int = Field(ge=0, description="of its head, which is left out where none asks it")
+    head_flops: int = Field(
+        ge=0, description="of its head, which does not run if no request needs this exit"
+    )
     flops_to_exit: int = Field(gt=0, description="of all stages up to here with their heads")
     blockwise_flops_to_exit: int = Field(
-        gt=0, description="the papers' count, in which a stage is whole blocks; not what is run"
+        gt=0,
+        description="the papers' count, in which a stage is whole blocks; not the flops that run",
     )
     parameters: int = Field(ge=0)
     temperature: float = Field(gt=0)
     accuracy: Estimate
 
 
-class OperatingPoint(Record):
-    """Thresholds, with what they gave on the held-out images.
+class OperatingPoint(FrozenRecord):
+    """Thresholds, with their cost and accuracy on the held-out images.
 
-    A request leaves at the first exit whose confidence is at least its threshold. The last
-    threshold is 0; one above 1 means that nobody leaves there.
+    A request leaves at the first exit where the confidence is at least the threshold. The last
+    threshold is 0. At a threshold above 1 no request leaves.
     """
 
     thresholds: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)
@@ -100,11 +102,10 @@ class OperatingPoint(Record):
     exit_shares: tuple[Estimate, ...] = Field(min_length=1)
 
 
-class ImageInput(Record):
-    """How an image is brought to the tensor `image`: uint8, [N, height, width, 3], RGB.
+class ImageInput(FrozenRecord):
+    """The conversion of an image to the tensor `image`: uint8, [N, height, width, 3], RGB.
 
-    `crop` scales the shorter side to fit and cuts the middle out; `stretch` does not keep
-    the proportions.
+    `crop` scales the shorter side to fit and takes the centre. `stretch` changes the proportions.
     """
 
     height: int = Field(gt=0, le=4096)
@@ -113,15 +114,15 @@ class ImageInput(Record):
     filter: Literal["box", "bilinear", "bicubic", "lanczos"]
 
 
-class HeldOut(Record):
-    """The images on which temperatures, thresholds and every Estimate were computed."""
+class HeldOut(FrozenRecord):
+    """The images from which temperatures, thresholds and every Estimate were computed."""
 
     images: int = Field(gt=0)
     source: str
 
 
-class Provenance(Record):
-    """Where the weights come from."""
+class Provenance(FrozenRecord):
+    """The training run that gave the weights."""
 
     recipe: str
     dataset: str
@@ -132,8 +133,8 @@ class Provenance(Record):
     config: dict[str, object]
 
 
-class Manifest(Record):
-    """The whole description of a bundle."""
+class Manifest(FrozenRecord):
+    """The complete description of a bundle."""
 
     format: Literal[2] = FORMAT
     name: Name
@@ -151,22 +152,24 @@ class Manifest(Record):
 
     @property
     def exits(self) -> int:
-        """Number of exits, one for each stage."""
+        """Return the number of exits, one for each stage."""
         return len(self.stages)
 
     @property
     def full_flops(self) -> int:
-        """Flops of a request that runs to the last exit and asks no other."""
+        """Return the flops of a request that evaluates only the last exit."""
         return self.flops_of(self.exits, [False] * self.exits)
 
     def flops_of(self, exit: int, asked: Sequence[bool]) -> int:  # noqa: A002 (one word per thing)
-        """Flops of a request that leaves at `exit` (from 1), having asked these exits.
+        """Return the flops of a request that leaves at `exit` (from 1).
 
-        `exit` itself counts as asked; those after it are not looked at.
+        Args:
+            exit: Number of the exit, which is always evaluated.
+            asked: For each exit, whether it is evaluated. Entries from `exit` on are ignored.
         """
-        spared = zip(self.stages[: exit - 1], asked, strict=False)
+        earlier = zip(self.stages[: exit - 1], asked, strict=False)
         return self.stages[exit - 1].flops_to_exit - sum(
-            stage.head_flops for stage, ask in spared if not ask
+            stage.head_flops for stage, evaluated in earlier if not evaluated
         )
 
     @model_validator(mode="after")
@@ -179,9 +182,9 @@ class Manifest(Record):
         for k, stage in enumerate(self.stages, 1):
             for spec in stage.inputs:
                 if known.get(spec.name) != spec:
-                    raise ValueError(f"stage {k} reads {spec.name}, which no stage before it gives")
+                    raise ValueError(f"stage {k} reads {spec.name}, which no earlier stage gives")
             if again := known.keys() & {spec.name for spec in stage.features}:
-                raise ValueError(f"stage {k} gives {min(again)}, as one before it does")
+                raise ValueError(f"stage {k} gives {min(again)}, as an earlier stage does")
             known |= {spec.name: spec for spec in stage.features}
             flops += stage.flops
             if stage.flops_to_exit != flops or stage.head_flops > stage.flops:
@@ -199,7 +202,9 @@ class Manifest(Record):
             if not len(point.thresholds) == len(point.exit_shares) == self.exits:
                 raise ValueError(f"{what}: needs one threshold and one share for each exit")
             if point.thresholds[-1] != 0:
-                raise ValueError(f"{what}: the last threshold must be 0, so that everyone leaves")
+                raise ValueError(
+                    f"{what}: the last threshold must be 0, so that every request leaves"
+                )
         flops = [point.mean_flops.value for point in self.curve]
         if flops != sorted(flops):
             raise ValueError("curve: points must be in order of mean flops")
@@ -210,7 +215,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check `manifest.json` of a bundle.
 
     Raises:
-        BundleError: it is missing, too large, or not a manifest of this format.
+        BundleError: The file is missing, too large, or not a manifest of this format.
     """
     path = folder / MANIFEST
     try:
@@ -230,10 +235,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_graph(folder: Path, stage: StageSpec) -> bytes:
-    """The bytes of a stage's graph, after their hash was found right.
+    """Read a stage's graph and check its hash.
 
     Raises:
-        BundleError: the file is missing or is not the one that was exported.
+        BundleError: The file is missing, or is not the exported one.
     """
     path = folder / stage.file
     try:

@@ -1,9 +1,8 @@
-"""What `ImageInput` means: an image as it was stored, brought to what stage 1 takes.
+"""Bring an image to the size and form that stage 1 takes, as `ImageInput` defines.
 
-Training and serving both come through here, so that a network meets in service just what it
-was trained on. Whatever a file may hold comes out as 8-bit RGB: the EXIF orientation is
-applied, transparency is laid on white, 16 bits are scaled to 8, palettes, grey and CMYK are
-converted.
+Training and serving both use this module, so that a network gets the same pixels in both. The
+result is always 8-bit RGB: the EXIF orientation is applied, transparent pixels are blended with
+white, 16 bits are scaled to 8, and palettes, grey and CMYK are converted.
 """
 
 from __future__ import annotations
@@ -21,35 +20,35 @@ FILTERS = {
 }
 BACKGROUND = "white"
 Box = tuple[float, float, float, float]  # left, top, right, bottom
-GAP = 2.0  # a large image is first reduced coarsely to this many times the size wanted
+GAP = 2.0  # a large image is first reduced with a box filter to this multiple of the target size
 
 
 def bring_to_size(image: Image.Image, target: ImageInput, part: Box | None = None) -> Image.Image:
-    """An opened image, not yet decoded, as RGB at the target's size.
+    """Decode an opened image to RGB at the target's size.
 
     Args:
-        image: as Pillow opened it.
-        target: the size, and how to come to it.
-        part: what to take, instead of what `target.fit` says: left, top, right and bottom as
-            shares of the upright picture's width and height.
+        image: Image that Pillow opened and has not decoded yet.
+        target: Size of the result and the way to reach it.
+        part: Part of the image to use instead of `target.fit`: left, top, right and bottom as
+            fractions of the upright image's width and height.
 
     Raises:
-        Exception: whatever Pillow's plugins raise on a damaged file; they decode here.
+        Exception: Any error that Pillow's plugins raise on a damaged file.
     """
     side = side_wanted(target, part)
-    image.draft(None, (side, side))  # a JPEG is decoded at 1/2, 1/4 or 1/8 where that is enough
+    image.draft(None, (side, side))  # decodes a JPEG at 1/2, 1/4 or 1/8 if that is enough
     ImageOps.exif_transpose(image, in_place=True)
     return _opaque(fitted(_drawable(image), target, part))
 
 
 def side_wanted(target: ImageInput, part: Box | None = None) -> int:
-    """The least width and height that an image may be decoded at, to be made smaller after."""
+    """Return the smallest width and height, in pixels, to decode an image at before resizing."""
     across = min(part[2] - part[0], part[3] - part[1]) if part else 1.0
     return int(GAP * max(target.width, target.height) / across)
 
 
 def fitted(image: Image.Image, target: ImageInput, part: Box | None = None) -> Image.Image:
-    """An upright image, RGB or RGBA, at the target's size."""
+    """Resize an upright image, RGB or RGBA, to the target's size."""
     size = (target.width, target.height)
     if not part and image.size == size:
         return image
@@ -61,22 +60,22 @@ def fitted(image: Image.Image, target: ImageInput, part: Box | None = None) -> I
 
 def _scaled(part: Box, size: tuple[int, int]) -> Box:
     width, height = size
-    # a rounded product could lie a little outside
+    # a rounded product can be slightly outside the image
     right, bottom = min(part[2] * width, width), min(part[3] * height, height)
     return part[0] * width, part[1] * height, right, bottom
 
 
 def _middle(size: tuple[int, int], wanted: tuple[int, int]) -> Box:
-    """The largest box of the wanted proportions in the middle of an image."""
+    """Return the largest centred box with the proportions of `wanted`."""
     scale = min(size[0] / wanted[0], size[1] / wanted[1])
     width, height = scale * wanted[0], scale * wanted[1]
-    # rounded, the box could lie a little outside
+    # after rounding, the box can be slightly outside the image
     left, top = max(0.0, (size[0] - width) / 2), max(0.0, (size[1] - height) / 2)
     return left, top, min(left + width, size[0]), min(top + height, size[1])
 
 
 def _drawable(image: Image.Image) -> Image.Image:
-    """As RGB or RGBA, which resize and blend as they should."""
+    """Convert to RGB or RGBA, the modes that resize and blend correctly."""
     if image.mode.startswith("I"):  # 16-bit grey; convert() would clip it
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     mode = "RGBA" if image.has_transparency_data else "RGB"

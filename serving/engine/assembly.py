@@ -13,7 +13,7 @@ from serving.engine.scheduler import Scheduler
 from serving.engine.warm_up import measure
 from serving.observe.gpu import watch_gpu
 from serving.observe.metrics import Metrics, Model
-from serving.observe.worker_metrics import Shared
+from serving.observe.worker_metrics import WorkerMetrics
 from serving.runtime.base import Slots, sizes_up_to
 from serving.runtime.cpu import Runtime
 from serving.runtime.cuda import DeviceRuntime
@@ -27,7 +27,7 @@ DEVICE_THREADS = 2  # one has its batch computed, the other what comes before an
 def build_engine(
     settings: Settings,
     manifest: Manifest,
-    shared: Shared | None = None,
+    shared: WorkerMetrics | None = None,
     *,
     on_device: bool = False,
 ) -> tuple[Engine, Metrics]:

@@ -5,25 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.assembly import build_engine
 from serving.errors import ServingError
-from serving.http.body import Bodies
+from serving.http.body import BodyReader
 from serving.http.classify import Classify
-from serving.http.context import Service
+from serving.http.context import ServerContext
 from serving.http.fast_path import FastClassify
-from serving.http.problems import BUG, problem, problem_of
-from serving.http.routes import CLASSIFY, authenticate, guarded, public, service_of
+from serving.http.openapi import CLASSIFY, add_operation
+from serving.http.problems import INTERNAL_ERROR, error_response, problem_response
+from serving.http.routes import authenticate, context_of, guarded, public
 from serving.http.schemas import describe
 from serving.images.decoder import Decoder
-from serving.observe.worker_metrics import Shared
+from serving.observe.worker_metrics import WorkerMetrics
 from serving.settings import Settings
 
 DEVICE_THREADS = 2  # one has its batch computed, the other what comes before and after
@@ -32,21 +35,29 @@ DEVICE_THREADS = 2  # one has its batch computed, the other what comes before an
 class Offramp(FastAPI):
     """FastAPI, but for `POST /classify`, which goes around it (`Classify`, `FastClassify`)."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, context: ServerContext) -> None:
         super().__init__(
             title="Offramp",
             summary="Early-exit inference: say what an answer may cost.",
-            version=service.manifest.version,
+            version=context.manifest.version,
             lifespan=_lifespan,
         )
-        self.state.service = service
-        self._classify = Classify(service)
-        self.fast_path = FastClassify(service, self._classify)
+        self.state.context = context
+        self._classify = Classify(context)
+        self.fast_path = FastClassify(context, self._classify)
+        self.router.routes.append(Route(CLASSIFY.path, self._classify, methods=[CLASSIFY.method]))
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, with the description of `POST /classify`."""
+        document = super().openapi()
+        if CLASSIFY.path not in document["paths"]:
+            add_operation(document, CLASSIFY, secured=self.state.context.api_key is not None)
+        return document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A call, or the lifespan."""
         counts = scope["type"] == "http" and scope["method"] == "POST"
-        if counts and scope["path"] == scope.get("root_path", "") + CLASSIFY:
+        if counts and scope["path"] == scope.get("root_path", "") + CLASSIFY.path:
             await self._classify(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
@@ -54,17 +65,17 @@ class Offramp(FastAPI):
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-    fresh = asyncio.create_task(app.state.service.metrics.keep_fresh())
+    fresh = asyncio.create_task(app.state.context.metrics.keep_fresh())
     yield
-    await app.state.service.engine.drain()
+    await app.state.context.engine.drain()
     fresh.cancel()
-    app.state.service.decoder.close()
+    app.state.context.decoder.close()
 
 
 def create_app(
     settings: Settings,
     manifest: Manifest | None = None,
-    shared: Shared | None = None,
+    shared: WorkerMetrics | None = None,
     *,
     on_device: bool = False,
 ) -> FastAPI:
@@ -84,11 +95,13 @@ def create_app(
     manifest = manifest or read_manifest(settings.bundle)
     engine, metrics = build_engine(settings, manifest, shared, on_device=on_device)
     return _app(
-        Service(
+        ServerContext(
             manifest=manifest,
             description=describe(manifest).model_dump_json().encode(),
             engine=engine,
-            bodies=Bodies(settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds),
+            body_reader=BodyReader(
+                settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds
+            ),
             decoder=Decoder(manifest.input, settings.max_pixels, settings.threads),
             metrics=metrics,
             max_images=settings.max_images,
@@ -97,9 +110,9 @@ def create_app(
     )
 
 
-def _app(service: Service) -> FastAPI:
-    app = Offramp(service)
-    app.include_router(guarded, dependencies=[Depends(authenticate)] if service.api_key else [])
+def _app(context: ServerContext) -> FastAPI:
+    app = Offramp(context)
+    app.include_router(guarded, dependencies=[Depends(authenticate)] if context.api_key else [])
     app.include_router(public)
     app.add_exception_handler(ServingError, _offramp_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -110,7 +123,7 @@ def _app(service: Service) -> FastAPI:
 # The handlers are coroutines, because Starlette runs plain functions on a thread.
 async def _offramp_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServingError)
-    return problem_of(service_of(request).metrics, error)
+    return error_response(context_of(request).metrics, error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -119,9 +132,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
     path = request.url.path
     allowed = (error.headers or {}).get("Allow")
     does = f"answers {allowed} only" if allowed else "is not served; /docs lists what is"
-    metrics = service_of(request).metrics
-    return problem(metrics, kind, error.status_code, f"{path} {does}", error.headers)
+    metrics = context_of(request).metrics
+    return problem_response(metrics, kind, error.status_code, f"{path} {does}", error.headers)
 
 
 async def _bug(request: Request, _: Exception) -> Response:
-    return problem_of(service_of(request).metrics, BUG)
+    return error_response(context_of(request).metrics, INTERNAL_ERROR)

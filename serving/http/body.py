@@ -1,7 +1,7 @@
-"""From the body of a call to the images in it: raw, multipart, JSON, or pixels.
+"""Read the images of a call from its body: raw, multipart, JSON, or pixels.
 
-A body is bounded while it is read: what is over the limit is never held, nor read. So is the
-time that it may take to come, and what all calls hold together.
+Limits apply while a body is read: its bytes, the bytes of the bodies of all calls, and the time
+until it is complete. Bytes over a limit are neither kept nor read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -24,23 +24,35 @@ from serving.errors import (
     BodyTooLargeError,
     MalformedBodyError,
 )
-from serving.http.schemas import ClassifyImages
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
 PIXELS = "application/vnd.offramp.uint8"
-MAX_FIELDS = 16  # of a form; there should be none, and the error can then name the first
-DIGITS = 20  # of a length that count; what HTTP lets through has zeros before them
-PIECE = 1 << 16  # bytes that the parser of forms takes at once
+MAX_FIELDS = 16  # of a form that are parsed; any field is an error, which names the first
+LENGTH_DIGITS = 20  # at the end of a content length; the HTTP parser allows only zeros before
+CHUNK_BYTES = 1 << 16  # that the form parser takes at once
 
 
-class Bodies:
-    """Reads bodies, and keeps account of the bytes that calls hold.
+class ClassifyImages(BaseModel):
+    """The JSON body of /classify."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", val_json_bytes="base64")
+
+    images: tuple[bytes, ...] = Field(
+        min_length=1, description="image files (JPEG, PNG, WebP), each as base64"
+    )
+
+
+class BodyReader:
+    """Reads bodies and counts the bytes that all calls under way hold.
 
     Args:
-        max_bytes: of one body.
-        max_held: bytes of the bodies of all calls under way.
-        seconds: from the head of a call to the end of its body.
+        max_bytes: Largest size of one body.
+        max_held: Largest total size of the bodies of all calls under way, in bytes.
+        seconds: Longest time from the head of a call to the end of its body.
+
+    Attributes:
+        held: Total size of the bodies of all calls under way, in bytes.
     """
 
     def __init__(self, max_bytes: int, max_held: int, seconds: float) -> None:
@@ -50,44 +62,44 @@ class Bodies:
         self.held = 0
 
     async def read(self, length: bytes, receive: Receive) -> bytes:
-        """A whole body, held until it is released.
+        """Read a whole body. Its bytes count as held until they are released.
 
         Args:
-            length: what the head of the call says, or nothing.
-            receive: as ASGI gives it.
+            length: Header `Content-Length` of the call, or empty.
+            receive: As ASGI gives it.
 
         Raises:
-            BodyTooLargeError: it has more than `max_bytes`; the rest is not read.
-            BodiesFullError: all together have more than `max_held`.
-            BodyTimeoutError: it did not come in time.
-            ClientDisconnect: its client hung up.
+            BodyTooLargeError: The body has more than `max_bytes`. The rest is not read.
+            BodiesFullError: All bodies together have more than `max_held` bytes.
+            BodyTimeoutError: The body was not complete in time.
+            ClientDisconnect: The client disconnected.
         """
         chunks: list[bytes] = []
         try:
-            self._bound(length_of(length))
+            self._check_size(content_length_of(length))
             async with asyncio.timeout(self._seconds):
                 await self._collect(receive, chunks)
         except BaseException as error:
             self.release(sum(map(len, chunks)))
             if isinstance(error, TimeoutError):
                 raise BodyTimeoutError(
-                    f"the body took more than {self._seconds:g} s to come; send smaller images"
+                    f"the body took more than {self._seconds:g} s to arrive; send smaller images"
                 ) from error
             raise
         return b"".join(chunks)
 
-    def take(self, size: int) -> None:
-        """Hold a whole body of this size, until it is released.
+    def hold(self, size: int) -> None:
+        """Count a whole body of this size as held until it is released.
 
         Raises:
-            BodyTooLargeError: it has more than `max_bytes`.
-            BodiesFullError: all together have more than `max_held`.
+            BodyTooLargeError: The body has more than `max_bytes`.
+            BodiesFullError: All bodies together have more than `max_held` bytes.
         """
-        self._bound(size)
-        self._hold(size)
+        self._check_size(size)
+        self._count(size)
 
     def release(self, size: int) -> None:
-        """The call is over that held a body of this size."""
+        """Release the bytes of a body at the end of its call."""
         self.held -= size
 
     async def _collect(self, receive: Receive, chunks: list[bytes]) -> None:
@@ -98,50 +110,50 @@ class Bodies:
                 raise ClientDisconnect
             chunk = message.get("body", b"")
             size += len(chunk)
-            self._bound(size)
-            self._hold(len(chunk))
+            self._check_size(size)
+            self._count(len(chunk))
             chunks.append(chunk)
             more = message.get("more_body", False)
 
-    def _hold(self, size: int) -> None:
+    def _count(self, size: int) -> None:
         if self.held + size > self._max_held:
-            raise BodiesFullError("too many bodies are being read; come again in a moment")
+            raise BodiesFullError("too many bodies are being read; try again in a moment")
         self.held += size
 
-    def _bound(self, size: int) -> None:
+    def _check_size(self, size: int) -> None:
         if size > self._max_bytes:
             raise BodyTooLargeError(
                 f"the body has more than {self._max_bytes} bytes; send smaller images"
             )
 
 
-def length_of(content_length: bytes) -> int:
-    """What a head says of its body's length; 0 if nothing."""
-    return int(content_length[-DIGITS:]) if content_length.isdigit() else 0
+def content_length_of(content_length: bytes) -> int:
+    """Return the value of a header `Content-Length`, or 0 without one."""
+    return int(content_length[-LENGTH_DIGITS:]) if content_length.isdigit() else 0
 
 
-def kind_of(content_type: bytes) -> str:
-    """A content type without parameters, in lower case."""
+def media_type_of(content_type: bytes) -> str:
+    """Return a content type without its parameters, in lower case."""
     return content_type.partition(b";")[0].strip().lower().decode("latin-1")
 
 
-async def files_of(
-    kind: str, body: bytes, headers: Iterable[tuple[bytes, bytes]], max_images: int
+async def read_files(
+    media_type: str, body: bytes, headers: Iterable[tuple[bytes, bytes]], max_images: int
 ) -> list[bytes]:
-    """The image files of a body: raw, multipart or JSON, as its kind says.
+    """Return the image files of a raw, multipart or JSON body.
 
     Args:
-        kind: its content type, without parameters.
-        body: all of it.
-        headers: of the call, as ASGI gives them.
-        max_images: of one call.
+        media_type: Content type of the body, without parameters.
+        body: The whole body.
+        headers: Headers of the call, as ASGI gives them.
+        max_images: Largest number of images in one call.
 
     Raises:
-        MalformedBodyError: it is not what its kind says, or has too many images.
+        MalformedBodyError: The body is not of its content type, or has too many images.
     """
-    if kind == MULTIPART:
-        files = await _from_form(_Form(Headers(raw=list(headers)), body, max_images))
-    elif kind == JSON:
+    if media_type == MULTIPART:
+        files = await _from_form(_FormParser(Headers(raw=list(headers)), body, max_images))
+    elif media_type == JSON:
         files = _from_json(body)
     else:
         return [body]
@@ -150,11 +162,11 @@ async def files_of(
     return files
 
 
-def pixels_of(body: bytes, target: ImageInput, max_images: int) -> NDArray[np.uint8]:
-    """The images of a body of pixels: uint8 [n, target.height, target.width, 3], RGB.
+def read_pixels(body: bytes, target: ImageInput, max_images: int) -> NDArray[np.uint8]:
+    """Return the images of a body of pixels: uint8 [n, target.height, target.width, 3], RGB.
 
     Raises:
-        MalformedBodyError: its length is not that of 1 to `max_images` of them.
+        MalformedBodyError: The length is not that of 1 to `max_images` images.
     """
     height, width = target.height, target.width
     count, rest = divmod(len(body), height * width * 3)
@@ -178,8 +190,11 @@ def _from_json(body: bytes) -> list[bytes]:
         ) from error
 
 
-class _Form(MultiPartParser):
-    """Refuses a form that breaks off; keeps files, bounded already, in memory."""
+class _FormParser(MultiPartParser):
+    """A form parser that refuses a truncated form and keeps files in memory.
+
+    The size of the files is already bounded.
+    """
 
     spool_max_size = 0
 
@@ -188,16 +203,16 @@ class _Form(MultiPartParser):
         self._ended = False
 
     async def _whole(self, body: bytes) -> AsyncGenerator[bytes, None]:
-        for at in range(0, len(body), PIECE):
-            yield body[at : at + PIECE]
+        for at in range(0, len(body), CHUNK_BYTES):
+            yield body[at : at + CHUNK_BYTES]
         if not self._ended:
-            raise MultiPartException("It breaks off before its last boundary.")
+            raise MultiPartException("It ends before its last boundary.")
 
     def on_end(self) -> None:
         self._ended = True
 
 
-async def _from_form(parser: _Form) -> list[bytes]:
+async def _from_form(parser: _FormParser) -> list[bytes]:
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -207,7 +222,7 @@ async def _from_form(parser: _Form) -> list[bytes]:
         options = [name for name, part in parts if not isinstance(part, UploadFile)]
         if options:
             raise MalformedBodyError(
-                f"multipart form: {options[0][:64]!r} is no file; use the query"
+                f"multipart form: {options[0][:64]!r} is not a file; use the query"
             )
         return [await part.read() for _, part in parts if isinstance(part, UploadFile)]
     finally:

@@ -1,9 +1,9 @@
-"""`POST /classify`, as a bare ASGI app.
+"""`POST /classify` as a plain ASGI app, for every kind of request.
 
-A call is, in order: policy from the query, images from the body (bounded while it is read),
-slots or refusal, decoding, the engine, JSON. A client that hangs up anywhere on this way gives
-its slots back. Nothing is validated that is our own: the answer is held to its record by a test.
-`routes` describes it for OpenAPI.
+A call passes these steps: policy from the query, images from the body (bounded while it is read),
+slots or a refusal, decoding, the engine, JSON. A client that disconnects in any step gives its
+slots back. The answer is not validated at run time. A test compares it with its record. `openapi`
+describes the endpoint.
 """
 
 from __future__ import annotations
@@ -21,34 +21,36 @@ from starlette.types import Message, Receive, Scope, Send
 from serving.engine.policy import Policy
 from serving.engine.request import Answer
 from serving.errors import DeadlineError, ServingError
-from serving.http.body import PIXELS, files_of, kind_of, pixels_of
+from serving.http.body import JSON, PIXELS, media_type_of, read_files, read_pixels
 from serving.http.connection import Disconnect, arrived_of, disconnect_of
-from serving.http.context import Service
-from serving.http.problems import BUG, problem_of
-from serving.http.query import Asked, Queries
-from serving.http.schemas import ImageAnswers
+from serving.http.context import ServerContext
+from serving.http.problems import INTERNAL_ERROR, error_response
+from serving.http.query import ParsedQuery, QueryReader
+from serving.http.schemas import AnswerFormatter
+
+JSON_TYPE = (b"content-type", JSON.encode())
 
 
 class Classify:
-    """The endpoint."""
+    """The endpoint for every kind of request."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self.queries = Queries(service.manifest)
-        self._image_answers = ImageAnswers(service.manifest)
-        self._model = {"name": service.manifest.name, "version": service.manifest.version}
+    def __init__(self, context: ServerContext) -> None:
+        self._context = context
+        self.query_reader = QueryReader(context.manifest)
+        self._formatter = AnswerFormatter(context.manifest)
+        self._model = {"name": context.manifest.name, "version": context.manifest.version}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a call, with a problem if need be."""
+        """Answer a call with JSON or with a problem."""
         arrived = arrived_of(scope)
         try:
             content = await self._content(scope, receive, arrived)
         except ServingError as error:
-            await problem_of(self._service.metrics, error)(scope, receive, send)
+            await error_response(self._context.metrics, error)(scope, receive, send)
         except ClientDisconnect:
-            pass  # there is nobody to answer
+            pass  # no client is left to answer
         except Exception:
-            await problem_of(self._service.metrics, BUG)(scope, receive, send)
+            await error_response(self._context.metrics, INTERNAL_ERROR)(scope, receive, send)
             raise  # for the log
         else:
             headers = headers_of(content)
@@ -56,111 +58,115 @@ class Classify:
             await send({"type": "http.response.body", "body": content})
 
     async def _content(self, scope: Scope, receive: Receive, arrived: float) -> bytes:
-        service, headers = self._service, dict[bytes, bytes](scope["headers"])
-        service.authenticate(headers.get(b"authorization", b"").decode("latin-1"))
-        asked = self.queries.read(scope["query_string"])
-        body = await service.bodies.read(headers.get(b"content-length", b""), receive)
+        context, headers = self._context, dict[bytes, bytes](scope["headers"])
+        context.authenticate(headers.get(b"authorization", b"").decode("latin-1"))
+        parsed = self.query_reader.read(scope["query_string"])
+        body = await context.body_reader.read(headers.get(b"content-length", b""), receive)
         try:
             images = await self._images(scope, headers.get(b"content-type", b""), body)
-            with HangUp(receive, disconnect_of(scope)):
-                return await self._answers(images, asked, arrived)
+            with CancelOnDisconnect(receive, disconnect_of(scope)):
+                return await self._answers(images, parsed, arrived)
         finally:
-            service.bodies.release(len(body))
+            context.body_reader.release(len(body))
 
-    def content(self, answers: Sequence[Answer], asked: Asked, decode: float) -> bytes:
-        """The body of a response; `decode` in seconds."""
-        bodies = [self._image_answers.of(each, asked.query, decode) for each in answers]
-        return orjson.dumps({"model": self._model, "budget": asked.policy.asked, "answers": bodies})
+    def content(self, answers: Sequence[Answer], parsed: ParsedQuery, decode: float) -> bytes:
+        """Return the body of a response. `decode` is the decoding time in seconds."""
+        bodies = [self._formatter.format(each, parsed.query, decode) for each in answers]
+        budget = parsed.policy.asked
+        return orjson.dumps({"model": self._model, "budget": budget, "answers": bodies})
 
     async def _images(
         self, scope: Scope, content_type: bytes, body: bytes
     ) -> list[bytes] | NDArray[np.uint8]:
-        kind = kind_of(content_type)
-        most = self._service.max_images
-        if kind == PIXELS:
-            return pixels_of(body, self._service.manifest.input, most)
-        return await files_of(kind, body, scope["headers"], most)
+        media_type = media_type_of(content_type)
+        max_images = self._context.max_images
+        if media_type == PIXELS:
+            return read_pixels(body, self._context.manifest.input, max_images)
+        return await read_files(media_type, body, scope["headers"], max_images)
 
     async def _answers(
-        self, images: list[bytes] | NDArray[np.uint8], asked: Asked, arrived: float
+        self, images: list[bytes] | NDArray[np.uint8], parsed: ParsedQuery, arrived: float
     ) -> bytes:
-        service = self._service
-        with service.engine.admit(len(images), asked.policy) as slots:
+        context = self._context
+        with context.engine.admit(len(images), parsed.policy) as slots:
             started = perf_counter()
-            pixels = await self._decoded(images, asked.policy, started - arrived)
+            pixels = await self._decoded(images, parsed.policy, started - arrived)
             decode = perf_counter() - started
-            service.metrics.decode(decode)
-            answers = await service.engine.classify(slots, pixels, asked.policy, arrived)
-        return self.content(answers, asked, decode)
+            context.metrics.decode(decode)
+            answers = await context.engine.classify(slots, pixels, parsed.policy, arrived)
+        return self.content(answers, parsed, decode)
 
     async def _decoded(
         self, images: list[bytes] | NDArray[np.uint8], policy: Policy, age: float
     ) -> list[NDArray[np.uint8]]:
         if isinstance(images, np.ndarray):
             return list(images)
-        decoder = self._service.decoder
+        decoder = self._context.decoder
         if (sizes := decoder.small(images)) and (small := decoder.decode_small(images, sizes)):
             return small
         try:
             async with asyncio.timeout(policy.seconds_left(age)):
                 return await decoder.decode(images)
         except TimeoutError as error:
-            self._service.metrics.count(policy.name, "expired", len(images))
+            self._context.metrics.count(policy.name, "expired", len(images))
             raise DeadlineError("deadline_ms passed while decoding; allow more time") from error
 
 
 def headers_of(content: bytes) -> list[tuple[bytes, bytes]]:
-    """Of an answer."""
-    length = str(len(content)).encode()
-    return [(b"content-length", length), (b"content-type", b"application/json")]
+    """Return the headers of a response with this body."""
+    return [(b"content-length", str(len(content)).encode()), JSON_TYPE]
 
 
-class HangUp:
-    """While it is entered, a client that hangs up cancels the task.
+class CancelOnDisconnect:
+    """A context that cancels the current task when the client disconnects.
 
-    For when the body has been read: all that a server then has to say is that the client is
-    gone, or that it has its answer. So whoever listens need not be cancelled, which costs more;
-    and nobody has to where the server is ours, and gives the connection's line.
+    Enter it after the whole body has been read. From then on a server's next message is a
+    disconnect, or the end of the response. The listener for it is never cancelled, because that
+    would cost more. With this package's `Connection` no listener is needed.
+
+    Args:
+        receive: As ASGI gives it.
+        disconnect: Of the connection, if it is a `Connection`.
 
     Raises:
-        ClientDisconnect: in the place of the cancellation.
+        ClientDisconnect: Instead of the cancellation.
     """
 
-    def __init__(self, receive: Receive, line: Disconnect | None = None) -> None:
+    def __init__(self, receive: Receive, disconnect: Disconnect | None = None) -> None:
         self._receive = receive
-        self._line = line
-        self._gone = False
+        self._disconnect = disconnect
+        self._happened = False
 
     def __enter__(self) -> None:
         self._task = asyncio.current_task()
-        if self._line is None:
+        if self._disconnect is None:
             self._listen()
-        elif self._line.lost:
+        elif self._disconnect.happened:
             raise ClientDisconnect
         else:
-            self._line.call = self._end
+            self._disconnect.callback = self._cancel
 
     def __exit__(self, *_: object) -> None:
-        if self._line is None:
-            self._listener.remove_done_callback(self._heard)
+        if self._disconnect is None:
+            self._listener.remove_done_callback(self._received)
         else:
-            self._line.call = None
-        if self._gone:
+            self._disconnect.callback = None
+        if self._happened:
             raise ClientDisconnect
 
-    def _end(self) -> None:
-        self._gone = True
+    def _cancel(self) -> None:
+        self._happened = True
         assert self._task is not None
         self._task.cancel()
 
     def _listen(self) -> None:
         self._listener = asyncio.ensure_future(self._receive())
-        self._listener.add_done_callback(self._heard)
+        self._listener.add_done_callback(self._received)
 
-    def _heard(self, listener: asyncio.Future[Message]) -> None:
+    def _received(self, listener: asyncio.Future[Message]) -> None:
         if listener.cancelled():
             return
         if listener.result()["type"] == "http.disconnect":
-            self._end()
+            self._cancel()
         else:
             self._listen()

@@ -1,4 +1,4 @@
-"""What the endpoints work with, put together once."""
+"""The objects that the endpoints share, built once at start."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from dataclasses import dataclass
 from offramp.bundle.manifest import Manifest
 from serving.engine.engine import Engine
 from serving.errors import UnauthorizedError
-from serving.http.body import Bodies
+from serving.http.body import BodyReader
 from serving.images.decoder import Decoder
 from serving.observe.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
-    """What the endpoints work with.
+class ServerContext:
+    """The objects and limits that the endpoints use.
 
     Attributes:
-        description: what /model answers, as JSON.
-        max_images: of one call.
-        api_key: that /classify and /model ask for, if any.
+        description: Response body of /model, JSON.
+        max_images: Largest number of images in one call.
+        api_key: Key that /classify and /model require. `None` for no key.
     """
 
     manifest: Manifest
     description: bytes
     engine: Engine
-    bodies: Bodies
+    body_reader: BodyReader
     decoder: Decoder
     metrics: Metrics
     max_images: int
     api_key: str | None
 
     def authenticate(self, authorization: str) -> None:
-        """Let pass who sends the API key; everybody, if there is none.
+        """Check the API key of a call, if the server has one.
 
         Args:
-            authorization: the header of that name, or nothing.
+            authorization: Header of this name, or an empty string.
 
         Raises:
-            UnauthorizedError: the key is missing or wrong.
+            UnauthorizedError: The key is missing or wrong.
         """
         if self.api_key is None:
             return

@@ -1,8 +1,8 @@
-"""`POST /classify` of a small image in one piece, without a task.
+"""`POST /classify` without a task, for a small image in one piece with its head.
 
-The connection (`protocol`) hands over a request that is all there, and is called back with the
-answer. What this cannot do at once (large images, other formats than plain JPEG and pixels, forms,
-JSON) it leaves to `Classify`, which answers all requests alike; errors too are the same.
+`Connection` gives this module a complete request and a function to reply with. Requests that need
+more work (large images, other formats than plain JPEG and pixels, forms, JSON) are left to
+`Classify`, which answers every kind of request. Both give the same answers and errors.
 """
 
 from __future__ import annotations
@@ -18,102 +18,103 @@ from numpy.typing import NDArray
 
 from serving.engine.request import Call
 from serving.errors import ServingError
-from serving.http.body import JSON, MULTIPART, PIXELS, kind_of, length_of, pixels_of
+from serving.http.body import JSON, MULTIPART, PIXELS, content_length_of, media_type_of, read_pixels
 from serving.http.classify import Classify, headers_of
 from serving.http.connection import Headers, Reply, RequestHead
-from serving.http.context import Service
-from serving.http.problems import BUG, problem_of
-from serving.http.query import Asked
-from serving.http.routes import CLASSIFY
+from serving.http.context import ServerContext
+from serving.http.openapi import CLASSIFY
+from serving.http.problems import INTERNAL_ERROR, error_response
+from serving.http.query import ParsedQuery
 
-LARGEST = 1 << 16  # bytes of a body; uvicorn holds as much of any, before it is asked for
-PATH = CLASSIFY.encode()
-SLOW = (MULTIPART, JSON)  # are left to `Classify`
-Decoding = Callable[[], list[NDArray[np.uint8]] | None]
+MAX_BODY_BYTES = 1 << 16  # as many as uvicorn keeps before the application reads the body
+PATH = CLASSIFY.path.encode()
+SLOW_TYPES = (MULTIPART, JSON)  # left to `Classify`
+Decode = Callable[[], list[NDArray[np.uint8]] | None]
 log = logging.getLogger(__name__)
 
 
 class FastClassify:
-    """The endpoint, for those requests that it takes: a `protocol.FastPath`.
+    """The endpoint for small requests, a `connection.FastPath`.
 
     Args:
-        service: what the endpoint works with.
-        classify: the endpoint for all.
+        context: Objects that the endpoints share.
+        classify: The endpoint for every kind of request.
     """
 
-    def __init__(self, service: Service, classify: Classify) -> None:
-        self._service = service
+    def __init__(self, context: ServerContext, classify: Classify) -> None:
+        self._context = context
         self._classify = classify
 
     def head_of(self, url: bytes, headers: Headers) -> RequestHead | None:
-        """As `protocol.FastPath` says."""
+        """Return the head of a request that `start` can take, as `FastPath` defines."""
         path, _, query = url.partition(b"?")
         if path != PATH or b"#" in query:
             return None
         found, arrived = dict(headers), perf_counter()
-        if not 0 < length_of(found.get(b"content-length", b"")) <= LARGEST:
+        if not 0 < content_length_of(found.get(b"content-length", b"")) <= MAX_BODY_BYTES:
             return None
-        kind = kind_of(found.get(b"content-type", b""))
-        if kind in SLOW:
+        media_type = media_type_of(found.get(b"content-type", b""))
+        if media_type in SLOW_TYPES:
             return None
-        return RequestHead(query, kind, found.get(b"authorization", b"").decode("latin-1"), arrived)
+        authorization = found.get(b"authorization", b"").decode("latin-1")
+        return RequestHead(query, media_type, authorization, arrived)
 
     def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
-        """As `protocol.FastPath` says."""
+        """Start to answer, or return `None`, as `FastPath` defines."""
         try:
-            return self._started(head, body, reply)
-        except Exception as error:  # noqa: BLE001 (told)
-            self._tell(error, reply)
+            return self._start(head, body, reply)
+        except Exception as error:  # noqa: BLE001 (becomes the response)
+            self._reply_error(error, reply)
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             ended.set_result(None)
             return ended
 
-    def _started(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
-        service = self._service
-        service.authenticate(head.authorization)
-        asked = self._classify.queries.read(head.query)
-        service.bodies.take(len(body))
+    def _start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
+        context = self._context
+        context.authenticate(head.authorization)
+        parsed = self._classify.query_reader.read(head.query)
+        context.body_reader.hold(len(body))
         try:
             found = self._decoding(head, body)
             if found is None:
                 return None
-            count, decoding = found
-            with service.engine.admit(count, asked.policy) as slots:
+            count, decode_images = found
+            with context.engine.admit(count, parsed.policy) as slots:
                 started = perf_counter()
-                pixels = decoding()
+                pixels = decode_images()
                 if pixels is None:
                     return None
                 decode = perf_counter() - started
-                service.metrics.decode(decode)
-                call = service.engine.submit(slots, pixels, asked.policy, head.arrived)
-            call.future.add_done_callback(lambda _: self._ended(call, asked, decode, reply))
+                context.metrics.decode(decode)
+                call = context.engine.submit(slots, pixels, parsed.policy, head.arrived)
+            call.future.add_done_callback(lambda _: self._end(call, parsed, decode, reply))
             return call.future
         finally:
-            service.bodies.release(len(body))
+            context.body_reader.release(len(body))
 
-    def _decoding(self, head: RequestHead, body: bytes) -> tuple[int, Decoding] | None:
-        """How many images there are and what decodes them (to None if it cannot)."""
-        decoder = self._service.decoder
-        if head.kind == PIXELS:
-            images = pixels_of(body, self._service.manifest.input, self._service.max_images)
+    def _decoding(self, head: RequestHead, body: bytes) -> tuple[int, Decode] | None:
+        """Return the number of images and a function that decodes them. `None` if not small."""
+        decoder = self._context.decoder
+        if head.media_type == PIXELS:
+            images = read_pixels(body, self._context.manifest.input, self._context.max_images)
             return len(images), lambda: list(images)
         sizes = decoder.small([body])
         return None if sizes is None else (1, lambda: decoder.decode_small([body], sizes))
 
-    def _ended(self, call: Call, asked: Asked, decode: float, reply: Reply) -> None:
-        self._service.engine.close(call)
-        if call.future.cancelled():  # the client hung up, or the server stops
+    def _end(self, call: Call, parsed: ParsedQuery, decode: float, reply: Reply) -> None:
+        self._context.engine.close(call)
+        if call.future.cancelled():  # the client disconnected, or the server shuts down
             return
         try:
-            content = self._classify.content(call.future.result(), asked, decode)
-        except Exception as error:  # noqa: BLE001 (told)
-            self._tell(error, reply)
+            content = self._classify.content(call.future.result(), parsed, decode)
+        except Exception as error:  # noqa: BLE001 (becomes the response)
+            self._reply_error(error, reply)
         else:
             reply(200, headers_of(content), content)
 
-    def _tell(self, error: Exception, reply: Reply) -> None:
+    def _reply_error(self, error: Exception, reply: Reply) -> None:
         if not isinstance(error, ServingError):
             log.error("Exception in the fast path", exc_info=error)
-            error = BUG
-        problem = problem_of(self._service.metrics, error)
+            error = INTERNAL_ERROR
+        problem = error_response(self._context.metrics, error)
         reply(problem.status_code, problem.raw_headers, bytes(problem.body))

@@ -1,4 +1,4 @@
-"""The one way in which an error is answered (RFC 9457)."""
+"""Error responses: problem details of RFC 9457, the only form of errors."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from serving.errors import ServingError
 from serving.observe.metrics import Metrics
 
 PROBLEM_JSON = "application/problem+json"
-BUG = ServingError("an error of the server; its log says more")
+INTERNAL_ERROR = ServingError("an error of the server; its log says more")
 
 
-def problem(
+def problem_response(
     metrics: Metrics,
-    kind: str,
+    problem_type: str,
     status: int,
     detail: str,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """A problem, counted."""
-    metrics.problem(kind)
+    """Count a problem and return its response."""
+    metrics.problem(problem_type)
     body = {
-        "type": f"/problems/{kind}",
-        "title": kind.replace("-", " ").capitalize(),
+        "type": f"/problems/{problem_type}",
+        "title": problem_type.replace("-", " ").capitalize(),
         "status": status,
         "detail": detail,
     }
     return JSONResponse(body, status, headers, media_type=PROBLEM_JSON)
 
 
-def problem_of(metrics: Metrics, error: ServingError) -> JSONResponse:
-    """The problem that an error of ours is, counted."""
-    return problem(metrics, error.type, error.status, str(error), error.headers)
+def error_response(metrics: Metrics, error: ServingError) -> JSONResponse:
+    """Count an error of this server and return its problem response."""
+    return problem_response(metrics, error.type, error.status, str(error), error.headers)

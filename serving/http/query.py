@@ -1,49 +1,74 @@
-"""The query of a call, read once for all calls that ask the same."""
+"""The query of `/classify`. Equal query strings are parsed once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
 from offramp.bundle.manifest import Manifest
 from serving.engine.policy import Policy, resolve
 from serving.errors import ParameterError, UnknownParameterError
-from serving.http.schemas import ClassifyQuery
+from serving.runtime.base import MOST_CLASSES
 
-KEPT = 1024  # queries, each of at most so many bytes
-LONGEST = 256
+CACHED_QUERIES = 1024
+MAX_CACHED_BYTES = 256  # of one query; longer ones are parsed each time
+
+
+class ClassifyQuery(BaseModel):
+    """The query of /classify."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget: str | None = Field(
+        None,
+        description="cost of the answer: a budget's name (GET /model lists them), mean flops "
+        "(multiply-adds) as in `120M`, `1.2G`, `400k` or a plain number, or a percentage of full "
+        "depth as in `40%`. Default, without min_confidence: `medium`, or the last named budget",
+    )
+    min_confidence: float | None = Field(
+        None,
+        description="instead of a budget: leave at the first exit with at least this confidence, "
+        "from 0 to 1",
+    )
+    deadline_ms: float | None = Field(
+        None,
+        description="milliseconds from arrival, above 0. The deepest exit reached by then gives "
+        "the answer. Can be combined with all other parameters",
+    )
+    top_k: int = Field(5, ge=1, le=MOST_CLASSES, description="number of classes to list")
+    explain: bool = Field(default=False, description="add the result of each exit on the way")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a query asks for."""
+class ParsedQuery:
+    """A query, with the policy that it resolves to."""
 
     policy: Policy
     query: ClassifyQuery
 
 
-class Queries:
-    """Reads queries as a manifest resolves them, and remembers those that did lately."""
+class QueryReader:
+    """Parses queries, resolves their policy for a manifest, and caches the result."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._remembered = lru_cache(KEPT)(self._read)
+        self._cached = lru_cache(CACHED_QUERIES)(self._parse)
 
-    def read(self, raw: bytes) -> Asked:
-        """What a raw query string asks for.
+    def read(self, raw: bytes) -> ParsedQuery:
+        """Parse a raw query string.
 
         Raises:
-            ParameterError: a parameter has no such value, does not go with another, or comes twice.
-            UnknownParameterError: there is no such parameter.
-            UnknownBudgetError: the budget is neither a name nor a number.
-            BudgetTooLowError: no operating point is that cheap.
+            ParameterError: A parameter has a wrong value, excludes another, or is given twice.
+            UnknownParameterError: There is no such parameter.
+            UnknownBudgetError: The budget is neither a name nor a number.
+            BudgetTooLowError: No operating point is as cheap as the budget.
         """
-        return self._remembered(raw) if len(raw) <= LONGEST else self._read(raw)
+        return self._cached(raw) if len(raw) <= MAX_CACHED_BYTES else self._parse(raw)
 
-    def _read(self, raw: bytes) -> Asked:
+    def _parse(self, raw: bytes) -> ParsedQuery:
         query = _validated(QueryParams(raw))
         policy = resolve(
             self._manifest,
@@ -52,14 +77,14 @@ class Queries:
             query.deadline_ms,
             explain=query.explain,
         )
-        return Asked(policy, query)
+        return ParsedQuery(policy, query)
 
 
 def _validated(parameters: QueryParams) -> ClassifyQuery:
     names = [name for name, _ in parameters.multi_items()]
     for name in names:
         if names.count(name) > 1:
-            raise ParameterError(f"{name[:64]}: given more than once; leave all but one out")
+            raise ParameterError(f"{name[:64]}: given more than once; give it once")
     try:
         return ClassifyQuery.model_validate(dict(parameters))
     except ValidationError as error:

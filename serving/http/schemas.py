@@ -1,7 +1,7 @@
-"""What comes in and what goes out, as records; and the functions that fill the latter.
+"""The records of responses, and the functions that fill them.
 
-The records are the API's description (OpenAPI). Answers are filled in as plain dictionaries,
-without a second validation: a test holds them to the records.
+The records describe the API (OpenAPI). Answers are built as plain dictionaries, without validation
+at run time. A test compares them with the records.
 """
 
 from __future__ import annotations
@@ -11,120 +11,97 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from numpy.typing import NDArray
+from pydantic import Field
 
-from offramp.bundle.manifest import Estimate, HeldOut, ImageInput, Manifest, OperatingPoint, Record
+from offramp.bundle.manifest import (
+    Estimate,
+    FrozenRecord,
+    HeldOut,
+    ImageInput,
+    Manifest,
+    OperatingPoint,
+)
 from serving.engine.policy import default_budget
-from serving.engine.request import Answer, Opinion
-from serving.runtime.base import MOST_CLASSES
+from serving.engine.request import Answer
+from serving.http.query import ClassifyQuery
 
-DIGITS = 6  # decimals of a probability
-FEW = 64  # classes, which are sorted sooner without NumPy
-
-
-class ClassifyQuery(BaseModel):
-    """The query of /classify."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    budget: str | None = Field(
-        None,
-        description="what the answer may cost: a budget's name (GET /model lists them), mean flops "
-        "(multiply-adds) as in `120M`, `1.2G`, `400k` or a plain number, or a share of full depth "
-        "as in `40%`; without it (and without min_confidence) `medium`, or the last named budget",
-    )
-    min_confidence: float | None = Field(
-        None, description="instead of a budget: leave at the first exit this sure, from 0 to 1"
-    )
-    deadline_ms: float | None = Field(
-        None,
-        description="milliseconds from arrival, above 0: the deepest exit reached by then answers; "
-        "goes with any of the others",
-    )
-    top_k: int = Field(5, ge=1, le=MOST_CLASSES, description="classes to list")
-    explain: bool = Field(default=False, description="add what each exit on the way thought")
+DECIMALS = 6  # of a probability
+FEW_CLASSES = 64  # so many are sorted faster without NumPy
 
 
-class ClassifyImages(BaseModel):
-    """The JSON body of /classify."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", val_json_bytes="base64")
-
-    images: tuple[bytes, ...] = Field(
-        min_length=1, description="image files (JPEG, PNG, WebP), each as base64"
-    )
-
-
-class RankedClass(Record):
-    """One class of the top k."""
+class RankedClass(FrozenRecord):
+    """A class of the top k."""
 
     label: str
     index: int
     probability: float
 
 
-class ExitOpinion(Record):
-    """What an exit on the way thought."""
+class ExitOpinion(FrozenRecord):
+    """The result of an exit on the way."""
 
-    exit: int = Field(description="from 1")
+    exit: int = Field(description="number of the exit, from 1")
     label: str
     index: int
     confidence: float
-    threshold: float = Field(description="confidence from which on the request leaves here")
+    threshold: float = Field(description="least confidence to leave at this exit")
 
 
-class Timings(Record):
-    """Milliseconds."""
+class Timings(FrozenRecord):
+    """Times in milliseconds."""
 
-    decode: float = Field(description="decoding the images of the call")
-    queue: float = Field(description="waiting for a batch")
-    compute: float = Field(description="in batches")
-    total: float = Field(description="from the arrival of the call")
+    decode: float = Field(description="decoding of the images of the call")
+    queue: float = Field(description="waiting for batches")
+    compute: float = Field(description="running in batches")
+    total: float = Field(description="from the arrival of the call to the answer")
 
 
-class ImageAnswer(Record):
+class ImageAnswer(FrozenRecord):
     """The answer for one image."""
 
     label: str
-    index: int = Field(description="of the class, from 0")
+    index: int = Field(description="number of the class, from 0")
     probability: float
-    confidence: float = Field(description="of the exit; what thresholds are compared with")
+    confidence: float = Field(description="of the exit, compared with its threshold")
     top_k: tuple[RankedClass, ...]
-    exit: int = Field(description="the exit it left at, from 1")
-    exits: int
-    flops: int = Field(description="multiply-adds run for it: to that exit, with the heads asked")
-    flops_share: float = Field(description="of the flops of full depth")
-    deadline_hit: bool = Field(description="answered at the deadline, before the budget was used")
+    exit: int = Field(description="the exit that gave the answer, from 1")
+    exits: int = Field(description="number of exits")
+    flops: int = Field(description="multiply-adds run: to this exit, with the heads evaluated")
+    flops_share: float = Field(description="flops divided by the flops of full depth")
+    deadline_hit: bool = Field(
+        description="answered because of its deadline, earlier than its budget"
+    )
     degraded: bool = Field(description="answered early because the server is overloaded")
     timings_ms: Timings
     explain: tuple[ExitOpinion, ...] | None = Field(None, description="only with explain=true")
 
 
-class ModelName(Record):
-    """Which model answered."""
+class ModelName(FrozenRecord):
+    """The model that gave an answer."""
 
     name: str
     version: str
 
 
-class Classification(Record):
-    """The answers of a call, one for each image, in their order."""
+class Classification(FrozenRecord):
+    """The answers of a call, one for each image, in the same order."""
 
     model: ModelName
-    budget: str = Field(description="the budget used, as it was asked for")
+    budget: str = Field(description="the budget used, as in the query")
     answers: tuple[ImageAnswer, ...]
 
 
-class ExitDescription(Record):
-    """One exit."""
+class ExitDescription(FrozenRecord):
+    """An exit."""
 
-    exit: int = Field(description="from 1")
-    flops: int = Field(description="multiply-adds to leave here")
+    exit: int = Field(description="number of the exit, from 1")
+    flops: int = Field(description="multiply-adds of an answer at this exit")
     accuracy: Estimate
     temperature: float
 
 
-class ModelDescription(Record):
+class ModelDescription(FrozenRecord):
     """The public part of the manifest."""
 
     name: str
@@ -142,14 +119,14 @@ class ModelDescription(Record):
     held_out: HeldOut
 
 
-class Health(Record):
-    """Alive, or ready."""
+class Health(FrozenRecord):
+    """The state of the process: alive, or ready."""
 
     status: str
 
 
-class Problem(Record):
-    """What went wrong (RFC 9457); `type` is stable, `detail` says what to do."""
+class Problem(FrozenRecord):
+    """An error (RFC 9457). `type` is stable, `detail` says how to correct the error."""
 
     type: str
     title: str
@@ -158,7 +135,7 @@ class Problem(Record):
 
 
 def describe(manifest: Manifest) -> ModelDescription:
-    """The public part of a manifest."""
+    """Return the public part of a manifest."""
     exits = tuple(
         ExitDescription(
             exit=number,
@@ -185,8 +162,8 @@ def describe(manifest: Manifest) -> ModelDescription:
     )
 
 
-class ImageAnswers:
-    """Fills in answers of a manifest's model."""
+class AnswerFormatter:
+    """Formats the answers of a manifest's model."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._labels = manifest.labels
@@ -194,19 +171,19 @@ class ImageAnswers:
         self._full_flops = manifest.full_flops
         self._flops_of = lru_cache(maxsize=1024)(manifest.flops_of)
 
-    def of(self, answer: Answer, query: ClassifyQuery, decode: float) -> dict[str, Any]:
-        """An `ImageAnswer` as JSON data; `decode` in seconds."""
+    def format(self, answer: Answer, query: ClassifyQuery, decode: float) -> dict[str, Any]:
+        """Return an `ImageAnswer` as JSON data. `decode` is the decoding time in seconds."""
         outcome = answer.opinion
         flops = self._flops_of(answer.exit, answer.policy.asks)
-        top_k = _top_k(outcome, self._labels, query.top_k)
+        ranked = top_k(outcome.probabilities, self._labels, query.top_k)
         body = {
-            **top_k[0],
-            "confidence": round(outcome.confidence, DIGITS),
-            "top_k": top_k,
+            **ranked[0],
+            "confidence": round(outcome.confidence, DECIMALS),
+            "top_k": ranked,
             "exit": answer.exit,
             "exits": self._exits,
             "flops": flops,
-            "flops_share": round(flops / self._full_flops, DIGITS),
+            "flops_share": round(flops / self._full_flops, DECIMALS),
             "deadline_hit": answer.deadline_hit,
             "degraded": answer.degraded,
             "timings_ms": {
@@ -219,15 +196,21 @@ class ImageAnswers:
         return body | {"explain": _opinions(answer, self._labels)} if query.explain else body
 
 
-def _top_k(outcome: Opinion, labels: tuple[str, ...], k: int) -> list[dict[str, Any]]:
-    if len(labels) <= FEW:
-        values = outcome.probabilities.tolist()
+def top_k(
+    probabilities: NDArray[np.float32], labels: tuple[str, ...], k: int
+) -> list[dict[str, Any]]:
+    """Return the k most probable classes as `RankedClass` data, in order.
+
+    Of classes with equal probability the first comes first.
+    """
+    if len(labels) <= FEW_CLASSES:
+        values = probabilities.tolist()
         ranked = sorted(enumerate(values), key=itemgetter(1), reverse=True)[:k]
     else:
-        order = np.argsort(-outcome.probabilities, kind="stable")[:k]
-        ranked = [*zip(order.tolist(), outcome.probabilities[order].tolist(), strict=True)]
+        order = np.argsort(-probabilities, kind="stable")[:k]
+        ranked = [*zip(order.tolist(), probabilities[order].tolist(), strict=True)]
     return [
-        {"label": labels[index], "index": index, "probability": round(probability, DIGITS)}
+        {"label": labels[index], "index": index, "probability": round(probability, DECIMALS)}
         for index, probability in ranked
     ]
 
@@ -235,7 +218,7 @@ def _top_k(outcome: Opinion, labels: tuple[str, ...], k: int) -> list[dict[str, 
 def _opinions(answer: Answer, labels: tuple[str, ...]) -> list[dict[str, Any]]:
     opinions = []
     for stage, outcome in enumerate(answer.opinions):
-        if outcome is None:  # never: who wants explanations asks every exit
+        if outcome is None:  # never: with `explain` every exit on the way is evaluated
             continue
         index = int(outcome.probabilities.argmax())
         opinions.append(
@@ -243,7 +226,7 @@ def _opinions(answer: Answer, labels: tuple[str, ...]) -> list[dict[str, Any]]:
                 "exit": stage + 1,
                 "label": labels[index],
                 "index": index,
-                "confidence": round(outcome.confidence, DIGITS),
+                "confidence": round(outcome.confidence, DECIMALS),
                 "threshold": answer.policy.thresholds[stage],
             }
         )

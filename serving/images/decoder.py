@@ -1,8 +1,8 @@
-"""From the bytes of an image file to the tensor that stage 1 takes.
+"""Decode an image file to the tensor that stage 1 takes.
 
-JPEG, PNG and WebP. The format and the number of pixels are read from the header and checked
-before a pixel is decoded. Plain JPEGs are decoded by `jpeg`, all else by Pillow, to the same
-pixels. Of an animation the first frame counts.
+The formats are JPEG, PNG and WebP. Format and number of pixels are read from the header and
+checked before any pixel is decoded. Plain JPEGs are decoded by `jpeg`, all other files by Pillow,
+to the same pixels. Of an animation the first frame is used.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ from serving.errors import (
 )
 from serving.images.jpeg import decode_plain, plain_size
 
-# Named by their plugins, so that Pillow need not load all others to find them.
+# The plugins are imported by name, so that Pillow does not load all others to find them.
 FORMATS = (JpegImageFile.format, PngImageFile.format, WebPImageFile.format)
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which warns; `max_pixels` stands in its place
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit only warns; `max_pixels` replaces it
 Size = tuple[int, int]  # width, height
-SMALL = 1 << 14  # pixels of a call's JPEGs together; to decode them takes about as long as a hop
+# Pixels of all JPEGs of a call. To decode so many takes as long as to hand them to a thread.
+SMALL = 1 << 14
 
 
 class Decoder:
-    """Decodes images: small ones at once, others on threads of its own, off the event loop.
+    """A decoder of small images on the event loop and of all others on threads of its own.
 
     Args:
-        target: the size, and how an image is brought to it.
-        max_pixels: pixels that are decoded at most.
-        threads: images decoded at the same time.
+        target: Size of the decoded image and the way to reach it.
+        max_pixels: Largest number of pixels of an image that is decoded.
+        threads: Number of images decoded at the same time.
     """
 
     def __init__(self, target: ImageInput, max_pixels: int, threads: int) -> None:
@@ -52,13 +53,17 @@ class Decoder:
         self._executor = ThreadPoolExecutor(threads, "decode")
 
     async def decode(self, files: Sequence[bytes]) -> list[NDArray[np.uint8]]:
-        """The images as uint8 [H, W, 3] each. Raises what `decode` raises, naming the image."""
+        """Decode images on threads to uint8 [H, W, 3] each.
+
+        Raises:
+            InvalidRequestError: As the function `decode` raises, with the number of the image.
+        """
         return await asyncio.gather(*(self._one(i, file) for i, file in enumerate(files, 1)))
 
     def small(self, files: Sequence[bytes]) -> list[Size] | None:
-        """The sizes of images that take no longer to decode than to hand to a thread.
+        """Return the sizes of images that are decoded as fast as a thread could take them.
 
-        None where these would, or where one is not a plain JPEG.
+        `None` if they are too large, or if one of them is not a plain JPEG.
         """
         if sum(map(len, files)) > SMALL:
             return None
@@ -71,7 +76,7 @@ class Decoder:
     def decode_small(
         self, files: Sequence[bytes], sizes: Sequence[Size]
     ) -> list[NDArray[np.uint8]] | None:
-        """What `decode` gives, at once, for images that are `small`; None where one is damaged."""
+        """Decode images of these `small` sizes at once. `None` if one of them is damaged."""
         pairs = zip(files, sizes, strict=True)
         images = [decode_plain(file, size, self._target) for file, size in pairs]
         whole = [image for image in images if image is not None]
@@ -94,10 +99,10 @@ def decode(file: bytes, target: ImageInput, max_pixels: int) -> NDArray[np.uint8
     """Decode an image file to uint8 [target.height, target.width, 3], RGB.
 
     Raises:
-        EmptyBodyError: there is not a byte.
-        NotAnImageError: it is not JPEG, PNG or WebP.
-        ImageTooLargeError: its header says more than `max_pixels` pixels.
-        DamagedImageError: it breaks off, or cannot be decoded.
+        EmptyBodyError: The file has no bytes.
+        NotAnImageError: The file is not JPEG, PNG or WebP.
+        ImageTooLargeError: The header gives more than `max_pixels` pixels.
+        DamagedImageError: The file is truncated or cannot be decoded.
     """
     if not file:
         raise EmptyBodyError("there are no bytes; send the image as the body (--data-binary @file)")
@@ -115,7 +120,7 @@ def decode(file: bytes, target: ImageInput, max_pixels: int) -> NDArray[np.uint8
         raise NotAnImageError("this is not a JPEG, PNG or WebP image; convert it to one") from error
     except InvalidRequestError:
         raise
-    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+    except Exception as error:  # Pillow's plugins raise many types on damaged files
         raise DamagedImageError(f"cannot be decoded ({error}); send it whole") from error
 
 

@@ -1,9 +1,9 @@
-"""Plain JPEGs, decoded by libjpeg-turbo without Pillow around it: the very same pixels, sooner.
+"""Decode plain JPEGs with libjpeg-turbo, faster than Pillow and to the same pixels.
 
-Plain is: baseline or progressive, 8 bits, YCbCr at 4:4:4, 4:2:2 or 4:2:0, and nothing in front of
-the picture that Pillow would look at: no EXIF (it may turn the picture), no Adobe segment, no
-second picture. All else, and whatever is damaged, is Pillow's (`preprocess`), whose pixels are
-the measure: a network was trained on them.
+A plain JPEG is baseline or progressive, has 8 bits and YCbCr at 4:4:4, 4:2:2 or 4:2:0. It has no
+segment that changes Pillow's result: no EXIF (it can rotate the image), no Adobe segment, no
+second image. Pillow decodes all other files and every damaged one (`preprocess`). Its pixels are
+the reference, because the network was trained on them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,23 @@ from PIL import Image
 from offramp.bundle.manifest import ImageInput
 from offramp.bundle.preprocess import fitted, side_wanted
 
-SCALES = (8, 4, 2, 1)  # Pillow decodes at one of these fractions of the size
+SCALES = (8, 4, 2, 1)  # Pillow decodes at 1/8, 1/4, 1/2 or 1/1 of the size
 SOI = b"\xff\xd8"
 JFIF = b"\xff\xe0\x00\x10JFIF\x00"  # without a thumbnail
 PROFILE = b"ICC_PROFILE\x00"
 FRAMES = (0xC0, 0xC2)  # baseline, progressive
 SCAN, APP2 = 0xDA, 0xE2
 SKIPPED = (0xC4, 0xDB, 0xDD, 0xFE)  # Huffman and quantisation tables, restart interval, comment
-SAMPLINGS = (0x11, 0x21, 0x22)  # of brightness: as fine as colour, twice across, twice both ways
-SMALLEST = 8  # pixels across; below, several scales give the same size
+SAMPLINGS = (
+    0x11,
+    0x21,
+    0x22,
+)  # of luma relative to chroma: equal, twice across, twice in both directions
+SMALLEST = 8  # pixels of a side; below, several scales give the same size
 
 
 def plain_size(file: bytes) -> tuple[int, int] | None:
-    """Width and height of a plain JPEG, from its header; None if it is anything else."""
+    """Read width and height from a plain JPEG's header. `None` for any other file."""
     if not file.startswith(SOI + JFIF):
         return None
     at, size = len(SOI) + 18, None
@@ -47,7 +51,10 @@ def plain_size(file: bytes) -> tuple[int, int] | None:
 
 
 def _frame_size(frame: bytes) -> tuple[int, int] | None:
-    """Of the precision, height, width, and number, sampling and table of each component."""
+    """Read width and height from a frame header.
+
+    It has precision, height, width, and for each component number, sampling and table.
+    """
     if len(frame) != 15 or frame[0] != 8 or frame[5] != 3:
         return None
     if frame[7] not in SAMPLINGS or not frame[10] == frame[13] == 0x11:
@@ -63,22 +70,22 @@ def _is_profile(segment: bytes) -> bool:
 def decode_plain(
     file: bytes, size: tuple[int, int], target: ImageInput
 ) -> NDArray[np.uint8] | None:
-    """The picture at the target's size, [H, W, 3]; None where the file is damaged.
+    """Decode a plain JPEG to the target's size, uint8 [H, W, 3]. `None` if the file is damaged.
 
     Args:
-        file: a plain JPEG.
-        size: its width and height, as `plain_size` found them.
-        target: the size, and how to come to it.
+        file: A plain JPEG.
+        size: Its width and height, from `plain_size`.
+        target: Size of the result and the way to reach it.
     """
     room = min(size) // side_wanted(target)
     scale = next(scale for scale in SCALES if room >= scale or scale == 1)
     width, height = (-(-side // scale) for side in size)
     try:
-        # the smallest scale that gives at least this: as this is what `scale` gives, that one
+        # decodes at the smallest scale that gives at least this size, which is `scale`
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
             file, "RGB", min_height=height, min_width=width
         )
-    except ValueError:  # libjpeg warned, which Pillow may overlook
+    except ValueError:  # libjpeg warned, and Pillow can ignore the warning
         return None
     if pixels.shape[:2] != (height, width):
         return None

@@ -1,9 +1,9 @@
-"""Counters and histograms that cost next to nothing to count: numbers in memory, read at a scrape.
+"""Cheap counters and histograms: numbers in memory, which become metrics at a scrape.
 
-prometheus_client takes a microsecond or two for an observation that other processes are to see,
-and an answer is a dozen of them. Here each is a number in a worker's own file, which any worker
-reads; the file stays where its worker is killed, and whoever takes the place goes on with it.
-What is read becomes prometheus_client's metrics, as any collector's does.
+In its multiprocess mode prometheus_client takes 1 to 2 microseconds for an observation, and an
+answer needs 12 of them. Here each value is a number in a file of the worker, which every worker
+can read. The file stays when the worker is killed, and the process that replaces it continues
+the counts. A scrape converts the numbers to prometheus_client's metrics.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-from prometheus_client.utils import floatToGoString
 
-from serving.observe.shared_memory import shared_memory
+from serving.observe.prometheus_internals import floatToGoString
+from serving.observe.worker_metrics import mapped_memory
 
-CELLS = 1 << 16  # of a worker; a file has holes where there is none
-BYTES = 8
+CELLS = 1 << 16  # numbers in a worker's file; the unused part takes no room on disk
+CELL_BYTES = 8
 Sums = NDArray[np.float64]
 
 
 class Counter:
-    """A counter with its labels."""
+    """A time series of a counter."""
 
     __slots__ = ("_at", "_cells")
 
@@ -37,12 +37,12 @@ class Counter:
         self._at = at
 
     def add(self, amount: float = 1) -> None:
-        """Count it; all of it in one thread at a time."""
+        """Add an amount. Calls must come from one thread at a time."""
         self._cells[self._at] += amount
 
 
 class Histogram:
-    """A histogram with its labels: in its cells the sum, then how many for each bucket."""
+    """A set of labels of a histogram. Its cells are the sum, then the count of each bucket."""
 
     __slots__ = ("_at", "_bounds", "_cells")
 
@@ -52,14 +52,14 @@ class Histogram:
         self._bounds = bounds
 
     def add(self, amount: float) -> None:
-        """Observe it; all of it in one thread at a time. It is no NaN."""
+        """Add an observation, not NaN. Calls must come from one thread at a time."""
         self._cells[self._at] += amount
         self._cells[self._at + 1 + bisect_left(self._bounds, amount)] += 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """What is declared under a name, and where each of its children begins, by label values."""
+    """A metric's declaration, with the first cell of each child by its label values."""
 
     name: str
     text: str
@@ -82,36 +82,36 @@ class _Family:
 
 
 class Counters:
-    """A collector of counters and histograms, of all workers together.
+    """A collector of counters and histograms, summed over all workers.
 
     Args:
-        folder: that workers share, in which all declare the same; none: this process is alone.
-        worker: this one's number.
+        folder: Folder of all workers, which declare the same metrics. `None` for a single process.
+        worker: Number of this worker.
     """
 
     def __init__(self, folder: Path | None = None, worker: int = 0) -> None:
         self._folder = folder
-        self._file = folder / f"{worker}.tallies" if folder else None
-        self._cells = shared_memory(self._file, CELLS * BYTES).cast("d")
+        self._file = folder / f"{worker}.counters" if folder else None
+        self._cells = mapped_memory(self._file, CELLS * CELL_BYTES).cast("d")
         self._families: dict[str, _Family] = {}
         self._used = 0
 
     def counter(self, name: str, text: str, **labels: object) -> Counter:
-        """A counter's child; the name is without `_total`."""
+        """Declare one time series of a counter. The name is without `_total`."""
         return Counter(self._cells, self._child(name, text, (), labels))
 
     def histogram(
         self, name: str, text: str, bounds: Sequence[float], **labels: object
     ) -> Histogram:
-        """A histogram's child; the last bucket, without a bound, is not among `bounds`."""
+        """Declare one set of labels of a histogram. `bounds` are without the infinite bucket."""
         return Histogram(self._cells, self._child(name, text, bounds, labels), tuple(bounds))
 
     def collect(self) -> Iterator[Metric]:
-        """What all workers counted until now."""
+        """Yield the counts of all workers."""
         sums = np.array(self._cells[: self._used])
-        for file in self._folder.glob("*.tallies") if self._folder else ():
+        for file in self._folder.glob("*.counters") if self._folder else ():
             if file != self._file:
-                theirs = np.fromfile(file, count=self._used)  # shorter: it has just been made
+                theirs = np.fromfile(file, count=self._used)  # shorter if the file is new
                 sums[: len(theirs)] += theirs
         for family in self._families.values():
             yield family.metric(sums)

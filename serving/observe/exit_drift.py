@@ -1,8 +1,8 @@
-"""Which exits recent answers took, beside what the manifest expects: shares, and their distance.
+"""The shares of recent answers at each exit, the shares that the manifest expects, and the drift.
 
-The last WINDOW exits of each budget lie in a ring of bytes, in memory that the workers of a
-server may share: the window is then theirs together. Nobody locks it: of two workers that
-write in the same microsecond one may lose its exit, out of a thousand.
+The last WINDOW exits of each budget are in a ring of bytes, in memory that all workers can map.
+The window then covers the answers of all workers. No lock guards it: if two workers write in the
+same microsecond, one exit of the 1,000 can be lost.
 """
 
 from __future__ import annotations
@@ -13,74 +13,74 @@ from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily
 
-from serving.observe.shared_memory import shared_memory
+from serving.observe.worker_metrics import mapped_memory
 
-WINDOW = 1000  # answers of a budget that the shares seen are taken over
-ENOUGH = 100  # answers; fewer say nothing about drift
-COUNT = 8  # bytes before the ring: how many exits were ever written
-SIZE = COUNT + WINDOW
+WINDOW = 1000  # answers of a budget in the window
+MIN_ANSWERS = 100  # with fewer answers, shares and drift are NaN
+COUNT_BYTES = 8  # before the ring: the number of exits written so far
+WINDOW_BYTES = COUNT_BYTES + WINDOW
 
 
-class ExitShares:
-    """The share of recent answers that left at each exit, beside the share expected.
+class ExitWindow:
+    """The exits of a budget's recent answers, compared with the expected shares.
 
     Args:
-        expected: of each exit, 255 at most.
-        memory: `SIZE` bytes; zeros, or where others have begun.
+        expected: Share of answers expected at each of at most 255 exits.
+        memory: `WINDOW_BYTES` bytes, zeros or written by other workers.
     """
 
     def __init__(self, expected: Sequence[float], memory: memoryview) -> None:
         assert len(expected) < 256
         self.expected = tuple(expected)
-        self._count = memory[:COUNT].cast("Q")
-        self._ring = memory[COUNT:SIZE]  # 0: nothing yet; else the exit, from 1
+        self._count = memory[:COUNT_BYTES].cast("Q")
+        self._ring = memory[COUNT_BYTES:WINDOW_BYTES]  # 0: empty; else the exit, from 1
 
     def add(self, stage: int) -> None:
-        """One more answer left at the exit of `stage` (from 0)."""
+        """Add an answer that left at the exit of `stage` (from 0)."""
         count = self._count[0]
         self._ring[count % WINDOW] = stage + 1
         self._count[0] = count + 1
 
     def seen(self) -> list[float]:
-        """The share of recent answers that left at each exit; NaN before there are enough."""
+        """Return the share of recent answers at each exit, NaN below `MIN_ANSWERS` answers."""
         ring = bytes(self._ring)
         answers = WINDOW - ring.count(0)
         exits = range(1, len(self.expected) + 1)
-        return [ring.count(k) / answers if answers >= ENOUGH else math.nan for k in exits]
+        return [ring.count(k) / answers if answers >= MIN_ANSWERS else math.nan for k in exits]
 
     def drift(self) -> float:
-        """Total variation distance between seen and expected: 0 the same, 1 apart."""
+        """Return the total variation distance of seen and expected shares, from 0 (equal) to 1."""
         pairs = zip(self.seen(), self.expected, strict=True)
         return sum(abs(seen - share) for seen, share in pairs) / 2
 
 
 class ExitDrift:
-    """`ExitShares` of every named budget of a model.
+    """A collector with an `ExitWindow` for each named budget of a model.
 
     Args:
-        model: its name.
-        expected: for each budget, the share expected at each exit.
-        file: that workers share; none: this process is alone.
+        model: Name of the model.
+        expected: Share of answers expected at each exit, by budget.
+        file: File that all workers map. `None` for a single process.
     """
 
     def __init__(
         self, model: str, expected: Mapping[str, Sequence[float]], file: Path | None = None
     ) -> None:
-        size = SIZE + -SIZE % COUNT  # so that every count is aligned
-        memory = shared_memory(file, size * len(expected))
+        size = WINDOW_BYTES + -WINDOW_BYTES % COUNT_BYTES  # so that every count is aligned
+        memory = mapped_memory(file, size * len(expected))
         self._model = model
         self._budgets = {
-            budget: ExitShares(shares, memory[size * k : size * (k + 1)])
+            budget: ExitWindow(shares, memory[size * k : size * (k + 1)])
             for k, (budget, shares) in enumerate(expected.items())
         }
 
     def add(self, budget: str, stage: int) -> None:
-        """An answer left at the exit of `stage` (from 0); budgets without shares are let be."""
+        """Add an answer that left at the exit of `stage` (from 0). Ignore unknown budgets."""
         if budget in self._budgets:
             self._budgets[budget].add(stage)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The metrics, computed at each scrape."""
+        """Yield the metrics, computed at each scrape."""
         at = ["model", "budget", "exit"]
         name, text = "offramp_exit_share_expected", "Share that the manifest expects."
         expected = GaugeMetricFamily(name, text, labels=at)
@@ -88,9 +88,9 @@ class ExitDrift:
         seen = GaugeMetricFamily(name, text, labels=at)
         name, text = "offramp_exit_drift", "Total variation distance, shares seen to expected."
         drift = GaugeMetricFamily(name, text, labels=at[:2])
-        for budget, shares in self._budgets.items():
-            drift.add_metric((self._model, budget), shares.drift())
-            for k, pair in enumerate(zip(shares.expected, shares.seen(), strict=True), 1):
+        for budget, window in self._budgets.items():
+            drift.add_metric((self._model, budget), window.drift())
+            for k, pair in enumerate(zip(window.expected, window.seen(), strict=True), 1):
                 labels = (self._model, budget, str(k))
                 expected.add_metric(labels, pair[0])
                 seen.add_metric(labels, pair[1])

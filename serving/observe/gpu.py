@@ -1,6 +1,6 @@
-"""Memory and utilisation of the GPU that serves, asked of its driver (NVML) at each scrape.
+"""Metrics of the GPU: memory and utilisation, read from its driver (NVML) at each scrape.
 
-They are the device's, whoever uses it, so any worker may answer for all.
+They include all processes on the device, so any worker can answer for all workers.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def visible(device: int, listed: str) -> int | str:
-    """What NVML calls a CUDA device: its index, or its UUID.
+def nvml_name(device: int, listed: str) -> int | str:
+    """Return the index or the UUID by which NVML knows a CUDA device.
 
     Args:
-        device: number, as CUDA counts.
-        listed: `CUDA_VISIBLE_DEVICES`, empty for all.
+        device: Number of the device in CUDA's order.
+        listed: Value of `CUDA_VISIBLE_DEVICES`, empty for all devices.
     """
     names = [name.strip() for name in listed.split(",") if name.strip()]
     name = names[device] if device < len(names) else str(device)
@@ -30,18 +30,21 @@ def visible(device: int, listed: str) -> int | str:
 
 
 class Gpu:
-    """A collector for one device.
+    """A collector of one device's metrics.
+
+    Args:
+        device: Number of the CUDA device.
 
     Raises:
-        ImportError: the package nvidia-ml-py is not installed.
-        pynvml.NVMLError: there is no driver, or no such device.
+        ImportError: The package nvidia-ml-py is not installed.
+        pynvml.NVMLError: There is no driver, or no such device.
     """
 
     def __init__(self, device: int) -> None:
-        import pynvml  # of the extra gpu
+        import pynvml  # installed by the extra gpu
 
         pynvml.nvmlInit()
-        found = visible(device, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+        found = nvml_name(device, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         by_uuid = isinstance(found, str)
         handle = pynvml.nvmlDeviceGetHandleByUUID if by_uuid else pynvml.nvmlDeviceGetHandleByIndex
         self._nvml: Any = pynvml
@@ -49,21 +52,21 @@ class Gpu:
         self._labels = (str(device), str(pynvml.nvmlDeviceGetName(self._handle)))
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """What the device tells; a partition (MIG) does not tell its utilisation."""
-        memory = self._ask(self._nvml.nvmlDeviceGetMemoryInfo)
+        """Yield the metrics that the driver gives. For a MIG partition it gives no utilisation."""
+        memory = self._read(self._nvml.nvmlDeviceGetMemoryInfo)
         if memory is not None:
             yield self._family("memory_used_bytes", "Memory of the GPU in use.", memory.used)
             yield self._family("memory_size_bytes", "Memory of the GPU.", memory.total)
-        rates = self._ask(self._nvml.nvmlDeviceGetUtilizationRates)
+        rates = self._read(self._nvml.nvmlDeviceGetUtilizationRates)
         if rates is not None:
             text = "Share of the last sample period in which a kernel ran."
             yield self._family("utilisation_ratio", text, rates.gpu / 100)
 
-    def _ask(self, question: Callable[[object], T]) -> T | None:
+    def _read(self, read: Callable[[object], T]) -> T | None:
         try:
-            return question(self._handle)
+            return read(self._handle)
         except self._nvml.NVMLError as error:
-            log.debug("the GPU does not tell: %s", error)
+            log.debug("the GPU driver gives no value: %s", error)
             return None
 
     def _family(self, name: str, text: str, value: float) -> GaugeMetricFamily:
@@ -73,8 +76,8 @@ class Gpu:
 
 
 def watch_gpu(registry: CollectorRegistry, device: int) -> None:
-    """Add the metrics of a CUDA device; where they cannot be had, the log says why."""
+    """Add the metrics of a CUDA device. If they are not available, log the reason."""
     try:
         registry.register(Gpu(device))
-    except Exception as error:  # noqa: BLE001 (no package, no driver: serving goes on)
-        log.warning("no metrics of the GPU (they need nvidia-ml-py and its driver): %s", error)
+    except Exception as error:  # noqa: BLE001 (serving works without package or driver)
+        log.warning("no metrics of the GPU (they need nvidia-ml-py and the driver): %s", error)

@@ -1,4 +1,4 @@
-"""The log: one JSON object a line, on stderr."""
+"""The log: one JSON object on each line of stderr."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import logging
 
 
 class OneLine(logging.Formatter):
-    """A JSON object on one line for each record; a traceback is a field of it."""
+    """A formatter that writes each log record as a JSON object on one line.
+
+    A traceback is the field `exception`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
+        """Return the record as one line."""
         fields = {
             "time": self.formatTime(record),
             "level": record.levelname.lower(),
@@ -24,7 +27,7 @@ class OneLine(logging.Formatter):
 
 
 def set_up_log(level: str) -> None:
-    """Log what is of this level at least."""
+    """Log records of at least this level."""
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine())
     logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -1,8 +1,8 @@
-"""Prometheus metrics: prefix `offramp_`, seconds, labels that the manifest or the code fixes.
+"""Prometheus metrics: prefix `offramp_`, times in seconds, label values from manifest or code.
 
-A request is one image. Flops are multiply-adds. Every series exists from the start, and its
-child is looked up once. What comes with every answer is counted in cheap ways of our own
-(`tally`, `shares`), the rest in prometheus_client's.
+A request is one image. Flops are multiply-adds. Every time series exists from the start, and each
+child is looked up once. Metrics that every answer updates use the cheap types of `counters` and
+`exit_drift`, the others those of prometheus_client.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from prometheus_client.process_collector import ProcessCollector
 
 from serving.observe.counters import Counter, Counters, Histogram
 from serving.observe.exit_drift import ExitDrift
-from serving.observe.worker_metrics import Processes, Shared
+from serving.observe.worker_metrics import Processes, WorkerMetrics
 
 Outcome = Literal["answered", "deadline", "degraded", "expired", "refused", "cancelled", "failed"]
 OUTCOMES: tuple[Outcome, ...] = (
-    "answered",  # left where its policy lets it
+    "answered",  # left at the exit that its policy chose
     "deadline",  # answered because of its deadline, at the deepest exit reached
     "degraded",  # answered at its next exit, because of overload
     "expired",  # deadline passed before the first exit
-    "refused",  # no slot
-    "cancelled",  # the client hung up, or another image of the call ended in an error
-    "failed",  # a stage broke down
+    "refused",  # no free slot
+    "cancelled",  # the client disconnected, or another image of the call failed
+    "failed",  # a stage failed
 )
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-ALL = "all"  # what batches that run all stages as one graph have for a stage
-REFRESH_SECONDS = 0.5  # how old another worker's live gauges may be
+ALL = "all"  # value of the label `stage` for batches that run all stages as one graph
+REFRESH_SECONDS = 0.5  # greatest age of another worker's live gauges
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-Mode = Literal["livesum", "livemax"]  # how the gauges of several workers become one
+Mode = Literal["livesum", "livemax"]  # reduction of a gauge over several workers
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What the metrics say of the model.
+    """The model's values that metrics need.
 
     Attributes:
-        exits: how many.
-        full_flops: of a request that runs to the last exit.
-        mean_flops: for each named budget, what an answer is expected to cost.
-        expected: for each named budget, the share of requests expected at each exit.
-        budgets_without_shares: further budget labels, of which no shares are expected.
+        exits: Number of exits.
+        full_flops: Flops of a request that runs to the last exit.
+        mean_flops: Expected flops of an answer, by named budget.
+        expected: Expected share of requests at each exit, by named budget.
+        budgets_without_shares: Further budget labels, without expected shares.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Model:
 
     @property
     def budgets(self) -> tuple[str, ...]:
-        """Every budget label."""
+        """Return every budget label."""
         return (*self.expected, *self.budgets_without_shares)
 
 
@@ -73,43 +73,31 @@ class Metrics:
     """All metrics of one app, in a registry of its own.
 
     Args:
-        model: whose.
-        shared: this worker's place, which it has entered; none: one process is the server.
+        model: The model that is served.
+        worker: This worker's part of the metrics folder, activated. `None` for a single process.
 
     Attributes:
-        registry: what a scrape gets: of all workers.
+        registry: The metrics of all workers, for a scrape.
     """
 
-    def __init__(self, model: Model, shared: Shared | None = None) -> None:
+    def __init__(self, model: Model, worker: WorkerMetrics | None = None) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(self)
-        self.shared = shared is not None
-        if shared:
-            MultiProcessCollector(self.registry, str(shared.folder))
-            self.registry.register(Processes(shared.folder))
+        self._several = worker is not None
+        if worker:
+            MultiProcessCollector(self.registry, str(worker.folder))
+            self.registry.register(Processes(worker.folder))
         else:
             ProcessCollector(registry=self.registry)
         self._full_flops = model.full_flops
         self._live: list[tuple[Gauge, Callable[[], int]]] = []
-        self._tallies = Counters(shared.folder, shared.worker) if shared else Counters()
-        self._batches = Lock()
-        file = shared.folder / "shares" if shared else None
-        self._shares = ExitDrift(model.name, model.expected, file)
+        self._counters = Counters(worker.folder, worker.worker) if worker else Counters()
+        self._batch_lock = Lock()
+        file = worker.folder / "exits" if worker else None
+        self._drift = ExitDrift(model.name, model.expected, file)
         self._declare_requests(model)
         self._declare_stages(model.exits)
-        self._gauge("workers", "Server processes that serve.").set(1)
-        expected = self._gauge(
-            "flops_expected",
-            "Mean flops of an answer that the manifest expects.",
-            "budget",
-            "livemax",
-        )
-        for budget, flops in model.mean_flops.items():
-            expected.labels(budget).set(flops)
-        info = self._gauge(
-            "model_info", "The model that is served.", "model version precision provider", "livemax"
-        )
-        info.labels(model.name, model.version, model.precision, model.provider).set(1)
+        self._declare_model(model)
 
     def _declare_requests(self, model: Model) -> None:
         budgets, exits, name = model.budgets, range(1, model.exits + 1), model.name
@@ -130,13 +118,30 @@ class Metrics:
             part(part=name) for name in ("queue", "decode", "compute")
         )
         text = "Error answers (calls) by problem type."
-        self._problems = PrometheusCounter("offramp_problems", text, ["type"], registry=self._into)
+        self._problems = PrometheusCounter(
+            "offramp_problems", text, ["type"], registry=self._registry_here
+        )
 
     def _declare_stages(self, stages: int) -> None:
         duration = self._histogram("stage_seconds", "One batch of a stage.", SECONDS)
         size = self._histogram("batch_size", "Requests in a batch.", SIZES)
         names = (*range(1, stages + 1), ALL)
         self._stages = [(duration(stage=k), size(stage=k)) for k in names]
+
+    def _declare_model(self, model: Model) -> None:
+        self._gauge("workers", "Server processes that serve.").set(1)
+        expected = self._gauge(
+            "flops_expected",
+            "Mean flops of an answer that the manifest expects.",
+            "budget",
+            "livemax",
+        )
+        for budget, flops in model.mean_flops.items():
+            expected.labels(budget).set(flops)
+        info = self._gauge(
+            "model_info", "The model that is served.", "model version precision provider", "livemax"
+        )
+        info.labels(model.name, model.version, model.precision, model.provider).set(1)
 
     def watch(
         self,
@@ -145,7 +150,7 @@ class Metrics:
         slots_in_use: Callable[[], int],
         queue_depth: Callable[[], int],
     ) -> None:
-        """Show the pool and the queue, read at each refresh."""
+        """Add gauges of the pool and the queue, which are read at each refresh."""
         self._gauge("slots", "Slots of the pool.").set(slots)
         self._gauge("pool_bytes", "Bytes that images and features of all slots can take.").set(
             pool_bytes
@@ -155,24 +160,24 @@ class Metrics:
         self._live += [(in_use, slots_in_use), (depth, queue_depth)]
 
     def refresh(self) -> None:
-        """Set the live gauges: done at a scrape, and for other workers' scrapes now and then."""
+        """Set the live gauges, at a scrape of this worker and regularly for those of others."""
         for gauge, read in self._live:
             gauge.set(read())
 
     async def keep_fresh(self) -> None:
-        """Where other workers answer scrapes too: refresh for ever."""
-        while self.shared:
+        """Refresh for ever if there are other workers. Return at once if not."""
+        while self._several:
             self.refresh()
             await asyncio.sleep(REFRESH_SECONDS)
 
     def collect(self) -> Iterator[Metric]:
-        """What is computed at each scrape, before the registry comes to the rest."""
+        """Yield the metrics computed at a scrape. The registry collects this object first."""
         self.refresh()
-        yield from self._tallies.collect()
-        yield from self._shares.collect()
+        yield from self._counters.collect()
+        yield from self._drift.collect()
 
     def count(self, budget: str, outcome: Outcome, requests: int = 1) -> None:
-        """Requests of a budget ended like this."""
+        """Count requests of a budget that ended with this outcome."""
         self._requests[budget][outcome].add(requests)
 
     def answer(
@@ -187,9 +192,9 @@ class Metrics:
         compute: float,
         outcome: Outcome,
     ) -> None:
-        """A request left at the exit of `stage` (from 0); times in seconds.
+        """Count an answer at the exit of `stage` (from 0). Times are in seconds.
 
-        Only an exit that the policy chose, not deadline or overload, counts for drift.
+        For drift only exits chosen by the policy count, not by deadline or overload.
         """
         self.count(budget, outcome)
         self._exits[budget][stage].add()
@@ -200,35 +205,39 @@ class Metrics:
         self._queue.add(queue)
         self._compute.add(compute)
         if outcome == "answered":
-            self._shares.add(budget, stage)
+            self._drift.add(budget, stage)
 
     def decode(self, seconds: float) -> None:
-        """The images of a call were decoded."""
+        """Observe the time in which the images of a call were decoded."""
         self._decode.add(seconds)
 
     def batch(self, stage: int | None, size: int, seconds: float) -> None:
-        """A stage (from 0) ran a batch; None: all of them did, as one graph."""
+        """Observe a batch of a stage (from 0), or of all stages as one graph (`None`)."""
         duration, sizes = self._stages[-1 if stage is None else stage]
-        with self._batches:  # of several threads
+        with self._batch_lock:  # several threads run batches
             duration.add(seconds)
             sizes.add(size)
 
     def problem(self, type_: str) -> None:
-        """A call was answered with a problem of this type."""
+        """Count a call that was answered with a problem of this type."""
         self._problems.labels(type_).inc()
 
     @property
-    def _into(self) -> CollectorRegistry | None:
-        """Where metrics are declared: of several workers, the collector reads their files."""
-        return None if self.shared else self.registry
+    def _registry_here(self) -> CollectorRegistry | None:
+        """Return the registry to declare metrics in. `None` if they are read from files."""
+        return None if self._several else self.registry
 
     def _counter(self, name: str, text: str) -> Callable[..., Counter]:
-        return partial(self._tallies.counter, f"offramp_{name}", text)
+        return partial(self._counters.counter, f"offramp_{name}", text)
 
     def _histogram(self, name: str, text: str, bounds: Sequence[float]) -> Callable[..., Histogram]:
-        return partial(self._tallies.histogram, f"offramp_{name}", text, bounds)
+        return partial(self._counters.histogram, f"offramp_{name}", text, bounds)
 
     def _gauge(self, name: str, text: str, labels: str = "", mode: Mode = "livesum") -> Gauge:
         return Gauge(
-            f"offramp_{name}", text, labels.split(), registry=self._into, multiprocess_mode=mode
+            f"offramp_{name}",
+            text,
+            labels.split(),
+            registry=self._registry_here,
+            multiprocess_mode=mode,
         )

@@ -1,14 +1,15 @@
-"""What the workers of one server share, so that any of them answers `/metrics` for all.
+"""The metrics folder of several workers, from which any worker answers `/metrics` for all.
 
-It is prometheus_client's multiprocess mode, with the worker's number in place of the process id:
-whoever takes a dead worker's place goes on with its counters, and the files do not grow in
-number. A dead worker's live gauges go with it. Beside them lie what is counted for every answer
-(`tally`, `shares`) and the ids of all processes, whose memory and processor time are told as if
-they were one's.
+This is prometheus_client's multiprocess mode with the worker's number instead of the process id.
+The process that replaces a dead worker continues its counters, and the number of files does not
+grow. The live gauges of a dead worker are removed. The folder also has the files of `counters`
+and `exit_drift`, and the process ids. From these the memory and CPU time of all processes are
+reported as sums.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,31 +17,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-from prometheus_client import Metric, values
+from prometheus_client import Metric
 from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.process_collector import ProcessCollector
 
-MEMORY = Path("/dev/shm")  # noqa: S108 (a fresh folder in it, for its owner alone)
+from serving.observe.prometheus_internals import write_metrics_of_worker
+
+MEMORY = Path("/dev/shm")  # noqa: S108 (a new folder in it, with access for its owner only)
 SUPERVISOR = "supervisor.pid"
-OF_ONE = {"process_start_time_seconds", "process_max_fds"}  # the supervisor's, not a sum
+SUPERVISOR_ONLY = {"process_start_time_seconds", "process_max_fds"}  # not summed
 CPU = "process_cpu_seconds"
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """A worker's place: the folder of all workers' metrics, and its number."""
+class WorkerMetrics:
+    """A worker's part of the metrics folder.
+
+    Attributes:
+        folder: Folder with the metrics of all workers.
+        worker: Number of this worker.
+    """
 
     folder: Path
     worker: int
 
-    def enter(self) -> None:
-        """Make every metric of this process, from now on, one of this worker's."""
+    def activate(self) -> None:
+        """Write every metric that this process creates from now on under this worker's number."""
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.folder)
-        values.ValueClass = values.MultiProcessValue(lambda: self.worker)
+        write_metrics_of_worker(lambda: self.worker)
         self._pid.write_text(str(os.getpid()), encoding="ascii")
 
-    def bury(self) -> None:
-        """The worker is dead: its live gauges go, its counters stay."""
+    def remove_dead(self) -> None:
+        """Remove the live gauges of this worker, which has ended. Its counters stay."""
         mark_process_dead(self.worker, str(self.folder))
         self._pid.unlink(missing_ok=True)
 
@@ -50,29 +58,29 @@ class Shared:
 
 
 class Processes:
-    """A collector: the `process_*` metrics of the supervisor and its workers together.
+    """A collector of the `process_*` metrics, summed over the supervisor and its workers.
 
-    Resident memory counts what they share once for each. Processor time has that of the dead.
+    Memory that several processes map is counted once for each. CPU time includes ended workers.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def collect(self) -> Iterator[Metric]:
-        """Sums over the processes that live; nothing where there is no /proc."""
+        """Yield sums over the living processes, or nothing where there is no /proc."""
         supervisor = self._folder / SUPERVISOR
-        together = _told(supervisor)
+        sums = _process_metrics(supervisor)
         for file in self._folder.glob("*.pid"):
-            for name, family in _told(file).items() if file != supervisor else ():
-                if name in together and name not in OF_ONE:
-                    _add(together[name], family.samples[0].value)
-        if CPU in together:
-            _add(together[CPU], _of_the_dead(supervisor))
-        yield from together.values()
+            for name, family in _process_metrics(file).items() if file != supervisor else ():
+                if name in sums and name not in SUPERVISOR_ONLY:
+                    _add(sums[name], family.samples[0].value)
+        if CPU in sums:
+            _add(sums[CPU], _cpu_seconds_of_ended(supervisor))
+        yield from sums.values()
 
 
-def _told(file: Path) -> dict[str, Metric]:
-    """What there is to say of one process by the metric's name; nothing of one that has ended."""
+def _process_metrics(file: Path) -> dict[str, Metric]:
+    """Return the metrics of one process by name, empty if the process has ended."""
     with suppress(OSError):
         pid = file.read_text(encoding="ascii")
         return {f.name: f for f in ProcessCollector(pid=lambda: pid, registry=None).collect()}
@@ -84,18 +92,18 @@ def _add(family: Metric, value: float) -> None:
     family.samples = [sample._replace(value=sample.value + value)]
 
 
-def _of_the_dead(supervisor: Path) -> float:
-    """Seconds of processor time of the children that have ended."""
+def _cpu_seconds_of_ended(supervisor: Path) -> float:
+    """Return the CPU time of the supervisor's ended children, in seconds."""
     stat = Path("/proc", supervisor.read_text(encoding="ascii"), "stat").read_text("ascii")
     return sum(map(int, stat.rpartition(")")[2].split()[13:15])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def shared_folder() -> Iterator[Path]:
-    """A fresh folder, in memory where there is such a place; removed at the end.
+def metrics_folder() -> Iterator[Path]:
+    """Create a new folder, in memory if possible, and remove it at the end.
 
     Raises:
-        OSError: no folder for temporary files can be written.
+        OSError: No folder for temporary files is writable.
     """
     try:
         place = MEMORY if os.access(MEMORY, os.W_OK) else gettempdir()
@@ -106,3 +114,18 @@ def shared_folder() -> Iterator[Path]:
     with folder as name:
         Path(name, SUPERVISOR).write_text(str(os.getpid()), encoding="ascii")
         yield Path(name)
+
+
+def mapped_memory(file: Path | None, size: int) -> memoryview[int]:
+    """Map the first `size` bytes of a file that several workers use.
+
+    Bytes that no worker has written are 0. Without a file, return memory of this process alone.
+    """
+    if file is None or size == 0:
+        return memoryview(bytearray(size))
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.ftruncate(descriptor, size)  # extends the file for the first worker only
+        return memoryview(mmap.mmap(descriptor, size))
+    finally:
+        os.close(descriptor)

@@ -17,7 +17,7 @@ from offramp.errors import OfframpError
 from serving.http.app import create_app
 from serving.http.connection import Connection
 from serving.observe.log import set_up_log
-from serving.observe.worker_metrics import Shared
+from serving.observe.worker_metrics import WorkerMetrics
 from serving.processes.supervisor import end_with_parent
 from serving.settings import Settings
 
@@ -84,8 +84,8 @@ def work(
     """
     set_up_log(settings.log_level)
     end_with_parent()
-    shared = Shared(folder, number)
-    shared.enter()
+    shared = WorkerMetrics(folder, number)
+    shared.activate()
     try:
         app = create_app(settings, manifest, shared)
         listener = listen(settings.host, port, shared=True)

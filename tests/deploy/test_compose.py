@@ -29,12 +29,27 @@ def test_one_server_a_profile_both_behind_one_name() -> None:
     }
     for service in SERVERS.values():
         assert service["networks"]["default"]["aliases"] == ["serving"]
-    assert "COMPOSE_PROFILES=gpu" in (ROOT / ".env").read_text().splitlines()
+    assert settings_of(".env") == ["COMPOSE_PROFILES=gpu"]
+
+
+def settings_of(file: str) -> list[str]:
+    lines = (ROOT / file).read_text().splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_the_key_is_in_an_untracked_file_or_in_the_environment(name: str) -> None:
+    ours, inherited = SERVERS[name]["env_file"]
+    assert ours == {"path": "deploy/secrets.env", "required": False}
+    assert f"/{ours['path']}" in settings_of(".gitignore")
+    assert settings_of(inherited["path"]) == ["OFFRAMP_API_KEY"]  # a name without a value
+    assert "OFFRAMP_API_KEY" not in SERVERS[name]["environment"]  # would hide the file's value
 
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_every_variable_is_a_setting_and_docker_waits_longer_than_it_drains(name) -> None:
-    variables = SERVERS[name]["environment"]
+    inherited = settings_of(SERVERS[name]["env_file"][1]["path"])
+    variables = [*SERVERS[name]["environment"], *inherited]
     assert {v.removeprefix("OFFRAMP_").lower() for v in variables} <= Settings.model_fields.keys()
     grace = int(SERVERS[name]["stop_grace_period"].removesuffix("s"))
     assert grace > Settings.model_fields["drain_seconds"].default

@@ -31,5 +31,5 @@ def test_every_variable_of_compose_is_described() -> None:
         for name, service in yaml.safe_load(compose)["services"].items()
         if name.startswith("serving-")
     }
-    for variable in named | {*server, "COMPOSE_PROFILES"}:
+    for variable in named | {*server, "OFFRAMP_API_KEY", "COMPOSE_PROFILES"}:
         assert f"`{variable}`" in TEXT, variable

@@ -1,4 +1,4 @@
-"""The small bundle of the server's tests."""
+"""Use the small bundle of the server's tests."""
 
 from tests.serving.conftest import bundle, damaged, manifest
 

@@ -85,10 +85,10 @@ class Running:
         return httpx.Client(base_url=self.url, timeout=30)
 
     def gate(self, runtime: GatedRuntime) -> None:
-        self.app.state.service.engine._threads.runtime = runtime
+        self.app.state.context.engine._threads.runtime = runtime
 
     def free_slots(self) -> int:
-        return self.app.state.service.engine._pool.free
+        return self.app.state.context.engine._pool.free
 
 
 @contextmanager

@@ -14,13 +14,13 @@ from offramp.bundle.errors import CutError
 from offramp.bundle.graphs import EXIT_OUTPUTS, cut, exit_outputs, join, renamed, without_head
 
 WIDTH = 4
-several = settings(max_examples=50, deadline=None)  # the first evaluator imports all operators
+several = settings(max_examples=50, deadline=None)  # the first one imports all operators
 IMAGE = np.array([[0, 50, 100, 250], [9, 8, 7, 6]], np.uint8)
 
 
 @dataclass
 class Whole:
-    """A graph with several exits; `nodes` by their first output."""
+    """A graph with several exits. `nodes` are by their first output."""
 
     model: ModelProto
     exits: list[tuple[str, ...]]
@@ -30,18 +30,19 @@ class Whole:
         return {node.output[0]: node for node in self.model.graph.node}
 
     def upstream(self, outputs: tuple[str, ...]) -> set[str]:
-        """The nodes that these outputs need."""
-        found, asked = set(), [name for name in outputs if name in self.nodes]
-        while asked:
-            name = asked.pop()
+        """Return the nodes that these outputs need."""
+        found: set[str] = set()
+        open_names = [name for name in outputs if name in self.nodes]
+        while open_names:
+            name = open_names.pop()
             if name not in found:
                 found.add(name)
-                asked += [other for other in self.nodes[name].input if other in self.nodes]
+                open_names += [other for other in self.nodes[name].input if other in self.nodes]
         return found
 
 
 def whole(nodes: list[onnx.NodeProto], sources: list[str]) -> Whole:
-    """These nodes, and for each source an exit that reads it; values are [n, WIDTH]."""
+    """Return a graph of these nodes with an exit for each source. Values are [n, WIDTH]."""
     exits, outputs = exit_outputs(len(sources)), []
     for source, (probabilities, confidence) in zip(sources, exits, strict=True):
         nodes = [
@@ -67,7 +68,7 @@ def whole(nodes: list[onnx.NodeProto], sources: list[str]) -> Whole:
 
 @st.composite
 def wholes(draw: st.DrawFn) -> Whole:
-    """Any small graph: residues, products, dead ends, and shapes that are computed."""
+    """Draw a small graph with residuals, products, dead ends and computed shapes."""
     values, shapes, nodes = ["real"], [], []
     for i in range(draw(st.integers(0, 12))):
         kind, name = draw(st.sampled_from(["Relu", "Add", "Mul", "Shape", "Reshape"])), f"v{i}"
@@ -86,7 +87,7 @@ def wholes(draw: st.DrawFn) -> Whole:
 
 
 def run_chain(stages: list[ModelProto]) -> dict[str, np.ndarray]:
-    """All that the stages give, run in a row."""
+    """Return all outputs of the stages, run in order."""
     known = {"image": IMAGE}
     for stage in stages:
         names = [value.name for value in stage.graph.output]
@@ -115,7 +116,7 @@ def test_every_node_is_in_the_first_stage_whose_exit_needs_it_and_nowhere_else(
 
 @several
 @given(wholes())
-def test_the_stages_in_a_row_give_what_the_whole_does(given: Whole) -> None:
+def test_the_stages_in_order_give_the_outputs_of_the_whole_graph(given: Whole) -> None:
     stages = cut(given.model, given.exits)
     for stage in stages:
         onnx.checker.check_model(stage, full_check=True)
@@ -129,9 +130,9 @@ def test_the_stages_in_a_row_give_what_the_whole_does(given: Whole) -> None:
 
 @several
 @given(wholes())
-def test_what_is_handed_on_is_read_later_and_is_of_each_image(given: Whole) -> None:
+def test_every_feature_is_read_later_and_has_a_batch_axis(given: Whole) -> None:
     stages = cut(given.model, given.exits)
-    known, unread = {"image"}, set()
+    known, unread = {"image"}, set[str]()
     for stage, outputs in zip(stages, given.exits, strict=True):
         inputs = {value.name for value in stage.graph.input}
         assert inputs <= known
@@ -144,7 +145,7 @@ def test_what_is_handed_on_is_read_later_and_is_of_each_image(given: Whole) -> N
 
 @several
 @given(wholes())
-def test_without_its_head_a_stage_has_the_nodes_of_its_features_alone(given: Whole) -> None:
+def test_without_its_head_a_stage_has_only_the_nodes_of_its_features(given: Whole) -> None:
     stages = cut(given.model, given.exits)
     later: set[str] = set()
     for stage, outputs in reversed(list(zip(stages, given.exits, strict=True))):
@@ -160,7 +161,7 @@ def test_without_its_head_a_stage_has_the_nodes_of_its_features_alone(given: Who
 
 @several
 @given(wholes())
-def test_stages_join_to_the_whole_again(given: Whole) -> None:
+def test_cut_stages_join_to_the_whole_graph(given: Whole) -> None:
     stages = [
         renamed(stage, dict(zip(outputs, EXIT_OUTPUTS, strict=True)))
         for stage, outputs in zip(cut(given.model, given.exits), given.exits, strict=True)
@@ -176,7 +177,7 @@ def test_stages_join_to_the_whole_again(given: Whole) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
-def test_a_tensor_may_live_over_several_boundaries() -> None:
+def test_a_tensor_can_cross_several_boundaries() -> None:
     early = helper.make_node("Relu", ["real"], ["early"])
     middle = helper.make_node("Mul", ["early", "weight"], ["middle"])
     late = helper.make_node("Add", ["middle", "early"], ["late"])
@@ -187,14 +188,14 @@ def test_a_tensor_may_live_over_several_boundaries() -> None:
     assert [value.name for value in three.graph.input] == ["middle", "early"]
 
 
-def test_an_exit_may_read_the_image_again() -> None:
+def test_a_later_exit_can_read_the_image() -> None:
     given = whole([helper.make_node("Cast", ["image"], ["again"], to=1)], ["real", "again"])
     assert [value.name for value in cut(given.model, given.exits)[1].graph.input] == ["image"]
 
 
-def test_what_cannot_be_cut_or_joined_is_said() -> None:
+def test_a_graph_that_cannot_be_cut_is_refused_with_the_reason() -> None:
     given = whole([], ["real", "real"])
-    with pytest.raises(CutError, match="exit 2 computes nothing of its own"):
+    with pytest.raises(CutError, match="exit 2 has no nodes of its own"):
         cut(given.model, [given.exits[0], given.exits[0]])
     branch = helper.make_graph([], "branch", [], [])
     given.model.graph.node.append(
@@ -204,10 +205,10 @@ def test_what_cannot_be_cut_or_joined_is_said() -> None:
         cut(given.model, given.exits)
 
 
-def test_stages_of_different_kinds_do_not_join() -> None:
+def test_stages_that_do_not_fit_are_not_joined() -> None:
     given = whole([helper.make_node("Relu", ["real"], ["early"])], ["early", "early"])
     one, two = cut(given.model, given.exits)
-    with pytest.raises(CutError, match="stage 2 reads image, which no stage gave"):
+    with pytest.raises(CutError, match="stage 2 reads image, which no earlier stage gives"):
         join([two, one])
     two.opset_import[0].version = 19
     with pytest.raises(CutError, match="stage 2 has other operator sets"):

@@ -1,32 +1,37 @@
+from __future__ import annotations
+
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from offramp.bundle.errors import BundleError
-from offramp.bundle.manifest import Estimate, read_graph, read_manifest
+from offramp.bundle.manifest import Estimate, Manifest, read_graph, read_manifest
 
 
-def test_a_bundle_is_read_and_its_graphs_have_their_hash(bundle) -> None:
+def test_a_bundle_is_read_and_its_graphs_have_the_right_hash(bundle: Path) -> None:
     manifest = read_manifest(bundle)
     assert manifest.exits == 4
     assert all(len(read_graph(bundle, stage)) > 1000 for stage in manifest.stages)
 
 
-def test_a_request_costs_the_stages_it_runs_and_the_heads_it_asks(manifest) -> None:
-    none, every = [False] * 4, [True] * 4
-    assert [manifest.flops_of(k, every) for k in (1, 2, 3, 4)] == [100e3, 250e3, 430e3, 700e3]
-    assert [manifest.flops_of(k, none) for k in (1, 2, 3, 4)] == [100e3, 240e3, 400e3, 640e3]
+def test_flops_are_those_of_the_stages_and_the_heads_that_run(manifest: Manifest) -> None:
+    no_heads, all_heads = [False] * 4, [True] * 4
+    assert [manifest.flops_of(k, all_heads) for k in (1, 2, 3, 4)] == [100e3, 250e3, 430e3, 700e3]
+    assert [manifest.flops_of(k, no_heads) for k in (1, 2, 3, 4)] == [100e3, 240e3, 400e3, 640e3]
     assert manifest.flops_of(3, [False, True, False, False]) == 420e3
     assert manifest.full_flops == 640e3
 
 
-def test_estimate_bounds() -> None:
+def test_an_estimate_includes_its_bounds() -> None:
     estimate = Estimate(value=0.5, low=0.4, high=0.6)
     assert estimate.within(0.4)
     assert not estimate.within(0.39)
 
 
-def test_a_folder_without_manifest_is_no_bundle(tmp_path) -> None:
+def test_a_folder_without_a_manifest_is_not_a_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"manifest\.json.*python -m exporter"):
         read_manifest(tmp_path)
 
@@ -37,7 +42,10 @@ def test_a_folder_without_manifest_is_no_bundle(tmp_path) -> None:
         (lambda m: m.pop("labels"), "labels"),
         (lambda m: m.update(format=1), "format: Input should be 2"),
         (lambda m: m.update(surprise=1), "surprise"),
-        (lambda m: m["stages"][0]["features"].pop(), "stage 2 reads b1.coarse, which no stage"),
+        (
+            lambda m: m["stages"][0]["features"].pop(),
+            "stage 2 reads b1.coarse, which no earlier stage",
+        ),
         (
             lambda m: m["stages"][0]["features"][1].update(shape=[8, 4, 4]),
             "stage 2 reads b1.coarse",
@@ -45,7 +53,7 @@ def test_a_folder_without_manifest_is_no_bundle(tmp_path) -> None:
         (lambda m: m["stages"][3]["inputs"].pop(0), "no stage reads b3.fine"),
         (
             lambda m: m["stages"][1]["features"].append(m["stages"][0]["features"][0]),
-            "stage 2 gives b1.fine, as one before it does",
+            "stage 2 gives b1.fine, as an earlier stage does",
         ),
         (lambda m: m["stages"][1].update(flops_to_exit=1), "stage 2: its flops do not add up"),
         (lambda m: m["stages"][1].update(head_flops=10**6), "stage 2: its flops do not add up"),
@@ -61,7 +69,9 @@ def test_a_folder_without_manifest_is_no_bundle(tmp_path) -> None:
         ),
     ],
 )
-def test_a_manifest_that_does_not_fit_is_refused_with_the_reason(damaged, change, says) -> None:
+def test_an_inconsistent_manifest_is_refused_with_the_reason(
+    damaged: Path, change: Callable[[dict[str, Any]], object], says: str
+) -> None:
     path = damaged / "manifest.json"
     content = json.loads(path.read_text())
     change(content)
@@ -72,7 +82,7 @@ def test_a_manifest_that_does_not_fit_is_refused_with_the_reason(damaged, change
     assert says in str(caught.value)
 
 
-def test_a_graph_of_another_hash_is_refused_by_name(damaged, manifest) -> None:
+def test_a_graph_with_a_wrong_hash_is_refused_by_name(damaged: Path, manifest: Manifest) -> None:
     path = damaged / "stage2.onnx"
     graph = bytearray(path.read_bytes())
     graph[len(graph) // 2] ^= 1
@@ -81,7 +91,7 @@ def test_a_graph_of_another_hash_is_refused_by_name(damaged, manifest) -> None:
         read_graph(damaged, manifest.stages[1])
 
 
-def test_a_missing_graph_is_refused_by_name(damaged, manifest) -> None:
+def test_a_missing_graph_is_refused_by_name(damaged: Path, manifest: Manifest) -> None:
     (damaged / "stage3.onnx").unlink()
     with pytest.raises(BundleError, match=r"stage3\.onnx: cannot be read"):
         read_graph(damaged, manifest.stages[2])

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -9,8 +11,10 @@ SIDES = st.integers(1, 300)
 
 
 @given(SIDES, SIDES, SIDES, SIDES)
-@example(123, 123, 224, 224)  # the middle began at -7e-15
-def test_the_middle_of_an_image_lies_in_it(width, height, wanted_width, wanted_height) -> None:
+@example(123, 123, 224, 224)  # the box began at -7e-15
+def test_the_centred_box_is_inside_the_image(
+    width: int, height: int, wanted_width: int, wanted_height: int
+) -> None:
     target = ImageInput(height=wanted_height, width=wanted_width, fit="crop", filter="box")
     image = fitted(Image.new("RGB", (width, height), "red"), target)
     assert image.size == (wanted_width, wanted_height)

@@ -39,7 +39,7 @@ def test_errors_of_http_are_problems_too(bundle) -> None:
 
 def test_an_error_of_ours_is_a_problem_that_tells_nothing(bundle, images, encode) -> None:
     app = create_app(settings(bundle))
-    app.state.service.engine._pool = None
+    app.state.context.engine._pool = None
     answer = ask(app, "POST", "/classify", content=encode(images(1, 0)[0]))
     assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal")
     assert "NoneType" not in answer.text
@@ -49,13 +49,13 @@ def test_problems_are_counted_by_type(bundle) -> None:
     app = create_app(settings(bundle))
     for _ in range(3):
         ask(app, "POST", "/classify", content=b"?")
-    registry = app.state.service.metrics.registry
+    registry = app.state.context.metrics.registry
     labels = {"type": "not-an-image"}
     assert registry.get_sample_value("offramp_problems_total", labels) == 3
 
 
 def test_the_manifest_is_in_the_metrics(bundle, manifest) -> None:
-    registry = create_app(settings(bundle)).state.service.metrics.registry
+    registry = create_app(settings(bundle)).state.context.metrics.registry
     for name, point in manifest.budgets.items():
         for number, share in enumerate(point.exit_shares, 1):
             labels = {"model": "testnet", "budget": name, "exit": str(number)}
@@ -81,5 +81,5 @@ def test_cuda_is_served_or_refused_never_exchanged(bundle) -> None:
         return
     session = create_app(
         settings(bundle, provider="cuda")
-    ).state.service.engine._threads.runtime._sessions[0]
+    ).state.context.engine._threads.runtime._sessions[0]
     assert session.get_providers()[0] == "CUDAExecutionProvider"

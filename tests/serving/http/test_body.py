@@ -1,29 +1,40 @@
-"""Bodies over real HTTP."""
+"""Bodies of calls over real HTTP."""
+
+from __future__ import annotations
 
 import base64
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from serving.http.body import ClassifyImages
 from serving.http.schemas import Classification
 from tests.serving.answers import labels, problem
+from tests.serving.servers import GatedRuntime, Running, serving, until
+from tests.serving.small_bundle import png, random_images
 
 PIXELS = {"content-type": "application/vnd.offramp.uint8"}
 FLOPS = [100_000, 250_000, 430_000, 700_000]
 
 
 @pytest.fixture(scope="module")
-def files(images, encode):
-    return [encode(image) for image in images(5, 21)]
+def files() -> list[bytes]:
+    return [png(image) for image in random_images(5, 21)]
 
 
 @pytest.mark.parametrize(
     "kind", [None, "image/png", "application/octet-stream", "application/x-www-form-urlencoded"]
 )
-def test_a_raw_body_of_whatever_type_is_an_image(client, files, kind) -> None:
+def test_a_raw_body_of_any_other_type_is_an_image(
+    client: httpx.Client, files: list[bytes], kind: str | None
+) -> None:
     headers = {"content-type": kind} if kind else {}
     response = client.post("/classify?budget=low&top_k=3", content=files[0], headers=headers)
     assert response.status_code == 200
@@ -37,7 +48,9 @@ def test_a_raw_body_of_whatever_type_is_an_image(client, files, kind) -> None:
     assert answer.explain is None
 
 
-def test_multipart_json_and_raw_agree(client, files) -> None:
+def test_multipart_json_and_raw_give_equal_answers(
+    client: httpx.Client, files: list[bytes]
+) -> None:
     raw = [labels(client.post("/classify", content=file))[0] for file in files[:5]]
     form = [("images", (f"{i}.png", file, "image/png")) for i, file in enumerate(files[:5])]
     assert labels(client.post("/classify", files=form)) == raw
@@ -45,8 +58,8 @@ def test_multipart_json_and_raw_agree(client, files) -> None:
     assert labels(client.post("/classify", json={"images": encoded})) == raw
 
 
-def test_pixels_are_answered_as_the_files_are(client, files, images) -> None:
-    pixels = images(5, 21)
+def test_pixels_and_files_give_equal_answers(client: httpx.Client, files: list[bytes]) -> None:
+    pixels = random_images(5, 21)
     raw = [labels(client.post("/classify", content=file))[0] for file in files[:5]]
     answer = client.post("/classify", content=pixels.tobytes(), headers=PIXELS)
     assert labels(answer) == raw
@@ -54,23 +67,28 @@ def test_pixels_are_answered_as_the_files_are(client, files, images) -> None:
     assert labels(one) == raw[3:4]
 
 
+def until_closed(connection: socket.socket) -> Iterator[bytes]:
+    while received := connection.recv(65536):
+        yield received
+
+
 @pytest.mark.parametrize("size", [0, 1, 3071, 3073, 17 * 3072])
-def test_pixels_of_another_length(client, size) -> None:
+def test_pixels_of_a_wrong_length_are_refused(client: httpx.Client, size: int) -> None:
     response = client.post("/classify", content=bytes(size), headers=PIXELS)
     detail = problem(response, 400, "malformed-body")
     assert f"{size} bytes; an image is 32 x 32 x 3 = 3072" in detail
     assert "send 1 to 16" in detail
 
 
-def test_a_large_file_in_a_form(client, encode) -> None:
+def test_a_large_file_in_a_form_is_read(client: httpx.Client) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
-    data = encode(noise)
+    data = png(noise)
     assert len(data) > 2_000_000
     raw = labels(client.post("/classify", content=data))
     assert labels(client.post("/classify", files={"file": data})) == raw
 
 
-def test_a_body_in_chunks(client, files) -> None:
+def test_a_body_in_chunks_is_read(client: httpx.Client, files: list[bytes]) -> None:
     chunks = (files[0][i : i + 100] for i in range(0, len(files[0]), 100))
     assert labels(client.post("/classify", content=chunks))
 
@@ -82,7 +100,7 @@ def test_a_body_in_chunks(client, files) -> None:
         (b'{"images": []}', "application/json", "images"),
         (b'{"images": ["?"]}', "application/json", "images.0"),
         (b'{"image": ["aGk="]}', "application/json; charset=utf-8", "images"),
-        (b"--x\r\n", "multipart/form-data; boundary=x", "breaks off"),
+        (b"--x\r\n", "multipart/form-data; boundary=x", "ends before its last boundary"),
         (b"nothing", "multipart/form-data; boundary=x", "multipart form"),
         (b"nothing", "multipart/form-data", "boundary"),
         (b"--x--\r\n", "multipart/form-data; boundary=x", "0 images"),
@@ -94,16 +112,18 @@ def test_a_body_in_chunks(client, files) -> None:
         (
             b'--x\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\nhalf',
             "multipart/form-data; boundary=x",
-            "breaks off",
+            "ends before its last boundary",
         ),
     ],
 )
-def test_malformed_bodies(client, content, kind, says) -> None:
+def test_a_malformed_body_is_refused_with_the_reason(
+    client: httpx.Client, content: bytes, kind: str, says: str
+) -> None:
     response = client.post("/classify", content=content, headers={"content-type": kind})
     assert says in problem(response, 400, "malformed-body")
 
 
-def test_too_many_images_in_one_call(client, files) -> None:
+def test_too_many_images_in_one_call_are_refused(client: httpx.Client, files: list[bytes]) -> None:
     encoded = [base64.b64encode(files[0]).decode()] * 17
     response = client.post("/classify", json={"images": encoded})
     assert "17 images; send 1 to 16" in problem(response, 400, "malformed-body")
@@ -112,8 +132,7 @@ def test_too_many_images_in_one_call(client, files) -> None:
     assert "files is 16" in problem(response, 400, "malformed-body")
 
 
-def test_a_body_is_refused_while_it_is_read(server) -> None:
-    """A client that streams without end sees the refusal, and that nobody reads on."""
+def test_a_body_without_end_is_refused_while_it_is_read(server: Running) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw:
         raw.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
@@ -128,47 +147,49 @@ def test_a_body_is_refused_while_it_is_read(server) -> None:
     assert sent < 64 << 20
 
 
-def test_a_length_over_the_limit_is_refused_before_a_byte_is_read(server) -> None:
+def test_a_length_over_the_limit_is_refused_before_the_body_is_read(server: Running) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw:
         raw.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
         assert raw.recv(65536).startswith(b"HTTP/1.1 413")
 
 
-def test_a_body_that_does_not_come_is_408(serve, bundle, files) -> None:
+def test_a_body_that_does_not_arrive_in_time_is_408(bundle: Path, files: list[bytes]) -> None:
     head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n"
-    with serve(bundle, body_seconds=0.2) as server:
+    with serving(bundle, body_seconds=0.2) as server:
         for begun in (b"", files[0][:50]):
             with socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw:
                 raw.sendall(head + begun)
-                answer = b"".join(iter(lambda raw=raw: raw.recv(65536), b""))  # it is closed
+                answer = b"".join(until_closed(raw))
             assert answer.startswith(b"HTTP/1.1 408")
             assert b"/problems/body-timeout" in answer
             assert b"took more than 0.2 s" in answer
-        assert server.app.state.service.bodies.held == 0
+        assert server.app.state.context.body_reader.held == 0
         with server.client as client:
             assert labels(client.post("/classify", content=files[0]))
 
 
-def test_bodies_are_bounded_together(serve, bundle, gated, files, wait_until) -> None:
+def test_the_total_size_of_all_bodies_is_bounded(
+    bundle: Path, gated: GatedRuntime, files: list[bytes]
+) -> None:
     size = max(map(len, files))
-    with serve(bundle, max_body_bytes=size, max_held_bytes=2 * size) as server:
-        bodies = server.app.state.service.bodies
+    with serving(bundle, max_body_bytes=size, max_held_bytes=2 * size) as server:
+        body_reader = server.app.state.context.body_reader
         server.gate(gated)
         gated.shut(0)
         with server.client as client, ThreadPoolExecutor(2) as pool:
             held = [pool.submit(client.post, "/classify", content=file) for file in files[:2]]
-            wait_until(lambda: bodies.held == len(files[0]) + len(files[1]))
+            until(lambda: body_reader.held == len(files[0]) + len(files[1]))
             response = client.post("/classify", content=bytes(size))
-            assert "come again" in problem(response, 429, "bodies-full")
+            assert "try again" in problem(response, 429, "bodies-full")
             assert response.headers["retry-after"] == "1"
             gated.open()
             assert all(labels(call.result()) for call in held)
-            wait_until(lambda: bodies.held == 0)
+            until(lambda: body_reader.held == 0)
             assert labels(client.post("/classify", content=files[0]))
 
 
-def test_whatever_happens_to_a_body_its_bytes_are_given_back(
-    server, client, files, wait_until
+def test_the_bytes_of_every_body_are_released(
+    server: Running, client: httpx.Client, files: list[bytes]
 ) -> None:
     too_large = b"x" * ((16 << 20) + 1)
     for content in (files[0], b"?", b"", too_large, (too_large[:100_000] for _ in range(170))):
@@ -176,4 +197,26 @@ def test_whatever_happens_to_a_body_its_bytes_are_given_back(
     client.post("/classify", content=b"{", headers={"content-type": "application/json"})
     with socket.create_connection(("127.0.0.1", server.port)) as raw:
         raw.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
-    wait_until(lambda: server.app.state.service.bodies.held == 0)
+    until(lambda: server.app.state.context.body_reader.held == 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"images": []}',
+        '{"images": "aGk="}',
+        '{"images": ["a b!"]}',
+        '{"image": 1}',
+    ],
+)
+def test_json_without_a_list_of_base64_is_refused(body: str) -> None:
+    with pytest.raises(ValidationError):
+        ClassifyImages.model_validate_json(body)
+
+
+def test_images_in_json_are_base64() -> None:
+    body = '{"images": ["aGVsbG8=", "aGk="]}'
+    assert ClassifyImages.model_validate_json(body).images == (b"hello", b"hi")

@@ -1,42 +1,47 @@
 """The endpoint as an ASGI app, without a server."""
 
+from __future__ import annotations
+
 import asyncio
-from typing import Never
+from pathlib import Path
 
 import orjson
 import pytest
+from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
+from starlette.types import Message, Scope
 
 from serving.http.app import create_app
-from serving.http.classify import HangUp
+from serving.http.classify import CancelOnDisconnect
 from serving.http.connection import Disconnect
 from serving.http.schemas import Classification
 from serving.settings import Settings
+from tests.serving.small_bundle import png, random_images
 
 
-class Connection:
-    """One call, as a server that keeps to ASGI hands it on."""
+class Client:
+    """The client of one call, behind a server that conforms to ASGI."""
 
-    def __init__(self, *chunks) -> None:
+    def __init__(self, *chunks: bytes) -> None:
         last = len(chunks) - 1
-        self.messages = asyncio.Queue()
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
         for i, chunk in enumerate(chunks):
             self.messages.put_nowait({"type": "http.request", "body": chunk, "more_body": i < last})
-        self.sent = []
+        self.sent: list[Message] = []
 
-    async def receive(self):
+    async def receive(self) -> Message:
         return await self.messages.get()
 
-    async def send(self, message) -> None:
+    async def send(self, message: Message) -> None:
         self.sent.append(message)
         if message["type"] == "http.response.body":
-            self.hang_up()
+            self.disconnect()
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         self.messages.put_nowait({"type": "http.disconnect"})
 
 
-def scope(path="/classify", root="", query=b""):
+def scope(path: str = "/classify", root: str = "", query: bytes = b"") -> Scope:
     return {
         "type": "http",
         "method": "POST",
@@ -48,21 +53,21 @@ def scope(path="/classify", root="", query=b""):
 
 
 @pytest.fixture(scope="module")
-def app(bundle):
+def app(bundle: Path) -> FastAPI:
     return create_app(Settings(bundle=bundle, threads=1, slots=16))
 
 
 @pytest.fixture(scope="module")
-def file(images, encode):
-    return encode(images(1, 0)[0])
+def file() -> bytes:
+    return png(random_images(1, 0)[0])
 
 
 @pytest.mark.parametrize("root", ["", "/behind/a/proxy"])
-def test_an_answer_in_two_messages(app, file, root) -> None:
-    async def call():
-        connection = Connection(file[:100], file[100:])
-        await app(scope(root=root, query=b"top_k=2"), connection.receive, connection.send)
-        return connection.sent
+def test_an_answer_is_two_messages(app: FastAPI, file: bytes, root: str) -> None:
+    async def call() -> list[Message]:
+        client = Client(file[:100], file[100:])
+        await app(scope(root=root, query=b"top_k=2"), client.receive, client.send)
+        return client.sent
 
     start, body = asyncio.run(call())
     assert start["status"] == 200
@@ -72,87 +77,97 @@ def test_an_answer_in_two_messages(app, file, root) -> None:
     assert orjson.loads(body["body"])["model"] == {"name": "testnet", "version": "1"}
 
 
-def test_who_is_gone_is_not_answered(app, file) -> None:
-    async def call():
-        connection = Connection(file)
-        connection.hang_up()
-        await app(scope(), connection.receive, connection.send)
-        return connection.sent
+def test_a_client_that_disconnected_gets_no_answer(app: FastAPI, file: bytes) -> None:
+    async def call() -> list[Message]:
+        client = Client(file)
+        client.disconnect()
+        await app(scope(), client.receive, client.send)
+        return client.sent
 
     assert asyncio.run(call()) == []
-    assert app.state.service.engine._pool.free == 16
+    assert app.state.context.metrics.registry.get_sample_value("offramp_slots_in_use") == 0
 
 
-def test_a_cancelled_call_stays_cancelled(app, file) -> None:
+def test_a_cancelled_call_stays_cancelled(app: FastAPI, file: bytes) -> None:
     async def call() -> None:
-        connection = Connection(file)
-        task = asyncio.ensure_future(app(scope(), connection.receive, connection.send))
+        client = Client(file)
+        task = asyncio.ensure_future(app(scope(), client.receive, client.send))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert connection.sent == []
-        connection.hang_up()
+        assert client.sent == []
+        client.disconnect()
         await asyncio.sleep(0)
 
     asyncio.run(call())
-    assert app.state.service.bodies.held == 0
+    assert app.state.context.body_reader.held == 0
 
 
-def test_a_hang_up_ends_what_it_guards() -> None:
-    async def guarded(connection) -> None:
-        with HangUp(connection.receive):
-            asyncio.get_running_loop().call_later(0.01, connection.hang_up)
+def test_a_disconnect_cancels_the_task() -> None:
+    async def guarded(client: Client) -> None:
+        with CancelOnDisconnect(client.receive):
+            asyncio.get_running_loop().call_later(0.01, client.disconnect)
             await asyncio.sleep(30)
 
     async def run() -> None:
-        connection = Connection()
-        connection.messages.put_nowait({"type": "http.request", "body": b""})  # and it listens on
+        client = Client()
+        client.messages.put_nowait(
+            {"type": "http.request", "body": b""}
+        )  # does not end the listening
         with pytest.raises(ClientDisconnect):
-            await guarded(connection)
+            await guarded(client)
 
     asyncio.run(run())
 
 
-def test_a_hang_up_afterwards_ends_nothing() -> None:
+def test_a_later_disconnect_cancels_nothing() -> None:
     async def run() -> None:
-        connection = Connection()
-        with HangUp(connection.receive):
+        client = Client()
+        with CancelOnDisconnect(client.receive):
             await asyncio.sleep(0)
-        connection.hang_up()
+        client.disconnect()
         await asyncio.sleep(0.01)
 
     asyncio.run(run())
 
 
-def test_a_line_that_is_lost_ends_what_it_guards() -> None:
-    async def guarded(line) -> None:
-        with HangUp(Connection().receive, line):
-            asyncio.get_running_loop().call_later(0.01, line.call)
+def called(disconnect: Disconnect) -> None:
+    assert disconnect.callback is not None
+    disconnect.callback()
+
+
+def test_the_callback_of_a_connection_cancels_the_task() -> None:
+    async def guarded(disconnect: Disconnect) -> None:
+        with CancelOnDisconnect(Client().receive, disconnect):
+            asyncio.get_running_loop().call_later(0.01, called, disconnect)
             await asyncio.sleep(30)
 
     async def run() -> None:
-        line = Disconnect()
+        disconnect = Disconnect()
         with pytest.raises(ClientDisconnect):
-            await guarded(line)
-        assert line.call is None
+            await guarded(disconnect)
+        assert disconnect.callback is None
 
     asyncio.run(run())
 
 
-def test_a_line_that_was_lost_before_lets_nobody_in() -> None:
-    async def run() -> Never:
-        with pytest.raises(ClientDisconnect), HangUp(Connection().receive, Disconnect(lost=True)):
-            raise AssertionError
-
-    asyncio.run(run())
-
-
-def test_a_line_that_is_lost_afterwards_ends_nothing() -> None:
+def test_an_earlier_disconnect_prevents_the_task() -> None:
     async def run() -> None:
-        line = Disconnect()
-        with HangUp(Connection().receive, line):
+        with (
+            pytest.raises(ClientDisconnect),
+            CancelOnDisconnect(Client().receive, Disconnect(happened=True)),
+        ):
+            pytest.fail("the context was entered")
+
+    asyncio.run(run())
+
+
+def test_the_callback_of_a_connection_is_removed_at_the_end() -> None:
+    async def run() -> None:
+        disconnect = Disconnect()
+        with CancelOnDisconnect(Client().receive, disconnect):
             await asyncio.sleep(0)
-        assert line.call is None
+        assert disconnect.callback is None
 
     asyncio.run(run())

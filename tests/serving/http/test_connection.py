@@ -1,62 +1,69 @@
+from __future__ import annotations
+
 import socket
 import time
+from collections.abc import Callable
 
 import pytest
 
-from serving.http import connection as protocol
+from serving.http import connection
+from tests.serving.servers import Running
 
+Connect = Callable[[], socket.socket]
 HEAD = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture
-def connect(server, monkeypatch):
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.4)
+def connect(server: Running, monkeypatch: pytest.MonkeyPatch) -> Connect:
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.4)
     return lambda: socket.create_connection(("127.0.0.1", server.port), timeout=10)
 
 
-def seconds_to_the_end(connection):
+def seconds_until_closed(client: socket.socket) -> float:
     start = time.monotonic()
-    assert connection.recv(1) == b""
+    assert client.recv(1) == b""
     return time.monotonic() - start
 
 
 @pytest.mark.parametrize("begun", [b"", HEAD[:-2]], ids=["nothing", "part of a head"])
-def test_who_never_ends_a_head_is_hung_up_on(connect, begun) -> None:
-    with connect() as connection:
-        connection.sendall(begun)
-        assert 0.2 < seconds_to_the_end(connection) < 5
+def test_a_head_without_end_closes_the_connection(connect: Connect, begun: bytes) -> None:
+    with connect() as client:
+        client.sendall(begun)
+        assert 0.2 < seconds_until_closed(client) < 5
 
 
-def trickle(connection, seconds) -> None:
-    connection.sendall(HEAD[:-2])
+def trickle(client: socket.socket, seconds: float) -> None:
+    client.sendall(HEAD[:-2])
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        connection.sendall(b"x")
+        client.sendall(b"x")
         time.sleep(0.02)
 
 
-def test_bytes_that_trickle_in_buy_no_time(connect) -> None:
-    with connect() as connection, pytest.raises(ConnectionError):
-        trickle(connection, 5)
+def test_single_bytes_do_not_extend_the_time_of_a_head(connect: Connect) -> None:
+    with connect() as client, pytest.raises(ConnectionError):
+        trickle(client, 5)
 
 
 @pytest.mark.parametrize("begun", [HEAD[:9], b"\r\n"], ids=["part of a head", "no head at all"])
-def test_a_second_head_has_as_long_from_its_first_byte(connect, begun) -> None:
-    with connect() as connection:
-        for _ in range(3):  # idle between requests for longer than a head may take
-            connection.sendall(HEAD)
-            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+def test_a_second_head_has_the_same_time_from_its_first_byte(
+    connect: Connect, begun: bytes
+) -> None:
+    with connect() as client:
+        for _ in range(3):  # idle between requests for longer than the limit of a head
+            client.sendall(HEAD)
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
             time.sleep(0.6)
-        connection.sendall(begun)
-        assert 0.2 < seconds_to_the_end(connection) < 5
+        client.sendall(begun)
+        assert 0.2 < seconds_until_closed(client) < 5
 
 
-def test_a_slow_body_has_a_time_of_its_own(connect) -> None:
+def test_the_time_of_a_head_does_not_limit_a_slow_body(connect: Connect) -> None:
     head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
-    with connect() as connection:
-        connection.sendall(head[:-2])
+    with connect() as client:
+        client.sendall(head[:-2])
         time.sleep(0.2)
-        connection.sendall(head[-2:])
+        client.sendall(head[-2:])
         time.sleep(0.6)
-        connection.sendall(b"none")
-        assert connection.recv(4096).startswith(b"HTTP/1.1 415")
+        client.sendall(b"none")
+        assert client.recv(4096).startswith(b"HTTP/1.1 415")

@@ -1,42 +1,48 @@
-import pytest
+from __future__ import annotations
 
+import pytest
+from pydantic import ValidationError
+
+from offramp.bundle.manifest import Manifest
 from serving.engine.policy import resolve
 from serving.errors import (
     BudgetTooLowError,
     ParameterError,
+    ServingError,
     UnknownBudgetError,
     UnknownParameterError,
 )
-from serving.http.query import KEPT, LONGEST, Queries
-from serving.http.schemas import ClassifyQuery
+from serving.http.query import CACHED_QUERIES, MAX_CACHED_BYTES, ClassifyQuery, QueryReader
 
 
 @pytest.fixture
-def queries(manifest):
-    return Queries(manifest)
+def query_reader(manifest: Manifest) -> QueryReader:
+    return QueryReader(manifest)
 
 
-def test_a_query_as_its_record_and_its_policy(manifest, queries) -> None:
-    asked = queries.read(b"budget=40%25&top_k=3&explain=true&deadline_ms=20")
+def test_a_query_gives_its_record_and_its_policy(
+    manifest: Manifest, query_reader: QueryReader
+) -> None:
+    parsed = query_reader.read(b"budget=40%25&top_k=3&explain=true&deadline_ms=20")
     query = ClassifyQuery(budget="40%", top_k=3, explain=True, deadline_ms=20)
-    assert asked.query == query
-    assert asked.policy == resolve(manifest, "40%", deadline_ms=20, explain=True)
-    assert queries.read(b"").query == ClassifyQuery()
+    assert parsed.query == query
+    assert parsed.policy == resolve(manifest, "40%", deadline_ms=20, explain=True)
+    assert query_reader.read(b"").query == ClassifyQuery()
 
 
-def test_the_same_query_is_read_once(queries) -> None:
-    assert queries.read(b"budget=low") is queries.read(b"budget=low")
-    assert queries.read(b"budget=low") is not queries.read(b"budget=low&")
+def test_equal_queries_are_parsed_once(query_reader: QueryReader) -> None:
+    assert query_reader.read(b"budget=low") is query_reader.read(b"budget=low")
+    assert query_reader.read(b"budget=low") is not query_reader.read(b"budget=low&")
 
 
-def test_what_is_remembered_is_bounded(queries) -> None:
-    first = queries.read(b"deadline_ms=1")
-    for milliseconds in range(2, KEPT + 2):
-        queries.read(b"deadline_ms=%d" % milliseconds)
-    assert queries.read(b"deadline_ms=1") is not first
-    long = b"top_k=" + b"0" * LONGEST + b"3"
-    assert queries.read(long) is not queries.read(long)
-    assert queries.read(long).query.top_k == 3
+def test_the_cache_is_bounded(query_reader: QueryReader) -> None:
+    first = query_reader.read(b"deadline_ms=1")
+    for milliseconds in range(2, CACHED_QUERIES + 2):
+        query_reader.read(b"deadline_ms=%d" % milliseconds)
+    assert query_reader.read(b"deadline_ms=1") is not first
+    long = b"top_k=" + b"0" * MAX_CACHED_BYTES + b"3"
+    assert query_reader.read(long) is not query_reader.read(long)
+    assert query_reader.read(long).query.top_k == 3
 
 
 @pytest.mark.parametrize(
@@ -49,7 +55,15 @@ def test_what_is_remembered_is_bounded(queries) -> None:
         (b"budget=1", BudgetTooLowError, "ask for at least"),
     ],
 )
-def test_what_will_not_do_is_said_each_time(queries, raw, error, says) -> None:
+def test_a_wrong_query_is_refused_each_time(
+    query_reader: QueryReader, raw: bytes, error: type[ServingError], says: str
+) -> None:
     for _ in range(2):
         with pytest.raises(error, match=says):
-            queries.read(raw)
+            query_reader.read(raw)
+
+
+@pytest.mark.parametrize("query", [{"top_k": 0}, {"top_k": 101}, {"budgets": "low"}])
+def test_a_query_with_a_wrong_field_is_refused(query: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ClassifyQuery.model_validate(query)

@@ -1,8 +1,11 @@
+from __future__ import annotations
+
 import asyncio
 import io
 import struct
 import warnings
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,69 +22,70 @@ from serving.errors import (
     NotAnImageError,
 )
 from serving.images.decoder import Decoder, decode
+from tests.serving.small_bundle import png, random_images
 
 TARGET = ImageInput(height=32, width=32, fit="crop", filter="bilinear")
 STRETCH = ImageInput(height=24, width=48, fit="stretch", filter="lanczos")
 MEGA = 1_000_000
 
 
-def file(image, form="PNG", **options):
+def file(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
-def chunk(kind, data):
+def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png_header(width, height, depth, colour):
+def png_header(width: int, height: int, depth: int, colour: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
 
 
-def picture(width=640, height=480):
-    """Dark to bright from left to right in red, from top to bottom in green."""
+def gradient(width: int = 640, height: int = 480) -> Image.Image:
+    """Return an image with red rising from left to right and green from top to bottom."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0] = np.linspace(0, 255, width)
     pixels[..., 1] = np.linspace(0, 255, height)[:, None]
     return Image.fromarray(pixels)
 
 
-def test_an_image_of_the_right_size_comes_out_as_it_went_in(images) -> None:
-    (image,) = images(1, 0)
+def test_an_image_of_the_target_size_is_not_changed() -> None:
+    (image,) = random_images(1, 0)
     np.testing.assert_array_equal(decode(file(Image.fromarray(image)), TARGET, MEGA), image)
 
 
 @pytest.mark.parametrize(("form", "off"), [("JPEG", 4), ("PNG", 2), ("WEBP", 6)])
 @pytest.mark.parametrize("target", [TARGET, STRETCH])
-def test_a_large_image_is_cropped_or_stretched(form, off, target) -> None:
-    got = decode(file(picture(), form), target, MEGA).astype(int)
+def test_a_large_image_is_cropped_or_stretched(form: str, off: int, target: ImageInput) -> None:
+    got = decode(file(gradient(), form), target, MEGA).astype(int)
     assert got.shape == (target.height, target.width, 3)
-    edge = 0.5 - 480 / 640 / 2 if target.fit == "crop" else 0  # what is cut off at each side
+    edge = 0.5 - 480 / 640 / 2 if target.fit == "crop" else 0  # cropped at each side
     middle = np.arange(target.width) + 0.5
     red = 255 * (edge + (1 - 2 * edge) * middle / target.width)
     assert np.abs(got[:, 2:-2, 0].mean(0) - red[2:-2]).max() < off
     assert np.abs(got[..., 2]).max() < off + 2
 
 
-def test_a_jpeg_decoded_at_a_reduced_scale_is_the_same_picture() -> None:
-    data = file(picture(4000, 3000), "JPEG", quality=95)
-    whole = picture(4000, 3000).resize((43, 32), Image.Resampling.BILINEAR)
+def test_a_jpeg_decoded_at_a_reduced_scale_gives_the_same_image() -> None:
+    data = file(gradient(4000, 3000), "JPEG", quality=95)
+    whole = gradient(4000, 3000).resize((43, 32), Image.Resampling.BILINEAR)
     expected = np.asarray(ImageOps.fit(whole, (32, 32)))
     got = decode(data, TARGET, 12 * MEGA)
     assert np.abs(got.astype(int) - expected).mean() < 2
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
-def test_modes_without_transparency(mode) -> None:
+def test_modes_without_transparency_are_converted(mode: str) -> None:
     got = decode(file(Image.new(mode, (64, 64), 1 if mode == "1" else "white")), TARGET, MEGA)
     assert (got == 255).all()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
-def test_transparency_lies_on_white(mode, form) -> None:
+def test_transparent_pixels_are_blended_with_white(mode: str, form: str) -> None:
     image = Image.new(mode, (64, 64), (0,) * len(mode))
     image.paste((0,) * (len(mode) - 1) + (255,), (0, 0, 32, 64))
     got = decode(file(image, form, lossless=True), TARGET, MEGA)
@@ -90,7 +94,7 @@ def test_transparency_lies_on_white(mode, form) -> None:
 
 
 @pytest.mark.parametrize("key", [0, b"\x00\xff"])
-def test_a_transparent_palette_lies_on_white(key) -> None:
+def test_a_transparent_palette_is_blended_with_white(key: int | bytes) -> None:
     image = Image.new("P", (32, 32), 0)
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.paste(1, (16, 0, 32, 32))
@@ -112,18 +116,18 @@ def test_16_bit_colour_is_scaled_not_clipped() -> None:
     assert got[5, 5].tolist() == [255, 128, 0]
 
 
-def test_a_cmyk_jpeg() -> None:
+def test_a_cmyk_jpeg_is_converted() -> None:
     image = Image.new("CMYK", (64, 64), (0, 255, 255, 0))
     got = decode(file(image, "JPEG", quality=100), TARGET, MEGA)
     assert np.abs(got.astype(int) - [255, 0, 0]).max() < 4
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_exif_orientation_is_applied(orientation) -> None:
+def test_the_exif_orientation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    upright = picture(96, 64)
-    back = {3: 3, 6: 8, 8: 6}.get(orientation, orientation)  # the turn that undoes the other
+    upright = gradient(96, 64)
+    back = {3: 3, 6: 8, 8: 6}.get(orientation, orientation)  # the inverse orientation
     undo = Image.Exif()
     undo[0x0112] = back
     turned = ImageOps.exif_transpose(Image.open(io.BytesIO(file(upright, exif=undo))))
@@ -132,7 +136,7 @@ def test_the_exif_orientation_is_applied(orientation) -> None:
     assert np.abs(got.astype(int) - expected).max() < 8
 
 
-def test_of_an_animation_the_first_frame_counts() -> None:
+def test_of_an_animation_the_first_frame_is_used() -> None:
     frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
     for form in ("PNG", "WEBP"):
         data = file(frames[0], form, save_all=True, append_images=frames[1:], lossless=True)
@@ -140,12 +144,12 @@ def test_of_an_animation_the_first_frame_counts() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
-def test_odd_sizes(size) -> None:
+def test_extreme_sizes_are_resized(size: tuple[int, int]) -> None:
     got = decode(file(Image.new("RGB", size, "red")), TARGET, MEGA)
     assert (got == [255, 0, 0]).all()
 
 
-def test_nothing_is_no_image() -> None:
+def test_an_empty_body_is_refused() -> None:
     with pytest.raises(EmptyBodyError, match="--data-binary"):
         decode(b"", TARGET, MEGA)
 
@@ -153,37 +157,37 @@ def test_nothing_is_no_image() -> None:
 @pytest.mark.parametrize(
     "data", [b"hello", b"%PDF-1.7", file(Image.new("RGB", (9, 9)), "GIF"), b"\x89PNG\r\n\x1a\n"]
 )
-def test_other_formats_are_named_no_image(data) -> None:
+def test_other_formats_are_not_images(data: bytes) -> None:
     with pytest.raises(NotAnImageError, match="JPEG, PNG or WebP"):
         decode(data, TARGET, MEGA)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-def test_a_truncated_image_is_damaged(form) -> None:
+def test_a_truncated_image_is_damaged(form: str) -> None:
     data = file(Image.effect_noise((200, 200), 50).convert("RGB"), form)
     with pytest.raises(DamagedImageError, match="send it whole"):
         decode(data[: len(data) // 2], TARGET, MEGA)
 
 
-def test_too_many_pixels_are_refused_on_the_header_alone() -> None:
+def test_too_many_pixels_are_refused_after_the_header() -> None:
     with pytest.raises(ImageTooLargeError, match="19000 x 19000 = 361000000 pixels"):
         decode(png_header(19000, 19000, 8, 2) + chunk(b"IDAT", b""), TARGET, 25 * MEGA)
     with pytest.raises(ImageTooLargeError):
-        decode(file(picture(), "JPEG"), TARGET, 640 * 480 - 1)
-    assert decode(file(picture(), "JPEG"), TARGET, 640 * 480).any()
+        decode(file(gradient(), "JPEG"), TARGET, 640 * 480 - 1)
+    assert decode(file(gradient(), "JPEG"), TARGET, 640 * 480).any()
 
 
-GOOD = {form: file(picture(40, 30), form) for form in ("JPEG", "PNG", "WEBP")}
+GOOD = {form: file(gradient(40, 30), form) for form in ("JPEG", "PNG", "WEBP")}
 
 
 @settings(max_examples=300)
 @given(st.sampled_from(sorted(GOOD)), st.data())
-def test_whatever_is_broken_is_an_error_of_the_client(form, data) -> None:
+def test_every_damaged_file_is_an_error_of_the_client(form: str, data: st.DataObject) -> None:
     content = bytearray(GOOD[form])
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Pillow, on metadata: in a server it goes to the log
+        warnings.simplefilter("ignore")  # from Pillow, about metadata; a server logs it
         try:
             got = decode(bytes(content), TARGET, MEGA)
         except InvalidRequestError:
@@ -192,26 +196,28 @@ def test_whatever_is_broken_is_an_error_of_the_client(form, data) -> None:
     assert got.dtype == np.uint8
 
 
-def test_the_decoder_names_the_image_that_will_not_do(images, encode) -> None:
+def test_the_decoder_names_the_bad_image() -> None:
     decoder = Decoder(TARGET, MEGA, 2)
-    good = [encode(image) for image in images(3, 1)]
+    good = [png(image) for image in random_images(3, 1)]
     got = asyncio.run(decoder.decode(good))
-    np.testing.assert_array_equal(got, images(3, 1))
+    np.testing.assert_array_equal(got, random_images(3, 1))
     with pytest.raises(NotAnImageError, match="image 2: this is not"):
         asyncio.run(decoder.decode([good[0], b"?", good[2]]))
     decoder.close()
 
 
-def test_small_plain_jpegs_are_decoded_at_once(images, encode) -> None:
+def test_small_plain_jpegs_are_decoded_at_once() -> None:
     decoder = Decoder(TARGET, MEGA, 1)
-    small = [encode(image, "JPEG") for image in images(3, 1)]
+    small = [png(image, "JPEG") for image in random_images(3, 1)]
     expected = [decode(each, TARGET, MEGA) for each in small]
     sizes = decoder.small(small)
     assert sizes == [(32, 32)] * 3
-    np.testing.assert_array_equal(decoder.decode_small(small, sizes), expected)
-    for other in (encode(images(1, 1)[0]), file(picture(), "JPEG"), b""):
+    decoded = decoder.decode_small(small, sizes)
+    assert decoded is not None
+    np.testing.assert_array_equal(decoded, expected)
+    for other in (png(random_images(1, 1)[0]), file(gradient(), "JPEG"), b""):
         assert decoder.small([*small, other]) is None
     assert decoder.decode_small([*small[1:], small[0][:-40]], sizes) is None, "damaged"
-    assert decoder.small(small * 6) is None, "16 images of 32 x 32 take as long as a hop"
+    assert decoder.small(small * 6) is None, "16 images of 32 x 32 are the limit"
     assert Decoder(TARGET, 32 * 32 - 1, 1).small(small) is None
     decoder.close()

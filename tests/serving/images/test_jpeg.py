@@ -1,7 +1,10 @@
-"""Bit for bit what Pillow gives, or not taken."""
+"""Plain JPEGs give exactly Pillow's pixels, other files are left to Pillow."""
+
+from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,6 +12,7 @@ import pytest
 import simplejpeg
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from offramp.bundle.manifest import ImageInput
@@ -25,34 +29,36 @@ TARGETS = [
 ]
 
 
-def pillow(file, target):
+def pillow(file: bytes, target: ImageInput) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(file)) as image:
         return np.asarray(bring_to_size(image, target))
 
 
-def picture(width, height, seed=0):
-    """Noise, coarse and fine."""
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Return an image of coarse and fine noise."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 200, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
     pixels = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
     return Image.fromarray(pixels + rng.integers(0, 56, pixels.shape, dtype=np.uint8))
 
 
-def jpeg(image, **options):
+def jpeg(image: Image.Image, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", **options)
     return buffer.getvalue()
 
 
-def assert_the_same(file, target) -> None:
+def assert_equal(file: bytes, target: ImageInput) -> None:
     size = plain_size(file)
     assert size is not None
-    np.testing.assert_array_equal(decode_plain(file, size, target), pillow(file, target))
+    pixels = decode_plain(file, size, target)
+    assert pixels is not None
+    np.testing.assert_array_equal(pixels, pillow(file, target))
 
 
-def test_real_images() -> None:
+def test_real_images_give_equal_pixels() -> None:
     for row in pq.read_table(CIFAR).column(0).to_pylist():
-        assert_the_same(row["bytes"], TARGET)
+        assert_equal(row["bytes"], TARGET)
 
 
 @settings(max_examples=150, deadline=None)
@@ -65,31 +71,43 @@ def test_real_images() -> None:
     st.sampled_from([0, 3]),
     st.sampled_from(TARGETS),
 )
-def test_any_plain_jpeg(width, height, quality, subsampling, progressive, restart, target) -> None:
-    options = {"quality": quality, "subsampling": subsampling, "progressive": progressive}
+def test_every_plain_jpeg_gives_equal_pixels(
+    width: int,
+    height: int,
+    quality: int,
+    subsampling: str,
+    progressive: bool,
+    restart: int,
+    target: ImageInput,
+) -> None:
+    options: dict[str, Any] = {
+        "quality": quality,
+        "subsampling": subsampling,
+        "progressive": progressive,
+    }
     try:
-        file = jpeg(picture(width, height, quality), restart_marker_rows=restart, **options)
-    except OSError:  # of Pillow, whose buffer is too small for some
+        file = jpeg(noise(width, height, quality), restart_marker_rows=restart, **options)
+    except OSError:  # the buffer of Pillow is too small for some images
         reject()
-    assert_the_same(file, target)
+    assert_equal(file, target)
 
 
 @pytest.mark.parametrize("size", [(4000, 3000), (1023, 4097), (3001, 2001)])
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
-def test_large_photos(size, subsampling) -> None:
-    file = jpeg(picture(*size), subsampling=subsampling, icc_profile=bytes(3000), comment=b"hi")
+def test_large_photos_give_equal_pixels(size: tuple[int, int], subsampling: str) -> None:
+    file = jpeg(noise(*size), subsampling=subsampling, icc_profile=bytes(3000), comment=b"hi")
     assert plain_size(file) == size
     for target in TARGETS:
-        assert_the_same(file, target)
+        assert_equal(file, target)
 
 
-def exif():
+def exif() -> bytes:
     tags = Image.Exif()
     tags[0x0112] = 6
     return tags.tobytes()
 
 
-GOOD = picture(64, 48)
+GOOD = noise(64, 48)
 PIXELS = np.asarray(GOOD)
 UNUSUAL = {
     "exif": jpeg(GOOD, exif=exif()),
@@ -99,7 +117,7 @@ UNUSUAL = {
     "rgb": jpeg(GOOD, keep_rgb=True),
     "4:4:0": simplejpeg.encode_jpeg(PIXELS, colorsubsampling="440"),
     "4:1:1": simplejpeg.encode_jpeg(PIXELS, colorsubsampling="411"),
-    "tiny": jpeg(picture(7, 300)),
+    "tiny": jpeg(noise(7, 300)),
     "png": b"\x89PNG\r\n\x1a\n" + bytes(100),
     "nothing": b"",
     "header": jpeg(GOOD)[:300],
@@ -108,28 +126,30 @@ UNUSUAL = {
 
 
 @pytest.mark.parametrize("name", UNUSUAL)
-def test_the_unusual_is_left_to_pillow(name) -> None:
+def test_unusual_files_are_left_to_pillow(name: str) -> None:
     assert plain_size(UNUSUAL[name]) is None
 
 
-def test_two_pictures_in_a_file_are_left_to_pillow() -> None:
+def test_a_file_with_two_images_is_left_to_pillow() -> None:
     buffer = io.BytesIO()
     GOOD.save(buffer, "MPO", save_all=True, append_images=[GOOD])
     assert plain_size(buffer.getvalue()) is None
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_what_breaks_off_is_left_to_pillow(progressive) -> None:
-    file = jpeg(picture(200, 200), progressive=progressive)
-    for cut in (0.5, 0.9, 0.99):
-        part = file[: int(cut * len(file))]
+def test_truncated_files_are_left_to_pillow(progressive: bool) -> None:
+    file = jpeg(noise(200, 200), progressive=progressive)
+    for fraction in (0.5, 0.9, 0.99):
+        part = file[: int(fraction * len(file))]
         assert decode_plain(part, (200, 200), TARGET) is None
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.booleans(), st.data())
-def test_what_is_damaged_is_pillows_picture_or_left_to_it(progressive, data) -> None:
-    content = bytearray(jpeg(picture(40, 30), progressive=progressive))
+def test_damaged_files_give_equal_pixels_or_are_left_to_pillow(
+    progressive: bool, data: st.DataObject
+) -> None:
+    content = bytearray(jpeg(noise(40, 30), progressive=progressive))
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     file = bytes(content)

@@ -1,7 +1,9 @@
+from __future__ import annotations
+
 import pytest
 from prometheus_client import CollectorRegistry
 
-from serving.observe.gpu import visible, watch_gpu
+from serving.observe.gpu import nvml_name, watch_gpu
 
 
 @pytest.mark.parametrize(
@@ -15,11 +17,15 @@ from serving.observe.gpu import visible, watch_gpu
         (2, "0", 2),
     ],
 )
-def test_cuda_and_its_driver_count_devices_differently(device, listed, name) -> None:
-    assert visible(device, listed) == name
+def test_the_driver_has_other_device_numbers_than_cuda(
+    device: int, listed: str, name: int | str
+) -> None:
+    assert nvml_name(device, listed) == name
 
 
-def test_a_device_that_is_not_there_is_said_and_no_more(caplog, monkeypatch) -> None:
+def test_a_missing_device_is_only_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     registry = CollectorRegistry()
     watch_gpu(registry, 999)
@@ -28,7 +34,7 @@ def test_a_device_that_is_not_there_is_said_and_no_more(caplog, monkeypatch) -> 
 
 
 @pytest.mark.gpu
-def test_memory_and_utilisation() -> None:
+def test_memory_and_utilisation_are_within_range() -> None:
     registry = CollectorRegistry()
     watch_gpu(registry, 0)
     values = {s.name: s.value for family in registry.collect() for s in family.samples}

@@ -1,13 +1,23 @@
+from __future__ import annotations
+
 import asyncio
 import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 from prometheus_client import generate_latest, values
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.observe.exit_drift import ENOUGH
+from serving.observe.exit_drift import MIN_ANSWERS
 from serving.observe.metrics import Metrics, Model
-from serving.observe.worker_metrics import Shared
+from serving.observe.worker_metrics import WorkerMetrics
+
+
+class StartWorker(Protocol):
+    def __call__(self, number: int, queue_depth: Callable[[], int] = ...) -> Metrics: ...
+
 
 MODEL = Model(
     name="net",
@@ -23,20 +33,26 @@ MODEL = Model(
 
 
 @pytest.fixture
-def metrics():
+def metrics() -> Metrics:
     return Metrics(MODEL)
 
 
-def value(metrics, name, **labels):
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(f"offramp_{name}", labels)
 
 
-def answer(metrics, budget="low", stage=0, **changes) -> None:
-    times = {"flops": 20, "total": 0.5, "queue": 0.3, "compute": 0.1, "outcome": "answered"}
+def answer(metrics: Metrics, budget: str = "low", stage: int = 0, **changes: Any) -> None:
+    times: dict[str, Any] = {
+        "flops": 20,
+        "total": 0.5,
+        "queue": 0.3,
+        "compute": 0.1,
+        "outcome": "answered",
+    }
     metrics.answer(budget, stage, 0.85, **times | changes)
 
 
-def test_an_answer_counts_everywhere(metrics) -> None:
+def test_an_answer_is_counted_in_every_metric(metrics: Metrics) -> None:
     answer(metrics, stage=1)
     assert value(metrics, "requests_total", budget="low", outcome="answered") == 1
     assert value(metrics, "exits_total", model="net", budget="low", exit="2") == 1
@@ -50,13 +66,13 @@ def test_an_answer_counts_everywhere(metrics) -> None:
     assert value(metrics, "confidence_bucket", exit="2", le="0.9") == 1
 
 
-def test_other_ends_count_as_outcomes_alone(metrics) -> None:
+def test_other_outcomes_are_counted_without_flops(metrics: Metrics) -> None:
     metrics.count("numeric", "refused", 3)
     assert value(metrics, "requests_total", budget="numeric", outcome="refused") == 3
     assert value(metrics, "flops_spent_total", budget="numeric") == 0
 
 
-def test_stages_decoding_and_problems(metrics) -> None:
+def test_batches_decoding_and_problems_are_counted(metrics: Metrics) -> None:
     metrics.batch(1, 5, 0.25)
     metrics.decode(0.125)
     metrics.problem("pool-full")
@@ -69,7 +85,7 @@ def test_stages_decoding_and_problems(metrics) -> None:
     assert value(metrics, "problems_total", type="pool-full") == 1
 
 
-def test_the_pool_is_read_at_each_scrape(metrics) -> None:
+def test_the_pool_is_read_at_each_scrape(metrics: Metrics) -> None:
     depth = iter(range(10))
     metrics.watch(8, 4096, lambda: 3, lambda: next(depth))
     assert (value(metrics, "slots"), value(metrics, "pool_bytes")) == (8, 4096)
@@ -77,14 +93,14 @@ def test_the_pool_is_read_at_each_scrape(metrics) -> None:
     assert [value(metrics, "queue_depth"), value(metrics, "queue_depth")] == [3, 4]
 
 
-def test_expected_and_seen_shares_and_their_distance(metrics) -> None:
+def test_expected_shares_seen_shares_and_drift_are_metrics(metrics: Metrics) -> None:
     at = {"model": "net", "budget": "low"}
     assert value(metrics, "exit_share_expected", **at, exit="1") == 0.75
     assert value(metrics, "flops_expected", budget="low") == 15.5
-    assert math.isnan(value(metrics, "exit_drift", **at))
-    for i in range(ENOUGH):
+    assert math.isnan(value(metrics, "exit_drift", **at) or 0)
+    for i in range(MIN_ANSWERS):
         answer(metrics, stage=i % 2)
-        answer(metrics, stage=1, outcome="deadline")  # says nothing about the policy
+        answer(metrics, stage=1, outcome="deadline")  # not chosen by the policy
         answer(metrics, budget="numeric")
     assert value(metrics, "exit_share_seen", **at, exit="1") == 0.5
     assert value(metrics, "exit_drift", **at) == 0.25
@@ -92,16 +108,16 @@ def test_expected_and_seen_shares_and_their_distance(metrics) -> None:
 
 
 @pytest.fixture
-def worker(tmp_path, monkeypatch):
-    """Start a worker's metrics, in this process: what it counts is its own."""
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartWorker]:
+    """Start the metrics of several workers, all in this process."""
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
 
-    def start(number):
-        shared = Shared(tmp_path, number)
-        shared.enter()
-        metrics = Metrics(MODEL, shared)
-        metrics.watch(8, 4096, lambda: number, lambda: 0)
+    def start(number: int, queue_depth: Callable[[], int] = lambda: 0) -> Metrics:
+        own = WorkerMetrics(tmp_path, number)
+        own.activate()
+        metrics = Metrics(MODEL, own)
+        metrics.watch(8, 4096, lambda: number, queue_depth)
         metrics.refresh()
         return metrics
 
@@ -109,7 +125,7 @@ def worker(tmp_path, monkeypatch):
     values.close_all_multiprocess_files()
 
 
-def test_every_worker_answers_for_all(worker) -> None:
+def test_every_worker_answers_for_all(worker: StartWorker) -> None:
     workers = worker(1), worker(2)
     answer(workers[0], stage=1)
     answer(workers[1], stage=1)
@@ -125,9 +141,9 @@ def test_every_worker_answers_for_all(worker) -> None:
         assert value(metrics, "model_info", **info) == 1
 
 
-def test_drift_is_of_the_workers_together(worker) -> None:
+def test_drift_is_of_all_workers(worker: StartWorker) -> None:
     workers = worker(0), worker(1)
-    for _ in range(ENOUGH // 2):
+    for _ in range(MIN_ANSWERS // 2):
         answer(workers[0], stage=0)
         answer(workers[1], stage=1)
     for metrics in workers:
@@ -136,11 +152,13 @@ def test_drift_is_of_the_workers_together(worker) -> None:
         assert value(metrics, "exit_drift", **at) == 0.25
 
 
-def test_a_dead_workers_counts_stay_and_its_gauges_go(worker, tmp_path) -> None:
+def test_the_counts_of_a_dead_worker_stay_and_its_gauges_are_removed(
+    worker: StartWorker, tmp_path: Path
+) -> None:
     alive, dead = worker(0), worker(1)
     answer(alive)
     answer(dead)
-    Shared(tmp_path, 1).bury()
+    WorkerMetrics(tmp_path, 1).remove_dead()
     low = {"budget": "low", "outcome": "answered"}
     assert value(alive, "requests_total", **low) == 2
     assert (value(alive, "slots"), value(alive, "workers")) == (8, 1)
@@ -150,22 +168,24 @@ def test_a_dead_workers_counts_stay_and_its_gauges_go(worker, tmp_path) -> None:
     assert (value(alive, "slots"), value(alive, "workers")) == (16, 2)
 
 
-def test_only_who_shares_is_kept_fresh(metrics, worker) -> None:
-    asyncio.run(asyncio.wait_for(metrics.keep_fresh(), 5))  # alone it has nothing to do
+def test_live_gauges_are_refreshed_for_other_workers(metrics: Metrics, worker: StartWorker) -> None:
+    asyncio.run(asyncio.wait_for(metrics.keep_fresh(), 5))  # returns without other workers
 
-    async def beat() -> None:
-        fresh = asyncio.create_task(shared.keep_fresh())
+    async def refresh_once() -> None:
+        fresh = asyncio.create_task(several.keep_fresh())
         await asyncio.sleep(0)
         fresh.cancel()
 
-    shared, other = worker(0), worker(1)
-    shared._live = [(gauge, lambda: 6) for gauge, _ in shared._live]
+    depth = 0
+    several, other = worker(0, lambda: depth), worker(1)
     assert value(other, "queue_depth") == 0
-    asyncio.run(beat())
+    depth = 6
+    assert value(other, "queue_depth") == 0
+    asyncio.run(refresh_once())
     assert value(other, "queue_depth") == 6
 
 
-def test_what_is_exposed_is_bounded_and_named_ours(metrics) -> None:
+def test_names_have_the_prefix_and_labels_are_bounded(metrics: Metrics) -> None:
     Metrics(MODEL)  # a second app in the process is no conflict
     families = list(text_string_to_metric_families(generate_latest(metrics.registry).decode()))
     names = {family.name for family in families}
@@ -178,4 +198,4 @@ def test_what_is_exposed_is_bounded_and_named_ours(metrics) -> None:
         "provider": "cpu",
     }
     with pytest.raises(KeyError):
-        metrics.count("whatever a client sends", "answered")
+        metrics.count("a name from a client", "answered")

@@ -1,0 +1,59 @@
+"""Parts of uvicorn's HTTP protocol that `Connection` uses, each with the reason.
+
+uvicorn does not document them and a new version can change them. `pyproject.toml` therefore
+bounds the version, and a test checks each part on a live connection. Other modules import them
+from here only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+__all__ = ["EXTENDED", "STATUS_LINE", "USED", "FastCycle", "HttpToolsProtocol"]
+
+# Methods that `Connection` extends. The event loop, the parser or the server calls them.
+EXTENDED: Mapping[str, str] = {
+    "connection_made": "start the timer of the first head",
+    "connection_lost": "call the application when its client disconnects",
+    "data_received": "start or stop the timers after each piece of data",
+    "on_message_begin": "add the extensions to the scope",
+    "on_headers_complete": "offer the head to the fast path",
+    "on_body": "keep the body for the fast path",
+    "on_message_complete": "start the fast path, or continue to read",
+    "shutdown": "hand a request without its whole body to uvicorn",
+}
+# Attributes that `Connection` reads or replaces.
+USED: Mapping[str, str] = {
+    "config.app": "has the fast path",
+    "config.access_log": "the fast path writes no access log",
+    "cycle": "the request under way, replaced by a `FastCycle`",
+    "expect_100_continue": "such a client waits for a response before it sends the body",
+    "flow.resume_reading": "reading, so that a disconnect is noticed",
+    "flow.write_paused": "the client reads too slowly for the fast path",
+    "headers": "of the request, names in lower case",
+    "limit_concurrency": "counted by uvicorn only",
+    "loop": "for timers",
+    "on_response_complete": "start the keep-alive timer and pipelined requests",
+    "parser": "the httptools parser with method, version and keep-alive",
+    "pipeline": "requests that arrived before the response to an earlier one",
+    "root_path": "prefix of the path, which the fast path does not handle",
+    "scope": "of ASGI, with extensions",
+    "server_state.default_headers": "headers of each response, such as the date",
+    "tasks": "the server waits for them at shutdown, or cancels them",
+    "transport": "for responses",
+    "url": "as the client sent it",
+}
+
+
+class FastCycle:
+    """A request on the fast path, with the attributes that uvicorn reads from a `cycle`."""
+
+    message_event = asyncio.Event()  # one for all, because no task waits for it
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        self.disconnected = False
