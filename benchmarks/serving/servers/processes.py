@@ -42,6 +42,7 @@ class Server:
     paths: Mapping[str, str]
     environment: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ def started(server: Server, image: bytes, logs: Path) -> Iterator[Running]:
             stderr=log,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **server.environment},
+            cwd=server.folder,
             start_new_session=True,
         )
     try:
