@@ -47,8 +47,8 @@ def parser(description: str) -> argparse.ArgumentParser:
     made.add_argument(
         "--paper",
         action="store_true",
-        help="serve the papers' MSDNet instead: 7 exits, random weights, thresholds for fixed shares "
-        "of the exits (needs torch)",
+        help="serve the papers' MSDNet instead: 7 exits, random weights, thresholds for fixed "
+        "shares of the exits (needs torch)",
     )
     made.add_argument("--data", default="cifar10", help="hub name, parquet or folder of images")
     made.add_argument(
