@@ -30,7 +30,7 @@ def commands(arguments: argparse.Namespace) -> list[list[str]]:
 
 
 def main() -> int:
-    """Run all benchmarks; return 1 if a goal is missed."""
+    """Run all benchmarks and return 1 if a goal is missed."""
     parser = argparse.ArgumentParser(description="Run all benchmarks of serving.")
     parser.add_argument("--data", default="cifar10", help="hub name, parquet or folder of images")
     parser.add_argument(

@@ -188,7 +188,7 @@ def account(
 
 
 def main() -> int:
-    """Run the benchmark; return 1 if a goal is missed."""
+    """Run the benchmark and return 1 if a goal is missed."""
     made = parser("Check that every request ends once, and that every answer is correct.")
     made.add_argument("-n", "--calls", type=int, default=100_000, help="number of requests")
     arguments = made.parse_args()

@@ -60,7 +60,7 @@ def one_round(
 
     A server that does not start is reported and skipped.
     """
-    order: list[Server | None] = [*servers, None]  # None for the limit
+    order: list[Server | None] = [*servers, None]  # without a server: the limit
     random.Random(number).shuffle(order)
     for server in order:
         if server is None:
@@ -110,7 +110,7 @@ def equal_accuracy(found: dict[str, float]) -> Goal:
 
 
 def main() -> int:
-    """Run the benchmark; return 1 if a goal is missed."""
+    """Run the benchmark and return 1 if a goal is missed."""
     made = parser("Compare our server with its peers and with the limit.")
     made.add_argument("--rounds", type=int, default=5, help="number of rounds")
     made.add_argument("--seconds", type=float, default=8.0, help="seconds at saturation")

@@ -56,7 +56,7 @@ class Times:
 
 
 def corrupt(encoded: bytes, number: int) -> bytes:
-    """Add noise to an image, or blur it, in alternating pairs of numbers; return a PNG."""
+    """Add noise to an image, or blur it, in alternating pairs of numbers. Return a PNG."""
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
     if number // 2 % 2:
         noise = np.random.default_rng(number).normal(0, NOISE * 255, (*image.size[::-1], 3))
@@ -110,7 +110,7 @@ def experiment(
 
 
 def highest(series: Sequence[Series], start: float, end: float) -> float:
-    """Return the highest finite value of series in [start, end]; NaN without one."""
+    """Return the highest finite value of series in [start, end], or NaN without one."""
     values = [
         value
         for one in series
@@ -121,7 +121,7 @@ def highest(series: Sequence[Series], start: float, end: float) -> float:
 
 
 def verdict(prometheus: Prometheus, times: Times) -> bool:
-    """Print drift and alert of both phases; return True if the alert is correct."""
+    """Print drift and alert of both phases and return True if the alert is correct."""
     recorded = prometheus.between(RECORDED, times.clean, times.end, 5)
     own = prometheus.between(OWN, times.clean, times.end, 5)
     fired = [at for one in prometheus.between(ALERT, times.clean, times.end, 5) for at in one.times]
@@ -181,7 +181,7 @@ def draw(prometheus: Prometheus, times: Times, out: Path) -> None:
 
 
 def main() -> int:
-    """Run the experiment, or plot a recorded one; return 1 if the alert is wrong."""
+    """Run the experiment, or plot a recorded one, and return 1 if the alert is wrong."""
     parser = argparse.ArgumentParser(
         description="Check that the drift alert fires on corrupted images only."
     )

@@ -26,7 +26,7 @@ Value = Callable[[Row], float]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Selection of rows; `share` None selects any."""
+    """Selection of rows. Without a `share` it selects all of them."""
 
     measure: str
     budget: str
@@ -45,7 +45,7 @@ class Rounds:
         self.rounds = sorted({row.round for row in rows})
 
     def value(self, round_: int, server: str, choice: Choice, value: Value) -> float:
-        """Return the largest value of a server's selected rows; NaN without one."""
+        """Return the largest value of a server's selected rows, or NaN without one."""
         found = [
             value(r) for r in self.rows if (r.round, r.server) == (round_, server) and r in choice
         ]
@@ -60,7 +60,10 @@ class Rounds:
     def ratio(
         self, choice: Choice, others: Sequence[str], other: Choice, value: Value, *, best: str
     ) -> list[float]:
-        """Return our value over the best of others, for each round; `best` is `max` or `min`."""
+        """Return our value over the best of others, for each round.
+
+        `best` is `max` or `min`.
+        """
         pick = max if best == "max" else min
         ratios = []
         for number in self.rounds:
@@ -78,7 +81,7 @@ class Rounds:
         value: Value,
         pick: Callable[..., float] = max,
     ) -> float:
-        """Return the best of several servers; NaN without one."""
+        """Return the best of several servers, or NaN without one."""
         found = [self.value(round_, name, choice, value) for name in servers]
         return pick((x for x in found if not np.isnan(x)), default=np.nan)
 
@@ -151,7 +154,7 @@ def aims() -> list[Aim]:
 
 
 def verdict(aim: Aim, rounds: Rounds) -> Goal | None:
-    """Compare the median ratio with its bound. Returns None without a server to compare with."""
+    """Compare the median ratio with its bound. Returns `None` without a server to compare with."""
     best = "max" if aim.sign == ">=" else "min"
     ratios = rounds.ratio(aim.choice, aim.others, aim.other, aim.value, best=best)
     if not ratios:

@@ -20,7 +20,7 @@ BETWEEN = 2500  # requests from one burst to the next
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Query of one request; None for a parameter that is not sent."""
+    """Query of one request. A parameter that is `None` is not sent."""
 
     budget: str | None = None
     min_confidence: float | None = None
@@ -60,7 +60,7 @@ def arrivals(requests: int, rate: float, rng: np.random.Generator) -> Floats:
 def random_plan(
     queries: list[Query], requests: int, images: int, rate: float, rng: np.random.Generator
 ) -> Plan:
-    """Plan random requests; a share of HANG_UPS hangs up."""
+    """Plan random requests. A share of HANG_UPS hangs up."""
     patient = sum(query.min_confidence is None for query in queries)
     hangs_up = rng.random(requests) < HANG_UPS
     path = np.where(

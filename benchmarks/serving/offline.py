@@ -74,8 +74,8 @@ class StageRun:
 
     Attributes:
         inputs: Tensors by name.
-        probabilities: Probabilities; None where the exit was not evaluated.
-        confidence: Confidence; None where the exit was not evaluated.
+        probabilities: Probabilities, or `None` where the exit was not evaluated.
+        confidence: Confidence, or `None` where the exit was not evaluated.
     """
 
     inputs: Tensors
@@ -92,7 +92,7 @@ class Chain:
     def run(self, images: Pixels, thresholds: Sequence[float] | None = None) -> Iterator[StageRun]:
         """Run stage after stage.
 
-        With thresholds a stage runs for the images only that have not left before it. An exit
+        With thresholds a stage runs for the images only that did not leave before it. An exit
         with a threshold above 1, at which no image can leave, is not evaluated.
         """
         last = len(self.runtime.inputs) - 1

@@ -81,7 +81,7 @@ def goodput_over_time(outcomes: Outcomes, slo: float, seconds: float, bins: int)
 
 @dataclass(frozen=True, slots=True)
 class Overload:
-    """Results of the overload; rates are per second.
+    """Results of the overload. Rates are per second.
 
     Attributes:
         saturation: Answers of a closed loop.
@@ -168,7 +168,7 @@ def write(out: Path, found: Overload, slo: float, seconds: float) -> None:
 
 
 def main() -> int:
-    """Run the benchmark; return 1 if a goal is missed."""
+    """Run the benchmark and return 1 if a goal is missed."""
     made = parser("Measure goodput and memory at 150 % of saturation.")
     made.add_argument("--seconds", type=float, default=300.0, help="seconds of overload")
     made.add_argument(

@@ -31,7 +31,7 @@ SETTLED = 0.2  # share of a measurement that is ignored, while queues fill
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measurement. Times in milliseconds, rates per second. NaN for a missing value.
+    """Result of a measurement. Times in milliseconds, rates per second. NaN for a missing value.
 
     Attributes:
         round: Number of the round, from 1.
@@ -84,7 +84,7 @@ class Round:
     """Measures servers, one after another.
 
     Args:
-        number: Number of the round, from 1; also the seed.
+        number: Number of the round, from 1. It is also the seed.
         load: The load generator.
         labels: Classes of its images, [N].
         slo: Longest latency of a good answer, in seconds.

@@ -2,8 +2,8 @@
 
 A real server classifies every test image at every named budget. For each budget the table gives
 mean flops, accuracy and exit shares as served, beside the intervals that the manifest states for
-as many new images. Then it says if `/metrics` adds up, and gives the accuracy of the budget and of
-every exit alone with 95 % (Wilson) intervals. Exit status 1 if a statement does not hold.
+as many new images. Then it states if `/metrics` adds up, and gives the accuracy of the budget and
+of every exit alone with 95 % (Wilson) intervals. Exit status 1 if a statement does not hold.
 
     python -m benchmarks.serving.served --bundle deploy/bundles/cifar10-msdnet --data cifar10
 """
@@ -116,7 +116,7 @@ def print_exits(manifest: Manifest, answers: Sequence[Served]) -> None:
 
 
 def compare(url: str, manifest: Manifest, files: Sequence[File]) -> bool:
-    """Print the table; return True if all statements hold."""
+    """Print the table and return True if all statements hold."""
     all_hold = True
     for budget, point in track(manifest.budgets.items(), "budgets", transient=True):
         before = counters(url)
@@ -133,7 +133,7 @@ def compare(url: str, manifest: Manifest, files: Sequence[File]) -> bool:
 
 
 def main() -> int:
-    """Run the check; return 1 if a statement does not hold."""
+    """Run the check and return 1 if a statement does not hold."""
     parser = argparse.ArgumentParser(
         description="Check that served answers agree with the manifest."
     )

@@ -22,7 +22,7 @@ class Connection(asyncio.Protocol):
             `NO_ANSWER` where the connection closes first.
 
     Attributes:
-        transport: Transport of the connection; None once it is closed.
+        transport: Transport of the connection, or `None` once it is closed.
         request: Number of the request that waits for a response, or `NONE`.
         used: True once a response has arrived.
     """
@@ -37,7 +37,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport of the opened connection."""
-        self.transport = cast("asyncio.Transport", transport)  # uvloop has a class of its own
+        self.transport = cast("asyncio.Transport", transport)  # uvloop has its own class
 
     def data_received(self, data: bytes) -> None:
         """Parse a part of a response."""

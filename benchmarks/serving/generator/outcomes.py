@@ -29,10 +29,10 @@ class Plan:
         paths: Every path and query that is used.
         path: Index into `paths` of each request, int64 [N].
         image: Index of each request's image, int64 [N].
-        send: Due times, ascending, [N]. None for a closed loop, where each client waits for its
+        send: Due times, ascending, [N]. `None` for a closed loop, where each client waits for its
             response.
         hang_up: Seconds after sending at which the client closes, [N]. 0: it closes after a part
-            of the body. None: no client closes.
+            of the body. `None`: no client closes.
     """
 
     paths: tuple[str, ...]
@@ -56,10 +56,10 @@ class Outcomes:
         sent: Time at which it was sent.
         done: Time of the last byte of the response, or of the hang-up.
         status: HTTP status, NO_ANSWER or HUNG_UP.
-        index: Predicted class; -1 without an answer, as are `exit` and `flops`.
+        index: Predicted class. Without an answer it is -1, as are `exit` and `flops`.
         exit: Exit of the answer, from 1.
         flops: Flops that the answer states.
-        probability: Probability of the class; NaN without an answer.
+        probability: Probability of the class, or NaN without an answer.
         ended_by: Reason to end at that exit: BUDGET, DEADLINE or DEGRADED.
     """
 
@@ -98,7 +98,7 @@ class Outcomes:
         return (self.done - self.due)[self.answered]
 
     def percentile(self, percent: float) -> float:
-        """Return a percentile of the latency in seconds; NaN without an answer."""
+        """Return a percentile of the latency in seconds, or NaN without an answer."""
         return percentile(self.latency, percent)
 
     def goodput(self, slo: float, seconds: float) -> float:
@@ -106,14 +106,14 @@ class Outcomes:
         return float((self.latency <= slo).sum()) / seconds
 
     def accuracy(self, labels: Integers) -> float:
-        """Return the share of correct answers; `labels` has the class of each image."""
+        """Return the share of correct answers. `labels` has the class of each image."""
         answered = self.answered
         correct = self.index[answered] == labels[self.image[answered]]
         return float(correct.mean()) if len(correct) else np.nan
 
 
 def percentile(values: Floats, percent: float) -> float:
-    """Return the smallest value that `percent` of the values do not exceed; NaN without values."""
+    """Return the smallest value that `percent` of the values do not exceed. NaN if empty."""
     if not len(values):
         return np.nan
     return float(np.percentile(values, percent, method="inverted_cdf"))

@@ -28,7 +28,7 @@ class Classifier(litserve.LitAPI):
         return self.model.decode(request)
 
     def batch(self, inputs: list[Image]) -> list[Image]:
-        """Return the inputs unchanged; `run` stacks them."""
+        """Return the inputs unchanged. `run` stacks them."""
         return inputs
 
     def predict(self, x: list[Image] | Image) -> list[bytes] | bytes:

@@ -1,6 +1,6 @@
 """Ray Serve with one replica per core and dynamic batches.
 
-Its HTTP port is on loopback; its other ports are on all addresses.
+Its HTTP port is on loopback. Its other ports are on all addresses.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python -m benchmarks.serving.revisions --old ../before --new .
 
-Both servers run with this interpreter and this bundle. First both get the same requests, valid and
-invalid, one at a time. Their statuses, header fields and bodies must be equal. Timings vary and
-are left out. Texts of `detail` can change and are listed apart. Then 64 clients in a closed loop
-measure answers/s of each server alone, in random order in each round. Wants a machine that does
-nothing else. Exit status 1 if a goal is missed.
+Both servers run with this interpreter and the same bundle. First both get the same requests, valid
+and invalid, one at a time. Statuses, header fields and bodies of the responses must be equal.
+Timings vary and are ignored. Texts of `detail` can change and are listed separately. Then 64
+clients in a closed loop measure answers/s of each server alone, in random order in each round.
+This needs a machine that does nothing else. Exit status 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def compare_throughput(arguments: argparse.Namespace, sent: Sent) -> Goal:
 
 
 def main() -> int:
-    """Run both parts; the exit status is 1 where a goal is missed."""
+    """Run both parts and return 1 if a goal is missed."""
     arguments, goals = arguments_of(), []
     sent = load_images(arguments.data, read_manifest(arguments.bundle), arguments.split)
     if arguments.requests:

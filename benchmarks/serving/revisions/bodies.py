@@ -20,7 +20,7 @@ MOST_BYTES = 16 << 20  # of one body, by the server's default
 
 
 def multipart(files: Sequence[bytes], *, name: str = "images", last: bool = True) -> bytes:
-    """Return files as a multipart form; without its last boundary if `last` is False."""
+    """Return files as a multipart form, without its last boundary if `last` is False."""
     parts = [
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{i}"\r\n'
         "Content-Type: application/octet-stream\r\n\r\n".encode()

@@ -54,7 +54,7 @@ def server_of(
         bundle: Folder of the bundle.
         options: Options of `python -m serving`.
         paths: Path and query of each budget.
-        api_key: The key that the server requires; None for no key.
+        api_key: The key that the server requires, or `None` for no key.
 
     Raises:
         ValueError: The folder is not a checkout.

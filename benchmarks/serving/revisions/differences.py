@@ -13,7 +13,7 @@ from benchmarks.serving.revisions.request import Request, Response
 TOLERANCE = 1e-5  # of numbers: a batch of another size rounds differently
 COMPARED = ("content-type", "allow", "retry-after", "www-authenticate", "connection")
 VARYING = ("timings_ms",)  # fields of a JSON object
-LONGEST_TEXT = 100  # characters of a value in the report
+MAX_TEXT = 100  # characters of a value in the report
 COUNTED = re.compile(r"offramp_(requests|exits|problems|flops_\w+)_total\b")
 
 
@@ -97,7 +97,7 @@ def interface(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def samples(text: str) -> dict[str, str]:
-    """Return the values of `COUNTED` metrics by name and labels; other values are left empty."""
+    """Return the values of `COUNTED` metrics by name and labels. Other values are empty."""
     lines = (line.rpartition(" ") for line in text.splitlines() if line.startswith("offramp_"))
     return {name: value if COUNTED.match(name) else "" for name, _, value in lines}
 
@@ -128,7 +128,7 @@ def _different(where: str, old: object, new: object) -> Iterator[str]:
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
 
 
 def _is_problem(value: object) -> bool:

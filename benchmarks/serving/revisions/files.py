@@ -87,6 +87,6 @@ def unreadable_files(file: bytes) -> dict[str, bytes]:
 
 
 def with_size(jpeg: bytes, width: int, height: int) -> bytes:
-    """Return a baseline JPEG that declares another size; its pixels do not change."""
+    """Return a baseline JPEG that declares another size, with the same pixels."""
     at = jpeg.index(b"\xff\xc0") + 5  # after the marker, the length and the precision
     return jpeg[:at] + struct.pack(">HH", height, width) + jpeg[at + 4 :]

@@ -17,7 +17,7 @@ CLASSIFY = "/classify"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request.
+    """HTTP request.
 
     Attributes:
         name: Its description in the report.
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One HTTP response.
+    """HTTP response.
 
     Attributes:
         status: HTTP status, or `NO_ANSWER` where the connection broke.
@@ -102,6 +102,6 @@ class Client:
 
 
 def _chunks(body: bytes) -> Iterator[bytes]:
-    """Cut a body into the chunks that http.client frames."""
+    """Split a body into the chunks that http.client frames."""
     for at in range(0, len(body), CHUNK):
         yield body[at : at + CHUNK]

@@ -58,7 +58,7 @@ def ratios(rows: Sequence[Row]) -> list[float]:
 
 
 def goal(rows: Sequence[Row]) -> Goal:
-    """Compare the median ratio with `LEAST`; the figure has the range too."""
+    """Compare the median ratio with `LEAST`. The figure has the range too."""
     found = ratios(rows)
     median = float(np.median(found))
     figure = f"{median:.3f} [{min(found):.3f}, {max(found):.3f}], {len(found)} rounds"

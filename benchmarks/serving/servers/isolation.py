@@ -21,7 +21,7 @@ def isolate() -> bool:
     Affects the calling thread and the processes that it starts later. Needs Linux and root.
 
     Returns:
-        True on success. False where the system does not permit it; the network is unchanged.
+        True on success. False where the system does not permit it, and the network is unchanged.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "unshare") or os.geteuid() != 0 or libc.unshare(CLONE_NEWNET) != 0:

@@ -35,7 +35,7 @@ class Server:
         paths: Path and query of each budget that it supports. Peers support `full` only.
         environment: Variables on top of this process's environment.
         headers: Header fields of each request, on top of the common ones.
-        folder: Working directory; None for this process's.
+        folder: Working directory, or `None` for this process's.
     """
 
     name: str
