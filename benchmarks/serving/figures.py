@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,13 @@ NAMED = "blue", "orange", "green", "red", "purple", "brown", "pink", "gray", "ol
 COLOURS = [*(f"tab:{name}" for name in NAMED), "black", "gold"]
 AT = 0.7  # share of saturation at which tail latencies are compared
 Value = Callable[[Row], float]
+rate: Value = attrgetter("rate")
+cpu: Value = attrgetter("cpu")
+offered: Value = attrgetter("offered")
+good: Value = attrgetter("good")
+p50: Value = attrgetter("p50")
+p99: Value = attrgetter("p99")
+p999: Value = attrgetter("p999")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,36 +92,6 @@ class Rounds:
         """Return the best of several servers, or NaN without one."""
         found = [self.value(round_, name, choice, value) for name in servers]
         return pick((x for x in found if not np.isnan(x)), default=np.nan)
-
-
-def rate(row: Row) -> float:
-    """Return answers per second."""
-    return row.rate
-
-
-def cpu(row: Row) -> float:
-    """Return CPU milliseconds per answer."""
-    return row.cpu
-
-
-def offered(row: Row) -> float:
-    """Return requests per second."""
-    return row.offered
-
-
-def good(row: Row) -> float:
-    """Return answers within the SLO per second."""
-    return row.good
-
-
-def p50(row: Row) -> float:
-    """Return the median latency in milliseconds."""
-    return row.p50
-
-
-def p99(row: Row) -> float:
-    """Return the 99th percentile of latency in milliseconds."""
-    return row.p99
 
 
 def tail(row: Row) -> float:
@@ -227,7 +205,7 @@ def table(rounds: Rounds) -> list[str]:
             f"| {server} | {budget} | {cell(full, rate)} | {cell(full, cpu)} | "
             f"{cell(full, p50)} / {cell(full, p99)} | {cell(one, p50)} / {cell(one, p99)} | "
             f"{cell(Choice(OPEN, budget), good)} | {cell(at, p50)} / "
-            f"{cell(at, p99)} / {cell(at, lambda r: r.p999)} |"
+            f"{cell(at, p99)} / {cell(at, p999)} |"
         )
     return lines
 

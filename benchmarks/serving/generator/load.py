@@ -10,33 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 import numpy as np
 import uvloop
 
+from benchmarks.serving.generator.answers import read_answer
 from benchmarks.serving.generator.connection import HOST, NONE, Connection
 from benchmarks.serving.generator.outcomes import (
-    BUDGET,
-    DEADLINE,
-    DEGRADED,
     HUNG_UP,
     NEVER,
     NO_ANSWER,
-    OK,
     Outcomes,
     Plan,
 )
 
 EARLY = 0.0005  # seconds; timers count milliseconds, so a request is sent up to half of one early
 PATIENCE = 60.0  # seconds, longest wait for a response
-_JSON = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +111,9 @@ class _Sender:
         """Read the responses of all requests that were begun."""
         begun, plan = slice(self._begun), self._plan
         sent = np.array(self._sent[begun], np.float64)
-        read = [_read(*pair) for pair in zip(self._status, self._responses, strict=True)][begun]
+        read = [read_answer(*pair) for pair in zip(self._status, self._responses, strict=True)][
+            begun
+        ]
         index, exits, flops, probability, ended_by = np.array(read, np.float64).reshape(-1, 5).T
         return Outcomes(
             path=plan.path[begun],
@@ -229,32 +225,6 @@ class _Sender:
             self._dispatch(self._queue.popleft())
         if not self._sending and not self._in_flight:
             self._finished.set()
-
-
-def _document(body: bytes) -> dict[str, Any]:
-    """Parse the JSON of an answer. Triton's own document can come before the model's.
-
-    Raises:
-        ValueError: The body is not one answer.
-    """
-    text = body.decode().strip()
-    document, end = _JSON.raw_decode(text)
-    if end < len(text) and "outputs" in document:
-        document = json.loads(text[end:])
-    elif end < len(text):
-        raise ValueError(f"an answer has more than one document: {text[:200]}")
-    return cast("dict[str, Any]", document)
-
-
-def _read(status: int, body: bytes) -> tuple[float, ...]:
-    """Return class, exit, flops, probability and `ended_by` of a response."""
-    if status != OK:
-        return -1, -1, -1, np.nan, BUDGET
-    answer = _document(body)["answers"][0]
-    ended_by = DEGRADED if answer.get("degraded") else BUDGET
-    ended_by = DEADLINE if answer.get("deadline_hit") else ended_by
-    exit_, flops = answer.get("exit", -1), answer.get("flops", -1)
-    return answer["index"], exit_, flops, answer["probability"], ended_by
 
 
 def send(images: Sequence[bytes], plan: Plan, load: Load) -> Report:

@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 
 OK, REFUSED, NO_ANSWER, HUNG_UP = 200, 429, 0, -1
 BUDGET, DEADLINE, DEGRADED = 0, 1, 2  # reasons to end at an exit
-NEVER = np.inf  # seconds after which a patient client hangs up
+NEVER = np.inf  # time of hang-up of a patient client
 
 
 @dataclass(frozen=True, slots=True)

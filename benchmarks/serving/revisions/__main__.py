@@ -36,20 +36,39 @@ IMAGES = Path("tests/data/cifar10-500.parquet")
 def arguments_of(command_line: list[str] | None = None) -> argparse.Namespace:
     """Parse the options."""
     parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.serving.revisions",
         description="Compare responses and throughput of two checkouts of this project.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--old", type=Path, required=True, help="folder of the old checkout")
-    parser.add_argument("--new", type=Path, required=True, help="folder of the new checkout")
+    parser.add_argument(
+        "--old",
+        type=Path,
+        required=True,
+        default=argparse.SUPPRESS,
+        help="folder of the old checkout",
+    )
+    parser.add_argument(
+        "--new",
+        type=Path,
+        required=True,
+        default=argparse.SUPPRESS,
+        help="folder of the new checkout",
+    )
     parser.add_argument("--bundle", type=Path, default=SHIPPED, help="bundle that both serve")
     parser.add_argument("--data", default=str(IMAGES), help="hub name, parquet or folder of images")
     parser.add_argument("--split", default="train", help="split of the data")
-    parser.add_argument("--requests", type=int, default=500, help="requests to compare; 0: no part")
+    parser.add_argument(
+        "--requests", type=int, default=500, help="number of compared requests, 0 to skip them"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the requests")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of throughput; 0: no part")
-    parser.add_argument("--seconds", type=float, default=8.0, help="seconds of a measurement")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="rounds of the throughput, 0 to skip it"
+    )
+    parser.add_argument("--seconds", type=float, default=8.0, help="seconds of one measurement")
     parser.add_argument("--budget", default="medium", help="budget of the measured throughput")
-    parser.add_argument("--out", type=Path, default=Path("results/revisions"), help="for results")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/revisions"), help="folder for results and logs"
+    )
     return parser.parse_args(command_line)
 
 
