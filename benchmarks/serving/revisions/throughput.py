@@ -39,15 +39,24 @@ def measure(
     Raises:
         RuntimeError: A server does not start.
     """
-    for number in range(1, rounds + 1):
+    for number, order in enumerate(orders(servers, rounds), 1):
         effort = Effort(seconds / 4, seconds, seconds, seconds)
         round_ = Round(number, load, sent.labels, np.inf, effort)
-        order = list(servers)
-        random.Random(number).shuffle(order)
         for server in order:
             with started(server, sent.files[0], logs) as running:
                 for budget in server.paths:
                     yield from round_.measure_saturation(running, budget)
+
+
+def orders(servers: Sequence[Server], rounds: int) -> list[Sequence[Server]]:
+    """Return the order of the servers in each round.
+
+    Forward and backward orders are equally frequent, up to one, in random sequence.
+    """
+    both = servers, servers[::-1]
+    chosen = [both[number % 2] for number in range(rounds)]
+    random.Random(rounds).shuffle(chosen)
+    return chosen
 
 
 def ratios(rows: Sequence[Row]) -> list[float]:
@@ -69,6 +78,6 @@ def line(row: Row) -> str:
     """Return a row as one line of text."""
     return (
         f"round {row.round:2}  {row.server:4} {row.rate:8.1f} answers/s  {row.cpu:6.2f} CPU ms "
-        f"an answer  p50 {row.p50:7.2f}  p99 {row.p99:7.2f} ms  "
+        f"per answer  p50 {row.p50:7.2f}  p99 {row.p99:7.2f} ms  "
         f"{100 * row.answered:.1f} % answered  {row.memory / 1e6:.0f} MB"
     )
