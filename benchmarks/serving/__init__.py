@@ -1,1 +1,1 @@
-"""How much of what the stages save reaches the client, and what other servers make of it."""
+"""Measure how much of the savings of early exits reaches clients, beside other servers."""

@@ -1,9 +1,9 @@
-"""Everything about serving in one command; at the end, every goal in a line.
+"""Run all benchmarks of serving, then print one line for each goal.
 
     python -m benchmarks.serving --data cifar10 --out results
 
-Peers take part where `make bench-peers` has installed them. Takes about two hours, and wants a
-machine that does nothing else. Exit status 1 if a goal is missed.
+Includes the peers that `make bench-peers` has installed. Takes about two hours on a machine that
+does nothing else. Exit status 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.goals import MISSED, verdicts
 
 
 def commands(arguments: argparse.Namespace) -> list[list[str]]:
-    """The benchmarks in order, each with its options."""
+    """Return the benchmarks in order, each with its options."""
     common = ["--data", arguments.data, "--out", str(arguments.out)]
     bundle = ["--bundle", str(arguments.bundle)]
     rounds = ["--rounds", str(arguments.rounds)]
@@ -30,21 +30,28 @@ def commands(arguments: argparse.Namespace) -> list[list[str]]:
 
 
 def main() -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description="All benchmarks of serving.")
+    """Run all benchmarks and return 1 if a goal is missed."""
+    parser = argparse.ArgumentParser(description="Run all benchmarks of serving.")
     parser.add_argument("--data", default="cifar10", help="hub name, parquet or folder of images")
-    parser.add_argument("--bundle", type=Path, default=Path("deploy/bundles/cifar10-msdnet"))
-    parser.add_argument("--out", type=Path, default=Path("results"), help="for tables and plots")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        default=Path("deploy/bundles/cifar10-msdnet"),
+        help="folder of the bundle",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), help="folder for tables and plots"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each comparison")
     parser.add_argument("--overload", type=float, default=300.0, help="seconds of overload")
-    parser.add_argument("--calls", type=int, default=100_000, help="that are accounted for")
+    parser.add_argument("--calls", type=int, default=100_000, help="requests of the accounting")
     lines = []
     for command in commands(parser.parse_args()):
-        of = "paper's network: " if "--paper" in command else ""
-        lines += [(line, of) for line in verdicts(command)]
+        network = "paper's network: " if "--paper" in command else ""
+        lines += [(line, network) for line in verdicts(command)]
     print("\n===== goals")
-    for line, of in lines:
-        print(f"{line[: len(MISSED)]}{of}{line[len(MISSED) :]}")
+    for line, network in lines:
+        print(f"{line[: len(MISSED)]}{network}{line[len(MISSED) :]}")
     return 1 if any(line.startswith(MISSED) for line, _ in lines) else 0
 
 

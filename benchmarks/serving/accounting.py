@@ -1,9 +1,9 @@
-"""Does every request end once, and is every answer the one that the bundle gives?
+"""Check that every request ends once, and that every answer is correct for the bundle.
 
-Calls with random budgets, some with deadlines, some whose client hangs up, in bursts that the
-server must partly refuse. Clients that hang up ask by `min_confidence`, which the metrics count
-apart: what clients that stayed saw must equal the metrics exactly, outcome by outcome. Answers
-that no deadline cut short must equal an evaluation of the bundle without a server.
+Requests have random budgets, some have deadlines, and some clients hang up. They come in bursts
+that the server must partly refuse. Clients that hang up use `min_confidence`, which the metrics
+count separately. The outcomes that patient clients saw must equal the metrics exactly. Answers
+that no deadline shortened must equal an evaluation of the bundle without a server.
 
     python -m benchmarks.serving.accounting --data cifar10 --calls 100000
 """
@@ -24,53 +24,53 @@ from benchmarks.goals import Goal, print_goals
 from benchmarks.serving.generator.connection import HOST
 from benchmarks.serving.generator.load import Load, Report
 from benchmarks.serving.generator.outcomes import (
+    BUDGET,
     DEADLINE,
     DEGRADED,
     HUNG_UP,
     NO_ANSWER,
     OK,
     REFUSED,
-    WHOLE,
     Outcomes,
     Plan,
     closed,
     completed,
 )
 from benchmarks.serving.generator.process import generator
-from benchmarks.serving.mixture import Ask, asks, random_plan
-from benchmarks.serving.offline import Opinions, evaluate, pixels
+from benchmarks.serving.mixture import Query, all_queries, random_plan
+from benchmarks.serving.offline import ExitOutputs, evaluate, pixels
 from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY
 from benchmarks.serving.servers.commands import cores, ours
 from benchmarks.serving.servers.processes import started
-from benchmarks.serving.servers.subject import parser, subject
+from benchmarks.serving.servers.subject import parser, read_subject
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.policy import MIN_CONFIDENCE, Policy
 
-TOLERANCE = 1e-5  # of probabilities, and of what counts as a tie with a threshold
-SLOTS = 128  # of all workers; fewer than the calls of a burst that have time to wait
+TOLERANCE = 1e-5  # of probabilities, and of confidences that count as equal to a threshold
+SLOTS = 128  # of all workers; fewer than the requests of a burst
 WARM_UP = 3.0  # seconds
-PATIENCE = 30.0  # seconds for the last slots to come back
+PATIENCE = 30.0  # seconds, longest wait for the last slots to become free
 EXPIRED = 504
 Send = Callable[[Plan, Load], Report]
-ENDS = {WHOLE: "answered", DEADLINE: "deadline", DEGRADED: "degraded"}
-KINDS = {"answered", "deadline", "expired", "refused", "hung up"}  # that must come about
+ENDS = {BUDGET: "answered", DEADLINE: "deadline", DEGRADED: "degraded"}
+EXPECTED = {"answered", "deadline", "expired", "refused", "hung up"}  # outcomes that must occur
 
 
 def outcome_names(outcomes: Outcomes) -> list[str]:
-    """What the metrics call the end of each call."""
+    """Return the name that the metrics give to the outcome of each request."""
     names = {REFUSED: "refused", EXPIRED: "expired", HUNG_UP: "hung up", NO_ANSWER: "lost"}
-    pairs = zip(outcomes.status.tolist(), outcomes.cut.tolist(), strict=True)
-    return [ENDS[cut] if status == OK else names.get(status, f"{status}") for status, cut in pairs]
+    pairs = zip(outcomes.status.tolist(), outcomes.ended_by.tolist(), strict=True)
+    return [ENDS[by] if status == OK else names.get(status, f"{status}") for status, by in pairs]
 
 
 def seen_by_clients(outcomes: Outcomes, policies: list[Policy]) -> Counter[tuple[str, str]]:
-    """Calls by what the metrics call budget and outcome."""
+    """Count requests by the metrics' names of budget and outcome."""
     budgets = [policies[path].name for path in outcomes.path.tolist()]
     return Counter(zip(budgets, outcome_names(outcomes), strict=True))
 
 
 def seen_by_server(samples: Mapping[str, float]) -> Counter[tuple[str, str]]:
-    """The same, as the metrics say it."""
+    """Return the same counts, read from the metrics."""
     found: Counter[tuple[str, str]] = Counter()
     for name, value in samples.items():
         if name.startswith("offramp_requests_total{") and value:
@@ -81,12 +81,12 @@ def seen_by_server(samples: Mapping[str, float]) -> Counter[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Answers against an evaluation without a server.
+    """Answers compared with an evaluation without a server.
 
-    Args:
-        compared: how many.
-        ties: of them, so near to a threshold that either exit is right.
-        wrong: differ in class, exit, flops or probability.
+    Attributes:
+        compared: Number of answers.
+        ties: Answers with a confidence so near to a threshold that both exits are correct.
+        wrong: Answers with another class, exit, flops or probability.
     """
 
     compared: int
@@ -95,26 +95,26 @@ class Checked:
 
 
 def flops_of(manifest: Manifest, policy: Policy, stage: int) -> int:
-    """What leaving at the exit of `stage` (from 0) costs under a policy."""
+    """Return the flops to leave at the exit of `stage` (from 0) under a policy."""
     return manifest.flops_of(stage + 1, policy.asks)
 
 
 def check_answers(
-    outcomes: Outcomes, policies: list[Policy], opinions: Opinions, manifest: Manifest
+    outcomes: Outcomes, policies: list[Policy], expected: ExitOutputs, manifest: Manifest
 ) -> Checked:
-    """Compare all answers that nothing cut short."""
+    """Compare all answers that neither a deadline nor overload shortened."""
     compared = ties = wrong = 0
-    whole = outcomes.where(outcomes.answered & (outcomes.cut == WHOLE))
+    unshortened = outcomes.where(outcomes.answered & (outcomes.ended_by == BUDGET))
     for number, policy in enumerate(policies):
-        part = whole.where(whole.path == number)
-        exits = opinions.exits(policy.thresholds)[part.image]
-        near = opinions.margin(policy.thresholds)[part.image] <= TOLERANCE
+        part = unshortened.where(unshortened.path == number)
+        exits = expected.exits(policy.thresholds)[part.image]
+        near = expected.margin(policy.thresholds)[part.image] <= TOLERANCE
         flops = np.array([flops_of(manifest, policy, k) for k in range(manifest.exits)])
         same = (
             (part.exit == exits + 1)
-            & (part.index == opinions.index[exits, part.image])
+            & (part.index == expected.index[exits, part.image])
             & (part.flops == flops[exits])
-            & (np.abs(part.probability - opinions.probability[exits, part.image]) <= TOLERANCE)
+            & (np.abs(part.probability - expected.probability[exits, part.image]) <= TOLERANCE)
         )
         compared, ties, wrong = (
             compared + len(part),
@@ -127,26 +127,28 @@ def check_answers(
 def goals(
     outcomes: Outcomes, policies: list[Policy], samples: Mapping[str, float], checked: Checked
 ) -> list[Goal]:
-    """The verdict."""
+    """Compare what clients saw with the metrics and the evaluation."""
     clients, server = seen_by_clients(outcomes, policies), seen_by_server(samples)
-    stayed = {key: n for key, n in clients.items() if key[0] != MIN_CONFIDENCE}
+    patient = {key: n for key, n in clients.items() if key[0] != MIN_CONFIDENCE}
     counted = {key: n for key, n in server.items() if key[0] != MIN_CONFIDENCE}
-    left = sum(n for key, n in clients.items() if key[0] == MIN_CONFIDENCE)
-    noticed = sum(n for key, n in server.items() if key[0] == MIN_CONFIDENCE)
+    hung_up = sum(n for key, n in clients.items() if key[0] == MIN_CONFIDENCE)
+    seen = sum(n for key, n in server.items() if key[0] == MIN_CONFIDENCE)
     held = [samples["offramp_slots_in_use"], samples["offramp_queue_depth"]]
-    kinds = Counter(outcome for _, outcome in clients.elements())
-    missing = KINDS - kinds.keys()
+    counts = Counter(outcome for _, outcome in clients.elements())
+    missing = EXPECTED - counts.keys()
     return [
-        Goal("every kind of end came about", f"but for {missing or 'none'}", not missing),
         Goal(
-            "clients that stayed and metrics count the same ends",
-            ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items())),
-            stayed == counted,
+            "every outcome occurred", f"missing: {', '.join(sorted(missing)) or '-'}", not missing
         ),
         Goal(
-            "who hung up is counted once at most, and none failed",
-            f"{noticed} of {left} had come to a slot",
-            noticed <= left and not server[MIN_CONFIDENCE, "failed"],
+            "patient clients and metrics count the same outcomes",
+            ", ".join(f"{n} {name}" for name, n in sorted(counts.items())),
+            patient == counted,
+        ),
+        Goal(
+            "requests of clients that hung up are counted at most once, and never as failed",
+            f"{seen} of {hung_up} had taken a slot",
+            seen <= hung_up and not server[MIN_CONFIDENCE, "failed"],
         ),
         Goal(
             "slots in use, queue: 0",
@@ -162,7 +164,7 @@ def goals(
 
 
 def settled(port: int) -> dict[str, float]:
-    """The metrics, once nothing is under way, or as they are after PATIENCE."""
+    """Return the metrics once no slot is in use, or after PATIENCE."""
     until = time.monotonic() + PATIENCE
     while True:
         samples = counters(f"http://{HOST}:{port}")
@@ -172,36 +174,38 @@ def settled(port: int) -> dict[str, float]:
 
 
 def account(
-    bundle: Path, sent: Sequence[bytes], send: Send, port: int, plan: Plan, ways: list[Ask]
+    bundle: Path, files: Sequence[bytes], send: Send, port: int, plan: Plan, queries: list[Query]
 ) -> list[Goal]:
-    """Send everything to a server that nobody else asks, and compare."""
+    """Send a plan to a server without other clients, and return the goals."""
     manifest, before = read_manifest(bundle), settled(port)
-    policies = [ask.policy(manifest) for ask in ways]
+    policies = [query.policy(manifest) for query in queries]
     report = send(plan, Load(port, CONNECTIONS))
-    ended = {k: v for k, v in before.items() if k.startswith("offramp_requests_total")}
-    grown = {k: v - ended.get(k, 0.0) for k, v in settled(port).items()}
-    opinions = evaluate(bundle, manifest, pixels(sent, manifest))
-    checked = check_answers(report.outcomes, policies, opinions, manifest)
+    counted = {k: v for k, v in before.items() if k.startswith("offramp_requests_total")}
+    grown = {k: v - counted.get(k, 0.0) for k, v in settled(port).items()}
+    expected = evaluate(bundle, manifest, pixels(files, manifest))
+    checked = check_answers(report.outcomes, policies, expected, manifest)
     return goals(report.outcomes, policies, grown, checked)
 
 
 def main() -> int:
-    """Entry point; the exit status is 1 where a goal is missed."""
-    made = parser("Does every request end once, with the answer that the bundle gives?")
-    made.add_argument("-n", "--calls", type=int, default=100_000)
+    """Run the benchmark and return 1 if a goal is missed."""
+    made = parser("Check that every request ends once, and that every answer is correct.")
+    made.add_argument("-n", "--calls", type=int, default=100_000, help="number of requests")
     arguments = made.parse_args()
-    of, rng = subject(arguments), np.random.default_rng(0)
-    server = ours(of.target, f"--slots={SLOTS // cores()}", *of.options)
-    files, ways = of.sent.files, asks(of.manifest)
+    subject, rng = read_subject(arguments), np.random.default_rng(0)
+    server = ours(subject.target, f"--slots={SLOTS // cores()}", *subject.options)
+    files, queries = subject.sent.files, all_queries(subject.manifest)
     with (
         generator(files) as load,
-        started(server, files[0], of.out / "logs") as running,
+        started(server, files[0], subject.out / "logs") as running,
     ):
         warm = closed(server.paths["full"], MANY, len(files), rng)
         report = load.send(warm, Load(running.port, CLIENTS, WARM_UP))
         rate = completed(report.outcomes, WARM_UP / 2, WARM_UP)
-        plan = random_plan(ways, arguments.calls, len(files), rate, rng)
-        return print_goals(account(of.target.bundle, files, load.send, running.port, plan, ways))
+        plan = random_plan(queries, arguments.calls, len(files), rate, rng)
+        return print_goals(
+            account(subject.target.bundle, files, load.send, running.port, plan, queries)
+        )
 
 
 if __name__ == "__main__":

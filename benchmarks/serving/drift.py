@@ -1,11 +1,11 @@
-"""Do the drift metric and its alert tell corrupted images from clean ones?
+"""Check that the drift alert fires on corrupted images and not on clean ones.
 
-A real server, scraped by a real Prometheus with the rules that ship, is sent the held-out images
-that its bundle was calibrated on, then the same ones with Gaussian noise or blur of CIFAR-10-C's
-greatest severity (Hendrycks and Dietterich, 2019). Each comes once at each budget, so all clean
-answers together leave as the manifest says; from minute to minute they need not. The alert must
-keep still over the clean images and fire on the others. Draws what Prometheus recorded. Exit
-status 1 if the alert does otherwise.
+A real Prometheus with the shipped rules scrapes a real server. The server classifies the held-out
+images that its bundle was calibrated on. Then it classifies the same images with Gaussian noise or
+blur of CIFAR-10-C's highest severity (Hendrycks and Dietterich, 2019). Each image is sent once at
+each budget, so the exit shares of all clean answers together equal the manifest's. Within a minute
+they can differ. The alert must not fire on the clean images and must fire on the others. Plots the
+series that Prometheus recorded. Exit status 1 if the alert is wrong.
 
     python -m benchmarks.serving.drift --data cifar10 --out docs/results/drift.png
 """
@@ -39,16 +39,16 @@ import matplotlib.pyplot as plt
 BUNDLE = Path(__file__).parents[2] / "deploy" / "bundles" / "cifar10-msdnet"
 BUDGETS = ("low", "medium")
 NOISE, BLUR = 0.10, 1.0  # standard deviations: of full scale, of pixels
-ASKED = f'{{budget=~"{"|".join(BUDGETS)}"}}'
-RECORDED = f"budget:offramp_exit_drift:rate10m{ASKED}"
-OWN = f"max by (budget) (offramp_exit_drift{ASKED})"
+SELECTED = f'{{budget=~"{"|".join(BUDGETS)}"}}'
+RECORDED = f"budget:offramp_exit_drift:rate10m{SELECTED}"
+OWN = f"max by (budget) (offramp_exit_drift{SELECTED})"
 ALERT = 'ALERTS{alertname="OfframpExitDrift",alertstate="firing"}'
-PATIENCE = 240  # seconds that the alert may take once the last image is sent
+PATIENCE = 240  # seconds, longest wait for the alert after the last image
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """When clean images were sent, when corrupted ones, and when the alert was last looked at."""
+    """Start of the clean images, start of the corrupted ones, and end, in seconds since 1970."""
 
     clean: float
     corrupted: float
@@ -56,7 +56,7 @@ class Times:
 
 
 def corrupt(encoded: bytes, number: int) -> bytes:
-    """An image with noise or, every other pair of numbers, blur; as PNG."""
+    """Add noise to an image, or blur it, in alternating pairs of numbers. Return a PNG."""
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
     if number // 2 % 2:
         noise = np.random.default_rng(number).normal(0, NOISE * 255, (*image.size[::-1], 3))
@@ -69,16 +69,19 @@ def corrupt(encoded: bytes, number: int) -> bytes:
 
 
 def calls(images: Sequence[bytes], requests: int, *, spoil: bool) -> Iterator[Call]:
-    """So many requests: the images again and again, at each budget in turn."""
+    """Yield requests with the images in turn, repeated, at each budget in turn."""
     for number in range(requests):
-        again, at = divmod(number, len(images))
-        budget = BUDGETS[(at + again) % len(BUDGETS)]
+        cycle, at = divmod(number, len(images))
+        budget = BUDGETS[(at + cycle) % len(BUDGETS)]
         image = corrupt(images[at], at) if spoil else images[at]
         yield Call(image, {"budget": budget})
 
 
 def distance(manifest: Manifest, count: Count) -> float:
-    """Total variation distance of all exits seen from the manifest's, at the worst budget."""
+    """Return the total variation distance of the exits taken from the manifest's.
+
+    The largest over the budgets.
+    """
     worst = 0.0
     for budget in BUDGETS:
         taken = [count.exits[budget, str(k)] for k in range(1, manifest.exits + 1)]
@@ -91,23 +94,23 @@ def distance(manifest: Manifest, count: Count) -> float:
 def experiment(
     url: str, prometheus: Prometheus, images: Sequence[bytes], requests: int, rate: float
 ) -> Times:
-    """Clean images, then corrupted ones, then wait for the alert."""
+    """Send clean images, then corrupted ones, then wait for the alert."""
     count, clean = Count(), time.time()
     send(url, calls(images, requests, spoil=False), rate, count)
     apart = distance(read_manifest(BUNDLE), count)
-    print(f"{requests:,} clean answers lie {apart:.4f} from the manifest's exits all together")
+    print(f"{requests:,} clean answers: exits at a distance of {apart:.4f} from the manifest's")
     corrupted = time.time()
     send(url, calls(images, requests, spoil=True), rate, count)
     sent = time.time()
     while time.time() < sent + PATIENCE and "OfframpExitDrift" not in prometheus.firing():
         time.sleep(5)
-    time.sleep(20)  # so that the end can be seen in the plot
+    time.sleep(20)  # so that the plot shows the end
     assert count.statuses.keys() == {200}, count.statuses
     return Times(clean, corrupted, time.time())
 
 
 def highest(series: Sequence[Series], start: float, end: float) -> float:
-    """The greatest value within a time."""
+    """Return the highest finite value of series in [start, end], or NaN without one."""
     values = [
         value
         for one in series
@@ -118,7 +121,7 @@ def highest(series: Sequence[Series], start: float, end: float) -> float:
 
 
 def verdict(prometheus: Prometheus, times: Times) -> bool:
-    """Print what was seen; whether the alert did as it should."""
+    """Print drift and alert of both phases and return True if the alert is correct."""
     recorded = prometheus.between(RECORDED, times.clean, times.end, 5)
     own = prometheus.between(OWN, times.clean, times.end, 5)
     fired = [at for one in prometheus.between(ALERT, times.clean, times.end, 5) for at in one.times]
@@ -129,15 +132,17 @@ def verdict(prometheus: Prometheus, times: Times) -> bool:
         print(
             f"{name:10} drift at most {highest(recorded, start, end):.3f} over 10 minutes, "
             f"{highest(own, start, end):.3f} over 1000 answers; "
-            f"alert {'fires' if any(start <= at < end for at in fired) else 'keeps still'}"
+            f"alert {'fires' if any(start <= at < end for at in fired) else 'does not fire'}"
         )
     if fired:
-        print(f"it fires {min(fired) - times.corrupted:.0f} s after the first corrupted image")
+        print(
+            f"the alert fires {min(fired) - times.corrupted:.0f} s after the first corrupted image"
+        )
     return bool(fired) and min(fired) > times.corrupted
 
 
 def draw(prometheus: Prometheus, times: Times, out: Path) -> None:
-    """Exit shares and drift over time, from the queries of dashboard and alert."""
+    """Plot exit shares and drift over time, from the queries of dashboard and alert."""
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
     shares = prometheus.between(
         'sum by (exit) (rate(offramp_exits_total{budget="medium"}[20s])) / '
@@ -176,30 +181,39 @@ def draw(prometheus: Prometheus, times: Times, out: Path) -> None:
 
 
 def main() -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description="Does the drift alert know corrupted images?")
-    parser.add_argument("--data", required=True, help="the images that the bundle was made with")
-    parser.add_argument("--requests", type=int, default=10_000, help="clean, and as many corrupted")
-    parser.add_argument("--rate", type=float, default=40, help="requests in a second")
-    parser.add_argument("--folder", type=Path, help="keep what is recorded, or draw what is kept")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/drift.png"))
+    """Run the experiment, or plot a recorded one, and return 1 if the alert is wrong."""
+    parser = argparse.ArgumentParser(
+        description="Check that the drift alert fires on corrupted images only."
+    )
+    parser.add_argument("--data", required=True, help="images that the bundle was made from")
+    parser.add_argument(
+        "--requests",
+        type=int,
+        default=10_000,
+        help="number of clean requests, and of corrupted ones",
+    )
+    parser.add_argument("--rate", type=float, default=40, help="requests per second")
+    parser.add_argument(
+        "--folder", type=Path, help="folder for the recording; an existing one is plotted"
+    )
+    parser.add_argument("--out", type=Path, default=Path("docs/results/drift.png"), help="plot")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
-        kept = folder / "times.json"
-        if not kept.exists():
+        recorded = folder / "times.json"
+        if not recorded.exists():
             held_out = own_files(read_manifest(BUNDLE), arguments.data).held_out
             images = [file.encoded for file in held_out.files()]
             with serving(BUNDLE) as url, scraping(url, folder) as prometheus:
                 times = experiment(url, prometheus, images, arguments.requests, arguments.rate)
-            kept.write_text(json.dumps(asdict(times)), encoding="utf-8")
+            recorded.write_text(json.dumps(asdict(times)), encoding="utf-8")
             print(f"{len(images):,} held-out images, {arguments.requests:,} requests of each kind")
         with scraping(NOBODY, folder) as prometheus:
-            times = Times(**json.loads(kept.read_text(encoding="utf-8")))
-            good = verdict(prometheus, times)
+            times = Times(**json.loads(recorded.read_text(encoding="utf-8")))
+            correct = verdict(prometheus, times)
             draw(prometheus, times, arguments.out)
-    print("the alert tells them apart" if good else "the alert does NOT tell them apart")
-    return 0 if good else 1
+    print("the alert is correct" if correct else "the alert is NOT correct")
+    return 0 if correct else 1
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What rows of several rounds come to: medians, ratios within rounds, goals, table, plot."""
+"""Summarise rows of several rounds: medians, ratios within rounds, goals, table, plot."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -15,18 +16,25 @@ from benchmarks.serving.servers.commands import BARE, EQUAL, FULL_DEPTH_NAMES, N
 
 MEDIUM, FULL, WHOLE = "medium", "full", "full depth"
 COLUMNS = (
-    "| server | budget | answers/s | CPU ms an answer | p50 / p99 ms, 64 clients | "
+    "| server | budget | answers/s | CPU ms per answer | p50 / p99 ms, 64 clients | "
     "p50 / p99 ms, 1 client | goodput/s | p50 / p99 / p99.9 ms at 70 % |"
 )
 NAMED = "blue", "orange", "green", "red", "purple", "brown", "pink", "gray", "olive", "cyan"
 COLOURS = [*(f"tab:{name}" for name in NAMED), "black", "gold"]
-AT = 0.7  # of saturation, where tails are compared
+AT = 0.7  # share of saturation at which tail latencies are compared
 Value = Callable[[Row], float]
+rate: Value = attrgetter("rate")
+cpu: Value = attrgetter("cpu")
+offered: Value = attrgetter("offered")
+good: Value = attrgetter("good")
+p50: Value = attrgetter("p50")
+p99: Value = attrgetter("p99")
+p999: Value = attrgetter("p999")
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which rows are meant."""
+    """Selection of rows. Without a `share` it selects all of them."""
 
     measure: str
     budget: str
@@ -38,21 +46,21 @@ class Choice:
 
 
 class Rounds:
-    """The rows of all rounds."""
+    """Rows of all rounds."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
         self.rounds = sorted({row.round for row in rows})
 
     def value(self, round_: int, server: str, choice: Choice, value: Value) -> float:
-        """The largest of a server's rows that are meant; NaN of none."""
+        """Return the largest value of a server's selected rows, or NaN without one."""
         found = [
             value(r) for r in self.rows if (r.round, r.server) == (round_, server) and r in choice
         ]
         return max(found, default=np.nan)
 
     def median(self, server: str, choice: Choice, value: Value) -> float:
-        """Over the rounds."""
+        """Return the median over the rounds."""
         found = [self.value(n, server, choice, value) for n in self.rounds]
         known = [x for x in found if not np.isnan(x)]
         return float(np.median(known)) if known else np.nan
@@ -60,14 +68,17 @@ class Rounds:
     def ratio(
         self, choice: Choice, others: Sequence[str], other: Choice, value: Value, *, best: str
     ) -> list[float]:
-        """Ours over the best of others, of each round; `best` is `max` or `min`."""
+        """Return our value over the best of others, for each round.
+
+        `best` is `max` or `min`.
+        """
         pick = max if best == "max" else min
         ratios = []
         for number in self.rounds:
-            ours = self.value(number, OURS, choice, value)
-            theirs = self.best(number, others, other, value, pick)
-            if not np.isnan(theirs) and not np.isnan(ours):
-                ratios.append(ours / theirs if theirs else np.inf)
+            our_value = self.value(number, OURS, choice, value)
+            best_value = self.best(number, others, other, value, pick)
+            if not np.isnan(best_value) and not np.isnan(our_value):
+                ratios.append(our_value / best_value if best_value else np.inf)
         return ratios
 
     def best(
@@ -78,49 +89,19 @@ class Rounds:
         value: Value,
         pick: Callable[..., float] = max,
     ) -> float:
-        """The best of several servers; NaN where none was there."""
+        """Return the best of several servers, or NaN without one."""
         found = [self.value(round_, name, choice, value) for name in servers]
         return pick((x for x in found if not np.isnan(x)), default=np.nan)
 
 
-def rate(row: Row) -> float:
-    """Answers a second."""
-    return row.rate
-
-
-def cpu(row: Row) -> float:
-    """CPU milliseconds an answer."""
-    return row.cpu
-
-
-def offered(row: Row) -> float:
-    """Calls a second."""
-    return row.offered
-
-
-def good(row: Row) -> float:
-    """Answers within the SLO a second."""
-    return row.good
-
-
-def p50(row: Row) -> float:
-    """Median latency."""
-    return row.p50
-
-
-def p99(row: Row) -> float:
-    """The latency that one in a hundred exceeds."""
-    return row.p99
-
-
 def tail(row: Row) -> float:
-    """How many medians the 99th percentile is."""
+    """Return the 99th percentile of latency over the median."""
     return row.p99 / row.p50
 
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A goal that is a ratio: ours over the best of others."""
+    """Goal on a ratio: our value over the best of others."""
 
     text: str
     choice: Choice
@@ -132,7 +113,7 @@ class Aim:
 
 
 def aims() -> list[Aim]:
-    """All that are ratios."""
+    """Return all goals on ratios."""
     medium, full, equal = (Choice(SATURATION, budget) for budget in (MEDIUM, FULL, EQUAL))
     peers, limit = FULL_DEPTH_NAMES, (LIMIT,)
     single, sweep = Choice(SINGLE, MEDIUM), Choice(OPEN, MEDIUM)
@@ -140,8 +121,8 @@ def aims() -> list[Aim]:
     staged, whole = Choice(LIMIT, MEDIUM), Choice(LIMIT, WHOLE)
     return [
         Aim("answers/s at saturation, medium / limit", medium, limit, staged, rate, 0.85, ">="),
-        Aim("CPU an answer, medium / limit", medium, limit, staged, cpu, 1.15, "<="),
-        Aim("CPU an answer, full / trunk alone", full, limit, whole, cpu, 1.10, "<="),
+        Aim("CPU per answer, medium / limit", medium, limit, staged, cpu, 1.15, "<="),
+        Aim("CPU per answer, full / trunk alone", full, limit, whole, cpu, 1.10, "<="),
         Aim("answers/s, equal / best full-depth peer", equal, peers, full, rate, 2.5, ">="),
         Aim("answers/s, equal / naive early exit", equal, (NAIVE,), equal, rate, 1.8, ">="),
         Aim("answers/s, full / best full-depth peer", full, peers, full, rate, 1.0, ">="),
@@ -151,7 +132,7 @@ def aims() -> list[Aim]:
 
 
 def verdict(aim: Aim, rounds: Rounds) -> Goal | None:
-    """Whether a ratio is as aimed at; None where nobody was there to compare with."""
+    """Compare the median ratio with its bound. Returns `None` without a server to compare with."""
     best = "max" if aim.sign == ">=" else "min"
     ratios = rounds.ratio(aim.choice, aim.others, aim.other, aim.value, best=best)
     if not ratios:
@@ -163,17 +144,17 @@ def verdict(aim: Aim, rounds: Rounds) -> Goal | None:
 
 
 def goals(rounds: Rounds) -> Iterator[Goal]:
-    """The verdict."""
+    """Yield all goals, on ratios and on the tail latency."""
     yield from filter(None, (verdict(aim, rounds) for aim in aims()))
     tails = rounds.median(OURS, Choice(OPEN, MEDIUM, AT), tail)
     yield Goal("p99 / p50 at 70 % of saturation, medium <= 4", f"{tails:.2f}", tails <= 4)
 
 
 def reachable(rounds: Rounds) -> Iterator[str]:
-    """What the limit comes to with HTTP around it, and no more: of goals that compare with it.
+    """Yield the best reachable value of each goal that compares with the limit.
 
-    HTTP is what `bare` takes, which is measured alone and so with its caches to itself; and the
-    generator, which shares the cores.
+    That is the limit plus the cost of HTTP: the CPU time of `bare`, which is measured alone with
+    warm caches, and of the generator, which runs on the same cores.
     """
     bare, full = Choice(SATURATION, EQUAL), Choice(SATURATION, FULL)
     staged, equal, whole = (Choice(LIMIT, budget) for budget in (MEDIUM, EQUAL, WHOLE))
@@ -193,14 +174,14 @@ def reachable(rounds: Rounds) -> Iterator[str]:
         return
     medium, trunk = np.nanmedian(costs, axis=0)
     yield f"limit with bare HTTP, answers/s, medium / limit: {np.nanmedian(answers):.3f}"
-    yield f"limit with bare HTTP, CPU an answer, medium / limit: {medium:.3f}"
-    yield f"limit with bare HTTP, CPU an answer, full / trunk alone: {trunk:.3f}"
+    yield f"limit with bare HTTP, CPU per answer, medium / limit: {medium:.3f}"
+    yield f"limit with bare HTTP, CPU per answer, full / trunk alone: {trunk:.3f}"
     if not np.isnan(peers).all():
         yield f"limit with bare HTTP, answers/s, equal / best peer: {np.nanmedian(peers):.3f}"
 
 
 def table(rounds: Rounds) -> list[str]:
-    """Markdown, medians over the rounds: a line for each server and budget."""
+    """Return a Markdown table of medians over the rounds, a line for each server and budget."""
     lines = [
         COLUMNS,
         "|---|---|---|---|---|---|---|---|",
@@ -224,14 +205,14 @@ def table(rounds: Rounds) -> list[str]:
             f"| {server} | {budget} | {cell(full, rate)} | {cell(full, cpu)} | "
             f"{cell(full, p50)} / {cell(full, p99)} | {cell(one, p50)} / {cell(one, p99)} | "
             f"{cell(Choice(OPEN, budget), good)} | {cell(at, p50)} / "
-            f"{cell(at, p99)} / {cell(at, lambda r: r.p999)} |"
+            f"{cell(at, p99)} / {cell(at, p999)} |"
         )
     return lines
 
 
 def plot(path: Path, rounds: Rounds, slo: float, accuracies: dict[str, float]) -> None:
-    """Goodput against the rate that was offered, a line for each server and budget."""
-    import matplotlib as mpl  # slow
+    """Plot goodput over the offered rate, a line for each server and budget."""
+    import matplotlib as mpl  # slow to import
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
@@ -249,8 +230,8 @@ def plot(path: Path, rounds: Rounds, slo: float, accuracies: dict[str, float]) -
             label=f"{server}, {budget} ({100 * accuracies[budget]:.1f} %)",
         )
     axes.set(
-        xlabel="calls offered a second, at .4 to 1 of each server's own saturation",
-        ylabel=f"answers within {1e3 * slo:.0f} ms a second",
+        xlabel="requests per second, at .4 to 1 of each server's own saturation",
+        ylabel=f"answers per second within {1e3 * slo:.0f} ms",
         title=f"{len(rounds.rounds)} rounds, medians; in brackets: test accuracy",
     )
     axes.set_ylim(bottom=0)

@@ -1,8 +1,8 @@
-"""How many answers a second do the stages alone allow?
+"""Measure the throughput of the stages alone, the upper limit of a server.
 
-ONNX Runtime in a tight loop, the same graphs and exits as the server, full batches, nothing
-else: no HTTP, no decoding, no copying between stages (every batch's inputs lie ready). The images
-in the loop leave at each exit in the shares in which all that are sent do. Also the whole
+ONNX Runtime in a tight loop, with the server's graphs and exits and full batches. There is no
+HTTP, no decoding and no copy between stages: the inputs of every batch are prepared. The images
+in the loop leave at each exit in the same shares as all sent images. Also measures the whole
 network in one graph, from the image to the last exit.
 
     python -m benchmarks.serving.limit --bundle deploy/bundles/cifar10-msdnet --data cifar10
@@ -25,27 +25,27 @@ from numpy.typing import NDArray
 from benchmarks.serving.figures import FULL, MEDIUM, WHOLE
 from benchmarks.serving.generator.images import load_images
 from benchmarks.serving.generator.outcomes import Integers
-from benchmarks.serving.offline import Chain, Opinions, Pixels, evaluate, pixels
+from benchmarks.serving.offline import Chain, ExitOutputs, Pixels, evaluate, pixels
 from benchmarks.serving.servers.commands import EQUAL, cores
 from benchmarks.serving.servers.graphs import full_depth
-from benchmarks.serving.servers.subject import equal_budget
+from benchmarks.serving.servers.subject import SHIPPED, equal_budget
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.policy import resolve
 from serving.runtime.cpu import Runtime
 
-BATCH = 8  # beyond which batches bring nothing on a CPU
-IMAGES = 512  # whose way through the stages is gone
-KEPT = 4  # batches of each stage that lie ready: more would leave the caches
-Call = Callable[[], object]
+BATCH = 8  # images; larger batches are not faster on a CPU
+IMAGES = 512  # images in the loop
+PREPARED = 4  # prepared batches of each stage; more would not fit into the caches
+RunBatch = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What the model alone can do.
+    """Throughput of the model alone.
 
-    Args:
-        rate: answers a second, all threads together.
-        cpu: milliseconds of CPU an answer.
+    Attributes:
+        rate: Answers per second, all threads together.
+        cpu: CPU milliseconds per answer.
     """
 
     rate: float
@@ -54,68 +54,83 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Calls that answer a number of images."""
+    """Batches of all stages that together classify a number of images.
 
-    calls: Sequence[Call]
+    Attributes:
+        batches: Functions that run one batch each.
+        answers: Number of images.
+    """
+
+    batches: Sequence[RunBatch]
     answers: int
 
 
 def sample(exits: Integers, count: int) -> Integers:
-    """About `count` of the images that leave at these exits, [N]; each exit has its share."""
+    """Choose `count` images in which each exit keeps its share.
+
+    Args:
+        exits: Exit of each image, [N].
+        count: Number of images to choose.
+
+    Returns:
+        Indices of the chosen images, [count].
+    """
     by_exit = np.argsort(exits, kind="stable")
     return by_exit[np.arange(count) * len(exits) // count]
 
 
 def staged(runtime: Runtime, thresholds: Sequence[float], images: Pixels) -> Work:
-    """Each stage's batches for those images that come to it, full but for the last of each.
+    """Prepare the batches of each stage for the images that reach it.
 
-    As many as there would be; what is in them comes again after `KEPT`, for it costs the same.
+    Their number is that of a server with full batches. Their contents repeat after `PREPARED`
+    batches, which costs the same.
     """
-    calls: list[Call] = []
-    for k, said in enumerate(Chain(runtime).run(images, thresholds)):
-        count = len(next(iter(said.inputs.values())))
-        kept = {n: np.ascontiguousarray(t[: KEPT * BATCH]) for n, t in said.inputs.items()}
+    batches: list[RunBatch] = []
+    for k, run in enumerate(Chain(runtime).run(images, thresholds)):
+        count = len(next(iter(run.inputs.values())))
+        prepared = {n: np.ascontiguousarray(t[: PREPARED * BATCH]) for n, t in run.inputs.items()}
         for start in range(0, count, BATCH):
-            first = start % (KEPT * BATCH)
-            part = {n: t[first : first + min(BATCH, count - start)] for n, t in kept.items()}
-            calls.append(_call(runtime, k, part, head=said.confidence is not None))
-    return Work(calls, len(images))
+            first = start % (PREPARED * BATCH)
+            part = {n: t[first : first + min(BATCH, count - start)] for n, t in prepared.items()}
+            batches.append(_run_batch(runtime, k, part, head=run.confidence is not None))
+    return Work(batches, len(images))
 
 
-def _call(
+def _run_batch(
     runtime: Runtime, stage: int, inputs: Mapping[str, NDArray[np.generic]], *, head: bool
-) -> Call:
+) -> RunBatch:
     return lambda: runtime.run(stage, inputs, head=head)
 
 
 def whole(folder: Path, manifest: Manifest, images: Pixels, batch: int = BATCH) -> Work:
-    """The network at full depth, in one graph."""
+    """Prepare batches of the network at full depth, in one graph."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     graph = full_depth(folder, manifest).SerializeToString()
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
-    def call(part: Pixels) -> Call:
+    def run_batch(part: Pixels) -> RunBatch:
         return lambda: session.run(None, {"image": part})
 
     return Work(
-        [call(images[start : start + batch]) for start in range(0, len(images), batch)], len(images)
+        [run_batch(images[start : start + batch]) for start in range(0, len(images), batch)],
+        len(images),
     )
 
 
 def measure(work: Work, threads: int, seconds: float) -> Limit:
-    """Let threads go through all calls, again and again, for so many seconds."""
+    """Run all batches repeatedly on a number of threads, for a number of seconds."""
     done: list[tuple[float, float, float]] = []
     barrier = threading.Barrier(threads)
 
     def loop(first: int) -> None:
-        order = np.random.default_rng(first).permutation(len(work.calls)).tolist()
+        order = np.random.default_rng(first).permutation(len(work.batches)).tolist()
         barrier.wait()
-        cpu, start, calls = time.thread_time(), time.perf_counter(), 0
+        cpu, start, count = time.thread_time(), time.perf_counter(), 0
         while (wall := time.perf_counter() - start) < seconds:
-            work.calls[order[calls % len(order)]]()
-            calls += 1
-        done.append((calls / len(order), wall, time.thread_time() - cpu))
+            work.batches[order[count % len(order)]]()
+            count += 1
+        done.append((count / len(order), wall, time.thread_time() - cpu))
 
     workers = [threading.Thread(target=loop, args=(i,)) for i in range(threads)]
     for worker in workers:
@@ -128,51 +143,51 @@ def measure(work: Work, threads: int, seconds: float) -> Limit:
 
 
 class Limits:
-    """The limits of a bundle, to be measured again in every round.
+    """Limits of a bundle, measured in every round.
 
     Args:
-        folder: of the bundle.
-        asked: budgets, by the names that they are to have.
-        images: all that are sent.
-        opinions: on each of them.
+        folder: Folder of the bundle.
+        budgets: Budgets by name.
+        images: All sent images, uint8 [N, H, W, 3].
+        outputs: Outputs of every exit for them.
     """
 
     def __init__(
-        self, folder: Path, asked: Mapping[str, str], images: Pixels, opinions: Opinions
+        self, folder: Path, budgets: Mapping[str, str], images: Pixels, outputs: ExitOutputs
     ) -> None:
         manifest = read_manifest(folder)
         runtime = Runtime(folder, manifest)
         self.work = {WHOLE: whole(folder, manifest, images[:IMAGES])}
-        for name, budget in asked.items():
+        for name, budget in budgets.items():
             thresholds = resolve(manifest, budget).thresholds
-            chosen = sample(opinions.exits(thresholds), min(IMAGES, len(images)))
+            chosen = sample(outputs.exits(thresholds), min(IMAGES, len(images)))
             self.work[name] = staged(runtime, thresholds, images[chosen])
 
     def measure(self, seconds: float) -> dict[str, Limit]:
-        """Each budget's, and that of WHOLE."""
+        """Measure the limit of each budget, and of WHOLE."""
         return {name: measure(work, cores(), seconds) for name, work in self.work.items()}
 
 
 def single(folder: Path, manifest: Manifest, images: Pixels) -> float:
-    """Seconds of one image at full depth, one thread, nothing beside it; median of 5 rounds."""
+    """Return the seconds of one image at full depth on one thread, the median of 5 rounds."""
     work = whole(folder, manifest, images[:IMAGES], batch=1)
     return float(np.median([1 / measure(work, 1, 1.0).rate for _ in range(5)]))
 
 
 def main() -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description="What do the stages alone allow?")
-    parser.add_argument("--bundle", type=Path, default=Path("deploy/bundles/cifar10-msdnet"))
-    parser.add_argument("--data", default="cifar10")
-    parser.add_argument("--seconds", type=float, default=5.0)
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description="Measure the throughput of the stages alone.")
+    parser.add_argument("--bundle", type=Path, default=SHIPPED, help="folder of the bundle")
+    parser.add_argument("--data", default="cifar10", help="hub name, parquet or folder of images")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds for each budget")
     arguments = parser.parse_args()
     manifest: Manifest = read_manifest(arguments.bundle)
     images = pixels(load_images(arguments.data, manifest).files, manifest)
-    asked = {MEDIUM: MEDIUM, EQUAL: equal_budget(manifest), FULL: FULL}
-    opinions = evaluate(arguments.bundle, manifest, images)
-    limits = Limits(arguments.bundle, asked, images, opinions)
+    budgets = {MEDIUM: MEDIUM, EQUAL: equal_budget(manifest), FULL: FULL}
+    outputs = evaluate(arguments.bundle, manifest, images)
+    limits = Limits(arguments.bundle, budgets, images, outputs)
     for name, limit in limits.measure(arguments.seconds).items():
-        print(f"{name:12} {limit.rate:8.1f} answers/s   {limit.cpu:6.2f} CPU ms an answer")
+        print(f"{name:12} {limit.rate:8.1f} answers/s   {limit.cpu:6.2f} CPU ms per answer")
     print(f"one image at full depth: {1e3 * single(arguments.bundle, manifest, images):.2f} ms")
     return 0
 

@@ -1,8 +1,8 @@
-"""Do our generator and MLPerf LoadGen agree on how long our server takes?
+"""Compare the latencies measured by our load generator with those of MLPerf LoadGen.
 
-LoadGen's Server scenario draws Poisson arrivals, calls when each is due, and takes latency from
-then to the answer, with its own clock and percentiles; only the connections are ours. Both send
-at the same rate, in turns. Needs `mlcommons-loadgen`.
+LoadGen's Server scenario draws Poisson arrivals and issues each request when it is due. Latency
+counts from then to the response, with its own clock and percentiles. Only the connections are
+ours. Both generators send at the same rate, in turns. Needs `mlcommons-loadgen`.
 
     python -m benchmarks.serving.loadgen --data cifar10 --rate 400
 """
@@ -31,32 +31,39 @@ from benchmarks.serving.generator.process import generator
 from benchmarks.serving.rounds import CONNECTIONS
 from benchmarks.serving.servers.commands import ours
 from benchmarks.serving.servers.processes import started
-from benchmarks.serving.servers.subject import parser, subject
+from benchmarks.serving.servers.subject import parser, read_subject
 
 LOG = "mlperf_log_detail.txt"
 MARK = ":::MLLOG "
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a generator saw: calls, those without a good answer, and latencies in milliseconds."""
+class Summary:
+    """Results of a generator.
 
-    calls: int
+    Attributes:
+        requests: Number of requests.
+        failed: Requests without an answer.
+        p50: Median latency in milliseconds.
+        p99: 99th percentile of latency in milliseconds.
+    """
+
+    requests: int
     failed: int
     p50: float
     p99: float
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What LoadGen is to do.
+class Scenario:
+    """Parameters of one run of LoadGen.
 
-    Args:
-        port: of the server, on loopback.
-        path: and query.
-        rate: of calls a second, on average.
-        seconds: how long.
-        seed: of arrivals and images.
+    Attributes:
+        port: Port of the server, on loopback.
+        path: Path and query.
+        rate: Mean number of requests per second.
+        seconds: Duration.
+        seed: Seed of arrivals and images.
     """
 
     port: int
@@ -66,26 +73,28 @@ class Asked:
     seed: int
 
 
-class _Caller:
-    """Sends one image a call, over an idle connection or a new one, in its own event loop."""
+class _Sender:
+    """Sends one image per request, over an idle connection or a new one, in its own event loop."""
 
-    def __init__(self, images: Sequence[bytes], asked: Asked, done: Callable[[int], None]) -> None:
-        head = f"POST {asked.path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: image/jpeg\r\n"
+    def __init__(
+        self, images: Sequence[bytes], scenario: Scenario, done: Callable[[int], None]
+    ) -> None:
+        block = f"POST {scenario.path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: image/jpeg\r\n"
         self._requests = [
-            b"%bContent-Length: %d\r\n\r\n%b" % (head.encode(), len(i), i) for i in images
+            b"%bContent-Length: %d\r\n\r\n%b" % (block.encode(), len(i), i) for i in images
         ]
-        self._port, self._done = asked.port, done
+        self._port, self._done = scenario.port, done
         self._idle: list[Connection] = []
         self._opening: set[asyncio.Task[None]] = set()
         self.loop = uvloop.new_event_loop()
-        self.calls = self.failed = 0
+        self.begun = self.failed = 0
 
-    def call(self, sample: int, image: int) -> None:
-        """Begin a call; from any thread."""
+    def send(self, sample: int, image: int) -> None:
+        """Start to send a request. Can be called from any thread."""
         self.loop.call_soon_threadsafe(self._begin, sample, image)
 
     def _begin(self, sample: int, image: int) -> None:
-        self.calls += 1
+        self.begun += 1
         while self._idle:
             connection = self._idle.pop()
             if connection.transport is not None:
@@ -96,24 +105,24 @@ class _Caller:
         task.add_done_callback(self._opening.discard)
 
     async def _connect(self, sample: int, image: int) -> None:
-        connection = Connection(self._answered)
+        connection = Connection(self._finish)
         try:
             await self.loop.create_connection(lambda: connection, HOST, self._port)
         except OSError:
-            connection.call = sample
-            self._answered(connection, NO_ANSWER, b"")
+            connection.request = sample
+            self._finish(connection, NO_ANSWER, b"")
         else:
             self._write(connection, sample, image)
 
     def _write(self, connection: Connection, sample: int, image: int) -> None:
-        connection.call = sample
-        if connection.transport is None:  # opened, and closed at once
-            self._answered(connection, NO_ANSWER, b"")
+        connection.request = sample
+        if connection.transport is None:  # closed right after it was opened
+            self._finish(connection, NO_ANSWER, b"")
         else:
             connection.transport.write(self._requests[image])
 
-    def _answered(self, connection: Connection, status: int, body: bytes) -> None:  # noqa: ARG002
-        sample, connection.call = connection.call, NONE
+    def _finish(self, connection: Connection, status: int, body: bytes) -> None:  # noqa: ARG002
+        sample, connection.request = connection.request, NONE
         if sample == NONE:
             return
         self._done(sample)
@@ -122,100 +131,106 @@ class _Caller:
             self._idle.append(connection)
 
     async def close(self) -> None:
-        """Close what is idle."""
+        """Close idle connections."""
         for connection in self._idle:
             connection.close()
-        await asyncio.sleep(0.01)  # for the sockets to be closed
+        await asyncio.sleep(0.01)  # so that the sockets are closed
 
 
 @contextmanager
-def _calling(images: Sequence[bytes], asked: Asked) -> Iterator[_Caller]:
+def _sending(images: Sequence[bytes], scenario: Scenario) -> Iterator[_Sender]:
     def done(sample: int) -> None:
         lg.QuerySamplesComplete([lg.QuerySampleResponse(sample, 0, 0)])
 
-    caller = _Caller(images, asked, done)
-    thread = threading.Thread(target=caller.loop.run_forever)
+    sender = _Sender(images, scenario, done)
+    thread = threading.Thread(target=sender.loop.run_forever)
     thread.start()
     try:
-        yield caller
+        yield sender
     finally:
-        asyncio.run_coroutine_threadsafe(caller.close(), caller.loop).result()
-        caller.loop.call_soon_threadsafe(caller.loop.stop)
+        asyncio.run_coroutine_threadsafe(sender.close(), sender.loop).result()
+        sender.loop.call_soon_threadsafe(sender.loop.stop)
         thread.join()
-        caller.loop.close()
+        sender.loop.close()
 
 
-def settings(asked: Asked) -> lg.TestSettings:
-    """The Server scenario for so many seconds; no bound on latency."""
+def settings(scenario: Scenario) -> lg.TestSettings:
+    """Return the settings of the Server scenario, without a bound on latency."""
     made = lg.TestSettings()
     made.scenario, made.mode = lg.TestScenario.Server, lg.TestMode.PerformanceOnly
-    made.server_target_qps = asked.rate
+    made.server_target_qps = scenario.rate
     made.server_target_latency_ns = 10**12
-    made.min_duration_ms = round(1e3 * asked.seconds)
+    made.min_duration_ms = round(1e3 * scenario.seconds)
     made.min_query_count = 1
-    made.schedule_rng_seed = made.sample_index_rng_seed = made.qsl_rng_seed = asked.seed
+    made.schedule_rng_seed = made.sample_index_rng_seed = made.qsl_rng_seed = scenario.seed
     return made
 
 
 def results(log: str) -> dict[str, float]:
-    """The numbers of LoadGen's detailed log, by key."""
+    """Return the numbers in LoadGen's detailed log, by key."""
     lines = (json.loads(x.removeprefix(MARK)) for x in log.splitlines() if x.startswith(MARK))
     return {x["key"]: x["value"] for x in lines if isinstance(x["value"], int | float)}
 
 
-def send_by_loadgen(images: Sequence[bytes], asked: Asked) -> Seen:
-    """Let LoadGen send, and read what it logged."""
-    with TemporaryDirectory() as folder, _calling(images, asked) as caller:
+def send_by_loadgen(images: Sequence[bytes], scenario: Scenario) -> Summary:
+    """Run LoadGen, then read its log."""
+    with TemporaryDirectory() as folder, _sending(images, scenario) as sender:
         logs = lg.LogSettings()
         logs.log_output.outdir = folder
         logs.log_output.copy_summary_to_stdout = False
 
         def issue(samples: list[lg.QuerySample]) -> None:
             for sample in samples:
-                caller.call(sample.id, sample.index)
+                sender.send(sample.id, sample.index)
 
         sut = lg.ConstructSUT(issue, lambda: None)
-        everyone = len(images)
-        library = lg.ConstructQSL(everyone, everyone, lambda _: None, lambda _: None)
+        count = len(images)
+        library = lg.ConstructQSL(count, count, lambda _: None, lambda _: None)
         try:
-            lg.StartTestWithLogSettings(sut, library, settings(asked), logs)
+            lg.StartTestWithLogSettings(sut, library, settings(scenario), logs)
         finally:
             lg.DestroyQSL(library)
             lg.DestroySUT(sut)
         found = results((Path(folder) / LOG).read_text(encoding="utf-8"))
         p50, p99 = (1e-6 * found[f"result_{q}_percentile_latency_ns"] for q in ("50.00", "99.00"))
-        return Seen(caller.calls, caller.failed, p50, p99)
+        return Summary(sender.begun, sender.failed, p50, p99)
 
 
-def seen(report: Report) -> Seen:
-    """By our generator."""
+def summary_of(report: Report) -> Summary:
+    """Summarise a load of our generator."""
     found = report.outcomes
     p50, p99 = (1e3 * found.percentile(q) for q in (50, 99))
-    return Seen(len(found), int((~found.answered).sum()), p50, p99)
+    return Summary(len(found), int((~found.answered).sum()), p50, p99)
 
 
 def main() -> int:
-    """Entry point."""
-    made = parser("Ours and MLPerf LoadGen's Server scenario at the same rate, in turns.")
-    made.add_argument("--rate", type=float, default=400.0, help="of Poisson arrivals, a second")
-    made.add_argument("--seconds", type=float, default=5.0, help="of a turn")
-    made.add_argument("--rounds", type=int, default=5)
+    """Run the benchmark."""
+    made = parser("Compare our load generator with MLPerf LoadGen's Server scenario.")
+    made.add_argument(
+        "--rate", type=float, default=400.0, help="requests per second, Poisson arrivals"
+    )
+    made.add_argument("--seconds", type=float, default=5.0, help="seconds of a turn")
+    made.add_argument("--rounds", type=int, default=5, help="turns of each generator")
     arguments = made.parse_args()
-    of = subject(arguments)
-    server, rate, seconds = ours(of.target, *of.options), arguments.rate, arguments.seconds
-    files, path, rng = of.sent.files, server.paths[MEDIUM], np.random.default_rng(0)
+    subject = read_subject(arguments)
+    server, rate, seconds = (
+        ours(subject.target, *subject.options),
+        arguments.rate,
+        arguments.seconds,
+    )
+    files, path, rng = subject.sent.files, server.paths[MEDIUM], np.random.default_rng(0)
     ratios = []
-    with generator(files) as load, started(server, files[0], of.out / "logs") as running:
+    with generator(files) as load, started(server, files[0], subject.out / "logs") as running:
         for number in range(arguments.rounds + 1):
             plan = open_loop(path, poisson(rate, seconds, rng), len(files), rng)
-            mine = seen(load.send(plan, Load(running.port, CONNECTIONS)))
-            theirs = send_by_loadgen(files, Asked(running.port, path, rate, seconds, number))
+            mine = summary_of(load.send(plan, Load(running.port, CONNECTIONS)))
+            theirs = send_by_loadgen(files, Scenario(running.port, path, rate, seconds, number))
             if number == 0:
                 continue  # warm-up
             ratios.append((mine.p50 / theirs.p50, mine.p99 / theirs.p99))
             for name, each in (("ours", mine), ("LoadGen", theirs)):
                 print(
-                    f"{number:2} {name:8} {each.calls:6} calls {each.failed:4} failed   "
+                    f"{number:2} {name:8} {each.requests:6} requests {each.failed:4} failed   "
                     f"p50 {each.p50:8.2f}   p99 {each.p99:8.2f} ms",
                     flush=True,
                 )

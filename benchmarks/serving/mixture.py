@@ -1,4 +1,4 @@
-"""Calls of every kind: budgets, deadlines, clients that hang up, bursts."""
+"""Plan a mixture of requests: budgets, deadlines, clients that hang up, bursts."""
 
 from __future__ import annotations
 
@@ -13,64 +13,66 @@ from serving.engine.policy import Policy, resolve
 DEADLINES = (2, 5, 10, 20, 50, 200)  # milliseconds
 SHARES = ("15%", "30%", "45%", "60%", "90%")
 CONFIDENCES = (0.0, 0.3, 0.5, 0.7, 0.9, 1.0)
-HANG_UPS = 0.1  # share of the calls
-BURST = 700  # calls at once, more than there are slots
-BETWEEN = 2500  # calls from one burst to the next
+HANG_UPS = 0.1  # share of the requests
+BURST = 700  # requests at once, more than there are slots
+BETWEEN = 2500  # requests from one burst to the next
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One way to ask."""
+class Query:
+    """Query of one request. A parameter that is `None` is not sent."""
 
     budget: str | None = None
     min_confidence: float | None = None
     deadline_ms: float | None = None
 
     def path(self) -> str:
-        """As a path with its query."""
-        asked = {
+        """Return the path with the query."""
+        values = {
             "budget": self.budget,
             "min_confidence": self.min_confidence,
             "deadline_ms": self.deadline_ms,
         }
-        query = "&".join(f"{k}={v}" for k, v in asked.items() if v is not None)
+        query = "&".join(f"{k}={v}" for k, v in values.items() if v is not None)
         return "/classify?" + query.replace("%", "%25")
 
     def policy(self, manifest: Manifest) -> Policy:
-        """What the server makes of it."""
+        """Return the policy that the server uses for it."""
         return resolve(manifest, self.budget, self.min_confidence, self.deadline_ms)
 
 
-def asks(manifest: Manifest) -> list[Ask]:
-    """All ways; those by confidence, which are for clients that hang up, come last."""
-    least = manifest.curve[0].mean_flops.value / manifest.full_flops
-    shares = [share for share in SHARES if float(share.rstrip("%")) / 100 >= least]
-    staying = [Ask(budget=name) for name in (*manifest.budgets, *shares)]
-    timed = [Ask(budget=name, deadline_ms=ms) for name in manifest.budgets for ms in DEADLINES]
-    return [*staying, *timed, *(Ask(min_confidence=sure) for sure in CONFIDENCES)]
+def all_queries(manifest: Manifest) -> list[Query]:
+    """Return all queries. Those with `min_confidence`, for clients that hang up, come last."""
+    cheapest = manifest.curve[0].mean_flops.value / manifest.full_flops
+    shares = [share for share in SHARES if float(share.rstrip("%")) / 100 >= cheapest]
+    patient = [Query(budget=name) for name in (*manifest.budgets, *shares)]
+    timed = [Query(budget=name, deadline_ms=ms) for name in manifest.budgets for ms in DEADLINES]
+    return [*patient, *timed, *(Query(min_confidence=least) for least in CONFIDENCES)]
 
 
-def arrivals(calls: int, rate: float, rng: np.random.Generator) -> Floats:
-    """Poisson, with bursts in between, [calls]."""
-    gaps = rng.exponential(1 / rate, calls)
-    gaps[np.arange(calls) % BETWEEN < BURST] = 0
+def arrivals(requests: int, rate: float, rng: np.random.Generator) -> Floats:
+    """Return due times: Poisson, `rate` per second, with bursts in between, [requests]."""
+    gaps = rng.exponential(1 / rate, requests)
+    gaps[np.arange(requests) % BETWEEN < BURST] = 0
     return np.cumsum(gaps)
 
 
 def random_plan(
-    ways: list[Ask], calls: int, images: int, rate: float, rng: np.random.Generator
+    queries: list[Query], requests: int, images: int, rate: float, rng: np.random.Generator
 ) -> Plan:
-    """Calls of every kind."""
-    staying = sum(ask.min_confidence is None for ask in ways)
-    leaves = rng.random(calls) < HANG_UPS
+    """Plan random requests. A share of HANG_UPS hangs up."""
+    patient = sum(query.min_confidence is None for query in queries)
+    hangs_up = rng.random(requests) < HANG_UPS
     path = np.where(
-        leaves, rng.integers(staying, len(ways), calls), rng.integers(0, staying, calls)
+        hangs_up,
+        rng.integers(patient, len(queries), requests),
+        rng.integers(0, patient, requests),
     )
-    after = np.where(rng.random(calls) < 0.2, 0.0, rng.exponential(0.01, calls))
+    after = np.where(rng.random(requests) < 0.2, 0.0, rng.exponential(0.01, requests))
     return Plan(
-        tuple(ask.path() for ask in ways),
+        tuple(query.path() for query in queries),
         path,
-        rng.integers(images, size=calls),
-        arrivals(calls, rate, rng),
-        np.where(leaves, after, NEVER),
+        rng.integers(images, size=requests),
+        arrivals(requests, rate, rng),
+        np.where(hangs_up, after, NEVER),
     )

@@ -1,4 +1,4 @@
-"""What a bundle says of images without a server: every exit's opinion, batch by batch."""
+"""Evaluate every exit of a bundle on images, without a server."""
 
 from __future__ import annotations
 
@@ -20,20 +20,26 @@ Tensors = Mapping[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
-class Opinions:
-    """Of every exit: confidence [exits, N], class [exits, N], its probability [exits, N]."""
+class ExitOutputs:
+    """Outputs of every exit for N images.
+
+    Attributes:
+        confidence: Confidence, [exits, N].
+        index: Predicted class, [exits, N].
+        probability: Probability of that class, [exits, N].
+    """
 
     confidence: Floats
     index: Integers
     probability: Floats
 
     def exits(self, thresholds: Sequence[float]) -> Integers:
-        """The exit, from 0, at which each image leaves, [N]."""
+        """Return the exit, from 0, at which each image leaves, [N]."""
         leaves: Integers = (self.confidence >= np.array(thresholds)[:, None]).argmax(axis=0)
         return leaves
 
     def margin(self, thresholds: Sequence[float]) -> Floats:
-        """How near the confidence came to a threshold on the way, [N]."""
+        """Return the least distance of a confidence to its threshold, up to the exit taken, [N]."""
         distance = np.abs(self.confidence - np.array(thresholds)[:, None])[:-1]
         later = np.arange(len(distance))[:, None] > self.exits(thresholds)
         nearest: Floats = np.where(later, np.inf, distance).min(axis=0, initial=np.inf)
@@ -41,21 +47,21 @@ class Opinions:
 
 
 def pixels(files: Sequence[bytes], manifest: Manifest) -> Pixels:
-    """Image files as stage 1 takes them, uint8 [N, H, W, 3]."""
+    """Decode image files to the input of stage 1, uint8 [N, H, W, 3]."""
     return np.stack([decode(file, manifest.input, MAX_PIXELS) for file in files])
 
 
-def evaluate(folder: Path, manifest: Manifest, images: Pixels, batch: int = 8) -> Opinions:
-    """Every exit's opinion of images."""
+def evaluate(folder: Path, manifest: Manifest, images: Pixels, batch: int = 8) -> ExitOutputs:
+    """Run images [N, H, W, 3] to the last exit, in batches, and return every exit's outputs."""
     chain = Chain(Runtime(folder, manifest))
     confidence, index, probability = [], [], []
     for start in range(0, len(images), batch):
-        outputs = list(chain.run(images[start : start + batch]))
-        confidence.append([said.confidence for said in outputs])
-        given = np.stack([said.probabilities for said in outputs if said.probabilities is not None])
-        index.append(given.argmax(2))
-        probability.append(given.max(2))
-    return Opinions(
+        runs = list(chain.run(images[start : start + batch]))
+        confidence.append([run.confidence for run in runs])
+        stacked = np.stack([run.probabilities for run in runs if run.probabilities is not None])
+        index.append(stacked.argmax(2))
+        probability.append(stacked.max(2))
+    return ExitOutputs(
         np.concatenate([np.array(each, np.float64) for each in confidence], axis=1),
         np.concatenate(index, axis=1),
         np.concatenate(probability, axis=1).astype(np.float64),
@@ -63,8 +69,14 @@ def evaluate(folder: Path, manifest: Manifest, images: Pixels, batch: int = 8) -
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a stage was given and what its exit said (None: not asked); [N, ...] each."""
+class StageRun:
+    """Inputs of a stage and outputs of its exit, [N, ...] each.
+
+    Attributes:
+        inputs: Tensors by name.
+        probabilities: Probabilities, or `None` where the exit was not evaluated.
+        confidence: Confidence, or `None` where the exit was not evaluated.
+    """
 
     inputs: Tensors
     probabilities: NDArray[np.float32] | None
@@ -72,15 +84,16 @@ class Said:
 
 
 class Chain:
-    """The stages of a bundle in a row."""
+    """Stages of a bundle, run one after another."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
 
-    def run(self, images: Pixels, thresholds: Sequence[float] | None = None) -> Iterator[Said]:
-        """Stage after stage; with thresholds, for those images only that have not left.
+    def run(self, images: Pixels, thresholds: Sequence[float] | None = None) -> Iterator[StageRun]:
+        """Run stage after stage.
 
-        An exit at which nobody may leave is not asked.
+        With thresholds a stage runs for the images only that did not leave before it. An exit
+        with a threshold above 1, at which no image can leave, is not evaluated.
         """
         last = len(self.runtime.inputs) - 1
         known: dict[str, NDArray[np.generic]] = {self.runtime.inputs[0][0].name: images}
@@ -88,10 +101,10 @@ class Chain:
             inputs = {spec.name: known[spec.name] for spec in specs}
             head = thresholds is None or k == last or thresholds[k] <= 1
             made = self.runtime.run(k, inputs, head=head)
-            yield Said(inputs, made.probabilities, made.confidence)
+            yield StageRun(inputs, made.probabilities, made.confidence)
             known |= made.features
             if thresholds is not None and made.confidence is not None:
-                stay = made.confidence < thresholds[k]
-                known = {name: tensor[stay] for name, tensor in known.items()}
-                if not stay.any():
+                remaining = made.confidence < thresholds[k]
+                known = {name: tensor[remaining] for name, tensor in known.items()}
+                if not remaining.any():
                     return

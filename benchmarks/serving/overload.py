@@ -1,8 +1,8 @@
-"""What happens at half as much load again as the server can bear, for minutes?
+"""Measure goodput and memory at 150 % of saturation, for minutes.
 
 First the peak: goodput at rates up to saturation, each for a few seconds. Then Poisson arrivals
-at 150 % of saturation, from clients that say by `deadline_ms` when an answer is worth nothing
-to them any more. Goodput and memory over time; every call must end in an answer, be it an error.
+at 150 % of saturation, with a `deadline_ms`. Plots goodput and memory over time. Every request
+must get a response, which can be an error.
 
     python -m benchmarks.serving.overload --data cifar10 --out results --seconds 300
 """
@@ -39,25 +39,25 @@ from benchmarks.serving.offline import pixels
 from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY, RATES
 from benchmarks.serving.servers.commands import ours
 from benchmarks.serving.servers.processes import Running, started
-from benchmarks.serving.servers.subject import Subject, parser, subject
+from benchmarks.serving.servers.subject import Subject, parser, read_subject
 
 OVERLOAD = 1.5
-LEAST = 0.9  # of the peak, that goodput must keep to
-GROWTH = 1.05  # of memory from the first third to the last, at most
-MARGIN = 0.8  # of the SLO, that the deadline leaves to the way there and back
-SAMPLES = 1.0  # seconds between two looks at memory
+LEAST = 0.9  # least goodput, as a share of the peak
+GROWTH = 1.05  # most growth of memory from the first third to the last
+MARGIN = 0.8  # deadline as a share of the SLO; the rest is for the network
+SAMPLES = 1.0  # seconds between two samples of memory
 
 
 @contextmanager
 def memory_of(running: Running) -> Iterator[list[int]]:
-    """Looks at a server's resident bytes once every SAMPLES seconds, from a thread of its own."""
+    """Sample a server's resident bytes every SAMPLES seconds, from a thread of its own."""
     samples, over = [running.usage().memory], threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         while not over.wait(SAMPLES):
             samples.append(running.usage().memory)
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=sample)
     thread.start()
     try:
         yield samples
@@ -67,13 +67,13 @@ def memory_of(running: Running) -> Iterator[list[int]]:
 
 
 def growth(memory: Floats) -> float:
-    """The last third's median over the first's."""
+    """Return the median of the last third over that of the first."""
     third = max(len(memory) // 3, 1)
     return float(np.median(memory[-third:]) / np.median(memory[:third]))
 
 
 def goodput_over_time(outcomes: Outcomes, slo: float, seconds: float, bins: int) -> Floats:
-    """Good answers a second to the calls that were due in each part of the time, [bins]."""
+    """Return goodput per second of the requests due in each part of the time, [bins]."""
     edges = np.linspace(0, seconds, bins + 1)
     parts = (outcomes.between(start, end) for start, end in pairwise(edges))
     return np.array([part.goodput(slo, seconds / bins) for part in parts])
@@ -81,14 +81,14 @@ def goodput_over_time(outcomes: Outcomes, slo: float, seconds: float, bins: int)
 
 @dataclass(frozen=True, slots=True)
 class Overload:
-    """What came of it; rates a second.
+    """Results of the overload. Rates are per second.
 
-    Args:
-        saturation: of a closed loop.
-        peak: the best goodput at rates up to that.
-        outcomes: of the overload.
-        good: goodput over its time.
-        memory: megabytes over its time.
+    Attributes:
+        saturation: Answers of a closed loop.
+        peak: Best goodput at rates up to saturation.
+        outcomes: Outcomes of all requests of the overload.
+        good: Goodput over time, [bins].
+        memory: Resident megabytes over time, one sample every SAMPLES seconds.
     """
 
     saturation: float
@@ -99,12 +99,18 @@ class Overload:
 
 
 def overload(
-    of: Subject, load: Generator, slo: float, seconds: float, step: float, rng: np.random.Generator
+    subject: Subject,
+    load: Generator,
+    slo: float,
+    seconds: float,
+    step: float,
+    rng: np.random.Generator,
 ) -> Overload:
-    """Start our server and drive it there."""
-    images = len(of.sent)
+    """Start our server, measure saturation and peak, then overload it."""
+    images = len(subject.sent)
     deadline = f"&deadline_ms={1e3 * slo * MARGIN:.3f}"
-    with started(ours(of.target, *of.options), of.sent.files[0], of.out / "logs") as running:
+    server = ours(subject.target, *subject.options)
+    with started(server, subject.sent.files[0], subject.out / "logs") as running:
         path = running.server.paths[MEDIUM]
         for _ in range(2):  # the first warms up
             report = load.send(closed(path, MANY, images, rng), Load(running.port, CLIENTS, step))
@@ -122,23 +128,23 @@ def overload(
 
 
 def goals(found: Overload) -> list[Goal]:
-    """The verdict."""
-    least, grown = float(np.median(found.good)) / found.peak, growth(found.memory)
+    """Compare the results with the goals."""
+    typical, grown = float(np.median(found.good)) / found.peak, growth(found.memory)
     worst = float(found.good.min()) / found.peak
     lost = int((found.outcomes.status == NO_ANSWER).sum())
     return [
         Goal(
             f"goodput at 150 % of saturation >= {LEAST} x its peak",
-            f"{least:.3f} (worst part {worst:.3f}); peak {found.peak:.0f}/s",
-            least >= LEAST,
+            f"{typical:.3f} (worst part {worst:.3f}); peak {found.peak:.0f}/s",
+            typical >= LEAST,
         ),
         Goal(f"memory at 150 % grows <= {GROWTH}", f"{grown:.3f}", grown <= GROWTH),
-        Goal("calls without an answer = 0", f"{lost} of {len(found.outcomes)}", lost == 0),
+        Goal("requests without a response = 0", f"{lost} of {len(found.outcomes)}", lost == 0),
     ]
 
 
 def write(out: Path, found: Overload, slo: float, seconds: float) -> None:
-    """Goodput and memory over time, as CSV and as a picture."""
+    """Write goodput and memory over time, as CSV and as a plot."""
     out.mkdir(parents=True, exist_ok=True)
     times = np.linspace(0, seconds, len(found.good) + 1)[1:]
     with (out / "overload.csv").open("w", newline="", encoding="utf-8") as file:
@@ -146,7 +152,7 @@ def write(out: Path, found: Overload, slo: float, seconds: float) -> None:
         writer.writerow(["seconds", "goodput", "memory_mb"])
         at = np.linspace(0, len(found.memory) - 1, len(times)).astype(int)
         writer.writerows(zip(times, found.good, found.memory[at], strict=True))
-    import matplotlib as mpl  # slow
+    import matplotlib as mpl  # slow to import
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
@@ -162,22 +168,24 @@ def write(out: Path, found: Overload, slo: float, seconds: float) -> None:
 
 
 def main() -> int:
-    """Entry point; the exit status is 1 where a goal is missed."""
-    made = parser("What happens under half as much load again as the server can bear?")
-    made.add_argument("--seconds", type=float, default=300.0, help="of overload")
-    made.add_argument("--step", type=float, default=8.0, help="seconds at each rate before that")
+    """Run the benchmark and return 1 if a goal is missed."""
+    made = parser("Measure goodput and memory at 150 % of saturation.")
+    made.add_argument("--seconds", type=float, default=300.0, help="seconds of overload")
+    made.add_argument(
+        "--step", type=float, default=8.0, help="seconds at each rate before the overload"
+    )
     arguments = made.parse_args()
-    of = subject(arguments)
-    with generator(of.sent.files) as load:
-        images = pixels(of.sent.files, of.manifest)
-        slo = SLO_FACTOR * single(of.target.bundle, of.manifest, images)
+    subject = read_subject(arguments)
+    with generator(subject.sent.files) as load:
+        images = pixels(subject.sent.files, subject.manifest)
+        slo = SLO_FACTOR * single(subject.target.bundle, subject.manifest, images)
         rng = np.random.default_rng(0)
-        found = overload(of, load, slo, arguments.seconds, arguments.step, rng)
-    write(of.out, found, slo, arguments.seconds)
+        found = overload(subject, load, slo, arguments.seconds, arguments.step, rng)
+    write(subject.out, found, slo, arguments.seconds)
     counts = dict(zip(*np.unique(found.outcomes.status, return_counts=True), strict=True))
     print(f"SLO {1e3 * slo:.1f} ms, saturation {found.saturation:.1f}/s")
     print("status codes:", ", ".join(f"{status}: {n}" for status, n in counts.items()))
-    print(f"accuracy of the answers {100 * found.outcomes.accuracy(of.sent.labels):.2f} %")
+    print(f"accuracy of the answers {100 * found.outcomes.accuracy(subject.sent.labels):.2f} %")
     return print_goals(goals(found))
 
 

@@ -1,4 +1,4 @@
-"""One server in one round: what it does at saturation, for one client, and at given rates."""
+"""Measure one server in one round: at saturation, for one client, and at given rates."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from benchmarks.serving.generator.process import Generator
 from benchmarks.serving.servers.processes import Running, Usage
 
 CLIENTS = 64
-CONNECTIONS = 1024  # of an open loop, at most
-MANY = 1_000_000  # calls; a closed loop ends by time
+CONNECTIONS = 1024  # most connections of an open loop
+MANY = 1_000_000  # requests; a closed loop ends by time
 SATURATION, SINGLE, OPEN, LIMIT = "saturation", "single", "open", "limit"
 RATES = (0.4, 0.6, 0.7, 0.8, 0.9, 1.0)  # of saturation
-SETTLED = 0.2  # share of a measurement that is let go by, while queues fill
+SETTLED = 0.2  # share of a measurement that is ignored, while queues fill
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measurement. Times in milliseconds, rates a second; NaN where there is none.
+    """Result of a measurement. Times in milliseconds, rates per second. NaN for a missing value.
 
-    Args:
-        round: from 1.
-        server: its name, or LIMIT.
+    Attributes:
+        round: Number of the round, from 1.
+        server: Name of the server, or LIMIT.
         measure: SATURATION, SINGLE, OPEN or LIMIT.
-        budget: asked for.
-        share: of saturation, that the offered rate is.
-        offered: calls.
-        rate: answers.
-        good: answers within the SLO.
-        cpu: of the server, an answer.
-        p50: latency.
-        p99: latency.
-        p999: latency.
-        accuracy: share of answers that are right.
-        answered: share of calls that got an answer with a class.
-        memory: resident bytes of the server, afterwards.
-        generator: CPU of the load generator, a call.
+        budget: Budget of the requests.
+        share: Offered rate as a share of saturation.
+        offered: Rate of requests.
+        rate: Rate of answers.
+        good: Rate of answers within the SLO.
+        cpu: CPU time of the server per answer.
+        p50: Median latency.
+        p99: 99th percentile of latency.
+        p999: 99.9th percentile of latency.
+        accuracy: Share of correct answers.
+        answered: Share of requests with an answer.
+        memory: Resident bytes of the server, afterwards.
+        generator: CPU time of the load generator per request.
     """
 
     round: int
@@ -72,7 +72,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long each measurement takes, in seconds."""
+    """Duration of each measurement, in seconds."""
 
     warm_up: float
     saturation: float
@@ -84,11 +84,11 @@ class Round:
     """Measures servers, one after another.
 
     Args:
-        number: from 1; also the seed.
-        load: the generator.
-        labels: of its images.
-        slo: seconds within which an answer is good.
-        effort: how long.
+        number: Number of the round, from 1. It is also the seed.
+        load: The load generator.
+        labels: Classes of its images, [N].
+        slo: Longest latency of a good answer, in seconds.
+        effort: Duration of each measurement.
     """
 
     def __init__(
@@ -101,37 +101,35 @@ class Round:
     def measure(
         self, running: Running, budgets: Sequence[str], shares: Sequence[float] = RATES
     ) -> list[Row]:
-        """All rows of a server, for those budgets that it knows."""
+        """Return all rows of a server, for the budgets that it supports."""
         rows = []
         for budget in budgets:
             for full in self.measure_saturation(running, budget):
-                rows += [full, self._row(running, budget, SINGLE)]
-                rows += [self._open(running, budget, full.rate, share) for share in shares]
+                rows += [full, self._measure_closed(running, budget, SINGLE)]
+                rows += [self._measure_open(running, budget, full.rate, share) for share in shares]
         return rows
 
     def measure_saturation(self, running: Running, budget: str) -> list[Row]:
-        """The row of a server at saturation; none if it does not know the budget."""
+        """Measure a server at saturation. Returns no row if it does not support the budget."""
         if budget not in running.server.paths:
             return []
-        self._closed(running, budget, CLIENTS, self._effort.warm_up)
-        return [self._row(running, budget, SATURATION)]
+        self._send_closed(running, budget, CLIENTS, self._effort.warm_up)
+        return [self._measure_closed(running, budget, SATURATION)]
 
-    def _closed(self, running: Running, budget: str, clients: int, seconds: float) -> Report:
+    def _send_closed(self, running: Running, budget: str, clients: int, seconds: float) -> Report:
         path = running.server.paths[budget]
         plan = closed(path, MANY if clients > 1 else MANY // 10, len(self._labels), self._rng)
         headers = running.server.headers
         return self._load.send(plan, Load(running.port, clients, seconds, headers))
 
-    def _row(self, running: Running, budget: str, measure: str) -> Row:
+    def _measure_closed(self, running: Running, budget: str, measure: str) -> Row:
         clients = 1 if measure == SINGLE else CLIENTS
         seconds = self._effort.single if measure == SINGLE else self._effort.saturation
         before = running.usage()
-        report = self._closed(running, budget, clients, seconds)
-        return self._described(
-            running, budget, measure, report, before, (seconds * SETTLED, seconds)
-        )
+        report = self._send_closed(running, budget, clients, seconds)
+        return self._row_of(running, budget, measure, report, before, (seconds * SETTLED, seconds))
 
-    def _open(self, running: Running, budget: str, saturation: float, share: float) -> Row:
+    def _measure_open(self, running: Running, budget: str, saturation: float, share: float) -> Row:
         seconds = self._effort.open
         due = poisson(max(share * saturation, 1.0), seconds, self._rng)
         plan = open_loop(running.server.paths[budget], due, len(self._labels), self._rng)
@@ -139,9 +137,9 @@ class Round:
         load = Load(running.port, CONNECTIONS, headers=running.server.headers)
         report = self._load.send(plan, load)
         window = (seconds * SETTLED, seconds)
-        return self._described(running, budget, OPEN, report, before, window, share)
+        return self._row_of(running, budget, OPEN, report, before, window, share)
 
-    def _described(
+    def _row_of(
         self,
         running: Running,
         budget: str,
@@ -151,10 +149,10 @@ class Round:
         window: tuple[float, float],
         share: float = np.nan,
     ) -> Row:
-        after, everyone = running.usage(), report.outcomes
-        seen = everyone.between(*window)
+        after, outcomes = running.usage(), report.outcomes
+        seen = outcomes.between(*window)
         seconds = window[1] - window[0]
-        answers = int(everyone.answered.sum())
+        answers = int(outcomes.answered.sum())
         return Row(
             round=self._number,
             server=running.server.name,
@@ -162,19 +160,19 @@ class Round:
             budget=budget,
             share=share,
             offered=len(seen) / seconds,
-            rate=completed(everyone, *window),
+            rate=completed(outcomes, *window),
             good=seen.goodput(self._slo, seconds),
             cpu=1e3 * (after.cpu - before.cpu) / max(answers, 1),
             **latencies(seen),
-            accuracy=everyone.accuracy(self._labels),
-            answered=answers / max(len(everyone), 1),
+            accuracy=outcomes.accuracy(self._labels),
+            answered=answers / max(len(outcomes), 1),
             memory=after.memory,
-            generator=1e3 * report.cpu / max(len(everyone), 1),
+            generator=1e3 * report.cpu / max(len(outcomes), 1),
         )
 
 
 def latencies(outcomes: Outcomes) -> dict[str, float]:
-    """Percentiles in milliseconds, by the names they have in a row."""
+    """Return percentiles in milliseconds, by their names in a row."""
     return {
         name: 1e3 * outcomes.percentile(percent)
         for name, percent in (("p50", 50), ("p99", 99), ("p999", 99.9))
@@ -182,7 +180,7 @@ def latencies(outcomes: Outcomes) -> dict[str, float]:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """As CSV."""
+    """Write rows as CSV."""
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [f.name for f in fields(Row)]
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -1,1 +1,1 @@
-"""Send requests at a stated rate and keep what came back."""
+"""Send requests to a server and record the responses."""

@@ -1,4 +1,4 @@
-"""The images that are sent, as files, with their labels."""
+"""Image files to send, with their labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from training.data.datasets import load_files
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Image files, and the class of each, int64 [N]."""
+    """Image files with labels.
+
+    Attributes:
+        files: Encoded images, N of them.
+        labels: Class of each image, int64 [N].
+    """
 
     files: tuple[bytes, ...]
     labels: Integers
@@ -23,10 +28,10 @@ class Sent:
 
 
 def load_images(source: str, manifest: Manifest, split: str = "test") -> Sent:
-    """The images of a split, from a hub name, a parquet file or a folder.
+    """Load the images of a split from a hub name, a parquet file or a folder.
 
     Raises:
-        DataError: there are none, or their labels are not the bundle's.
+        DataError: There are no such images, or their labels are not the bundle's.
     """
     found = load_files(source, split, manifest.labels)
     files = tuple(file.encoded for file in found)

@@ -1,4 +1,4 @@
-"""The load generator in a process of its own, so that no server waits for its interpreter."""
+"""Run the load generator in its own process, so that it does not hold a server's interpreter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _images: Sequence[bytes] = ()
 
 
 def _keep(images: Sequence[bytes]) -> None:
-    global _images  # noqa: PLW0603  of the generator's process, which has but one use
+    global _images  # noqa: PLW0603  set once, in the generator's own process
     _images = images
 
 
@@ -23,10 +23,10 @@ def _send_kept(plan: Plan, load: Load) -> Report:
 
 
 class Generator:
-    """The generator's process.
+    """Process of the load generator.
 
     Args:
-        images: the bodies of the calls.
+        images: Bodies of the requests.
     """
 
     def __init__(self, images: Sequence[bytes]) -> None:
@@ -35,11 +35,11 @@ class Generator:
         )
 
     def start(self, plan: Plan, load: Load) -> Future[Report]:
-        """Begin to send a plan."""
+        """Start to send a plan."""
         return self._pool.submit(_send_kept, plan, load)
 
     def send(self, plan: Plan, load: Load) -> Report:
-        """Send a plan and wait for all answers."""
+        """Send a plan and wait for all responses."""
         return self.start(plan, load).result()
 
     def close(self) -> None:
@@ -49,7 +49,7 @@ class Generator:
 
 @contextmanager
 def generator(images: Sequence[bytes]) -> Iterator[Generator]:
-    """A generator, ended at the end."""
+    """Start a generator and end it with the context."""
     made = Generator(images)
     try:
         yield made

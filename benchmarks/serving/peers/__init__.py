@@ -1,1 +1,1 @@
-"""Other servers with the same weights, each in its own style and at its own best settings."""
+"""Run the same weights in other servers, each in its usual style and at its best settings."""

@@ -1,6 +1,7 @@
-"""What HTTP alone costs under uvicorn: the smallest app that reads a body and answers JSON.
+"""Measure the cost of HTTP alone: the smallest app under uvicorn that reads a body and sends JSON.
 
-No image is decoded and no model runs: what our server takes beyond this and the limit is its own.
+It decodes no image and runs no model. The cost of our server beyond this one and the limit is its
+own overhead.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ HEADERS = [(b"content-length", b"%d" % len(ANSWER)), (b"content-type", b"applica
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer whatever comes."""
-    assert scope["type"] == "http"  # there is no lifespan
+    """Read any request and send the same response."""
+    assert scope["type"] == "http"  # lifespan is off
     while (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
@@ -28,7 +29,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 if __name__ == "__main__":
     uvicorn.run(
-        "benchmarks.serving.peers.bare:app",  # by its name, for workers to find it
+        "benchmarks.serving.peers.bare:app",  # by name, so that workers can import it
         host=HOST,
         port=int(sys.argv[1]),
         workers=setting(WORKERS),

@@ -1,6 +1,6 @@
-"""BentoML: a worker process a core. `bentoml serve` finds `Classifier` here.
+"""BentoML with one worker process per core. `bentoml serve` loads `Classifier` from here.
 
-Its own way of taking a file writes each to disk; an ASGI app inside the service does not.
+Its own file inputs write each file to disk. An ASGI app inside the service does not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ thread = ThreadPoolExecutor(1)
 
 
 async def classify(request: Request) -> Response:
-    """One image file as the body."""
+    """Classify the image file in the body."""
     file = await request.body()
     answer = await asyncio.get_running_loop().run_in_executor(thread, model.answer, file)
     return Response(answer, media_type="application/json")
@@ -33,4 +33,4 @@ async def classify(request: Request) -> Response:
 )
 @bentoml.asgi_app(Starlette(routes=[Route("/classify", classify, methods=["POST"])]))
 class Classifier:
-    """The network at full depth."""
+    """Network at full depth."""

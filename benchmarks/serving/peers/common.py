@@ -1,6 +1,6 @@
-"""What every peer shares, so that only the server differs: decoding, weights, settings, answer.
+"""Code common to all peers, so that only the server differs: decoding, weights, settings, JSON.
 
-A peer's process is told by its environment which bundle and which graph it serves.
+Variables of a peer's environment name its bundle and its graph.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Floats = NDArray[np.float32]
 
 
 def setting(name: str) -> int:
-    """A whole number of the environment."""
+    """Return a whole number from the environment."""
     return int(os.environ[name])
 
 
 def session(graph: str | bytes) -> ort.InferenceSession:
-    """One thread, the caller's, as in our own runtime: workers are the parallelism."""
+    """Load a graph that runs on the caller's thread only, as in our runtime."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -44,18 +44,23 @@ def session(graph: str | bytes) -> ort.InferenceSession:
 
 
 class Decoder:
-    """Image files to what the network takes, and what it gives to JSON."""
+    """Converts image files to inputs of the network, and its outputs to JSON."""
 
     def __init__(self) -> None:
         self.folder = Path(os.environ[BUNDLE])
         self.manifest: Manifest = read_manifest(self.folder)
 
     def decode(self, file: bytes) -> Image:
-        """Uint8 [H, W, 3], by the code that our server decodes with."""
+        """Decode an image file to uint8 [H, W, 3], with our server's code."""
         return decode(file, self.manifest.input, MAX_PIXELS)
 
     def encode(self, probabilities: Floats, stage: int) -> bytes:
-        """The JSON of our own server, but for timings; float32 [classes], exit from 0."""
+        """Return our server's JSON without timings.
+
+        Args:
+            probabilities: Probability of each class, float32 [classes].
+            stage: Exit of the answer, from 0.
+        """
         order = np.argsort(-probabilities, kind="stable")[:TOP].tolist()
         top: list[dict[str, Any]] = [
             {
@@ -83,24 +88,24 @@ class Decoder:
 
 
 class FullDepth(Decoder):
-    """The whole network in one graph, without the earlier exits."""
+    """Whole network in one graph, without early exits."""
 
     def __init__(self) -> None:
         super().__init__()
         self._session = session(os.environ[GRAPH])
 
     def run(self, images: Sequence[Image]) -> list[bytes]:
-        """The answers to a batch."""
+        """Return the answers to a batch."""
         (probabilities,) = self._session.run(None, {"image": np.stack(images)})
         return [self.encode(row, self.manifest.exits - 1) for row in probabilities]
 
     def answer(self, file: bytes) -> bytes:
-        """The answer to one image file."""
+        """Return the answer to one image file."""
         return self.run([self.decode(file)])[0]
 
 
 class EarlyExit(Decoder):
-    """One stage after another for one image, until it is sure enough."""
+    """Stages one after another for one image, until a confidence reaches its threshold."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +113,7 @@ class EarlyExit(Decoder):
         self._sessions = [session(graph) for graph in graphs]
 
     def answer(self, file: bytes, budget: str) -> bytes:
-        """The answer to one image file."""
+        """Return the answer to one image file."""
         stages = self.manifest.stages
         known: dict[str, NDArray[Any]] = {stages[0].inputs[0].name: self.decode(file)[None]}
         for k, threshold in enumerate(self._thresholds(budget)):
@@ -118,8 +123,8 @@ class EarlyExit(Decoder):
             if confidence[0] >= threshold or k == len(stages) - 1:
                 return self.encode(probabilities[0], k)
             known |= dict(zip(names[2:], features, strict=True))
-        raise AssertionError("the last exit lets everyone leave")
+        raise AssertionError("every image leaves at the last exit")
 
-    @cache  # noqa: B019  there is one of it in its process
+    @cache  # noqa: B019  one object per process
     def _thresholds(self, budget: str) -> tuple[float, ...]:
         return resolve(self.manifest, budget).thresholds

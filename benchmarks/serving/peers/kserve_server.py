@@ -1,6 +1,6 @@
-"""KServe: its model server, a process a core, each with one thread. Listens on all addresses.
+"""KServe's model server, one process per core with one thread each. Listens on all addresses.
 
-The V1 protocol hands over a body that is not JSON as it is. The server has no batches.
+The V1 protocol passes on a body that is not JSON unchanged. The server has no batches.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from kserve import Model, ModelServer
 from benchmarks.serving.peers.common import FullDepth, setting
 from benchmarks.serving.peers.settings import WORKERS
 
-logging.disable(logging.INFO)  # in each process: a line a request, and more
+logging.disable(logging.INFO)  # in each process; it logs several lines per request
 
-full = cache(FullDepth)  # in each process, which gets the model by pickle
+full = cache(FullDepth)  # loaded in each process, which receives the model by pickle
 
 
 class Classifier(Model):
-    """The network at full depth."""
+    """Network at full depth."""
 
     def predict(self, payload: bytes, headers: dict[str, str] | None = None) -> bytes:  # noqa: ARG002
-        """One image file as the body."""
+        """Classify the image file in the body."""
         return full().answer(payload)
 
 

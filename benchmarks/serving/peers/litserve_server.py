@@ -1,6 +1,7 @@
-"""LitServe: a worker process a core, raw bodies, dynamic batches.
+"""LitServe with one worker process per core, raw bodies and dynamic batches.
 
-LitServe reads the annotation of `request` as it stands: no `annotations` from `__future__`.
+LitServe reads the annotation of `request` at run time, so `annotations` from `__future__` would
+break it.
 """
 
 import sys
@@ -16,30 +17,30 @@ JPEG = "image/jpeg"
 
 
 class Classifier(litserve.LitAPI):
-    """The network at full depth."""
+    """Network at full depth."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002
-        """In each worker."""
+        """Load the network in each worker."""
         self.model = FullDepth()
 
     def decode_request(self, request: Annotated[bytes, Body(media_type=JPEG)]) -> Image:
-        """An image file to pixels."""
+        """Decode an image file."""
         return self.model.decode(request)
 
     def batch(self, inputs: list[Image]) -> list[Image]:
-        """As they are; `run` stacks them."""
+        """Return the inputs unchanged. `run` stacks them."""
         return inputs
 
     def predict(self, x: list[Image] | Image) -> list[bytes] | bytes:
-        """A batch, or, where batches are off, one image."""
+        """Run a batch, or one image where batches are off."""
         return self.model.run(x) if isinstance(x, list) else self.model.run([x])[0]
 
     def unbatch(self, output: list[bytes]) -> list[bytes]:
-        """As they are."""
+        """Return the answers unchanged."""
         return output
 
     def encode_response(self, output: bytes) -> Response:
-        """JSON that is ready."""
+        """Wrap the JSON of an answer."""
         return Response(output, media_type="application/json")
 
 

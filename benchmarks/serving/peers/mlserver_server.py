@@ -1,8 +1,8 @@
-"""MLServer: one process for HTTP, and a worker process a core behind it. Raw bodies.
+"""MLServer with one process for HTTP and one worker process per core. Raw bodies.
 
-Its batches are of the V2 protocol's requests only, where an image is base64 in JSON; raw bodies
-go to a handler of our own, one by one. Annotations of a handler are read as they stand: no
-`annotations` from `__future__`.
+It batches requests of the V2 protocol only, where an image is base64 in JSON. Raw bodies go to a
+custom handler, one by one. Annotations of a handler are read at run time, so `annotations` from
+`__future__` would break it.
 """
 
 import asyncio
@@ -22,21 +22,21 @@ JPEG = "image/jpeg"
 
 
 class Classifier(MLModel):
-    """The network at full depth."""
+    """Network at full depth."""
 
     async def load(self) -> bool:
-        """In each worker."""
+        """Load the network in each worker."""
         self.model = FullDepth()
         return True
 
     @custom_handler(rest_path="/classify")
     async def classify(self, file: Annotated[bytes, Body(media_type=JPEG)]) -> Response:
-        """One image file as the body; runs in a worker."""
+        """Classify the image file in the body. Runs in a worker."""
         return Response(self.model.answer(file), media_type="application/json")
 
 
 async def serve(port: int, folder: str) -> None:
-    """Until a signal; gRPC, which cannot be switched off, gets any port of loopback."""
+    """Serve until a signal. gRPC cannot be switched off and gets any free port of loopback."""
     server = MLServer(
         Settings(
             debug=False,

@@ -1,4 +1,4 @@
-"""mosec: a server in Rust, a worker process a core, dynamic batches."""
+"""Mosec, a server in Rust, with one worker process per core and dynamic batches."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from benchmarks.serving.peers.settings import BATCH, WAIT_MS, WORKERS
 
 
 class Classifier(Worker):
-    """The network at full depth."""
+    """Network at full depth."""
 
     def __init__(self) -> None:
         super().__init__()
         self.model = FullDepth()
 
     def deserialize(self, data: bytes) -> Image:
-        """An image file to pixels."""
+        """Decode an image file."""
         return self.model.decode(data)
 
     def forward(self, data: list[Image] | Image) -> list[bytes] | bytes:
-        """A batch, or, where batches are off, one image."""
+        """Run a batch, or one image where batches are off."""
         return self.model.run(data) if isinstance(data, list) else self.model.run([data])[0]
 
     def serialize(self, data: bytes) -> bytes:
-        """JSON that is ready."""
+        """Return the JSON of an answer unchanged."""
         return data
 
 

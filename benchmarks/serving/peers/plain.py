@@ -1,7 +1,7 @@
-"""FastAPI as one writes it in an afternoon: a thread for each core, every image by itself.
+"""Minimal FastAPI server: one thread per core, one image at a time.
 
 /classify                full depth, one graph
-/staged?budget=medium    one stage after another, until sure enough: naive early exit
+/staged?budget=medium    naive early exit: one stage after another, until confident enough
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ async def classify(request: Request) -> Response:
 
 @app.post("/staged")
 async def classify_staged(request: Request, budget: str) -> Response:
-    """Run stages until one is sure enough."""
+    """Run stages until a confidence reaches its threshold."""
     file = await request.body()
     loop = asyncio.get_running_loop()
     answer = await loop.run_in_executor(threads, staged.answer, file, budget)

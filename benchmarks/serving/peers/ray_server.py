@@ -1,4 +1,7 @@
-"""Ray Serve: a replica a core, dynamic batches. Listens on all addresses but for HTTP."""
+"""Ray Serve with one replica per core and dynamic batches.
+
+Its HTTP port is on loopback. Its other ports are on all addresses.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ from benchmarks.serving.peers.settings import BATCH, WAIT_MS, WORKERS
 
 
 class Classifier:
-    """The network at full depth."""
+    """Network at full depth."""
 
     def __init__(self) -> None:
         self.model = FullDepth()
 
     @serve.batch(max_batch_size=setting(BATCH), batch_wait_timeout_s=setting(WAIT_MS) / 1e3)
     async def run(self, files: list[bytes]) -> list[bytes]:
-        """A batch of image files."""
+        """Decode and run a batch of image files."""
         return self.model.run([self.model.decode(file) for file in files])
 
     async def __call__(self, request: Request) -> Response:
-        """One image file as the body."""
+        """Classify the image file in the body."""
         answer = await self.run(await request.body())
         return Response(answer, media_type="application/json")
 

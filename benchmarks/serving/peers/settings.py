@@ -1,4 +1,4 @@
-"""Names in a peer's environment, by which it is told what to serve and how."""
+"""Names of the variables that configure a peer."""
 
 BUNDLE, GRAPH = "BENCH_BUNDLE", "BENCH_GRAPH"
 WORKERS = "BENCH_WORKERS"

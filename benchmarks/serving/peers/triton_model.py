@@ -1,4 +1,4 @@
-"""The model of Triton's Python backend, which runs it in a process for each instance."""
+"""Model for Triton's Python backend, which runs each instance in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ FILE, ANSWER = "file", "answer"
 
 
 class TritonPythonModel:
-    """The network at full depth; the name is Triton's."""
+    """Network at full depth. Triton prescribes the name of the class."""
 
     def initialize(self, args: dict[str, str]) -> None:  # noqa: ARG002
-        """In each process."""
+        """Load the network in each process."""
         self._model = FullDepth()
 
     def execute(self, requests: list[backend.InferenceRequest]) -> list[backend.InferenceResponse]:
-        """A batch of image files, uint8 [1, length] each, to as many answers, uint8 [1, length]."""
+        """Classify a batch: image files, uint8 [1, length] each, to answers, uint8 [1, length]."""
         files = [backend.get_input_tensor_by_name(request, FILE).as_numpy() for request in requests]
         answers = self._model.run([self._model.decode(file.tobytes()) for file in files])
         return [

@@ -1,7 +1,7 @@
-"""Triton: NVIDIA's server in C++ and its Python backend, of the wheel of PyTriton.
+"""Triton, NVIDIA's server in C++, with its Python backend, from the wheel of PyTriton.
 
-PyTriton's own way, where a Python process fetches each batch from the server, would be a hop
-more; its wheel has no ONNX Runtime backend. Raw requests: the body is the one input.
+The wheel has no ONNX Runtime backend. PyTriton's own mode would add a hop: a Python process fetches
+each batch from the server. Requests are raw: the body is the only input.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ dynamic_batching {{ max_queue_delay_microseconds: {wait} }}
 
 
 def _installed() -> Path:
-    """The folder of the server, in the wheel."""
+    """Return the server's folder in the wheel."""
     spec = find_spec("pytriton")
     assert spec is not None
     assert spec.origin is not None
@@ -38,7 +38,7 @@ def _installed() -> Path:
 
 
 def _backends(installed: Path, scratch: Path) -> Path:
-    """The Python backend beside the stub of this Python's version, where it looks for it."""
+    """Copy the Python backend and put the stub of this Python version beside it."""
     folder = scratch / "backends" / "python"
     shutil.copytree(installed / "backends" / "python", folder)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -58,9 +58,10 @@ def _repository(scratch: Path) -> Path:
 
 
 def _environment(installed: Path) -> dict[str, str]:
-    """Its Python takes the virtual environment of the one on the path.
+    """Return the server's environment.
 
-    The wheel's libraries are named, for the backend is copied away from them.
+    `PATH` selects the virtual environment of its Python. `LD_LIBRARY_PATH` names the wheel's
+    libraries, because the backend is copied away from them.
     """
     return {
         **os.environ,
@@ -70,7 +71,7 @@ def _environment(installed: Path) -> dict[str, str]:
 
 
 def serve(port: int, scratch: Path) -> None:
-    """Until a signal, after which the server removes its shared memory."""
+    """Serve until a signal, then let the server remove its shared memory."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     installed = _installed()
     command = [

@@ -1,1 +1,1 @@
-"""Start the servers that are compared, each as a command."""
+"""Start the compared servers as processes."""

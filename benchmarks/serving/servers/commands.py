@@ -1,4 +1,4 @@
-"""The servers that are compared, as commands: ours, and its peers where they are installed."""
+"""Commands of the compared servers: ours, and its peers where they are installed."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from benchmarks.serving.peers.settings import BATCH, BUNDLE, GRAPH, WAIT_MS, WOR
 from benchmarks.serving.servers.processes import PORT, Server
 
 OURS, NAIVE, BARE = "offramp", "naive", "bare"
-EQUAL = "equal"  # as a budget's name
-ENVIRONMENTS = Path(".venv-peers")  # as `make bench-peers` makes them
+EQUAL = "equal"  # name of the budget that is as accurate as full depth
+ENVIRONMENTS = Path(".venv-peers")  # made by `make bench-peers`
 PEERS = "benchmarks.serving.peers."
 FULL = {"full": "/classify"}
 V1 = {"full": "/v1/models/classifier:predict"}  # KServe's own protocol
-V2 = {"full": "/v2/models/classifier/infer"}  # the open inference protocol
-RAW = {"Inference-Header-Content-Length": "0"}  # Triton: the body is the one input
+V2 = {"full": "/v2/models/classifier/infer"}  # Open Inference Protocol
+RAW = {"Inference-Header-Content-Length": "0"}  # Triton: the body is the only input
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is served.
+    """Model to serve.
 
-    Args:
-        bundle: folder.
-        graph: the same network at full depth, as one file.
-        budgets: that the bundle names.
-        equal: the budget that is as accurate as full depth.
+    Attributes:
+        bundle: Folder of the bundle.
+        graph: File of the same network at full depth, in one graph.
+        budgets: Names of the bundle's budgets.
+        equal: Budget that is as accurate as full depth.
     """
 
     bundle: Path
@@ -39,27 +39,27 @@ class Target:
     equal: str
 
     @property
-    def asked(self) -> dict[str, str]:
-        """What to ask for, by the name of a budget or `EQUAL`."""
+    def budget_values(self) -> dict[str, str]:
+        """Value of the parameter `budget`, by the name of a budget or `EQUAL`."""
         return {name: name for name in self.budgets} | {EQUAL: self.equal}
 
     def paths(self, endpoint: str) -> dict[str, str]:
-        """The path of each."""
-        return {name: f"{endpoint}?budget={budget}" for name, budget in self.asked.items()}
+        """Return the path and query of each budget."""
+        return {name: f"{endpoint}?budget={budget}" for name, budget in self.budget_values.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class _Peer:
-    """A full-depth server in an environment of its own.
+    """Full-depth server in an environment of its own.
 
-    Args:
-        package: that it needs, and the environment's name.
-        command: after the environment's `bin/`.
-        batch: most images in a batch; what was fastest here.
-        wait_ms: for a batch to fill.
-        listens_everywhere: only for a network namespace of our own.
-        paths: of each budget.
-        headers: that its requests need.
+    Attributes:
+        package: Package of the server, and name of its environment.
+        command: Command in the `bin/` of the environment.
+        batch: Most images in a batch, the fastest setting here.
+        wait_ms: Longest wait for a batch to fill, in milliseconds.
+        listens_everywhere: True if it binds to all addresses: it needs an isolated network.
+        paths: Path and query of each budget.
+        headers: Header fields that its requests need.
     """
 
     package: str
@@ -98,12 +98,12 @@ FULL_DEPTH_NAMES = (*FULL_DEPTH, "fastapi")
 
 
 def cores() -> int:
-    """That this process may use."""
+    """Return the number of cores that this process can use."""
     return len(os.sched_getaffinity(0))
 
 
 def ours(target: Target, *options: str) -> Server:
-    """Our server, as its peers with a worker a core, unless the options say otherwise."""
+    """Return our server. Like its peers it has one worker per core, unless options differ."""
     command = [sys.executable, "-m", "serving", "--bundle", str(target.bundle), "--port", PORT]
     if not any(option.startswith("--workers") for option in options):
         options = (f"--workers={cores()}", *options)
@@ -112,7 +112,7 @@ def ours(target: Target, *options: str) -> Server:
 
 
 def _environment(target: Target, peer: _Peer) -> dict[str, str]:
-    """Also: no telemetry, and no pool of threads behind one another's back."""
+    """Return the variables of a peer. They also disable telemetry and extra thread pools."""
     return {
         BUNDLE: str(target.bundle.resolve()),
         GRAPH: str(target.graph.resolve()),
@@ -135,16 +135,16 @@ def _plain(target: Target, name: str, paths: Mapping[str, str], module: str = "p
 
 
 def peers(target: Target, *, isolated: bool) -> list[Server]:
-    """All that can be started here.
+    """Return the peers that can run here.
 
     Args:
-        target: what is served.
-        isolated: whether there is no network but loopback.
+        target: Model to serve.
+        isolated: True if loopback is the only network.
     """
     found = [
         _plain(target, "fastapi", FULL),
         _plain(target, NAIVE, target.paths("/staged")),
-        _plain(target, BARE, {EQUAL: "/classify"}, "bare"),  # to be saturated, no more
+        _plain(target, BARE, {EQUAL: "/classify"}, "bare"),  # measured at saturation only
     ]
     for name, peer in FULL_DEPTH.items():
         folder = ENVIRONMENTS / peer.package / "bin"

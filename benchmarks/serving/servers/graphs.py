@@ -1,4 +1,4 @@
-"""The stage graphs of a bundle as one plain network: what a server without exits runs."""
+"""Join the stage graphs of a bundle into one network without early exits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from offramp.bundle.manifest import Manifest, read_graph
 
 
 def full_depth(folder: Path, manifest: Manifest) -> onnx.ModelProto:
-    """One graph, image to the last exit's `probabilities`, without the other heads."""
+    """Return one graph from `image` to the last exit's `probabilities`, without early exits."""
     stages = [onnx.load_model_from_string(read_graph(folder, stage)) for stage in manifest.stages]
     probabilities, _ = exit_outputs(manifest.exits)[-1]
     (model,) = cut(join(stages), [[probabilities]])
@@ -21,7 +21,7 @@ def full_depth(folder: Path, manifest: Manifest) -> onnx.ModelProto:
 
 
 def write_full_depth(folder: Path, manifest: Manifest, path: Path) -> Path:
-    """Write that graph to a file."""
+    """Write the graph of `full_depth` to a file and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(full_depth(folder, manifest).SerializeToString())
     return path

@@ -1,6 +1,6 @@
-"""No other network than loopback, for this process and all it starts.
+"""Restrict this process and its children to the loopback network.
 
-Some peers listen on every address of the host, and some call home.
+Some peers listen on every address of the host, and some send telemetry.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 
 
 def isolate() -> bool:
-    """Move into a network namespace of our own, which has loopback only.
+    """Move into a new network namespace that has loopback only.
 
-    Holds for the calling thread and what it starts from now on. False where the system does
-    not let us (Linux, as root); nothing has changed then.
+    Affects the calling thread and the processes that it starts later. Needs Linux and root.
+
+    Returns:
+        True on success. False where the system does not permit it, and the network is unchanged.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "unshare") or os.geteuid() != 0 or libc.unshare(CLONE_NEWNET) != 0:

@@ -1,6 +1,6 @@
-"""A server as a command: started, waited for, its CPU time and memory read, and stopped.
+"""Start a server as a process, measure its CPU time and memory, and stop it.
 
-CPU time and memory are summed over the command's whole family, by /proc.
+CPU time and memory are summed over the whole process tree, read from /proc.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from benchmarks.serving.generator.outcomes import OK
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
-PATIENCE = 240.0  # seconds that a start may take
+PATIENCE = 240.0  # seconds, longest start
 PORT = "{port}"
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How a server is started.
+    """Command of a server and the requests that it takes.
 
-    Args:
-        name: in tables.
-        command: with PORT where the port goes.
-        paths: path and query of each budget it knows; peers know `full` only.
-        environment: on top of ours.
-        headers: of each request, beside those that all have.
+    Attributes:
+        name: Name in tables.
+        command: Command, with PORT in place of the port.
+        paths: Path and query of each budget that it supports. Peers support `full` only.
+        environment: Variables on top of this process's environment.
+        headers: Header fields of each request, on top of the common ones.
+        folder: Working directory, or `None` for this process's.
     """
 
     name: str
@@ -42,11 +43,12 @@ class Server:
     paths: Mapping[str, str]
     environment: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds so far, and resident bytes, of a family of processes."""
+    """CPU seconds so far and resident bytes of a process tree."""
 
     cpu: float
     memory: int
@@ -54,14 +56,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers."""
+    """Server that is ready."""
 
     server: Server
     port: int
     pid: int
 
     def usage(self) -> Usage:
-        """Of all its processes."""
+        """Return CPU time and memory of all its processes."""
         return usage(self.pid)
 
 
@@ -78,9 +80,9 @@ def _processes() -> Iterator[_Process]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             with suppress(OSError):
-                # the name, in brackets, may hold anything; proc(5): state is field 3
+                # the name, in brackets, can have any characters; proc(5): state is field 3
                 fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-                ticks = sum(map(int, fields[11:15]))  # own and of children that have ended
+                ticks = sum(map(int, fields[11:15]))  # its own and those of ended children
                 yield _Process(
                     int(folder.name),
                     int(fields[1]),
@@ -90,26 +92,26 @@ def _processes() -> Iterator[_Process]:
                 )
 
 
-def family(pid: int) -> list[_Process]:
-    """A process, its session and all their descendants."""
-    everyone = list(_processes())
-    found = {p.pid: p for p in everyone if p.pid == pid or p.session == pid}
+def process_tree(pid: int) -> list[_Process]:
+    """Return a process, its session and all their descendants."""
+    running = list(_processes())
+    found = {p.pid: p for p in running if p.pid == pid or p.session == pid}
     grown = True
     while grown:
-        more = {p.pid: p for p in everyone if p.parent in found and p.pid not in found}
+        more = {p.pid: p for p in running if p.parent in found and p.pid not in found}
         found |= more
         grown = bool(more)
     return list(found.values())
 
 
 def usage(pid: int) -> Usage:
-    """CPU time and memory of a family."""
-    members = family(pid)
+    """Return CPU time and memory of a process tree."""
+    members = process_tree(pid)
     return Usage(sum(p.cpu for p in members), sum(p.memory for p in members))
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on."""
+    """Return a free port of loopback."""
     with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
@@ -117,10 +119,10 @@ def free_port() -> int:
 
 @contextmanager
 def started(server: Server, image: bytes, logs: Path) -> Iterator[Running]:
-    """Start a server, wait until it has classified an image, and stop it at the end.
+    """Start a server, wait until it has classified an image, and stop it with the context.
 
     Raises:
-        RuntimeError: it ended, or did not answer in time; names the log.
+        RuntimeError: The server ended, or was not ready in time. The text names its log.
     """
     port = free_port()
     command = [part.replace(PORT, str(port)) for part in server.command]
@@ -133,31 +135,32 @@ def started(server: Server, image: bytes, logs: Path) -> Iterator[Running]:
             stderr=log,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **server.environment},
+            cwd=server.folder,
             start_new_session=True,
         )
     try:
-        _wait_until_it_answers(server, process, port, image, path)
+        _wait_until_ready(server, process, port, image, path)
         yield Running(server, port, process.pid)
     finally:
         _stop(process)
 
 
-def _wait_until_it_answers(
+def _wait_until_ready(
     server: Server, process: subprocess.Popen[bytes], port: int, image: bytes, log: Path
 ) -> None:
     until = time.monotonic() + PATIENCE
     while True:
         for path in server.paths.values():
-            if not _answers(port, path, image, server.headers):
+            if not _is_ready(port, path, image, server.headers):
                 break
         else:
             return
         if process.poll() is not None or time.monotonic() > until:
-            raise RuntimeError(f"{server.name} did not start; {log} says why")
+            raise RuntimeError(f"{server.name} did not start: see {log}")
         time.sleep(0.1)
 
 
-def _answers(port: int, path: str, image: bytes, headers: Mapping[str, str]) -> bool:
+def _is_ready(port: int, path: str, image: bytes, headers: Mapping[str, str]) -> bool:
     connection = http.client.HTTPConnection(HOST, port, timeout=10)
     try:
         connection.request("POST", path, image, {"Content-Type": "image/jpeg", **headers})
@@ -173,12 +176,12 @@ def _answers(port: int, path: str, image: bytes, headers: Mapping[str, str]) -> 
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask the first process to end, and make the family end."""
-    members = family(process.pid)
+    """Terminate the first process, then kill the rest of its tree."""
+    members = process_tree(process.pid)
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(10)
-    for member in {p.pid for p in members} | {p.pid for p in family(process.pid)}:
+    for member in {p.pid for p in members} | {p.pid for p in process_tree(process.pid)}:
         if member != process.pid or process.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(member, signal.SIGKILL)

@@ -1,9 +1,9 @@
-"""The papers' network as a bundle with random weights: for speed, where weights do not matter.
+"""Build a bundle of the papers' network with random weights, for measurements of speed.
 
-MSDNet with 7 exits as in the recipe cifar-paper. Its batch norms have seen the images, so that
-features have the size of a trained network's. Thresholds are quantiles of the confidences on
-the images that are sent, such that known shares of them leave at each exit. Its accuracy is
-chance, and its name says what it is.
+MSDNet with 7 exits as in the recipe cifar-paper. Its batch norms have seen the images, so
+features have the magnitude of a trained network's. Thresholds are quantiles of the confidences
+on the images that are sent. So known shares of the images leave at each exit. Its accuracy is
+chance.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ FEW = 200
 
 
 def quantile_thresholds(confidence: Floats, shares: Sequence[float]) -> Floats:
-    """Thresholds by which these shares of the images leave at each exit.
+    """Return thresholds with which given shares of the images leave at each exit.
 
     Args:
-        confidence: [exits, N].
-        shares: [exits], of all images; they sum to 1.
+        confidence: Confidence of each exit, [exits, N].
+        shares: Share of all images that leaves at each exit, [exits]. They sum to 1.
 
     Returns:
-        float64 [exits]; the last is 0.
+        Thresholds, float64 [exits]. The last is 0.
     """
     exits, images = confidence.shape
     thresholds, staying = np.zeros(exits), np.ones(images, dtype=bool)
@@ -60,11 +60,15 @@ def quantile_thresholds(confidence: Floats, shares: Sequence[float]) -> Floats:
 
 
 def write_random_bundle(folder: Path, data: str) -> Path:
-    """Write it; `data` as of `python -m training`.
+    """Write the bundle and return its folder.
+
+    Args:
+        folder: New folder of the bundle.
+        data: Images, as `--data` of `python -m training`.
 
     Raises:
-        DataError: there is no test split.
-        ExportError: the folder exists.
+        DataError: The data has no test split.
+        ExportError: The folder exists.
     """
     recipe = RECIPES[RECIPE]
     dataset = open_dataset(data, recipe.size, recipe.held_out, recipe.seed)
@@ -84,7 +88,7 @@ def write_random_bundle(folder: Path, data: str) -> Path:
     checkpoint = Checkpoint(progress, network.state_dict(), {}, {})
     naming = Naming(name=NAME, version="1", dataset="the images sent, with random weights")
     export = export_network(checkpoint, images, "max_softmax", print)
-    # its own budgets, which are slow to solve, are not used
+    # make_manifest solves budgets, which is slow on many images; they are replaced below
     few = replace(export, scored=export.scored.select(np.arange(len(images)) < FEW))
     manifest = make_manifest(checkpoint, few, naming, "max_softmax")
     points = {name: _point(export.scored, shares) for name, shares in SHARES.items()}
@@ -96,7 +100,7 @@ def write_random_bundle(folder: Path, data: str) -> Path:
 
 @torch.no_grad()
 def _settle(network: MultiExitNetwork, pixels: torch.Tensor) -> None:
-    """Let batch norms see some images."""
+    """Update the statistics of the batch norms on some images."""
     network.train()
     for batch in torch.split(pixels, BATCH)[:BATCHES]:
         network(network.normalize(batch))

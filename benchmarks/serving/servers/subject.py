@@ -1,4 +1,4 @@
-"""What a benchmark of serving is of: a bundle, images, and where results go."""
+"""Subject of a benchmark of serving: the bundle, the images and the folder of the results."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from benchmarks.serving.servers.graphs import write_full_depth
 from benchmarks.serving.servers.isolation import isolate
 from offramp.bundle.manifest import Manifest, read_manifest
 
-POINTS = 0.005  # of accuracy, that count as equal
+POINTS = 0.005  # of accuracy; a smaller loss counts as equal
 SHIPPED = Path("deploy/bundles/cifar10-msdnet")
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The bundle under test, what is sent to it, and where results and logs go.
+    """Bundle under test, images to send, and folder of results and logs.
 
-    Args:
-        manifest: of the bundle.
-        target: the same, as servers are told of it.
-        sent: the images.
-        out: folder of the results, one for each bundle.
-        isolated: whether there is no network but loopback.
-        options: of our server, on top of its defaults.
+    Attributes:
+        manifest: Manifest of the bundle.
+        target: Model to serve, for the commands of the servers.
+        sent: Images to send.
+        out: Folder of the results, one for each bundle.
+        isolated: True if loopback is the only network.
+        options: Options of our server, on top of its defaults.
     """
 
     manifest: Manifest
@@ -41,25 +41,30 @@ class Subject:
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """The options that all share."""
+    """Return a parser with the options that all benchmarks of serving have."""
     made = argparse.ArgumentParser(description=description)
-    made.add_argument("--bundle", type=Path, default=SHIPPED)
+    made.add_argument("--bundle", type=Path, default=SHIPPED, help="folder of the bundle")
     made.add_argument(
         "--paper",
         action="store_true",
-        help="instead: the papers' MSDNet, 7 exits, random weights, thresholds for a fixed mix of "
-        "exits (needs torch)",
+        help="serve the papers' MSDNet instead: 7 exits, random weights, thresholds for fixed "
+        "shares of the exits (needs torch)",
     )
     made.add_argument("--data", default="cifar10", help="hub name, parquet or folder of images")
-    made.add_argument("--out", type=Path, default=Path("results"), help="for tables and plots")
     made.add_argument(
-        "--option", action="append", default=[], help="of our server, as in --option=--threads=1"
+        "--out", type=Path, default=Path("results"), help="folder for tables and plots"
+    )
+    made.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        help="option of our server, for example --option=--threads=1",
     )
     return made
 
 
 def equal_budget(manifest: Manifest) -> str:
-    """The least flops, as a budget, that on held-out images lose no more than POINTS."""
+    """Return the cheapest budget, in flops, that loses at most POINTS on held-out images."""
     enough = manifest.budgets["full"].accuracy.value - POINTS
     points = [p for p in manifest.curve if p.accuracy.value >= enough]
     if not points:
@@ -67,17 +72,17 @@ def equal_budget(manifest: Manifest) -> str:
     return str(math.ceil(min(point.mean_flops.value for point in points)))
 
 
-def subject(arguments: argparse.Namespace) -> Subject:
-    """Read bundle and images, then leave the network but for loopback, where that can be done.
+def read_subject(arguments: argparse.Namespace) -> Subject:
+    """Read bundle and images, then restrict the process to loopback where possible.
 
     Raises:
-        DataError: there are no such images.
-        BundleError: there is no such bundle.
+        DataError: There are no such images.
+        BundleError: There is no such bundle.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and so stop what was started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exit stops the started servers
     folder: Path = arguments.bundle
     if arguments.paper:
-        from benchmarks.serving.servers.random_bundle import (  # torch is slow
+        from benchmarks.serving.servers.random_bundle import (  # imports torch, which is slow
             NAME,
             write_random_bundle,
         )
@@ -86,9 +91,11 @@ def subject(arguments: argparse.Namespace) -> Subject:
         if not folder.exists():
             write_random_bundle(folder, arguments.data)
     manifest = read_manifest(folder)
-    out = arguments.out / folder.resolve().name  # a model's name is that of all its precisions
+    out = arguments.out / folder.resolve().name  # the model has the same name in all precisions
     sent = load_images(arguments.data, manifest)
     graph = write_full_depth(folder, manifest, out / "full_depth.onnx")
-    equal = "medium" if arguments.paper else equal_budget(manifest)  # random weights know nothing
+    equal = (
+        "medium" if arguments.paper else equal_budget(manifest)
+    )  # random weights have no accuracy
     target = Target(folder, graph, tuple(manifest.budgets), equal)
     return Subject(manifest, target, sent, out, isolate(), tuple(arguments.option))

@@ -1,7 +1,12 @@
+"""Parts of the drift experiment that need no server."""
+
+from __future__ import annotations
+
 import io
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.serving.drift import BUDGETS, calls, corrupt, distance, highest
@@ -11,11 +16,11 @@ from deploy.check.traffic import Count
 from offramp.bundle.manifest import read_manifest
 
 
-def pixels(encoded):
+def pixels(encoded: bytes) -> NDArray[np.float64]:
     return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"), dtype=float)
 
 
-def test_images_are_blurred_and_made_noisy_by_turns() -> None:
+def test_images_are_blurred_or_noisy_in_turn() -> None:
     clean = images()[0]
     blurred, noisy = corrupt(clean, 0), corrupt(clean, 2)
     assert pixels(blurred).shape == pixels(clean).shape
@@ -25,7 +30,7 @@ def test_images_are_blurred_and_made_noisy_by_turns() -> None:
     assert 20 < noise.std() < 30  # .1 of 255
 
 
-def test_each_image_comes_at_each_budget() -> None:
+def test_each_image_is_sent_at_each_budget() -> None:
     some = images()[:4]
     sent = [(some.index(call.image), call.query["budget"]) for call in calls(some, 8, spoil=False)]
     assert len(set(sent)) == 8
@@ -33,7 +38,7 @@ def test_each_image_comes_at_each_budget() -> None:
     assert not set(spoilt) & set(some)
 
 
-def test_answers_like_the_calibration_lie_no_distance_from_the_manifest() -> None:
+def test_exits_in_the_shares_of_the_manifest_have_distance_zero() -> None:
     manifest, count = read_manifest(BUNDLE), Count()
     for budget in BUDGETS:
         for k, share in enumerate(manifest.budgets[budget].exit_shares, 1):
@@ -44,6 +49,6 @@ def test_answers_like_the_calibration_lie_no_distance_from_the_manifest() -> Non
     assert abs(distance(manifest, count) - 0.1) < 1e-9
 
 
-def test_the_highest_value_within_a_time() -> None:
+def test_highest_is_the_largest_finite_value_in_an_interval() -> None:
     one = Series({}, (1.0, 2.0, 3.0, 4.0), (9.0, 0.5, float("nan"), 0.25))
     assert highest([one], 2, 4) == 0.5

@@ -1,3 +1,7 @@
+"""Summaries of rows of several rounds."""
+
+from __future__ import annotations
+
 import csv
 from pathlib import Path
 
@@ -21,15 +25,15 @@ from benchmarks.serving.servers.commands import EQUAL
 
 
 def rows_of(number: int, speed: float) -> list[Row]:
-    """A round on a machine so fast, in which every ratio is known."""
-    of = {"offramp": (80, 2.2, 4.0), "naive": (50, 2.4, 5.0)}
+    """Return the rows of a round with known ratios, on a machine of relative speed `speed`."""
+    servers = {"offramp": (80, 2.2, 4.0), "naive": (50, 2.4, 5.0)}
     rows = [
         Row(number, LIMIT, LIMIT, MEDIUM, rate=100 * speed, cpu=2 / speed),
         Row(number, LIMIT, LIMIT, EQUAL, rate=125 * speed, cpu=1.5 / speed),
         Row(number, LIMIT, LIMIT, WHOLE, rate=40 * speed, cpu=4 / speed),
         Row(number, "offramp", SATURATION, FULL, rate=36 * speed, cpu=4.4 / speed),
     ]
-    for name, (rate, cpu, p50) in of.items():
+    for name, (rate, cpu, p50) in servers.items():
         rows += [
             Row(number, name, SATURATION, MEDIUM, rate=rate * speed, cpu=cpu / speed),
             Row(number, name, SATURATION, EQUAL, rate=1.2 * rate * speed, cpu=cpu / speed),
@@ -52,12 +56,12 @@ def rounds() -> Rounds:
     )
 
 
-def test_goals_are_ratios_within_rounds_so_the_machine_does_not_matter(rounds) -> None:
+def test_goals_are_ratios_within_rounds_and_do_not_depend_on_the_machine(rounds: Rounds) -> None:
     found = {goal.text: goal for goal in goals(rounds)}
     expected = {
         "answers/s at saturation, medium / limit >= 0.85": (0.8, False),
-        "CPU an answer, medium / limit <= 1.15": (1.1, True),
-        "CPU an answer, full / trunk alone <= 1.1": (1.1, True),
+        "CPU per answer, medium / limit <= 1.15": (1.1, True),
+        "CPU per answer, full / trunk alone <= 1.1": (1.1, True),
         "answers/s, equal / best full-depth peer >= 2.5": (96 / 30, True),
         "answers/s, equal / naive early exit >= 1.8": (1.6, False),
         "answers/s, full / best full-depth peer >= 1.0": (1.2, True),
@@ -66,12 +70,12 @@ def test_goals_are_ratios_within_rounds_so_the_machine_does_not_matter(rounds) -
     }
     for text, (ratio, met) in expected.items():
         assert found[text].figure.startswith(f"{ratio:.3f} ["), text
-        if ratio != 1.1 or "trunk" not in text:  # on the edge, rounding decides
+        if ratio != 1.1 or "trunk" not in text:  # equal to the bound: rounding decides
             assert found[text].met == met, text
     assert found["p99 / p50 at 70 % of saturation, medium <= 4"].figure == "3.00"
 
 
-def test_what_http_leaves_of_the_limit(rounds) -> None:
+def test_reachable_values_are_the_limit_plus_the_cost_of_http(rounds: Rounds) -> None:
     bare = [
         Row(number, "bare", SATURATION, EQUAL, cpu=0.4 / speed, generator=0.1 / speed)
         for number, speed in ((1, 1.0), (2, 3.0), (3, 0.5))
@@ -85,19 +89,19 @@ def test_what_http_leaves_of_the_limit(rounds) -> None:
     assert not list(reachable(rounds))
 
 
-def test_without_a_rival_there_is_no_verdict() -> None:
+def test_without_other_servers_there_is_no_goal() -> None:
     alone = Rounds([row for row in rows_of(1, 1.0) if row.server == "offramp"])
     assert all(verdict(aim, alone) is None for aim in aims())
 
 
-def test_the_table_has_a_line_for_each_server_and_budget(rounds) -> None:
+def test_the_table_has_a_line_for_each_server_and_budget(rounds: Rounds) -> None:
     lines = table(rounds)
     assert len({line.count("|") for line in lines}) == 1
     assert any(line.startswith("| offramp | medium | 80 |") for line in lines)
     assert any(line.startswith("| limit | medium | 100 | 2 |") for line in lines)
 
 
-def test_rows_and_plot_are_written(rounds, tmp_path: Path) -> None:
+def test_rows_and_plot_are_written(rounds: Rounds, tmp_path: Path) -> None:
     write_rows(tmp_path / "new" / "rows.csv", rounds.rows)
     with (tmp_path / "new" / "rows.csv").open() as file:
         read = list(csv.DictReader(file))

@@ -1,3 +1,7 @@
+"""Throughput of the stages alone."""
+
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +19,8 @@ from tests.serving.small_bundle import random_images, write_bundle
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.data())
-def test_each_exit_has_its_share_of_a_sample(leaves, data) -> None:
-    exits = np.array(leaves)
+def test_each_exit_keeps_its_share_in_a_sample(taken: list[int], data: st.DataObject) -> None:
+    exits = np.array(taken)
     count = data.draw(st.integers(1, len(exits)))
     chosen = sample(exits, count)
     assert len(set(chosen.tolist())) == count
@@ -25,47 +29,48 @@ def test_each_exit_has_its_share_of_a_sample(leaves, data) -> None:
         assert (exits[chosen] == number).sum() == pytest.approx(share * count, abs=1)
 
 
-def test_the_loop_costs_what_those_who_are_sent_cost_whoever_comes_first(tmp_path: Path) -> None:
+def test_the_loop_has_the_exit_shares_of_all_images_in_any_order(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "bundle")
     manifest = read_manifest(folder)
     images = random_images(64, 0)
-    opinions = evaluate(folder, manifest, images)
-    half = float(np.median(opinions.confidence[0]))
+    outputs = evaluate(folder, manifest, images)
+    half = float(np.median(outputs.confidence[0]))
     thresholds = (half, *(2.0,) * (manifest.exits - 2), 0.0)
-    exits = opinions.exits(thresholds)
+    exits = outputs.exits(thresholds)
     hardest_first = np.argsort(-exits, kind="stable")
     runtime = Runtime(folder, manifest)
     chosen = sample(exits[hardest_first], 32)
     reached = [
-        len(said.inputs[runtime.inputs[k][0].name])
-        for k, said in enumerate(Chain(runtime).run(images[hardest_first][chosen], thresholds))
+        len(run.inputs[runtime.inputs[k][0].name])
+        for k, run in enumerate(Chain(runtime).run(images[hardest_first][chosen], thresholds))
     ]
     assert reached == [32] + [16] * (manifest.exits - 1)
     work = staged(runtime, thresholds, images[hardest_first][chosen])
     assert work.answers == 32
-    assert len(work.calls) == 32 // BATCH + (manifest.exits - 1) * 16 // BATCH
-    for call in work.calls:
-        call()
+    assert len(work.batches) == 32 // BATCH + (manifest.exits - 1) * 16 // BATCH
+    for run_batch in work.batches:
+        run_batch()
 
 
-def test_limits_are_of_a_sample_and_not_of_those_who_come_first(
-    tmp_path: Path, monkeypatch
+def test_limits_are_measured_on_a_sample_and_not_on_the_first_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_bundle(tmp_path / "bundle")
     manifest = read_manifest(folder)
     images = random_images(64, 0)
-    opinions = evaluate(folder, manifest, images)
+    outputs = evaluate(folder, manifest, images)
     thresholds = {name: point.thresholds for name, point in manifest.budgets.items()}
-    hardest_first = np.argsort(-opinions.exits(thresholds["medium"]), kind="stable")
+    hardest_first = np.argsort(-outputs.exits(thresholds["medium"]), kind="stable")
     images = images[hardest_first]
-    opinions = evaluate(folder, manifest, images)
+    outputs = evaluate(folder, manifest, images)
     monkeypatch.setattr(limit, "IMAGES", 32)
-    made = Limits(folder, {name: name for name in thresholds}, images, opinions)
+    made = Limits(folder, {name: name for name in thresholds}, images, outputs)
     runtime, differ = Runtime(folder, manifest), 0
-    for name, cuts in thresholds.items():
-        calls = len(made.work[name].calls)
-        assert calls == len(staged(runtime, cuts, images[sample(opinions.exits(cuts), 32)]).calls)
-        differ += calls != len(staged(runtime, cuts, images[:32]).calls)
+    for name, values in thresholds.items():
+        batches = len(made.work[name].batches)
+        chosen = images[sample(outputs.exits(values), 32)]
+        assert batches == len(staged(runtime, values, chosen).batches)
+        differ += batches != len(staged(runtime, values, images[:32]).batches)
     assert differ
     for found in made.measure(0.01).values():
         assert found.rate > 0

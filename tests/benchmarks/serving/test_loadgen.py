@@ -1,4 +1,8 @@
-"""MLPerf LoadGen itself against our server on loopback."""
+"""MLPerf LoadGen against our server on loopback."""
+
+from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,26 +13,26 @@ from tests.serving.servers import serving
 from tests.serving.small_bundle import png, random_images, write_bundle
 
 pytest.importorskip("mlperf_loadgen")
-from benchmarks.serving.loadgen import Asked, results, seen, send_by_loadgen
+from benchmarks.serving.loadgen import Scenario, results, send_by_loadgen, summary_of
 
 FILES = [png(image) for image in random_images(20, seed=3)]
 RATE, SECONDS = 100, 2
 
 
-def test_both_generators_send_as_many_calls_and_see_the_same_latency(tmp_path) -> None:
+def test_both_generators_send_the_same_rate_and_measure_the_same_latency(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     with serving(write_bundle(tmp_path / "testnet")) as running:
         path = "/classify?budget=medium"
         plan = open_loop(path, poisson(RATE, SECONDS, rng), len(FILES), rng)
-        mine = seen(send(FILES, plan, Load(running.port, 64)))
-        theirs = send_by_loadgen(FILES, Asked(running.port, path, RATE, SECONDS, 7))
-        refused = send_by_loadgen(FILES, Asked(running.port, "/nowhere", RATE, 0.2, 7))
+        mine = summary_of(send(FILES, plan, Load(running.port, 64)))
+        theirs = send_by_loadgen(FILES, Scenario(running.port, path, RATE, SECONDS, 7))
+        refused = send_by_loadgen(FILES, Scenario(running.port, "/nowhere", RATE, 0.2, 7))
     for found in (mine, theirs):
         assert found.failed == 0
-        assert found.calls == pytest.approx(RATE * SECONDS, rel=0.3)
+        assert found.requests == pytest.approx(RATE * SECONDS, rel=0.3)
         assert 0 < found.p50 <= found.p99
     assert 1 / 3 < mine.p50 / theirs.p50 < 3
-    assert refused.failed == refused.calls > 0
+    assert refused.failed == refused.requests > 0
 
 
 def test_results_are_the_numbers_of_the_log() -> None:

@@ -1,3 +1,7 @@
+"""Commands of the servers."""
+
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -7,17 +11,17 @@ from benchmarks.serving.servers import commands as servers
 from benchmarks.serving.servers.commands import EQUAL, FULL_DEPTH, PEERS, Target, cores, ours, peers
 
 TARGET = Target(Path("bundle"), Path("graph.onnx"), ("medium", "full"), "28487041")
-EVERYWHERE = {"ray", "kserve"}  # do not let the address be chosen
+EVERYWHERE = {"ray", "kserve"}  # have no option for the address
 
 
 @pytest.fixture
-def installed(tmp_path, monkeypatch) -> None:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "ENVIRONMENTS", tmp_path)
     for peer in FULL_DEPTH.values():
         (tmp_path / peer.package / "bin").mkdir(parents=True)
 
 
-def test_peers_take_part_where_they_are_installed(tmp_path, monkeypatch) -> None:
+def test_installed_peers_are_included(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "ENVIRONMENTS", tmp_path)
     without = {server.name for server in peers(TARGET, isolated=True)}
     assert without == {"fastapi", "naive", "bare"}
@@ -26,14 +30,14 @@ def test_peers_take_part_where_they_are_installed(tmp_path, monkeypatch) -> None
 
 
 @pytest.mark.usefixtures("installed")
-def test_who_listens_everywhere_takes_part_in_isolation_only() -> None:
+def test_peers_that_listen_on_all_addresses_run_in_isolation_only() -> None:
     alone = {server.name for server in peers(TARGET, isolated=True)}
     beside_others = {server.name for server in peers(TARGET, isolated=False)}
     assert alone - beside_others == EVERYWHERE
 
 
 @pytest.mark.usefixtures("installed")
-def test_every_peer_is_told_what_to_serve_with_a_worker_a_core() -> None:
+def test_every_peer_gets_the_model_and_one_worker_per_core() -> None:
     for server in peers(TARGET, isolated=True):
         assert server.environment[BUNDLE] == str(Path("bundle").resolve())
         assert server.environment[GRAPH] == str(Path("graph.onnx").resolve())
@@ -41,7 +45,7 @@ def test_every_peer_is_told_what_to_serve_with_a_worker_a_core() -> None:
     assert f"--workers={cores()}" in ours(TARGET).command
 
 
-def test_every_peer_has_its_module_its_requirements_and_its_place_in_the_makefile() -> None:
+def test_every_peer_has_a_module_requirements_and_an_entry_in_the_makefile() -> None:
     makefile = Path("Makefile").read_text(encoding="utf-8").splitlines()
     (line,) = [line for line in makefile if line.startswith("PEERS ")]
     assert line.split(":=")[1].split() == [peer.package for peer in FULL_DEPTH.values()]
@@ -54,13 +58,13 @@ def test_every_peer_has_its_module_its_requirements_and_its_place_in_the_makefil
 
 
 @pytest.mark.usefixtures("installed")
-def test_the_headers_that_a_peer_needs_are_told() -> None:
+def test_triton_requests_have_the_header_it_needs() -> None:
     needed = {server.name: server.headers for server in peers(TARGET, isolated=True)}
     assert needed.pop("triton") == {"Inference-Header-Content-Length": "0"}
     assert not any(needed.values())
 
 
-def test_who_leaves_early_knows_what_counts_as_equal() -> None:
+def test_early_exit_servers_have_a_path_for_the_equal_budget() -> None:
     (naive,) = (server for server in peers(TARGET, isolated=False) if server.name == "naive")
     for server in (ours(TARGET), naive):
         assert server.paths[EQUAL].endswith("?budget=28487041")

@@ -1,3 +1,7 @@
+"""Budget that counts as equal to full depth."""
+
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -8,7 +12,7 @@ from serving.engine.policy import resolve
 
 
 @pytest.mark.parametrize("folder", [SHIPPED, Path("deploy/bundles/cifar10-msdnet-int8")])
-def test_the_cheapest_point_that_counts_as_equal_is_asked_for(folder) -> None:
+def test_the_equal_budget_is_the_cheapest_point_that_loses_at_most_points(folder: Path) -> None:
     manifest = read_manifest(folder)
     enough = manifest.budgets["full"].accuracy.value - POINTS
     thresholds = resolve(manifest, equal_budget(manifest)).thresholds

@@ -1,0 +1,1 @@
+"""Compare two checkouts of this project: their HTTP responses and their throughput."""
