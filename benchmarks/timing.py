@@ -35,7 +35,7 @@ class Step:
     def __call__(self, batch: Batch) -> None:
         """Forward and backward pass and what the objective makes of the gradients."""
         self.network.zero_grad()
-        losses = self.objective(self.network(batch.images), batch.targets)
+        losses = self.objective(self.network(batch.images, self.objective.boundary), batch.targets)
         self.objective.backward(losses, self.network)
 
 

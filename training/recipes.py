@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from training.record import Record
+from training.record import FrozenModel
 from training.surgery.boundary import Variant
 
 Kind = Literal["sgd", "muon"]
@@ -21,7 +21,7 @@ Schedule = Literal["cosine", "linear", "multistep"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Recipe(Record):
+class Recipe(FrozenModel):
     """All that decides what a run does; a checkpoint carries it."""
 
     data: str = Field(

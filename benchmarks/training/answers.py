@@ -19,7 +19,13 @@ from benchmarks.training.comparison import finished
 from training.data.datasets import load_test
 from training.data.images import Images
 from training.errors import DataError
-from training.evaluation.assessment import Answers, answers, own_dataset, score, temperatures_of
+from training.evaluation.assessment import (
+    LabelledLogits,
+    labelled_logits,
+    own_dataset,
+    score,
+    temperatures_of,
+)
 from training.evaluation.evaluate import Scored
 from training.fit.checkpoint import CHECKPOINT, Progress, load_checkpoint
 from training.networks.flops import flops_to_exits
@@ -62,7 +68,9 @@ class Reader:
         with np.load(kept) as found:
             flops = found["flops"]
             said = [
-                Answers(torch.from_numpy(found[name]), torch.from_numpy(found[f"{name}_targets"]))
+                LabelledLogits(
+                    torch.from_numpy(found[name]), torch.from_numpy(found[f"{name}_targets"])
+                )
                 for name in SETS
             ]
         temperatures = temperatures_of(said[0])
@@ -76,8 +84,8 @@ class Reader:
         images = load_test(source, progress.recipe.size, progress.labels)
         if not images:
             raise DataError(f"--data: {source} has no test split with labels")
-        held_out = answers(network, self._held_out_of(progress, source))
-        test = answers(network, images)
+        held_out = labelled_logits(network, self._held_out_of(progress, source))
+        test = labelled_logits(network, images)
         arrays = {
             **{
                 name: some.logits.numpy() for name, some in zip(SETS, (held_out, test), strict=True)
