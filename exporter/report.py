@@ -1,4 +1,4 @@
-"""The accuracy-flops plot of a bundle: curve, named budgets, and every exit alone."""
+"""Plot and summarize a bundle: accuracy against flops of its curve, budgets and exits."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ mpl.use("agg")
 
 
 def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
-    """Accuracy against mean flops on the held-out images, with the named budgets marked.
+    """Plot accuracy against mean flops on the held-out images, with the named budgets marked.
 
-    Both curves are cross-fitted: no accuracy is of images that its thresholds were solved on.
+    Both curves are cross-fitted: thresholds are measured on images that they were not solved on.
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    nobody = [False] * manifest.exits
+    no_heads = [False] * manifest.exits  # no earlier head is evaluated
     baseline = crossfit(scored, paper_procedure)
     axes.plot(
         baseline.flops / 1e6,
@@ -38,7 +38,7 @@ def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
         label="thresholds by direct optimum",
     )
     axes.plot(
-        [manifest.flops_of(k, nobody) / 1e6 for k in range(1, manifest.exits + 1)],
+        [manifest.flops_of(k, no_heads) / 1e6 for k in range(1, manifest.exits + 1)],
         [100 * s.accuracy.value for s in manifest.stages],
         linestyle="none",
         marker="x",
@@ -60,7 +60,7 @@ def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
 
 
 def _places(manifest: Manifest) -> dict[tuple[float, float], list[str]]:
-    """Where each named budget lies; two may share a place."""
+    """Return the names of the budgets at each point (flops in millions, accuracy in %)."""
     places: dict[tuple[float, float], list[str]] = {}
     for name, point in manifest.budgets.items():
         place = (point.mean_flops.value / 1e6, 100 * point.accuracy.value)
@@ -69,12 +69,12 @@ def _places(manifest: Manifest) -> dict[tuple[float, float], list[str]]:
 
 
 def write_plot(path: Path, manifest: Manifest, scored: Scored) -> None:
-    """Draw the figure to a file; its ending decides the format."""
+    """Draw the figure to a file, in the format of its suffix."""
     budget_figure(manifest, scored).savefig(path, dpi=150, metadata={"Date": None})
 
 
 def summary(manifest: Manifest) -> list[str]:
-    """Every exit and every named budget in a line."""
+    """Return one line of text for each exit and each named budget."""
     lines = [f"{manifest.name} {manifest.version}, on {manifest.held_out.images:,} images"]
     for k, stage in enumerate(manifest.stages, 1):
         lines.append(
