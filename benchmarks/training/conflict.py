@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.timing import positive
+from benchmarks.timing import positive_int
 from training.data.images import Images
 from training.errors import DataError, TrainingError
 from training.evaluation.assessment import own_dataset
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, required=True, help="RUNS/<row>/seed<k>/")
     parser.add_argument("--rows", nargs="+", default=["joint", "dfs-released"], help="which")
     parser.add_argument("--data", help="where the images are now, if not where training found them")
-    parser.add_argument("--batches", type=positive, default=20)
+    parser.add_argument("--batches", type=positive_int, default=20)
     arguments = parser.parse_args(argv)
     print("run                          cosine   negative")
     try:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from benchmarks.goals import Goal, print_goals
-from benchmarks.timing import CLASSES, Step, conditions, noise, positive, step, stopwatch
+from benchmarks.timing import CLASSES, Step, conditions, noise, positive_int, step, stopwatch
 from benchmarks.training.comparison import ROWS, Plan, Row, Run
 from training.fit.checkpoint import new_network
 from training.objectives import build_objective
@@ -92,9 +92,9 @@ def measure(batch: int, rounds: int, device: torch.device) -> list[Goal]:
 def main() -> int:
     """Entry point; the exit status is 1 where a goal is missed."""
     parser = argparse.ArgumentParser(description="What does a step of each objective cost?")
-    parser.add_argument("--batch", type=positive, default=16, help="images in a step")
-    parser.add_argument("--rounds", type=positive, default=7)
-    parser.add_argument("--threads", type=positive, default=1, help="that torch computes with")
+    parser.add_argument("--batch", type=positive_int, default=16, help="images in a step")
+    parser.add_argument("--rounds", type=positive_int, default=7)
+    parser.add_argument("--threads", type=positive_int, default=1, help="that torch computes with")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks.goals import Goal, print_goals
-from benchmarks.timing import positive
+from benchmarks.timing import positive_int
 from benchmarks.training.answers import Trained, read_all
 from benchmarks.training.comparison import ROWS, VARIATIONS, Plan, Row, runs_of, train_all
 from training.errors import TrainingError
@@ -162,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--recipe", choices=RECIPES, default=Plan().recipe, help="of all runs")
     made.add_argument("--options", default="", help="of the recipe, for all runs: '--epochs 20'")
     made.add_argument("--out", type=Path, required=True, help="folder for tables and plots")
-    made.add_argument("--jobs", type=positive, default=os.cpu_count(), help="runs at a time")
+    made.add_argument("--jobs", type=positive_int, default=os.cpu_count(), help="runs at a time")
     made.add_argument("--variations", action="store_true", help="also what might explain DFS")
     made.add_argument("--no-training", action="store_true", help="tables of what there is")
     return made

@@ -38,7 +38,7 @@ from benchmarks.timing import (
     Step,
     conditions,
     noise,
-    positive,
+    positive_int,
     step,
     stopwatch,
 )
@@ -170,9 +170,9 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description="What does surgery save of a training step?")
     made.add_argument("--networks", choices=NETWORKS, nargs="+", default=list(NETWORKS))
     made.add_argument("--betas", type=float, nargs="+", default=[0.25, 0.5, 0.75])
-    made.add_argument("--batch", type=positive, default=32, help="images in a step")
-    made.add_argument("--rounds", type=positive, default=9)
-    made.add_argument("--threads", type=positive, default=1, help="that torch computes with")
+    made.add_argument("--batch", type=positive_int, default=32, help="images in a step")
+    made.add_argument("--rounds", type=positive_int, default=9)
+    made.add_argument("--threads", type=positive_int, default=1, help="that torch computes with")
     made.add_argument("--device", default="cpu")
     return made
 
