@@ -1,4 +1,4 @@
-"""What can be checked of the files alone, each by the tool that knows them.
+"""Check the files of `deploy/`, each with the tool for its format.
 
 python -m deploy.check.static
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = ("base", "monitoring", "gpu")
-OPERATOR = ("ServiceMonitor", "PrometheusRule")  # resources of the operator: no schema comes along
+OPERATOR = ("ServiceMonitor", "PrometheusRule")  # resources of the operator: no schema is shipped
 
 
 class MissingError(Exception):
@@ -23,17 +23,17 @@ class MissingError(Exception):
 
 
 def run(tool: str, *arguments: str, text: str | None = None) -> str:
-    """What a tool prints.
+    """Run a tool and return its output.
 
     Raises:
-        MissingError: it is not installed, neither here nor beside this Python.
-        subprocess.CalledProcessError: it found something.
+        MissingError: The tool is neither on the path nor beside this Python.
+        subprocess.CalledProcessError: The tool found a fault.
     """
-    found = shutil.which(tool) or shutil.which(tool, path=Path(sys.executable).parent)
-    if found is None:
+    program = shutil.which(tool) or shutil.which(tool, path=Path(sys.executable).parent)
+    if program is None:
         raise MissingError(tool)
     ran = subprocess.run(
-        [found, *arguments], cwd=ROOT, input=text, capture_output=True, text=True, check=False
+        [program, *arguments], cwd=ROOT, input=text, capture_output=True, text=True, check=False
     )
     if ran.returncode:
         raise subprocess.CalledProcessError(ran.returncode, tool, ran.stdout, ran.stderr)
@@ -41,33 +41,33 @@ def run(tool: str, *arguments: str, text: str | None = None) -> str:
 
 
 def dockerfiles() -> str:
-    """Both Dockerfiles."""
+    """Check both Dockerfiles."""
     run("hadolint", "deploy/Dockerfile", "deploy/Dockerfile.training")
-    return "both Dockerfiles are clean"
+    return "both Dockerfiles pass"
 
 
 def compose() -> str:
-    """The compose file against its schema, and as Compose itself reads it, for both profiles."""
+    """Check the compose file with its schema and with Compose, for both profiles."""
     run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml")
     for profile in ("gpu", "cpu"):
-        read = run("docker-compose", "--profile", profile, "config", "--format", "json")
-        services = json.loads(read)["services"]
+        config = run("docker-compose", "--profile", profile, "config", "--format", "json")
+        services = json.loads(config)["services"]
         assert services.keys() == {f"serving-{profile}", "prometheus", "grafana"}, services.keys()
         resources = services[f"serving-{profile}"]["deploy"]["resources"]
         devices = resources.get("reservations", {}).get("devices", [])
         assert [d["count"] for d in devices] == ([1] if profile == "gpu" else []), devices
-    return "valid and clean for gpu (one GPU) and cpu (none)"
+    return "valid for gpu (one GPU) and cpu (no GPU)"
 
 
 def prometheus() -> str:
-    """Configuration, rules and their tests."""
+    """Check configuration and rules, and run the tests of the rules."""
     run("promtool", "check", "config", "deploy/prometheus/prometheus.yml")
     run("promtool", "test", "rules", "deploy/prometheus/rules_test.yml")
-    return "configuration is valid; every alert fires and keeps still as tested"
+    return "configuration is valid, tests of the alerts pass"
 
 
 def kubernetes() -> str:
-    """Rendered manifests against the schemas of Kubernetes, strictly and offline."""
+    """Render the manifests and check them with the schemas of Kubernetes, offline."""
     with tempfile.TemporaryDirectory() as folder:
         for overlay in OVERLAYS:
             documents = run("kubectl", "kustomize", f"deploy/kubernetes/{overlay}").split("\n---\n")
@@ -75,11 +75,11 @@ def kubernetes() -> str:
             file = Path(folder, f"{overlay}.yaml")
             file.write_text("\n---\n".join(known), encoding="utf-8")
             run("kubernetes-validate", "--strict", str(file))
-    return f"{', '.join(OVERLAYS)} render and are valid; unchecked by schema: {', '.join(OPERATOR)}"
+    return f"{', '.join(OVERLAYS)} are valid, without a schema: {', '.join(OPERATOR)}"
 
 
 def report(name: str, check: Callable[[], str]) -> bool:
-    """Print one line; whether the check did not fail."""
+    """Run a check, print one line, and return False if it failed."""
     try:
         print(f"{name:12} real       {check()}")
     except MissingError as error:
@@ -92,7 +92,7 @@ def report(name: str, check: Callable[[], str]) -> bool:
 
 
 def main() -> int:
-    """Entry point."""
+    """Run the checks and return the exit status, 1 if one failed."""
     checks = (dockerfiles, compose, prometheus, kubernetes)
     failed = [check for check in checks if not report(check.__name__, check)]
     return 1 if failed else 0
