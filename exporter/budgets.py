@@ -23,7 +23,7 @@ def estimate_share(share: float, images: int, new: int | None = None) -> Estimat
     """Return the interval for a share among `new` images, measured on `images` others.
 
     Uses the Agresti-Coull adjusted share and the variance of the difference of two samples.
-    `new` None means as many as `images`.
+    `None` means as many as `images`.
     """
     adjusted = (share * images + Z * Z / 2) / (images + Z * Z)
     half = Z * math.sqrt(adjusted * (1 - adjusted) * (1 / images + 1 / (new or images)))
@@ -34,7 +34,7 @@ def estimate_share(share: float, images: int, new: int | None = None) -> Estimat
 def estimate_mean(mean: float, std: float, images: int, new: int | None = None) -> Estimate:
     """Return the interval for a mean over `new` images, measured on `images` others.
 
-    `new` None means as many as `images`.
+    `None` means as many as `images`.
     """
     half = Z * std * math.sqrt(1 / images + 1 / (new or images))
     return Estimate(value=mean, low=mean - half, high=mean + half)

@@ -30,7 +30,7 @@ _WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class StageGraph:
-    """One exported stage."""
+    """An exported stage."""
 
     model: onnx.ModelProto
 

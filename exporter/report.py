@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offramp.bundle.manifest import Manifest
@@ -21,7 +22,20 @@ def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    no_heads = [False] * manifest.exits  # no earlier head is evaluated
+    _plot_curves(axes, manifest, scored)
+    _plot_points(axes, manifest)
+    axes.margins(x=0.08)
+    axes.set(
+        xlabel="mean flops for one image, millions of multiply-adds",
+        ylabel="accuracy, %",
+        title=f"{manifest.name} {manifest.version}: {manifest.held_out.images:,} held-out images",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _plot_curves(axes: Axes, manifest: Manifest, scored: Scored) -> None:
     baseline = crossfit(scored, paper_procedure)
     axes.plot(
         baseline.flops / 1e6,
@@ -37,6 +51,10 @@ def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
         markersize=4,
         label="thresholds by direct optimum",
     )
+
+
+def _plot_points(axes: Axes, manifest: Manifest) -> None:
+    no_heads = [False] * manifest.exits  # no earlier head is evaluated
     axes.plot(
         [manifest.flops_of(k, no_heads) / 1e6 for k in range(1, manifest.exits + 1)],
         [100 * s.accuracy.value for s in manifest.stages],
@@ -48,15 +66,6 @@ def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
     for (x, y), names in _places(manifest).items():
         axes.plot(x, y, marker="o", color="C1", markersize=8, zorder=3)
         axes.annotate(", ".join(names), (x, y), xytext=(6, -14), textcoords="offset points")
-    axes.margins(x=0.08)
-    axes.set(
-        xlabel="mean flops for one image, millions of multiply-adds",
-        ylabel="accuracy, %",
-        title=f"{manifest.name} {manifest.version}: {manifest.held_out.images:,} held-out images",
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
-    return figure
 
 
 def _places(manifest: Manifest) -> dict[tuple[float, float], list[str]]:

@@ -40,7 +40,7 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime has 
         self._next = 0
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        """Return the next batch by the name of the input, or None after the last."""
+        """Return the next batch by the name of the input, or `None` after the last."""
         if self._next == len(self._batches):
             return None
         self._next += 1
@@ -62,7 +62,7 @@ def convert_to_int8(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
     with TemporaryDirectory(prefix="offramp-") as folder:
         source, before, after = (Path(folder) / name for name in ("source", "before", "after"))
         onnx.save(bare, source)
-        # the exporter has optimised the graph already; only shapes are inferred here
+        # the exporter has optimised the graph already, so only shapes are inferred
         quant_pre_process(source, before, skip_optimization=True, skip_symbolic_shape=True)
         quantize_static(
             before,

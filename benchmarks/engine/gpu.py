@@ -156,7 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
     option("--bundle", type=Path, default=bundle, help="folder of the bundle")
     option("--provider", choices=("cuda", "cpu"), default="cuda", help="device to measure")
     option("--device", type=int, default=0, help="number of the GPU")
-    option("--max-batch", type=positive_int, help="largest batch; None is the server's default")
+    option("--max-batch", type=positive_int, help="largest batch, by default the server's")
     option("--call", type=positive_int, default=16, help="images in a request")
     option("--images", type=positive_int, default=20_000, help="minimum images in a measurement")
     option("--rounds", type=positive_int, default=5, help="timed rounds")

@@ -65,7 +65,7 @@ def raw_call(subject: Subject, batch: int) -> Call:
     """Return a function that runs one batch to the last exit, in one graph of this batch size."""
     device, images = subject.device, subject.random_images(batch)
     model = with_slot_rows(full_depth(subject.bundle, subject.manifest), [], [], 1, batch)
-    del model.graph.input[0]  # the slots: this graph reads none
+    del model.graph.input[0]  # the slots: this graph does not read them
     session = open_session(subject.bundle, model, device.providers)
     image_tensor = device.tensor(images.shape, "uint8")
     probabilities = device.tensor((batch, len(subject.manifest.labels)), "float32")
@@ -82,7 +82,7 @@ def raw_call(subject: Subject, batch: int) -> Call:
 
 
 def torch_call(subject: Subject, batch: int) -> Call | None:
-    """Return the same in torch, in eager mode, or None if the bundle has no recipe of training."""
+    """Return the same in torch, in eager mode, or `None` if the bundle has no known recipe."""
     manifest = subject.manifest
     try:
         recipe = Recipe.of(manifest.provenance.config, "provenance.config", "a recipe")

@@ -1,7 +1,7 @@
 """Simulate a server in virtual time: the real scheduler, with stage times from a table.
 
-No stage is run and no clock is read. An hour of load takes seconds and gives the same figures
-every time.
+No stage is run and no clock is read. An hour of load takes seconds, and the figures are
+reproducible.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ VARIATIONS = (
     Row("dfs-released-wide", "--variant released --shape.head_channels 128", against="joint-wide"),
     Row("dfs-released-beta0.25", "--variant released --beta 0.25"),
     Row("dfs-released-beta0.75", "--variant released --beta 0.75"),
-    # the same mean as 0.5; no blanks in lists, because options are split at blanks
+    # the same mean as 0.5. Lists have no blanks, because options are split at blanks
     Row(
         "dfs-released-beta-rising",
         "--variant released --beta [0.3,0.5,0.7]",

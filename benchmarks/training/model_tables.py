@@ -47,7 +47,7 @@ class Model:
         shape: Options of the backbone.
         classes: Number of classes.
         size: Height and width of the image, in pixels.
-        known: Reference figures by column, one for each exit, in millions. None is unknown. All
+        known: Reference figures by column, one for each exit, in millions. `None` is unknown. All
             given digits are compared.
     """
 

@@ -42,7 +42,7 @@ class Reader:
     """Reader of runs. Loads held-out images again only if they differ from the previous run's.
 
     Args:
-        data: Location of the images. None is the location used in training.
+        data: Location of the images. `None` is the location used in training.
     """
 
     def __init__(self, data: str | None) -> None:
@@ -105,8 +105,8 @@ def read_all(runs: Path, data: str | None, rows: Collection[str] | None = None) 
 
     Args:
         runs: Folder of the runs.
-        data: Location of the images. None is the location used in training.
-        rows: Names of the rows to read. None reads all.
+        data: Location of the images. `None` is the location used in training.
+        rows: Names of the rows to read. `None` reads all.
 
     Raises:
         TrainingError: The folder has no finished run, or a run cannot be read.

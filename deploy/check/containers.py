@@ -67,10 +67,10 @@ def debian(podman: Podman, packages: str, hooks: Sequence[str] = ()) -> Path:
     sources = [path for path in SOURCES if Path(path).exists()]
     release = platform.freedesktop_os_release()["VERSION_CODENAME"]
     command = ["mmdebstrap", "--quiet", "--variant=minbase", *options, release, str(file), *sources]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    if made.returncode:
-        print(made.stderr, file=sys.stderr)
-        made.check_returncode()
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        print(completed.stderr, file=sys.stderr)
+        completed.check_returncode()
     return file
 
 

@@ -118,9 +118,9 @@ class Line:
 
 def _lines(shown: Shown, prometheus: Prometheus, start: float, end: float) -> list[Line]:
     lines = [
-        Line(legend(name, one), one)
+        Line(legend(name, series), series)
         for expression, name in shown.queries
-        for one in prometheus.between(expression, start, end, 5)
+        for series in prometheus.between(expression, start, end, 5)
     ]
     return [line for line in lines if any(math.isfinite(v) for v in line.series.values)]
 
@@ -223,7 +223,7 @@ def draw(prometheus: Prometheus, start: float, end: float, out: Path) -> None:
 
 
 def main() -> int:
-    """Record data if there are none, draw them and return the exit status."""
+    """Record data if they do not exist, draw them and return the exit status."""
     parser = argparse.ArgumentParser(
         description="Draw the dashboard from recorded data.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -231,7 +231,7 @@ def main() -> int:
     option = parser.add_argument
     option("--minutes", type=float, default=12, help="minutes of traffic to record")
     option("--rate", type=float, default=20, help="mean requests per second")
-    option("--folder", type=Path, help="folder of recorded data, written if it has none")
+    option("--folder", type=Path, help="folder of recorded data, created if it has no data")
     option("--out", type=Path, default=Path("docs/dashboard.png"), help="picture to write")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

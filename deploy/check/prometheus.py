@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parents[1] / "prometheus"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series of a query: labels, times in seconds, and values (NaN for missing numbers)."""
+    """A series of a query: labels, times in seconds, and values (NaN for missing numbers)."""
 
     labels: Mapping[str, str]
     times: tuple[float, ...]
@@ -49,18 +49,18 @@ class Prometheus:
     def now(self, expression: str) -> dict[frozenset[tuple[str, str]], float]:
         """Return the current value for each set of labels."""
         found = self.get("query", query=expression)["result"]
-        return {frozenset(one["metric"].items()): float(one["value"][1]) for one in found}
+        return {frozenset(each["metric"].items()): float(each["value"][1]) for each in found}
 
     def between(self, expression: str, start: float, end: float, step: float) -> list[Series]:
         """Return the series of an expression between two times, `step` seconds apart."""
         found = self.get("query_range", query=expression, start=start, end=end, step=step)
         return [
             Series(
-                one["metric"],
-                tuple(float(t) for t, _ in one["values"]),
-                tuple(float(v) for _, v in one["values"]),
+                each["metric"],
+                tuple(float(t) for t, _ in each["values"]),
+                tuple(float(v) for _, v in each["values"]),
             )
-            for one in found["result"]
+            for each in found["result"]
         ]
 
     def firing(self) -> set[str]:

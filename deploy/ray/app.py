@@ -34,7 +34,7 @@ class Arguments(BaseModel):
 
     bundle: str
     provider: str = "cpu"
-    gpus: float = 0  # for each replica; with a fraction, several replicas use one device
+    gpus: float = 0  # for each replica. A fraction lets several replicas use one device
     cpus: float = 1
     threads: int = 1
     min_replicas: int = 2

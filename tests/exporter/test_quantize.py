@@ -50,23 +50,23 @@ def test_all_inputs_of_convolutions_are_integers() -> None:
 
 
 def test_int8_stages_have_integer_features_and_the_same_flops(int8: Quantized) -> None:
-    for made, before in zip(int8.export.graphs, export().graphs, strict=True):
-        onnx.checker.check_model(made.model, full_check=True)
-        assert {spec.dtype for spec in made.features} <= {"uint8"}
-        assert [s.shape for s in made.features] == [s.shape for s in before.features]
-        assert (made.flops, made.head_flops) == (before.flops, before.head_flops)
+    for after, before in zip(int8.export.graphs, export().graphs, strict=True):
+        onnx.checker.check_model(after.model, full_check=True)
+        assert {spec.dtype for spec in after.features} <= {"uint8"}
+        assert [s.shape for s in after.features] == [s.shape for s in before.features]
+        assert (after.flops, after.head_flops) == (before.flops, before.head_flops)
         # the temperature of each exit stays unquantised
-        assert parameter_count(made.model) == parameter_count(before.model)
+        assert parameter_count(after.model) == parameter_count(before.model)
     assert int8.export.scored.confidence.shape == export().scored.confidence.shape
 
 
 def test_fp16_stages_have_16_bit_features_and_the_same_flops(fp16: Quantized) -> None:
-    for made, before in zip(fp16.export.graphs, export().graphs, strict=True):
-        onnx.checker.check_model(made.model, full_check=True)
-        assert {spec.dtype for spec in made.features} <= {"float16"}
-        assert [s.shape for s in made.features] == [s.shape for s in before.features]
-        assert (made.flops, made.head_flops) == (before.flops, before.head_flops)
-        assert parameter_count(made.model) == parameter_count(before.model)
+    for after, before in zip(fp16.export.graphs, export().graphs, strict=True):
+        onnx.checker.check_model(after.model, full_check=True)
+        assert {spec.dtype for spec in after.features} <= {"float16"}
+        assert [s.shape for s in after.features] == [s.shape for s in before.features]
+        assert (after.flops, after.head_flops) == (before.flops, before.head_flops)
+        assert parameter_count(after.model) == parameter_count(before.model)
 
 
 @pytest.mark.parametrize(("precision", "share"), [("int8", 0.9), ("fp16", 0.98)])
@@ -99,7 +99,7 @@ def test_images_that_the_bundle_was_not_made_with_are_refused(
 ) -> None:
     before = Chain(export().graphs).run(held_out().pixels)
     other = replace(held_out(), targets=(held_out().targets + 1) % 10)
-    with pytest.raises(ExportError, match="not the images that the bundle was made with"):
+    with pytest.raises(ExportError, match="not the images that the bundle was new with"):
         agreement(manifest, before, int8, other)
 
 
@@ -120,23 +120,23 @@ def test_the_server_reads_the_bundle_that_the_command_writes(
     out = tmp_path / precision
     arguments = ["--data", str(PARQUET), "--out", str(out), "--precision", precision]
     assert main(["--bundle", str(tmp_path / "fp32"), *arguments]) == 0
-    made = read_manifest(out)
-    assert (made.precision, made.version) == (precision, f"1-{precision}")
+    new = read_manifest(out)
+    assert (new.precision, new.version) == (precision, f"1-{precision}")
     images = held_out().pixels[:9].numpy()
     outputs: list[NDArray[np.float32]] = []
     for layout in ("native", "portable"):
-        runtime, known = Runtime(out, made, layout=layout), {"image": images}
-        for k in range(made.exits):
+        runtime, known = Runtime(out, new, layout=layout), {"image": images}
+        for k in range(new.exits):
             output = runtime.run(k, known)
             known |= output.features
             assert output.probabilities is not None
             outputs.append(output.probabilities)
-    inputs, features = zip(*((stage.inputs, stage.features) for stage in made.stages), strict=True)
+    inputs, features = zip(*((stage.inputs, stage.features) for stage in new.stages), strict=True)
     pool = DevicePool(inputs, features, 9, Device("cpu"))
-    device, slots = DeviceRuntime(out, made, pool, 16), pool.take(9)
+    device, slots = DeviceRuntime(out, new, pool, 16), pool.take(9)
     for slot, image in zip(slots, images, strict=True):
         pool.put(slot, image)
-    for k in range(made.exits):
+    for k in range(new.exits):
         probabilities = device.run(k, pool.gather(k, slots)).probabilities
         assert probabilities is not None
         outputs.append(probabilities)
@@ -149,9 +149,9 @@ def test_the_server_reads_the_bundle_that_the_command_writes(
 
 
 def test_only_measurements_change_in_the_manifest(manifest: Manifest, int8: Quantized) -> None:
-    made = with_new_measurements(manifest, int8.export, version="2", precision="int8")
+    new = with_new_measurements(manifest, int8.export, version="2", precision="int8")
     kept = {"name", "labels", "input", "confidence", "held_out", "provenance", "format"}
     changed = {
-        name for name in type(made).model_fields if getattr(made, name) != getattr(manifest, name)
+        name for name in type(new).model_fields if getattr(new, name) != getattr(manifest, name)
     }
     assert not changed & kept
