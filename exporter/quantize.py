@@ -1,9 +1,9 @@
 """`python -m exporter.quantize --bundle DIR --out DIR`: a bundle in fewer bits.
 
-In 8-bit integers for CPUs, with `--precision fp16` in 16-bit floats for GPUs. The graphs are
-converted together, cut by need again, and everything that the manifest states is measured anew
-on what ships: accuracies, exits, budgets. The images are those that the bundle was made with,
-which is checked.
+8-bit integers are for CPUs, 16-bit floats (`--precision fp16`) for GPUs. The graphs are joined,
+converted and cut by need again. Every figure in the manifest is measured on the new graphs:
+accuracies, exit shares, budgets. The images must be those that the bundle was made with. A check
+refuses others.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from exporter.bundle import (
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, stages_by_need
 from exporter.report import summary
-from exporter.to_fp16 import halved
-from exporter.to_int8 import quantized
+from exporter.to_fp16 import convert_to_fp16
+from exporter.to_int8 import convert_to_int8
 from exporter.verify import Chain, ChainOutput
 from offramp.bundle.errors import BundleError, CutError
 from offramp.bundle.graphs import join
@@ -44,12 +44,12 @@ from training.recipes import Recipe
 
 CALIBRATION_IMAGES = 512
 Precision = Literal["int8", "fp16"]
-SAME = 1e-3  # of the images may change their class by another processor's rounding
+ROUNDING = 1e-3  # share of images that can change class by another processor's rounding
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Of an exit: accuracy before and after, and the share of images with the same class."""
+    """Accuracy of an exit before and after, and the share of images with the same class."""
 
     before: float
     after: float
@@ -58,31 +58,31 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """The stages in fewer bits, and what they said of the held-out images."""
+    """The stages in fewer bits, and their outputs for the held-out images."""
 
     export: Export
     output: ChainOutput
 
 
 def own_files(manifest: Manifest, source: str) -> Dataset[ImageFiles]:
-    """The images that the bundle was made with, split as training split them.
+    """Return the images that the bundle was made with, split as in training.
 
     Raises:
-        DataError: there are no such images.
+        DataError: `source` has no such images.
     """
-    recipe = Recipe.of(manifest.provenance.config, "provenance.config", "a recipe")
+    recipe = Recipe.parse(manifest.provenance.config, option="provenance.config", name="a recipe")
     return open_dataset(source, recipe.size, recipe.held_out, recipe.seed)
 
 
 def own_images(manifest: Manifest, source: str) -> Dataset[Images]:
-    """The calibration images of the training set and the held-out ones, as the bundle had them.
+    """Return calibration images of the training set, and the held-out images of the bundle.
 
     Raises:
-        DataError: there are no such images.
+        DataError: `source` has no such images.
     """
     dataset = own_files(manifest, source)
-    some = dataset.train.select(torch.arange(min(CALIBRATION_IMAGES, len(dataset.train))))
-    return Dataset(some.decoded(), dataset.held_out.decoded(), dataset.labels)
+    subset = dataset.train.select(torch.arange(min(CALIBRATION_IMAGES, len(dataset.train))))
+    return Dataset(subset.decoded(), dataset.held_out.decoded(), dataset.labels)
 
 
 def quantize(
@@ -91,53 +91,55 @@ def quantize(
     images: Dataset[Images],
     precision: Precision = "int8",
 ) -> Quantized:
-    """Convert the stages of a bundle together, and measure what comes out.
+    """Convert the stages of a bundle together and measure the result.
 
     Args:
-        manifest: of the bundle.
-        floats: its stages.
-        images: as `own_images` gives them.
-        precision: to convert them to.
+        manifest: The manifest of the bundle.
+        floats: The stages of the bundle, in float32.
+        images: The result of `own_images`.
+        precision: Number format to convert to.
 
     Raises:
-        ExportError: numbers grew too large for 16 bits.
+        ExportError: Values are too large for 16-bit floats.
     """
     whole = join([graph.model for graph in floats])
-    whole = halved(whole) if precision == "fp16" else quantized(whole, images.train.pixels.numpy())
+    if precision == "fp16":
+        whole = convert_to_fp16(whole)
+    else:
+        whole = convert_to_int8(whole, images.train.pixels.numpy())
     graphs = stages_by_need(onnx.shape_inference.infer_shapes(whole), len(floats))
     blockwise = [stage.blockwise_flops_to_exit for stage in manifest.stages]
     temperatures = [stage.temperature for stage in manifest.stages]
     output = Chain(graphs).run(images.held_out.pixels)
     if not np.isfinite(output.confidence).all():
-        raise ExportError(f"--bundle: some of its numbers are too large for {precision}")
+        raise ExportError(f"--bundle: some of its values are too large for {precision}")
     scored = score(output, images.held_out, graphs)
     return Quantized(Export(graphs, blockwise, temperatures, scored), output)
 
 
 def agreement(
-    manifest: Manifest, floats: ChainOutput, made: Quantized, held_out: Images
+    manifest: Manifest, floats: ChainOutput, converted: Quantized, held_out: Images
 ) -> list[Agreement]:
-    """Each exit before and after.
+    """Compare each exit before and after the conversion.
 
     Raises:
-        ExportError: the held-out images are not those of the manifest.
+        ExportError: The held-out images are not those of the manifest.
     """
     before = floats.probabilities.argmax(axis=2)
-    after = made.output.probabilities.argmax(axis=2)
-    right = (before == held_out.targets.numpy()).mean(axis=1)
-    stated = [stage.accuracy.value for stage in manifest.stages]
-    for k, (seen, said) in enumerate(zip(right.tolist(), stated, strict=True), 1):
-        if abs(seen - said) > SAME:
+    after = converted.output.probabilities.argmax(axis=2)
+    accuracy = (before == held_out.targets.numpy()).mean(axis=1)
+    expected = [stage.accuracy.value for stage in manifest.stages]
+    for k, (measured, stated) in enumerate(zip(accuracy.tolist(), expected, strict=True), 1):
+        if abs(measured - stated) > ROUNDING:
             raise ExportError(
-                f"--data: exit {k} is right on {seen:.2%} of the held-out images, and the manifest "
-                f"says {said:.2%}; these are not the images that the bundle was made with"
+                f"--data: exit {k} is right on {measured:.2%} of the held-out images, and the "
+                f"manifest states {stated:.2%}: these are not the images that the bundle was made "
+                "with"
             )
     same = (before == after).mean(axis=1)
-    accuracy = made.export.scored.right.mean(axis=1)
-    return [
-        Agreement(*each)
-        for each in zip(right.tolist(), accuracy.tolist(), same.tolist(), strict=True)
-    ]
+    after_accuracy = converted.export.scored.right.mean(axis=1)
+    columns = (accuracy.tolist(), after_accuracy.tolist(), same.tolist())
+    return [Agreement(*row) for row in zip(*columns, strict=True)]
 
 
 def parser() -> argparse.ArgumentParser:
