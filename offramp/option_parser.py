@@ -65,9 +65,21 @@ def kebab(word: str) -> str:
     return option.replace("_", "-") + equals + value
 
 
-def add_options(parser: OptionParser, kind: type[BaseSettings]) -> dict[str, FieldInfo]:
-    """Add the options of a class to a parser, and return their fields by destination."""
+def add_options(
+    parser: OptionParser, kind: type[BaseSettings], title: str | None = None
+) -> dict[str, FieldInfo]:
+    """Add the options of a class to a parser, and return their fields by destination.
+
+    Args:
+        parser: Parser of the command.
+        kind: Class of options. A record in it is a group of options: `--RECORD.FIELD`.
+        title: Title of the other options in the help.
+    """
     fields: dict[str, FieldInfo] = {}
+    group = parser.add_argument_group(title) if title else parser
+
+    def add_group(_: object, **how: Annotation) -> object:
+        return parser.add_argument_group(how["description"])
 
     def add(container: ArgumentParser, *names: str, **how: Annotation) -> None:
         if how["help"] == SUPPRESS:  # a nested record as a whole
@@ -80,8 +92,9 @@ def add_options(parser: OptionParser, kind: type[BaseSettings]) -> dict[str, Fie
 
     CliSettingsSource[Any](
         kind,
-        root_parser=parser,
+        root_parser=group,
         add_argument_method=add,
+        add_argument_group_method=add_group,
         cli_kebab_case=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
