@@ -57,7 +57,7 @@ COMMANDS = (
     Command("export", "exporter.__main__:export", "exporter", "turn a checkpoint into a bundle"),
     Command(
         "quantize",
-        "exporter.__main__:quantize",
+        "exporter.quantize.__main__:main",
         "exporter",
         "convert a bundle to 8-bit integers or 16-bit floats",
     ),

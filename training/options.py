@@ -66,7 +66,7 @@ def read_run(arguments: Sequence[str]) -> tuple[RunOptions, Recipe]:
     if "--help" in arguments or "-h" in arguments:
         _print_help(arguments)
     plain, nested = _split(arguments)
-    kinds = [RunOptions, _recipe_options(Recipe())]
+    kinds: list[type[Options]] = [RunOptions, _recipe_options(Recipe())]
     given, changes = given_options(kinds, plain, COMMAND)
     try:
         options = RunOptions(**given)
@@ -85,7 +85,7 @@ def _print_help(arguments: Sequence[str]) -> None:
         given_options([RunOptions, _recipe_options(Recipe())], ["--help"], COMMAND, EPILOG)
         return
     recipe = RECIPES[name]
-    kinds = [RunOptions, _recipe_options(recipe)]
+    kinds: list[type[Options]] = [RunOptions, _recipe_options(recipe)]
     words = [word for word in _split(arguments)[0] if word not in ("-h", "--help")]
     _, changes = given_options(kinds, words, COMMAND)
     recipe = _with_nested(_validated(Recipe, recipe.model_dump() | changes), recipe, [])
