@@ -33,12 +33,14 @@ class ExportOptions(Options):
     checkpoint: Path = Field(description="file that `offramp train` wrote")
     out: Path = Field(description="folder of the bundle. It must not exist")
     data: str | None = Field(
-        None, description="source of the images (null: the source that training used)"
+        None, description="source of the images (default: the source that training used)"
     )
-    name: str | None = Field(None, description="name of the model (null: the name of the recipe)")
+    name: str | None = Field(
+        None, description="name of the model (default: the name of the recipe)"
+    )
     version: str = Field("1", description="version of the model")
     dataset: str | None = Field(
-        None, description="name of the images in the manifest (null: last part of the source)"
+        None, description="name of the images in the manifest (default: last part of the source)"
     )
     confidence: Confidence = Field(
         "max_softmax", description="function of the probabilities that thresholds apply to"
@@ -58,10 +60,12 @@ class RecalibrateOptions(Options):
     )
     out: Path = Field(description="folder of the new bundle. It must not exist")
     split: str = Field("train", description="split of the images in --data")
-    name: str | None = Field(None, description="name of the model (null: that of the bundle)")
-    version: str | None = Field(None, description="version of the model (null: that of the bundle)")
+    name: str | None = Field(None, description="name of the model (default: that of --bundle)")
+    version: str | None = Field(
+        None, description="version of the model (default: that of --bundle)"
+    )
     dataset: str | None = Field(
-        None, description="name of the images in the manifest (null: last part of --data)"
+        None, description="name of the images in the manifest (default: last part of --data)"
     )
 
 

@@ -42,7 +42,8 @@ class OptionParser(ArgumentParser):
         """Raise UsageError with the message of argparse, made plainer."""
         text = message.removeprefix("argument ")
         text = text.replace("expected one argument", "a value is missing")
-        raise UsageError(text.replace("the following arguments are required", "missing"))
+        names = text.removeprefix("the following arguments are required: ")
+        raise UsageError(text if names == text else f"{names}: a value is required; see --help")
 
     def read(self, arguments: Sequence[str]) -> Namespace:
         """Return the namespace of the arguments, or name the unknown one."""
@@ -132,7 +133,7 @@ def _help(field: FieldInfo, default: object) -> str:
     text = field.description or ""
     if field.is_required():
         return f"{text} (required)"
-    if default is PydanticUndefined:  # computed: the description says how
+    if default is PydanticUndefined or "(default:" in text:  # the description has it
         return text
     return f"{text} (default: {_text(default)})"
 

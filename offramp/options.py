@@ -128,8 +128,6 @@ def explain(
     name = str(first["loc"][0])
     option = option_name(f"{prefix}.{name}" if prefix else name)
     variable = f"{kind.model_config.get('env_prefix', '')}{name}".upper()
-    if name not in kind.model_fields:
-        return f"{option}: no such option; there are {', '.join(kind.model_fields) or 'no others'}"
     field = kind.model_fields[name]
     if first["type"] == "missing":
         source = f"{option} or {variable}" if variable != name.upper() else option

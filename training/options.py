@@ -42,15 +42,15 @@ class RunOptions(Options):
         description="where the images are kept. auto: in memory if they take at most 4 GiB",
     )
     workers: NonNegativeInt | None = Field(
-        None, description="processes that decode images on disk (null: number of cores)"
+        None, description="processes that decode images on disk (default: number of cores)"
     )
     save_every: NonNegativeInt | None = Field(
-        None, description="steps between checkpoints within an epoch (null: none within an epoch)"
+        None, description="steps between checkpoints within an epoch (default: only at its end)"
     )
     compile: Annotated[str | None, WithoutValue("inductor")] = Field(
         None,
         description="compile network and objective with this backend of torch.compile. Without a "
-        "value: inductor",
+        "value, the backend is inductor (default: not compiled)",
     )
 
 
@@ -114,6 +114,12 @@ def _recipe_options(defaults: Recipe) -> type[Options]:
 def _nested_options(recipe: Recipe) -> type[Options]:
     """Return a class with the fields of the recipe's backbone and objective."""
     shape, objective = _nested_kinds(recipe)
+    foreign = recipe.shape.keys() - shape.model_fields.keys()
+    if foreign:
+        raise UsageError(
+            f"--backbone: {recipe.backbone} has no {', '.join(sorted(foreign))}, which the recipe "
+            "sets; choose a recipe that does not, such as cifar-paper"
+        )
     of_backbone = _validated(shape, recipe.shape, "shape")
     of_objective = _validated(objective, recipe.objective_options, "objective")
     about = f"fields of backbone {recipe.backbone}", f"fields of objective {recipe.objective}"

@@ -33,7 +33,8 @@ class QuantizeOptions(Options):
     )
     precision: Precision = Field("int8", description="number format of the new bundle")
     version: str | None = Field(
-        None, description="version of the new bundle (null: that of --bundle, and the precision)"
+        None,
+        description="version of the new bundle (default: that of --bundle, and the precision)",
     )
 
 

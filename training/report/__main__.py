@@ -17,7 +17,7 @@ class ReportOptions(Options):
 
     checkpoint: Path = Field(description="file that `offramp train` wrote")
     data: str | None = Field(
-        None, description="source of the images (null: the source that training used)"
+        None, description="source of the images (default: the source that training used)"
     )
 
 
