@@ -29,10 +29,15 @@ class WithoutValue:
     value: str
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a hint for the end of an error text: the nearest of the known words, if any."""
-    near = get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else "--help lists them"
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is nearest to a word, if one is near."""
+    return next(iter(get_close_matches(word, list(known), n=1)), None)
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """Return the end of an error text: the nearest known word, or where to find it."""
+    near = nearest(word, known)
+    return f"did you mean {near}?" if near else "--help lists them"
 
 
 class OptionParser(ArgumentParser):
@@ -51,8 +56,8 @@ class OptionParser(ArgumentParser):
         for word in unknown:
             option = word.partition("=")[0]
             if option.startswith("-"):
-                hint = nearest(option, self._option_string_actions)
-                raise UsageError(f"{option}: no such option; {hint}")
+                end = hint(option, self._option_string_actions)
+                raise UsageError(f"{option}: no such option; {end}")
         if unknown:
             raise UsageError(f"{unknown[0]}: not expected here; see --help")
         return namespace
@@ -152,6 +157,19 @@ def _field(kind: type[BaseModel], destination: str) -> tuple[FieldInfo, Any]:
         kind = members(outer.annotation)[0]
     field = kind.model_fields[name]
     return field, getattr(record, name) if path else field.default
+
+
+def located(kind: type[BaseModel], location: Sequence[object]) -> tuple[list[str], FieldInfo]:
+    """Return the path of names, and the field, at the location of a validation error."""
+    path = [str(location[0])]
+    field = kind.model_fields[path[0]]
+    for step in location[1:]:
+        inner = members(field.annotation)[0]
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        path.append(str(step))
+        field = inner.model_fields[path[-1]]
+    return path, field
 
 
 def members(annotation: Annotation) -> list[Annotation]:

@@ -29,7 +29,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from offramp.errors import UsageError
-from offramp.option_parser import OptionParser, add_options, kebab, members, nested
+from offramp.option_parser import OptionParser, add_options, kebab, located, members, nested
 
 Read = TypeVar("Read", bound=BaseSettings)
 
@@ -125,14 +125,14 @@ def explain(
     said = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
         return f"--{prefix}: {said}" if prefix else said
-    name = str(first["loc"][0])
-    option = option_name(f"{prefix}.{name}" if prefix else name)
-    variable = f"{kind.model_config.get('env_prefix', '')}{name}".upper()
-    field = kind.model_fields[name]
+    path, field = located(kind, first["loc"])
+    option = option_name(".".join([prefix, *path] if prefix else path))
+    environment = str(kind.model_config.get("env_prefix") or "")
+    variable = f"{environment}{path[0]}".upper()
     if first["type"] == "missing":
-        source = f"{option} or {variable}" if variable != name.upper() else option
+        source = f"{option} or {variable}" if environment else option
         return f"{source}: a value is required ({field.description})"
-    source = option if name in given else variable
+    source = variable if environment and path[0] not in given else option
     value = "" if SecretStr in members(field.annotation) else f"{first['input']}: "
     return f"{source}: {value}{said[0].lower()}{said[1:]} ({field.description})"
 

@@ -148,8 +148,10 @@ class Settings(BaseSettings):
 
 def unknown_variables(names: Iterable[str]) -> Iterator[str]:
     """Return a warning for each environment variable with our prefix that sets nothing."""
-    known = [f"{PREFIX}{field}".upper() for field in Settings.model_fields]
+    known = {field.upper(): f"{PREFIX}{field}".upper() for field in Settings.model_fields}
     for name in names:
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
-            hint = nearest(name.upper(), known)
+        field = name.upper().removeprefix(PREFIX)
+        if name.upper() == f"{PREFIX}{field}" and field not in known:
+            near = nearest(field, known)
+            hint = f"did you mean {known[near]}?" if near else "offramp serve --help lists them"
             yield f"{name} is not a setting and has no effect; {hint}"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, create_m
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 
 from offramp.errors import UsageError
-from offramp.option_parser import WithoutValue, nearest
+from offramp.option_parser import WithoutValue, hint
 from offramp.options import Options, explain, given_options
 from training.recipes import RECIPES, Recipe
 
@@ -97,7 +97,7 @@ def _print_help(arguments: Sequence[str]) -> None:
 
 def _named(name: str) -> Recipe:
     if name not in RECIPES:
-        raise UsageError(f"{name}: no such recipe; {nearest(name, RECIPES)}")
+        raise UsageError(f"{name}: no such recipe; {hint(name, RECIPES)}")
     return RECIPES[name]
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from offramp.bundle.manifest import Manifest, read_manifest
@@ -26,6 +29,7 @@ def run(settings: Settings) -> None:
         BundleError: The bundle cannot be read.
         ServingError: The server cannot start.
         OSError: The address cannot be used.
+        KeyboardInterrupt: Ctrl-C stopped the server, after the calls in progress ended.
     """
     set_up_log(settings.log_level)
     for warning in unknown_variables(os.environ):
@@ -41,7 +45,30 @@ def _serve_alone(settings: Settings, manifest: Manifest) -> None:
     app = create_app(settings, manifest)
     listener = listen(settings.host, settings.port)
     log.info(_banner(manifest, settings, listener))
-    serve(app, settings, listener)
+    with _interrupt_at_end():
+        serve(app, settings, listener)
+
+
+@contextmanager
+def _interrupt_at_end() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end if Ctrl-C stopped the server.
+
+    uvicorn handles the signal while it serves, and repeats it afterwards.
+    """
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _supervise(settings: Settings, manifest: Manifest) -> None:

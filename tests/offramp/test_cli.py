@@ -38,7 +38,10 @@ def offramp(
 def without(*modules: str) -> tuple[str, str]:
     """Python's arguments that run the command as if these modules were not installed."""
     blocked = f"sys.modules.update(dict.fromkeys({modules!r}))"
-    return "-c", f"import sys; {blocked}; from offramp.cli import main; sys.exit(main(sys.argv[1:]))"
+    return (
+        "-c",
+        f"import sys; {blocked}; from offramp.cli import main; sys.exit(main(sys.argv[1:]))",
+    )
 
 
 @pytest.fixture(scope="module")
