@@ -41,8 +41,7 @@ from serving.http.app import create_app
 from serving.runtime.base import sizes_up_to
 from serving.runtime.cuda import DeviceRuntime
 from serving.runtime.cuda_slots import Device, DevicePool
-from serving.runtime.session import Provider
-from serving.settings import MAX_BATCH, Settings
+from serving.settings import MAX_BATCH, Provider, Settings
 
 MAX_ALTERNATION = 1.2  # time of alternating sizes over the time of each size by itself
 MIN_SHARE_OF_RAW = 0.8  # of raw ONNX Runtime's images per second

@@ -34,12 +34,12 @@ from benchmarks.engine.simulation import (
 from benchmarks.timing import positive_int
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.latency import Latency
-from serving.engine.scheduler import Order, Scheduler
+from serving.engine.scheduler import Scheduler
 from serving.engine.warm_up import measure
 from serving.runtime.base import sizes_up_to
 from serving.runtime.cpu import Runtime
 from serving.runtime.slots import Pool
-from serving.settings import Settings
+from serving.settings import Order, Settings
 
 CALL_SECONDS, IMAGE_SECONDS = 0.8e-3, 20e-6
 OVERHEAD = 0.15e-3  # seconds of Python for each batch

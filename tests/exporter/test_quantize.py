@@ -11,7 +11,9 @@ from onnx import numpy_helper
 from exporter.bundle import Naming, make_manifest, with_new_measurements, write_bundle
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, parameter_count
-from exporter.quantize import Precision, Quantized, agreement, main, own_images, quantize
+from exporter.quantize import Precision
+from exporter.quantize.__main__ import main
+from exporter.quantize.convert import Quantized, agreement, own_images, quantize
 from exporter.to_int8 import convert_to_int8
 from exporter.verify import Chain
 from offramp.bundle.graphs import join

@@ -23,7 +23,7 @@ tensors.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,8 +31,9 @@ from torch import Tensor
 from training.errors import RecipeError
 from training.surgery.feature_map import FeatureMap, split_channels
 from training.surgery.gradient_views import split_views, stop_gradient
+from training.surgery.variants import Variant
 
-Variant = Literal["joint", "released", "paper", "unreferenced"]
+__all__ = ["Split", "Surgery", "Variant"]
 
 
 class Split(NamedTuple):
