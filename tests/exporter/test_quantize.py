@@ -101,7 +101,7 @@ def test_images_that_the_bundle_was_not_made_with_are_refused(
 ) -> None:
     before = Chain(export().graphs).run(held_out().pixels)
     other = replace(held_out(), targets=(held_out().targets + 1) % 10)
-    with pytest.raises(ExportError, match="not the images that the bundle was new with"):
+    with pytest.raises(ExportError, match="not the images that the bundle was made with"):
         agreement(manifest, before, int8, other)
 
 
