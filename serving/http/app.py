@@ -1,10 +1,11 @@
-"""The app: a bundle loaded, its parts put together, and one handler for all errors."""
+"""The app: a loaded bundle, the parts that serve it, and one handler for all errors."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from time import monotonic
 
 from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
@@ -26,13 +27,19 @@ from serving.images.decoder import Decoder
 from serving.observe.worker_metrics import Shared
 from serving.settings import Settings
 
-DEVICE_THREADS = 2  # one has its batch computed, the other what comes before and after
-
 
 class Offramp(FastAPI):
-    """FastAPI, but for `POST /classify`, which goes around it (`Classify`, `FastClassify`)."""
+    """A FastAPI app, except for `POST /classify`, which bypasses it (`Classify`, `FastClassify`).
 
-    def __init__(self, service: Service) -> None:
+    Args:
+        service: What the endpoints use.
+        drain_seconds: Most time from the start of a shutdown to the end of the last request.
+
+    Attributes:
+        fast_path: The endpoint that a `Connection` calls without a task.
+    """
+
+    def __init__(self, service: Service, drain_seconds: float) -> None:
         super().__init__(
             title="Offramp",
             summary="Early-exit inference: say what an answer may cost.",
@@ -42,23 +49,42 @@ class Offramp(FastAPI):
         self.state.service = service
         self._classify = Classify(service)
         self.fast_path = FastClassify(service, self._classify)
+        self._drain_seconds = drain_seconds
+        self._drain_until: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A call, or the lifespan."""
+        """Answer a call, or run the lifespan."""
         counts = scope["type"] == "http" and scope["method"] == "POST"
         if counts and scope["path"] == scope.get("root_path", "") + CLASSIFY:
             await self._classify(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
+    def begin_drain(self) -> None:
+        """Start the time that a shutdown can take. Further calls change nothing."""
+        if self._drain_until is None:
+            self._drain_until = monotonic() + self._drain_seconds
+
+    async def drain(self) -> None:
+        """Let requests under way end, in the time that is left, and stop all threads."""
+        self.begin_drain()
+        assert self._drain_until is not None
+        service: Service = self.state.service
+        try:
+            await service.engine.drain(max(0.0, self._drain_until - monotonic()))
+        finally:
+            service.decoder.close()
+
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+    assert isinstance(app, Offramp)
     fresh = asyncio.create_task(app.state.service.metrics.keep_fresh())
     yield
-    await app.state.service.engine.drain()
-    fresh.cancel()
-    app.state.service.decoder.close()
+    try:
+        await app.drain()
+    finally:
+        fresh.cancel()
 
 
 def create_app(
@@ -67,19 +93,19 @@ def create_app(
     shared: Shared | None = None,
     *,
     on_device: bool = False,
-) -> FastAPI:
-    """Load the bundle, warm it up, and make the app that serves it.
+) -> Offramp:
+    """Load the bundle, warm it up, and return the app that serves it.
 
     Args:
-        settings: all of them.
-        manifest: of the bundle, where it has been read already.
-        shared: this worker's place, where it is one of several.
-        on_device: run as on CUDA whatever the provider: features stay where it computes, each
-            batch size has sessions of its own.
+        settings: All settings.
+        manifest: The manifest of the bundle, if it was read before.
+        shared: The place of this worker process, if it is one of several.
+        on_device: Run as on CUDA whatever the provider is: features stay where it computes, and
+            each batch size has its own sessions.
 
     Raises:
-        BundleError: the bundle is damaged, or not of this server's format.
-        ProviderError: the provider is not to be had.
+        BundleError: The bundle is damaged, or not of this server's format.
+        ProviderError: The provider is not available.
     """
     manifest = manifest or read_manifest(settings.bundle)
     engine, metrics = build_engine(settings, manifest, shared, on_device=on_device)
@@ -93,12 +119,13 @@ def create_app(
             metrics=metrics,
             max_images=settings.max_images,
             api_key=settings.api_key.get_secret_value() if settings.api_key else None,
-        )
+        ),
+        settings.drain_seconds,
     )
 
 
-def _app(service: Service) -> FastAPI:
-    app = Offramp(service)
+def _app(service: Service, drain_seconds: float) -> Offramp:
+    app = Offramp(service, drain_seconds)
     app.include_router(guarded, dependencies=[Depends(authenticate)] if service.api_key else [])
     app.include_router(public)
     app.add_exception_handler(ServingError, _offramp_error)

@@ -9,19 +9,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
-from fastapi import FastAPI
 
 from offramp.bundle.manifest import Manifest
-from serving.http.app import create_app
-from serving.http.connection import Connection
+from serving.engine.engine import Engine
+from serving.http.app import Offramp, create_app
+from serving.processes.server import Server, listen
 from serving.runtime.cpu import Runtime
 from serving.settings import Settings
 
@@ -71,48 +70,48 @@ class GatedRuntime(Runtime):
 class Running:
     """A server on loopback, in a thread."""
 
-    app: FastAPI
+    app: Offramp
     url: str
     port: int
-    server: uvicorn.Server
+    server: Server
 
     def stop(self) -> None:
-        """As SIGTERM does."""
-        self.server.should_exit = True
+        """Stop as at SIGTERM."""
+        self.server.stop()
 
     @property
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30)
 
     def gate(self, runtime: GatedRuntime) -> None:
-        self.app.state.service.engine._threads.runtime = runtime
+        self.engine.stage_threads.runtime = runtime
 
     def free_slots(self) -> int:
-        return self.app.state.service.engine._pool.free
+        return self.engine.pool.free
+
+    @property
+    def engine(self) -> Engine:
+        engine = self.app.state.service.engine
+        assert isinstance(engine, Engine)
+        return engine
 
 
 @contextmanager
 def serving(bundle: Path, *, on_device: bool = False, **options: Any) -> Iterator[Running]:
     """Serve a bundle as `python -m serving` does, but in a thread of this process."""
-    settings = Settings(bundle=bundle, **{"threads": 2, "max_batch": 8, **options})
+    defaults = {"threads": 2, "max_batch": 8, "drain_seconds": 10}
+    settings = Settings(bundle=bundle, **{**defaults, **options})
     app = create_app(settings, on_device=on_device)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    config = uvicorn.Config(
-        app,
-        http=Connection,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=options.get("drain_seconds", 10),
-    )
-    server = uvicorn.Server(config)
+    server = Server(app, settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         until(lambda: server.started)
         yield Running(app, f"http://127.0.0.1:{port}", port, server)
     finally:
-        server.should_exit = True
+        server.stop()
         thread.join(20)
     assert not thread.is_alive()
 
@@ -150,8 +149,11 @@ class Process:
 
 
 @contextmanager
-def started(bundle: Path, *flags: str, **environment: str) -> Iterator[Process]:
-    command = [sys.executable, "-m", "serving", "--bundle", str(bundle), "--port", "0", *flags]
+def started(
+    bundle: Path, *flags: str, module: Sequence[str] = ("serving",), **environment: str
+) -> Iterator[Process]:
+    """Run `python -m serving`, or another module that serves, until the context ends."""
+    command = [sys.executable, "-m", *module, "--bundle", str(bundle), "--port", "0", *flags]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     ) as popen:

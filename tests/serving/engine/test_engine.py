@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from serving.engine.latency import Latency
-from serving.engine.overload import DrainRate
 from serving.engine.policy import Policy, resolve
 from serving.errors import DeadlineError, NotReadyError, PoolFullError
 from serving.observe.metrics import OUTCOMES
@@ -19,7 +18,6 @@ from tests.serving.engines import (
     BUDGETS,
     NEVER_EARLY,
     classify,
-    ended,
     engine_of,
     hang_up_under_way,
     until,
@@ -57,7 +55,7 @@ def test_a_full_pool_refuses_the_whole_call(gated, manifest, images) -> None:
             with pytest.raises(PoolFullError):
                 await classify(engine, images(2, 2), AT_ONCE)
             assert engine.pool.free == 1
-            assert ended(engine, "low", "refused") == 2
+            assert engine.counted("low", "refused") == 2
             gated.open()
             assert len(await first) == 3
             assert len(await classify(engine, images(4, 2), AT_ONCE)) == 4
@@ -88,7 +86,7 @@ def test_who_hangs_up_while_waiting_gives_the_slot_back_at_once(gated, manifest,
             gated.open()
             await running
             assert gated.batches == [(0, 1)]
-            assert ended(engine, "low", "cancelled") == 2
+            assert engine.counted("low", "cancelled") == 2
 
     asyncio.run(run())
 
@@ -107,7 +105,7 @@ def test_who_hangs_up_before_the_images_are_decoded_is_counted(runtime, manifest
             await decoding.wait()
             task.cancel()
             await asyncio.wait([task])
-            assert ended(engine, "low", "cancelled") == 3
+            assert engine.counted("low", "cancelled") == 3
             assert engine.pool.free == 64
 
     asyncio.run(scenario())
@@ -139,7 +137,7 @@ def test_at_the_deadline_the_deepest_exit_answers(gated, manifest, images) -> No
             np.testing.assert_array_equal(
                 answer.opinions[1].probabilities, full.opinions[1].probabilities
             )
-            assert ended(engine, "full", "deadline") == 1
+            assert engine.counted("full", "deadline") == 1
             gated.open()
 
     asyncio.run(run())
@@ -157,7 +155,7 @@ def test_a_deadline_before_the_first_exit_is_an_error(gated, manifest, images) -
             gated.open()
             await until(lambda: engine.pool.free == 64)
             assert gated.batches == [(0, 1)]
-            assert ended(engine, "low", "expired") == 2
+            assert engine.counted("low", "expired") == 2
 
     asyncio.run(run())
 
@@ -184,7 +182,7 @@ def test_a_deadline_too_short_for_the_first_exit_is_refused_at_the_door(gated, m
                 engine.admit(2, hurried),
             ):
                 raise AssertionError
-            assert ended(engine, "low", "expired") == 2
+            assert engine.counted("low", "expired") == 2
             for _ in range(200):  # what no batch can test is doubted
                 with suppress(DeadlineError), engine.admit(1, hurried):
                     return
@@ -203,7 +201,7 @@ def test_who_has_no_time_for_the_next_stage_is_answered_at_once(gated, manifest,
             (answer,) = await classify(engine, images(1, 1), hurried)
             assert (answer.exit, answer.deadline_hit) == (1, True)
             assert answer.total < 20
-            assert ended(engine, "full", "deadline") == 1
+            assert engine.counted("full", "deadline") == 1
 
     asyncio.run(run())
     assert gated.batches == [(0, 1)]
@@ -212,8 +210,7 @@ def test_who_has_no_time_for_the_next_stage_is_answered_at_once(gated, manifest,
 def test_a_refusal_says_when_slots_should_be_free(gated, manifest) -> None:
     async def run() -> Never:
         async with engine_of(gated, manifest, slots=4) as engine:
-            engine._drain_rate = rate = DrainRate()
-            now = time.perf_counter()
+            rate, now = engine.admission.drain_rate, time.perf_counter()
             rate.freed(now - 9.5, 1)
             rate.freed(now - 5, 1)  # two in 9.5 seconds
             with (
@@ -243,7 +240,7 @@ def test_a_deadline_too_short_for_those_before_it_is_refused_at_the_door(
                 await until(lambda: engine.scheduler.waiting == waiting)  # noqa: B023 (it is over)
             with pytest.raises(DeadlineError, match="no time to reach the first exit"):
                 await classify(engine, images(1, 1), hurried)
-            assert ended(engine, "low", "expired") == 1
+            assert engine.counted("low", "expired") == 1
             gated.open()
             await asyncio.gather(*calls)
 
@@ -300,7 +297,7 @@ def test_chaos_loses_nobody(runtime, manifest, images) -> None:
         async with engine_of(runtime, manifest, slots=16) as engine:
             ends = await asyncio.gather(*(one(engine, image) for image in some))
             await until(lambda: engine.pool.free == 16)
-            return ends, {b: {o: ended(engine, b, o) for o in OUTCOMES} for b in BUDGETS}
+            return ends, {b: {o: engine.counted(b, o) for o in OUTCOMES} for b in BUDGETS}
 
     ends, counted = asyncio.run(run())
     total = {o: sum(counted[b][o] for b in BUDGETS) for o in OUTCOMES}

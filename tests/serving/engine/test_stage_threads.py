@@ -16,11 +16,11 @@ from tests.serving.engines import (
     CONSTANT,
     LINEAR,
     NEVER_EARLY,
-    THROUGH,
+    WHOLE_NETWORK,
     classify,
-    ended,
     engine_of,
     hang_up_under_way,
+    new_engine,
     until,
 )
 
@@ -84,7 +84,7 @@ def test_two_threads_run_two_batches_at_once(gated, manifest, images) -> None:
                 asyncio.create_task(classify(engine, [image], NEVER_EARLY))
                 for image in images(3, 1)
             ]
-            await until(lambda: gated.batches.count((2, 1)) == 2 and engine._threads.running == 2)
+            await until(lambda: gated.batches.count((2, 1)) == 2 and engine.stage_threads.running == 2)
             assert gated.batches.count((0, 1)) == 2  # the third waits: no thread is free
             gated.open()
             await asyncio.gather(*calls)
@@ -120,7 +120,7 @@ def test_who_asks_no_exit_but_the_last_goes_through_all_stages_at_once(
     some = images(8, 1)
 
     async def run():
-        async with engine_of(gated, manifest, threads=1, latency=THROUGH) as engine:
+        async with engine_of(gated, manifest, threads=1, latency=WHOLE_NETWORK) as engine:
             whole_network = await classify(engine, some, NEVER_EARLY)
             assert (gated.whole, gated.batches) == ([8], [])
             staged = await classify(engine, some, explained)
@@ -142,11 +142,11 @@ def test_who_asks_no_exit_but_the_last_goes_through_all_stages_at_once(
 
 def test_the_way_through_may_fail_or_be_left_halfway(gated, manifest, images, caplog) -> None:
     async def run() -> None:
-        async with engine_of(gated, manifest, threads=1, latency=THROUGH) as engine:
+        async with engine_of(gated, manifest, threads=1, latency=WHOLE_NETWORK) as engine:
             gated.fail_at = 2
             with pytest.raises(StageError):
                 await classify(engine, images(2, 1), NEVER_EARLY)
-            assert ended(engine, "full", "failed") == 2
+            assert engine.counted("full", "failed") == 2
             gated.fail_at = None
             await hang_up_under_way(engine, gated, images(3, 1), 2)
             assert (await classify(engine, images(1, 1), NEVER_EARLY))[0].exit == 4
@@ -167,8 +167,8 @@ def test_under_overload_requests_leave_at_their_next_exit(gated, manifest, image
             assert early
             assert all(answer.exit < 4 for answer in early)
             assert all(answer.exit == 4 for answer in answers if not answer.degraded)
-            assert ended(engine, "full", "degraded") == len(early)
-            assert ended(engine, "full", "answered") == 40 - len(early)
+            assert engine.counted("full", "degraded") == len(early)
+            assert engine.counted("full", "answered") == 40 - len(early)
             (calm,) = await classify(engine, images(1, 1), NEVER_EARLY)
             assert not calm.degraded
 
@@ -188,7 +188,7 @@ def test_a_stage_that_fails_fails_its_batch_alone(gated, manifest, images, caplo
             assert [answer.exit for answer in fine] == [1, 1]
             gated.fail_at = None
             assert (await classify(engine, images(1, 1), NEVER_EARLY))[0].exit == 4
-            assert ended(engine, "full", "failed") == 2
+            assert engine.counted("full", "failed") == 2
 
     asyncio.run(run())
     assert "stage 2 failed" in caplog.text
@@ -205,7 +205,7 @@ def test_features_that_cannot_be_kept_fail_the_batch(runtime, manifest, images, 
             engine.pool.scatter = full
             with pytest.raises(StageError):
                 await classify(engine, images(1, 1), NEVER_EARLY)
-            assert ended(engine, "full", "failed") == 1
+            assert engine.counted("full", "failed") == 1
 
     asyncio.run(run())
     assert "stage 1 failed" in caplog.text
@@ -234,20 +234,18 @@ def test_a_confidence_that_is_no_number_fails_its_request_alone(gated, manifest,
 
 
 def test_threads_that_are_never_used_do_not_exist_and_a_closed_loop_ends_them(
-    gated, manifest, images
+    gated, manifest, images, wait_until
 ) -> None:
     async def leave_behind():
-        engine = await engine_of(gated, manifest).__aenter__()
-        assert engine._threads._threads == []
+        engine = new_engine(gated, manifest)
+        assert engine.stage_threads.started == 0
         gated.shut(0)
         call = asyncio.create_task(classify(engine, images(1, 1), AT_ONCE))
         await until(gated.entered[0].is_set)
         call.cancel()
-        return engine._threads._threads
+        return engine.stage_threads
 
     threads = asyncio.run(leave_behind())
+    assert threads.started == 2
     gated.open()
-    running = [thread for thread in threads if thread.is_alive()]
-    assert running
-    running[0].join(5)
-    assert any(not thread.is_alive() for thread in threads)
+    wait_until(lambda: threads.started < 2)

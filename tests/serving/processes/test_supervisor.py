@@ -46,7 +46,7 @@ def test_one_that_is_killed_is_buried_and_replaced(tmp_path, caplog) -> None:
         threading.Thread(target=end).start()
 
     assert supervise(jobs.at_first(jobs.live_and_be_killed, tmp_path), ready=ready) == [0]
-    assert caplog.messages == ["worker 0 was killed by SIGKILL; another takes its place"]
+    assert caplog.messages == ["worker 0 was killed by SIGKILL and is replaced"]
 
 
 def test_one_that_is_killed_at_its_start_is_replaced(tmp_path) -> None:

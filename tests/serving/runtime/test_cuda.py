@@ -21,7 +21,7 @@ from serving.runtime.base import sizes_up_to
 from serving.runtime.cpu import Runtime
 from serving.runtime.cuda import DeviceRuntime
 from serving.runtime.cuda_slots import Device, DevicePool
-from tests.serving.engines import AT_ONCE, BUDGETS, classify, ended, engine_of, until
+from tests.serving.engines import AT_ONCE, BUDGETS, classify, engine_of, until
 from tests.serving.small_bundle import random_images
 
 SLOT_COUNT = 6
@@ -238,7 +238,7 @@ def test_threads_that_idle_take_a_part_of_a_batch_but_not_on_a_device(
     async def classify_twice() -> None:
         async with engine_of(runtime, manifest, threads=3, pool=pool) as engine:
             await classify(engine, IMAGES[:1], AT_ONCE)  # which starts the threads
-            await until(lambda: engine._threads.running == 0)
+            await until(lambda: engine.stage_threads.running == 0)
             monkeypatch.setattr(runtime, "run", spy)
             await classify(engine, IMAGES[:8], AT_ONCE)
 
@@ -266,7 +266,7 @@ def test_chaos_loses_nobody(bundle, manifest) -> None:
         runtime, pool = on_device(bundle, manifest, slots=16)
         async with engine_of(runtime, manifest, pool=pool) as engine:
             await asyncio.gather(*(one(engine, image) for image in random_images(200, 13)))
-            return {o: sum(ended(engine, b, o) for b in BUDGETS) for o in OUTCOMES}
+            return {o: sum(engine.counted(b, o) for b in BUDGETS) for o in OUTCOMES}
 
     total = asyncio.run(run())
     assert sum(total.values()) == 200
