@@ -37,9 +37,9 @@ from benchmarks.timing import positive
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.http.app import create_app
 from serving.runtime.base import sizes_up_to
-from serving.runtime.cuda import DeviceRuntime
+from serving.runtime.cuda import CudaRuntime
 from serving.runtime.cuda_graph import with_slot_rows
-from serving.runtime.cuda_slots import Device, DevicePool
+from serving.runtime.cuda_slots import Device, CudaSlots
 from serving.runtime.session import Provider, open_session
 from serving.settings import MAX_BATCH, Settings
 from training.errors import TrainingError
@@ -90,8 +90,8 @@ def turns(subject: Subject, rounds: int) -> list[float]:
     """For each stage, the time of sizes that take turns over that of each by itself."""
     manifest = subject.manifest
     inputs, features = zip(*((s.inputs, s.features) for s in manifest.stages), strict=True)
-    pool = DevicePool(inputs, features, subject.max_batch, subject.device)
-    runtime = DeviceRuntime(subject.bundle, manifest, pool, subject.max_batch)
+    pool = CudaSlots(inputs, features, subject.max_batch, subject.device)
+    runtime = CudaRuntime(subject.bundle, manifest, pool, subject.max_batch)
     sizes = sizes_up_to(subject.max_batch)
     runtime.warm_up(sizes[-1])
     repeats = max(2, subject.images // sum(sizes))

@@ -16,7 +16,7 @@ from serving.engine.engine import Engine
 from serving.engine.policy import Policy
 from serving.engine.scheduler import Order
 from serving.http.app import create_app
-from serving.runtime.cpu import Runtime
+from serving.runtime.cpu import CpuRuntime
 from serving.settings import Settings
 
 NOISE = 256  # different images
@@ -34,7 +34,7 @@ class Real:
 def forced(bundle: Path, images: NDArray[np.uint8], shares: Sequence[float]) -> Policy:
     """Thresholds with which these images leave in these shares."""
     manifest = read_manifest(bundle)
-    runtime = Runtime(bundle, manifest)
+    runtime = CpuRuntime(bundle, manifest)
     known: dict[str, NDArray[np.generic]] = {"image": images}
     inside = np.ones(len(images), dtype=bool)
     thresholds = []

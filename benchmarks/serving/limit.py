@@ -31,7 +31,7 @@ from benchmarks.serving.servers.graphs import full_depth
 from benchmarks.serving.servers.subject import equal_budget
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.policy import resolve
-from serving.runtime.cpu import Runtime
+from serving.runtime.cpu import CpuRuntime
 
 BATCH = 8  # beyond which batches bring nothing on a CPU
 IMAGES = 512  # whose way through the stages is gone
@@ -66,7 +66,7 @@ def sample(exits: Integers, count: int) -> Integers:
     return by_exit[np.arange(count) * len(exits) // count]
 
 
-def staged(runtime: Runtime, thresholds: Sequence[float], images: Pixels) -> Work:
+def staged(runtime: CpuRuntime, thresholds: Sequence[float], images: Pixels) -> Work:
     """Each stage's batches for those images that come to it, full but for the last of each.
 
     As many as there would be; what is in them comes again after `KEPT`, for it costs the same.
@@ -83,7 +83,7 @@ def staged(runtime: Runtime, thresholds: Sequence[float], images: Pixels) -> Wor
 
 
 def _call(
-    runtime: Runtime, stage: int, inputs: Mapping[str, NDArray[np.generic]], *, head: bool
+    runtime: CpuRuntime, stage: int, inputs: Mapping[str, NDArray[np.generic]], *, head: bool
 ) -> Call:
     return lambda: runtime.run(stage, inputs, head=head)
 
@@ -141,7 +141,7 @@ class Limits:
         self, folder: Path, asked: Mapping[str, str], images: Pixels, opinions: Opinions
     ) -> None:
         manifest = read_manifest(folder)
-        runtime = Runtime(folder, manifest)
+        runtime = CpuRuntime(folder, manifest)
         self.work = {WHOLE: whole(folder, manifest, images[:IMAGES])}
         for name, budget in asked.items():
             thresholds = resolve(manifest, budget).thresholds

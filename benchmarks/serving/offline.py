@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.serving.generator.outcomes import Floats, Integers
 from offramp.bundle.manifest import Manifest
 from serving.images.decoder import decode
-from serving.runtime.cpu import Runtime
+from serving.runtime.cpu import CpuRuntime
 
 MAX_PIXELS = 25_000_000
 Pixels = NDArray[np.uint8]
@@ -47,7 +47,7 @@ def pixels(files: Sequence[bytes], manifest: Manifest) -> Pixels:
 
 def evaluate(folder: Path, manifest: Manifest, images: Pixels, batch: int = 8) -> Opinions:
     """Every exit's opinion of images."""
-    chain = Chain(Runtime(folder, manifest))
+    chain = Chain(CpuRuntime(folder, manifest))
     confidence, index, probability = [], [], []
     for start in range(0, len(images), batch):
         outputs = list(chain.run(images[start : start + batch]))
@@ -74,7 +74,7 @@ class Said:
 class Chain:
     """The stages of a bundle in a row."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: CpuRuntime) -> None:
         self.runtime = runtime
 
     def run(self, images: Pixels, thresholds: Sequence[float] | None = None) -> Iterator[Said]:

@@ -21,20 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.admission import Admission
-from serving.engine.outcomes import FAILED, Outcomes
+from serving.engine.outcomes import BROKEN, FAILED, Outcomes
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy
-from serving.engine.request import Answer, Call, Request
+from serving.engine.request import Answer, Call, Leaving, Request
 from serving.engine.scheduler import Scheduler
-from serving.engine.stage_threads import Leaving, StageThreads
+from serving.engine.stage_threads import StageThreads
 from serving.errors import NotReadyError, StageError
 from serving.observe.metrics import Metrics
-from serving.runtime.base import Slots
-from serving.runtime.cpu import Runtime
+from serving.runtime.base import Runtime, Slots
 
 DRAINING = "the server is shutting down; try again, or try another server"
 JOIN_SECONDS = 1.0  # in which idle threads end
-BROKEN = "the engine broke under this request; the log says why"
 log = logging.getLogger(__name__)
 
 
@@ -46,13 +44,11 @@ class Engine:
         pool: The slots.
         scheduler: A scheduler for as many stages.
         metrics: Counters of batches and of ends of requests.
-        flops_of: Flops of a request, from the exit that it leaves at (from 1) and the exits that
-            its policy evaluates.
+        flops_of: Flops of a request: see `Outcomes`.
         threads: Most batches under way at once.
-        overload: Detector above whose limit requests leave at their next exit. None: never.
+        overload: Detector of overload, under which requests leave at their next exit.
 
     Attributes:
-        pool: The slots.
         stage_threads: The threads that run the stages.
         admission: The entrance, which takes slots and gives them back.
         refusal: The reason why requests are refused with 503. None: they are taken.
@@ -70,15 +66,9 @@ class Engine:
         overload: OverloadDetector | None = None,
     ) -> None:
         self.pool = pool
+        overload = overload or OverloadDetector(None)
         self.stage_threads = StageThreads(
-            runtime,
-            pool,
-            scheduler,
-            overload or OverloadDetector(None),
-            metrics,
-            threads,
-            self._leave,
-            self._break,
+            runtime, pool, scheduler, overload, metrics, threads, self._leave, self._break
         )
         self.refusal: str | None = None
         self.broken: str | None = None
@@ -131,11 +121,11 @@ class Engine:
         policy: Policy,
         arrived: float,
     ) -> list[Answer]:
-        """Submit images and wait for their answers. Cancelling it frees what the call holds.
+        """Submit images and await their answers. If it is cancelled, the call is given up.
 
         Raises:
-            DeadlineError, NotReadyError: As `submit`, or the deadline passes before the first exit.
-            StageError: A stage failed, or the engine broke.
+            DeadlineError: The deadline passes before the first exit.
+            NotReadyError, StageError: The engine broke before, or a stage failed.
         """
         call = self.submit(slots, images, policy, arrived)
         try:
@@ -182,7 +172,7 @@ class Engine:
         return call
 
     def close(self, call: Call) -> None:
-        """End a call whose answer is not awaited any more. Requests under way are given up."""
+        """End a call whose answer is awaited no more, and give up its requests under way."""
         self._calls.discard(call)
         if call.timer is not None:
             call.timer.cancel()
@@ -192,20 +182,17 @@ class Engine:
                 self._outcomes.count(request.policy.name, "cancelled")
 
     async def drain(self, seconds: float | None = None) -> bool:
-        """Take no more requests, let those under way end, and stop the threads.
-
-        Returns whether all of them ended within `seconds` (None: no bound).
-        """
+        """Stop, and return whether all requests and threads ended within `seconds`."""
         self.refusal = self.refusal or DRAINING
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.admission.idle.wait()
         idle = self.broken is None and self.admission.idle.is_set()
-        ended = self.stage_threads.close(JOIN_SECONDS if idle else 0.0) and idle
-        if not ended:
-            taken = self.pool.slots - self.pool.free
-            log.warning("the engine stopped with %d requests under way", taken)
-        return ended
+        if self.stage_threads.close(JOIN_SECONDS if idle else 0.0) and idle:
+            return True
+        taken = self.pool.slots - self.pool.free
+        log.warning("the engine stopped with %d requests under way", taken)
+        return False
 
     def _wake(self) -> None:
         """Wake threads at the end of this turn, so that what arrives together runs together."""
@@ -238,21 +225,20 @@ class Engine:
     def _expire(self, call: Call) -> None:
         """Answer a call at its deadline with the deepest exit that each request reached."""
         now = perf_counter()
-        for request in call.requests:
-            if not request.ended:
-                try:
-                    self._give_up(request)
-                    self._outcomes.answer_early(request, now)
-                except Exception as error:  # noqa: BLE001 (logged there)
-                    self._outcomes.lose(request, error)
+        for request in [each for each in call.requests if not each.ended]:
+            try:
+                self._give_up(request)
+                self._outcomes.answer_early(request, now)
+            except Exception as error:  # noqa: BLE001 (logged there)
+                self._outcomes.lose(request, error)
 
     def _break(self, reason: str) -> None:
         """Fail all calls, and take no more."""
         self.refusal = self.broken = reason
-        for call in [*self._calls]:
-            for request in call.requests:
-                if not request.ended:
-                    self._outcomes.fail(request, "failed", StageError(BROKEN))
+        requests = [request for call in self._calls for request in call.requests]
+        for request in requests:
+            if not request.ended:
+                self._outcomes.fail(request, "failed", StageError(BROKEN))
         self.admission.idle.set()  # there is nothing more to wait for
         for callback in self._when_broken:
             callback()

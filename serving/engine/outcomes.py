@@ -13,6 +13,7 @@ from serving.errors import DeadlineError, ServingError, StageError
 from serving.observe.metrics import Metrics, Outcome
 
 FAILED = "a stage failed under this request; the log says why"
+BROKEN = "the engine broke under this request; the log says why"
 LOST = "an error of the server under this request; the log says why"
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Outcomes:
         """Answer a request with the deepest exit that it reached."""
         request.ended = True
         flops = self._flops_of(len(request.opinions), request.policy.asks)
-        answer = request.answer(now, deadline_hit=outcome == "deadline")
+        answer = request.answer(now, flops, deadline_hit=outcome == "deadline")
         request.call.add(request, answer)
         try:
             self._metrics.answer(

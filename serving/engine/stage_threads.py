@@ -16,33 +16,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Condition, Thread
 from time import perf_counter
-from typing import Literal
 
-from serving.engine.batch import Batch, Decision
 from serving.engine.overload import OverloadDetector
-from serving.engine.request import Request
+from serving.engine.request import Batch, Decision, Leaving, Request
 from serving.engine.scheduler import Scheduler
 from serving.observe.metrics import Metrics
-from serving.runtime.base import Slots
-from serving.runtime.cpu import Runtime
+from serving.runtime.base import Runtime, Slots
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Leaving:
-    """Requests that are in no queue and no batch any more.
-
-    Attributes:
-        requests: These requests.
-        how: `finished`: at an exit, or ended before. `expired`: no time for another stage.
-            `failed`: with their batch.
-        since: Time at which that was known, by `time.perf_counter`.
-    """
-
-    requests: list[Request]
-    how: Literal["finished", "expired", "failed"]
-    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +192,7 @@ class StageThreads:
 
     def _next(self) -> Batch | None:
         degraded = self._overload.update(self._scheduler.backlog)
-        idle = 0 if self.runtime.on_device else self._idle  # a device runs no parts side by side
+        idle = self._idle if self.runtime.parallel_batches is None else 0
         batch = self._scheduler.schedule(perf_counter(), idle, degraded=degraded)
         if batch is not None and self._idle and self._scheduler.waiting:
             self._state.notify()

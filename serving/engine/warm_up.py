@@ -1,4 +1,4 @@
-"""Every stage run with noise before the first request: its code paths, plans and times."""
+"""Run every stage on noise before the first request, to make its plans and measure its times."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from functools import partial
 import numpy as np
 
 from serving.engine.latency import Latency
-from serving.runtime.base import Slots
-from serving.runtime.cpu import Runtime
-from serving.runtime.stage import StageOutput
+from serving.runtime.base import Runtime, Slots, StageOutput
 
 REPEATS = 3
 
@@ -20,16 +18,23 @@ def measure(
 ) -> Latency:
     """Run every stage at every batch size, with and without its head, and keep the least times.
 
-    All stages in one graph are run too, where there is such.
+    All stages in one graph are run too, if it is available. The least time counts, because a pause
+    of the machine only adds to it. The effect of load is learned from batches later.
 
-    A pause of the machine only adds to a time, and load is learnt from the batches that run. On
-    the CPU, where a batch keeps one thread busy, the thread's CPU time is the better `clock`.
+    Args:
+        runtime: The stages.
+        pool: Slots for the largest size at least, all of them free.
+        sizes: Batch sizes, ascending.
+        clock: Clock in seconds. On the CPU a batch keeps one thread busy, and the thread's CPU
+            time is more exact than the time of day.
     """
     rng = np.random.default_rng(0)
     stages, (image,) = len(runtime.inputs), runtime.inputs[0]
     tables = {head: np.empty((stages, len(sizes))) for head in (True, False)}
     whole_network = np.empty(len(sizes)) if runtime.whole_network else None
-    for column, size in reversed([*enumerate(sizes)]):  # what the largest allocates serves all
+    for column, size in reversed(
+        [*enumerate(sizes)]
+    ):  # all use the memory that the largest allocates
         slots = pool.take(size)
         for slot in slots:
             pool.put(slot, rng.integers(0, 256, image.shape, np.uint8))
@@ -49,13 +54,13 @@ def measure(
         sizes,
         tables[True].tolist(),
         tables[False].tolist(),
-        filled=runtime.on_device,
+        filled=runtime.batch_sizes is not None,
         whole_network=None if whole_network is None else whole_network.tolist(),
     )
 
 
 def _timed(run: Callable[[], StageOutput], clock: Callable[[], float]) -> tuple[float, StageOutput]:
-    """The least seconds of several runs, and what the last gave."""
+    """Return the least seconds of several runs, and the output of the last."""
     seconds = []
     for _ in range(REPEATS):
         started = clock()

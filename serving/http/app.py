@@ -36,6 +36,7 @@ class Offramp(FastAPI):
         drain_seconds: Most time from the start of a shutdown to the end of the last request.
 
     Attributes:
+        engine: The engine that runs requests.
         fast_path: The endpoint that a `Connection` calls without a task.
     """
 
@@ -47,6 +48,7 @@ class Offramp(FastAPI):
             lifespan=_lifespan,
         )
         self.state.service = service
+        self.engine = service.engine
         self._classify = Classify(service)
         self.fast_path = FastClassify(service, self._classify)
         self._drain_seconds = drain_seconds
@@ -69,11 +71,10 @@ class Offramp(FastAPI):
         """Let requests under way end, in the time that is left, and stop all threads."""
         self.begin_drain()
         assert self._drain_until is not None
-        service: Service = self.state.service
         try:
-            await service.engine.drain(max(0.0, self._drain_until - monotonic()))
+            await self.engine.drain(max(0.0, self._drain_until - monotonic()))
         finally:
-            service.decoder.close()
+            self.state.service.decoder.close()
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ without a second validation: a test holds them to the records.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -192,12 +191,10 @@ class ImageAnswers:
         self._labels = manifest.labels
         self._exits = manifest.exits
         self._full_flops = manifest.full_flops
-        self._flops_of = lru_cache(maxsize=1024)(manifest.flops_of)
 
     def of(self, answer: Answer, query: ClassifyQuery, decode: float) -> dict[str, Any]:
         """An `ImageAnswer` as JSON data; `decode` in seconds."""
         outcome = answer.opinion
-        flops = self._flops_of(answer.exit, answer.policy.asks)
         top_k = _top_k(outcome, self._labels, query.top_k)
         body = {
             **top_k[0],
@@ -205,8 +202,8 @@ class ImageAnswers:
             "top_k": top_k,
             "exit": answer.exit,
             "exits": self._exits,
-            "flops": flops,
-            "flops_share": round(flops / self._full_flops, DIGITS),
+            "flops": answer.flops,
+            "flops_share": round(answer.flops / self._full_flops, DIGITS),
             "deadline_hit": answer.deadline_hit,
             "degraded": answer.degraded,
             "timings_ms": {

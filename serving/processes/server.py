@@ -93,7 +93,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._on_stop = on_stop
-        app.state.service.engine.when_broken(self.stop)
+        app.engine.when_broken(self.stop)
 
     def stop(self) -> None:
         """Stop as at SIGTERM: take no more connections, and let requests under way end."""
@@ -149,7 +149,7 @@ def serve(app: Offramp, settings: Settings, listener: socket.socket) -> None:
     gc.freeze()  # what is loaded stays: the collector skips it from now on
     with suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
-    if (reason := app.state.service.engine.broken) is not None:
+    if (reason := app.engine.broken) is not None:
         raise NotReadyError(reason)
 
 

@@ -13,9 +13,9 @@ from exporter.to_int8 import quantized
 from exporter.verify import Chain
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import read_manifest
-from serving.runtime.cpu import Runtime
-from serving.runtime.cuda import DeviceRuntime
-from serving.runtime.cuda_slots import Device, DevicePool
+from serving.runtime.cpu import CpuRuntime
+from serving.runtime.cuda import CudaRuntime
+from serving.runtime.cuda_slots import Device, CudaSlots
 from tests.exporter.exported import checkpoint, export, held_out
 from tests.training.samples import PARQUET, tiny_dataset
 
@@ -114,14 +114,14 @@ def test_the_command_writes_what_the_server_reads(manifest, tmp_path, capsys, pr
     images = held_out().pixels[:9].numpy()
     said = []
     for layout in ("native", "portable"):
-        runtime, known = Runtime(out, made, layout=layout), {"image": images}
+        runtime, known = CpuRuntime(out, made, layout=layout), {"image": images}
         for k in range(made.exits):
             output = runtime.run(k, known)
             known |= output.features
             said.append(output.probabilities)
     inputs, features = zip(*((stage.inputs, stage.features) for stage in made.stages), strict=True)
-    pool = DevicePool(inputs, features, 9, Device("cpu"))
-    device, slots = DeviceRuntime(out, made, pool, 16), pool.take(9)
+    pool = CudaSlots(inputs, features, 9, Device("cpu"))
+    device, slots = CudaRuntime(out, made, pool, 16), pool.take(9)
     for slot, image in zip(slots, images, strict=True):
         pool.put(slot, image)
     said += [device.run(k, pool.gather(k, slots)).probabilities for k in range(made.exits)]

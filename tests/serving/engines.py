@@ -20,9 +20,8 @@ from serving.engine.policy import Policy
 from serving.engine.request import Answer
 from serving.engine.scheduler import Scheduler
 from serving.observe.metrics import Metrics, Model, Outcome
-from serving.runtime.base import Slots
-from serving.runtime.cpu import Runtime
-from serving.runtime.slots import Pool
+from serving.runtime.base import Runtime, Slots
+from serving.runtime.slots import HostSlots
 from tests.serving.servers import GatedRuntime
 
 NEVER_EARLY = Policy("full", "full", (2.0, 2.0, 2.0, 0.0))
@@ -50,10 +49,12 @@ class WatchedEngine(Engine):
         self.metrics = metrics
         self.scheduler = scheduler
 
-    def counted(self, budget: str, outcome: Outcome) -> float | None:
+    def counted(self, budget: str, outcome: Outcome) -> float:
         """Return how many requests of a budget ended in this way."""
         labels = {"budget": budget, "outcome": outcome}
-        return self.metrics.registry.get_sample_value("offramp_requests_total", labels)
+        count = self.metrics.registry.get_sample_value("offramp_requests_total", labels)
+        assert count is not None
+        return count
 
 
 def new_engine(
@@ -76,7 +77,7 @@ def new_engine(
     model = Model("m", "1", "fp32", "cpu", 4, manifest.full_flops, {}, expected, others)
     return WatchedEngine(
         runtime,
-        pool or Pool(runtime.inputs, runtime.features, slots),
+        pool or HostSlots(runtime.inputs, runtime.features, slots),
         scheduler(deepcopy(latency), max_batch),
         metrics(model),
         flops_of=flops_of or manifest.flops_of,
@@ -102,6 +103,21 @@ async def classify(
     arrived = time.perf_counter() if arrived is None else arrived
     with engine.admit(len(images), policy) as slots:
         return await engine.classify(slots, list(images), policy, arrived)
+
+
+async def ends_of(
+    engine: Engine, calls: Sequence[tuple[Images, Policy]]
+) -> list[list[Answer] | BaseException]:
+    """Classify in several calls at once. Return the answers or the error of each."""
+    tasks = [classify(engine, images, policy) for images, policy in calls]
+    async with asyncio.timeout(10):
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def answers_in(end: list[Answer] | BaseException) -> list[Answer]:
+    """Return the answers of a call, which must not have failed."""
+    assert isinstance(end, list), end
+    return end
 
 
 async def hang_up_under_way(

@@ -18,14 +18,13 @@ from typing import Any
 from offramp.bundle.manifest import Manifest
 from serving.__main__ import main
 from serving.engine import assembly
-from serving.engine.batch import Batch
-from serving.engine.request import Request
+from serving.engine.request import Batch, Request
 from serving.engine.scheduler import Scheduler
 from serving.images import decoder
 from serving.observe.metrics import Metrics
 from serving.processes.server import work
-from serving.runtime.cpu import Runtime
-from serving.runtime.stage import StageOutput
+from serving.runtime.base import StageOutput
+from serving.runtime.cpu import CpuRuntime
 from serving.settings import Settings
 
 TEXT = "a fault on purpose"
@@ -76,7 +75,7 @@ class FaultyCountMetric(Metrics):
         raise FaultError
 
 
-class FaultyRuntime(Runtime):
+class FaultyRuntime(CpuRuntime):
     """Fails in the stage threads, not at warm-up."""
 
     def run(self, *arguments: Any, **options: Any) -> StageOutput:
@@ -109,8 +108,8 @@ FAULTS: dict[str, tuple[ModuleType, str, object]] = {
     "update": (assembly, "Scheduler", FaultyUpdate),
     "batch metric": (assembly, "Metrics", FaultyBatchMetric),
     "answer metric": (assembly, "Metrics", FaultyAnswerMetric),
-    "runtime": (assembly, "Runtime", FaultyRuntime),
-    "hung stage": (assembly, "Runtime", HungRuntime),
+    "runtime": (assembly, "CpuRuntime", FaultyRuntime),
+    "hung stage": (assembly, "CpuRuntime", HungRuntime),
     "hung decoder": (decoder, "decode", hang),
 }
 

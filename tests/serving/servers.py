@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -18,14 +17,15 @@ from typing import Any
 import httpx
 
 from offramp.bundle.manifest import Manifest
-from serving.engine.engine import Engine
 from serving.http.app import Offramp, create_app
 from serving.processes.server import Server, listen
-from serving.runtime.cpu import Runtime
+from serving.runtime.cpu import CpuRuntime
 from serving.settings import Settings
 
+WaitUntil = Callable[[Callable[[], object]], None]
 
-class GatedRuntime(Runtime):
+
+class GatedRuntime(CpuRuntime):
     """The real runtime, whose stages wait until a test opens their gate."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -84,16 +84,10 @@ class Running:
         return httpx.Client(base_url=self.url, timeout=30)
 
     def gate(self, runtime: GatedRuntime) -> None:
-        self.engine.stage_threads.runtime = runtime
+        self.app.engine.stage_threads.runtime = runtime
 
     def free_slots(self) -> int:
-        return self.engine.pool.free
-
-    @property
-    def engine(self) -> Engine:
-        engine = self.app.state.service.engine
-        assert isinstance(engine, Engine)
-        return engine
+        return self.app.engine.pool.free
 
 
 @contextmanager

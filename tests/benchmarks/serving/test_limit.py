@@ -9,7 +9,7 @@ from benchmarks.serving import limit
 from benchmarks.serving.limit import BATCH, Limits, sample, staged
 from benchmarks.serving.offline import Chain, evaluate
 from offramp.bundle.manifest import read_manifest
-from serving.runtime.cpu import Runtime
+from serving.runtime.cpu import CpuRuntime
 from tests.serving.small_bundle import random_images, write_bundle
 
 
@@ -34,7 +34,7 @@ def test_the_loop_costs_what_those_who_are_sent_cost_whoever_comes_first(tmp_pat
     thresholds = (half, *(2.0,) * (manifest.exits - 2), 0.0)
     exits = opinions.exits(thresholds)
     hardest_first = np.argsort(-exits, kind="stable")
-    runtime = Runtime(folder, manifest)
+    runtime = CpuRuntime(folder, manifest)
     chosen = sample(exits[hardest_first], 32)
     reached = [
         len(said.inputs[runtime.inputs[k][0].name])
@@ -61,7 +61,7 @@ def test_limits_are_of_a_sample_and_not_of_those_who_come_first(
     opinions = evaluate(folder, manifest, images)
     monkeypatch.setattr(limit, "IMAGES", 32)
     made = Limits(folder, {name: name for name in thresholds}, images, opinions)
-    runtime, differ = Runtime(folder, manifest), 0
+    runtime, differ = CpuRuntime(folder, manifest), 0
     for name, cuts in thresholds.items():
         calls = len(made.work[name].calls)
         assert calls == len(staged(runtime, cuts, images[sample(opinions.exits(cuts), 32)]).calls)

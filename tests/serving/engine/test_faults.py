@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -18,29 +17,28 @@ from offramp.bundle.manifest import Manifest
 from serving.engine import assembly
 from serving.engine.latency import Latency
 from serving.engine.policy import Policy
-from serving.engine.request import Answer
 from serving.engine.scheduler import Scheduler
 from serving.errors import DeadlineError, NotReadyError, ServingError, StageError
 from serving.http.app import create_app
 from serving.observe.metrics import Metrics
-from serving.runtime.cpu import Runtime
-from serving.runtime.slots import Pool
+from serving.runtime.cpu import CpuRuntime
+from serving.runtime.slots import HostSlots
 from serving.settings import Settings
 from tests.serving import faulty
 from tests.serving.engines import (
     AT_ONCE,
-    CONSTANT,
     NEVER_EARLY,
+    Images,
     MakeImages,
-    WatchedEngine,
+    answers_in,
     classify,
+    ends_of,
     engine_of,
     new_engine,
     until,
 )
 from tests.serving.servers import GatedRuntime
 
-Ends = Sequence[list[Answer] | BaseException]
 BREAKING = [
     (faulty.FaultySchedule, Metrics),
     (faulty.FaultyUpdate, Metrics),
@@ -49,21 +47,19 @@ BREAKING = [
 
 
 @pytest.fixture(scope="module")
-def runtime(bundle: Path, manifest: Manifest) -> Runtime:
-    return Runtime(bundle, manifest)
+def runtime(bundle: Path, manifest: Manifest) -> CpuRuntime:
+    return CpuRuntime(bundle, manifest)
 
 
-async def ends_of(engine: WatchedEngine, images: NDArray[np.uint8], policy: Policy) -> Ends:
-    """Classify each image in a call of its own. Return answers and errors, within 5 seconds."""
-    calls = [classify(engine, [image], policy) for image in images]
-    async with asyncio.timeout(5):
-        return await asyncio.gather(*calls, return_exceptions=True)
+def each_alone(images: NDArray[np.uint8], policy: Policy) -> list[tuple[Images, Policy]]:
+    """Return one call for each image."""
+    return [([image], policy) for image in images]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("scheduler", "metrics"), BREAKING)
 def test_a_broken_thread_fails_all_requests_and_refuses_new_ones(
-    runtime: Runtime,
+    runtime: CpuRuntime,
     manifest: Manifest,
     images: MakeImages,
     caplog: pytest.LogCaptureFixture,
@@ -77,7 +73,7 @@ def test_a_broken_thread_fails_all_requests_and_refuses_new_ones(
         )
         callbacks: list[None] = []
         engine.when_broken(lambda: callbacks.append(None))
-        ends = await ends_of(engine, images(12, 1), NEVER_EARLY)
+        ends = await ends_of(engine, each_alone(images(12, 1), NEVER_EARLY))
         assert {type(end) for end in ends} == {StageError}
         assert engine.counted("full", "failed") == 12
         assert not engine.ready
@@ -110,9 +106,9 @@ def test_requests_do_not_wait_for_a_stage_that_runs_when_another_thread_breaks(
     async def run() -> None:
         engine = new_engine(gated, manifest, max_batch=1, threads=threads, scheduler=FaultyLater)
         gated.shut(1)
-        held = asyncio.create_task(ends_of(engine, images(1, 1), NEVER_EARLY))
+        held = asyncio.create_task(ends_of(engine, each_alone(images(1, 1), NEVER_EARLY)))
         await until(gated.entered[1].is_set)
-        late = asyncio.create_task(ends_of(engine, images(3, 1), NEVER_EARLY))
+        late = asyncio.create_task(ends_of(engine, each_alone(images(3, 1), NEVER_EARLY)))
         if threads == 1:  # the only thread meets the fault once its stage has ended
             await until(lambda: engine.scheduler.waiting == 3)
             gated.open()
@@ -127,7 +123,7 @@ def test_requests_do_not_wait_for_a_stage_that_runs_when_another_thread_breaks(
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("metrics", [faulty.FaultyAnswerMetric, faulty.FaultyCountMetric])
 def test_an_error_in_a_metric_of_one_request_loses_no_answer_and_no_slot(
-    runtime: Runtime,
+    runtime: CpuRuntime,
     manifest: Manifest,
     images: MakeImages,
     caplog: pytest.LogCaptureFixture,
@@ -139,8 +135,8 @@ def test_an_error_in_a_metric_of_one_request_loses_no_answer_and_no_slot(
             hurried = Policy("low", "low", AT_ONCE.thresholds, deadline=1e-6)
             with pytest.raises(DeadlineError):
                 await classify(engine, images(1, 1), hurried)
-            ends = await ends_of(engine, images(12, 1), NEVER_EARLY)
-            assert [end[0].exit for end in ends if isinstance(end, list)] == [4] * 12
+            ends = await ends_of(engine, each_alone(images(12, 1), NEVER_EARLY))
+            assert [answers_in(end)[0].exit for end in ends] == [4] * 12
             assert engine.ready
 
     asyncio.run(run())
@@ -150,7 +146,7 @@ def test_an_error_in_a_metric_of_one_request_loses_no_answer_and_no_slot(
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_error_in_the_bookkeeping_of_one_request_fails_that_request_alone(
-    runtime: Runtime,
+    runtime: CpuRuntime,
     manifest: Manifest,
     images: MakeImages,
     caplog: pytest.LogCaptureFixture,
@@ -163,13 +159,10 @@ def test_an_error_in_the_bookkeeping_of_one_request_fails_that_request_alone(
 
     async def run() -> None:
         async with engine_of(runtime, manifest, threads=threads, flops_of=flops_of) as engine:
-            calls = [
-                classify(engine, images(1, 1), policy) for policy in (AT_ONCE, NEVER_EARLY) * 4
-            ]
-            async with asyncio.timeout(5):
-                ends = await asyncio.gather(*calls, return_exceptions=True)
+            policies = (AT_ONCE, NEVER_EARLY) * 4
+            ends = await ends_of(engine, [(images(1, 1), policy) for policy in policies])
             assert {type(end) for end in ends[::2]} == {ServingError}
-            assert [end[0].exit for end in ends[1::2] if isinstance(end, list)] == [4] * 4
+            assert [answers_in(end)[0].exit for end in ends[1::2]] == [4] * 4
             assert engine.ready
 
     asyncio.run(run())
@@ -183,12 +176,12 @@ def test_a_runtime_that_fails_fails_its_batch_and_the_engine_serves_on(
     async def run() -> None:
         async with engine_of(gated, manifest, threads=threads) as engine:
             gated.fail_at = 2
-            ends = await ends_of(engine, images(12, 1), NEVER_EARLY)
+            ends = await ends_of(engine, each_alone(images(12, 1), NEVER_EARLY))
             assert {type(end) for end in ends} == {StageError}
             assert engine.ready
             assert engine.pool.free == engine.pool.slots
             gated.fail_at = None
-            (end,) = await ends_of(engine, images(1, 1), NEVER_EARLY)
+            (end,) = await ends_of(engine, each_alone(images(1, 1), NEVER_EARLY))
             assert isinstance(end, list)
 
     asyncio.run(run())
@@ -201,9 +194,7 @@ def test_a_scheduler_that_fails_on_the_event_loop_breaks_the_engine(
     async def run() -> None:
         engine = new_engine(gated, manifest, threads=1, max_batch=1, scheduler=scheduler)
         gated.shut(0)
-        calls = [
-            asyncio.create_task(classify(engine, images(1, 1), NEVER_EARLY)) for _ in range(3)
-        ]
+        calls = [asyncio.create_task(classify(engine, images(1, 1), NEVER_EARLY)) for _ in range(3)]
         if scheduler is faulty.FaultyDrop:
             await until(lambda: engine.scheduler.waiting == 2)
             calls[2].cancel()
@@ -219,9 +210,9 @@ def test_a_scheduler_that_fails_on_the_event_loop_breaks_the_engine(
 
 
 def test_a_slot_that_cannot_be_given_back_keeps_no_other(
-    runtime: Runtime, manifest: Manifest, images: MakeImages, caplog: pytest.LogCaptureFixture
+    runtime: CpuRuntime, manifest: Manifest, images: MakeImages, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class OneBad(Pool):
+    class OneBad(HostSlots):
         def give(self, slot: int) -> None:
             if slot == 1:
                 raise faulty.FaultError
@@ -239,7 +230,7 @@ def test_a_slot_that_cannot_be_given_back_keeps_no_other(
 
 
 def test_images_that_do_not_fit_their_slots_keep_no_slot(
-    runtime: Runtime, manifest: Manifest, images: MakeImages
+    runtime: CpuRuntime, manifest: Manifest, images: MakeImages
 ) -> None:
     async def run() -> None:
         async with engine_of(runtime, manifest) as engine:
@@ -272,7 +263,7 @@ def test_draining_ends_in_its_time_although_a_stage_hangs(
 
 
 def test_the_latency_model_is_changed_only_under_the_lock(
-    runtime: Runtime, manifest: Manifest, images: MakeImages
+    runtime: CpuRuntime, manifest: Manifest, images: MakeImages
 ) -> None:
     """A deadline that is refused on the event loop waits for a thread that holds the lock."""
     events: list[str] = []
@@ -332,10 +323,8 @@ def test_readiness_says_why_the_engine_broke(
             answers = await asyncio.wait_for(asyncio.gather(*calls), 5)
             assert {answer.status_code for answer in answers} == {500}
             assert {answer.json()["type"] for answer in answers} == {"/problems/stage-failed"}
-            for path in ("/health/ready", "/classify"):
-                options = {"content": body, "headers": kind}
-                method = "GET" if path == "/health/ready" else "POST"
-                refused = await client.request(method, path, **options)
+            for method, path in (("GET", "/health/ready"), ("POST", "/classify")):
+                refused = await client.request(method, path, content=body, headers=kind)
                 assert refused.status_code == 503
                 assert refused.json()["type"] == "/problems/not-ready"
                 assert faulty.TEXT in refused.json()["detail"]

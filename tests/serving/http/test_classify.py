@@ -80,7 +80,7 @@ def test_who_is_gone_is_not_answered(app, file) -> None:
         return connection.sent
 
     assert asyncio.run(call()) == []
-    assert app.state.service.engine._pool.free == 16
+    assert app.state.service.engine.pool.free == 16
 
 
 def test_a_cancelled_call_stays_cancelled(app, file) -> None:

@@ -178,7 +178,7 @@ def test_who_asks_for_the_end_of_the_connection_gets_it(connect, taken, jpeg) ->
 @pytest.fixture
 def shut(server, gated):
     """The first stage, shut."""
-    runtime = server.app.state.service.engine._threads.runtime
+    runtime = server.app.state.service.engine.stage_threads.runtime
     server.gate(gated)
     gated.shut(0)
     yield gated

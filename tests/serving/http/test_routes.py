@@ -266,11 +266,11 @@ def test_probes_by_head_and_a_method_that_is_not_allowed(client) -> None:
 
 def test_not_ready_while_shutting_down(server, client) -> None:
     engine = server.app.state.service.engine
-    engine._draining = True
+    engine.refusal = "stopping"
     try:
-        problem(client.get("/health/ready"), 503, "not-ready")
+        assert problem(client.get("/health/ready"), 503, "not-ready") == "stopping"
     finally:
-        engine._draining = False
+        engine.refusal = None
 
 
 def test_the_key_guards_classify_and_model(serve, bundle, files) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import read_manifest
-from serving.runtime.cpu import Runtime
+from serving.runtime.cpu import CpuRuntime
 from serving.runtime.native_layout import portable_stages
 from serving.runtime.stage import load_stage
 
@@ -18,7 +18,7 @@ BUNDLES = Path(__file__).parents[3] / "deploy" / "bundles"
 
 @pytest.fixture(scope="module", params=["native", "portable"])
 def runtime(bundle, manifest, request):
-    return Runtime(bundle, manifest, layout=request.param)
+    return CpuRuntime(bundle, manifest, layout=request.param)
 
 
 def chain(runtime, images):
@@ -83,7 +83,9 @@ def test_tensors_are_as_it_says(runtime, images) -> None:
 
 
 def test_layouts_agree(bundle, manifest, images, caplog) -> None:
-    native, portable = (Runtime(bundle, manifest, layout=name) for name in ("native", "portable"))
+    native, portable = (
+        CpuRuntime(bundle, manifest, layout=name) for name in ("native", "portable")
+    )
     assert not caplog.records, "the native one is no other"
     assert portable.inputs == tuple(stage.inputs for stage in manifest.stages)
     for one, other in zip(chain(native, images(9, 8)), chain(portable, images(9, 8)), strict=True):
@@ -94,7 +96,7 @@ def test_where_nothing_can_be_written_the_layout_is_portable(
     bundle, manifest, monkeypatch, caplog, tmp_path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "is not there"))
-    runtime = Runtime(bundle, manifest)
+    runtime = CpuRuntime(bundle, manifest)
     assert "layout native cannot be had, portable is taken instead" in caplog.text
     assert runtime.features == tuple(stage.features for stage in manifest.stages)
     runtime.warm_up(1)
@@ -126,7 +128,7 @@ def test_the_way_through_gives_what_the_stages_give(runtime, images) -> None:
 def test_so_it_does_of_the_bundles_that_ship(name, layout, images, caplog) -> None:
     folder = BUNDLES / name
     manifest = read_manifest(folder)
-    runtime = Runtime(folder, manifest, layout)
+    runtime = CpuRuntime(folder, manifest, layout)
     assert not caplog.records
     assert_through_gives_what_the_stages_give(runtime, manifest.exits, images(9, 3))
 
@@ -144,7 +146,7 @@ def test_where_the_whole_answers_otherwise_the_stages_serve(
         graph.node.insert(place, noise)
 
     random = changed(bundle, manifest, damaged, 3, at_random)
-    runtime = Runtime(damaged, random, "portable")
+    runtime = CpuRuntime(damaged, random, "portable")
     assert "all stages in one graph cannot be had, they run one by one: exit 1" in caplog.text
     assert not runtime.whole_network
     runtime.warm_up(2)
@@ -173,7 +175,7 @@ def test_warm_up_runs_every_stage_and_the_way_through(runtime, monkeypatch) -> N
 @pytest.mark.parametrize("graph", [b"", b"no graph at all", b"\x08\x08" * 50])
 def test_a_damaged_graph_of_the_right_hash_is_refused_by_name(damaged, manifest, graph) -> None:
     with pytest.raises(BundleError, match=r"stage2\.onnx: cannot be loaded"):
-        Runtime(damaged, rehashed(manifest, damaged, 1, graph))
+        CpuRuntime(damaged, rehashed(manifest, damaged, 1, graph))
 
 
 def rename_output(graph) -> None:
@@ -208,7 +210,7 @@ def test_a_graph_other_than_the_manifest_says_is_refused(
 ) -> None:
     other = changed(bundle, manifest, damaged, 0, change)
     with pytest.raises(BundleError, match=rf"stage1\.onnx: .*{says}"):
-        Runtime(damaged, other)
+        CpuRuntime(damaged, other)
 
 
 def test_a_graph_that_fails_to_run_is_refused_at_warm_up(bundle, damaged, manifest) -> None:
@@ -219,7 +221,7 @@ def test_a_graph_that_fails_to_run_is_refused_at_warm_up(bundle, damaged, manife
         graph.node.insert(list(graph.node).index(flatten) + 1, gather)
         flatten.output[0] = "all"
 
-    runtime = Runtime(damaged, changed(bundle, manifest, damaged, 2, read_past_the_end))
+    runtime = CpuRuntime(damaged, changed(bundle, manifest, damaged, 2, read_past_the_end))
     with pytest.raises(BundleError, match=r"stage3\.onnx: fails to run"):
         runtime.warm_up(1)
 
@@ -230,5 +232,5 @@ def test_a_number_that_is_none_shows_in_the_confidence(bundle, damaged, manifest
         divide.input[1] = "zero"
         graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0), "zero"))
 
-    runtime = Runtime(damaged, changed(bundle, manifest, damaged, 0, overflow))
+    runtime = CpuRuntime(damaged, changed(bundle, manifest, damaged, 0, overflow))
     assert np.isnan(runtime.run(0, {"image": images(3, 0)}).confidence).all()

@@ -18,9 +18,9 @@ from serving.engine.warm_up import measure
 from serving.errors import DeadlineError, PoolFullError
 from serving.observe.metrics import OUTCOMES
 from serving.runtime.base import sizes_up_to
-from serving.runtime.cpu import Runtime
-from serving.runtime.cuda import DeviceRuntime
-from serving.runtime.cuda_slots import Device, DevicePool
+from serving.runtime.cpu import CpuRuntime
+from serving.runtime.cuda import CudaRuntime
+from serving.runtime.cuda_slots import CudaSlots, Device
 from tests.serving.engines import AT_ONCE, BUDGETS, classify, engine_of, until
 from tests.serving.small_bundle import random_images
 
@@ -29,13 +29,13 @@ IMAGES = random_images(24, 3)
 
 
 def on_device(bundle, manifest, slots=64, max_batch=8, device="cpu"):
-    pool = DevicePool(
+    pool = CudaSlots(
         [stage.inputs for stage in manifest.stages],
         [stage.features for stage in manifest.stages],
         slots,
         Device(device),
     )
-    return DeviceRuntime(bundle, manifest, pool, max_batch), pool
+    return CudaRuntime(bundle, manifest, pool, max_batch), pool
 
 
 def put(pool, images):
@@ -57,7 +57,7 @@ def small(bundle, manifest):
 @pytest.fixture(scope="module")
 def expected(bundle, manifest):
     """What each exit says of each image: probabilities, [exits, images, classes]."""
-    runtime, known, said = Runtime(bundle, manifest, layout="portable"), {"image": IMAGES}, []
+    runtime, known, said = CpuRuntime(bundle, manifest, layout="portable"), {"image": IMAGES}, []
     for stage in range(4):
         output = runtime.run(stage, known)
         known |= output.features
@@ -210,7 +210,7 @@ def test_engines_on_host_and_device_answer_the_same(bundle, manifest) -> None:
             calls = (classify(engine, [i], p) for i, p in zip(images, policies, strict=True))
             return [answer for (answer,) in await asyncio.gather(*calls)]
 
-    host = asyncio.run(answers(Runtime(bundle, manifest)))
+    host = asyncio.run(answers(CpuRuntime(bundle, manifest)))
     device = asyncio.run(answers(*on_device(bundle, manifest, slots=96)))
     assert {answer.exit for answer in host} == {1, 2, 3, 4}
     for one, other in zip(host, device, strict=True):
@@ -228,7 +228,7 @@ def test_threads_that_idle_take_a_part_of_a_batch_but_not_on_a_device(
     """There it would run beside the other part, on the same device."""
     runtime, pool = on_device(bundle, manifest)
     if where == "host":
-        runtime, pool = Runtime(bundle, manifest), None
+        runtime, pool = CpuRuntime(bundle, manifest), None
     sizes, run = [], runtime.run
 
     def spy(stage, inputs, *, head=True):

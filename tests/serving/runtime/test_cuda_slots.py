@@ -5,7 +5,7 @@ import pytest
 from offramp.bundle.manifest import TensorSpec
 from serving.errors import ProviderError
 from serving.runtime.cuda_graph import SLOTS
-from serving.runtime.cuda_slots import Device, DevicePool
+from serving.runtime.cuda_slots import CudaSlots, Device
 
 SLOT_COUNT = 6
 
@@ -20,7 +20,7 @@ SMALL = spec("small", 4)
 
 
 def pool_of(inputs, features, slots=SLOT_COUNT):
-    return DevicePool(inputs, features, slots, Device("cpu"))
+    return CudaSlots(inputs, features, slots, Device("cpu"))
 
 
 def addresses(pool):

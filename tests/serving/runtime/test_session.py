@@ -1,7 +1,7 @@
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.runtime.session import open_session, providers_of, shared_weights
+from serving.runtime.session import common_weights, open_session, providers_of
 
 
 def test_sessions_share_weights(tmp_path) -> None:
@@ -15,7 +15,7 @@ def test_sessions_share_weights(tmp_path) -> None:
     tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    shared = shared_weights(model)
+    shared = common_weights(model)
     assert list(shared) == ["large"]
     sessions = [
         open_session(tmp_path, model, providers_of("cpu", 0), shared),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from offramp.bundle.manifest import TensorSpec
 from serving.errors import PoolFullError
-from serving.runtime.slots import Pool
+from serving.runtime.slots import HostSlots
 
 SLOTS = 6
 
@@ -25,7 +25,7 @@ FEATURES = [(A, B), (C,), (), ()]
 
 
 def pool_of(slots=SLOTS):
-    return Pool(INPUTS, FEATURES, slots)
+    return HostSlots(INPUTS, FEATURES, slots)
 
 
 def some(tensor, rows, seed):
@@ -130,7 +130,7 @@ def test_what_is_held_is_bounded() -> None:
     """128 bytes each are `a` and `c`, which never meet, 6 `b`, 45 the image."""
     pool = pool_of()
     assert pool.nbytes == SLOTS * (128 + 6 + 45)
-    apart = Pool([(IMAGE,), (A,), (A, C)], [(A,), (C,), ()], SLOTS)  # here `a` meets `c`
+    apart = HostSlots([(IMAGE,), (A,), (A, C)], [(A,), (C,), ()], SLOTS)  # here `a` meets `c`
     assert apart.nbytes == SLOTS * (128 + 128 + 45)
 
 
