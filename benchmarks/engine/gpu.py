@@ -39,7 +39,7 @@ from serving.http.app import create_app
 from serving.runtime.base import sizes_up_to
 from serving.runtime.cuda import CudaRuntime
 from serving.runtime.cuda_graph import with_slot_rows
-from serving.runtime.cuda_slots import Device, CudaSlots
+from serving.runtime.cuda_slots import CudaSlots, Device
 from serving.runtime.session import Provider, open_session
 from serving.settings import MAX_BATCH, Settings
 from training.errors import TrainingError

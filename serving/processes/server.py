@@ -35,21 +35,23 @@ LOG_SECONDS = 0.2  # for a last line in the log, which may be what hangs
 log = logging.getLogger(__name__)
 
 
-def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     """Return a listening socket.
 
     Args:
         host: Name or address.
         port: Number, or 0 for any free one.
-        shared: Share the port with other workers' sockets. The kernel spreads connections over
-            all that listen.
+        reuse_port: Let other workers listen on the same port. The kernel spreads connections over
+            all of them.
 
     Raises:
         OSError: The address cannot be used. The text names it.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048, reuse_port=shared)
+        return socket.create_server(
+            (host, port), family=family, backlog=2048, reuse_port=reuse_port
+        )
     except OSError as error:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
 
@@ -60,7 +62,7 @@ def reserve(host: str, port: int) -> socket.socket:
     Raises:
         OSError: The address cannot be used, or another server has it.
     """
-    with listen(host, port) as alone:  # two servers with shared ports would not notice each other
+    with listen(host, port) as alone:  # two servers that reuse a port would not notice each other
         address = alone.getsockname()
     place = socket.socket(alone.family)
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -167,7 +169,7 @@ def work(
     shared.enter()
     try:
         app = create_app(settings, manifest, shared)
-        listener = listen(settings.host, port, shared=True)
+        listener = listen(settings.host, port, reuse_port=True)
         news.send(None)
         serve(app, settings, listener)
     except (OfframpError, OSError) as error:

@@ -229,7 +229,7 @@ class CudaRuntime(Runtime):
     parallel_batches = PARALLEL_BATCHES
 
     def __init__(self, folder: Path, manifest: Manifest, pool: CudaSlots, max_batch: int) -> None:
-        self._spare = pool.spare
+        self._pool = pool
         files = [folder / stage.file for stage in manifest.stages]
         self.batch_sizes, classes = sizes_up_to(max_batch), len(manifest.labels)
         # the CPU's provider checks the graphs against the manifest
@@ -242,4 +242,4 @@ class CudaRuntime(Runtime):
         self.stages = stages
 
     def _black(self, batch: int) -> Tensors:
-        return {SLOTS: np.full(batch, self._spare)}
+        return {SLOTS: np.full(batch, self._pool.spare)}

@@ -15,7 +15,7 @@ from offramp.bundle.graphs import join
 from offramp.bundle.manifest import read_manifest
 from serving.runtime.cpu import CpuRuntime
 from serving.runtime.cuda import CudaRuntime
-from serving.runtime.cuda_slots import Device, CudaSlots
+from serving.runtime.cuda_slots import CudaSlots, Device
 from tests.exporter.exported import checkpoint, export, held_out
 from tests.training.samples import PARQUET, tiny_dataset
 

@@ -1,4 +1,4 @@
-"""Real servers: in a thread of the test, or as the command that a user types."""
+"""Real servers: in a thread of the test, or as the command that users run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,14 @@ from serving.processes.server import Server, listen
 from serving.runtime.cpu import CpuRuntime
 from serving.settings import Settings
 
-WaitUntil = Callable[[Callable[[], object]], None]
+Encode = Callable[..., bytes]
+WaitUntil = Callable[..., None]
+Serve = Callable[..., AbstractContextManager["Running"]]
+Start = Callable[..., AbstractContextManager["Process"]]
 
 
 class GatedRuntime(CpuRuntime):
-    """The real runtime, whose stages wait until a test opens their gate."""
+    """The real runtime, whose stages block until a test opens their gates."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         super().__init__(folder, manifest)
@@ -34,7 +37,7 @@ class GatedRuntime(CpuRuntime):
         self.entered = [threading.Event() for _ in manifest.stages]
         self.batches: list[tuple[int, int]] = []
         self.heads: list[bool] = []
-        self.whole: list[int] = []  # batches that went through all stages at once
+        self.whole: list[int] = []  # sizes of batches that ran all stages at once
         self.fail_at: int | None = None
         self.open()
 
@@ -43,7 +46,7 @@ class GatedRuntime(CpuRuntime):
             gate.set()
 
     def shut(self, stage: int) -> None:
-        """Let batches of a stage wait (from 0)."""
+        """Block batches of a stage (from 0)."""
         self.gates[stage].clear()
         self.entered[stage].clear()
 
@@ -92,7 +95,7 @@ class Running:
 
 @contextmanager
 def serving(bundle: Path, *, on_device: bool = False, **options: Any) -> Iterator[Running]:
-    """Serve a bundle as `python -m serving` does, but in a thread of this process."""
+    """Serve a bundle as `python -m serving`, but in a thread of this process."""
     defaults = {"threads": 2, "max_batch": 8, "drain_seconds": 10}
     settings = Settings(bundle=bundle, **{**defaults, **options})
     app = create_app(settings, on_device=on_device)
@@ -114,26 +117,26 @@ def until(condition: Callable[[], object], seconds: float = 15) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.002)
 
 
 @dataclass
 class Process:
-    """`python -m serving`, really started."""
+    """A process that runs `python -m serving`."""
 
     popen: subprocess.Popen[str]
     url: str
     banner: str
 
     def memory(self, field: str) -> int:
-        """`VmRSS` or `VmHWM` (its peak), in bytes."""
+        """Return `VmRSS` or `VmHWM` (its peak), in bytes."""
         status = Path(f"/proc/{self.popen.pid}/status").read_text()
         return int(status.split(f"{field}:")[1].split()[0]) * 1024
 
     @property
     def workers(self) -> list[int]:
-        """The worker processes' ids."""
+        """The ids of the worker processes."""
         children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children").read_text()
         return [
             int(child)
@@ -152,12 +155,12 @@ def started(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     ) as popen:
         assert popen.stderr is not None
-        try:  # several workers have something to log before their supervisor has
+        try:  # workers can log before their supervisor does
             messages = (json.loads(line)["message"] for line in popen.stderr)
             banner = next(message for message in messages if message.startswith("serving "))
             yield Process(popen, banner.rpartition(" ")[2], banner)
         finally:
-            popen.terminate()  # a supervisor that is killed leaves its folder behind
+            popen.terminate()  # a killed supervisor would leave its folder behind
             with suppress(subprocess.TimeoutExpired):
                 popen.wait(10)
             popen.kill()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,8 @@ from serving.processes.supervisor import Supervisor
 from serving.settings import Settings
 from tests.serving import faulty
 from tests.serving.engines import MakeImages
-from tests.serving.servers import Process, started
+from tests.serving.servers import Encode, Process, started
 
-Encode = Callable[..., bytes]
 SLACK = 3.0  # seconds that this machine can be late
 MODULE = "tests.serving.faulty"
 

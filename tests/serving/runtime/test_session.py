@@ -1,11 +1,15 @@
+from __future__ import annotations
+
+from pathlib import Path
+
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from serving.runtime.session import common_weights, open_session, providers_of
 
 
-def test_sessions_share_weights(tmp_path) -> None:
-    """What is changed in one place changes for both; small ones stay in the graph."""
+def test_sessions_use_the_same_weights(tmp_path: Path) -> None:
+    """A change of a weight changes both sessions. Small weights stay in the graph."""
     weights = {"large": np.ones(1000, np.float32), "small": np.ones(1, np.float32)}
     nodes = [
         helper.make_node("Add", ["x", "large"], ["y"]),
