@@ -57,7 +57,7 @@ class Admission:
         raise DeadlineError("deadline_ms leaves no time to reach the first exit; allow more time")
 
     def take(self, count: int, policy: Policy) -> list[int]:
-        """Take slots, all or none.
+        """Take slots for a call, or raise and take no slot.
 
         Raises:
             PoolFullError: Fewer than `count` are free. It says when to try again.

@@ -51,7 +51,7 @@ class Engine:
     Attributes:
         stage_threads: The threads that run the stages.
         admission: The entrance, which takes slots and gives them back.
-        refusal: The reason why requests are refused with 503. None: they are taken.
+        refusal: The reason why requests are refused with 503. `None`: they are taken.
         broken: The reason why the engine broke. It never recovers: the process has to end.
     """
 
@@ -83,7 +83,7 @@ class Engine:
 
     @property
     def ready(self) -> bool:
-        """Whether it takes requests."""
+        """True while it takes requests."""
         return self.refusal is None
 
     def when_broken(self, callback: Callable[[], object]) -> None:
@@ -92,7 +92,7 @@ class Engine:
 
     @contextmanager
     def admit(self, count: int, policy: Policy) -> Iterator[list[int]]:
-        """Take `count` slots for the images of a call, all or none.
+        """Take `count` slots for the images of a call, or raise and take no slot.
 
         Slots that are still in the list when the context ends are given back.
 
@@ -172,7 +172,7 @@ class Engine:
         return call
 
     def close(self, call: Call) -> None:
-        """End a call whose answer is awaited no more, and give up its requests under way."""
+        """End a call that is awaited no more, and give up its requests under way."""
         self._calls.discard(call)
         if call.timer is not None:
             call.timer.cancel()

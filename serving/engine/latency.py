@@ -25,9 +25,9 @@ class Latency:
     Args:
         sizes: Batch sizes that were measured, ascending.
         with_head: Seconds, [stages][sizes].
-        without_head: Seconds of stages without their exit head. None: as with it.
+        without_head: Seconds of stages without their exit head. `None`: as with it.
         filled: Batches are filled up to the next measured size, and take its time.
-        whole_network: Seconds of all stages in one graph, [sizes]. None: there is no such graph.
+        whole_network: Seconds of all stages in one graph, [sizes]. `None`: there is no such graph.
 
     Attributes:
         stages: Number of stages.

@@ -57,7 +57,7 @@ class OverloadDetector:
 
     Args:
         seconds: Seconds of work above which the server is overloaded. It no longer is below half
-            of them. None: never.
+            of them. `None`: never.
 
     Attributes:
         above: The server is overloaded.

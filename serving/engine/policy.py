@@ -32,13 +32,13 @@ _NUMBER = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([kKmMgG%]?)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rule by which a request leaves: at the first exit whose confidence reaches a threshold.
+    """The rule by which a request leaves: at the first exit that reaches its threshold.
 
     Attributes:
         name: Label in the metrics: a named budget, `numeric` or `min_confidence`.
         asked: Budget or bound in the client's words, which the answer repeats.
         thresholds: One for each exit. The last is 0.
-        deadline: Most seconds from arrival to the answer. None: no bound.
+        deadline: Most seconds from arrival to the answer. `None`: no bound.
         explain: Every exit on the way gives an opinion.
         asks: For each exit, whether the policy evaluates it. A stage that no policy of a batch
             evaluates runs without its head.
@@ -64,19 +64,19 @@ class Policy:
 
         Args:
             opinion: Opinion of the exit that is reached.
-            earlier: Opinions of the exits before, None where the policy does not evaluate them.
+            earlier: Opinions of the exits before, `None` where the policy does not evaluate them.
         """
         stage = len(earlier)
         last = stage == len(self.thresholds) - 1
         return last or not opinion.confidence < self.thresholds[stage]
 
     def seconds_left(self, age: float) -> float | None:
-        """Return the seconds from this age of a request to its deadline. None: no deadline."""
+        """Return the seconds from this age of a request to its deadline. `None`: no deadline."""
         return None if self.deadline is None else self.deadline - age
 
 
 def default_budget(manifest: Manifest) -> str:
-    """Return the budget of a request that names none: `medium`, or else the last named."""
+    """Return the budget of a request without one: `medium`, or else the last named."""
     names = list(manifest.budgets)
     return DEFAULT_BUDGET if DEFAULT_BUDGET in names else names[-1]
 

@@ -1,4 +1,4 @@
-"""One image on its way through the stages, alone and in batches, and its answer."""
+"""An image on its way through the stages, alone and in batches, and its answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Answer:
 
     Attributes:
         policy: The policy of the request.
-        opinions: One for each exit reached, None where the policy does not evaluate the exit. The
+        opinions: One for each exit reached, `None` where the policy does not evaluate the exit. The
             last one is the answer.
         deadline_hit: Answered because of its deadline, before its policy let it leave.
         degraded: Answered because of overload, before its policy let it leave.
@@ -90,7 +90,7 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One image on its way. Times are in seconds of `time.perf_counter`.
+    """An image on its way. Times are in seconds of `time.perf_counter`.
 
     Attributes:
         policy: Its policy.
@@ -98,7 +98,7 @@ class Request:
         arrived: Time of arrival of its call.
         submitted: Time of `submit`.
         call: The call that it belongs to.
-        opinions: One for each exit reached, None where the policy does not evaluate the exit.
+        opinions: One for each exit reached, `None` where the policy does not evaluate the exit.
         compute: Seconds of the batches that it was part of.
         ended: It was answered or given up. A batch can still hold its slot.
         degraded: It leaves because of overload.
@@ -129,7 +129,7 @@ class Request:
 
     @property
     def sound(self) -> bool:
-        """Whether the confidence of the last exit is finite."""
+        """True if the confidence of the last exit is finite."""
         opinion = self.opinions[-1]
         assert opinion is not None
         return math.isfinite(opinion.confidence)
@@ -167,7 +167,7 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The result of a batch: an opinion or None for each request, and the rows that continue."""
+    """The result of a batch: an opinion or `None` for each request, and the rows that continue."""
 
     opinions: list[Opinion | None]
     continuing: list[int]
@@ -203,8 +203,8 @@ class Batch:
         """Decide which requests leave at this exit.
 
         Args:
-            confidence: Confidence of each request, [N]. None: the head did not run.
-            probabilities: Probabilities of each, [N, classes]. None: the head did not run.
+            confidence: Confidence of each request, [N]. `None`: the head did not run.
+            probabilities: Probabilities of each, [N, classes]. `None`: the head did not run.
         """
         if confidence is None or probabilities is None:
             return Decision([None] * len(self.requests), list(range(len(self.requests))))

@@ -11,7 +11,7 @@ free their slots, with two exceptions. A stage goes first if a deadline leaves n
 batch before it. A shallower stage goes first if, by the latency model, all requests together wait
 less when its survivors join those of the deeper one. No stage is passed over more than `PASSES`
 times, and no thread idles while requests are queued. If all policies of a first batch evaluate the
-last exit only, it runs all stages at once, where they are available as one graph.
+last exit only, it runs all stages at once, if they are available as one graph.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Scheduler:
             self._last_deadline = max(self._last_deadline, request.submitted)
 
     def expired(self, now: float) -> list[Request]:
-        """Remove requests whose deadline passes before their next stage could end."""
+        """Remove requests with a deadline that passes before their next stage could end."""
         expired: list[Request] = []
         for stage, queue in enumerate(self._queues):
             while queue.with_deadline and (first := queue.most_urgent()) is not None:
@@ -88,7 +88,7 @@ class Scheduler:
         return expired
 
     def schedule(self, now: float, idle: int = 0, *, degraded: bool = False) -> Batch | None:
-        """Return the next batch, or None if all queues are empty.
+        """Return the next batch, or `None` if all queues are empty.
 
         Args:
             now: The time.
@@ -117,7 +117,7 @@ class Scheduler:
     def update(self, batch: Batch, decision: Decision, seconds: float) -> list[Request]:
         """Record the decision of a batch that took `seconds`. Return the requests that leave.
 
-        These are those whose policy lets them leave, and those that ended meanwhile.
+        Their policy lets them leave, or they ended meanwhile.
         """
         size, continuing = len(batch.requests), set(decision.continuing)
         self.running[-1 if batch.whole_network else batch.stage] -= size

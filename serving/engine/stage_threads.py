@@ -1,11 +1,11 @@
 """The threads that run stages. Each repeats: settle its last batch, take the next, run it.
 
-Requests that go on to the next stage thus need no round trip over the event loop, which is
-notified only of requests that leave. One lock guards the scheduler, its latency model and the
+Requests that continue to the next stage need no round trip over the event loop, which is notified
+of requests that leave only. One lock guards the scheduler, its latency model and the
 requests that it holds. The threads are daemons and start with the first request.
 
-A stage that fails fails its batch. Any other exception is a bug: it breaks all threads for good,
-and the event loop is told the reason.
+A stage that fails fails its batch. Any other exception is a bug: it stops all threads for good,
+and the event loop gets the reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Ran:
-    """A batch that was run, and its decision. None: a stage failed."""
+    """A batch that was run, and its decision. `None`: a stage failed."""
 
     batch: Batch
     decision: Decision | None
@@ -50,7 +50,7 @@ class StageThreads:
         on_break: Called on the event loop, once, with the reason why the threads broke.
 
     Attributes:
-        broken: That reason. None: they work.
+        broken: That reason. `None`: they work.
     """
 
     def __init__(

@@ -18,29 +18,25 @@ def measure(
 ) -> Latency:
     """Run every stage at every batch size, with and without its head, and keep the least times.
 
-    All stages in one graph are run too, if it is available. The least time counts, because a pause
-    of the machine only adds to it. The effect of load is learned from batches later.
+    The same for all stages in one graph, if it is available. The least time counts, because a
+    pause of the machine only adds to it. The effect of load is learned from batches later.
 
     Args:
         runtime: The stages.
-        pool: Slots for the largest size at least, all of them free.
+        pool: At least as many free slots as the largest size.
         sizes: Batch sizes, ascending.
-        clock: Clock in seconds. On the CPU a batch keeps one thread busy, and the thread's CPU
-            time is more exact than the time of day.
+        clock: Clock in seconds. The CPU time of the thread is more exact on the CPU, where a
+            batch keeps one thread busy.
     """
-    rng = np.random.default_rng(0)
-    stages, (image,) = len(runtime.inputs), runtime.inputs[0]
+    stages = len(runtime.inputs)
     tables = {head: np.empty((stages, len(sizes))) for head in (True, False)}
     whole_network = np.empty(len(sizes)) if runtime.whole_network else None
-    for column, size in reversed(
-        [*enumerate(sizes)]
-    ):  # all use the memory that the largest allocates
-        slots = pool.take(size)
-        for slot in slots:
-            pool.put(slot, rng.integers(0, 256, image.shape, np.uint8))
+    columns = [*enumerate(sizes)]
+    for column, size in reversed(columns):  # the largest allocates memory for all
+        slots = _filled(pool, size)
         if whole_network is not None:
-            inputs = pool.gather(0, slots)
-            whole_network[column], _ = _timed(partial(runtime.run_whole, inputs), clock)
+            run = partial(runtime.run_whole, pool.gather(0, slots))
+            whole_network[column], _ = _timed(run, clock)
         for stage in range(stages):
             inputs = pool.gather(stage, slots)
             for head, table in tables.items():
@@ -57,6 +53,14 @@ def measure(
         filled=runtime.batch_sizes is not None,
         whole_network=None if whole_network is None else whole_network.tolist(),
     )
+
+
+def _filled(pool: Slots, size: int) -> list[int]:
+    """Take slots and fill them with noise."""
+    rng, slots = np.random.default_rng(size), pool.take(size)
+    for slot in slots:
+        pool.put(slot, rng.integers(0, 256, pool.images.shape[1:], np.uint8))
+    return slots
 
 
 def _timed(run: Callable[[], StageOutput], clock: Callable[[], float]) -> tuple[float, StageOutput]:

@@ -31,7 +31,7 @@ from serving.settings import Settings
 # Seconds. More than the 60 of common load balancers, so that they close idle connections first.
 KEEP_ALIVE = 75
 GRACE = 2.0  # seconds after drain_seconds in which a process ends by itself
-LOG_SECONDS = 0.2  # for a last line in the log, which may be what hangs
+LOG_SECONDS = 0.2  # for a last line in the log, which can be what hangs
 log = logging.getLogger(__name__)
 
 
@@ -121,7 +121,7 @@ class Watchdog:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._begun: SimpleQueue[None] = SimpleQueue()  # whose put a signal handler can call
+        self._begun: SimpleQueue[None] = SimpleQueue()  # a signal handler can call its put
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def begin(self) -> None:

@@ -30,8 +30,8 @@ class StageOutput:
 
     Attributes:
         features: Tensors for later stages, by name, [N, ...].
-        probabilities: float32, [N, classes]. None without the head.
-        confidence: float32, [N]. NaN where a probability is not finite. None without the head.
+        probabilities: float32, [N, classes]. `None` without the head.
+        confidence: float32, [N]. NaN where a probability is not finite. `None` without the head.
     """
 
     features: Tensors
@@ -60,15 +60,15 @@ class Runtime(ABC):
     Args:
         stages: The stages, in their order.
         files: The file of each, for error messages.
-        whole_network: All stages as one graph, up to the last exit. None: there is no such graph.
+        whole_network: All stages as one graph, up to the last exit. `None`: there is no such graph.
 
     Attributes:
         inputs: Tensors that each stage reads. On the CPU they can differ from the manifest's.
         features: Tensors that each stage gives to later ones.
         parallel_batches: Number of batches that the hardware runs side by side. Further threads
-            gain nothing, and no batch is split for them. None: one for each thread.
+            gain nothing, and no batch is split for them. `None`: one for each thread.
         batch_sizes: Batch sizes, ascending: a batch is filled up to the next of them and takes
-            its time. None: a batch of any size runs as it is.
+            its time. `None`: a batch of any size runs as it is.
     """
 
     parallel_batches: int | None = None
@@ -86,7 +86,7 @@ class Runtime(ABC):
 
     @property
     def whole_network(self) -> bool:
-        """Whether `run_whole` can be called."""
+        """True if `run_whole` can be called."""
         return self._whole_network is not None
 
     def run(self, stage: int, inputs: Tensors, *, head: bool = True) -> StageOutput:
@@ -155,7 +155,7 @@ class Slots(ABC):
         """Bytes that the tensors of all slots can take."""
 
     def take(self, count: int) -> list[int]:
-        """Take `count` slots, or none.
+        """Take `count` slots, or raise and take no slot.
 
         Raises:
             PoolFullError: Fewer slots are free.

@@ -51,7 +51,7 @@ def with_slot_rows(
         made: Features that it gives.
         rows: Number of rows of each feature's tensor.
         batch: Number of images.
-        ranked: Number of largest probabilities to give, with their classes. None: all of them.
+        ranked: Number of largest probabilities to give, with their classes. `None`: all of them.
     """
     features = {spec.name for spec in (*read, *made)}
     others = [value for value in model.graph.input if value.name not in features]
@@ -69,6 +69,17 @@ def with_slot_rows(
     graph.input.append(helper.make_tensor_value_info(SLOTS, TensorProto.INT64, [batch]))
     graph.input.extend(_of_batch(value, batch) for value in others)
     graph.input.extend(_all_rows(pooled(spec.name), spec, rows) for spec in (*read, *made))
+    _keep(graph, made, rows, batch)
+    for value in exits:
+        if value.name == PROBABILITIES and ranked is not None:
+            _rank(graph, batch, ranked)
+        else:
+            graph.output.append(_of_batch(value, batch))
+    return stage
+
+
+def _keep(graph: GraphProto, made: Sequence[TensorSpec], rows: int, batch: int) -> None:
+    """Write the features to the rows of their slots."""
     if made:
         graph.initializer.append(helper.make_tensor(_COLUMN, TensorProto.INT64, [2], [batch, 1]))
         graph.node.append(helper.make_node("Reshape", [SLOTS, _COLUMN], [_AT]))
@@ -77,12 +88,6 @@ def with_slot_rows(
         node = helper.make_node("ScatterND", [pooled(name), _AT, name], [kept(name)])
         graph.node.append(node)
         graph.output.append(_all_rows(kept(name), spec, rows))
-    for value in exits:
-        if value.name == PROBABILITIES and ranked is not None:
-            _rank(graph, batch, ranked)
-        else:
-            graph.output.append(_of_batch(value, batch))
-    return stage
 
 
 def _rank(graph: GraphProto, batch: int, count: int) -> None:

@@ -1,4 +1,4 @@
-"""Slots whose features stay on the device, with a row in every tensor for each slot.
+"""Slots with features that stay on the device: a row in every tensor for each slot.
 
 A stage writes a request's features to the row of its slot, and the next stage reads them there
 (`cuda_graph`). Between stages only the numbers of slots go to the device. Images come from the

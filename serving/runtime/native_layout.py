@@ -5,7 +5,7 @@ On a CPU, ONNX Runtime keeps the channels of an image in blocks as wide as the v
 at every stage boundary. Here all graphs are joined, optimised as one, and cut again, so that
 features stay in blocks. This happens on the serving machine at every start, in less than a second.
 
-In either layout there is one more graph, for requests whose policies evaluate the last exit only:
+In either layout there is one more graph, for requests that evaluate the last exit only:
 the whole network without its earlier heads.
 """
 
@@ -93,7 +93,7 @@ def optimize_stages(loaded: Sequence[Loaded]) -> Stages:
 def _whole_network(
     make: Callable[[], Stage], stages: Sequence[Stage], images: Tensors
 ) -> Stage | None:
-    """Return all stages as one graph, or None if it is not available or has other outputs."""
+    """Return all stages as one graph, or `None` if it is not available or has other outputs."""
     if len(stages) == 1:  # it is the whole network
         return None
     try:

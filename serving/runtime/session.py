@@ -30,7 +30,7 @@ _CUDA_OPTIONS = {
     # Plans are made once for each session and convolution. With many sessions, an exhaustive
     # search would make every start slow.
     "cudnn_conv_algo_search": "HEURISTIC",
-    # Budgets were solved in full float32. For tensor cores use a bundle in float16, whose budgets
+    # Budgets were solved in full float32. For tensor cores use a bundle in float16: its budgets
     # were solved in float16.
     "use_tf32": "0",
     # Each session has an arena of its own, which must not double in size.
@@ -130,18 +130,23 @@ def open_session(
     try:
         session = ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:
-        if wanted != CPU:  # the hash was right, so the device is the likelier cause
-            raise ProviderError(
-                f"{wanted} cannot be used ({error}); check the driver, the device number and the "
-                f"extra `gpu`, and whether {path} can be served on the CPU"
-            ) from error
-        raise BundleError(path, f"cannot be loaded on {wanted}: {error}") from error
-    # ONNX Runtime falls back to the CPU in silence, even if it is asked not to.
+        raise _load_error(path, wanted, error) from error
+    # ONNX Runtime falls back to the CPU without a warning, even if it is told not to.
     if session.get_providers()[0] != wanted:
         raise ProviderError(
             f"{wanted} cannot be used; check the driver, the device number and the extra `gpu`"
         )
     return session
+
+
+def _load_error(path: Path, provider: str, error: Exception) -> BundleError | ProviderError:
+    if provider == CPU:
+        return BundleError(path, f"cannot be loaded on {provider}: {error}")
+    # the hash was right, so the device is the likelier cause
+    return ProviderError(
+        f"{provider} cannot be used ({error}); check the driver, the device number and the "
+        f"extra `gpu`, and whether {path} can be served on the CPU"
+    )
 
 
 def check_tensors(

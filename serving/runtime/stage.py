@@ -24,7 +24,7 @@ class Stage:
 
     Attributes:
         whole: Session with the head.
-        trunk: Session without it. None for the last stage, whose head always runs.
+        trunk: Session without it. `None` for the last stage: its head always runs.
         inputs: Tensors that both read.
         features: Tensors that both give to later stages.
         exit: Names of the probabilities and the confidence, which `whole` gives too.
@@ -60,7 +60,7 @@ def mark_non_finite(
     A softmax with one NaN is NaN throughout, and its confidence is not in [0, 1]. So the
     probabilities have to be looked at only where a confidence is not.
     """
-    if all(0 <= value < 2 for value in confidence.tolist()):  # rounding may pass 1
+    if all(0 <= value < 2 for value in confidence.tolist()):  # rounding can exceed 1
         return confidence
     sound = np.isfinite(probabilities).all(axis=1)
     return np.where(sound, confidence, np.float32(np.nan))
@@ -80,7 +80,7 @@ class Stages:
 
     Attributes:
         each: The stages, in their order.
-        whole_network: One graph from the image to the last exit, which is its head. None: there
+        whole_network: One graph from the image to the last exit, which is its head. `None`: there
             is no such graph.
     """
 
@@ -100,7 +100,7 @@ def exit_probabilities(stages: Sequence[Stage], images: Tensors) -> list[NDArray
 
 
 def load_stage(folder: Path, manifest: Manifest, k: int) -> Loaded:
-    """Load stage k (from 0) of a bundle on the CPU, from the very bytes whose hash was checked.
+    """Load stage k (from 0) of a bundle on the CPU, from the same bytes as its hash was checked on.
 
     Raises:
         BundleError: Its graph is damaged, or differs from its description in the manifest.
