@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class OfframpError(Exception):
     """Base class of the errors of all packages. The message names the remedy."""
+
+
+class UsageError(OfframpError):
+    """A command line has an unknown option, or a value that is not allowed. Exit code 2."""
