@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Literal, Self
@@ -162,8 +161,7 @@ class Classifier:
             For each image, in their order, its answer or its error.
         """
         asked = self._asked(budget, min_confidence, deadline_ms, top_k, explain=explain)
-        outcomes = self._engine.stream(iter(images), asked.policy, None)
-        return map(partial(self._answer_or_error, asked=asked), outcomes)
+        return self._answers_or_errors(iter(images), asked)
 
     def evaluate(self, dataset: str | Path, budgets: Sequence[str] | None = None) -> Evaluation:
         """Measure accuracy, flops and exits of budgets on labelled images.
@@ -234,5 +232,11 @@ class Classifier:
     def _answer(self, outcome: Answered, asked: _Asked) -> Answer:
         return answer_from(self._bodies.of(outcome.answer, asked.query, outcome.decode))
 
-    def _answer_or_error(self, outcome: Outcome, asked: _Asked) -> Answer | OfframpError:
-        return outcome if isinstance(outcome, OfframpError) else self._answer(outcome, asked)
+    def _answers_or_errors(
+        self, images: Iterator[ImageSource], asked: _Asked
+    ) -> Iterator[Answer | OfframpError]:
+        for outcome in self._engine.stream(images, asked.policy):
+            if isinstance(outcome, OfframpError):
+                yield outcome
+            else:
+                yield self._answer(outcome, asked)

@@ -21,7 +21,7 @@ from PIL import Image
 from offramp.answers import Answer, Model, answer_from, model_from
 from offramp.bundle.manifest import ImageInput
 from offramp.errors import OfframpError
-from offramp.inputs.images import ImageSource, Pixels, pixels_from, read_file, shrunk
+from offramp.inputs.images import ImageSource, Pixels, file_of, pixels_from, shrunk
 from serving.errors import InvalidRequestError, PoolFullError, ServingError
 
 PIXELS = "application/vnd.offramp.uint8"
@@ -160,7 +160,7 @@ class Exchange:
     def _prepared(self, image: ImageSource) -> Flow[Sent]:
         if isinstance(image, Image.Image | np.ndarray):
             return pixels_from(image, (yield from self._input()))
-        file = image if isinstance(image, bytes) else read_file(image, MAX_BYTES)
+        file = file_of(image, MAX_BYTES)
         if not self._shrink:
             return file
         small = shrunk(file, (yield from self._input()))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from offramp.bundle.manifest import ImageInput
 from offramp.errors import OfframpError
-from offramp.inputs.images import ImageSource, Pixels, pixels_from, read_file
+from offramp.inputs.images import ImageSource, Pixels, file_of, pixels_from
 from serving.engine.engine import Engine
 from serving.engine.policy import Policy
 from serving.engine.request import Answer
@@ -210,7 +210,7 @@ def load(source: ImageSource, target: ImageInput, settings: Settings) -> Pixels 
     try:
         if isinstance(source, np.ndarray | Image.Image):
             return pixels_from(source, target, settings.max_pixels)
-        file = source if isinstance(source, bytes) else read_file(source, settings.max_body_bytes)
+        file = file_of(source, settings.max_body_bytes)
         return decode(file, target, settings.max_pixels)
     except OfframpError as error:
         return error

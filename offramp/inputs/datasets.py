@@ -49,8 +49,29 @@ class Example:
     label: int
 
 
-def find_images(paths: Iterable[Path]) -> Iterator[ImageItem]:
-    """Yield image files, the images in folders, and those in parquet files, in a fixed order.
+class ImageItems:
+    """Image files and rows of parquet files, in a fixed order.
+
+    Args:
+        files: Their paths, each once.
+    """
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._rows = {file: _row_count(file) for file in files}
+
+    def __len__(self) -> int:
+        return sum(self._rows.values())
+
+    def __iter__(self) -> Iterator[ImageItem]:
+        for file in self._rows:
+            if file.suffix == PARQUET:
+                yield from _rows(file)
+            else:
+                yield ImageItem(str(file), file)
+
+
+def find_images(paths: Iterable[Path]) -> ImageItems:
+    """Find image files, the images in folders, and those in parquet files.
 
     Args:
         paths: Files are taken whatever their names. Folders are searched at all depths for
@@ -60,15 +81,15 @@ def find_images(paths: Iterable[Path]) -> Iterator[ImageItem]:
         DatasetError: A path does not exist, a folder has no image, or a parquet file no image
             column.
     """
+    found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            yield from _images_in(path)
-        elif path.suffix == PARQUET:
-            yield from _rows(path)
+            found += _files_in(path, (*SUFFIXES, PARQUET))
         elif path.exists():
-            yield ImageItem(str(path), path)
+            found.append(path)
         else:
             raise DatasetError(f"{path}: there is no such file or folder")
+    return ImageItems(found)
 
 
 def read_examples(source: Path, labels: Sequence[str]) -> Iterator[Example]:
@@ -97,17 +118,20 @@ def read_examples(source: Path, labels: Sequence[str]) -> Iterator[Example]:
         yield from _labelled_rows(file, index)
 
 
-def _images_in(folder: Path) -> Iterator[ImageItem]:
-    found = False
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            found = True
-            yield ImageItem(str(path), path)
-        elif path.suffix == PARQUET and path.is_file():
-            found = True
-            yield from _rows(path)
+def _files_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    found = sorted(path for path in files if path.is_file())
     if not found:
-        raise DatasetError(f"{folder}: this folder has no JPEG, PNG, WebP or parquet file")
+        raise DatasetError(f"{folder}: this folder has no {', '.join(suffixes)} file")
+    return found
+
+
+def _row_count(file: Path) -> int:
+    if file.suffix != PARQUET:
+        return 1
+    with _opened(file) as parquet:
+        _image_column(parquet, file)
+        return int(parquet.metadata.num_rows)
 
 
 def _class_folders(root: Path, index: Mapping[str, int]) -> Iterator[Example]:
@@ -117,8 +141,8 @@ def _class_folders(root: Path, index: Mapping[str, int]) -> Iterator[Example]:
     for folder in folders:
         _check_label(folder.name, index, str(folder))
     for folder in folders:
-        for item in _images_in(folder):
-            yield Example(item.name, item.image, index[folder.name])
+        for path in _files_in(folder, SUFFIXES):
+            yield Example(str(path), path, index[folder.name])
 
 
 def _of_one_split(files: Sequence[Path], root: Path) -> list[Path]:

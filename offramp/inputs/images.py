@@ -28,7 +28,6 @@ from serving.errors import (
 Pixels = NDArray[np.uint8]
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | Pixels
 MAX_PIXELS = 25_000_000  # as the server's default
-MAX_BYTES = 16 << 20  # as the server's default for a body
 FORMATS = ("JPEG", "PNG", "WEBP")  # that servers read, by Pillow's names
 
 
@@ -62,21 +61,26 @@ def each_image(images: ImageSource | Iterable[ImageSource]) -> Iterator[ImageSou
         yield from images  # type: ignore[misc]
 
 
-def read_file(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> bytes:
-    """Read an image file.
+def file_of(source: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
+    """Return the bytes of an image file, read from its path or given.
 
     Raises:
         UnreadableFileError: It cannot be opened or read.
         BodyTooLargeError: It has more than `max_bytes`.
     """
+    content = source if isinstance(source, bytes) else _read(source, max_bytes + 1)
+    if len(content) > max_bytes:
+        name = "the file" if isinstance(source, bytes) else os.fspath(source)
+        raise BodyTooLargeError(f"{name} has more than {max_bytes} bytes")
+    return content
+
+
+def _read(path: str | os.PathLike[str], most: int) -> bytes:
     try:
         with Path(path).open("rb") as file:
-            content = file.read(max_bytes + 1)
+            return file.read(most)
     except OSError as error:
         raise UnreadableFileError(f"{os.fspath(path)}: {error.strerror or error}") from error
-    if len(content) > max_bytes:
-        raise BodyTooLargeError(f"{os.fspath(path)} has more than {max_bytes} bytes")
-    return content
 
 
 def pixels_from(
