@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from itertools import count
 from typing import Any, Generic, TypeVar
@@ -213,10 +214,13 @@ def _number(number: int, before: int | None) -> str:
     return "" if before is None else f"image {number + before}: "
 
 
+@cache
 def _error_classes() -> dict[str, type[ServingError]]:
+    """Return the class of each problem type."""
     classes, found = [ServingError], dict[str, type[ServingError]]()
     while classes:
-        found[classes[-1].type] = kind = classes.pop()
+        kind = classes.pop()
+        found.setdefault(kind.type, kind)
         classes += kind.__subclasses__()
     return found
 

@@ -171,10 +171,11 @@ def _rows(file: Path) -> Iterator[ImageItem]:
 def _labelled_rows(file: Path, index: Mapping[str, int]) -> Iterator[Example]:
     with _opened(file) as parquet:
         image, label = _image_column(parquet, file), _label_column(parquet, file)
-        names = _features(parquet).get(label, {}).get("names")
+        names = _features(parquet).get(label, {}).get("names", [])
         for number, row in enumerate(_read(parquet, [image, label])):
             value, name = row[label], f"{file}#{number}"
-            text = names[value] if names and isinstance(value, int) else str(value)
+            named = isinstance(value, int) and 0 <= value < len(names)
+            text = names[value] if named else str(value)
             _check_label(text, index, name)
             yield Example(name, _image(row[image], file), index[text])
 
