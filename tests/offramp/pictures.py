@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def write_files(folder: Path, count: int, seed: int = 0) -> list[Path]:
     return paths
 
 
-def write_parquet(path: Path, images: list[bytes], **labels: list[object]) -> Path:
+def write_parquet(path: Path, images: list[bytes], **labels: Sequence[object]) -> Path:
     columns = {"image": [{"bytes": image, "path": None} for image in images], **labels}
     write_table(pa.table(columns), path)
     return path

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -8,7 +9,7 @@ from pydantic import BaseModel
 from offramp.answers import Answer, ExitOpinion, RankedClass, Timings, answer_from
 from serving.http import schemas
 
-BODY = {
+BODY: dict[str, Any] = {
     "label": "cat",
     "index": 3,
     "probability": 0.9,
@@ -51,4 +52,4 @@ def test_a_missing_field_is_an_error() -> None:
 
 def test_records_are_frozen() -> None:
     with pytest.raises(AttributeError):
-        answer_from(BODY).label = "dog"
+        setattr(answer_from(BODY), "label", "dog")  # noqa: B010 (mypy knows that it is frozen)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def server(bundle: Path) -> Iterator[Running]:
         yield running
 
 
-def over_http(server: Running, images: list[bytes], **query: object) -> list[Answer]:
+def over_http(server: Running, images: list[bytes], **query: Any) -> list[Answer]:
     """The answers of a real server, one call for each image."""
     with server.client as client:
         calls = [client.post("/classify", params=query, content=image) for image in images]
@@ -65,7 +66,7 @@ def over_http(server: Running, images: list[bytes], **query: object) -> list[Ans
     ],
 )
 def test_answers_equal_those_of_a_server(
-    classifier: Classifier, server: Running, query: dict[str, object]
+    classifier: Classifier, server: Running, query: dict[str, Any]
 ) -> None:
     images = [*files(150, 1), *(jpeg(70 + i, 90, i) for i in range(10))]
     answers = classifier.classify(images, **query)
@@ -168,7 +169,7 @@ def test_an_image_that_cannot_be_read_is_named(
     ],
 )
 def test_arguments_are_checked_before_an_image_is_read(
-    classifier: Classifier, arguments: dict[str, object], error: type[OfframpError]
+    classifier: Classifier, arguments: dict[str, Any], error: type[OfframpError]
 ) -> None:
     for classify in (classifier.classify, classifier.classify_iter):
         with pytest.raises(error):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,10 @@ def server(bundle: Path) -> Iterator[Running]:
         yield running
 
 
-def classify(url: str, **options: object) -> list[Answer]:
+Response = tuple[int, dict[str, str], bytes]
+
+
+def classify(url: str, **options: Any) -> list[Answer]:
     with Client(url, **options) as client:
         return client.classify(files(1))
 
@@ -62,7 +66,7 @@ def test_a_server_that_says_nothing_is_a_transport_error() -> None:
 
 
 @contextmanager
-def other_server(*responses: tuple[int, dict[str, str], bytes]) -> Iterator[tuple[str, list[str]]]:
+def other_server(*responses: Response) -> Iterator[tuple[str, list[str]]]:
     """A server that is not Offramp's: it gives these responses, the last one for ever."""
     remaining, paths = list(responses), list[str]()
 
@@ -134,7 +138,11 @@ def test_retries_sleep_as_the_server_says_and_are_bounded() -> None:
 
 @pytest.mark.parametrize("header", [{}, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}])
 def test_without_seconds_a_retry_follows_soon(header: dict[str, str]) -> None:
-    responses = ((503, header, b""), (503, header, b""), (400, {}, PROBLEM % b"empty-body"))
+    responses: list[Response] = [
+        (503, header, b""),
+        (503, header, b""),
+        (400, {}, PROBLEM % b"empty-body"),
+    ]
     with other_server(*responses) as (url, paths), pytest.raises(EmptyBodyError):
         classify(url, retries=5)
     assert len(paths) == 3
@@ -148,7 +156,7 @@ def test_a_server_that_is_busy_for_long_is_not_waited_for() -> None:
 
 
 def test_other_errors_are_not_retried() -> None:
-    internal = (500, {}, PROBLEM % b"internal")
+    internal: Response = (500, {}, PROBLEM % b"internal")
     with other_server(internal) as (url, paths), pytest.raises(ServingError):
         classify(url, retries=5)
     assert len(paths) == 1

@@ -9,7 +9,7 @@ from pyarrow.parquet import read_table
 
 from offramp.commands.output import FileOutput, OutputError, Row
 
-RUN = {"model": {"name": "m", "version": "1"}, "budget": "low"}
+RUN: dict[str, object] = {"model": {"name": "m", "version": "1"}, "budget": "low"}
 ANSWER = {"label": "cat", "index": 3, "probability": 0.5, "exit": 1, "deadline_hit": False}
 ROWS = [Row("a.png", ANSWER, None), Row("b, c.png", None, 'damaged\n"twice"')]
 
