@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from offramp.bundle.errors import BundleError
     from offramp.classifier import Classifier
     from offramp.client import AsyncClient, Client
-    from offramp.errors import OfframpError
+    from offramp.errors import OfframpError, TransportError
     from offramp.evaluation import Evaluation
-    from offramp.exchange import TransportError
     from serving.errors import InvalidRequestError, ServingError
 
 __version__ = "0.1.0"
@@ -51,13 +50,12 @@ _MODULES = {
     "InvalidRequestError": "serving.errors",
     "OfframpError": "offramp.errors",
     "ServingError": "serving.errors",
-    "TransportError": "offramp.exchange",
+    "TransportError": "offramp.errors",
 }
 _EXTRAS = {
     "Classifier": "serving,cpu",
     "Client": "client",
     "AsyncClient": "client",
-    "TransportError": "client",
 }
 
 

@@ -71,7 +71,7 @@ class Answer:
         deadline_hit: The deadline ended it before its budget was used.
         degraded: Overload ended it before its budget was used.
         timings_ms: Times in milliseconds.
-        explain: The prediction of each exit on the way; None unless it was requested.
+        explain: The prediction of each exit on the way. `None` unless it was requested.
     """
 
     label: str

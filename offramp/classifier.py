@@ -15,7 +15,7 @@ from offramp.answers import Answer, answer_from
 from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
 from offramp.errors import OfframpError
 from offramp.evaluation import Evaluation, Evaluator
-from offramp.in_process.engine_thread import Answered, EngineThread, Outcome
+from offramp.in_process.engine_thread import Answered, EngineThread
 from offramp.in_process.settings import parameter_error, settings_from
 from offramp.inputs.datasets import read_examples
 from offramp.inputs.images import ImageSource, each_image
@@ -73,8 +73,8 @@ class Classifier:
             provider: Execution provider of the stages.
             device: Number of the CUDA device.
             layout: Memory layout of the features between stages on a CPU.
-            threads: Batches run, and images decoded, at the same time. None: one per core.
-            max_batch: Largest batch. None: 16 on a CPU, 64 on a GPU.
+            threads: Batches run, and images decoded, at the same time. `None`: one per core.
+            max_batch: Largest batch. `None`: 16 on a CPU, 64 on a GPU.
             slots: Images in the engine at the same time.
             max_pixels: Most pixels of one image.
 
@@ -84,17 +84,14 @@ class Classifier:
             ParameterError: An option is out of range.
         """
         settings = settings_from(
-            {
-                "bundle": bundle,
-                "provider": provider,
-                "device": device,
-                "layout": layout,
-                "threads": threads,
-                "max_batch": max_batch,
-                "slots": slots,
-                "max_pixels": max_pixels,
-                "max_images": 1,  # of one call over HTTP
-            }
+            bundle=bundle,
+            provider=provider,
+            device=device,
+            layout=layout,
+            threads=threads,
+            max_batch=max_batch,
+            slots=slots,
+            max_pixels=max_pixels,
         )
         return cls(read_manifest(settings.bundle), settings)
 
@@ -116,9 +113,9 @@ class Classifier:
         """Classify one image or many.
 
         Args:
-            images: One image, or many; an array [N, H, W, 3] is N images.
-            budget: Name of a budget, mean flops (`120M`), or a share of full depth (`40%`). None:
-                the default budget of the bundle, unless `min_confidence` is given.
+            images: One image, or many. An array [N, H, W, 3] is N images.
+            budget: Name of a budget, mean flops (`120M`), or a share of full depth (`40%`).
+                `None`: the default budget of the bundle, unless `min_confidence` is given.
             min_confidence: Confidence at which an image leaves, in [0, 1], instead of a budget.
             deadline_ms: Milliseconds from this call to the answer of each image.
             top_k: Classes to list.
@@ -171,7 +168,7 @@ class Classifier:
         Args:
             dataset: A folder with one folder of images per class, or a parquet file, or a folder
                 of parquet files. Labels are matched by name.
-            budgets: Budgets as for `classify`. None: those of the manifest.
+            budgets: Budgets as for `classify`. `None`: those of the manifest.
 
         Returns:
             The measured values with their intervals, beside those of the manifest.

@@ -12,8 +12,8 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from offramp.answers import Answer, Model
-from offramp.errors import OfframpError
-from offramp.exchange import Done, Exchange, Flow, Query, Retries, TransportError, advance
+from offramp.errors import OfframpError, TransportError
+from offramp.exchange import Done, Exchange, Flow, Query, Retries, advance
 from offramp.inputs.images import IMAGE_ERRORS, ImageSource, each_image
 
 __all__ = ["AsyncClient", "Client"]
@@ -69,9 +69,9 @@ class Client:
         """Classify one image or many, up to 16 in one call to the server.
 
         Args:
-            images: One image, or many; an array [N, H, W, 3] is N images.
-            budget: Name of a budget, mean flops (`120M`), or a share of full depth (`40%`). None:
-                the default budget of the model, unless `min_confidence` is given.
+            images: One image, or many. An array [N, H, W, 3] is N images.
+            budget: Name of a budget, mean flops (`120M`), or a share of full depth (`40%`).
+                `None`: the default budget of the model, unless `min_confidence` is given.
             min_confidence: Confidence at which an image leaves, in [0, 1], instead of a budget.
             deadline_ms: Milliseconds from the arrival of a call at the server to its answers.
             top_k: Classes to list.
@@ -102,17 +102,9 @@ class Client:
     ) -> Iterator[Answer | OfframpError]:
         """Classify a stream of images of any length in bounded memory, one in each call.
 
-        Arguments and errors are as for `classify`. An image that fails yields its error instead
-        of raising it. An error that is not about one image is raised.
-
-        Args:
-            images: Images.
-            budget: As for `classify`.
-            min_confidence: As for `classify`.
-            deadline_ms: As for `classify`.
-            top_k: As for `classify`.
-            explain: As for `classify`.
-            connections: Calls at the same time.
+        Arguments and errors are as for `classify`. `connections` is the number of calls at the
+        same time. An image that fails yields its error instead of raising it. An error that is
+        not about one image is raised.
 
         Yields:
             For each image, in their order, its answer or its error.

@@ -143,7 +143,7 @@ class Evaluator:
 
     Args:
         manifest: The manifest of the bundle.
-        budgets: Budgets to evaluate. None: those of the manifest.
+        budgets: Budgets to evaluate. `None`: those of the manifest.
 
     Attributes:
         policy: The policy under which images must run: to the last exit, all exits explained.

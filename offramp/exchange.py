@@ -1,18 +1,16 @@
 """The exchange that both clients have in common, as steps without any input or output.
 
-A flow is a generator of steps: a request to send, whose response it is given, or seconds to
-sleep. `advance` runs it to its next step.
+A flow is a generator of steps. A step is a request, to which the flow is given the response, or a
+number of seconds to sleep. `advance` runs a flow to its next step.
 """
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
-from itertools import count
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -21,8 +19,8 @@ from PIL import Image
 
 from offramp.answers import Answer, Model, answer_from, model_from
 from offramp.bundle.manifest import ImageInput
-from offramp.errors import OfframpError
-from offramp.inputs.images import ImageSource, Pixels, file_of, pixels_from, shrunk
+from offramp.errors import OfframpError, TransportError
+from offramp.inputs.images import ImageSource, Pixels, file_of, pixels_from, png_of, shrunk
 from serving.errors import InvalidRequestError, PoolFullError, ServingError
 
 PIXELS = "application/vnd.offramp.uint8"
@@ -37,10 +35,6 @@ T = TypeVar("T")
 Step = httpx.Request | float
 Flow = Generator[Step, httpx.Response | None, T]
 Sent = bytes | Pixels
-
-
-class TransportError(OfframpError):
-    """No answer came: the connection failed or timed out, or the server is not Offramp's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +73,7 @@ class Retries:
     max_seconds: float
 
     def seconds(self, attempt: int, response: httpx.Response) -> float | None:
-        """Return the seconds to sleep after an attempt, from 0; None for no retry."""
+        """Return the seconds to sleep after an attempt, from 0. `None`: no retry."""
         if response.status_code not in BUSY or attempt >= self.count:
             return None
         seconds = _retry_after(response) or min(0.1 * 2**attempt, self.max_seconds)
@@ -103,7 +97,7 @@ def advance(flow: Flow[T], response: httpx.Response | None) -> Step | Done[T]:
 
     Args:
         flow: The flow.
-        response: The response to its last step; None after a sleep, and to start it.
+        response: The response to its last step. `None` after a sleep, and to start it.
     """
     try:
         return flow.send(response)
@@ -178,7 +172,8 @@ class Exchange:
         return _parsed(response, lambda body: [answer_from(each) for each in body["answers"]])
 
     def _exchange(self, before: int | None, *request: str, **options: Any) -> Flow[httpx.Response]:  # noqa: ANN401
-        for attempt in count():
+        attempt = 0
+        while True:
             response = yield self._build(*request, **options)
             assert response is not None
             if response.is_success:
@@ -187,7 +182,7 @@ class Exchange:
             if seconds is None:
                 raise error_of(response, before)
             yield seconds
-        raise AssertionError  # the loop ends by one of the above
+            attempt += 1
 
 
 def error_of(response: httpx.Response, before: int | None = None) -> OfframpError:
@@ -196,7 +191,7 @@ def error_of(response: httpx.Response, before: int | None = None) -> OfframpErro
     Args:
         response: A response without success.
         before: Images in the calls before this one. They are added to an image's number in the
-            text. None removes the number.
+            text. `None` removes the number.
     """
     try:
         body = response.json()
@@ -248,13 +243,7 @@ def _body(images: list[Sent]) -> dict[str, Any]:
     if all(isinstance(each, np.ndarray) for each in images):
         content = b"".join(np.ascontiguousarray(each).tobytes() for each in images)
         return {"content": content, "headers": {"Content-Type": PIXELS}}
-    files = [each if isinstance(each, bytes) else _png(each) for each in images]
+    files = [each if isinstance(each, bytes) else png_of(each) for each in images]
     if len(files) == 1:
         return {"content": files[0], "headers": {"Content-Type": FILE}}
     return {"files": [("images", (str(i), file, FILE)) for i, file in enumerate(files, 1)]}
-
-
-def _png(pixels: Pixels) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()

@@ -173,7 +173,7 @@ def stages_of(bundle: Path, manifest: Manifest, budget: str, images: Pixels) -> 
 
 
 def report(rounds: Sequence[Round]) -> tuple[float, float]:
-    """Print each round; return the medians of both shares."""
+    """Print each round, and return the medians of both shares."""
     print("images/s: stages alone, decoding alone, arrays (share), files (share with decoding)")
     for each in rounds:
         print(
@@ -205,7 +205,7 @@ def goals_of(subject: Subject, arguments: argparse.Namespace) -> Iterator[Goal]:
 
 
 def main() -> int:
-    """Run the benchmark; the exit status."""
+    """Run the benchmark, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--bundle", type=Path, default=Path("deploy/bundles/cifar10-msdnet"))
     parser.add_argument("--data", type=Path, required=True, help="folder or parquet file of images")

@@ -75,7 +75,7 @@ class EngineThread:
         Args:
             images: Images. They are read a bounded number ahead.
             policy: The policy of each of them.
-            arrived: Time from which deadlines count, by `time.perf_counter`. None: the time when
+            arrived: Time from which deadlines count, by `time.perf_counter`. `None`: the time when
                 the decoding of each image starts.
 
         Yields:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
@@ -26,19 +24,18 @@ class _GivenSettings(Settings):
         return (init_settings,)
 
 
-def settings_from(given: Mapping[str, object]) -> Settings:
+def settings_from(**given: object) -> Settings:
     """Check settings and fill in the defaults of the server.
 
     Args:
-        given: Values by field. None is the default.
+        **given: Values by field. `None` is the default.
 
     Raises:
         ParameterError: A value is not allowed.
     """
     try:
-        return _GivenSettings.model_validate(
-            {name: value for name, value in given.items() if value is not None}
-        )
+        values = {name: value for name, value in given.items() if value is not None}
+        return _GivenSettings.model_validate(values | {"max_images": 1})  # a limit of HTTP
     except ValidationError as error:
         raise parameter_error(error) from error
 

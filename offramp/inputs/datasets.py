@@ -146,7 +146,7 @@ def _class_folders(root: Path, index: Mapping[str, int]) -> Iterator[Example]:
 
 
 def _of_one_split(files: Sequence[Path], root: Path) -> list[Path]:
-    """Select the test files, or else the validation files; all where no name tells a split."""
+    """Select the test files, or else the validation files. Without either, select all."""
     for split in EVALUATED_SPLITS:
         named = [file for file in files if split in _words(file, root)]
         if named:
@@ -201,7 +201,7 @@ def _read(parquet: ParquetFile, columns: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _features(parquet: ParquetFile) -> dict[str, dict[str, Any]]:
-    """Return the column types that the Hugging Face library stores; empty without them."""
+    """Return the column types that the Hugging Face library stores, if any."""
     stored = (parquet.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
     features: dict[str, dict[str, Any]] = json.loads(stored).get("info", {}).get("features", {})
     return {name: kind for name, kind in features.items() if "_type" in kind}

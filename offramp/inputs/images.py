@@ -13,7 +13,7 @@ from PIL import Image
 
 from offramp.bundle.manifest import ImageInput
 from offramp.bundle.preprocess import bring_to_size
-from offramp.errors import OfframpError
+from offramp.errors import UnreadableFileError
 from serving.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
@@ -29,10 +29,6 @@ Pixels = NDArray[np.uint8]
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | Pixels
 MAX_PIXELS = 25_000_000  # as the server's default
 FORMATS = ("JPEG", "PNG", "WEBP")  # that servers read, by Pillow's names
-
-
-class UnreadableFileError(OfframpError):
-    """An image file cannot be opened or read."""
 
 
 # The errors that are about one image. The other images of a stream are not affected.
@@ -134,7 +130,7 @@ def shrunk(file: bytes, target: ImageInput) -> Pixels | None:
         target: Size of the input, and how an image is brought to it.
 
     Returns:
-        RGB pixels, uint8 [target.height, target.width, 3]. None where sending the file is better:
+        RGB pixels, uint8 [target.height, target.width, 3]. `None` where sending the file is better:
         it has no more bytes than the pixels, or this function cannot read it and the server can
         say why.
     """
@@ -145,3 +141,10 @@ def shrunk(file: bytes, target: ImageInput) -> Pixels | None:
             return np.asarray(bring_to_size(image, target))
     except Exception:  # noqa: BLE001 (the server answers with the reason)
         return None
+
+
+def png_of(pixels: Pixels) -> bytes:
+    """Return RGB pixels, uint8 [H, W, 3], as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()

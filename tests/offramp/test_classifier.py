@@ -17,7 +17,8 @@ from offramp import Classifier, OfframpError
 from offramp.answers import Answer, answer_from
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest
-from offramp.inputs.images import ImageSource, UnreadableFileError
+from offramp.errors import UnreadableFileError
+from offramp.inputs.images import ImageSource
 from serving.errors import (
     BodyTooLargeError,
     BudgetTooLowError,

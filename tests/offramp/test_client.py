@@ -15,7 +15,8 @@ from PIL import Image
 from offramp import AsyncClient, Classifier, Client, OfframpError
 from offramp.answers import Answer
 from offramp.bundle.manifest import Manifest
-from offramp.inputs.images import ImageSource, UnreadableFileError
+from offramp.errors import UnreadableFileError
+from offramp.inputs.images import ImageSource
 from serving.engine.policy import default_budget
 from serving.errors import (
     DamagedImageError,
