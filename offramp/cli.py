@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import version
 
 from offramp.exit_codes import REFUSED, USAGE, missing_extra
 
@@ -58,7 +57,7 @@ COMMANDS = (
     Command("export", "exporter.__main__:export", "exporter", "turn a checkpoint into a bundle"),
     Command(
         "quantize",
-        "exporter.__main__:quantize",
+        "exporter.quantize.__main__:main",
         "exporter",
         "convert a bundle to 8-bit integers or 16-bit floats",
     ),
@@ -73,18 +72,20 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit code: 0, 1 (refused), 2 (usage) or 130 (Ctrl-C)."""
-    name, *rest = sys.argv[1:] if arguments is None else [*arguments] or ["--help"]
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help", "help"):
-        print(usage())
+        sys.stdout.write(usage())
         return 0
     if name == "--version":
-        print(f"offramp {version('offramp')}")
+        from importlib.metadata import version  # slow to import, and only needed here
+
+        sys.stdout.write(f"offramp {version('offramp')}\n")
         return 0
     commands = {command.name: command for command in COMMANDS}
     if name not in commands:
         near = get_close_matches(name, commands, n=1)
         hint = f"did you mean {near[0]}?" if near else "offramp --help lists the commands"
-        print(f"error: {name}: no such command; {hint}", file=sys.stderr)
+        sys.stderr.write(f"error: {name}: no such command; {hint}\n")
         return USAGE
     return run(commands[name], rest)
 
@@ -94,7 +95,7 @@ def run(command: Command, arguments: Sequence[str]) -> int:
     try:
         return command.load()(arguments)
     except ModuleNotFoundError as error:
-        print(f"error: {missing_extra(error, command.extra)}", file=sys.stderr)
+        sys.stderr.write(f"error: {missing_extra(error, command.extra)}\n")
         return REFUSED
 
 
@@ -113,5 +114,6 @@ def usage() -> str:
             "",
             "offramp COMMAND --help describes the options of a command.",
             "offramp --version prints the version.",
+            "",
         ]
     )

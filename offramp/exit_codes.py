@@ -54,5 +54,5 @@ def missing_extra(error: ModuleNotFoundError, extra: str) -> str:
 
 def _fail(code: int, text: str) -> int:
     if text:
-        print(" ".join(text.split()), file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"{' '.join(text.split())}\n")
     return code

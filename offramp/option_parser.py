@@ -42,7 +42,8 @@ class OptionParser(ArgumentParser):
         """Raise UsageError with the message of argparse, made plainer."""
         text = message.removeprefix("argument ")
         text = text.replace("expected one argument", "a value is missing")
-        raise UsageError(text.replace("the following arguments are required", "missing"))
+        names = text.removeprefix("the following arguments are required: ")
+        raise UsageError(text if names == text else f"{names}: a value is required; see --help")
 
     def read(self, arguments: Sequence[str]) -> Namespace:
         """Return the namespace of the arguments, or name the unknown one."""
@@ -65,9 +66,21 @@ def kebab(word: str) -> str:
     return option.replace("_", "-") + equals + value
 
 
-def add_options(parser: OptionParser, kind: type[BaseSettings]) -> dict[str, FieldInfo]:
-    """Add the options of a class to a parser, and return their fields by destination."""
+def add_options(
+    parser: OptionParser, kind: type[BaseSettings], title: str | None = None
+) -> dict[str, FieldInfo]:
+    """Add the options of a class to a parser, and return their fields by destination.
+
+    Args:
+        parser: Parser of the command.
+        kind: Class of options. A record in it is a group of options: `--RECORD.FIELD`.
+        title: Title of the other options in the help.
+    """
     fields: dict[str, FieldInfo] = {}
+    group = parser.add_argument_group(title) if title else parser
+
+    def add_group(_: object, **how: Annotation) -> object:
+        return parser.add_argument_group(how["description"])
 
     def add(container: ArgumentParser, *names: str, **how: Annotation) -> None:
         if how["help"] == SUPPRESS:  # a nested record as a whole
@@ -80,8 +93,9 @@ def add_options(parser: OptionParser, kind: type[BaseSettings]) -> dict[str, Fie
 
     CliSettingsSource[Any](
         kind,
-        root_parser=parser,
+        root_parser=group,
         add_argument_method=add,
+        add_argument_group_method=add_group,
         cli_kebab_case=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
@@ -119,7 +133,7 @@ def _help(field: FieldInfo, default: object) -> str:
     text = field.description or ""
     if field.is_required():
         return f"{text} (required)"
-    if default is PydanticUndefined:  # computed: the description says how
+    if default is PydanticUndefined or "(default:" in text:  # the description has it
         return text
     return f"{text} (default: {_text(default)})"
 

@@ -84,7 +84,8 @@ def given_options(
     """Return the options that a command line gives, as fields of each class, not validated.
 
     Args:
-        kinds: Classes that share the command line. The first one's docstring describes it.
+        kinds: Classes that share the command line. The docstring of the first describes the
+            command, that of any other is the title of its options.
         arguments: Words after the command's name.
         command: Name of the command, for the help.
         epilog: Text below the options in the help.
@@ -99,35 +100,41 @@ def given_options(
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    fields = [add_options(parser, kind) for kind in kinds]
+    fields = [add_options(parser, kinds[0])]
+    fields += [add_options(parser, kind, getdoc(kind)) for kind in kinds[1:]]
     values = vars(parser.read([kebab(word) for word in arguments]))
     return [nested(values, each) for each in fields]
 
 
-def explain(error: ValidationError, kind: type[BaseModel], given: Mapping[str, Any]) -> str:
+def explain(
+    error: ValidationError,
+    kind: type[BaseModel],
+    given: Mapping[str, object],
+    prefix: str = "",
+) -> str:
     """Return one line about the first thing that is wrong, with the option's name.
 
     Args:
         error: Error of the validation of `kind`.
         kind: Class of the options.
         given: Fields that the command line gave. Others come from the environment.
+        prefix: Part of each option before the dot: `shape` for `--shape.exits`.
     """
     # Of the forms that a value can have, the one that it comes nearest to.
     first = max(error.errors(include_url=False), key=lambda one: len(one["loc"]))
+    said = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
-        return str(first["ctx"]["error"])
-    name = option = str(first["loc"][0])
-    prefix = kind.model_config.get("env_prefix")
-    if prefix and name not in given and first["type"] != "missing":
-        option = f"{prefix}{name}".upper()
-    else:
-        option = option_name(name)
+        return f"--{prefix}: {said}" if prefix else said
+    name = str(first["loc"][0])
+    option = option_name(f"{prefix}.{name}" if prefix else name)
+    variable = f"{kind.model_config.get('env_prefix', '')}{name}".upper()
     field = kind.model_fields[name]
     if first["type"] == "missing":
-        return f"{option}: a value is required ({field.description})"
-    said = first["msg"].removeprefix("Value error, ")
+        source = f"{option} or {variable}" if variable != name.upper() else option
+        return f"{source}: a value is required ({field.description})"
+    source = option if name in given else variable
     value = "" if SecretStr in members(field.annotation) else f"{first['input']}: "
-    return f"{option}: {value}{said[0].lower()}{said[1:]} ({field.description})"
+    return f"{source}: {value}{said[0].lower()}{said[1:]} ({field.description})"
 
 
 def option_name(field: str) -> str:

@@ -40,8 +40,8 @@ from serving.runtime.base import sizes_up_to
 from serving.runtime.cuda import DeviceRuntime
 from serving.runtime.cuda_graph import with_slot_rows
 from serving.runtime.cuda_slots import Device, DevicePool
-from serving.runtime.session import Provider, open_session
-from serving.settings import MAX_BATCH, Settings
+from serving.runtime.session import open_session
+from serving.settings import MAX_BATCH, Provider, Settings
 from training.errors import TrainingError
 from training.fit.checkpoint import new_network
 from training.recipes import Recipe

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from offramp.bundle.manifest import read_manifest
 from serving.engine.engine import Engine
 from serving.engine.policy import Policy
-from serving.engine.scheduler import Order
 from serving.http.app import create_app
 from serving.runtime.cpu import Runtime
-from serving.settings import Settings
+from serving.settings import Order, Settings
 
 NOISE = 256  # different images
 

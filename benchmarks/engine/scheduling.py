@@ -26,11 +26,12 @@ from benchmarks.engine.simulation import Ran, Server, closed, limit, naive, pois
 from benchmarks.timing import positive
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.latency import Latency
-from serving.engine.scheduler import Order, Scheduler
+from serving.engine.scheduler import Scheduler
 from serving.engine.warm_up import measure
 from serving.runtime.base import sizes_up_to
 from serving.runtime.cpu import Runtime
 from serving.runtime.slots import Pool
+from serving.settings import Order
 
 CALL, IMAGE = 0.8e-3, 20e-6
 AROUND = 0.15e-3  # seconds of Python around a batch

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.progress import track
 
 from training.fit.checkpoint import CHECKPOINT, load_progress
-from training.options import chosen_recipe, parser
+from training.options import read_run
 from training.recipes import Recipe
 
 
@@ -131,7 +131,7 @@ class Plan:
 
     def recipe_of(self, run: Run) -> Recipe:
         """All that decides what the run does."""
-        return chosen_recipe(*parser().parse_known_args(self.arguments(run, Path())))
+        return read_run(self.arguments(run, Path()))[1]
 
 
 def finished(path: Path, recipe: Recipe | None = None) -> bool:

@@ -8,7 +8,8 @@ from onnx import numpy_helper
 from exporter.bundle import Naming, make_manifest, with_new_measurements, write_bundle
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, parameter_count
-from exporter.quantize import agreement, main, own_images, quantize
+from exporter.quantize.__main__ import main
+from exporter.quantize.convert import agreement, own_images, quantize
 from exporter.to_int8 import quantized
 from exporter.verify import Chain
 from offramp.bundle.graphs import join

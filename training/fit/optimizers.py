@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from training.recipes import Kind, Schedule
+from training.recipes import OptimizerName, Schedule
 
 
 def newton_schulz(matrices: Tensor, steps: int = 3) -> Tensor:
@@ -86,7 +86,7 @@ class Optimizers:
     def __init__(
         self,
         parameters: Sequence[nn.Parameter],
-        kind: Kind,
+        kind: OptimizerName,
         *,
         lr: float,
         muon_lr: float,

@@ -1,11 +1,10 @@
 """The report of a run: one page to look at, and its figures and tables as files beside it.
 
-For a run that is done, `python -m training.report.report --checkpoint FILE [--data SOURCE]`.
+For a finished run: `python -m training.report --checkpoint FILE [--data SOURCE]`.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 
 from training.data.datasets import load_test
 from training.data.images import ImageFiles, Images
-from training.errors import DataError, TrainingError
+from training.errors import DataError
 from training.evaluation.assessment import Answers, Assessment, answers, assess, own_dataset
 from training.evaluation.budgeted import LESS, SHARES
 from training.evaluation.evaluate import Floats
@@ -118,25 +117,22 @@ def _write_csv(path: Path, heads: Sequence[str], rows: Iterable[Sequence[object]
         writer.writerows(rows)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status is 0, or 1 for a user's error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.report",
-        description="Evaluate a checkpoint and write its report beside it.",
-    )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="what training wrote")
-    parser.add_argument("--data", help="where the images are now, if not where training found them")
-    arguments = parser.parse_args(argv)
-    try:
-        checkpoint = load_checkpoint(arguments.checkpoint)
-        progress, folder = checkpoint.progress, arguments.checkpoint.parent
-        source = arguments.data or progress.recipe.data
-        held_out = own_dataset(progress, source).held_out
-        test = load_test(source, progress.recipe.size, progress.labels)
-        write_report(folder, progress)
-        write_assessment(folder, progress, checkpoint.network(), held_out, test)
-    except (TrainingError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    sys.stdout.write(f"{folder / PAGE}\n")
-    return 0
+def report_checkpoint(checkpoint: Path, data: str | None) -> Path:
+    """Evaluate a checkpoint, write its report into the same folder, and return the page.
+
+    Args:
+        checkpoint: File that training wrote.
+        data: Source of the images. None: the source that training used.
+
+    Raises:
+        TrainingError: The checkpoint or the images cannot be used.
+        OSError: A file cannot be read or written.
+    """
+    loaded = load_checkpoint(checkpoint)
+    progress, folder = loaded.progress, checkpoint.parent
+    source = data or progress.recipe.data
+    held_out = own_dataset(progress, source).held_out
+    test = load_test(source, progress.recipe.size, progress.labels)
+    write_report(folder, progress)
+    write_assessment(folder, progress, loaded.network(), held_out, test)
+    return folder / PAGE

@@ -22,7 +22,7 @@ so there, and where nothing takes a gradient, surgery hands on plain tensors.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,8 +30,9 @@ from torch import Tensor
 from training.errors import RecipeError
 from training.surgery.feature_map import FeatureMap, part
 from training.surgery.gradient_views import cut, stop
+from training.surgery.variants import Variant
 
-Variant = Literal["joint", "released", "paper", "unreferenced"]
+__all__ = ["Split", "Surgery", "Variant"]
 
 
 class Split(NamedTuple):

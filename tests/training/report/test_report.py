@@ -10,7 +10,8 @@ from tests.training.samples import (
     untrained_checkpoint,
 )
 from training.fit.checkpoint import save_checkpoint
-from training.report.report import main, write_report
+from training.report.__main__ import main
+from training.report.report import write_report
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""`python -m exporter.quantize --bundle DIR --out DIR`: a bundle in fewer bits.
+"""Convert a bundle to fewer bits.
 
 In 8-bit integers for CPUs, with `--precision fp16` in 16-bit floats for GPUs. The graphs are
 converted together, cut by need again, and everything that the manifest states is measured anew
@@ -8,12 +8,9 @@ which is checked.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -30,20 +27,18 @@ from exporter.bundle import (
 )
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, stages_by_need
+from exporter.quantize import Precision
 from exporter.report import summary
 from exporter.to_fp16 import halved
 from exporter.to_int8 import quantized
 from exporter.verify import Chain, ChainOutput
-from offramp.bundle.errors import BundleError, CutError
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest
 from training.data.datasets import Dataset, open_dataset
 from training.data.images import ImageFiles, Images
-from training.errors import TrainingError
 from training.recipes import Recipe
 
 CALIBRATION_IMAGES = 512
-Precision = Literal["int8", "fp16"]
 SAME = 1e-3  # of the images may change their class by another processor's rounding
 
 
@@ -140,57 +135,44 @@ def agreement(
     ]
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(
-        prog="python -m exporter.quantize",
-        description="A bundle in fewer bits, with all its statements measured anew: 8-bit integers "
-        "are two to three times as fast on processors with VNNI, 16-bit floats are for GPUs.",
-    )
-    made.add_argument("--bundle", type=Path, required=True, help="in fp32")
-    made.add_argument("--out", type=Path, required=True, help="folder of the new one; must be new")
-    made.add_argument("--data", required=True, help="the images that the bundle was made with")
-    made.add_argument("--precision", choices=("int8", "fp16"), default="int8")
-    made.add_argument(
-        "--version", help="the new one's version (default: the old one's and the precision)"
-    )
-    return made
+def convert_bundle(
+    bundle: Path, out: Path, data: str, precision: Precision, version: str | None
+) -> None:
+    """Convert a bundle, write the new one, and print what changed.
 
+    Args:
+        bundle: Folder of a bundle in fp32.
+        out: Folder of the new bundle. It must not exist.
+        data: Source of the images that the bundle was made with.
+        precision: Number format to convert to.
+        version: Version of the new bundle. None: that of the bundle, and the precision.
 
-def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Convert, then say what came of it."""
-    check_place(arguments.out)
-    manifest, floats = read_bundle(arguments.bundle)
+    Raises:
+        ExportError: The bundle cannot be converted, or these are not its images.
+        DataError: `data` has no such images.
+        BundleError: The bundle cannot be read.
+        OSError: The new bundle cannot be written.
+    """
+    console = Console(soft_wrap=True)
+    check_place(out)
+    manifest, floats = read_bundle(bundle)
     if manifest.precision != "fp32":
         raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
-    images = own_images(manifest, arguments.data)
-    if arguments.precision == "int8":
-        console.print(f"quantising by {len(images.train)} images of the training set")
-    made = quantize(manifest, floats, images, arguments.precision)
+    images = own_images(manifest, data)
+    if precision == "int8":
+        console.print(f"quantizing with {len(images.train)} images of the training set")
+    converted = quantize(manifest, floats, images, precision)
     before = Chain(floats).run(images.held_out.pixels)
-    for k, exit_ in enumerate(agreement(manifest, before, made, images.held_out), 1):
+    for k, exit_ in enumerate(agreement(manifest, before, converted, images.held_out), 1):
         console.print(
             f"  exit {k}   accuracy {exit_.before:.2%} -> {exit_.after:.2%}   "
             f"same class {exit_.same:.2%}",
             highlight=False,
         )
-    precision = arguments.precision
-    version = arguments.version or f"{manifest.version}-{precision}"
-    described = with_new_measurements(manifest, made.export, version=version, precision=precision)
-    write_bundle(arguments.out, described, made.export)
-    for line in summary(described):
+    new_version = version or f"{manifest.version}-{precision}"
+    new = with_new_measurements(
+        manifest, converted.export, version=new_version, precision=precision
+    )
+    write_bundle(out, new, converted.export)
+    for line in summary(new):
         console.print(line, highlight=False)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status is 0, or 1 for a user's error."""
-    try:
-        run(parser().parse_args(argv), Console(soft_wrap=True))
-    except (TrainingError, BundleError, CutError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
