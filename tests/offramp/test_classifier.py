@@ -29,6 +29,7 @@ from serving.errors import (
     NotAnImageError,
     NotReadyError,
     ParameterError,
+    StageError,
     UnknownBudgetError,
 )
 from tests.offramp.pictures import DAMAGED, files, jpeg, same
@@ -226,6 +227,17 @@ def test_a_deadline_that_leaves_no_time_is_an_error(classifier: Classifier) -> N
         classifier.classify(random_images(1, 11), deadline_ms=0.001)
     (outcome,) = classifier.classify_iter(random_images(1, 11), deadline_ms=0.001)
     assert isinstance(outcome, DeadlineError)
+
+
+def test_an_image_on_which_the_network_fails_does_not_fail_its_chunk(
+    classifier: Classifier,
+) -> None:
+    images = [*random_images(10, 16)]
+    images[3] = np.full((32, 32, 3), 128, np.uint8)  # features of length 0, which it divides by
+    outcomes = list(classifier.classify_iter(images))
+    assert [type(outcome) for outcome in outcomes] == [*[Answer] * 3, StageError, *[Answer] * 6]
+    with pytest.raises(StageError, match=r"^image 4: "):
+        classifier.classify(images)
 
 
 def test_images_that_miss_their_deadline_leave_room_for_others(bundle: Path) -> None:
