@@ -21,7 +21,8 @@ from offramp.inputs.datasets import read_examples
 from offramp.inputs.images import ImageSource, each_image
 from serving.engine.assembly import build_engine
 from serving.engine.policy import Policy, resolve
-from serving.http.schemas import ClassifyQuery, ImageAnswers
+from serving.http.query import ClassifyQuery
+from serving.http.schemas import AnswerFormatter
 from serving.settings import Settings
 
 
@@ -51,7 +52,7 @@ class Classifier:
         self.manifest = manifest
         engine, _ = build_engine(settings, manifest)
         self._engine = EngineThread(engine, manifest.input, settings)
-        self._bodies = ImageAnswers(manifest)
+        self._bodies = AnswerFormatter(manifest)
 
     @classmethod
     def open(
@@ -227,7 +228,7 @@ class Classifier:
         return _Asked(policy, query)
 
     def _answer(self, outcome: Answered, asked: _Asked) -> Answer:
-        return answer_from(self._bodies.of(outcome.answer, asked.query, outcome.decode))
+        return answer_from(self._bodies.format(outcome.answer, asked.query, outcome.decode))
 
     def _answers_or_errors(
         self, images: Iterator[ImageSource], asked: _Asked

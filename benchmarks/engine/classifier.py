@@ -1,6 +1,6 @@
 """Measure the in-process classifier against the limit that the stages alone allow.
 
-The limit is that of `benchmarks.serving.limit`: ONNX Runtime in a tight loop, with the same graphs
+The limit is that of `benchmarks.serving.limit`: ONNX CpuRuntime in a tight loop, with the same graphs
 and exits, and neither decoding nor queues. The classifier gets the images in two forms. Decoded
 arrays are compared with the limit itself. Image files in a folder are compared with the limit and
 the decoding of the same files together, each measured alone. All of these alternate in each round.
@@ -36,7 +36,7 @@ from offramp.bundle.manifest import Manifest
 from offramp.inputs.datasets import find_images
 from serving.engine.policy import resolve
 from serving.images.decoder import decode
-from serving.runtime.cpu import Runtime
+from serving.runtime.cpu import CpuRuntime
 from serving.settings import cores
 
 SHARE = 0.9  # of the limit that the classifier should reach
@@ -169,7 +169,7 @@ def stages_of(bundle: Path, manifest: Manifest, budget: str, images: Pixels) -> 
     thresholds = resolve(manifest, budget).thresholds
     exits = evaluate(bundle, manifest, images).exits(thresholds)
     chosen = sample(exits, min(IMAGES, len(images)))
-    return staged(Runtime(bundle, manifest), thresholds, images[chosen])
+    return staged(CpuRuntime(bundle, manifest), thresholds, images[chosen])
 
 
 def report(rounds: Sequence[Round]) -> tuple[float, float]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from serving.engine.latency import Latency
-from serving.engine.scheduler import PASSES, Order, Scheduler
+from serving.engine.scheduler import PASSES, Scheduler
+from serving.settings import Order
 from tests.serving.scheduling import (
     NEVER_EARLY,
     STAGES,

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.engine.request import Batch, Request
-from serving.engine.scheduler import Order, Scheduler
+from serving.engine.scheduler import Scheduler
+from serving.settings import Order
 from tests.serving.scheduling import STAGES, WHOLE_NETWORK, latency, ran, request
 
 

@@ -169,8 +169,8 @@ def test_probes_can_use_head_and_wrong_methods_are_refused(client: httpx.Client)
     assert "is not served" in problem(client.get("/nowhere"), 404, "not-found")
 
 
-def test_not_ready_while_shutting_down(server, client) -> None:
-    engine = server.app.state.context.engine
+def test_not_ready_while_shutting_down(server: Running, client: httpx.Client) -> None:
+    engine = server.app.engine
     engine.refusal = "stopping"
     try:
         assert problem(client.get("/health/ready"), 503, "not-ready") == "stopping"

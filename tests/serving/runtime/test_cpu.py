@@ -15,9 +15,10 @@ from onnx import GraphProto
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.runtime.base import Runtime, StageOutput
-from serving.runtime.cpu import CpuRuntime, Layout
+from serving.runtime.cpu import CpuRuntime
 from serving.runtime.native_layout import portable_stages
 from serving.runtime.stage import load_stage
+from serving.settings import Layout
 from tests.serving.engines import MakeImages
 
 BUNDLES = Path(__file__).parents[3] / "deploy" / "bundles"

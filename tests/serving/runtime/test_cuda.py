@@ -29,7 +29,7 @@ from serving.runtime.base import Runtime, Slots, StageOutput, Tensors, sizes_up_
 from serving.runtime.cpu import CpuRuntime
 from serving.runtime.cuda import CudaRuntime
 from serving.runtime.cuda_slots import CudaSlots, Device
-from serving.runtime.session import Provider
+from serving.settings import Provider
 from tests.serving.engines import AT_ONCE, BUDGETS, WatchedEngine, classify, engine_of, until
 from tests.serving.servers import Encode, Running, Serve
 from tests.serving.small_bundle import random_images
