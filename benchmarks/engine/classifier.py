@@ -1,6 +1,6 @@
 """Measure the in-process classifier against the limit that the stages alone allow.
 
-The limit is that of `benchmarks.serving.limit`: ONNX CpuRuntime in a tight loop, with the same graphs
+The limit is that of `benchmarks.serving.limit`: ONNX Runtime in a tight loop, with the same graphs
 and exits, and neither decoding nor queues. The classifier gets the images in two forms. Decoded
 arrays are compared with the limit itself. Image files in a folder are compared with the limit and
 the decoding of the same files together, each measured alone. All of these alternate in each round.
