@@ -70,7 +70,7 @@ def own_files(manifest: Manifest, source: str) -> Dataset[ImageFiles]:
     Raises:
         DataError: there are no such images.
     """
-    recipe = Recipe.of(manifest.provenance.config, "provenance.config", "a recipe")
+    recipe = Recipe.parse(manifest.provenance.config, option="provenance.config", name="a recipe")
     return open_dataset(source, recipe.size, recipe.held_out, recipe.seed)
 
 

@@ -158,7 +158,9 @@ def torch_call(subject: Subject, batch: int) -> Call | None:
     """The same in torch, in eager mode; None where the bundle names no recipe of ours."""
     manifest = subject.manifest
     try:
-        recipe = Recipe.of(manifest.provenance.config, "provenance.config", "a recipe")
+        recipe = Recipe.parse(
+            manifest.provenance.config, option="provenance.config", name="a recipe"
+        )
         network = new_network(recipe, len(manifest.labels)).eval()
     except TrainingError:
         return None
