@@ -174,7 +174,7 @@ def new_batches(
     device: torch.device,
     workers: int,
 ) -> Batches:
-    """Build the batches of images in memory or on disk; see Batches."""
+    """Build the batches of images in memory or on disk (see Batches)."""
     if isinstance(train, Images):
         return MemoryBatches(recipe, train, held_out.decoded(), device)
     assert isinstance(held_out, ImageFiles)
@@ -182,7 +182,7 @@ def new_batches(
 
 
 class _Key(NamedTuple):
-    """A training image in an epoch (from 0), or a held-out image (epoch None)."""
+    """A training image in an epoch (from 0), or a held-out image (epoch `None`)."""
 
     epoch: int | None
     position: int
@@ -205,14 +205,14 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Decoder:
-    """The decoder in a worker; `seed` is that of random crops, None: the middle of an image."""
+    """The decoder in a worker. `seed` is that of random crops. `None`: the middle of an image."""
 
     train: ImageFiles
     held_out: ImageFiles
     seed: int | None
 
     def __getitems__(self, keys: Sequence[_Key]) -> Decoded:
-        """Decode the images of a batch; return the error text if one of them is damaged."""
+        """Decode the images of a batch, or return the error text if one of them is damaged."""
         epoch = keys[0].epoch
         files = self.held_out if epoch is None else self.train
         chosen = files.select(torch.tensor([key.position for key in keys]))

@@ -30,7 +30,7 @@ SPLIT_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Dataset(Generic[Held]):
-    """The images of a run; `held_out` is never trained on."""
+    """The images of a run. `held_out` is never trained on."""
 
     train: Held
     held_out: Held
@@ -150,7 +150,7 @@ def _labels(split: datasets.Dataset, source: str) -> tuple[str, ...]:
 
 
 def load_split(source: str, split: str, size: int, labels: tuple[str, ...]) -> ImageFiles:
-    """Open one split of a data set; targets are positions in `labels`.
+    """Open one split of a data set. Targets are positions in `labels`.
 
     Args:
         source: see `open_dataset`.
@@ -169,12 +169,12 @@ def load_split(source: str, split: str, size: int, labels: tuple[str, ...]) -> I
 
 
 def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
-    """Read the encoded image files of one split; see `load_split`."""
+    """Read the encoded image files of one split (see `load_split`)."""
     return list(load_split(source, split, 1, labels).files())
 
 
 def load_test(source: str, size: int, labels: tuple[str, ...]) -> ImageFiles | None:
-    """Open the test split; return None if it does not exist or has no labels.
+    """Open the test split, or return `None` if it does not exist or has no labels.
 
     Raises:
         DataError: the image or label column does not exist, or a label is not in `labels`.

@@ -48,7 +48,7 @@ class Images:
         return Images(self.pixels[indices], self.targets[indices])
 
     def to(self, device: torch.device) -> Images:
-        """Copy the images to a device; the copy is asynchronous from pinned memory."""
+        """Copy the images to a device. The copy is asynchronous from pinned memory."""
         return Images(
             self.pixels.to(device, non_blocking=True), self.targets.to(device, non_blocking=True)
         )
