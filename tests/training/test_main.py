@@ -70,9 +70,8 @@ def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Pat
     command = [sys.executable, "-m", "training", *options, "--out", str(tmp_path)]
     # one thread: beside other work, small steps on several would crawl
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
-    ) as running:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environment, text=True) as running:
         assert running.stdout is not None
         for line in running.stdout:
             if line.startswith("epoch   1/8"):
