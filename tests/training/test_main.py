@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,15 +54,6 @@ def test_a_damaged_test_image_is_named_before_training(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture
-def heeding_ctrl_c() -> Iterator[None]:
-    """A child must not inherit that SIGINT is ignored, as it is in a shell's background jobs."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     options = [*OPTIONS, "--data", source_with_test(tmp_path / "images"), "--epochs=8"]
