@@ -68,6 +68,7 @@ USED: Mapping[str, str] = {
 # Attributes of a request on the normal path, uvicorn's `cycle`.
 OF_CYCLE: Mapping[str, str] = {
     "disconnected": "set to drop the response of a request whose body is malformed",
+    "keep_alive": "cleared by a trailer that closes the connection",
     "message_event": "wakes an application that waits for its body",
     "response_complete": "whether the connection is idle",
     "response_started": "no other response can follow",

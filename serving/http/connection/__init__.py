@@ -3,7 +3,8 @@
 - `interface`: the records and protocols that it shares with the application.
 - `heads`: the limits and checks of a request's head, as functions.
 - `closing`: a close that lets the client read the last response.
-- `reading`: parsing within bounds, one request at a time, and refusals as problems.
+- `refusing`: refusals as problems, and half-closed clients.
+- `reading`: parsing within bounds, one request at a time.
 - `protocol`: the timers and the fast path.
 """
 

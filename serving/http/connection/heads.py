@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Sequence
 
-from httptools import HttpParserError
+from httptools import HttpParserError, parse_url
 
 from serving.errors import (
     ContentEncodingError,
@@ -118,6 +118,16 @@ def error_of(error: HttpParserError) -> ServingError:
     if text in VERSION_ERRORS:
         return HttpVersionError(f"{text}; use HTTP/1.1")
     return MalformedRequestError(f"the request is not valid HTTP/1.1: {text[:SHOWN]}")
+
+
+def with_path(target: bytes) -> bytes:
+    """Return a target that has a path: `/` if a client's absolute URL has none.
+
+    Raises:
+        HttpParserInvalidURLError: The target is not a path or a URL.
+    """
+    parsed = parse_url(target)
+    return target if parsed.path else b"/" + (b"?" + parsed.query if parsed.query else b"")
 
 
 def without_upgrade(method: bytes, target: bytes, version: str, headers: Headers) -> bytes:

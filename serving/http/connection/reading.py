@@ -7,18 +7,10 @@ before the parser stores it, and a connection holds one request whatever the cli
 
 from __future__ import annotations
 
-import asyncio
-
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from serving.errors import ServingError, TargetTooLongError
-from serving.http.connection.closing import (
-    HEAD_LINGER_BYTES,
-    LINGER_BYTES,
-    MOST_LINGER_BYTES,
-    ClosingProtocol,
-    CycleTransport,
-)
+from serving.http.connection.closing import CycleTransport
 from serving.http.connection.heads import (
     MAX_FIELDS,
     MAX_HEAD_BYTES,
@@ -28,41 +20,27 @@ from serving.http.connection.heads import (
     error_of,
     head_too_large,
     too_many_fields,
+    with_path,
     without_upgrade,
 )
-from serving.http.connection.interface import FastPath, Headers
+from serving.http.connection.refusing import RefusingProtocol
 
 HEAD_END = b"\r\n\r\n"  # the parser accepts no other line ends
 OVERLAP = len(HEAD_END) - 1  # bytes of a head's end that can be in an earlier piece
 CHUNK_BYTES = 24  # room for the size and the line ends of each chunk, without extensions
 # A piece of a chunked body. The end of the body is not known, and few pipelined requests fit in.
 LEAST_PIECE, MOST_PIECE = 256, 4096
-# A client that shut its sending side can read, or is gone: this is not known before a response is
-# written. For this time requests under way are continued.
-HALF_CLOSED_SECONDS = 2.0
 
 
-class ReadingProtocol(ClosingProtocol):
-    """A protocol of uvicorn that bounds what it reads, and refuses with problems."""
+class ReadingProtocol(RefusingProtocol):
+    """A protocol of uvicorn that bounds what it reads."""
 
-    _fast_path: FastPath | None = None
-    _data = b""  # arrived
-    _at = 0  # number of bytes of `_data` that are parsed
     _room = MAX_HEAD_BYTES  # bytes that the head, or all but the chunks of a body, can still have
-    _head_ended = False  # the latest piece ends a head
-    _in_body = False  # the head is parsed, and the body is not whole
-    _body_left = 0  # bytes of a body with a known length
     _waiting = False  # a whole request has no response yet: nothing is parsed
-    _ended = False  # the client shut its sending side
-    _refusal: ServingError | None = None  # to be written after the responses under way
+    _begun = False  # a head began in the latest piece
     _fields = 0
     _hosts: list[bytes]
     _codings: list[bytes]
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
-        """Find the application's fast path, which also writes the problems."""
-        super().connection_made(transport)
-        self._fast_path = getattr(self.config.app, "fast_path", None)
 
     def data_received(self, data: bytes) -> None:
         """Parse data, or keep it until the response to an earlier request."""
@@ -77,21 +55,10 @@ class ReadingProtocol(ClosingProtocol):
             self._data = data
         self._parse()
 
-    def eof_received(self) -> bool:
-        """Keep the connection for the responses to whole requests. Else let it close."""
-        if self._ended:
-            return True
-        unanswered = (not self._idle and not self._in_body) or self._at < len(self._data)
-        if self._discarding or not unanswered or not self.transport.can_write_eof():
-            return False
-        self._ended = True
-        self._start_closing_timer(HALF_CLOSED_SECONDS, self.transport.close)
-        return True
-
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self._fields = self._body_left = 0
+        self._begun, self._fields, self._body_left = True, 0, 0
         self._hosts, self._codings = [], []
 
     def on_url(self, url: bytes) -> None:
@@ -122,6 +89,8 @@ class ReadingProtocol(ClosingProtocol):
         """Check a head, then begin its request. Leave out an offer of another protocol."""
         parser = self.parser
         check_head(parser.get_method(), parser.get_http_version(), self._hosts, self._codings)
+        if not self.url.startswith(b"/"):
+            self.url = with_path(self.url)
         self._room = MAX_HEAD_BYTES
         if not parser.should_upgrade():
             self._begin_request()
@@ -142,6 +111,8 @@ class ReadingProtocol(ClosingProtocol):
         if not self.parser.should_upgrade():
             self._in_body, self._room = False, MAX_HEAD_BYTES
             self._waiting = not self._idle
+            if not self.parser.should_keep_alive():  # also by a trailer
+                self._end_after_response()
             super().on_message_complete()
             if not self.pipeline:
                 self.flow.resume_reading()  # else a disconnect after a large body is not noticed
@@ -151,22 +122,35 @@ class ReadingProtocol(ClosingProtocol):
         if self._lingering:
             self.server_state.total_requests += 1
             return
+        starts = bool(self.pipeline)
         super().on_response_complete()
-        if self.transport.is_closing() or not (self._idle or self._in_body):
+        if self.transport.is_closing():
             return
-        if self._refusal is not None:
-            self._send_refusal(self._refusal)
-        elif self._at < len(self._data):
+        if self._ended:
+            self._limit_half_closed()
+        self._after_response(starts=starts)
+
+    def _after_response(self, *, starts: bool) -> None:
+        """Continue, refuse or close. `starts`: another request that is parsed starts now."""
+        if starts and not self._in_body:
+            return
+        if self._at < len(self._data):
             self.loop.call_soon(self._continue)  # in a turn of its own, for other connections
+        elif starts:
+            self._waiting = False
+        elif self._refusal is not None:
+            self._send_refusal(self._refusal)
         elif self._ended:
             self.transport.close()
         else:
             self._waiting = False
 
-    @property
-    def _idle(self) -> bool:
-        """Return whether no request waits for its response."""
-        return getattr(self.cycle, "response_complete", True)  # None before the first request
+    def _end_after_response(self) -> None:
+        """Close after the latest response. The parser takes nothing after this request."""
+        if self._idle:
+            self._linger()
+        else:
+            self.cycle.keep_alive = False
 
     def _begin_request(self) -> None:
         self._start_task()
@@ -176,22 +160,16 @@ class ReadingProtocol(ClosingProtocol):
         super().on_headers_complete()
         self.cycle.transport = CycleTransport(self.transport, self._close)  # type: ignore[assignment]
 
-    def _close(self) -> None:
-        """Close after a response, lingeringly if the client can still be sending."""
-        if self._in_body or self._at < len(self._data):
-            self._stop_parsing()
-            self._linger()
-        else:
-            self.transport.close()
-
     def _pass_body(self, body: bytes) -> None:
         super().on_body(body)
 
     def _continue(self) -> None:
-        if self._discarding or self.transport.is_closing():
+        """Parse what arrived before a response. Can be called more often than needed."""
+        if self._discarding or self.transport.is_closing() or not (self._in_body or self._idle):
             return
         self._waiting = False
         self._unset_keepalive_if_required()
+        self.flow.resume_reading()  # unless a part is still not parsed
         self._parse()
         if self._ended and self._at == len(self._data) and not self._waiting:
             self.transport.close()  # the rest of the request cannot arrive
@@ -233,7 +211,7 @@ class ReadingProtocol(ClosingProtocol):
             HttpParserError: The piece is not of an HTTP request.
         """
         self._at += len(piece)
-        begins = self._room == MAX_HEAD_BYTES and not self._in_body
+        in_head, self._begun = not self._in_body, False
         self._room -= len(piece)
         self._head_ended = piece.endswith(HEAD_END)
         upgraded = None
@@ -246,7 +224,7 @@ class ReadingProtocol(ClosingProtocol):
             self._ignore_upgrade()
         elif self._room <= 0:
             raise head_too_large()
-        elif begins and self._room < MAX_HEAD_BYTES and not self._in_body:
+        elif in_head and self._begun and not self._in_body and self._room < MAX_HEAD_BYTES:
             check_begun_head(piece)
 
     def _ignore_upgrade(self) -> None:
@@ -256,51 +234,3 @@ class ReadingProtocol(ClosingProtocol):
         self.parser = HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         self.parser.feed_data(head)
-
-    def _refuse(self, error: ServingError) -> None:
-        """Refuse what the client sends, after the responses to earlier requests."""
-        self._stop_parsing()
-        if self._in_body and self._idle:  # the request has its response
-            self._linger()
-            return
-        if self._in_body:
-            self._abandon(error)
-        elif self._idle:
-            self._send_refusal(error)
-        else:
-            self._refusal = error
-
-    def _stop_parsing(self) -> None:
-        """Discard from now on what the client sends, within bounds."""
-        self._discarding = True
-        self._data, self._at = b"", 0
-        if self._in_body or self._head_ended:
-            self._discardable = min(max(self._body_left, LINGER_BYTES), MOST_LINGER_BYTES)
-        else:
-            self._discardable = HEAD_LINGER_BYTES
-
-    def _abandon(self, error: ServingError) -> None:
-        """Refuse a request whose application waits for the rest of its body."""
-        if self.pipeline:
-            self.pipeline.popleft()  # it has not started
-            self.cycle.response_complete = True
-            self._refusal = error
-        elif self.cycle.response_started:
-            self.transport.close()
-        else:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-            self._send_refusal(error)
-
-    def _send_refusal(self, error: ServingError) -> None:
-        if self._fast_path is None:
-            self._write_refusal(error.status, (), b"")
-        else:
-            self._fast_path.refuse(error, self._write_refusal)
-
-    def _write_refusal(self, status: int, headers: Headers, body: bytes) -> None:
-        self._write_response(status, headers, body, keep_alive=False)
-        if self._ended:
-            self.transport.close()
-        else:
-            self._linger()
