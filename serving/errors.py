@@ -16,6 +16,11 @@
         ├── BudgetTooLowError       422 budget-too-low: the cheapest point costs more
         ├── BodyTooLargeError       413 body-too-large
         ├── BodyTimeoutError        408 body-timeout
+        ├── MalformedRequestError   400 malformed-request: not HTTP/1.1, or no valid Host
+        ├── HttpVersionError        505 version-not-supported: HTTP/2.0, HTTP/0.9
+        ├── TargetTooLongError      414 target-too-long
+        ├── HeadTooLargeError       431 head-too-large: the header section, or trailers
+        ├── ContentEncodingError    415 content-encoding: a compressed body
         ├── EmptyBodyError          400 empty-body
         ├── MalformedBodyError      400 malformed-body: not of its content type
         ├── NotAnImageError         415 not-an-image
@@ -147,6 +152,46 @@ class BodyTimeoutError(InvalidRequestError):
     status = 408
     type = "body-timeout"
     headers = MappingProxyType({"Connection": "close"})
+
+
+class MalformedRequestError(InvalidRequestError):
+    """The bytes are not an HTTP/1.1 request. What follows them cannot be parsed."""
+
+    status = 400
+    type = "malformed-request"
+    headers = MappingProxyType({"Connection": "close"})
+
+
+class HttpVersionError(InvalidRequestError):
+    """The request line has another version than HTTP/1.1 and HTTP/1.0."""
+
+    status = 505
+    type = "version-not-supported"
+    headers = MappingProxyType({"Connection": "close"})
+
+
+class TargetTooLongError(InvalidRequestError):
+    """The target of the request line is longer than the limit."""
+
+    status = 414
+    type = "target-too-long"
+    headers = MappingProxyType({"Connection": "close"})
+
+
+class HeadTooLargeError(InvalidRequestError):
+    """The head, the trailers or the chunk extensions of a request are over a limit."""
+
+    status = 431
+    type = "head-too-large"
+    headers = MappingProxyType({"Connection": "close"})
+
+
+class ContentEncodingError(InvalidRequestError):
+    """The body is compressed, or encoded in another way."""
+
+    status = 415
+    type = "content-encoding"
+    headers = MappingProxyType({"Accept-Encoding": "identity"})
 
 
 class EmptyBodyError(InvalidRequestError):

@@ -22,7 +22,7 @@ from serving.engine.policy import Policy
 from serving.engine.request import Answer
 from serving.errors import DeadlineError, ServingError
 from serving.http.body import JSON, PIXELS, media_type_of, read_files, read_pixels
-from serving.http.connection import Disconnect, arrived_of, disconnect_of
+from serving.http.connection import Disconnect, arrived_of, check_encoding, disconnect_of
 from serving.http.context import ServerContext
 from serving.http.problems import INTERNAL_ERROR, error_response
 from serving.http.query import ParsedQuery, QueryReader
@@ -61,6 +61,7 @@ class Classify:
         context, headers = self._context, dict[bytes, bytes](scope["headers"])
         context.authenticate(headers.get(b"authorization", b"").decode("latin-1"))
         parsed = self.query_reader.read(scope["query_string"])
+        check_encoding(scope["headers"])
         body = await context.body_reader.read(headers.get(b"content-length", b""), receive)
         try:
             images = await self._images(scope, headers.get(b"content-type", b""), body)
