@@ -35,9 +35,8 @@ def test_a_pipe_is_read_to_its_end_or_refused(tmp_path: Path, size: int, most: i
     os.mkfifo(pipe)
 
     def write() -> None:
-        with pipe.open("wb", buffering=0) as file:
-            with suppress(BrokenPipeError):
-                file.write(bytes(size))
+        with pipe.open("wb", buffering=0) as file, suppress(BrokenPipeError):
+            file.write(bytes(size))
 
     writer = threading.Thread(target=write)
     writer.start()
