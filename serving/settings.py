@@ -9,6 +9,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+ORIGIN = r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
+ORIGINS = rf"^\s*(\*|({ORIGIN})(\s*,\s*({ORIGIN}))*)?\s*$"
 MAX_BATCH = {"cpu": 16, "cuda": 64}
 
 
@@ -49,6 +51,18 @@ class Settings(BaseSettings):
         min_length=1,
         description="key that /classify and /model ask for (Authorization: Bearer KEY); "
         "better given by the environment, for flags can be seen by other users",
+    )
+    cors_origins: str = Field(
+        "",
+        pattern=ORIGINS,
+        description="origins of web pages that can call the API (CORS), separated by commas, as in "
+        "https://shop.example,http://localhost:3000; or *; without it the API allows none",
+    )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="prefix under which a proxy serves the API, as in /offramp, whether or not the "
+        "proxy removes it",
     )
     provider: Literal["cpu", "cuda"] = Field("cpu", description="where the stages run")
     device: int = Field(0, ge=0, description="number of the CUDA device")
@@ -117,6 +131,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level to log; debug logs every call"
     )
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins in `cors_origins`, as a browser sends them."""
+        return tuple(each.strip().lower() for each in self.cors_origins.split(",") if each.strip())
 
     @model_validator(mode="after")
     def _call_fits(self) -> Self:

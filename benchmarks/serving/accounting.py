@@ -51,6 +51,7 @@ SLOTS = 128  # of all workers; fewer than the calls of a burst that have time to
 WARM_UP = 3.0  # seconds
 PATIENCE = 30.0  # seconds for the last slots to come back
 EXPIRED = 504
+TOO_SHORT = 422  # a deadline that an idle server misses too
 Send = Callable[[Plan, Load], Report]
 ENDS = {WHOLE: "answered", DEADLINE: "deadline", DEGRADED: "degraded"}
 KINDS = {"answered", "deadline", "expired", "refused", "hung up"}  # that must come about
@@ -58,7 +59,13 @@ KINDS = {"answered", "deadline", "expired", "refused", "hung up"}  # that must c
 
 def outcome_names(outcomes: Outcomes) -> list[str]:
     """What the metrics call the end of each call."""
-    names = {REFUSED: "refused", EXPIRED: "expired", HUNG_UP: "hung up", NO_ANSWER: "lost"}
+    names = {
+        REFUSED: "refused",
+        EXPIRED: "expired",
+        TOO_SHORT: "expired",
+        HUNG_UP: "hung up",
+        NO_ANSWER: "lost",
+    }
     pairs = zip(outcomes.status.tolist(), outcomes.cut.tolist(), strict=True)
     return [ENDS[cut] if status == OK else names.get(status, f"{status}") for status, cut in pairs]
 

@@ -23,11 +23,21 @@ from serving.engine.policy import Policy
 from serving.engine.request import Answer, Call, Request
 from serving.engine.scheduler import Scheduler
 from serving.engine.stage_threads import Leaving, StageThreads
-from serving.errors import DeadlineError, NotReadyError, PoolFullError, ServingError, StageError
+from serving.errors import (
+    DeadlineError,
+    DeadlineTooShortError,
+    NotReadyError,
+    PoolFullError,
+    ServingError,
+    StageError,
+)
 from serving.observe.metrics import Metrics, Outcome
 from serving.runtime.base import Slots
 from serving.runtime.cpu import Runtime
 
+# An idle server misses a deadline below this many times the first exit's time, measured at start,
+# plus this time in seconds for HTTP and decoding.
+IDLE_MARGIN, IDLE_SECONDS = 2.0, 1e-3
 FAILED = "a stage failed under this request; the log says why"
 
 
@@ -71,6 +81,7 @@ class Engine:
         self._lag = Lag()
         self._woken = False
         self._draining = False
+        self._least_deadline = IDLE_SECONDS + IDLE_MARGIN * scheduler.latency.time(0, 1)
         self._idle = asyncio.Event()
         self._idle.set()
         metrics.watch(
@@ -174,6 +185,14 @@ class Engine:
         await self._idle.wait()
         self._threads.close()
 
+    def missed(self, policy: Policy, text: str) -> DeadlineError:
+        """Return the error for a missed deadline: of the client if it is too short when idle."""
+        assert policy.deadline is not None
+        if policy.deadline < self._least_deadline:
+            least = 1e3 * self._least_deadline
+            return DeadlineTooShortError(f"{text}; an idle server needs {least:.3g} ms")
+        return DeadlineError(f"{text}; allow more time")
+
     def _check_deadline(self, policy: Policy, count: int, age: float) -> None:
         left = policy.seconds_left(age)
         if left is None:
@@ -185,7 +204,7 @@ class Engine:
         if left < alone:
             self._latency.decay(0)
         self._metrics.count(policy.name, "expired", count)
-        raise DeadlineError("deadline_ms leaves no time to reach the first exit; allow more time")
+        raise self.missed(policy, "deadline_ms leaves no time to reach the first exit")
 
     def _take(self, count: int, policy: Policy) -> list[int]:
         try:
@@ -235,7 +254,7 @@ class Engine:
         elif request.opinions:
             self._resolve(request, now, "deadline")
         else:
-            error = DeadlineError("deadline_ms passed before the first exit; allow more time")
+            error = self.missed(request.policy, "deadline_ms passed before the first exit")
             self._fail(request, "expired", error)
 
     def _resolve(self, request: Request, now: float, outcome: Outcome) -> None:
