@@ -37,7 +37,7 @@ from serving.runtime.cpu import Runtime
 
 # An idle server misses a deadline below this many times the first exit's time, measured at start,
 # plus this time in seconds for HTTP and decoding.
-IDLE_MARGIN, IDLE_SECONDS = 2.0, 1e-3
+IDLE_MARGIN, IDLE_SECONDS = 2.0, 2e-3
 FAILED = "a stage failed under this request; the log says why"
 
 

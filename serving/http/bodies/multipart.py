@@ -15,6 +15,7 @@ MAX_BOUNDARY = 256  # bytes; RFC 2046 allows 70
 MAX_PART_HEAD = 8192  # bytes of the headers of one part
 MAX_PART_HEADERS = 16
 FILE_TYPES = (b"image/", b"application/octet-stream")  # of a part that is a file without a name
+FILE_FIELD = b"images"
 LINE = b"\r\n"
 _PARAMETER = re.compile(
     rb""";\s*+ ([^\s=;"]++) \s*+=\s*+ (?: "((?:[^"\\]|\\.)*+)" | ([^;]*+) )""",
@@ -27,8 +28,8 @@ _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 def read_form(content_type: bytes, body: bytes, max_images: int) -> list[bytes]:
     """Return the files of a form, in order.
 
-    A part is a file if it has a parameter `filename` or `filename*`, or the content type of an
-    image or of bytes.
+    A part is a file if it has a parameter `filename` or `filename*`, the content type of an image
+    or of bytes, or the name `images`, which the API documents for files.
 
     Args:
         content_type: Header of this name, with the boundary.
@@ -118,6 +119,8 @@ def _check_file(head: bytes) -> None:
     parameters = _parameters(headers.get(b"content-disposition", b""))
     if b"name" not in parameters:
         raise _malformed("a part has no Content-Disposition with a name")
+    if parameters[b"name"] == FILE_FIELD:
+        return
     named = any(each.partition(b"*")[0] == b"filename" for each in parameters)
     if not (named or headers.get(b"content-type", b"").lower().startswith(FILE_TYPES)):
         field = parameters[b"name"].decode(errors="replace")[:64]

@@ -17,7 +17,7 @@ from serving.http.bodies.multipart import read_form
 
 MEGABYTE = 1 << 20
 TYPE = b"multipart/form-data; boundary=B"
-NAMED = b'Content-Disposition: form-data; name="images"'
+NAMED = b'Content-Disposition: form-data; name="photo"'
 FILE = NAMED + b'; filename="a.png"'
 
 
@@ -31,6 +31,8 @@ def form(*parts: tuple[bytes, bytes], boundary: bytes = b"B") -> bytes:
     [
         FILE,
         NAMED + b'; filename=""',
+        b'Content-Disposition: form-data; name="images"',
+        b"Content-Disposition: form-data; name=images\r\nContent-Type: text/plain",
         NAMED + b"; filename=a.png",
         NAMED + b"; FileName=a.png",
         NAMED + rb'; filename="a;\"name\".png"',
@@ -56,7 +58,7 @@ def test_a_part_with_a_file_name_or_the_type_of_an_image_is_a_file(head: bytes) 
 
 @pytest.mark.parametrize("head", [NAMED, NAMED + b"\r\nContent-Type: text/plain; filename=a"])
 def test_any_other_part_is_a_field_and_refused(head: bytes) -> None:
-    with pytest.raises(MalformedBodyError, match="'images' is not a file; use the query"):
+    with pytest.raises(MalformedBodyError, match="'photo' is not a file; use the query"):
         read_form(TYPE, form((FILE, b"x"), (head, b"low")), 3)
 
 
