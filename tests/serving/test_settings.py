@@ -86,3 +86,42 @@ def test_the_key_is_not_shown_and_nothing_changes_later() -> None:
     assert "secret" not in repr(read)
     with pytest.raises(ValidationError):
         read.port = 1
+
+
+@pytest.mark.parametrize(
+    ("given", "origins"),
+    [
+        ("", ()),
+        ("*", ("*",)),
+        ("https://Shop.example", ("https://shop.example",)),
+        (
+            "http://localhost:3000 , https://[::1]:8443",
+            ("http://localhost:3000", "https://[::1]:8443"),
+        ),
+    ],
+)
+def test_origins_are_separated_by_commas(given, origins) -> None:
+    assert settings("--cors-origins", given).origins == origins
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *(
+            ("--cors-origins", given)
+            for given in ("shop.example", "https://a/", "https://a,*", "https://*.a", "null", ",")
+        ),
+        *(
+            ("--root-path", given)
+            for given in ("api", "/api/", "/", "//a", "/a b", "/a?b", "http://a")
+        ),
+    ],
+)
+def test_origins_and_prefixes_that_no_request_can_have_are_refused(flags) -> None:
+    with pytest.raises(ValidationError, match=flags[0].strip("-").replace("-", "_")):
+        settings(*flags)
+
+
+@pytest.mark.parametrize("prefix", ["", "/api", "/a/b-c_d.e~1"])
+def test_a_prefix_is_kept_as_given(prefix) -> None:
+    assert settings("--root-path", prefix).root_path == prefix
