@@ -19,6 +19,7 @@ from serving.http.problems import PROBLEM_JSON, problem_types
 from serving.http.query import ClassifyQuery
 from serving.http.schemas import Classification, Problem
 
+BASE64 = r"^(data:[A-Za-z0-9/+.;=_-]{0,200};base64,)?[A-Za-z0-9+/_\r\n-]+={0,2}[\r\n]*$"
 REFERENCE = "#/components/schemas/{model}"
 POST = "POST"
 Schema = dict[str, Any]
@@ -114,7 +115,7 @@ def body_schemas(target: ImageInput, max_images: int, max_bytes: int) -> dict[st
     text = {
         "type": "string",
         "contentEncoding": "base64",
-        "pattern": "^(data:[^,]*;base64,)?[A-Za-z0-9+/_\\r\\n-]+={0,2}[\\r\\n]*$",
+        "pattern": BASE64,
         "minLength": 4,
         "maxLength": max_bytes,
         "description": "an image file as base64, which can have line ends, or as a data URI",
