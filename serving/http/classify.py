@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 import numpy as np
@@ -30,9 +31,9 @@ from serving.http.query import ParsedQuery, QueryReader
 from serving.http.schemas import AnswerFormatter
 
 JSON_TYPE = (b"content-type", JSON.encode())
-# Bytes of a form or JSON that are read in a few milliseconds. One larger body is read in each turn
-# of the event loop, so that other requests are answered between them.
-READ_AT_ONCE = 1 << 20
+# Bytes of a form or JSON that are read in about a millisecond. Larger ones are read one by one on a
+# thread, so that the event loop answers other requests between the steps.
+READ_AT_ONCE = 1 << 18
 
 
 class Classify:
@@ -43,7 +44,7 @@ class Classify:
         self.query_reader = QueryReader(context.manifest)
         self._formatter = AnswerFormatter(context.manifest)
         self._model = {"name": context.manifest.name, "version": context.manifest.version}
-        self._reading = asyncio.Semaphore(1)  # held while a large form or JSON is read
+        self._reader = ThreadPoolExecutor(1, "bodies")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call with JSON or with a problem."""
@@ -91,9 +92,8 @@ class Classify:
             return read_pixels(body, self._context.manifest.input, max_images)
         if media_type not in (JSON, MULTIPART) or len(body) <= READ_AT_ONCE:
             return read_files(content_type, body, max_images)
-        async with self._reading:
-            await asyncio.sleep(0)
-            return read_files(content_type, body, max_images)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader, read_files, content_type, body, max_images)
 
     async def _answers(
         self, images: list[bytes] | NDArray[np.uint8], parsed: ParsedQuery, arrived: float

@@ -71,7 +71,8 @@ def _decoded(text: object, number: int) -> bytes:
     try:
         if not isinstance(text, str):
             raise ValueError("not a string")
-        return _from_base64(_without_uri_head(text.strip(" \t\r\n").encode("ascii")))
+        data = text.encode("ascii").translate(STANDARD_ALPHABET, LINE_ENDS)
+        return _from_base64(_without_uri_head(data))
     except UnicodeEncodeError:
         reason = "characters that are not base64"
     except ValueError as error:
@@ -89,7 +90,6 @@ def _without_uri_head(data: bytes) -> bytes:
 
 
 def _from_base64(data: bytes) -> bytes:
-    data = data.translate(STANDARD_ALPHABET, LINE_ENDS)
     try:
         return binascii.a2b_base64(data + b"=" * (-len(data) % 4), strict_mode=True)
     except binascii.Error as error:

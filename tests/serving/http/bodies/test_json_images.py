@@ -38,7 +38,8 @@ FORMS: dict[str, str] = {
     "data URI without a type": f"data:;base64,{TEXT}",
     "data URI with parameters": f"data:image/png;name=a.png;base64,{TEXT}",
     "data URI with lines": f"data:image/jpeg;base64,{wrapped(TEXT, chr(10))}",
-    "spaces around": f"  {TEXT}\n",
+    "line ends around": f"\r\n{TEXT}\n",
+    "data URI after a line end": f"\ndata:image/x-icon;base64,{TEXT}",
 }
 
 
