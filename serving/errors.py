@@ -8,6 +8,7 @@
     ├── PoolFullError               429 pool-full: no free slot
     ├── BodiesFullError             429 bodies-full: no room for another body
     ├── DeadlineError               504 deadline: passed before the first exit
+    │   └── DeadlineTooShortError   422 deadline: too short for this server even when idle
     └── InvalidRequestError         422 invalid-request: for the client to correct
         ├── UnauthorizedError       401 unauthorized
         ├── ParameterError          422 invalid-parameter
@@ -97,6 +98,12 @@ class DeadlineError(ServingError):
 
     status = 504
     type = "deadline"
+
+
+class DeadlineTooShortError(DeadlineError):
+    """The deadline passed, and it is so short that an idle server would miss it too."""
+
+    status = 422
 
 
 class InvalidRequestError(ServingError):

@@ -22,6 +22,8 @@ Overload = Literal["refuse", "degrade"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "OFFRAMP_"
+ORIGIN = r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
+ORIGINS = rf"^\s*(\*|({ORIGIN})(\s*,\s*({ORIGIN}))*)?\s*$"
 MAX_BATCH = {"cpu": 16, "cuda": 64}
 ENVIRONMENT = """\
 Every option can also be set by an environment variable: OFFRAMP_MAX_BATCH sets --max-batch.
@@ -61,6 +63,18 @@ class Settings(BaseSettings):
         "by the environment, because other users of the machine can see options",
     )
     provider: Provider = Field("cpu", description="processor that runs the stages")
+    cors_origins: str = Field(
+        "",
+        pattern=ORIGINS,
+        description="origins of web pages that can call the API (CORS), separated by commas, as in "
+        "https://shop.example,http://localhost:3000; or *; without it the API allows none",
+    )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="prefix under which a proxy serves the API, as in /offramp, whether or not the "
+        "proxy removes it",
+    )
     device: int = Field(0, ge=0, description="number of the CUDA device")
     layout: Layout = Field(
         "native",
@@ -130,6 +144,11 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field(
         "info", description="lowest level that is logged. debug logs every call"
     )
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins in `cors_origins`, as a browser sends them."""
+        return tuple(each.strip().lower() for each in self.cors_origins.split(",") if each.strip())
 
     @model_validator(mode="after")
     def _call_fits(self) -> Self:

@@ -53,6 +53,8 @@ class FastClassify:
         found, arrived = dict(headers), perf_counter()
         if b"content-encoding" in found:
             return None
+        if len(found) < len(headers) or b"origin" in found:
+            return None  # a header given twice, or a call of a web page, are left to `Classify`
         if not 0 < content_length_of(found.get(b"content-length", b"")) <= MAX_BODY_BYTES:
             return None
         media_type = media_type_of(found.get(b"content-type", b""))

@@ -25,17 +25,23 @@ class ClassifyQuery(BaseModel):
 
     budget: str | None = Field(
         None,
+        json_schema_extra={
+            "pattern": r"^([a-z][a-z0-9_-]*|[0-9]{1,15}(\.[0-9]{1,15})?[kKmMgG%]?)$",
+            "maxLength": 64,
+        },
         description="cost of the answer: a budget's name (GET /model lists them), mean flops "
         "(multiply-adds) as in `120M`, `1.2G`, `400k` or a plain number, or a percentage of full "
         "depth as in `40%`. Default, without min_confidence: `medium`, or the last named budget",
     )
     min_confidence: float | None = Field(
         None,
+        json_schema_extra={"minimum": 0, "maximum": 1},
         description="instead of a budget: leave at the first exit with at least this confidence, "
         "from 0 to 1",
     )
     deadline_ms: float | None = Field(
         None,
+        json_schema_extra={"exclusiveMinimum": 0},
         description="milliseconds from arrival, above 0. The deepest exit reached by then gives "
         "the answer. Can be combined with all other parameters",
     )

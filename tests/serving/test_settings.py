@@ -131,3 +131,42 @@ def test_unknown_variables_are_listed_with_the_nearest_name() -> None:
         "OFFRAMP_MAX_BATCHES is not a setting and has no effect; did you mean OFFRAMP_MAX_BATCH?",
         "OFFRAMP_XYZ is not a setting and has no effect; offramp serve --help lists them",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "origins"),
+    [
+        ("", ()),
+        ("*", ("*",)),
+        ("https://Shop.example", ("https://shop.example",)),
+        (
+            "http://localhost:3000 , https://[::1]:8443",
+            ("http://localhost:3000", "https://[::1]:8443"),
+        ),
+    ],
+)
+def test_origins_are_separated_by_commas(given: str, origins: tuple[str, ...]) -> None:
+    assert settings("--cors-origins", given).origins == origins
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *(
+            ("--cors-origins", given)
+            for given in ("shop.example", "https://a/", "https://a,*", "https://*.a", "null", ",")
+        ),
+        *(
+            ("--root-path", given)
+            for given in ("api", "/api/", "/", "//a", "/a b", "/a?b", "http://a")
+        ),
+    ],
+)
+def test_origins_and_prefixes_that_no_request_can_have_are_refused(flags: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match=flags[0]):
+        settings(*flags)
+
+
+@pytest.mark.parametrize("prefix", ["", "/api", "/a/b-c_d.e~1"])
+def test_a_prefix_is_kept_as_given(prefix: str) -> None:
+    assert settings("--root-path", prefix).root_path == prefix

@@ -57,7 +57,8 @@ class RefusingProtocol(ClosingProtocol):
     @property
     def _idle(self) -> bool:
         """Return whether no request waits for its response."""
-        return self.cycle is None or self.cycle.response_complete
+        cycle: object = self.cycle  # `None` before the first request, whatever uvicorn declares
+        return cycle is None or self.cycle.response_complete
 
     def _close(self) -> None:
         """Close after a response, lingeringly if the client can still be sending."""

@@ -74,6 +74,8 @@ def test_a_body_that_it_cannot_decode_at_once_is_answered_by_the_slow_path(
         head(5, kind="multipart/form-data; boundary=x"),
         head(5, more="Expect: 100-continue\r\n"),
         head(5, version="1.0"),
+        head(5, more="Origin: https://shop.example\r\n"),
+        head(5, more="X-Twice: 1\r\nX-Twice: 2\r\n"),
         head(5).replace(b"/classify", b"/elsewhere"),
         head(5).replace(b"POST", b"PUT"),
         head(5).replace(b"Content-Length: 5", b"Transfer-Encoding: chunked"),

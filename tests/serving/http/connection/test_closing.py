@@ -34,8 +34,10 @@ def test_a_client_that_writes_first_sees_413_for_chunks(server: Running) -> None
 
 
 def test_a_client_that_writes_first_sees_408_and_429(bundle: Path) -> None:
-    limits = {"max_body_bytes": 1 << 20, "max_held_bytes": 1 << 20, "body_seconds": 0.5}
-    with serving(bundle, **limits) as server:
+    largest = 1 << 20
+    with serving(
+        bundle, max_body_bytes=largest, max_held_bytes=largest, body_seconds=0.5
+    ) as server:
         address = ("127.0.0.1", server.port)
         with socket.create_connection(address, timeout=20) as one:
             one.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n" + bytes(700_000))

@@ -131,8 +131,8 @@ def test_a_head_of_the_largest_size_is_read(server: Running) -> None:
         pad = b"a: %b\r\n" % (b"x" * (MAX_HEAD_BYTES - len(start) - 7 + extra))
         assert exchange(server.port, start + pad + b"\r\n") == [status]
     query = b"?" + b"x" * (MAX_TARGET_BYTES - len("/health/live?"))
-    for extra, status in ((b"", 200), (b"x", 414)):
-        assert exchange(server.port, LIVE.replace(b"live", b"live" + query + extra)) == [status]
+    for suffix, status in ((b"", 200), (b"x", 414)):
+        assert exchange(server.port, LIVE.replace(b"live", b"live" + query + suffix)) == [status]
     fields = b"a: b\r\n" * (MAX_FIELDS - 1)
     assert exchange(server.port, start + fields + b"\r\n") == [200]
 
