@@ -1,6 +1,6 @@
-"""Benchmarks: each answers one question, prints one table, is run by one command."""
+"""Benchmarks, one command each. Every command measures one thing and prints one table."""
 
 import os
 
-# ONNX Runtime 1.29 and newer report to their maker, unless told not to before they are loaded.
+# ONNX Runtime 1.29 and newer send telemetry unless this is set before they are loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""A real server in a process of its own, and a client that sends it many images."""
+"""Run a real server in a separate process and send it many images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ STARTED = re.compile(r"at (http://[^\s\"]+)")
 
 @contextmanager
 def serving(bundle: Path, *options: str) -> Iterator[str]:
-    """`python -m serving` on a free port of loopback; gives its URL, stops it at the end."""
+    """Run `python -m serving` on a free loopback port, yield its URL, and stop it at the end.
+
+    Raises:
+        RuntimeError: The server did not start.
+    """
     command = [sys.executable, "-m", "serving", "--bundle", str(bundle), "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -39,9 +43,14 @@ def serving(bundle: Path, *options: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One image's answer over HTTP; `right` says whether it was right.
+    """The server's answer for one image.
 
-    Explained it says so of every exit passed, all of which were asked then: that costs more flops.
+    Attributes:
+        exit: Number of the exit taken, from 1.
+        flops: Multiply-adds that were run.
+        right: Correctness of the class, one value. With `explain`, one value for each exit passed.
+            The server then evaluates all of these exits, which costs more flops.
+        probability: Probability of the class, in [0, 1].
     """
 
     exit: int
@@ -53,23 +62,30 @@ class Served:
 async def _classify(
     client: httpx.AsyncClient, files: Sequence[File], query: dict[str, str], concurrency: int
 ) -> list[Served]:
-    gate = asyncio.Semaphore(concurrency)
+    permits = asyncio.Semaphore(concurrency)
 
-    async def one(file: File) -> Served:
-        async with gate:
+    async def send(file: File) -> Served:
+        async with permits:
             response = await client.post("/classify", params=query, content=file.encoded)
         response.raise_for_status()
         answer: dict[str, Any] = response.json()["answers"][0]
         right = tuple(exit_["index"] == file.target for exit_ in answer.get("explain", [answer]))
         return Served(answer["exit"], answer["flops"], right, answer["probability"])
 
-    return list(await asyncio.gather(*map(one, files)))
+    return list(await asyncio.gather(*map(send, files)))
 
 
 def classify(
     url: str, files: Sequence[File], query: dict[str, str], concurrency: int = 32
 ) -> list[Served]:
-    """Send every file in a call of its own, `concurrency` at a time; answers in their order."""
+    """Send one request for each file, at most `concurrency` at a time.
+
+    Returns:
+        The answers, in the order of the files.
+
+    Raises:
+        httpx.HTTPStatusError: The server returned an error.
+    """
 
     async def run() -> list[Served]:
         limits = httpx.Limits(max_connections=concurrency)
@@ -80,7 +96,7 @@ def classify(
 
 
 def counters(url: str) -> dict[str, float]:
-    """The samples of `/metrics`, by name and labels as they are written there."""
+    """Return the samples of `/metrics`, by name and labels as written there."""
     text = httpx.get(f"{url}/metrics", timeout=60).text
     lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     return {name: float(value) for name, value in lines}

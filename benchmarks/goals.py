@@ -1,4 +1,4 @@
-"""What a benchmark was to show, and whether it did."""
+"""Print and collect the goals of benchmarks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MET, MISSED = "met      ", "NOT MET  "
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One line of the verdict.
+    """A goal of a benchmark, with its result.
 
     Args:
-        text: what was aimed at.
-        figure: what was measured.
-        met: whether that is enough.
+        text: Description of the goal.
+        figure: The measured value.
+        met: True if the value meets the goal.
     """
 
     text: str
@@ -26,12 +26,12 @@ class Goal:
 
 
 def is_verdict(line: str) -> bool:
-    """Whether `print_goals` printed it."""
+    """Return True for a line that `print_goals` printed."""
     return line.startswith((MET, MISSED))
 
 
 def print_goals(goals: Iterable[Goal]) -> int:
-    """One line for each; the exit status is 0 if all are met, else 1."""
+    """Print one line for each goal and return the exit status: 0 if all are met, else 1."""
     listed = list(goals)
     for goal in listed:
         print(f"{MET if goal.met else MISSED}{goal.text}: {goal.figure}")
@@ -39,20 +39,20 @@ def print_goals(goals: Iterable[Goal]) -> int:
 
 
 def verdicts(command: Sequence[str]) -> list[str]:
-    """Run one benchmark, show what it prints, and return its goals' lines.
+    """Run one benchmark, print its output, and return the lines of its goals.
 
     Raises:
-        subprocess.CalledProcessError: it failed before it came to them.
+        subprocess.CalledProcessError: The benchmark failed before it printed goals.
     """
     print(f"\n===== {' '.join(command)}", flush=True)
-    found = []
+    lines = []
     with subprocess.Popen(
         [sys.executable, "-m", *command], stdout=subprocess.PIPE, text=True
     ) as running:
         assert running.stdout is not None
         for line in running.stdout:
             print(line, end="", flush=True)
-            found += [line.rstrip()] if is_verdict(line) else []
-    if running.returncode and not found:
+            lines += [line.rstrip()] if is_verdict(line) else []
+    if running.returncode and not lines:
         raise subprocess.CalledProcessError(running.returncode, command)
-    return found
+    return lines

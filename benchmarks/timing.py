@@ -1,4 +1,4 @@
-"""What the benchmarks that time training steps share."""
+"""Batches, training steps and clocks for benchmarks that time training steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE, CLASSES = 32, 100
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Noise: images [N, 3, SIZE, SIZE], channels last, and targets int64 [N]."""
+    """Random images float32 [N, 3, SIZE, SIZE], channels last, and targets int64 [N]."""
 
     images: Tensor
     targets: Tensor
@@ -27,33 +27,33 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A training step but for the optimizer, which does the same whatever came before it."""
+    """A training step without the optimizer, which costs the same for all objectives."""
 
     network: MultiExitNetwork
     objective: Objective
 
     def __call__(self, batch: Batch) -> None:
-        """Forward and backward pass and what the objective makes of the gradients."""
+        """Run forward pass, backward pass and the objective's combination of gradients."""
         self.network.zero_grad()
-        losses = self.objective(self.network(batch.images), batch.targets)
+        losses = self.objective(self.network(batch.images, self.objective.boundary), batch.targets)
         self.objective.backward(losses, self.network)
 
 
-def step(network: MultiExitNetwork, objective: Objective, device: torch.device) -> Step:
-    """The step of a network that is put on a device as training puts it there."""
+def build_step(network: MultiExitNetwork, objective: Objective, device: torch.device) -> Step:
+    """Return the step of a network, moved to a device in training's memory layout."""
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # a layout alone is not in torch's stubs
     return Step(network.train(), objective.to(device))
 
 
-def noise(images: int, device: torch.device) -> Batch:
-    """A batch to time by."""
+def random_batch(images: int, device: torch.device) -> Batch:
+    """Return a batch of so many random images."""
     pixels = torch.randn(images, 3, SIZE, SIZE, device=device)
     targets = torch.randint(CLASSES, (images,), device=device)
     return Batch(pixels.contiguous(memory_format=torch.channels_last), targets)
 
 
 def stopwatch(device: torch.device) -> Callable[[], float]:
-    """A clock in seconds: CPU time of this process, or wall time that has waited for a GPU."""
+    """Return a clock in seconds: CPU time of this process, or wall time synchronized with a GPU."""
     if device.type != "cuda":
         return time.process_time
 
@@ -64,8 +64,8 @@ def stopwatch(device: torch.device) -> Callable[[], float]:
     return wall
 
 
-def conditions(images: int, rounds: int, device: torch.device) -> str:
-    """What was timed where."""
+def describe_conditions(images: int, rounds: int, device: torch.device) -> str:
+    """Describe batch, rounds, machine and version of torch."""
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return (
         f"{images} images of {SIZE} pixels, float32; {rounds} rounds; {machine}, "
@@ -73,8 +73,12 @@ def conditions(images: int, rounds: int, device: torch.device) -> str:
     )
 
 
-def positive(text: str) -> int:
-    """An argument that counts something."""
+def positive_int(text: str) -> int:
+    """Parse an argument that is a whole number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: It is not.
+    """
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
     return int(text)

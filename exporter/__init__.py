@@ -1,6 +1,6 @@
-"""From a checkpoint to a bundle: one ONNX graph for each stage, verified and calibrated."""
+"""Export a checkpoint as a bundle: one ONNX graph for each stage, verified and calibrated."""
 
 import os
 
-# ONNX Runtime 1.29 and newer report to their maker, unless told not to before they are loaded.
+# ONNX Runtime 1.29 and newer send telemetry unless this is set before they are loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

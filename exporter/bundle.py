@@ -1,4 +1,4 @@
-"""A checkpoint into a bundle: exported, calibrated, verified, and only then put in place."""
+"""Export, calibrate and verify a checkpoint, then write it as a bundle."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ PLOT = "budgets.svg"
 
 
 class Naming(FrozenRecord):
-    """How a bundle calls itself, and what its images are called in public."""
+    """Name and version of a bundle, and the public name of its images."""
 
     name: Name
     version: Version
@@ -58,9 +58,13 @@ class Naming(FrozenRecord):
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A chain of graphs with all that was measured on it.
+    """A chain of graphs with everything measured on it.
 
-    `blockwise` are the flops to each exit where stages are whole blocks of the network.
+    Attributes:
+        graphs: One graph for each stage.
+        blockwise: Flops to each exit if stages are whole blocks of the network.
+        temperatures: Softmax temperature of each exit.
+        scored: Predictions of every exit on the held-out images.
     """
 
     graphs: list[StageGraph]
@@ -70,47 +74,47 @@ class Export:
 
 
 def export_network(
-    checkpoint: Checkpoint, held_out: Images, confidence: str, say: Callable[[str], None]
+    checkpoint: Checkpoint, held_out: Images, confidence: str, log: Callable[[str], None]
 ) -> Export:
-    """Export, fit temperatures and verify; everything is measured on the graphs that ship.
+    """Export a checkpoint, fit temperatures and verify, measuring the graphs that ship.
 
     Args:
-        checkpoint: what training wrote.
-        held_out: images it was not trained on.
-        confidence: a name in `training.networks.confidence.CONFIDENCES`.
-        say: told what is being done.
+        checkpoint: The trained network.
+        held_out: Images that it was not trained on.
+        confidence: A name in `training.networks.confidence.CONFIDENCES`.
+        log: Callback for progress messages.
 
     Raises:
-        ExportError: no such confidence.
-        VerificationError: a graph does not compute what the network does.
+        ExportError: No confidence has this name.
+        VerificationError: The outputs of a graph differ from the network's.
     """
     if confidence not in CONFIDENCES:
         raise ExportError(f"confidence: {confidence!r} is not one of {', '.join(CONFIDENCES)}")
     network = checkpoint.network()
     modules = split(network, CONFIDENCES[confidence])
-    say(f"exporting {len(modules)} stages")
+    log(f"exporting {len(modules)} stages")
     blocks = export_stages(modules, checkpoint.progress.recipe.size)
-    say(f"fitting temperatures on {len(held_out):,} held-out images")
+    log(f"fitting temperatures on {len(held_out):,} held-out images")
     temperatures = fit_temperatures(blocks, held_out)
     _set_temperatures(modules, blocks, temperatures)
     pixels = held_out.pixels[:VERIFIED_IMAGES]
-    say(f"verifying against torch on {len(pixels):,} of them")
+    log(f"verifying against torch on {len(pixels):,} of them")
     verify_blocks(modules, blocks, pixels)
     graphs = cut_by_need(blocks)
     difference = verify_chain(network, temperatures, graphs, pixels)
-    say(f"largest difference of a probability along the chain: {difference:.1e}")
+    log(f"largest difference of a probability along the chain: {difference:.1e}")
     output = Chain(graphs).run(held_out.pixels)
     blockwise = list(accumulate(block.flops for block in blocks))
     return Export(graphs, blockwise, temperatures, score(output, held_out, graphs))
 
 
 def fit_temperatures(graphs: Sequence[StageGraph], held_out: Images) -> list[float]:
-    """The temperature of each exit; those in the graphs are set to 1 meanwhile, and stay so."""
+    """Return the fitted temperature of each exit. Sets the temperatures in the graphs to 1."""
     for graph in graphs:
         set_temperature(graph.model, 1.0)
     probabilities = Chain(graphs).run(held_out.pixels).probabilities
     logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    # what the graph will hold, so that torch divides by the very same number
+    # rounded to the graph's float32, so that torch divides by the same number
     return [float(np.float32(fit_temperature(z, held_out.targets.numpy()))) for z in logits]
 
 
@@ -123,7 +127,7 @@ def _set_temperatures(
 
 
 def score(output: ChainOutput, images: Images, graphs: Sequence[StageGraph]) -> Scored:
-    """What the exits said, against what is right."""
+    """Compare the predictions of every exit with the labels."""
     right = output.probabilities.argmax(axis=2) == images.targets.numpy()
     flops = np.cumsum([graph.flops for graph in graphs]).astype(np.float64)
     heads = np.array([graph.head_flops for graph in graphs], dtype=np.float64)
@@ -133,7 +137,7 @@ def score(output: ChainOutput, images: Images, graphs: Sequence[StageGraph]) -> 
 def make_manifest(
     checkpoint: Checkpoint, export: Export, naming: Naming, confidence: str
 ) -> Manifest:
-    """The manifest of an export; solves the budgets."""
+    """Solve the budgets of an export and return its manifest."""
     progress, scored = checkpoint.progress, export.scored
     budgets, curve = solve_budgets(scored)
     recipe = progress.recipe.model_dump(mode="json", exclude={"data"})
@@ -162,7 +166,7 @@ def make_manifest(
 
 
 def stage_specs(export: Export) -> tuple[StageSpec, ...]:
-    """What the manifest says of each stage."""
+    """Return the manifest's entry for each stage."""
     scored, to_exit, specs = export.scored, 0, []
     for k, graph in enumerate(export.graphs):
         to_exit += graph.flops
@@ -185,7 +189,7 @@ def stage_specs(export: Export) -> tuple[StageSpec, ...]:
 
 
 def with_new_measurements(manifest: Manifest, export: Export, **changes: object) -> Manifest:
-    """A manifest with all that was measured on an export; solves the budgets."""
+    """Solve the budgets of an export and return the manifest with its measurements replaced."""
     budgets, curve = solve_budgets(export.scored)
     measured = {
         "created": datetime.now(UTC).replace(microsecond=0),
@@ -197,20 +201,20 @@ def with_new_measurements(manifest: Manifest, export: Export, **changes: object)
 
 
 def check_place(folder: Path) -> None:
-    """Whether a bundle can be written here.
+    """Check that a bundle can be written here.
 
     Raises:
-        ExportError: there is something already.
+        ExportError: The path exists already.
     """
     if folder.exists():
         raise ExportError(f"--out: {folder} exists; choose another folder or remove it first")
 
 
 def read_bundle(folder: Path) -> tuple[Manifest, list[StageGraph]]:
-    """A bundle's manifest and graphs.
+    """Read a bundle's manifest and graphs.
 
     Raises:
-        ExportError: it is damaged, or of another format.
+        ExportError: The bundle is damaged or has another format version.
     """
     try:
         manifest = read_manifest(folder)
@@ -221,10 +225,12 @@ def read_bundle(folder: Path) -> tuple[Manifest, list[StageGraph]]:
 
 
 def write_bundle(folder: Path, manifest: Manifest, export: Export) -> None:
-    """Write a bundle beside its place, read it back, then rename: it exists only if whole.
+    """Write a bundle to a temporary folder, read it back, then rename the folder.
+
+    An incomplete bundle is never visible at `folder`.
 
     Raises:
-        ExportError: there is something at `folder` already.
+        ExportError: `folder` exists already.
     """
     check_place(folder)
     partial = folder.with_name(folder.name + ".partial")

@@ -1,15 +1,15 @@
 """Errors of the exporter, in one tree.
 
 ExportError(TrainingError)
-└── VerificationError    a graph does not compute what the network does
+└── VerificationError    the outputs of a graph differ from the network's
 """
 
 from training.errors import TrainingError
 
 
 class ExportError(TrainingError):
-    """A checkpoint cannot be made into a bundle; the text says why."""
+    """A checkpoint cannot be exported as a bundle. The text gives the reason."""
 
 
 class VerificationError(ExportError):
-    """A graph that was exported does not compute what the network does."""
+    """The outputs of an exported graph differ from the network's."""

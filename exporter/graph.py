@@ -1,4 +1,4 @@
-"""A stage module into an ONNX graph, and what can be read off the graph."""
+"""Export stage modules as ONNX graphs, and read inputs, features and flops from a graph."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ _WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class StageGraph:
-    """One exported stage."""
+    """An exported stage."""
 
     model: onnx.ModelProto
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What it reads, batch axis off."""
+        """Return the inputs, without the batch axis."""
         return _specs(self.model.graph.input)
 
     @property
     def features(self) -> tuple[TensorSpec, ...]:
-        """What it gives beside the exit's outputs, batch axis off."""
+        """Return the outputs for later stages, without the batch axis."""
         return _specs(v for v in self.model.graph.output if v.name not in EXIT_OUTPUTS)
 
     @property
     def flops(self) -> int:
-        """Multiply-adds for one image."""
+        """Return the multiply-adds for one image."""
         return count_flops(self.model)
 
     @property
     def head_flops(self) -> int:
-        """Multiply-adds of what the exit alone needs: without features, all."""
+        """Return the multiply-adds of the exit head. A stage without features is all head."""
         names = [spec.name for spec in self.features]
         return self.flops - count_flops(without_head(self.model, names)) if names else self.flops
 
     def serialized(self) -> bytes:
-        """The bytes of the ONNX file."""
+        """Return the bytes of the ONNX file."""
         data: bytes = self.model.SerializeToString(deterministic=True)
         return data
 
@@ -65,34 +65,34 @@ def export_stages(modules: list[StageModule], size: int) -> list[StageGraph]:
     """Export a chain of stages.
 
     Args:
-        modules: as `exporter.stage_modules.split` gives them.
-        size: height and width of the image, in pixels.
+        modules: The result of `exporter.stage_modules.split`.
+        size: Height and width of the image, in pixels.
     """
     graphs = []
-    # a batch of more than 1, which the exporter would take for a constant
-    given: tuple[Tensor, ...] = (torch.zeros(2, size, size, 3, dtype=torch.uint8),)
+    # the exporter would treat a batch of 1 as a constant
+    inputs: tuple[Tensor, ...] = (torch.zeros(2, size, size, 3, dtype=torch.uint8),)
     names = [IMAGE]
     for k, module in enumerate(modules, 1):
         with torch.no_grad():
-            made = module(*given)[:-2]
-        onward = [f"features_{k}_{s}" for s in range(1, len(made) + 1)]
-        model = _export(module, given, names, [*onward, PROBABILITIES, CONFIDENCE])
+            features = module(*inputs)[:-2]
+        outputs = [f"features_{k}_{s}" for s in range(1, len(features) + 1)]
+        model = _export(module, inputs, names, [*outputs, PROBABILITIES, CONFIDENCE])
         graphs.append(StageGraph(model))
-        given, names = made, onward
+        inputs, names = features, outputs
     return graphs
 
 
 def cut_by_need(blocks: Sequence[StageGraph]) -> list[StageGraph]:
-    """The same chain, each node in the first stage whose exit needs it.
+    """Return the same chain with each node in the first stage that needs it for its exit.
 
     Args:
-        blocks: a stage for each block of the network, as they were exported.
+        blocks: The exported stages, one for each block of the network.
     """
     return stages_by_need(join([block.model for block in blocks]), len(blocks))
 
 
 def stages_by_need(whole: onnx.ModelProto, exits: int) -> list[StageGraph]:
-    """One graph with so many exits, as `join` gives it, cut by need."""
+    """Cut one graph with all exits, the result of `join`, by need."""
     stages = cut(whole, exit_outputs(exits))
     names: dict[str, str] = {}
     for k, (stage, own) in enumerate(zip(stages, exit_outputs(exits), strict=True), 1):
@@ -115,22 +115,22 @@ def _specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
 
 
 def _export(
-    module: StageModule, given: tuple[Tensor, ...], inputs: list[str], outputs: list[str]
+    module: StageModule, tensors: tuple[Tensor, ...], inputs: list[str], outputs: list[str]
 ) -> onnx.ModelProto:
-    assert not module.training, "batch norm would be exported as it is in training"
+    assert not module.training, "batch norm would be exported in training mode"
     batch = torch.export.Dim("batch", min=1)
     with warnings.catch_warnings():
-        # the exporter's own internals warn of deprecations in torch and onnxscript
+        # the exporter's internals use deprecated parts of torch and onnxscript
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module,
-            given,
+            tensors,
             dynamo=True,
             opset_version=OPSET,
             verbose=False,
             input_names=inputs,
             output_names=outputs,
-            dynamic_shapes={"features": tuple({0: batch} for _ in given)},
+            dynamic_shapes={"features": tuple({0: batch} for _ in tensors)},
         )
     assert program is not None
     model: onnx.ModelProto = program.model_proto
@@ -140,7 +140,7 @@ def _export(
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drop what describes the machine and the code that exported, not the computation."""
+    """Remove metadata that describes the exporting machine and code."""
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -151,14 +151,14 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def set_temperature(model: onnx.ModelProto, temperature: float) -> None:
-    """Set what the graph divides its logits by."""
+    """Set the temperature, by which the graph divides its logits."""
     (initializer,) = (t for t in model.graph.initializer if t.name.endswith(TEMPERATURE))
     value = numpy_helper.from_array(np.array(temperature, dtype=np.float32), initializer.name)
     initializer.CopyFrom(value)
 
 
 def parameter_count(model: onnx.ModelProto) -> int:
-    """Numbers held in the graph's weights; not what they are scaled by where they are quantised."""
+    """Count the numbers in the graph's weights, without scales and zero points of quantisation."""
     scales = {
         name
         for node in model.graph.node
@@ -173,9 +173,9 @@ def parameter_count(model: onnx.ModelProto) -> int:
 
 
 def count_flops(model: onnx.ModelProto) -> int:
-    """Multiply-adds for one image, in convolutions and matrix products.
+    """Count the multiply-adds of convolutions and matrix products for one image.
 
-    Counted on the graph, so that what the exporter left out as unused does not count.
+    They are counted on the graph, so unused nodes that the exporter removed do not count.
     """
     shapes = _shapes_of_one_image(model)
     total = 0
@@ -191,10 +191,10 @@ def count_flops(model: onnx.ModelProto) -> int:
 
 
 def _shapes_of_one_image(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """The shape of every value in a graph where the batch is 1."""
+    """Return the shape of every value in a graph for a batch of 1."""
     single = onnx.ModelProto()
     single.CopyFrom(model)
-    # what the exporter noted of a dynamic batch; attention's inner shapes are unknown in it
+    # shapes noted for a dynamic batch: in attention, inner ones are unknown
     del single.graph.value_info[:]
     for value in (*single.graph.input, *single.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 1
@@ -203,5 +203,5 @@ def _shapes_of_one_image(model: onnx.ModelProto) -> dict[str, list[int]]:
         value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in (*inferred.value_info, *inferred.input, *inferred.output)
     }
-    assert all(all(shape) for shape in shapes.values()), "a shape that inference does not find"
+    assert all(all(shape) for shape in shapes.values()), "shape inference is incomplete"
     return shapes | {t.name: list(t.dims) for t in inferred.initializer}

@@ -1,4 +1,4 @@
-"""A bundle's temperatures and budgets, solved anew on other images; its graphs stay."""
+"""Fit the temperatures and solve the budgets of a bundle on other images."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from training.data.images import Images, image_input
 
 
 def images_for(manifest: Manifest, source: str, split: str) -> Images:
-    """One split of labelled images, at the size that the bundle takes.
+    """Load one split of labelled images, at the bundle's input size.
 
     Raises:
-        DataError: they cannot be loaded, or a label is none of the bundle's.
-        ExportError: the bundle brings images to size as no training of ours does.
+        DataError: The images cannot be loaded, or a label is not in the bundle.
+        ExportError: The bundle resizes images in a way that training does not support.
     """
     size = manifest.input.height
     if manifest.input != image_input(size):
-        raise ExportError("--bundle: it brings images to size in a way that is not known here")
+        raise ExportError("--bundle: it resizes images in a way that is not supported here")
     return load_split(source, split, size, manifest.labels).decoded()
 
 
@@ -31,22 +31,22 @@ def recalibrate(
     graphs: list[StageGraph],
     images: Images,
     source: str,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> tuple[Manifest, Export]:
     """Fit temperatures and solve budgets on these images.
 
     Args:
-        manifest: of a bundle.
-        graphs: its graphs; their temperatures are set.
-        images: that the network was not trained on.
-        source: what they are called in the manifest.
-        say: told what is being done.
+        manifest: The manifest of a bundle.
+        graphs: Its graphs. Their temperatures are changed.
+        images: Images that the network was not trained on.
+        source: The name of the images in the manifest.
+        log: Callback for progress messages.
     """
-    say(f"fitting temperatures on {len(images):,} images")
+    log(f"fitting temperatures on {len(images):,} images")
     temperatures = fit_temperatures(graphs, images)
     for graph, temperature in zip(graphs, temperatures, strict=True):
         set_temperature(graph.model, temperature)
-    say("solving budgets")
+    log("solving budgets")
     scored = score(Chain(graphs).run(images.pixels), images, graphs)
     blockwise = [stage.blockwise_flops_to_exit for stage in manifest.stages]
     export = Export(graphs, blockwise, temperatures, scored)

@@ -1,10 +1,11 @@
-"""The accuracy-flops plot of a bundle: curve, named budgets, and every exit alone."""
+"""Plot and summarize a bundle: accuracy against flops of its curve, budgets and exits."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offramp.bundle.manifest import Manifest
@@ -15,13 +16,26 @@ mpl.use("agg")
 
 
 def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
-    """Accuracy against mean flops on the held-out images, with the named budgets marked.
+    """Plot accuracy against mean flops on the held-out images, with the named budgets marked.
 
-    Both curves are cross-fitted: no accuracy is of images that its thresholds were solved on.
+    Both curves are cross-fitted: thresholds are measured on images that they were not solved on.
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    nobody = [False] * manifest.exits
+    _plot_curves(axes, manifest, scored)
+    _plot_points(axes, manifest)
+    axes.margins(x=0.08)
+    axes.set(
+        xlabel="mean flops for one image, millions of multiply-adds",
+        ylabel="accuracy, %",
+        title=f"{manifest.name} {manifest.version}: {manifest.held_out.images:,} held-out images",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _plot_curves(axes: Axes, manifest: Manifest, scored: Scored) -> None:
     baseline = crossfit(scored, paper_procedure)
     axes.plot(
         baseline.flops / 1e6,
@@ -37,8 +51,12 @@ def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
         markersize=4,
         label="thresholds by direct optimum",
     )
+
+
+def _plot_points(axes: Axes, manifest: Manifest) -> None:
+    no_heads = [False] * manifest.exits  # no earlier head is evaluated
     axes.plot(
-        [manifest.flops_of(k, nobody) / 1e6 for k in range(1, manifest.exits + 1)],
+        [manifest.flops_of(k, no_heads) / 1e6 for k in range(1, manifest.exits + 1)],
         [100 * s.accuracy.value for s in manifest.stages],
         linestyle="none",
         marker="x",
@@ -48,19 +66,10 @@ def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
     for (x, y), names in _places(manifest).items():
         axes.plot(x, y, marker="o", color="C1", markersize=8, zorder=3)
         axes.annotate(", ".join(names), (x, y), xytext=(6, -14), textcoords="offset points")
-    axes.margins(x=0.08)
-    axes.set(
-        xlabel="mean flops for one image, millions of multiply-adds",
-        ylabel="accuracy, %",
-        title=f"{manifest.name} {manifest.version}: {manifest.held_out.images:,} held-out images",
-    )
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
-    return figure
 
 
 def _places(manifest: Manifest) -> dict[tuple[float, float], list[str]]:
-    """Where each named budget lies; two may share a place."""
+    """Return the names of the budgets at each point (flops in millions, accuracy in %)."""
     places: dict[tuple[float, float], list[str]] = {}
     for name, point in manifest.budgets.items():
         place = (point.mean_flops.value / 1e6, 100 * point.accuracy.value)
@@ -69,12 +78,12 @@ def _places(manifest: Manifest) -> dict[tuple[float, float], list[str]]:
 
 
 def write_plot(path: Path, manifest: Manifest, scored: Scored) -> None:
-    """Draw the figure to a file; its ending decides the format."""
+    """Draw the figure to a file, in the format of its suffix."""
     budget_figure(manifest, scored).savefig(path, dpi=150, metadata={"Date": None})
 
 
 def summary(manifest: Manifest) -> list[str]:
-    """Every exit and every named budget in a line."""
+    """Return one line of text for each exit and each named budget."""
     lines = [f"{manifest.name} {manifest.version}, on {manifest.held_out.images:,} images"]
     for k, stage in enumerate(manifest.stages, 1):
         lines.append(

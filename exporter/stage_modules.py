@@ -1,4 +1,4 @@
-"""A network into one torch module for each stage, each of them all that its graph will be."""
+"""Split a network into one torch module for each stage, equal to the graph that it becomes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from training.surgery.boundary import Surgery
 
 
 class StageModule(nn.Module):
-    """Stage k with its exit head: features of the boundary before to those of its own.
+    """Stage k with its exit head, from the features of one boundary to those of the next.
 
-    Normalisation, softmax, temperature and confidence are inside. Surgery is not where it only
-    stops gradients; without referencing it changes values, and is.
+    Normalisation, softmax, temperature and confidence are inside. Surgery is inside only if it
+    changes values, which it does without referencing. Otherwise it only stops gradients.
 
     Args:
-        network: in eval mode.
-        k: which stage, from 0.
-        confidence: probabilities [N, classes] to [N].
+        network: The network, in eval mode.
+        k: Number of the stage, from 0.
+        confidence: Function from probabilities [N, classes] to confidences [N].
     """
 
     temperature: Tensor
@@ -36,24 +36,27 @@ class StageModule(nn.Module):
         surgery = Surgery("joint") if self.last else network.surgery_at(k + 1)
         self._surgery = surgery if surgery.changes_values else Surgery("joint")
         self._channel_dim = network.channel_dim
-        # anything but 1, a division by which would be optimised away on export
+        # not 1: the exporter would remove a division by 1
         self.register_buffer("temperature", torch.tensor(2.0))
         self._confidence = confidence
         assert not network.training
 
     def forward(self, *features: Tensor) -> tuple[Tensor, ...]:
-        """The features (none from the last stage), probabilities [N, classes], confidence [N]."""
-        given = list(features) if self.normalize is None else [self.normalize(features[0])]
-        made: Features = self.stage(given)
-        to_exit = made[-1]
+        """Return features, probabilities [N, classes], confidence [N].
+
+        The last stage returns no features.
+        """
+        inputs = list(features) if self.normalize is None else [self.normalize(features[0])]
+        outputs: Features = self.stage(inputs)
+        to_exit = outputs[-1]
         if not self.last:
-            made[-1], to_exit = self._surgery.mask(to_exit, self._channel_dim)
+            outputs[-1], to_exit = self._surgery.mask(to_exit, self._channel_dim)
         probabilities = torch.softmax(self.head(to_exit) / self.temperature, dim=1)
-        onward = [] if self.last else made
-        return (*onward, probabilities, self._confidence(probabilities))
+        to_next = [] if self.last else outputs
+        return (*to_next, probabilities, self._confidence(probabilities))
 
 
 def split(network: MultiExitNetwork, confidence: Callable[[Tensor], Tensor]) -> list[StageModule]:
-    """One module for each stage of a network that is in eval mode."""
+    """Return one module for each stage of a network, which must be in eval mode."""
     assert not network.training
     return [StageModule(network, k, confidence).eval() for k in range(network.exits)]

@@ -1,7 +1,7 @@
-"""A graph in 16-bit floats, for GPUs: what is computed, and what stages hand on.
+"""Convert a graph to 16-bit floats, for GPUs: computation and features between stages.
 
-From the last matrix product of each exit onwards (temperature, softmax, confidence) all stays in
-32 bits: thresholds tell confidences near 1 apart, where 16-bit floats are .0005 from one another.
+Everything after the last matrix product of each exit (temperature, softmax, confidence) stays in
+32 bits. Thresholds must separate confidences near 1, and 16-bit floats are .0005 apart there.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from offramp.bundle.graphs import cut
 _PRODUCTS = ("Conv", "Gemm", "MatMul")
 
 
-def halved(model: ModelProto) -> ModelProto:
-    """The same graph in 16-bit floats, up to the heads' last products.
+def convert_to_fp16(model: ModelProto) -> ModelProto:
+    """Return the same graph in 16-bit floats, up to the last products of the heads.
 
     Args:
-        model: in 32-bit floats, with nodes in order; its outputs are those of exits.
+        model: A graph in 32-bit floats, with sorted nodes. Its outputs are those of exits.
     """
     tail = _after_products(model)
-    made = {name for node in tail for name in node.output}
+    computed = {name for node in tail for name in node.output}
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    read = dict.fromkeys(n for node in tail for n in node.input if n and n not in made)
+    read = dict.fromkeys(n for node in tail for n in node.input if n and n not in computed)
     logits = [name for name in read if name not in weights]
     (body,) = cut(model, [logits])
     half: ModelProto = convert_float_to_float16(body)
@@ -46,14 +46,14 @@ def halved(model: ModelProto) -> ModelProto:
 
 
 def _after_products(model: ModelProto) -> list[NodeProto]:
-    """The nodes between the last matrix products and the outputs, in order."""
-    makers = {name: i for i, node in enumerate(model.graph.node) for name in node.output}
+    """Return the nodes between the last matrix products and the outputs, in order."""
+    producers = {name: i for i, node in enumerate(model.graph.node) for name in node.output}
     found: set[int] = set()
-    asked: list[str] = [value.name for value in model.graph.output]
-    while asked:
-        i = makers.get(asked.pop())
+    pending: list[str] = [value.name for value in model.graph.output]
+    while pending:
+        i = producers.get(pending.pop())
         if i is None or i in found or model.graph.node[i].op_type in _PRODUCTS:
             continue
         found.add(i)
-        asked += model.graph.node[i].input
+        pending += model.graph.node[i].input
     return [model.graph.node[i] for i in sorted(found)]

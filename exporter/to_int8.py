@@ -1,9 +1,9 @@
-"""A graph in 8-bit integers, for processors that multiply them faster (VNNI and its like).
+"""Convert a graph to 8-bit integers, for processors with fast integer products such as VNNI.
 
-Static: the range of every activation is fixed beforehand, on images. Activations are unsigned,
-weights signed and scaled for each channel, which is the combination that has fast kernels;
-`quantize` and `dequantize` nodes stand around what is computed so (QDQ), and a runtime
-without such kernels computes the same in floats.
+The quantisation is static: images fix the range of every activation beforehand. Activations are
+unsigned. Weights are signed, with one scale for each channel. Fast kernels exist for this
+combination. QuantizeLinear and DequantizeLinear nodes (QDQ) surround the integer computation. A
+runtime without such kernels computes the same in floats.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-# What lies between convolutions is quantised as well, or it would cost a turn there and back.
+# Operators between convolutions are included, to avoid conversions to floats and back.
 OPERATORS = ("AveragePool", "Concat", "Conv", "Gemm", "MatMul", "Relu")
 BATCH = 32
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime has no types
-    """Images [N, H, W, 3], a batch at a time."""
+    """Batches of images uint8 [N, H, W, 3]."""
 
     def __init__(self, name: str, images: NDArray[np.uint8]) -> None:
         self._name = name
@@ -40,30 +40,30 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime has 
         self._next = 0
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        """The next batch by the name of the input; None after the last."""
+        """Return the next batch by the name of the input, or `None` after the last."""
         if self._next == len(self._batches):
             return None
         self._next += 1
         return {self._name: self._batches[self._next - 1]}
 
 
-def quantized(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
-    """The same graph with its convolutions and matrix products in 8-bit integers.
+def convert_to_int8(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
+    """Return the same graph with convolutions and matrix products in 8-bit integers.
 
     Args:
-        model: takes one tensor of images.
-        images: uint8 [N, H, W, 3], to find the ranges of activations by; not those that
-            the result will be judged on.
+        model: A graph with one input, the images.
+        images: Images uint8 [N, H, W, 3] that fix the ranges of activations. They must differ
+            from the images that the result is measured on.
     """
     bare = ModelProto()
     bare.CopyFrom(model)
-    del bare.graph.value_info[:]  # the quantiser infers shapes itself, and is at odds with these
+    del bare.graph.value_info[:]  # the quantiser infers shapes itself and rejects these
     (image,) = model.graph.input
     with TemporaryDirectory(prefix="offramp-") as folder:
-        given, before, after = (Path(folder) / name for name in ("given", "before", "after"))
-        onnx.save(bare, given)
-        # what it could optimise is the exporter's work, and done; shapes are inferred
-        quant_pre_process(given, before, skip_optimization=True, skip_symbolic_shape=True)
+        source, before, after = (Path(folder) / name for name in ("source", "before", "after"))
+        onnx.save(bare, source)
+        # the exporter has optimised the graph already, so only shapes are inferred
+        quant_pre_process(source, before, skip_optimization=True, skip_symbolic_shape=True)
         quantize_static(
             before,
             after,

@@ -1,4 +1,4 @@
-"""Whether the exported graphs compute what the network does, one by one and in a row."""
+"""Compare the outputs of exported graphs with the network's, one by one and as a chain."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class ChainOutput:
-    """What every exit gave: probabilities [exits, N, classes], confidence [exits, N]."""
+    """Outputs of every exit: probabilities [exits, N, classes], confidence [exits, N]."""
 
     probabilities: Array
     confidence: Array
 
 
 class Chain:
-    """The graphs in ONNX Runtime on the CPU, run one after another."""
+    """Sessions of ONNX Runtime on the CPU, one for each graph, run one after another."""
 
     def __init__(self, graphs: Sequence[StageGraph]) -> None:
         self._inputs = [[spec.name for spec in graph.inputs] for graph in graphs]
@@ -40,13 +40,13 @@ class Chain:
         ]
 
     def stage(self, k: int, known: Mapping[str, NDArray[np.generic]]) -> dict[str, Array]:
-        """Outputs of stage k (from 0) by name, of all inputs that are known."""
+        """Run stage k (from 0) and return its outputs by name. `known` has at least its inputs."""
         outputs = [output.name for output in self._sessions[k].get_outputs()]
-        given = {name: known[name] for name in self._inputs[k]}
-        return dict(zip(outputs, self._sessions[k].run(outputs, given), strict=True))
+        inputs = {name: known[name] for name in self._inputs[k]}
+        return dict(zip(outputs, self._sessions[k].run(outputs, inputs), strict=True))
 
     def run(self, pixels: Tensor, batch_size: int = 64) -> ChainOutput:
-        """Every exit's answer to images uint8 [N, H, W, 3]."""
+        """Return the outputs of every exit for images uint8 [N, H, W, 3]."""
         batches = [self._run_batch(batch.numpy()) for batch in torch.split(pixels, batch_size)]
         return ChainOutput(
             np.concatenate([b.probabilities for b in batches], axis=1),
@@ -57,10 +57,10 @@ class Chain:
         known: dict[str, NDArray[np.generic]] = {IMAGE: images}
         probabilities, confidence = [], []
         for k in range(len(self._sessions)):
-            made = self.stage(k, known)
-            known |= made
-            probabilities.append(made[PROBABILITIES])
-            confidence.append(made[CONFIDENCE])
+            outputs = self.stage(k, known)
+            known |= outputs
+            probabilities.append(outputs[PROBABILITIES])
+            confidence.append(outputs[CONFIDENCE])
         return ChainOutput(np.stack(probabilities), np.stack(confidence))
 
 
@@ -68,24 +68,24 @@ class Chain:
 def verify_blocks(
     modules: Sequence[StageModule], blocks: Sequence[StageGraph], pixels: Tensor
 ) -> None:
-    """Compare each graph alone with its module, on torch's features of images uint8 [N, H, W, 3].
+    """Compare each graph with its module, on torch's features of images uint8 [N, H, W, 3].
 
     Raises:
-        VerificationError: an output differs by more than TOLERANCE, relative to its largest value
-            where that is above 1; names stage, output and difference.
+        VerificationError: An output differs by more than TOLERANCE, relative to its largest value
+            if that is above 1. The text names stage, output and difference.
     """
     chain = Chain(blocks)
     for size in BATCHES:
-        given: tuple[Tensor, ...] = (pixels[:size],)
+        tensors: tuple[Tensor, ...] = (pixels[:size],)
         for k, (module, block) in enumerate(zip(modules, blocks, strict=True)):
-            made = module(*given)
+            expected = module(*tensors)
             names = [*(spec.name for spec in block.features), PROBABILITIES, CONFIDENCE]
-            inputs = zip(block.inputs, given, strict=True)
-            found = chain.stage(k, {spec.name: tensor.numpy() for spec, tensor in inputs})
-            for name, tensor in zip(names, made, strict=True):
+            inputs = zip(block.inputs, tensors, strict=True)
+            actual = chain.stage(k, {spec.name: tensor.numpy() for spec, tensor in inputs})
+            for name, tensor in zip(names, expected, strict=True):
                 where = f"stage {k + 1}, output {name}, batch of {size}"
-                _compare(where, found[name], tensor.numpy())
-            given = made[:-2]
+                _compare(where, actual[name], tensor.numpy())
+            tensors = expected[:-2]
 
 
 @torch.no_grad()
@@ -95,32 +95,32 @@ def verify_chain(
     stages: Sequence[StageGraph],
     pixels: Tensor,
 ) -> float:
-    """Compare what all graphs in a row say of images uint8 [N, H, W, 3] with the network.
+    """Compare the chain of all graphs with the network on images uint8 [N, H, W, 3].
 
     Returns:
         The largest absolute difference of a probability.
 
     Raises:
-        VerificationError: it is more than TOLERANCE; names exit and difference.
+        VerificationError: It is more than TOLERANCE. The text names exit and difference.
     """
     chain = Chain(stages)
     scale = torch.tensor(temperatures)[:, None, None]
     expected = torch.softmax(predict(network, pixels) / scale, dim=2).numpy()
     worst = 0.0
     for size in (*BATCHES, len(pixels)):
-        found = chain.run(pixels[:size]).probabilities
-        for k, (got, wanted) in enumerate(zip(found, expected[:, :size], strict=True), 1):
+        actual = chain.run(pixels[:size]).probabilities
+        for k, pair in enumerate(zip(actual, expected[:, :size], strict=True), 1):
             where = f"exit {k} in the chain, output {PROBABILITIES}"
-            worst = max(worst, _compare(where, got, wanted))
+            worst = max(worst, _compare(where, *pair))
     return worst
 
 
-def _compare(where: str, found: Array, expected: Array) -> float:
-    if found.shape != expected.shape:
-        raise VerificationError(f"{where}: shape {found.shape}, torch gives {expected.shape}")
+def _compare(where: str, actual: Array, expected: Array) -> float:
+    if actual.shape != expected.shape:
+        raise VerificationError(f"{where}: shape {actual.shape}, torch gives {expected.shape}")
     scale = max(1.0, float(np.abs(expected).max()))
-    difference = float(np.abs(found - expected).max()) / scale
-    if not difference <= TOLERANCE:  # so written, NaN fails
+    difference = float(np.abs(actual - expected).max()) / scale
+    if not difference <= TOLERANCE:  # written like this, NaN fails too
         raise VerificationError(
             f"{where}: differs from torch by {difference:.2e}, more than {TOLERANCE:.0e}"
         )

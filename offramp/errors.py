@@ -4,4 +4,8 @@ from __future__ import annotations
 
 
 class OfframpError(Exception):
-    """Base class of the errors of all packages. The message says how to correct the error."""
+    """Base class of the errors of all packages. The message names the remedy."""
+
+
+class UsageError(OfframpError):
+    """A command line has an unknown option, or a value that is not allowed. Exit code 2."""

@@ -1,121 +1,134 @@
-"""The options of `python -m serving`: flags, or OFFRAMP_* in the environment; flags win."""
+"""Settings of the server: options of `offramp serve`, or OFFRAMP_* in the environment.
+
+Options take precedence over the environment.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from offramp.option_parser import nearest
+
+Provider = Literal["cpu", "cuda"]
+Layout = Literal["native", "portable"]
+Order = Literal["deepest", "fullest"]
+Overload = Literal["refuse", "degrade"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+PREFIX = "OFFRAMP_"
 MAX_BATCH = {"cpu": 16, "cuda": 64}
+ENVIRONMENT = """\
+Every option can also be set by an environment variable: OFFRAMP_MAX_BATCH sets --max-batch.
+An option takes precedence over a variable."""
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process can use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cores_of_a_worker(values: dict[str, Any]) -> int:
-    """The default `threads`: the workers share the cores."""
-    workers: int = values.get("workers", 1)  # not there where it will not do
+def threads_per_worker(values: dict[str, Any]) -> int:
+    """Return the default of `threads`: the cores, divided by the workers."""
+    workers: int = values.get("workers", 1)  # missing if its value is not allowed
     return max(1, cores() // workers)
 
 
-def by_provider(values: dict[str, Any]) -> int:
-    """The default `max_batch`: batching pays more on a GPU."""
+def batch_of_provider(values: dict[str, Any]) -> int:
+    """Return the default of `max_batch`: large batches gain more on a GPU."""
     return MAX_BATCH[values.get("provider", "cpu")]
 
 
 class Settings(BaseSettings):
-    """Serve a bundle: answer each image at the earliest exit that its budget allows."""
+    """Serve a bundle: each request leaves the network at the first exit its budget allows."""
 
     model_config = SettingsConfigDict(
-        env_prefix="OFFRAMP_",
-        frozen=True,
-        extra="forbid",
-        env_ignore_empty=True,
-        cli_prog_name="python -m serving",
-        cli_kebab_case=True,
-        cli_hide_none_type=True,
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
     )
 
-    bundle: Path = Field(description="folder of the bundle, as `python -m exporter` writes it")
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 for any free one")
+    bundle: Path = Field(description="folder of the bundle, as `offramp export` writes it")
+    host: str = Field("127.0.0.1", description="address to listen on, 0.0.0.0 for all addresses")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on, 0 for any free port")
     api_key: SecretStr | None = Field(
         None,
         min_length=1,
-        description="key that /classify and /model ask for (Authorization: Bearer KEY); "
-        "better given by the environment, for flags can be seen by other users",
+        description="key that /classify and /model require (Authorization: Bearer KEY). Set it "
+        "by the environment, because other users of the machine can see options",
     )
-    provider: Literal["cpu", "cuda"] = Field("cpu", description="where the stages run")
+    provider: Provider = Field("cpu", description="processor that runs the stages")
     device: int = Field(0, ge=0, description="number of the CUDA device")
-    layout: Literal["native", "portable"] = Field(
+    layout: Layout = Field(
         "native",
-        description="how features lie between stages on cpu: native, as this machine computes "
-        "(faster), or portable, as the bundle's graphs say; cuda is always portable",
+        description="memory layout of the features between stages on cpu: native, the layout in "
+        "which this machine computes (faster), or portable, the layout of the bundle's graphs. "
+        "On cuda it is always portable",
     )
     workers: int = Field(
         1,
         ge=1,
         le=1024,
-        description="server processes; each has its own engine, with threads, slots and memory "
-        "of its own; on cpu a worker a core bears most",
+        description="server processes, 1 to 1024. Each has its own engine, threads, slots and "
+        "memory. On a CPU, one worker per core gives the highest throughput",
     )
     threads: int = Field(
-        default_factory=cores_of_a_worker,
+        default_factory=threads_per_worker,
         ge=1,
         le=1024,
-        description="batches run, and images decoded, at the same time by each worker; "
-        "without it the workers share the cores. On cuda at most two batches",
+        description="batches that each worker runs, and images that it decodes, at the same time, "
+        "1 to 1024. On cuda, at most two batches (default: cores / workers)",
     )
     max_batch: int = Field(
-        default_factory=by_provider,
+        default_factory=batch_of_provider,
         ge=1,
         le=4096,
-        description="most requests in one batch: 16 on cpu, 64 on cuda",
+        description="maximum requests in one batch, 1 to 4096 (default: 16 on cpu, 64 on cuda)",
     )
     slots: int = Field(
         256,
         ge=1,
         le=1 << 20,
-        description="requests under way at most in each worker; it refuses further ones",
+        description="maximum requests in progress in each worker, which refuses further requests",
     )
-    order: Literal["deepest", "fullest"] = Field(
+    order: Order = Field(
         "deepest",
-        description="which stage runs first: the deepest that somebody waits for, or that with "
-        "most who wait (more answers a second, at longer worst times)",
+        description="stage that runs first: the deepest with queued requests, or the one with the "
+        "most queued requests (higher throughput, higher maximum latency)",
     )
     rebatch: bool = Field(
         default=True,
-        description="let a stage wait for survivors of a shallower one where measured times say "
-        "that it pays",
+        description="let a stage wait for more requests from the previous stages, where measured "
+        "times show a gain",
     )
-    overload: Literal["refuse", "degrade"] = Field(
+    overload: Overload = Field(
         "refuse",
-        description="under overload, refuse once the slots are taken, or before that let requests "
-        "leave at their next exit",
+        description="under overload, refuse requests when all slots are taken, or before that let "
+        "requests leave at their next exit",
     )
     degrade_above_ms: float = Field(
         100,
         gt=0,
-        description="with overload degrade, the milliseconds of work that wait for each thread "
-        "above which the server is overloaded",
+        description="with --overload degrade, queued work for each thread above which the server "
+        "is overloaded, in milliseconds",
     )
-    max_images: int = Field(16, ge=1, description="images in one call at most")
-    max_body_bytes: int = Field(16 << 20, ge=1, description="bytes of one body at most")
+    max_images: int = Field(16, ge=1, description="maximum images in one call")
+    max_body_bytes: int = Field(16 << 20, ge=1, description="maximum size of one body, in bytes")
     max_held_bytes: int = Field(
-        256 << 20, ge=1, description="bytes of the bodies of all calls under way at most"
+        256 << 20,
+        ge=1,
+        description="maximum size of the bodies of all calls in progress, in bytes",
     )
-    body_seconds: float = Field(30, gt=0, description="time for a body to come in")
-    max_pixels: int = Field(25_000_000, ge=1, description="pixels of one image at most")
+    body_seconds: float = Field(30, gt=0, description="maximum time to receive a body, in seconds")
+    max_pixels: int = Field(25_000_000, ge=1, description="maximum size of one image, in pixels")
     drain_seconds: int = Field(
-        30, ge=0, description="time for calls under way to end after SIGTERM"
+        30, ge=0, description="time for calls in progress to end after SIGTERM, in seconds"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least level to log; debug logs every call"
+    log_level: LogLevel = Field(
+        "info", description="lowest level that is logged. debug logs every call"
     )
 
     @model_validator(mode="after")
@@ -131,3 +144,14 @@ class Settings(BaseSettings):
                 f"({self.max_held_bytes}), or a full body never fits"
             )
         return self
+
+
+def unknown_variables(names: Iterable[str]) -> Iterator[str]:
+    """Return a warning for each environment variable with our prefix that sets nothing."""
+    known = {field.upper(): f"{PREFIX}{field}".upper() for field in Settings.model_fields}
+    for name in names:
+        field = name.upper().removeprefix(PREFIX)
+        if name.upper() == f"{PREFIX}{field}" and field not in known:
+            near = nearest(field, known)
+            hint = f"did you mean {known[near]}?" if near else "offramp serve --help lists them"
+            yield f"{name} is not a setting and has no effect; {hint}"

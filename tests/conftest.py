@@ -1,4 +1,4 @@
-"""Nothing that a test does stays behind in the user's caches, or is reported to anybody."""
+"""Keep tests out of the user's caches and turn telemetry off."""
 
 import os
 import tempfile

@@ -1,10 +1,10 @@
-"""Errors that a user of training or the exporter can mend, in one tree.
+"""Errors that a user of training or the exporter can fix, in one tree.
 
 TrainingError
-├── RecipeError       an option has no such value
-├── DataError         the images cannot be used as they are
-├── DivergedError     the loss is no number any more
-└── CheckpointError   a file is not a checkpoint of ours, or not for this run
+├── RecipeError       an option has an invalid value
+├── DataError         the images cannot be used
+├── DivergedError     the loss or a gradient is not finite
+└── CheckpointError   a file is not a valid checkpoint, or belongs to another run
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from offramp.errors import OfframpError
 
 
 class TrainingError(OfframpError, ValueError):
-    """Base of the tree; its text says what is wrong and what to do."""
+    """Base of the tree; the text says what is wrong and what to do."""
 
 
 class RecipeError(TrainingError):
-    """An option has no such value."""
+    """An option has an invalid value."""
 
 
 class DataError(TrainingError):
-    """The images cannot be used as they are."""
+    """The images cannot be used."""
 
 
 class DivergedError(TrainingError):
-    """The loss is no number any more; the last checkpoint is as good as it was."""
+    """The loss or a gradient is not finite; the last checkpoint is still valid."""
 
 
 class CheckpointError(TrainingError):
-    """A file is not a checkpoint of ours, is damaged, or does not belong to this run."""
+    """A file is not a checkpoint, is damaged, or belongs to another run."""

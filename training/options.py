@@ -1,117 +1,195 @@
-"""The command line of `python -m training`, and the recipe it asks for."""
+"""The options of `offramp train`: a named recipe, and every field of it as an option.
+
+The fields of the backbone are `--shape.FIELD`, those of the objective `--objective.FIELD`. Only
+these, and the help of a recipe, import the backbones and objectives, and so torch.
+"""
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Collection, Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, create_model
+from pydantic_settings import CliPositionalArg, CliToggleFlag
 
-from training.errors import RecipeError
+from offramp.errors import UsageError
+from offramp.option_parser import WithoutValue, hint
+from offramp.options import Options, explain, given_options
 from training.recipes import RECIPES, Recipe
 
-# Prefixes of options that are fields of a record within the recipe.
-NESTED = {"shape": "shape", "objective": "objective_options"}
+Model = TypeVar("Model", bound=BaseModel)
+
+COMMAND = "offramp train"
+PREFIXES = {"shape": "--shape.", "objective_options": "--objective."}
+EPILOG = """\
+The values above are those of cifar-paper. For the values of a recipe, and for the options of its
+backbone (--shape.FIELD) and its objective (--objective.FIELD): offramp train RECIPE --help
+On several GPUs: torchrun --nproc-per-node K -m training RECIPE ..."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Raise what a wrong value of a recipe's field raises."""
-        raise RecipeError(message.removeprefix("argument "))
+class RunOptions(Options):
+    """Train a multi-exit network with Deep Feature Surgery."""
 
-
-def parser() -> argparse.ArgumentParser:
-    """The command line: a recipe's name, where to write, and every field of the recipe.
-
-    It raises RecipeError where argparse would exit.
-    """
-    made = _Parser(
-        prog="python -m training",
-        description="Train a multi-exit network with Deep Feature Surgery. On several GPUs: "
-        "torchrun --nproc-per-node K -m training RECIPE ...",
-        epilog="Fields of the backbone are given as --shape.FIELD, those of the objective as "
-        "--objective.FIELD: --shape.exits 5 --objective distillation --objective.share 0.5.",
+    recipe: CliPositionalArg[str] = Field(description=f"named recipe: {', '.join(RECIPES)}")
+    out: Path = Field(description="folder for the checkpoint and the report")
+    resume: CliToggleFlag[bool] = Field(default=False, description="continue the run in --out")
+    device: str = Field(
+        "auto", description="cpu, cuda, or cuda:1 and so on. auto: cuda if available, else cpu"
     )
-    made.add_argument("recipe", choices=RECIPES, help="a named recipe; options change its fields")
-    made.add_argument("--out", type=Path, required=True, help="folder for checkpoint and report")
-    made.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    _add_ways(made)
-    fields = made.add_argument_group("recipe fields")
-    for name, field in Recipe.model_fields.items():
-        if name not in NESTED.values():
-            fields.add_argument(_option(name), dest=name, help=field.description)
-    return made
-
-
-def _add_ways(made: argparse.ArgumentParser) -> None:
-    """Options that are no part of the recipe, for they decide how it is run, not what comes out."""
-    made.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto: CUDA if any")
-    made.add_argument(
-        "--images",
-        default="auto",
-        choices=("auto", "memory", "disk"),
-        help="where they are held; auto: in memory if they take at most 4 GiB",
+    images: Literal["auto", "memory", "disk"] = Field(
+        "auto",
+        description="where the images are kept. auto: in memory if they take at most 4 GiB",
     )
-    made.add_argument(
-        "--workers",
-        type=_whole_number,
-        help="processes that decode images on disk (default: cores)",
+    workers: NonNegativeInt | None = Field(
+        None, description="processes that decode images on disk (default: number of cores)"
     )
-    made.add_argument(
-        "--save-every", type=_whole_number, metavar="STEPS", help="checkpoints within an epoch, too"
+    save_every: NonNegativeInt | None = Field(
+        None, description="steps between checkpoints within an epoch (default: only at its end)"
     )
-    made.add_argument(
-        "--compile",
-        nargs="?",
-        const="inductor",
-        metavar="BACKEND",
-        help="compile network and objective, by torch.compile's inductor or another backend",
+    compile: Annotated[str | None, WithoutValue("inductor")] = Field(
+        None,
+        description="compile network and objective with this backend of torch.compile. Without a "
+        "value, the backend is inductor (default: not compiled)",
     )
 
 
-def chosen_recipe(arguments: argparse.Namespace, rest: Sequence[str]) -> Recipe:
-    """The named recipe with the options given.
+def read_run(arguments: Sequence[str]) -> tuple[RunOptions, Recipe]:
+    """Return the options of a run, and the named recipe with the fields that the options change.
 
-    What the first epochs' images are smaller by, and how many epochs these are, stays in the
-    named recipe's proportion to `size` and `epochs` unless it is given.
+    `small_size` and `small_epochs` keep the named recipe's ratio to `size` and `epochs`, unless
+    they are given.
 
     Raises:
-        RecipeError: an option is unknown or its value is out of range.
+        UsageError: An option is unknown, or its value is not allowed.
     """
-    named = RECIPES[arguments.recipe]
-    changes: dict[str, object] = {
-        name: _parsed(text) if text.startswith("[") or text == "null" else text
-        for name in Recipe.model_fields
-        if (text := getattr(arguments, name, None)) is not None
-    }
-    nested = _nested_options(rest, vars(arguments).keys() - {"recipe"})
-    if changes.get("objective", named.objective) == named.objective:
-        nested["objective_options"] = named.objective_options | nested["objective_options"]
-    nested["shape"] = named.shape | nested["shape"]
+    if "--help" in arguments or "-h" in arguments:
+        _print_help(arguments)
+    plain, nested = _split(arguments)
+    kinds: list[type[Options]] = [RunOptions, _recipe_options(Recipe())]
+    given, changes = given_options(kinds, plain, COMMAND)
     try:
-        recipe = Recipe.model_validate(named.model_dump() | changes | nested)
+        options = RunOptions(**given)
     except ValidationError as error:
-        raise RecipeError(_what_is_wrong(error)) from error
-    return _with_small_epochs(recipe, named, changes.keys())
+        raise UsageError(explain(error, RunOptions, given)) from error
+    named = _named(options.recipe)
+    recipe = _validated(Recipe, named.model_dump() | changes)
+    recipe = _with_nested(recipe, named, nested)
+    return options, _with_small_epochs(recipe, named, changes.keys())
 
 
-def _what_is_wrong(error: ValidationError) -> str:
-    """The first thing; of several forms that a value may have, in the one it comes nearest to."""
-    first = max(error.errors(include_url=False), key=lambda one: len(one["loc"]))
-    if not first["loc"]:
-        return f"--{first['ctx']['error']}"
-    name = str(first["loc"][0])
-    said = first["msg"][0].lower() + first["msg"][1:]
-    described = Recipe.model_fields[name].description
-    return f"{_option(name)}: {first['input']}: {said} ({described})"
+def _print_help(arguments: Sequence[str]) -> None:
+    """Print the help, of the recipe that the arguments name if any, and raise SystemExit."""
+    name = next((word for word in arguments if word in RECIPES), None)
+    if name is None:
+        given_options([RunOptions, _recipe_options(Recipe())], ["--help"], COMMAND, EPILOG)
+        return
+    recipe = RECIPES[name]
+    kinds: list[type[Options]] = [RunOptions, _recipe_options(recipe)]
+    words = [word for word in _split(arguments)[0] if word not in ("-h", "--help")]
+    _, changes = given_options(kinds, words, COMMAND)
+    recipe = _with_nested(_validated(Recipe, recipe.model_dump() | changes), recipe, [])
+    epilog = f"The values above are those of {name}, and of the options before --help."
+    given_options(
+        [RunOptions, _recipe_options(recipe), _nested_options(recipe)], ["--help"], COMMAND, epilog
+    )
+
+
+def _named(name: str) -> Recipe:
+    if name not in RECIPES:
+        raise UsageError(f"{name}: no such recipe; {hint(name, RECIPES)}")
+    return RECIPES[name]
+
+
+def _recipe_options(defaults: Recipe) -> type[Options]:
+    """Return a class with every field of the recipe that is one option, for parsing and help."""
+    fields: dict[str, Any] = {
+        name: (field.annotation, Field(getattr(defaults, name), description=field.description))
+        for name, field in Recipe.model_fields.items()
+        if name not in PREFIXES
+    }
+    return create_model("recipe", __base__=Options, __doc__="fields of the recipe", **fields)
+
+
+def _nested_options(recipe: Recipe) -> type[Options]:
+    """Return a class with the fields of the recipe's backbone and objective."""
+    shape, objective = _nested_kinds(recipe)
+    foreign = recipe.shape.keys() - shape.model_fields.keys()
+    if foreign:
+        raise UsageError(
+            f"--backbone: {recipe.backbone} has no {', '.join(sorted(foreign))}, which the recipe "
+            "sets; choose a recipe that does not, such as cifar-paper"
+        )
+    of_backbone = _validated(shape, recipe.shape, "shape")
+    of_objective = _validated(objective, recipe.objective_options, "objective")
+    about = f"fields of backbone {recipe.backbone}", f"fields of objective {recipe.objective}"
+    fields: dict[str, Any] = {
+        "shape": (shape, Field(of_backbone, description=about[0])),
+        "objective": (objective, Field(of_objective, description=about[1])),
+    }
+    return create_model("nested", __base__=Options, **fields)
+
+
+def _nested_kinds(recipe: Recipe) -> tuple[type[BaseModel], type[BaseModel]]:
+    # Late: they import torch.
+    from training.networks.backbones import BACKBONES
+    from training.objectives import OBJECTIVES
+
+    return BACKBONES[recipe.backbone].config, OBJECTIVES[recipe.objective].options
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments without the nested options, and the nested options."""
+    plain: list[str] = []
+    nested: list[str] = []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if not word.startswith(tuple(PREFIXES.values())):
+            plain.append(word)
+            continue
+        nested.append(word)
+        if "=" not in word and words and not words[0].startswith("--"):
+            nested.append(words.pop(0))
+    return plain, nested
+
+
+def _with_nested(recipe: Recipe, named: Recipe, arguments: Sequence[str]) -> Recipe:
+    """Return the recipe with the nested options, validated by the backbone and the objective."""
+    if recipe.objective != named.objective:
+        recipe = recipe.model_copy(update={"objective_options": {}})
+    if not arguments:
+        return recipe
+    (given,) = given_options([_nested_options(recipe)], arguments, COMMAND)
+    shape, objective = _nested_kinds(recipe)
+    return recipe.model_copy(
+        update={
+            "shape": _changed(shape, recipe.shape, given.get("shape", {}), "shape"),
+            "objective_options": _changed(
+                objective, recipe.objective_options, given.get("objective", {}), "objective"
+            ),
+        }
+    )
+
+
+def _changed(
+    kind: type[BaseModel], fields: Mapping[str, object], given: Mapping[str, object], prefix: str
+) -> dict[str, object]:
+    """Return the fields with those given, which are validated and as JSON has them."""
+    values = _validated(kind, {**fields, **given}, prefix).model_dump(mode="json")
+    return {**fields, **{name: values[name] for name in given}}
+
+
+def _validated(kind: type[Model], values: Mapping[str, object], prefix: str = "") -> Model:
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        text = explain(error, kind, values, prefix)
+        raise UsageError(text if text.startswith("--") else f"--{text}") from error
 
 
 def _with_small_epochs(recipe: Recipe, named: Recipe, given: Collection[str]) -> Recipe:
-    """The recipe with `small_size` and `small_epochs` in proportion, or as given and checked."""
+    """Return the recipe with `small_size` and `small_epochs` in proportion, or as given."""
     in_proportion: dict[str, int] = {}
     if named.small_size and "small_size" not in given:
         in_proportion["small_size"] = max(1, named.small_size * recipe.size // named.size)
@@ -119,46 +197,13 @@ def _with_small_epochs(recipe: Recipe, named: Recipe, given: Collection[str]) ->
         in_proportion["small_epochs"] = named.small_epochs * recipe.epochs // named.epochs
     recipe = recipe.model_copy(update=in_proportion)
     if recipe.small_size and recipe.small_size > recipe.size:
-        raise RecipeError(
+        raise UsageError(
             f"--small-size: {recipe.small_size} is more than --size, {recipe.size}; give at most "
             "that, or null"
         )
     if recipe.small_size and recipe.small_epochs >= recipe.epochs:
-        raise RecipeError(
-            f"--small-epochs: {recipe.small_epochs} of {recipe.epochs} epochs leave none at full "
-            f"size; give at most {recipe.epochs - 1}"
+        raise UsageError(
+            f"--small-epochs: {recipe.small_epochs} of {recipe.epochs} epochs leave no epoch at "
+            f"full size; give at most {recipe.epochs - 1}"
         )
     return recipe
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _nested_options(rest: Sequence[str], known: Iterable[str]) -> dict[str, dict[str, object]]:
-    """The options `--PREFIX.FIELD VALUE` by the recipe's field; `known` are names of others."""
-    words = [word for flag in rest for word in flag.split("=", 1)]
-    options: dict[str, dict[str, object]] = {field: {} for field in NESTED.values()}
-    for flag, value in zip(words[::2], [*words[1::2], None], strict=False):
-        prefix, dot, name = flag.removeprefix("--").partition(".")
-        if not flag.startswith("--") or prefix not in NESTED or not dot:
-            near = get_close_matches(flag, map(_option, known), n=1)
-            hint = f"did you mean {near[0]}?" if near else "--help lists them"
-            raise RecipeError(f"{flag}: no such option; {hint}")
-        if value is None:
-            raise RecipeError(f"{flag}: a value is missing")
-        options[NESTED[prefix]][name] = _parsed(value)
-    return options
-
-
-def _parsed(text: str) -> object:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def _whole_number(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: give a whole number, 0 or more")
-    return int(text)

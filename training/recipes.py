@@ -1,4 +1,4 @@
-"""Recipes: every option of a run in one frozen record, and the runs that have a name."""
+"""Recipes: the options of a run in one frozen record, and the named recipes."""
 
 from __future__ import annotations
 
@@ -13,79 +13,118 @@ from pydantic import (
     model_validator,
 )
 
-from training.record import Record
-from training.surgery.boundary import Variant
+from training.record import FrozenModel
+from training.surgery.variants import Variant
 
-Kind = Literal["sgd", "muon"]
+BackboneName = Literal["msdnet", "resnet18", "vgg", "vit"]
+ObjectiveName = Literal[
+    "joint",
+    "equilibrium",
+    "distillation",
+    "block-dependent",
+    "pcgrad",
+    "cagrad",
+    "nash-mtl",
+    "meta-gf",
+]
+OptimizerName = Literal["sgd", "muon"]
 Schedule = Literal["cosine", "linear", "multistep"]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class Recipe(Record):
-    """All that decides what a run does; a checkpoint carries it."""
+class Recipe(FrozenModel):
+    """Options that determine the result of a run. A checkpoint contains them."""
 
     data: str = Field(
-        "cifar10", description="hub name, parquet file or folder, or folder of images by class"
+        "cifar10",
+        description="images: name on the Hugging Face hub, parquet file or folder, or folder with "
+        "a folder of images for each class",
     )
     size: PositiveInt = Field(32, description="height and width of the images, in pixels")
     held_out: PositiveInt = Field(
-        5000, description="training images put aside for thresholds and temperatures"
+        5000, description="training images that are reserved for thresholds and temperatures"
     )
-    backbone: str = Field("msdnet", description="network family")
+    backbone: BackboneName = Field("msdnet", description="family of networks")
     shape: dict[str, object] = Field(
         {}, description="fields of the backbone's config that differ from its defaults"
     )
-    variant: Variant = Field("released", description="which gradients surgery stops")
-    beta: Share | tuple[Share, ...] = Field(
+    variant: Variant = Field("released", description="rule that says which gradients surgery stops")
+    beta: Fraction | tuple[Fraction, ...] = Field(
         0.5,
-        description="share of channels deeper exits may train, or '[0.3, 0.5]': of each boundary",
+        description="fraction of the channels that deeper exits train, 0 to 1, or a list with one "
+        "fraction for each boundary: '[0.3, 0.5]'",
     )
-    objective: str = Field("joint", description="how the losses of all exits become a gradient")
+    objective: ObjectiveName = Field(
+        "joint", description="method that makes one gradient of the losses of all exits"
+    )
     objective_options: dict[str, object] = Field(
         {}, description="fields of the objective's options that differ from its defaults"
     )
     epochs: PositiveInt = Field(300, description="passes over the training images")
-    batch_size: PositiveInt = Field(500, description="images in one step, of all processes")
+    batch_size: PositiveInt = Field(500, description="images in one step, over all processes")
     micro_batch: PositiveInt | None = Field(
-        None, description="most images in one forward pass, which are added up (null: all at once)"
+        None,
+        description="maximum images in one forward pass. Gradients are summed over a batch (null: "
+        "the whole batch at once)",
     )
-    optimizer: Kind = Field("sgd", description="what updates the convolutions")
+    optimizer: OptimizerName = Field("sgd", description="optimizer of the convolutions")
     lr: PositiveFloat = Field(0.1, description="peak learning rate of SGD")
     muon_lr: PositiveFloat = Field(0.1, description="peak relative step of Muon")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of either optimizer")
-    weight_decay: NonNegativeFloat = Field(5e-4, description="of weights under SGD")
-    schedule: Schedule = Field("multistep", description="how the learning rate falls")
-    milestones: tuple[Share, ...] = Field(
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="momentum of either optimizer, 0 to less than 1"
+    )
+    weight_decay: NonNegativeFloat = Field(5e-4, description="weight decay under SGD")
+    schedule: Schedule = Field("multistep", description="course of the learning rate")
+    milestones: tuple[Fraction, ...] = Field(
         (250 / 300, 280 / 300, 295 / 300),
-        description="shares of the run after which multistep drops the learning rate tenfold",
+        description="fractions of the run after which multistep divides the learning rate by 10",
     )
-    warmup: float = Field(0.0, ge=0, lt=1, description="share of the run in which it rises")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="mass spread over all labels")
+    warmup: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="fraction of the run in which the learning rate rises, 0 to less than 1",
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="probability that is spread evenly over all labels, 0 to less than 1",
+    )
     crop: Literal["shifted", "resized"] = Field(
-        "shifted", description="training images: moved by `shift`, or parts of any size and shape"
+        "shifted",
+        description="augmentation of training images: shifted by at most --shift pixels, or "
+        "resized parts of any size and shape",
     )
-    shift: NonNegativeInt = Field(4, description="pixels by which training images are moved")
+    shift: NonNegativeInt = Field(4, description="maximum shift of training images, in pixels")
     flip: bool = Field(default=True, description="mirror training images in every other epoch")
-    cutout: NonNegativeInt = Field(0, description="side of the square greyed out, in pixels")
-    small_size: PositiveInt | None = Field(
-        None, description="size at which the first epochs train, in pixels"
+    cutout: NonNegativeInt = Field(
+        0, description="side of the square that is painted grey, in pixels (0: no square)"
     )
-    small_epochs: NonNegativeInt = Field(0, description="epochs that train at `small_size`")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the forward pass")
-    seed: int = Field(0, ge=0, lt=2**32, description="of weights, order, augmentation, split")
+    small_size: PositiveInt | None = Field(
+        None, description="size of the images in the first epochs, in pixels (null: --size)"
+    )
+    small_epochs: NonNegativeInt = Field(0, description="epochs that train at --small-size")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="precision of the forward pass")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**32,
+        description="seed of the weights, the order, the augmentation and the held-out images",
+    )
 
     @model_validator(mode="after")
     def _shift_fits(self) -> Self:
         if self.shift >= self.size:
             raise ValueError(
-                f"shift: {self.shift} pixels leave nothing of images of {self.size}; give at most "
-                f"{self.size - 1}"
+                f"shift: {self.shift} pixels move an image of {self.size} out of view; give at "
+                f"most {self.size - 1}"
             )
         return self
 
 
 RECIPES: dict[str, Recipe] = {
-    # Trains on two CPU cores; the one behind the bundle that ships.
+    # Trains on two CPU cores. The bundle in this repository is made with it.
     "cifar-compact": Recipe(
         shape={"exits": 4, "base": 1, "step": 2, "bottleneck": False, "head_dropout": 0.0},
         epochs=20,
@@ -101,8 +140,8 @@ RECIPES: dict[str, Recipe] = {
         small_size=24,
         small_epochs=11,
     ),
-    # Small enough to train many times over on a CPU: what the objectives are compared with.
-    # SGD, as in the papers, for Muon would take the scale out of gradients that they weigh.
+    # Small enough to train many times on a CPU, to compare the objectives.
+    # SGD, as in the papers: Muon would remove the scale of the gradients that they weigh.
     "cifar-comparison": Recipe(
         shape={
             "exits": 4,
@@ -121,7 +160,7 @@ RECIPES: dict[str, Recipe] = {
         small_size=24,
         small_epochs=6,
     ),
-    # The paper's network under the same schedule as the compact one; for a GPU.
+    # The paper's network with the schedule of cifar-compact, for a GPU.
     "cifar-full": Recipe(
         shape={"head_dropout": 0.1},
         epochs=60,
@@ -137,14 +176,14 @@ RECIPES: dict[str, Recipe] = {
         cutout=8,
         precision="bf16",
     ),
-    # The paper's own run, but for the validation split, crops padded by reflection (not grey)
-    # and mirroring by turns. The paper's images are CIFAR-100's: --data cifar100.
+    # The paper's own run, except for the validation split, crops padded by reflection (not grey)
+    # and mirroring in every other epoch. The paper's images are CIFAR-100's: --data cifar100.
     "cifar-paper": Recipe(),
-    # As above, and without AutoAugment.
+    # The same for ResNet-18, and without AutoAugment.
     "cifar-paper-resnet18": Recipe(
         backbone="resnet18", variant="paper", objective="distillation", cutout=16
     ),
-    # As above, without AutoAugment.
+    # The same for VGG-7, and without AutoAugment.
     "cifar-paper-vgg7": Recipe(
         backbone="vgg",
         variant="paper",
@@ -152,8 +191,8 @@ RECIPES: dict[str, Recipe] = {
         cutout=16,
         milestones=(270 / 300, 280 / 300, 295 / 300),
     ),
-    # The paper's own run, but for mirroring by turns, normalisation by the images' own mean and
-    # deviation, and evaluation on the middle square of an image, not on 7/8 of it.
+    # The paper's own run, except for mirroring in every other epoch, normalisation by the images'
+    # own mean and deviation, and evaluation on the whole centre square of an image, not on 7/8.
     "imagenet-paper": Recipe(
         data="ILSVRC/imagenet-1k",
         size=224,

@@ -1,4 +1,4 @@
-"""The base of every configuration record."""
+"""The base of all records that are read from options or files."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from training.errors import RecipeError
 
 
-class Record(BaseModel):
-    """A frozen record that refuses fields it does not know, and NaN."""
+class FrozenModel(BaseModel):
+    """A frozen pydantic model that refuses unknown fields, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
-    def of(cls, fields: Mapping[str, object], what: str, name: str) -> Self:
-        """The record with these fields.
+    def parse(cls, fields: Mapping[str, object], *, option: str, name: str) -> Self:
+        """Build a record from the fields that differ from the defaults.
 
         Args:
-            fields: those that differ from the defaults.
-            what: the option that they belong to, for errors.
-            name: what was chosen there, for errors.
+            fields: values by field name.
+            option: option that the fields belong to, for errors.
+            name: value of that option, for errors.
 
         Raises:
             RecipeError: a field is unknown or out of range.
@@ -31,7 +31,7 @@ class Record(BaseModel):
             return cls.model_validate(dict(fields))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join([what, *map(str, first["loc"])])
+            where = ".".join([option, *map(str, first["loc"])])
             known = ", ".join(cls.model_fields) or "none"
             text = f"{where}: {first['msg']} (fields of {name}: {known})"
             raise RecipeError(text) from error

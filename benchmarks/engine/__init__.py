@@ -1,1 +1,1 @@
-"""Measure the engine and its stages in one process, without HTTP."""
+"""Benchmarks of the engine and its stages in one process, without HTTP."""

@@ -1,15 +1,15 @@
-"""What does cutting a network into stages cost, and what does each exit cost?
+"""Measure the cost of cutting a network into stages, and the cost of each exit.
 
-For each network (fresh weights; the time does not depend on them) and batch size, the CPU time
-of all its stages over that of one graph with all exits: cut block by block, cut where each exit
-needs it (as in a bundle), and the latter in this machine's own layout (as it is served on a CPU).
-Then what it costs to leave at each exit: flops and time block by block, with all heads on the way;
-by need, with all of them; and by need when no other exit is asked.
+For each network and batch size, the first table has the CPU time of all stages over that of one
+graph with all exits. The stages are cut block by block, or by need (as in a bundle), or by need in
+this machine's native layout (as served on a CPU). Weights are fresh because the time does not
+depend on them. The second table has flops and time to each exit: block by block with all earlier
+heads, by need with all earlier heads, and by need with earlier heads skipped.
 
     python -m benchmarks.engine.cut
 
-Rounds are interleaved; ratios are taken within a round and their median is shown. Exit status 1
-where the stages as they are served take more than GOAL of one graph.
+Rounds are interleaved. Ratios are taken within a round and their median is printed. The exit
+status is 1 if the stages as served take more than MAX_RATIO of one graph.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.goals import Goal, print_goals
-from benchmarks.timing import positive
+from benchmarks.timing import positive_int
 from exporter.graph import IMAGE, StageGraph, cut_by_need, export_stages
 from exporter.stage_modules import split
 from offramp.bundle.graphs import exit_outputs, join, without_head
@@ -42,7 +42,7 @@ from training.networks.backbones import build_network
 from training.networks.confidence import CONFIDENCES
 from training.recipes import RECIPES
 
-GOAL = 1.05
+MAX_RATIO = 1.05
 BATCHES = (1, 4, 16)
 CLASSES = {"cifar-compact": 10, "cifar-paper": 100}
 BLOCKS, BY_NEED, NATIVE = "block by block", "by need", "by need, native layout"
@@ -52,7 +52,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One network, cut in every way; `whole` is one graph with all exits."""
+    """A network cut in several ways.
+
+    Attributes:
+        blocks: Stages that are whole blocks.
+        by_need: Stages cut by need.
+        whole: Session of one graph with all exits.
+        chains: Stages to run, by name of the cut.
+    """
 
     name: str
     blocks: Sequence[StageGraph]
@@ -61,12 +68,12 @@ class Network:
     chains: Mapping[str, Sequence[Stage]]
 
 
-def network(name: str) -> Network:
-    """The network of a recipe."""
+def build_subject(name: str) -> Network:
+    """Export the network of a recipe and cut it in every way."""
     recipe = RECIPES[name]
     torch.manual_seed(0)
-    made = build_network(recipe.backbone, recipe.shape, CLASSES[name]).eval()
-    blocks = export_stages(split(made, CONFIDENCES["max_softmax"]), recipe.size)
+    network = build_network(recipe.backbone, recipe.shape, CLASSES[name]).eval()
+    blocks = export_stages(split(network, CONFIDENCES["max_softmax"]), recipe.size)
     by_need = cut_by_need(blocks)
     whole = _session(join([block.model for block in blocks]).SerializeToString())
     chains: dict[str, Sequence[Stage]] = {BLOCKS: [_stage(g) for g in blocks]}
@@ -90,8 +97,11 @@ def _stage(graph: StageGraph) -> Stage:
 class Times:
     """CPU seconds of a batch.
 
-    By chain, of all stages [rounds] and, with clocks read in between, of each [rounds, stages];
-    `trunks` are those of the stages as they are served, run without their heads.
+    Attributes:
+        whole: One graph with all exits, [rounds].
+        chains: All stages of each chain, [rounds].
+        stages: Each stage of each chain, [rounds, stages]. The clock is read between stages.
+        trunks: The stages as served without their heads, [rounds, stages].
     """
 
     whole: Floats
@@ -100,36 +110,36 @@ class Times:
     trunks: Floats
 
     def ratio(self, chain: str) -> float:
-        """Of all stages of a chain over one graph."""
+        """Return the median ratio of all stages of a chain to one graph."""
         return float(np.median(self.chains[chain] / self.whole))
 
     def to_exit(self, chain: str) -> Floats:
-        """To each exit with all heads on the way, [exits]."""
+        """Return the seconds to each exit with all earlier heads, [exits]."""
         seconds: Floats = np.median(self.stages[chain].cumsum(axis=1), axis=0)
         return seconds
 
-    def alone(self) -> Floats:
-        """To each exit as served when no other is asked, [exits]."""
+    def to_exit_without_heads(self) -> Floats:
+        """Return the seconds to each exit as served with earlier heads skipped, [exits]."""
         before = self.trunks.cumsum(axis=1) - self.trunks
         seconds: Floats = np.median(before + self.stages[SERVED], axis=0)
         return seconds
 
 
 def measure(subject: Network, batch: int, rounds: int) -> Times:
-    """Time one batch size on noise."""
+    """Time one batch size on random images."""
     (image,) = subject.by_need[0].inputs
-    noise = np.random.default_rng(0).integers(0, 256, (batch, *image.shape), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (batch, *image.shape), dtype=np.uint8)
     outputs = [name for each in exit_outputs(len(subject.blocks)) for name in each]
     repeats = max(1, 32 // batch)
     whole, trunks = [], []
     chains: dict[str, list[float]] = {chain: [] for chain in subject.chains}
     stages: dict[str, list[Floats]] = {chain: [] for chain in subject.chains}
     for _ in range(rounds + 1):  # the first one warms up
-        whole.append(_seconds(lambda: subject.whole.run(outputs, {IMAGE: noise}), repeats))
+        whole.append(_seconds(lambda: subject.whole.run(outputs, {IMAGE: images}), repeats))
         for chain, each in subject.chains.items():
-            chains[chain].append(_seconds(partial(run_chain, each, noise), repeats))
-            stages[chain].append(_by_stage(each, noise, repeats, heads=True))
-        trunks.append(_by_stage(subject.chains[SERVED], noise, repeats, heads=False))
+            chains[chain].append(_seconds(partial(run_chain, each, images), repeats))
+            stages[chain].append(_by_stage(each, images, repeats, heads=True))
+        trunks.append(_by_stage(subject.chains[SERVED], images, repeats, heads=False))
     return Times(
         np.array(whole[1:]),
         {chain: np.array(found[1:]) for chain, found in chains.items()},
@@ -139,7 +149,7 @@ def measure(subject: Network, batch: int, rounds: int) -> Times:
 
 
 def run_chain(stages: Sequence[Stage], images: NDArray[np.uint8]) -> None:
-    """All stages in a row."""
+    """Run all stages in order."""
     known: dict[str, NDArray[np.generic]] = {IMAGE: images}
     for stage in stages:
         known |= stage.run(known, head=True).features
@@ -155,7 +165,7 @@ def _seconds(run: Callable[[], object], repeats: int) -> float:
 def _by_stage(
     stages: Sequence[Stage], images: NDArray[np.uint8], repeats: int, *, heads: bool
 ) -> Floats:
-    """Seconds of each stage; without heads, of each but the last."""
+    """Time each stage, in seconds. Without `heads`, only the last stage evaluates its head."""
     seconds = np.zeros(len(stages))
     for _ in range(repeats):
         known: dict[str, NDArray[np.generic]] = {IMAGE: images}
@@ -168,17 +178,17 @@ def _by_stage(
 
 
 def megabytes(specs: Sequence[TensorSpec]) -> float:
-    """Of one image's features."""
+    """Return the size of one image's features in MiB."""
     return sum(spec.nbytes for spec in specs) / 2**20
 
 
 def print_exits(subject: Network, times: Times) -> None:
-    """One line for each exit."""
+    """Print one line for each exit."""
     blockwise = list(accumulate(graph.flops for graph in subject.blocks))
     by_need = list(accumulate(graph.flops for graph in subject.by_need))
     heads = list(accumulate((g.head_flops for g in subject.by_need), initial=0))
-    columns = (times.to_exit(BLOCKS), times.to_exit(SERVED), times.alone())
-    print("       block by block      by need           no other asked    handed on, MB")
+    columns = (times.to_exit(BLOCKS), times.to_exit(SERVED), times.to_exit_without_heads())
+    print("       block by block      by need           heads skipped     features, MB")
     print("exit   M flops      ms     M flops      ms     M flops      ms    blocks by need")
     for k, (block, stage) in enumerate(zip(subject.blocks, subject.by_need, strict=True)):
         flops = (blockwise[k], by_need[k], by_need[k] - heads[k])
@@ -189,41 +199,45 @@ def print_exits(subject: Network, times: Times) -> None:
 
 
 def goals(tables: Mapping[str, Mapping[int, Times]]) -> list[Goal]:
-    """One for each network: the worst of its batch sizes."""
-    found = []
+    """Return one goal for each network, on the worst of its batch sizes."""
+    listed = []
     for name, times in tables.items():
         worst = max(each.ratio(SERVED) for each in times.values())
-        text = f"{name}: stages as served / one graph <= {GOAL}"
-        found.append(Goal(text, f"{worst:.3f}", worst <= GOAL))
-    return found
+        text = f"{name}: stages as served / one graph <= {MAX_RATIO}"
+        listed.append(Goal(text, f"{worst:.3f}", worst <= MAX_RATIO))
+    return listed
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(description="What does cutting a network into stages cost?")
-    made.add_argument("--networks", choices=CLASSES, nargs="+", default=list(CLASSES))
-    made.add_argument("--batches", type=positive, nargs="+", default=list(BATCHES))
-    made.add_argument("--rounds", type=positive, default=9)
-    return made
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
+    parser = argparse.ArgumentParser(
+        description="Measure the cost of cutting a network into stages.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    option = parser.add_argument
+    option("--networks", choices=CLASSES, nargs="+", default=list(CLASSES), help="recipes to cut")
+    option("--batches", type=positive_int, nargs="+", default=list(BATCHES), help="batch sizes")
+    option("--rounds", type=positive_int, default=9, help="timed rounds")
+    return parser
 
 
 def main() -> int:
-    """Entry point; the exit status is 1 where a goal is missed."""
-    arguments = parser().parse_args()
+    """Run the benchmark and return the exit status, 1 if a goal is missed."""
+    arguments = build_parser().parse_args()
     print(
         f"medians of {arguments.rounds} rounds, CPU time, one thread; {platform.machine()}, "
         f"ONNX Runtime {ort.__version__}"
     )
     tables: dict[str, dict[int, Times]] = {}
     for name in arguments.networks:
-        subject = network(name)
+        subject = build_subject(name)
         tables[name] = {b: measure(subject, b, arguments.rounds) for b in arguments.batches}
         print(f"\n{name}: all stages / one graph with all exits")
         for batch, times in tables[name].items():
             ratios = "   ".join(f"{chain} {times.ratio(chain):.3f}" for chain in subject.chains)
             print(f"batch {batch:3}   {1e3 * np.median(times.whole):8.2f} ms   {ratios}")
         for batch, times in tables[name].items():
-            print(f"\n{name}: to leave at each exit, batch {batch}")
+            print(f"\n{name}: cost to each exit, batch {batch}")
             print_exits(subject, times)
     print()
     return print_goals(goals(tables))

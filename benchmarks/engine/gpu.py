@@ -1,18 +1,18 @@
-"""What does the engine make of a GPU?
+"""Measure the throughput of the engine on a GPU.
 
     python -m benchmarks.engine.gpu --bundle deploy/bundles/cifar10-msdnet             on CUDA
-    python -m benchmarks.engine.gpu --bundle DIR --provider cpu --max-batch 8          the same path
+    python -m benchmarks.engine.gpu --bundle DIR --provider cpu --max-batch 8          same code
 
-- Batch sizes that take turns against each by itself, in the same sessions: convolutions must not
-  plan anew.
-- Images a second through the engine (no HTTP, no decoding; calls of several images), at full
-  depth and with the exits of `medium`, against ONNX Runtime on the network to its last exit in
-  one graph at its best batch, and against torch in eager mode (fresh weights of the bundle's
-  recipe). All are given images on the host, and give probabilities to the host.
-- Bytes that an image sends to the host, beside those of the features that stay.
+- Time of batch sizes that alternate over the time of each size by itself, in the same sessions.
+  Convolutions must not be planned again.
+- Images per second of the engine (no HTTP, no decoding, several images in a request), at full
+  depth and with the exits of `medium`. They are compared with ONNX Runtime on the network to its
+  last exit in one graph at its best batch, and with torch in eager mode (fresh weights of the
+  bundle's recipe). All take images from the host and return probabilities to the host.
+- Bytes copied to the host for each image, and bytes of features that stay on the device.
 
-Rounds are interleaved; ratios are taken within a round and their median counts. Exit status 1 if
-a goal is missed.
+Rounds are interleaved. Ratios are taken within a round and their median counts. The exit status
+is 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -20,74 +20,37 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import onnxruntime as ort
 import torch
-from numpy.typing import NDArray
 
-from benchmarks.engine.loop import NOISE, drive, forced
+from benchmarks.engine.gpu_peers import Subject, best_batch, raw_call, torch_call
+from benchmarks.engine.loop import (
+    DIFFERENT_IMAGES,
+    ClosedLoop,
+    policy_for_shares,
+    run_clients,
+)
 from benchmarks.goals import Goal, print_goals
-from benchmarks.serving.servers.graphs import full_depth
-from benchmarks.timing import positive
+from benchmarks.timing import positive_int
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.http.app import create_app
 from serving.runtime.base import sizes_up_to
 from serving.runtime.cuda import DeviceRuntime
-from serving.runtime.cuda_graph import with_slot_rows
 from serving.runtime.cuda_slots import Device, DevicePool
-from serving.runtime.session import Provider, open_session
-from serving.settings import MAX_BATCH, Settings
-from training.errors import TrainingError
-from training.fit.checkpoint import new_network
-from training.recipes import Recipe
+from serving.settings import MAX_BATCH, Provider, Settings
 
-TURNS = 1.2  # of the time that each size takes by itself
-OF_RAW = 0.8  # of raw ONNX Runtime's images a second
-UNDER_WAY = 4  # batches
+MAX_ALTERNATION = 1.2  # time of alternating sizes over the time of each size by itself
+MIN_SHARE_OF_RAW = 0.8  # of raw ONNX Runtime's images per second
+BATCHES_IN_FLIGHT = 4
 BUDGETS = ("full", "medium")
-Images = NDArray[np.uint8]
-Call = Callable[[], object]
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is measured, and how much of it.
-
-    Args:
-        call: images in a call to the engine.
-        images: in each measurement, at least.
-    """
-
-    bundle: Path
-    manifest: Manifest
-    device: Device
-    max_batch: int
-    call: int
-    images: int
-
-    def noise(self, count: int) -> Images:
-        """Images, uint8 [count, H, W, 3]."""
-        size = self.manifest.input
-        shape = (count, size.height, size.width, 3)
-        return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-
-    def rate(self, call: Call, batch: int) -> float:
-        """Images a second of a call that takes a batch."""
-        call()
-        calls = -(-self.images // batch)
-        started = perf_counter()
-        for _ in range(calls):
-            call()
-        return calls * batch / (perf_counter() - started)
-
-
-def turns(subject: Subject, rounds: int) -> list[float]:
-    """For each stage, the time of sizes that take turns over that of each by itself."""
+def alternation_ratios(subject: Subject, rounds: int) -> list[float]:
+    """Return for each stage the time of alternating sizes over that of each size by itself."""
     manifest = subject.manifest
     inputs, features = zip(*((s.inputs, s.features) for s in manifest.stages), strict=True)
     pool = DevicePool(inputs, features, subject.max_batch, subject.device)
@@ -115,81 +78,28 @@ def turns(subject: Subject, rounds: int) -> list[float]:
 
 
 def engine_rate(subject: Subject, budget: str) -> float:
-    """Images a second through the engine, with the exits that the budget has on held-out images."""
-    images = UNDER_WAY * subject.max_batch
+    """Return the engine's images per second, with the budget's exit shares on held-out images."""
+    images = BATCHES_IN_FLIGHT * subject.max_batch
     settings = Settings(
         bundle=subject.bundle,
         provider=subject.device.name,
         device=subject.device.number,
         max_batch=subject.max_batch,
-        slots=images + subject.call,
-        max_images=subject.call,
+        slots=images + subject.per_request,
+        max_images=subject.per_request,
     )
     engine = create_app(settings, on_device=True).state.context.engine
-    clients = max(1, images // subject.call)
-    calls = max(clients, subject.images // subject.call)
-    noise = subject.noise(NOISE)
+    clients = max(1, images // subject.per_request)
+    requests = max(clients, subject.images // subject.per_request)
+    sample = subject.random_images(DIFFERENT_IMAGES)
     shares = [share.value for share in subject.manifest.budgets[budget].exit_shares]
-    policy = forced(subject.bundle, noise, shares)
-    return asyncio.run(drive(engine, list(noise), policy, clients, calls, subject.call)).throughput
-
-
-def raw_call(subject: Subject, batch: int) -> Call:
-    """One batch through the network to its last exit, in one graph of that batch size."""
-    device, images = subject.device, subject.noise(batch)
-    model = with_slot_rows(full_depth(subject.bundle, subject.manifest), [], [], 1, batch)
-    del model.graph.input[0]  # the slots, of which nothing here knows
-    session = open_session(subject.bundle, model, device.providers)
-    given = device.tensor(images.shape, "uint8")
-    said = device.tensor((batch, len(subject.manifest.labels)), "float32")
-    binding = session.io_binding()
-    binding.bind_ortvalue_input(session.get_inputs()[0].name, given)
-    binding.bind_ortvalue_output(session.get_outputs()[0].name, said)
-
-    def call() -> None:
-        given.update_inplace(images)
-        session.run_with_iobinding(binding)
-        said.numpy()
-
-    return call
-
-
-def torch_call(subject: Subject, batch: int) -> Call | None:
-    """The same in torch, in eager mode; None where the bundle names no recipe of ours."""
-    manifest = subject.manifest
-    try:
-        recipe = Recipe.of(manifest.provenance.config, "provenance.config", "a recipe")
-        network = new_network(recipe, len(manifest.labels)).eval()
-    except TrainingError:
-        return None
-    where = torch.device(subject.device.name, subject.device.number)
-    network = network.to(where)
-    images = torch.from_numpy(subject.noise(batch))
-
-    @torch.inference_mode()
-    def call() -> None:
-        features = [network.normalize(images.to(where))]
-        for stage in network.stages:
-            features = stage(features)
-        torch.softmax(network.heads[-1](features[-1]), dim=1).cpu()
-
-    return call
-
-
-def best_batch(subject: Subject, make: Callable[[int], Call | None]) -> tuple[int, Call] | None:
-    """The batch size with the most images a second."""
-    calls = {size: make(size) for size in sizes_up_to(subject.max_batch)}
-    rates = {size: subject.rate(call, size) for size, call in calls.items() if call is not None}
-    if not rates:
-        return None
-    best = max(rates, key=lambda size: rates[size])
-    call = calls[best]
-    assert call is not None
-    return best, call
+    policy = policy_for_shares(subject.bundle, sample, shares)
+    load = ClosedLoop(clients, requests, subject.per_request)
+    return asyncio.run(run_clients(engine, list(sample), policy, load)).throughput
 
 
 def rates(subject: Subject, rounds: int) -> dict[str, list[float]]:
-    """Images a second of each, round by round."""
+    """Return the images per second of engine and peers, by name, [rounds]."""
     peers = {
         "ONNX Runtime": best_batch(subject, lambda size: raw_call(subject, size)),
         "torch": best_batch(subject, lambda size: torch_call(subject, size)),
@@ -206,35 +116,55 @@ def rates(subject: Subject, rounds: int) -> dict[str, list[float]]:
 
 
 def print_bytes(manifest: Manifest) -> None:
-    """What crosses to the host, and what does not."""
-    features = [spec for stage in manifest.stages for spec in stage.features]
-    stay = sum(spec.nbytes for spec in features)
-    said = 4 + 4 * len(manifest.labels)
-    print(f"bytes to the host: {said} for each exit that is asked; {stay} of features stay")
+    """Print the bytes of an image that are copied to the host and those that are not."""
+    features = sum(spec.nbytes for stage in manifest.stages for spec in stage.features)
+    copied = 4 + 4 * len(manifest.labels)
+    print(
+        f"bytes copied to the host: {copied} for each evaluated exit; "
+        f"features that stay: {features}"
+    )
 
 
 def goals(ratios: list[float], found: dict[str, list[float]]) -> list[Goal]:
-    """What was to be shown."""
+    """Return the goals of this benchmark."""
     (raw,) = (values for name, values in found.items() if name.startswith("ONNX Runtime"))
     share = float(np.median(np.array(found["engine, full"]) / np.array(raw)))
     worst = max(ratios)
     return [
-        Goal(f"sizes in turn / each by itself <= {TURNS}", f"{worst:.2f}", worst <= TURNS),
-        Goal(f"engine at full depth / ONNX Runtime >= {OF_RAW}", f"{share:.2f}", share >= OF_RAW),
+        Goal(
+            f"alternating sizes / each by itself <= {MAX_ALTERNATION}",
+            f"{worst:.2f}",
+            worst <= MAX_ALTERNATION,
+        ),
+        Goal(
+            f"engine at full depth / ONNX Runtime >= {MIN_SHARE_OF_RAW}",
+            f"{share:.2f}",
+            share >= MIN_SHARE_OF_RAW,
+        ),
     ]
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
+    parser = argparse.ArgumentParser(
+        description="Measure the throughput of the engine on a GPU.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    option = parser.add_argument
+    bundle = Path("deploy/bundles/cifar10-msdnet")
+    option("--bundle", type=Path, default=bundle, help="folder of the bundle")
+    option("--provider", choices=("cuda", "cpu"), default="cuda", help="device to measure")
+    option("--device", type=int, default=0, help="number of the GPU")
+    option("--max-batch", type=positive_int, help="largest batch, by default the server's")
+    option("--call", type=positive_int, default=16, help="images in a request")
+    option("--images", type=positive_int, default=20_000, help="minimum images in a measurement")
+    option("--rounds", type=positive_int, default=5, help="timed rounds")
+    return parser
+
+
 def main() -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description="What does the engine make of a GPU?")
-    parser.add_argument("--bundle", type=Path, default=Path("deploy/bundles/cifar10-msdnet"))
-    parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--device", type=int, default=0)
-    parser.add_argument("--max-batch", type=positive, help="default: as of the server")
-    parser.add_argument("--call", type=positive, default=16, help="images in a call")
-    parser.add_argument("--images", type=positive, default=20_000, help="in each measurement")
-    parser.add_argument("--rounds", type=positive, default=5)
-    arguments = parser.parse_args()
+    """Run the benchmark and return the exit status, 1 if a goal is missed."""
+    arguments = build_parser().parse_args()
     provider: Provider = arguments.provider
     subject = Subject(
         arguments.bundle,
@@ -247,8 +177,8 @@ def main() -> int:
     print(
         f"{provider} {arguments.device}, ONNX Runtime {ort.__version__}, torch {torch.__version__}"
     )
-    ratios = turns(subject, arguments.rounds)
-    print("sizes in turn / each by itself, by stage: " + " ".join(f"{r:.2f}" for r in ratios))
+    ratios = alternation_ratios(subject, arguments.rounds)
+    print("alternating sizes / each by itself, by stage: " + " ".join(f"{r:.2f}" for r in ratios))
     found = rates(subject, arguments.rounds)
     for name, values in found.items():
         print(f"{name:24} {np.median(values):10.0f} images/s")

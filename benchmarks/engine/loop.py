@@ -1,4 +1,4 @@
-"""The real engine in a closed loop in this process: no HTTP, no decoding, exits as wanted."""
+"""Run the real engine in this process in a closed loop: no HTTP, no decoding, chosen exits."""
 
 from __future__ import annotations
 
@@ -14,86 +14,96 @@ from numpy.typing import NDArray
 from offramp.bundle.manifest import read_manifest
 from serving.engine.engine import Engine
 from serving.engine.policy import Policy
-from serving.engine.scheduler import Order
 from serving.http.app import create_app
 from serving.runtime.cpu import Runtime
 from serving.settings import Settings
 
-NOISE = 256  # different images
+DIFFERENT_IMAGES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Real:
-    """What a run gave: images a second, and seconds of a call."""
+class ClosedLoop:
+    """Clients that send their next request when the previous one is answered.
+
+    Attributes:
+        clients: Number of clients.
+        requests: Number of requests of all clients together.
+        images: Images in a request.
+    """
+
+    clients: int
+    requests: int
+    images: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EngineResult:
+    """Throughput in images per second, and latency quantiles of a request in seconds."""
 
     throughput: float
     p50: float
     p99: float
 
 
-def forced(bundle: Path, images: NDArray[np.uint8], shares: Sequence[float]) -> Policy:
-    """Thresholds with which these images leave in these shares."""
+def policy_for_shares(bundle: Path, images: NDArray[np.uint8], shares: Sequence[float]) -> Policy:
+    """Return thresholds with which these images leave at the exits in these shares.
+
+    Args:
+        bundle: Folder of a bundle.
+        images: Images uint8 [N, H, W, 3] that are sent later.
+        shares: Share of the images for each exit.
+    """
     manifest = read_manifest(bundle)
     runtime = Runtime(bundle, manifest)
     known: dict[str, NDArray[np.generic]] = {"image": images}
-    inside = np.ones(len(images), dtype=bool)
+    remaining = np.ones(len(images), dtype=bool)
     thresholds = []
     for stage, share in enumerate(shares):
         output = runtime.run(stage, known)
         assert output.confidence is not None
         known |= output.features
-        leaving = min(int(inside.sum()), round(share * len(images)))
-        ranked = np.sort(output.confidence[inside])[::-1]
+        leaving = min(int(remaining.sum()), round(share * len(images)))
+        ranked = np.sort(output.confidence[remaining])[::-1]
         thresholds.append(float(ranked[leaving - 1]) if leaving else 2.0)
-        inside &= output.confidence < thresholds[-1]
+        remaining &= output.confidence < thresholds[-1]
     return Policy("numeric", "forced", (*thresholds[:-1], 0.0))
 
 
-async def drive(
-    engine: Engine,
-    images: Sequence[NDArray[np.uint8]],
-    policy: Policy,
-    clients: int,
-    calls: int,
-    each: int = 1,
-) -> Real:
-    """Let clients make one call of `each` images after another; the engine is drained then."""
-    turns, seconds = iter(range(calls)), []
+async def run_clients(
+    engine: Engine, images: Sequence[NDArray[np.uint8]], policy: Policy, load: ClosedLoop
+) -> EngineResult:
+    """Send the requests of a closed loop to an engine, then drain the engine."""
+    numbers, seconds = iter(range(load.requests)), []
 
     async def client() -> None:
-        for turn in turns:
+        for number in numbers:
             started = perf_counter()
-            sent = [images[(turn * each + i) % len(images)] for i in range(each)]
-            with engine.admit(each, policy) as slots:
-                await engine.classify(slots, sent, policy, started)
+            first = number * load.images
+            batch = [images[(first + i) % len(images)] for i in range(load.images)]
+            with engine.admit(load.images, policy) as slots:
+                await engine.classify(slots, batch, policy, started)
             seconds.append(perf_counter() - started)
 
     started = perf_counter()
-    await asyncio.gather(*(client() for _ in range(clients)))
-    whole = perf_counter() - started
+    await asyncio.gather(*(client() for _ in range(load.clients)))
+    elapsed = perf_counter() - started
     await engine.drain()
     p50, p99 = np.quantile(seconds, [0.5, 0.99])
-    return Real(calls * each / whole, float(p50), float(p99))
+    return EngineResult(load.requests * load.images / elapsed, float(p50), float(p99))
 
 
-def run_real(
-    bundle: Path,
-    shares: Sequence[float],
-    threads: int,
-    max_batch: int,
-    order: Order,
-    *,
-    rebatch: bool,
-    clients: int,
-    requests: int,
-) -> Real:
-    """Build the engine as the server does, and let clients send one request after another."""
+def run_engine(settings: Settings, shares: Sequence[float], load: ClosedLoop) -> EngineResult:
+    """Build the engine as the server does, and run a closed loop of random images.
+
+    Args:
+        settings: Settings of the server.
+        shares: Share of the images that leave at each exit.
+        load: Clients and requests.
+    """
+    bundle = settings.bundle
     size = read_manifest(bundle).input
-    shape = (NOISE, size.height, size.width, 3)
+    shape = (DIFFERENT_IMAGES, size.height, size.width, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    settings = Settings(
-        bundle=bundle, threads=threads, max_batch=max_batch, order=order, rebatch=rebatch
-    )
     engine = create_app(settings).state.context.engine
-    policy = forced(bundle, images, shares)
-    return asyncio.run(drive(engine, list(images), policy, clients, requests))
+    policy = policy_for_shares(bundle, images, shares)
+    return asyncio.run(run_clients(engine, list(images), policy, load))

@@ -1,11 +1,12 @@
-"""Which stage next, and does waiting for survivors pay? Schedules compared in virtual time.
+"""Compare schedules in virtual time: order of stages, and merging of batches (rebatching).
 
-Stage times are measured on this machine for a bundle's graphs, or, for an accelerator, modelled:
-a batch is a call of fixed cost plus a little for each image (CALL and IMAGE, seconds). Exits are
-drawn from the shares that the manifest expects of a budget. Every schedule gets the same
-arrivals; the real scheduler decides. `limit` is what no schedule exceeds: every stage always at
-its best batch size. With --real, the engine itself runs in this process (no HTTP) with 64 clients
-that send noise, thresholds set so that it leaves in the same shares.
+Stage times are measured on this machine for a bundle's graphs. For an accelerator they are
+modelled: a batch takes a fixed time and a small time for each image (CALL_SECONDS and
+IMAGE_SECONDS). Exits are drawn from the exit shares that the manifest states for a budget. Every
+schedule gets the same arrivals and the real scheduler decides. The printed limit is an upper bound
+for all schedules: every stage always runs at its best batch size. With --real, the engine runs in
+this process (no HTTP) with 64 clients that send random images. Thresholds are set for the same
+exit shares.
 
     python -m benchmarks.engine.scheduling --bundle deploy/bundles/cifar10-msdnet
 """
@@ -21,43 +22,58 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import thread_time
 
-from benchmarks.engine.loop import Real, run_real
-from benchmarks.engine.simulation import Ran, Server, closed, limit, naive, poisson
-from benchmarks.timing import positive
+from benchmarks.engine.loop import ClosedLoop, EngineResult, run_engine
+from benchmarks.engine.simulation import (
+    Result,
+    Server,
+    max_throughput,
+    poisson_arrivals,
+    run_closed_loop,
+    run_naive,
+)
+from benchmarks.timing import positive_int
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.latency import Latency
-from serving.engine.scheduler import Order, Scheduler
+from serving.engine.scheduler import Scheduler
 from serving.engine.warm_up import measure
 from serving.runtime.base import sizes_up_to
 from serving.runtime.cpu import Runtime
 from serving.runtime.slots import Pool
+from serving.settings import Order, Settings
 
-CALL, IMAGE = 0.8e-3, 20e-6
-AROUND = 0.15e-3  # seconds of Python around a batch
+CALL_SECONDS, IMAGE_SECONDS = 0.8e-3, 20e-6
+OVERHEAD = 0.15e-3  # seconds of Python for each batch
 LOADS = (0.5, 0.7, 0.9, 1.2)
 CLIENTS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A schedule; without an order it is the naive one."""
+class Schedule:
+    """Settings of the scheduler. Without an order it is the naive schedule."""
 
     name: str
     order: Order | None = None
     rebatch: bool = False
 
 
-CHOICES = (
-    Choice("deepest, rebatching", "deepest", rebatch=True),
-    Choice("deepest", "deepest"),
-    Choice("fullest", "fullest"),
-    Choice("naive: one by one, through"),
+SCHEDULES = (
+    Schedule("deepest, rebatching", "deepest", rebatch=True),
+    Schedule("deepest", "deepest"),
+    Schedule("fullest", "fullest"),
+    Schedule("naive: one request at a time"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What is simulated."""
+    """A machine to simulate.
+
+    Attributes:
+        name: Description for the table.
+        times: Seconds of each stage by batch size.
+        threads: Number of stage threads.
+        max_batch: Largest batch.
+    """
 
     name: str
     times: Latency
@@ -65,81 +81,75 @@ class Machine:
     max_batch: int
 
     def server(self, order: Order, *, rebatch: bool) -> Server:
-        """A fresh server: schedulers learn."""
+        """Return a new server, because a scheduler changes its estimates."""
         scheduler = Scheduler(deepcopy(self.times), self.max_batch, order, rebatch=rebatch)
-        return Server(scheduler, self.times, self.threads, AROUND)
+        return Server(scheduler, self.times, self.threads, OVERHEAD)
 
 
-def print_line(load: str, name: str, ran: Ran, stages: int) -> None:
-    """One line of the table."""
+def print_line(load: str, name: str, result: Result, stages: int) -> None:
+    """Print one line of the table."""
     sizes: list[list[int]] = [[] for _ in range(stages)]
-    for stage, size in ran.batches:
+    for stage, size in result.batches:
         sizes[stage].append(size)
     means = " ".join(f"{sum(s) / max(1, len(s)):5.1f}" for s in sizes)
     print(
-        f"{load:9} {name:27} {ran.throughput:8.0f} {1e3 * ran.quantile(0.5):9.2f} "
-        f"{1e3 * ran.quantile(0.99):9.2f}   {means}"
+        f"{load:9} {name:28} {result.throughput:8.0f} {1e3 * result.quantile(0.5):9.2f} "
+        f"{1e3 * result.quantile(0.99):9.2f}   {means}"
     )
 
 
 def compare(machine: Machine, shares: Sequence[float], requests: int) -> None:
-    """The table of one machine."""
+    """Print the table of one machine."""
     stages = machine.times.stages
-    most = limit(
-        poisson(1, requests, shares, 0), machine.times, machine.threads, machine.max_batch, AROUND
-    )
+    arrivals = poisson_arrivals(1, requests, shares, 0)
+    bound = max_throughput(arrivals, machine.times, machine.threads, machine.max_batch, OVERHEAD)
     print(f"\n{machine.name}: {machine.threads} threads, batches up to {machine.max_batch}")
-    print(f"no schedule exceeds {most:.0f} answers/s")
-    print(f"{'load':9} {'schedule':27} {'answers/s':>8} {'p50 ms':>9} {'p99 ms':>9}   mean batches")
+    print(f"limit for all schedules: {bound:.0f} answers/s")
+    print(f"{'load':9} {'schedule':28} {'answers/s':>8} {'p50 ms':>9} {'p99 ms':>9}   mean batches")
     for load in LOADS:
-        arrivals = poisson(load * most, requests, shares, 1)
-        for choice in CHOICES:
-            if choice.order is None:
-                ran = naive(arrivals, machine.times, machine.threads, AROUND)
+        arrivals = poisson_arrivals(load * bound, requests, shares, 1)
+        for schedule in SCHEDULES:
+            if schedule.order is None:
+                result = run_naive(arrivals, machine.times, machine.threads, OVERHEAD)
             else:
-                ran = machine.server(choice.order, rebatch=choice.rebatch).run(arrivals)
-            print_line(f"{load:.0%}", choice.name, ran, stages)
-    for choice in CHOICES:
-        if choice.order is not None:
-            server = machine.server(choice.order, rebatch=choice.rebatch)
-            ran = closed(server, CLIENTS, requests, shares, 2)
-            print_line(f"{CLIENTS} closed", choice.name, ran, stages)
+                result = machine.server(schedule.order, rebatch=schedule.rebatch).run(arrivals)
+            print_line(f"{load:.0%}", schedule.name, result, stages)
+    for schedule in SCHEDULES:
+        if schedule.order is not None:
+            server = machine.server(schedule.order, rebatch=schedule.rebatch)
+            result = run_closed_loop(server, CLIENTS, requests, shares, 2)
+            print_line(f"{CLIENTS} closed", schedule.name, result, stages)
 
 
 def print_real(bundle: Path, shares: Sequence[float], machine: Machine, requests: int) -> None:
-    """The real engine, each schedule in turn, three rounds interleaved; medians."""
+    """Print medians of the real engine for each schedule, from three interleaved rounds."""
     print(f"\nthe real engine, {CLIENTS} clients in a closed loop, beside the simulation")
-    print(f"{'schedule':27} {'answers/s':>9} {'p50 ms':>9} {'p99 ms':>9} {'simulated':>10}")
-    choices = [choice for choice in CHOICES if choice.order is not None]
-    rounds: dict[str, list[Real]] = {choice.name: [] for choice in choices}
+    print(f"{'schedule':28} {'answers/s':>9} {'p50 ms':>9} {'p99 ms':>9} {'simulated':>10}")
+    schedules = [(each, each.order) for each in SCHEDULES if each.order is not None]
+    rounds: dict[str, list[EngineResult]] = {schedule.name: [] for schedule, _ in schedules}
     for _ in range(3):
-        for choice in choices:
-            assert choice.order is not None
-            rounds[choice.name].append(
-                run_real(
-                    bundle,
-                    shares,
-                    machine.threads,
-                    machine.max_batch,
-                    choice.order,
-                    rebatch=choice.rebatch,
-                    clients=CLIENTS,
-                    requests=requests,
-                )
+        for schedule, order in schedules:
+            settings = Settings(
+                bundle=bundle,
+                threads=machine.threads,
+                max_batch=machine.max_batch,
+                order=order,
+                rebatch=schedule.rebatch,
             )
-    for choice in choices:
-        assert choice.order is not None
-        middle = sorted(rounds[choice.name], key=lambda real: real.throughput)[1]
-        server = machine.server(choice.order, rebatch=choice.rebatch)
-        simulated = closed(server, CLIENTS, requests, shares, 2).throughput
+            result = run_engine(settings, shares, ClosedLoop(CLIENTS, requests))
+            rounds[schedule.name].append(result)
+    for schedule, order in schedules:
+        median = sorted(rounds[schedule.name], key=lambda result: result.throughput)[1]
+        server = machine.server(order, rebatch=schedule.rebatch)
+        simulated = run_closed_loop(server, CLIENTS, requests, shares, 2).throughput
         print(
-            f"{choice.name:27} {middle.throughput:9.0f} {1e3 * middle.p50:9.2f} "
-            f"{1e3 * middle.p99:9.2f} {simulated:10.0f}"
+            f"{schedule.name:28} {median.throughput:9.0f} {1e3 * median.p50:9.2f} "
+            f"{1e3 * median.p99:9.2f} {simulated:10.0f}"
         )
 
 
-def measured(bundle: Path, manifest: Manifest, max_batch: int) -> Latency:
-    """Stage times of the bundle on this machine's CPU."""
+def measure_stages(bundle: Path, manifest: Manifest, max_batch: int) -> Latency:
+    """Measure the stage times of a bundle on this machine's CPU."""
     runtime = Runtime(bundle, manifest)
     return measure(
         runtime,
@@ -149,28 +159,46 @@ def measured(bundle: Path, manifest: Manifest, max_batch: int) -> Latency:
     )
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
+    parser = argparse.ArgumentParser(
+        description="Compare schedules in virtual time.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    option = parser.add_argument
+    option(
+        "--bundle",
+        type=Path,
+        required=True,
+        default=argparse.SUPPRESS,
+        help="folder of the bundle",
+    )
+    option("--budget", default="medium", help="budget that gives the exit shares")
+    option("--threads", type=positive_int, default=2, help="stage threads")
+    option("--requests", type=positive_int, default=10_000, help="requests in each simulation")
+    option("--real", action="store_true", help="run the real engine too")
+    return parser
+
+
 def main() -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description="Schedules compared in virtual time.")
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--budget", default="medium", help="whose exit shares are drawn from")
-    parser.add_argument("--threads", type=positive, default=2)
-    parser.add_argument("--requests", type=positive, default=10_000)
-    parser.add_argument("--real", action="store_true", help="run the real engine as well")
-    arguments = parser.parse_args()
+    """Run the benchmark and return the exit status."""
+    arguments = build_parser().parse_args()
     manifest = read_manifest(arguments.bundle)
     expected = [share.value for share in manifest.budgets[arguments.budget].exit_shares]
     shares = [share / sum(expected) for share in expected]
     cpu = Machine(
         f"this machine ({platform.machine()}), {manifest.name}, budget {arguments.budget}",
-        measured(arguments.bundle, manifest, 8),
+        measure_stages(arguments.bundle, manifest, 8),
         arguments.threads,
         8,
     )
     sizes = [1, 64]
-    calls = Latency(sizes, [[CALL + IMAGE * size for size in sizes]] * manifest.exits)
+    seconds = [CALL_SECONDS + IMAGE_SECONDS * size for size in sizes]
     accelerator = Machine(
-        f"modelled: {1e3 * CALL:g} ms a call, {1e6 * IMAGE:g} us an image", calls, 1, 64
+        f"modelled: {1e3 * CALL_SECONDS:g} ms a batch, {1e6 * IMAGE_SECONDS:g} us an image",
+        Latency(sizes, [seconds] * manifest.exits),
+        1,
+        64,
     )
     for machine in (cpu, accelerator):
         compare(machine, shares, arguments.requests)

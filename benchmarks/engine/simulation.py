@@ -1,7 +1,7 @@
-"""A server in virtual time: the real scheduler, stage times from a table, requests by the thousand.
+"""Simulate a server in virtual time: the real scheduler, with stage times from a table.
 
-Nothing is run and no clock is read, so that an hour of load takes seconds and gives the same
-figures again.
+No stage is run and no clock is read. An hour of load takes seconds, and the figures are
+reproducible.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from serving.engine.request import Answer, Call, Request
 from serving.engine.scheduler import Scheduler
 
 _LOOP = asyncio.new_event_loop()
-_LOOP.close()  # futures need a loop to belong to, not to run
-NOBODY = asyncio.Future[list[Answer]](loop=_LOOP)
+_LOOP.close()  # a future needs a loop, but not a running one
+UNUSED_FUTURE = asyncio.Future[list[Answer]](loop=_LOOP)
 ROW = np.ones(1, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request that comes at `time` (seconds), and will leave at the exit of `stage` (from 0)."""
+    """A request that arrives at `time` (seconds) and leaves at the exit of `stage` (from 0)."""
 
     time: float
     stage: int
@@ -36,8 +36,8 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """A request that left at `time`, at the exit of `stage`; -1: before the first."""
+class Departure:
+    """A request that left at `time`, at the exit of `stage`, or -1 before the first exit."""
 
     arrival: Arrival
     time: float
@@ -46,45 +46,54 @@ class Left:
 
     @property
     def seconds(self) -> float:
-        """From its arrival."""
+        """Return the seconds from arrival to departure."""
         return self.time - self.arrival.time
 
 
 @dataclass(slots=True)
-class Ran:
-    """What a simulation gives: who left, in their order, and the size of every batch."""
+class Result:
+    """The result of a simulation: departures in order, and stage and size of every batch."""
 
-    left: list[Left] = field(default_factory=list)
+    departures: list[Departure] = field(default_factory=list)
     batches: list[tuple[int, int]] = field(default_factory=list)
     end: float = 0.0
 
     @property
     def throughput(self) -> float:
-        """Answers a second, from the start to the last."""
-        return len(self.left) / self.end
+        """Return the answers per second, from the start to the last answer."""
+        return len(self.departures) / self.end
 
     def quantile(self, q: float) -> float:
-        """Of the seconds from arrival to answer."""
-        return float(np.quantile([each.seconds for each in self.left], q))
+        """Return a quantile of the latency, in seconds."""
+        return float(np.quantile([each.seconds for each in self.departures], q))
 
 
 @dataclass(slots=True)
 class Server:
-    """`threads` that run what a scheduler gives them; `Scheduler.expired` keeps the deadlines."""
+    """Stage threads that run the batches of a scheduler, which enforces the deadlines.
+
+    Attributes:
+        scheduler: The real scheduler.
+        times: Seconds of each stage by batch size.
+        threads: Number of stage threads.
+        overhead: Seconds of overhead for each batch.
+        result: Departures and batches.
+        next_arrival: Function from the time of a departure to the arrival that follows it.
+    """
 
     scheduler: Scheduler
     times: Latency
     threads: int
     overhead: float = 0.0
-    ran: Ran = field(default_factory=Ran)
+    result: Result = field(default_factory=Result)
+    next_arrival: Callable[[float], Arrival | None] = lambda _: None
     _events: list[tuple[float, int, object]] = field(default_factory=list)
     _serial: int = 0
     _busy: int = 0
     _arrivals: dict[Request, Arrival] = field(default_factory=dict)
-    then: Callable[[float], Arrival | None] = lambda _: None
 
-    def run(self, arrivals: Sequence[Arrival]) -> Ran:
-        """Serve all arrivals, and those that `then` gives for each that leaves."""
+    def run(self, arrivals: Sequence[Arrival]) -> Result:
+        """Serve all arrivals, and those that `next_arrival` returns for each departure."""
         for arrival in arrivals:
             self._at(arrival.time, arrival)
         while self._events:
@@ -96,8 +105,8 @@ class Server:
                 self._end(now, *event)
             if not (self._events and self._events[0][0] == now):
                 self._start(now)
-        self.ran.end = max(each.time for each in self.ran.left)
-        return self.ran
+        self.result.end = max(each.time for each in self.result.departures)
+        return self.result
 
     def _at(self, time: float, event: object) -> None:
         self._serial += 1
@@ -106,7 +115,7 @@ class Server:
     def _arrive(self, now: float, arrival: Arrival) -> None:
         thresholds = (0.5,) * (self.times.stages - 1) + (0.0,)
         policy = Policy("p", "p", thresholds, arrival.deadline)
-        request = Request(policy, 0, now, now, Call(NOBODY))
+        request = Request(policy, 0, now, now, Call(UNUSED_FUTURE))
         self._arrivals[request] = arrival
         self.scheduler.add(request)
 
@@ -118,7 +127,7 @@ class Server:
             if batch is None:
                 return
             self._busy += 1
-            self.ran.batches.append((batch.stage, len(batch.requests)))
+            self.result.batches.append((batch.stage, len(batch.requests)))
             seconds = self.overhead + self.times.time(batch.stage, len(batch.requests))
             self._at(now + seconds, (batch, seconds))
 
@@ -132,30 +141,32 @@ class Server:
 
     def _leave(self, request: Request, now: float, *, expired: bool) -> None:
         arrival = self._arrivals.pop(request)
-        self.ran.left.append(Left(arrival, now, request.stage - 1, expired))
-        if (following := self.then(now)) is not None:
+        self.result.departures.append(Departure(arrival, now, request.stage - 1, expired))
+        if (following := self.next_arrival(now)) is not None:
             self._at(following.time, following)
 
 
-def naive(arrivals: Sequence[Arrival], times: Latency, threads: int, overhead: float = 0.0) -> Ran:
-    """First come, first served, alone, through to the exit."""
+def run_naive(
+    arrivals: Sequence[Arrival], times: Latency, threads: int, overhead: float = 0.0
+) -> Result:
+    """Run each request alone to its exit, first come, first served."""
     free = [0.0] * threads
-    ran = Ran()
+    result = Result()
     for arrival in sorted(arrivals, key=lambda each: each.time):
         path = range(arrival.stage + 1)
         seconds = sum(overhead + times.time(stage, 1) for stage in path)
         end = max(arrival.time, heapq.heappop(free)) + seconds
         heapq.heappush(free, end)
-        ran.batches += [(stage, 1) for stage in path]
-        ran.left.append(Left(arrival, end, arrival.stage, expired=False))
-    ran.end = max(each.time for each in ran.left)
-    return ran
+        result.batches += [(stage, 1) for stage in path]
+        result.departures.append(Departure(arrival, end, arrival.stage, expired=False))
+    result.end = max(each.time for each in result.departures)
+    return result
 
 
-def limit(
+def max_throughput(
     arrivals: Sequence[Arrival], times: Latency, threads: int, max_batch: int, overhead: float = 0.0
 ) -> float:
-    """Answers a second that no schedule exceeds: every stage always at its best batch size."""
+    """Return an upper bound of answers per second: every stage always at its best batch size."""
     sizes = range(1, max_batch + 1)
     best = [
         min((overhead + times.time(stage, size)) / size for size in sizes)
@@ -164,10 +175,10 @@ def limit(
     return threads * len(arrivals) / sum(sum(best[: each.stage + 1]) for each in arrivals)
 
 
-def poisson(
+def poisson_arrivals(
     rate: float, count: int, shares: Sequence[float], seed: int, deadline: float | None = None
 ) -> list[Arrival]:
-    """Open loop: `count` requests at `rate` a second, leaving at exits as `shares` says."""
+    """Draw `count` arrivals of an open loop at `rate` per second, with these exit shares."""
     rng = np.random.default_rng(seed)
     times = rng.exponential(1 / rate, count).cumsum().tolist()
     stages = rng.choice(len(shares), count, p=shares).tolist()
@@ -175,13 +186,15 @@ def poisson(
     return [Arrival(time, stage, deadline) for time, stage in pairs]
 
 
-def closed(server: Server, clients: int, count: int, shares: Sequence[float], seed: int) -> Ran:
-    """Closed loop: each client sends its next request when the last one is answered."""
+def run_closed_loop(
+    server: Server, clients: int, count: int, shares: Sequence[float], seed: int
+) -> Result:
+    """Run clients that send their next request when the previous one is answered."""
     stages = iter(np.random.default_rng(seed).choice(len(shares), count, p=shares).tolist())
 
     def following(now: float) -> Arrival | None:
         stage = next(stages, None)
         return None if stage is None else Arrival(now, stage)
 
-    server.then = following
+    server.next_arrival = following
     return server.run([Arrival(0.0, next(stages)) for _ in range(clients)])

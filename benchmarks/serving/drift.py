@@ -28,9 +28,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from benchmarks.client import serving
-from deploy.check.prometheus import NOBODY, Prometheus, Series, scraping
+from deploy.check.prometheus import NO_SERVER, Prometheus, Series, scraping
 from deploy.check.traffic import Call, Count, send
-from exporter.quantize import own_files
+from exporter.quantize.convert import own_files
 from offramp.bundle.manifest import Manifest, read_manifest
 
 mpl.use("Agg")
@@ -208,7 +208,7 @@ def main() -> int:
                 times = experiment(url, prometheus, images, arguments.requests, arguments.rate)
             recorded.write_text(json.dumps(asdict(times)), encoding="utf-8")
             print(f"{len(images):,} held-out images, {arguments.requests:,} requests of each kind")
-        with scraping(NOBODY, folder) as prometheus:
+        with scraping(NO_SERVER, folder) as prometheus:
             times = Times(**json.loads(recorded.read_text(encoding="utf-8")))
             correct = verdict(prometheus, times)
             draw(prometheus, times, arguments.out)

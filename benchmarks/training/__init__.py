@@ -1,1 +1,1 @@
-"""Measure training: what each objective gives, and what a step costs."""
+"""Benchmarks of training: accuracy of each objective and cost of a step."""

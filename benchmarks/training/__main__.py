@@ -1,9 +1,9 @@
-"""Everything about training in one command; at the end, every goal in a line.
+"""Run all benchmarks of training and print one line for each goal at the end.
 
     python -m benchmarks.training --data cifar10 --runs runs/objectives --out results
 
-The networks that are compared are trained first where they are not there yet: some hours on two
-CPU cores. Exit status 1 if a goal is missed.
+Networks that are not trained yet are trained first, which takes some hours on two CPU cores. The
+exit status is 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.goals import MISSED, verdicts
 
 
 def commands(arguments: argparse.Namespace) -> list[list[str]]:
-    """The benchmarks in order, each with its options."""
+    """Return the benchmarks in order, each with its options."""
     runs, out = ["--runs", str(arguments.runs)], ["--out", str(arguments.out)]
     data = ["--data", arguments.data]
     return [
@@ -30,11 +30,15 @@ def commands(arguments: argparse.Namespace) -> list[list[str]]:
 
 
 def main() -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description="All benchmarks of training.")
-    parser.add_argument("--data", default="cifar10", help="as of `python -m training`")
-    parser.add_argument("--runs", type=Path, default=Path("runs/objectives"), help="where runs are")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="for tables and plots")
+    """Run the benchmarks and return the exit status, 1 if a goal is missed."""
+    parser = argparse.ArgumentParser(
+        description="Run all benchmarks of training.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    option = parser.add_argument
+    option("--data", default="cifar10", help="images, as for `python -m training`")
+    option("--runs", type=Path, default=Path("runs/objectives"), help="folder of trained runs")
+    option("--out", type=Path, default=Path("results"), help="folder for tables and plots")
     lines = [line for command in commands(parser.parse_args()) for line in verdicts(command)]
     print("\n===== goals")
     print(*lines, sep="\n")

@@ -1,4 +1,4 @@
-"""The runs that the objectives are compared by: one recipe, what each row changes, the seeds."""
+"""Define and train the runs that compare objectives: recipe, options of each row, seeds."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pathlib import Path
 from rich.progress import track
 
 from training.fit.checkpoint import CHECKPOINT, load_progress
-from training.options import chosen_recipe, parser
+from training.options import read_run
 from training.recipes import Recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is compared.
+    """A row of the comparison.
 
     Args:
-        name: of the row and of the folder of its runs.
-        options: that `python -m training` gets beside the recipe.
-        seeds: how many runs, with seeds from 0.
-        against: the row of the same network that differs from it in what is asked about alone;
-            itself if there is none.
+        name: Name of the row and of the folder of its runs.
+        options: Options of `python -m training` beside the recipe.
+        seeds: Number of runs, with seeds from 0.
+        against: Name of the baseline: the row with the same network that differs only in the
+            compared option. A row without a baseline names itself.
     """
 
     name: str
@@ -49,7 +49,7 @@ ROWS = (
     Row("meta-gf", "--variant joint --objective meta-gf"),
 )
 
-# Why DFS does as it does, and what might do better.
+# Explain the results of DFS, and try improvements.
 MUON = "--optimizer muon --muon-lr 0.09 --lr 0.05 --momentum 0.8"
 VARIATIONS = (
     Row("joint-muon", f"--variant joint {MUON}"),
@@ -60,12 +60,12 @@ VARIATIONS = (
         "--variant released --shape.head_dropout 0.5",
         against="joint-dropout",
     ),
-    # another network, so nothing is like it but for one thing
+    # another network, which has no baseline
     Row("joint-wide", "--variant joint --shape.head_channels 128", against="joint-wide"),
     Row("dfs-released-wide", "--variant released --shape.head_channels 128", against="joint-wide"),
     Row("dfs-released-beta0.25", "--variant released --beta 0.25"),
     Row("dfs-released-beta0.75", "--variant released --beta 0.75"),
-    # of the same mean; lists without blanks, at which options are parted
+    # the same mean as 0.5. Lists have no blanks, because options are split at blanks
     Row(
         "dfs-released-beta-rising",
         "--variant released --beta [0.3,0.5,0.7]",
@@ -94,30 +94,30 @@ VARIATIONS = (
 
 
 def row_named(name: str) -> Row:
-    """The row of a name; one that is not listed here is compared with `joint`."""
+    """Return the row with this name. The baseline of an unlisted row is `joint`."""
     return next((row for row in (*ROWS, *VARIATIONS) if row.name == name), Row(name, ""))
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One row with one seed."""
+    """A row with one seed."""
 
     row: Row
     seed: int
 
     def folder(self, runs: Path) -> Path:
-        """Where it is kept."""
+        """Return the folder of the run."""
         return runs / self.row.name / f"seed{self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What all runs have in common.
+    """Settings of all runs.
 
     Args:
-        data: where the images are, as of `python -m training`.
-        recipe: the recipe's name.
-        options: that change it for all rows.
+        data: Location of the images, as for `python -m training`.
+        recipe: Name of the recipe.
+        options: Options that change the recipe for all rows.
     """
 
     data: str = "cifar10"
@@ -125,46 +125,49 @@ class Plan:
     options: str = ""
 
     def arguments(self, run: Run, folder: Path) -> list[str]:
-        """Of `python -m training`."""
+        """Return the arguments of `python -m training`."""
         fixed = [self.recipe, "--data", self.data, "--out", str(folder), "--seed", str(run.seed)]
         return [*fixed, *self.options.split(), *run.row.options.split()]
 
     def recipe_of(self, run: Run) -> Recipe:
-        """All that decides what the run does."""
-        return chosen_recipe(*parser().parse_known_args(self.arguments(run, Path())))
+        """Return the recipe of a run, with all options applied."""
+        return read_run(self.arguments(run, Path()))[1]
 
 
 def finished(path: Path, recipe: Recipe | None = None) -> bool:
-    """Whether a checkpoint is at its run's end; and of this recipe, wherever its images were."""
+    """Return True for the checkpoint of a finished run, of this recipe if one is given.
+
+    The location of the images is not compared.
+    """
     if not path.exists():
         return False
     progress = load_progress(path)
-    theirs = progress.recipe
-    if recipe and theirs != recipe.model_copy(update={"data": theirs.data}):
+    actual = progress.recipe
+    if recipe and actual != recipe.model_copy(update={"data": actual.data}):
         return False
-    return len(progress.epochs) >= theirs.epochs
+    return len(progress.epochs) >= actual.epochs
 
 
 def runs_of(rows: Sequence[Row]) -> list[Run]:
-    """Every run; first the first seed of every row, for a table of all rows comes soonest."""
-    deepest = max(row.seeds for row in rows)
-    return [Run(row, seed) for seed in range(deepest) for row in rows if seed < row.seeds]
+    """Return all runs, ordered by seed, so that the first table of all rows is complete early."""
+    seeds = max(row.seeds for row in rows)
+    return [Run(row, seed) for seed in range(seeds) for row in rows if seed < row.seeds]
 
 
 def train_all(wanted: Sequence[Run], runs: Path, plan: Plan, jobs: int) -> None:
-    """Train what is not yet trained, `jobs` runs at a time on one thread each.
+    """Train the runs that are not finished, `jobs` at a time with one thread each.
 
-    Interrupted, it goes on where it was.
+    An interrupted run is resumed.
 
     Raises:
-        TrainingError: the plan is no recipe.
-        subprocess.CalledProcessError: a run failed; its `output.txt` says why.
+        TrainingError: The plan gives no valid recipe.
+        subprocess.CalledProcessError: A run failed. Its `output.txt` has the reason.
     """
-    left = [
+    remaining = [
         run for run in wanted if not finished(run.folder(runs) / CHECKPOINT, plan.recipe_of(run))
     ]
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_train, run, run.folder(runs), plan) for run in left]
+        futures = [pool.submit(_train, run, run.folder(runs), plan) for run in remaining]
         try:
             for future in track(as_completed(futures), "runs", len(futures)):
                 future.result()

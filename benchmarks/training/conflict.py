@@ -1,9 +1,10 @@
-"""Do the gradients of the exits conflict?
+"""Measure the conflict between the gradients of exits.
 
-Surgery takes gradients away. That pays where they pull against each other, and costs where they
-agree. For trained runs, and for the same networks with fresh weights, the table has the cosine
-between the gradients of each two exits over the parameters of the stages that both reach: mean
-over batches of training images, and the share of batches and pairs in which it is negative.
+Surgery removes gradients. That can help if gradients of exits are opposed, and costs accuracy if
+they agree. For trained runs, and for the same networks with fresh weights, the table has the
+cosine between the gradients of each pair of exits, over the parameters of the stages that both
+reach. It prints the mean over batches of training images and pairs, and the share of negative
+cosines.
 
     python -m benchmarks.training.conflict --runs runs/objectives --data cifar10 \
         --rows joint dfs-released
@@ -22,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.timing import positive
+from benchmarks.timing import positive_int
 from training.data.images import Images
 from training.errors import DataError, TrainingError
 from training.evaluation.assessment import own_dataset
@@ -44,7 +45,7 @@ class Agreement:
 
 
 def agreement(network: MultiExitNetwork, batches: Sequence[Images]) -> Agreement:
-    """How far the gradients of each two exits agree, without an update."""
+    """Return the cosines of each pair of exits. Weights are not updated."""
     objective = build_objective("joint", {}, network, 0.0)
     network.train()
     rows = []
@@ -65,7 +66,7 @@ def _cosines(jacobian: Tensor, network: MultiExitNetwork) -> Iterator[float]:
 
 
 def batches_of(checkpoint: Checkpoint, data: str | None, count: int) -> list[Images]:
-    """The first training batches of a run."""
+    """Return the first training batches of a run."""
     progress = checkpoint.progress
     train = own_dataset(progress, data or progress.recipe.data).train
     size = progress.recipe.batch_size
@@ -75,14 +76,37 @@ def batches_of(checkpoint: Checkpoint, data: str | None, count: int) -> list[Ima
     ]
 
 
+def print_run(name: str, path: Path, data: str | None, count: int) -> None:
+    """Print one line for the fresh and one for the trained network of a checkpoint."""
+    checkpoint = load_checkpoint(path)
+    batches = batches_of(checkpoint, data, count)
+    recipe = checkpoint.progress.recipe
+    torch.manual_seed(recipe.seed)
+    fresh = new_network(recipe, len(checkpoint.progress.labels))
+    fresh.normalize.load_state_dict(checkpoint.network().normalize.state_dict())
+    print(f"{name:20} fresh    {agreement(fresh, batches)}", flush=True)
+    print(f"{name:20} trained  {agreement(checkpoint.network(), batches)}", flush=True)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
+    parser = argparse.ArgumentParser(
+        description="Measure the conflict between the gradients of exits."
+    )
+    option = parser.add_argument
+    rows = ["joint", "dfs-released"]
+    option("--runs", type=Path, required=True, help="folder of runs <row>/seed<k>/")
+    option("--rows", nargs="+", default=rows, help=f"rows to measure (default: {' '.join(rows)})")
+    option("--data", help="location of the images (default: the one used in training)")
+    option(
+        "--batches", type=positive_int, default=20, help="training batches (default: %(default)s)"
+    )
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status is 1 for a user's error."""
-    parser = argparse.ArgumentParser(description="Do the gradients of the exits conflict?")
-    parser.add_argument("--runs", type=Path, required=True, help="RUNS/<row>/seed<k>/")
-    parser.add_argument("--rows", nargs="+", default=["joint", "dfs-released"], help="which")
-    parser.add_argument("--data", help="where the images are now, if not where training found them")
-    parser.add_argument("--batches", type=positive, default=20)
-    arguments = parser.parse_args(argv)
+    """Run the benchmark and return the exit status, 1 for a user's error."""
+    arguments = build_parser().parse_args(argv)
     print("run                          cosine   negative")
     try:
         for row in arguments.rows:
@@ -90,15 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not paths:
                 raise DataError(f"--rows: there is no {row}/seed*/{CHECKPOINT} in {arguments.runs}")
             for path in paths:
-                checkpoint = load_checkpoint(path)
-                batches = batches_of(checkpoint, arguments.data, arguments.batches)
-                name = f"{row} {path.parent.name}"
-                recipe = checkpoint.progress.recipe
-                torch.manual_seed(recipe.seed)
-                fresh = new_network(recipe, len(checkpoint.progress.labels))
-                fresh.normalize.load_state_dict(checkpoint.network().normalize.state_dict())
-                print(f"{name:20} fresh    {agreement(fresh, batches)}", flush=True)
-                print(f"{name:20} trained  {agreement(checkpoint.network(), batches)}", flush=True)
+                print_run(f"{row} {path.parent.name}", path, arguments.data, arguments.batches)
     except (TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Budgeted curves of trained networks, thresholds from held-out images, one beside another."""
+"""Compute and compare budgeted curves of trained networks, with thresholds from held-out images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.training.answers import Trained
+from benchmarks.training.predictions import Trained
 from training.errors import DataError
 from training.evaluation.budgeted import (
     BUDGETS,
@@ -26,13 +26,14 @@ from training.evaluation.thresholds import best_within
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """A run with thresholds from its held-out images.
+    """A run with thresholds solved on its held-out images.
 
     Args:
-        curve: theirs on the test split.
-        best: test accuracy of those that are best on the held-out images.
-        holds: whether on the held-out images our points are nowhere below the paper's.
-        margin: accuracy of our points above the paper's, both cross-fitted on the held-out
+        run: Predictions of the run.
+        curve: Curve of the thresholds on the test split.
+        best: Test accuracy of the thresholds that are best on the held-out images.
+        holds: True if our points are nowhere below the paper's on the held-out images.
+        margin: Accuracy of our points minus the paper's, both cross-fitted on the held-out
             images, at BUDGETS mean flops from the first exit's to full depth's.
     """
 
@@ -44,7 +45,7 @@ class Solved:
 
 
 def solve(run: Trained, procedure: Procedure = direct_optimum) -> Solved:
-    """Thresholds of one run, which is all that needs its held-out images."""
+    """Solve the thresholds of a run on its held-out images and measure them on its test split."""
     ours, papers = direct_optimum(run.held_out), paper_procedure(run.held_out)
     points = ours if procedure is direct_optimum else procedure(run.held_out)
     best = np.array(best_within(points, np.inf).thresholds)
@@ -58,12 +59,12 @@ def solve(run: Trained, procedure: Procedure = direct_optimum) -> Solved:
 
 
 def nowhere_below(ours: Sequence[Tradeoff], papers: Sequence[Tradeoff]) -> bool:
-    """Whether every point of the paper's has one of ours as good that is no dearer."""
+    """Return True if each of the paper's points has one of ours at least as good and cheap."""
     return all(best_within(ours, p.mean_flops).accuracy >= p.accuracy for p in papers)
 
 
 def margin(held_out: Scored) -> Floats:
-    """See Solved."""
+    """Return the cross-fitted margin over the paper's procedure, [BUDGETS]. See Solved."""
     grid = np.linspace(held_out.flops[0], held_out.flops[-1], BUDGETS)
     ours, papers = (
         np.interp(grid, curve.flops, curve.accuracy)
@@ -74,11 +75,14 @@ def margin(held_out: Scored) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A run's figures.
+    """The figures of a run.
 
     Args:
-        to_best: mean flops to reach the best of the run it is compared with, as shares of what
-            that one needs for it and of full depth's; NaN where the curve never does.
+        solved: The run with its thresholds.
+        accuracies: Test accuracy at shares of full depth's flops, NaN below the first exit's.
+        area: Mean accuracy of the curve.
+        to_best: Mean flops that reach the baseline's best accuracy, as a share of the flops that
+            the baseline needs and of full depth's. NaN if the curve never reaches it.
     """
 
     solved: Solved
@@ -87,17 +91,17 @@ class Measured:
     to_best: tuple[float, float]
 
 
-def measured(own: Solved, other: Solved) -> Measured:
-    """The figures of a run beside the one it is compared with.
+def measured(own: Solved, baseline: Solved) -> Measured:
+    """Return the figures of a run compared with its baseline.
 
     Raises:
-        DataError: they differ in flops, and so in their networks.
+        DataError: The flops of their exits differ, so their networks differ.
     """
     flops = own.run.test.flops
-    if not np.array_equal(flops, other.run.test.flops):
-        names = " and ".join(f"{run.row}/{run.seed}" for run in (own.run, other.run))
-        raise DataError(f"--runs: {names} are not of one network: their exits differ in flops")
-    reached, needed = (flops_to_reach(one.curve, other.best) for one in (own, other))
+    if not np.array_equal(flops, baseline.run.test.flops):
+        names = " and ".join(f"{run.row}/{run.seed}" for run in (own.run, baseline.run))
+        raise DataError(f"--runs: {names} have different networks: the flops of their exits differ")
+    reached, needed = (flops_to_reach(each.curve, baseline.best) for each in (own, baseline))
     assert needed is not None
     summary = summarize(own.curve, own.run.test)
     return Measured(

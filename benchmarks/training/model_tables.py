@@ -1,19 +1,20 @@
-"""What does each exit cost, and is it what the papers print?
+"""Compare parameters and flops of every exit with the published figures.
 
-For every network of the papers, and for each of its exits, parameters and flops of this exit
-alone and with all heads before it, in both conventions of `training.networks.flops`. Beside
-them stands what was published or measured on the authors' released classes. Exit status 1 if
-any differs.
+For each exit of the papers' networks, the table has parameters and flops of this exit alone and
+with all earlier heads, in both conventions of `training.networks.flops`. The references are
+published figures or figures measured on the authors' released classes. The exit status is 1 if any
+figure differs.
 
-The DFS README's table of ResNet-18 is not among the references: its parameters leave out the
-linear layer and its flops (169.62, 300.22, 431.05, 559.75 M) come from a counter that is not in
-the released code, .8 to 2.7 % above ours.
+The DFS README's table of ResNet-18 is not a reference. Its parameters omit the linear layer. Its
+flops (169.62, 300.22, 431.05, 559.75 M) come from a counter that is not in the released code, .8
+to 2.7 % above ours.
 
     python -m benchmarks.training.model_tables
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,9 +39,16 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A network, and by column what is known of its exits, in millions (None: nothing).
+    """A network of the papers.
 
-    As many digits are compared as are given.
+    Attributes:
+        title: Title of the table.
+        backbone: Name of the backbone.
+        shape: Options of the backbone.
+        classes: Number of classes.
+        size: Height and width of the image, in pixels.
+        known: Reference figures by column, one for each exit, in millions. `None` is unknown. All
+            given digits are compared.
     """
 
     title: str
@@ -106,7 +114,7 @@ MODELS = (
         {},
         classes=100,
         size=32,
-        # half of 305.71, which torch's counter gives for the released network
+        # half of 305.71, from torch's counter on the released network
         known={"products": (*[None] * 5, "152.85")},
     ),
     Model("VGG-16, ImageNet", "vgg", {"convolutions": (2, 2, 3, 3, 3)}, 1000, 224, known={}),
@@ -115,8 +123,8 @@ MODELS = (
 
 
 def computed(model: Model) -> dict[str, tuple[int, ...]]:
-    """Every column, one entry for each exit."""
-    with torch.device("meta"):  # shapes are all that counts
+    """Compute every column, one entry for each exit."""
+    with torch.device("meta"):  # only shapes are needed
         network = build_network(model.backbone, model.shape, model.classes)
     parameters = parameter_costs(network)
     products = flop_costs(network, model.size)
@@ -126,20 +134,20 @@ def computed(model: Model) -> dict[str, tuple[int, ...]]:
 
 
 def differs(value: int, known: str) -> bool:
-    """Whether a number is not the one known, in millions, to its last digit."""
+    """Return True if a number differs from the reference, in millions, in any given digit."""
     return f"{value / MILLION:.{len(known.partition('.')[2])}f}" != known
 
 
 def differences(model: Model, found: Mapping[str, Sequence[int]]) -> Iterator[str]:
-    """What is not as known, in words."""
+    """Describe each difference from the references."""
     for column, values in model.known.items():
         for k, (value, known) in enumerate(zip(found[column], values, strict=True), 1):
             if known is not None and differs(value, known):
-                yield f"exit {k}, {column}: {value / MILLION:.6f} M, known is {known} M"
+                yield f"exit {k}, {column}: {value / MILLION:.6f} M, reference is {known} M"
 
 
 def print_table(model: Model, found: Mapping[str, Sequence[int]]) -> None:
-    """One line for each exit; `=` marks what was compared and found equal."""
+    """Print one line for each exit. `=` marks figures that equal their reference."""
     print(f"\n{model.title}")
     print("exit" + "".join(f"{column:>18}" for column in COLUMNS))
     for k in range(len(found["products"])):
@@ -151,24 +159,27 @@ def print_table(model: Model, found: Mapping[str, Sequence[int]]) -> None:
         print(f"{k + 1:4}" + "".join(cells))
 
 
-def main() -> int:
-    """Entry point."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the tables and return the exit status, 1 if a figure differs."""
+    argparse.ArgumentParser(
+        description="Compare parameters and flops of every exit with the published figures."
+    ).parse_args(argv)
     print(
-        "In millions. alone: with this exit's head only; else with all heads on the way.\n"
-        "products: multiply-adds of convolutions and matrix products; papers': the MSDNet and DFS\n"
-        "papers' count, with ReLU, pools and biases. = : as it is known, to the last digit."
+        "In millions. alone: with this exit's head only. Otherwise with all earlier heads.\n"
+        "products: multiply-adds of convolutions and matrix products. papers': the MSDNet and DFS\n"
+        "papers' count, with ReLU, pools and biases. = : equal to the reference in every digit."
     )
-    wrong = []
+    differing = []
     for model in MODELS:
         found = computed(model)
         print_table(model, found)
-        wrong += [f"{model.title}: {what}" for what in differences(model, found)]
-    print("\n" + "\n".join(wrong))
+        differing += [f"{model.title}: {text}" for text in differences(model, found)]
+    print("\n" + "\n".join(differing))
     count = sum(
         k is not None for model in MODELS for column in model.known.values() for k in column
     )
-    text = "parameters and flops are as published, to the last digit"
-    return print_goals([Goal(text, f"{count - len(wrong)} of {count}", not wrong)])
+    text = "parameters and flops equal the published figures in every digit"
+    return print_goals([Goal(text, f"{count - len(differing)} of {count}", not differing)])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What does a step of each objective cost?
+"""Measure the time of a training step for each objective.
 
 The table has the time of one step (forward, backward, combination of gradients) as a ratio to
-joint training's, on the paper's MSDNet with 7 exits. Every round times one step of every row,
-in random order, and divides it by joint training's of the same round. Time is CPU time of this
+joint training, on the paper's MSDNet with 7 exits. Every round times one step of every row, in
+random order, and divides it by joint training's step of the same round. Time is CPU time of this
 process, or wall time on a GPU.
 
     python -m benchmarks.training.objective_costs --rounds 7
@@ -21,44 +21,52 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from benchmarks.goals import Goal, print_goals
-from benchmarks.timing import CLASSES, Step, conditions, noise, positive, step, stopwatch
+from benchmarks.timing import (
+    CLASSES,
+    Step,
+    build_step,
+    describe_conditions,
+    positive_int,
+    random_batch,
+    stopwatch,
+)
 from benchmarks.training.comparison import ROWS, Plan, Row, Run
 from training.fit.checkpoint import new_network
 from training.objectives import build_objective
 
 COMBINING = ("pcgrad", "cagrad", "nash-mtl", "meta-gf")
 DFS = ("dfs-paper", "dfs-released")
-MOST = 0.5
+MAX_RATIO = 0.5
 
 
 def step_of(row: Row, shape: Mapping[str, object], device: torch.device) -> Step:
-    """The step of a row on a network of this shape."""
+    """Return the training step of a row on a network of this shape."""
     recipe = Plan().recipe_of(Run(row, 0)).model_copy(update={"shape": dict(shape)})
     torch.manual_seed(0)
     network = new_network(recipe, CLASSES)
     objective = build_objective(recipe.objective, recipe.objective_options, network, 0.0)
-    return step(network, objective, device)
+    return build_step(network, objective, device)
 
 
 def step_times(
     rows: Sequence[Row], shape: Mapping[str, object], batch: int, rounds: int, device: torch.device
 ) -> dict[Row, NDArray[np.float64]]:
-    """Seconds of each row's step in each round, after one that does not count."""
+    """Time each row's step, in seconds, [rounds], after a warm-up round."""
     steps = {row: step_of(row, shape, device) for row in rows}
-    given = noise(batch, device)
+    images = random_batch(batch, device)
     clock, order = stopwatch(device), random.Random(0)
     spent: dict[Row, list[float]] = {row: [] for row in rows}
     for k in track(range(rounds + 1), "rounds", transient=True):
         for row in order.sample(list(rows), len(rows)):
             start = clock()
-            steps[row](given)
+            steps[row](images)
             if k > 0:
                 spent[row].append(clock() - start)
     return {row: np.array(seconds) for row, seconds in spent.items()}
 
 
 def print_costs(spent: Mapping[Row, NDArray[np.float64]]) -> dict[str, float]:
-    """One line for each row; the median ratio to joint training's step by row name."""
+    """Print one line for each row and return the median ratio to joint training by row name."""
     joint = next(seconds for row, seconds in spent.items() if row.name == "joint")
     print("row                  step / joint, median [quartiles]")
     medians = {}
@@ -70,12 +78,12 @@ def print_costs(spent: Mapping[Row, NDArray[np.float64]]) -> dict[str, float]:
 
 
 def goals(medians: Mapping[str, float]) -> list[Goal]:
-    """DFS against what combines the gradients of all exits."""
+    """Compare DFS with the objectives that combine the gradients of all exits."""
     return [
         Goal(
-            f"a step of {ours} costs at most {MOST} of one of {theirs}",
+            f"a step of {ours} takes at most {MAX_RATIO} of a step of {theirs}",
             f"{medians[ours] / medians[theirs]:.3f}",
-            medians[ours] <= MOST * medians[theirs],
+            medians[ours] <= MAX_RATIO * medians[theirs],
         )
         for ours in DFS
         for theirs in COMBINING
@@ -83,19 +91,23 @@ def goals(medians: Mapping[str, float]) -> list[Goal]:
 
 
 def measure(batch: int, rounds: int, device: torch.device) -> list[Goal]:
-    """Time, print the table, and say what it shows."""
+    """Time all rows, print the table and return the goals."""
     spent = step_times(ROWS, {}, batch, rounds, device)
-    print(f"\nMSDNet with 7 exits, {conditions(batch, rounds, device)}")
+    print(f"\nMSDNet with 7 exits, {describe_conditions(batch, rounds, device)}")
     return goals(print_costs(spent))
 
 
 def main() -> int:
-    """Entry point; the exit status is 1 where a goal is missed."""
-    parser = argparse.ArgumentParser(description="What does a step of each objective cost?")
-    parser.add_argument("--batch", type=positive, default=16, help="images in a step")
-    parser.add_argument("--rounds", type=positive, default=7)
-    parser.add_argument("--threads", type=positive, default=1, help="that torch computes with")
-    parser.add_argument("--device", default="cpu")
+    """Run the benchmark and return the exit status, 1 if a goal is missed."""
+    parser = argparse.ArgumentParser(
+        description="Measure the time of a training step for each objective.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    option = parser.add_argument
+    option("--batch", type=positive_int, default=16, help="images in a step")
+    option("--rounds", type=positive_int, default=7, help="timed rounds")
+    option("--threads", type=positive_int, default=1, help="threads of torch")
+    option("--device", default="cpu", help="device of torch")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     return print_goals(measure(arguments.batch, arguments.rounds, torch.device(arguments.device)))

@@ -1,11 +1,11 @@
-"""What does each objective bring?
+"""Compare the accuracy of training objectives.
 
-Every row is trained by one recipe and differs from the row it is compared
-with in what it is named after alone. The table has the accuracy of each exit on the test
-images, mean and deviation over seeds, and below it the mean difference to the row it is
-compared with, seed by seed, on the test images and on the held-out ones. What is to be adopted,
-and whether goals are met, is decided on the held-out images alone; they chose nothing else that
-counts here. Runs that are there already are not trained again, and interrupted ones go on.
+All rows are trained with one recipe. A row differs from its baseline only in the option that it is
+named after. The table has the accuracy of each exit on the test images, as mean and deviation over
+seeds. Below it are the mean differences to the baseline with the same seed, on the test images and
+on the held-out images. Only the held-out images decide which rows to adopt and which goals are
+met. They were used for no other choice here. Finished runs are not trained again, and interrupted
+runs are resumed.
 
     python -m benchmarks.training.objectives --data cifar10 --runs runs/objectives \
         --out results --jobs 2
@@ -27,23 +27,23 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks.goals import Goal, print_goals
-from benchmarks.timing import positive
-from benchmarks.training.answers import Trained, read_all
+from benchmarks.timing import positive_int
 from benchmarks.training.comparison import ROWS, VARIATIONS, Plan, Row, runs_of, train_all
+from benchmarks.training.predictions import Trained, read_all
 from training.errors import TrainingError
 from training.recipes import RECIPES
 
 JOINT = "joint"
-DFS = "dfs-released"  # what recipes do unless told otherwise
-FIRST_EXIT = 2.0  # points that DFS is to gain there
+DFS = "dfs-released"  # the default of recipes
+FIRST_EXIT_GAIN = 2.0  # goal of DFS at exit 1, in points
 
 # By row, then by seed: accuracy of each exit in percent, [exits].
 Accuracies = Mapping[str, Mapping[str, NDArray[np.float64]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Accuracies on both sets, and how many images these have."""
+class Results:
+    """Accuracies on both sets, and their numbers of images."""
 
     test: Accuracies
     held_out: Accuracies
@@ -51,78 +51,79 @@ class Found:
     held_out_images: int
 
 
-def accuracies(trained: Sequence[Trained]) -> Found:
-    """Of every run."""
+def accuracies(trained: Sequence[Trained]) -> Results:
+    """Return the accuracies of every run."""
     test: dict[str, dict[str, NDArray[np.float64]]] = {}
     held_out: dict[str, dict[str, NDArray[np.float64]]] = {}
-    for one in trained:
-        test.setdefault(one.row, {})[one.seed] = 100 * one.test.right.mean(axis=1)
-        held_out.setdefault(one.row, {})[one.seed] = 100 * one.held_out.right.mean(axis=1)
-    return Found(test, held_out, trained[0].test.images, trained[0].held_out.images)
+    for run in trained:
+        test.setdefault(run.row, {})[run.seed] = 100 * run.test.right.mean(axis=1)
+        held_out.setdefault(run.row, {})[run.seed] = 100 * run.held_out.right.mean(axis=1)
+    return Results(test, held_out, trained[0].test.images, trained[0].held_out.images)
 
 
-def gains(found: Accuracies, row: Row) -> NDArray[np.float64]:
-    """Points above the row it is compared with, [seeds that both have, exits]."""
-    other = found.get(row.against, {})
-    return np.array([own - other[seed] for seed, own in found[row.name].items() if seed in other])
+def gains(measured: Accuracies, row: Row) -> NDArray[np.float64]:
+    """Return the points above the baseline, [seeds that both have, exits]."""
+    baseline, own = measured.get(row.against, {}), measured[row.name]
+    return np.array([own[seed] - baseline[seed] for seed in own if seed in baseline])
 
 
-def print_table(found: Found, rows: Sequence[Row]) -> None:
-    """Three lines for each row that there is a run of, and last the rows to adopt."""
-    print(f"\naccuracy of each exit, %, on {found.test_images:,} test images; deviation over seeds")
+def print_table(results: Results, rows: Sequence[Row]) -> None:
+    """Print three lines for each row that has runs, then the rows to adopt."""
+    images = f"{results.test_images:,} test images"
+    print(f"\naccuracy of each exit, %, on {images}; deviation over seeds")
     for row in rows:
-        if row.name not in found.test:
+        if row.name not in results.test:
             continue
-        runs = np.array(list(found.test[row.name].values()))
+        runs = np.array(list(results.test[row.name].values()))
         cells = [
             f"{mean:6.2f}" + (f" ±{deviation:4.2f}" if len(runs) > 1 else " " * 6)
             for mean, deviation in zip(runs.mean(0), _deviation(runs), strict=True)
         ]
         print(f"{row.name:28} {len(runs)} seeds  " + "  ".join(cells))
-        for name, known in (("test", found.test), ("held-out", found.held_out)):
-            if row.name != row.against and len(difference := gains(known, row)):
+        for name, measured in (("test", results.test), ("held-out", results.held_out)):
+            if row.name != row.against and len(difference := gains(measured, row)):
                 cells = [f"{points:+6.2f}      " for points in difference.mean(0)]
                 print(f"{'  ' + name + ', against ' + row.against:38}" + "  ".join(cells))
-    named = ", ".join(f"{row.name} ({n} seeds)" for row, n in adopted(found.held_out, rows))
+    named = ", ".join(f"{row.name} ({n} seeds)" for row, n in adopted(results.held_out, rows))
     print(
-        "adopt (above what they are compared with at every exit, mean over seeds, on "
-        f"{found.held_out_images:,} held-out images): {named or 'none'}"
+        "adopt (above the baseline at every exit, mean over seeds, on "
+        f"{results.held_out_images:,} held-out images): {named or 'no row'}"
     )
 
 
 def adopted(held_out: Accuracies, rows: Sequence[Row]) -> list[tuple[Row, int]]:
-    """Rows that gain at every exit, each with the number of seeds that say so."""
-    measured = [(row, gains(held_out, row)) for row in rows if row.name in held_out]
-    return [(row, len(one)) for row, one in measured if len(one) and (one.mean(axis=0) > 0).all()]
+    """Return the rows with a gain at every exit, each with its number of seeds."""
+    gained = [(row, gains(held_out, row)) for row in rows if row.name in held_out]
+    return [(row, len(each)) for row, each in gained if len(each) and (each.mean(axis=0) > 0).all()]
 
 
 def _deviation(runs: NDArray[np.float64]) -> NDArray[np.float64]:
     return runs.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros(runs.shape[1])
 
 
-def write(folder: Path, found: Found, rows: Sequence[Row]) -> None:
-    """Accuracies as `objectives.csv`, gains as a plot."""
+def write(folder: Path, results: Results, rows: Sequence[Row]) -> None:
+    """Write accuracies as `objectives.csv` and gains as a plot."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "objectives.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["row", "seed", "exit", "test_accuracy", "held_out_accuracy"])
-        for name, seeds in sorted(found.test.items()):
+        for name, seeds in sorted(results.test.items()):
             for seed, exits in sorted(seeds.items()):
-                both = zip(exits, found.held_out[name][seed], strict=True)
-                for k, each in enumerate(both, 1):
-                    writer.writerow([name, seed, k, *(round(float(a) / 100, 6) for a in each)])
+                pairs = zip(exits, results.held_out[name][seed], strict=True)
+                for k, pair in enumerate(pairs, 1):
+                    writer.writerow([name, seed, k, *(round(float(a) / 100, 6) for a in pair)])
     for ending in ("png", "svg"):
-        figure(found.test, rows).savefig(folder / f"objectives.{ending}", dpi=150)
+        figure(results.test, rows).savefig(folder / f"objectives.{ending}", dpi=150)
 
 
-def figure(found: Accuracies, rows: Sequence[Row]) -> Figure:
-    """Points that each row gains at each exit; every seed a dot, their mean a bar."""
-    drawn = [row for row in rows if row.name in found and row.name != row.against]
-    drawn = [row for row in drawn if len(gains(found, row))]
-    made = Figure(figsize=(8, 1 + 0.5 * len(drawn)), layout="constrained")
-    axes = made.subplots()
+def figure(measured: Accuracies, rows: Sequence[Row]) -> Figure:
+    """Plot the points that each row gains at each exit. Dots are seeds, bars are means."""
+    drawn = [row for row in rows if row.name in measured and row.name != row.against]
+    drawn = [row for row in drawn if len(gains(measured, row))]
+    plot = Figure(figsize=(8, 1 + 0.5 * len(drawn)), layout="constrained")
+    axes = plot.subplots()
     for place, row in enumerate(drawn):
-        points = gains(found, row)
+        points = gains(measured, row)
         exits = points.shape[1]
         for k in range(exits):
             height = place + 0.8 * ((k + 0.5) / exits - 0.5)
@@ -136,11 +137,11 @@ def figure(found: Accuracies, rows: Sequence[Row]) -> Figure:
     axes.axvline(0, color="k", linewidth=0.8)
     if drawn:
         axes.legend()
-    return made
+    return plot
 
 
 def goals(held_out: Accuracies) -> list[Goal]:
-    """What the paper leads one to expect of DFS."""
+    """Return the goals of DFS, from the paper's results."""
     if DFS not in held_out or not len(gained := gains(held_out, Row(DFS, "", against=JOINT))):
         return []
     means = gained.mean(axis=0)
@@ -150,27 +151,36 @@ def goals(held_out: Accuracies) -> list[Goal]:
     )
     return [
         Goal(f"{DFS} is above {JOINT} at every exit", figure, bool((means > 0).all())),
-        Goal(f"{DFS} gains {FIRST_EXIT} points at exit 1", figure, bool(means[0] >= FIRST_EXIT)),
+        Goal(
+            f"{DFS} gains {FIRST_EXIT_GAIN} points at exit 1",
+            figure,
+            bool(means[0] >= FIRST_EXIT_GAIN),
+        ),
     ]
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(description="What does each objective bring?")
-    made.add_argument("--runs", type=Path, default=Path("runs/objectives"), help="where runs are")
-    made.add_argument("--data", default="cifar10", help="as of `python -m training`")
-    made.add_argument("--recipe", choices=RECIPES, default=Plan().recipe, help="of all runs")
-    made.add_argument("--options", default="", help="of the recipe, for all runs: '--epochs 20'")
-    made.add_argument("--out", type=Path, required=True, help="folder for tables and plots")
-    made.add_argument("--jobs", type=positive, default=os.cpu_count(), help="runs at a time")
-    made.add_argument("--variations", action="store_true", help="also what might explain DFS")
-    made.add_argument("--no-training", action="store_true", help="tables of what there is")
-    return made
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
+    parser = argparse.ArgumentParser(
+        description="Compare the accuracy of training objectives.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    option, required = parser.add_argument, argparse.SUPPRESS
+    folder = Path("runs/objectives")
+    option("--runs", type=Path, default=folder, help="folder of trained runs")
+    option("--data", default="cifar10", help="images, as for `python -m training`")
+    option("--recipe", choices=RECIPES, default=Plan().recipe, help="recipe of all runs")
+    option("--options", default="", help="more options of all runs, such as '--epochs 20'")
+    option("--out", type=Path, required=True, default=required, help="folder for tables and plots")
+    option("--jobs", type=positive_int, default=os.cpu_count(), help="runs at the same time")
+    option("--variations", action="store_true", help="include rows that explain DFS")
+    option("--no-training", action="store_true", help="use only runs that are finished")
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status is 1 where a goal is missed or for a user's error."""
-    arguments = parser().parse_args(argv)
+    """Run the benchmark and return the exit status, 1 for a missed goal or a user's error."""
+    arguments = build_parser().parse_args(argv)
     rows = ROWS + (VARIATIONS if arguments.variations else ())
     try:
         if not arguments.no_training:
@@ -183,10 +193,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except subprocess.CalledProcessError as error:
         print(f"error: {' '.join(error.cmd)}: see output.txt of the run", file=sys.stderr)
         return 1
-    found = accuracies(trained)
-    write(arguments.out, found, rows)
-    print_table(found, rows)
-    return print_goals(goals(found.held_out))
+    results = accuracies(trained)
+    write(arguments.out, results, rows)
+    print_table(results, rows)
+    return print_goals(goals(results.held_out))
 
 
 if __name__ == "__main__":

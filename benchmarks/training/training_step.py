@@ -1,17 +1,17 @@
-"""What does surgery save of a training step?
+"""Measure the savings of surgery in a training step, in flops and time.
 
-One table for each network: for each variant and beta the backward pass's flops (multiply-adds
-for one image) as torch counts them, their ratio to joint training's, and the same ratio for
-forward and backward pass together, first in flops, then in time. Every round times one step of
-each row, and two of joint training, in random order, and divides each by the mean of the two;
-printed are the median and the quartiles, and in joint training's row those of its two steps'
-ratio, which show the noise. A row above LONGEST is timed again in three times as many rounds,
-and the second figure counts. Time is CPU time of this process, or wall time on a GPU.
+One table for each network has, for each variant and beta, the flops (multiply-adds for one image)
+of the backward pass as a ratio to joint training, and the same ratio for forward and backward pass
+together, in flops and in time. Every round times one step of each row and two steps of joint
+training, in random order, and divides each by the mean of the two. The table has median and
+quartiles. In the row of joint training they are of the ratio of its two steps, which shows the
+noise. A row above MAX_RATIO is timed again in three times as many rounds, and the second figure
+counts. Time is CPU time of this process, or wall time on a GPU.
 
-The goals are for batches of 32 and more. Smaller ones save less, and on one or two images a
-step with surgery took up to an eighth longer than joint training's.
+The goals are for batches of 32 and more. Smaller batches save less. With one or two images a step
+with surgery took up to an eighth longer than a step of joint training.
 
-The last lines say which goals are met: exit status 1 if any is not. Savings of flops are in
+The last lines are the goals. The exit status is 1 if one is missed. Savings of flops are in
 percent, rounded to a tenth (MSDNet, released: 7.368).
 
     python -m benchmarks.training.training_step --networks vgg-7 --rounds 9
@@ -36,10 +36,10 @@ from benchmarks.timing import (
     SIZE,
     Batch,
     Step,
-    conditions,
-    noise,
-    positive,
-    step,
+    build_step,
+    describe_conditions,
+    positive_int,
+    random_batch,
     stopwatch,
 )
 from training.errors import RecipeError
@@ -56,15 +56,15 @@ NETWORKS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "vit": ("vit", {"image_size": SIZE, "patch": 4, "blocks": 6, "exits": 3}),
 }
 JOINT, RELEASED, PAPER = Surgery("joint"), Surgery("released", 0.5), Surgery("paper", 0.5)
-# percent of the backward pass's flops, and step time over joint training's
-SAVED = (
+# goals: percent of the backward pass's flops saved, and step time over joint training's
+MIN_SAVINGS = (
     ("msdnet", RELEASED, 7.4),
     ("msdnet", PAPER, 10.0),
     ("vgg-7", PAPER, 24.9),
     ("vgg-16", PAPER, 24.9),
 )
-TIMES = (("msdnet", PAPER, 0.96), ("vgg-7", PAPER, 0.87))
-LONGEST = 1.02
+MAX_TIMES = (("msdnet", PAPER, 0.96), ("vgg-7", PAPER, 0.87))
+MAX_RATIO = 1.02  # of step times, for all rows
 
 Seconds = NDArray[np.float64]
 
@@ -74,10 +74,10 @@ class Row:
     """A line of a table.
 
     Args:
-        surgery: what is timed.
-        backward: flops of its backward pass, of joint training's.
-        step: the same of forward and backward pass.
-        ratios: [rounds], step time of joint training's.
+        surgery: Variant and beta.
+        backward: Flops of the backward pass over joint training's.
+        step: Flops of forward and backward pass over joint training's.
+        ratios: Step time over joint training's, [rounds].
     """
 
     surgery: Surgery
@@ -87,7 +87,7 @@ class Row:
 
     @property
     def median(self) -> float:
-        """Of the ratios."""
+        """Return the median of the time ratios."""
         return float(np.median(self.ratios))
 
     def __str__(self) -> str:
@@ -103,7 +103,7 @@ Table = Mapping[Surgery, Row]
 
 
 def surgeries(betas: Sequence[float]) -> list[Surgery]:
-    """What is compared with joint training."""
+    """Return the variants and betas that are compared with joint training."""
     variants: tuple[Variant, ...] = ("released", "paper", "unreferenced")
     return [Surgery(v, b) for v in variants for b in sorted(set(betas))]
 
@@ -111,7 +111,7 @@ def surgeries(betas: Sequence[float]) -> list[Surgery]:
 def step_ratios(
     timed: Step, rows: Sequence[Surgery], batch: Batch, rounds: int
 ) -> dict[Surgery, Seconds]:
-    """Step time over joint training's of each row in each round, but the first."""
+    """Return the step time of each row over joint training's, [rounds], without the first round."""
     clock, order = stopwatch(batch.images.device), random.Random(0)
     turns = [(row, 0) for row in rows] + [(JOINT, 0), (JOINT, 1)]
     spent: dict[tuple[Surgery, int], list[float]] = {turn: [] for turn in turns}
@@ -122,82 +122,87 @@ def step_ratios(
             timed(batch)
             spent[turn].append(clock() - start)
     seconds = {turn: np.array(taken[1:]) for turn, taken in spent.items()}
-    # its own row: how far two equal steps differ
-    one, other = seconds[JOINT, 0], seconds[JOINT, 1]
-    ratios = {row: seconds[row, 0] / ((one + other) / 2) for row in rows}
-    return {JOINT: one / other, **ratios}
+    # the ratio of two equal steps is the row of joint training
+    first, second = seconds[JOINT, 0], seconds[JOINT, 1]
+    ratios = {row: seconds[row, 0] / ((first + second) / 2) for row in rows}
+    return {JOINT: first / second, **ratios}
 
 
 def measure(timed: Step, rows: Sequence[Surgery], batch: Batch, rounds: int) -> dict[Surgery, Row]:
-    """Count and time every row."""
+    """Count the flops and time the steps of every row."""
     ratios = step_ratios(timed, rows, batch, rounds)
-    long = [row for row in rows if np.median(ratios[row]) > LONGEST]
-    if long:
-        again = step_ratios(timed, long, batch, 3 * rounds)
-        ratios |= {row: again[row] for row in long}
+    slow = [row for row in rows if np.median(ratios[row]) > MAX_RATIO]
+    if slow:
+        repeated = step_ratios(timed, slow, batch, 3 * rounds)
+        ratios |= {row: repeated[row] for row in slow}
     network = timed.network
     network.surgery = JOINT
     forward, joint = flops_of_step(network, SIZE)
     table = {}
-    for row, found in ratios.items():
+    for row, measured in ratios.items():
         network.surgery = row
         _, backward = flops_of_step(network, SIZE)
-        table[row] = Row(row, backward / joint, (forward + backward) / (forward + joint), found)
+        table[row] = Row(row, backward / joint, (forward + backward) / (forward + joint), measured)
     return table
 
 
 def goals(tables: Mapping[str, Table]) -> Iterator[Goal]:
-    """All that the tables have the rows for."""
-    for name, surgery, percent in SAVED:
+    """Yield the goals of the rows that are in the tables."""
+    for name, surgery, percent in MIN_SAVINGS:
         if row := tables.get(name, {}).get(surgery):
             saved = round(100 * (1 - row.backward), 1)
             text = f"{name}, {surgery.variant} {surgery.beta}: backward flops saved >= {percent} %"
             yield Goal(text, f"{saved} %", saved >= percent)
-    for name, surgery, most in TIMES:
+    for name, surgery, limit in MAX_TIMES:
         if row := tables.get(name, {}).get(surgery):
-            text = f"{name}, {surgery.variant} {surgery.beta}: step time / joint <= {most}"
-            yield Goal(text, f"{row.median:.3f}", row.median <= most)
+            text = f"{name}, {surgery.variant} {surgery.beta}: step time / joint <= {limit}"
+            yield Goal(text, f"{row.median:.3f}", row.median <= limit)
     rows = ((name, row) for name, table in tables.items() for row in table.values())
     name, worst = max(
         (pair for pair in rows if pair[1].surgery != JOINT), key=lambda p: p[1].median
     )
-    which = f"{worst.median:.3f} ({name}, {worst.surgery.variant} {worst.surgery.beta})"
-    yield Goal(f"step time / joint nowhere above {LONGEST}", which, worst.median <= LONGEST)
+    figure = f"{worst.median:.3f} ({name}, {worst.surgery.variant} {worst.surgery.beta})"
+    yield Goal(f"step time / joint nowhere above {MAX_RATIO}", figure, worst.median <= MAX_RATIO)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(description="What does surgery save of a training step?")
-    made.add_argument("--networks", choices=NETWORKS, nargs="+", default=list(NETWORKS))
-    made.add_argument("--betas", type=float, nargs="+", default=[0.25, 0.5, 0.75])
-    made.add_argument("--batch", type=positive, default=32, help="images in a step")
-    made.add_argument("--rounds", type=positive, default=9)
-    made.add_argument("--threads", type=positive, default=1, help="that torch computes with")
-    made.add_argument("--device", default="cpu")
-    return made
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
+    parser = argparse.ArgumentParser(
+        description="Measure the savings of surgery in a training step.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    option, networks, betas = parser.add_argument, list(NETWORKS), [0.25, 0.5, 0.75]
+    option("--networks", choices=NETWORKS, nargs="+", default=networks, help="networks to measure")
+    option("--betas", type=float, nargs="+", default=betas, help="shared fractions of channels")
+    option("--batch", type=positive_int, default=32, help="images in a step")
+    option("--rounds", type=positive_int, default=9, help="timed rounds")
+    option("--threads", type=positive_int, default=1, help="threads of torch")
+    option("--device", default="cpu", help="device of torch")
+    return parser
 
 
-def example(name: str, device: torch.device) -> Step:
-    """The step of a network of NETWORKS with fresh weights."""
+def joint_step(name: str, device: torch.device) -> Step:
+    """Return a step of joint training on a network of NETWORKS with fresh weights."""
     torch.manual_seed(0)
     network = build_network(*NETWORKS[name], CLASSES)
-    return step(network, build_objective("joint", {}, network, 0.0), device)
+    return build_step(network, build_objective("joint", {}, network, 0.0), device)
 
 
 def main() -> int:
-    """Entry point; the exit status is 1 where a goal is missed."""
-    arguments = parser().parse_args()
+    """Run the benchmark and return the exit status, 1 if a goal is missed."""
+    parser = build_parser()
+    arguments = parser.parse_args()
     try:
         rows = surgeries(arguments.betas)
     except RecipeError as error:
-        parser().error(str(error))
+        parser.error(str(error))
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    print(conditions(arguments.batch, arguments.rounds, device))
+    print(describe_conditions(arguments.batch, arguments.rounds, device))
     tables: dict[str, Table] = {}
     for name in arguments.networks:
-        batch = noise(arguments.batch, device)
-        tables[name] = measure(example(name, device), rows, batch, arguments.rounds)
+        batch = random_batch(arguments.batch, device)
+        tables[name] = measure(joint_step(name, device), rows, batch, arguments.rounds)
         print(f"\n{name}\n                    backward      step   step time / joint")
         print("variant       beta    flops     flops    median [quartiles]")
         print(*tables[name].values(), sep="\n", flush=True)

@@ -1,4 +1,4 @@
-"""All that can be proven of `deploy/` here: files, then loopback, then containers.
+"""Run all checks of `deploy/` that this machine allows: files, then loopback, then containers.
 
 python -m deploy.check
 """
@@ -11,7 +11,10 @@ from deploy.check import containers, loopback, static
 
 
 def main() -> int:
-    """Entry point: 1 if anything failed. What could not be checked is said, and does not fail."""
+    """Run the checks and return the exit status, 1 if one failed.
+
+    Checks that cannot run here are reported and do not fail.
+    """
     return max(static.main(), loopback.main(), containers.main())
 
 

@@ -1,12 +1,12 @@
-"""`docker compose --profile cpu up`, as far as it can be done without Docker and its registry.
+"""Check `docker compose --profile cpu up` without Docker and its registry.
 
     python -m deploy.check.containers        (as root)
 
-Real: the Dockerfile, the server's image and all that is in it, the compose file and Compose
-itself, the order of start by health, name service, published ports, traffic and scrapes.
-Stand-ins: Podman for the engine (a thread of ours times its health checks, where there is no
-systemd), Debian from mmdebstrap for the base image, Debian's Prometheus for the official image,
-and for Grafana a web server that has its mounts and its health check, and no more.
+These parts are real: the Dockerfile, the server's image and its contents, the compose file and
+Compose itself, the start order by health, name resolution, published ports, traffic and scrapes.
+These are replaced: the engine by Podman (without systemd, a thread here runs its health checks),
+the base image by Debian from mmdebstrap, the official Prometheus image by Debian's package, and
+Grafana by a web server that has only its mounts and its health check.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NEEDED = ("podman", "mmdebstrap", "runc", "docker-compose")
 WORKERS = 2
 BASE = "localhost/offramp-base"
 SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources")
-MERGED = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"  # else dpkg asks for Perl
+MERGED = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"  # without it dpkg needs Perl
 PYTHON = "python3,python3-pip,python3-venv,ca-certificates"
 STAND_INS = {
     "prometheus": ['--change=ENTRYPOINT ["/usr/bin/prometheus"]', "--change=USER 65534"],
@@ -51,7 +51,11 @@ HOOKS = (
 
 
 def debian(podman: Podman, packages: str, hooks: Sequence[str] = ()) -> Path:
-    """A root file system made by mmdebstrap, of this host's release and from its mirrors."""
+    """Build a root file system with mmdebstrap, of this host's release and from its mirrors.
+
+    Raises:
+        subprocess.CalledProcessError: mmdebstrap failed.
+    """
     file = podman.folder / f"{packages.split(',', 1)[0]}.tar"
     options = [f"--customize-hook={hook}" for hook in hooks]
     options += [
@@ -63,18 +67,22 @@ def debian(podman: Podman, packages: str, hooks: Sequence[str] = ()) -> Path:
     sources = [path for path in SOURCES if Path(path).exists()]
     release = platform.freedesktop_os_release()["VERSION_CODENAME"]
     command = ["mmdebstrap", "--quiet", "--variant=minbase", *options, release, str(file), *sources]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    if made.returncode:
-        print(made.stderr, file=sys.stderr)
-        made.check_returncode()
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        print(completed.stderr, file=sys.stderr)
+        completed.check_returncode()
     return file
 
 
 def compose(podman: Podman, *arguments: str, **settings: str) -> str:
-    """Real Compose, which takes Podman for Docker."""
-    found = shutil.which("docker-compose") or str(Path(sys.executable).parent / "docker-compose")
+    """Run Compose on Podman's Docker API and return its output.
+
+    Raises:
+        subprocess.CalledProcessError: Compose failed.
+    """
+    program = shutil.which("docker-compose") or str(Path(sys.executable).parent / "docker-compose")
     options = ["--progress=quiet", f"--project-name={PROJECT}", "--profile=cpu"]
-    command = [found, *options, *arguments]
+    command = [program, *options, *arguments]
     environment = {**podman.environment, **settings}
     ran = subprocess.run(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
@@ -83,7 +91,7 @@ def compose(podman: Podman, *arguments: str, **settings: str) -> str:
 
 
 def prepare(podman: Podman) -> None:
-    """The base image, the server's image, and the stand-ins by their official names."""
+    """Build the base image and the server's image, and tag the stand-ins with official names."""
     podman.run("import", "--quiet", str(debian(podman, PYTHON)), BASE)
     started = time.monotonic()
     podman.build("deploy/Dockerfile", "offramp-serving:cpu", ROOT, BASE_IMAGE=BASE, PROVIDER="cpu")
@@ -95,21 +103,21 @@ def prepare(podman: Podman) -> None:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    """Return a free loopback port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
         return port
 
 
 def container(podman: Podman, service: str) -> str:
-    """The name of a service's container."""
+    """Return the name of a service's container."""
     return podman.run(
         "ps", "--format={{.Names}}", f"--filter=label=com.docker.compose.service={service}"
     )
 
 
 def inspect(podman: Podman) -> list[str]:
-    """What is wrong with the running server's container."""
+    """Inspect the running server's container and return its faults."""
     name = container(podman, "serving-cpu")
     status = podman.run("exec", name, "cat", "/proc/1/status")
     fields = {line.split(":")[0]: line.split(":")[1].split() for line in status.splitlines()}
@@ -135,17 +143,17 @@ def inspect(podman: Podman) -> list[str]:
         f"no new privileges {fields['NoNewPrivs'][0]}, read-only root {writable.split()[1]}, "
         f"compilers, torch and pip: {tools}"
     )
-    wrong = {
-        "a process of root": "root" in users or fields["Uid"][0] == "0",
-        "capabilities": int(fields["CapEff"][0], 16) != 0,
-        "a root that can be written": writable.split() != ["False", "True"],
-        "a compiler, torch or pip": tools != "[] False False",
+    faults = {
+        "a process runs as root": "root" in users or fields["Uid"][0] == "0",
+        "capabilities are not empty": int(fields["CapEff"][0], 16) != 0,
+        "the root file system is writable": writable.split() != ["False", "True"],
+        "a compiler, torch or pip is installed": tools != "[] False False",
     }
-    return [what for what, is_so in wrong.items() if is_so]
+    return [fault for fault, found in faults.items() if found]
 
 
-def left_behind(podman: Podman) -> list[str]:
-    """What is there after `down`."""
+def leftovers(podman: Podman) -> list[str]:
+    """Return the kinds of objects that still exist after `down`."""
     label = f"--filter=label=com.docker.compose.project={PROJECT}"
     kinds = {
         "container": ("ps", "--all", "--quiet"),
@@ -155,19 +163,19 @@ def left_behind(podman: Podman) -> list[str]:
     return [kind for kind, command in kinds.items() if podman.run(*command, label)]
 
 
-def together(podman: Podman) -> list[str]:
-    """Up, traffic, inspection, down; what is wrong."""
+def run_compose(podman: Podman) -> list[str]:
+    """Run up, traffic, inspection and down, and return the faults."""
     settings = {f"{name}_PORT": str(free_port()) for name in ("OFFRAMP", "PROMETHEUS", "GRAFANA")}
     settings["OFFRAMP_WORKERS"] = str(WORKERS)
     try:
         compose(
             podman, "up", "--detach", "--no-build", "--wait", "--wait-timeout", "180", **settings
         )
-        print("compose      up; every service healthy, each after those it depends on")
+        print("compose      up: all services healthy, each started after its dependencies")
         size = int(podman.run("image", "inspect", "--format={{.Size}}", "offramp-serving:cpu"))
         base = int(podman.run("image", "inspect", "--format={{.Size}}", BASE))
-        print(f"image        {size / 1e6:.0f} MB, of which the base is {base / 1e6:.0f} MB")
-        wrong = inspect(podman)
+        print(f"image        {size / 1e6:.0f} MB, base image {base / 1e6:.0f} MB")
+        faults = inspect(podman)
         mounted = podman.run(
             "exec",
             container(podman, "grafana"),
@@ -176,42 +184,43 @@ def together(podman: Podman) -> list[str]:
             "/etc/grafana/dashboards/overview.json",
         )
         if json.loads(mounted)["uid"] != "offramp-overview":
-            wrong.append("a dashboard that Grafana cannot see")
+            faults.append("Grafana has no dashboard")
         prometheus = Prometheus(f"http://127.0.0.1:{settings['PROMETHEUS_PORT']}")
         if not check(f"http://127.0.0.1:{settings['OFFRAMP_PORT']}", prometheus, images(), rate=50):
-            wrong.append("numbers of the dashboard")
+            faults.append("the dashboard's numbers are wrong")
         workers = sum(prometheus.now("offramp_workers").values())
-        print(f"workers      {workers:.0f}, each counts for all")
+        print(f"workers      {workers:.0f}, each reports the counters of all")
         if workers != WORKERS:
-            wrong.append("the number of workers")
+            faults.append("the number of workers is wrong")
     finally:
         compose(podman, "down", "--volumes", "--timeout", "45", **settings)
-    wrong += [f"a {kind} left behind" for kind in left_behind(podman)]
-    print("compose      down" + ("" if left_behind(podman) else "; nothing is left behind"))
-    return wrong
+    remaining = leftovers(podman)
+    faults += [f"a {kind} remains after down" for kind in remaining]
+    print("compose      down" + ("" if remaining else ": everything removed"))
+    return faults
 
 
 def missing() -> list[str]:
-    """What this check needs and does not find."""
-    beside = Path(sys.executable).parent
-    tools = [t for t in NEEDED if not (shutil.which(t) or shutil.which(t, path=beside))]
+    """Return the programs and rights that this check needs and that are missing."""
+    own = Path(sys.executable).parent
+    tools = [tool for tool in NEEDED if not (shutil.which(tool) or shutil.which(tool, path=own))]
     return tools + ([] if os.geteuid() == 0 else ["root"])
 
 
 def main() -> int:
-    """Entry point."""
-    if lacking := missing():
-        print(f"containers   UNCHECKED  needs {', '.join(lacking)}")
+    """Run the check and return the exit status, 1 if it failed."""
+    if needed := missing():
+        print(f"containers   UNCHECKED  needs {', '.join(needed)}")
         return 0
     folder = Path(tempfile.mkdtemp(prefix="offramp-check-", dir="/var/tmp"))
     try:
         with engine(folder) as podman:
             prepare(podman)
-            wrong = together(podman)
+            faults = run_compose(podman)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"containers   {'FAILED: ' + ', '.join(wrong) if wrong else 'as they should be'}")
-    return 1 if wrong else 0
+    print(f"containers   {'FAILED: ' + ', '.join(faults) if faults else 'passed'}")
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

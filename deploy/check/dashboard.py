@@ -1,4 +1,4 @@
-"""The dashboard's expressions as Grafana would send them, from the JSON that ships."""
+"""Read the dashboard's expressions from the shipped JSON, with variables filled in."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 from deploy.check.prometheus import Prometheus, Series
 from deploy.grafana.dashboard import FILE
 
-RATE_INTERVAL = "20s"  # four scrapes of 5 s, as the data source's timeInterval makes it
+RATE_INTERVAL = "20s"  # four scrapes of 5 s, from the data source's timeInterval
 GPU = "offramp_gpu_"
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A panel, its variables filled in; `queries` are expressions and legends."""
+    """A panel with its variables filled in. `queries` are expressions and legends."""
 
     panel: dict[str, Any]
     title: str
@@ -26,11 +26,11 @@ class Shown:
 
 
 def panels(budgets: list[str]) -> Iterator[Shown]:
-    """Every panel, those that repeat once for each budget; a row's heading has no queries."""
+    """Yield every panel, repeated ones once for each budget. Headings of rows have no queries."""
     for panel in json.loads(FILE.read_text(encoding="utf-8"))["panels"]:
         targets = panel.get("targets", ())
         for budget in budgets if "repeat" in panel else ["|".join(budgets)]:
-            queries = tuple((_fill(t["expr"], budget), t["legendFormat"]) for t in targets)
+            queries = tuple((_fill(each["expr"], budget), each["legendFormat"]) for each in targets)
             yield Shown(panel, panel["title"].replace("$budget", budget), queries)
 
 
@@ -40,21 +40,21 @@ def _fill(expression: str, budget: str) -> str:
 
 
 def legend(text: str, labels: Series) -> str:
-    """A series' name: `exit {{exit}}` with its labels."""
+    """Fill the labels of a series into its legend, such as `exit {{exit}}`."""
     return re.sub(r"{{(\w+)}}", lambda match: labels.labels.get(match[1], ""), text)
 
 
-def unanswered(
+def expressions_without_data(
     prometheus: Prometheus, budgets: list[str], start: float, end: float
 ) -> tuple[int, list[str]]:
-    """How many expressions there are, those for a GPU aside, and which give no number."""
-    asked = [(p, e) for p in panels(budgets) for e, _ in p.queries if GPU not in e]
+    """Return the number of expressions, and those that give no number. GPU ones are left out."""
+    sent = [(p, e) for p in panels(budgets) for e, _ in p.queries if GPU not in e]
     empty = [
         f"{panel.title}: {expression}"
-        for panel, expression in asked
+        for panel, expression in sent
         if not _has_numbers(prometheus.between(expression, start, end, step=5))
     ]
-    return len(asked), empty
+    return len(sent), empty
 
 
 def _has_numbers(found: list[Series]) -> bool:

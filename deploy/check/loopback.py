@@ -1,9 +1,9 @@
-"""The dashboard without containers: a real server, real traffic, a real Prometheus.
+"""Check the dashboard without containers: a real server, real traffic, a real Prometheus.
 
     python -m deploy.check.loopback
 
-500 images at three budgets and others beside them, errors and refusals among them. Every
-expression of the dashboard must answer, and PromQL must count what the client counted.
+Sends 500 images at three budgets, and requests that fail or expire. Every expression of the
+dashboard must return numbers, and PromQL must give the client's counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.client import serving
-from deploy.check.dashboard import unanswered
+from deploy.check.dashboard import expressions_without_data
 from deploy.check.prometheus import Prometheus, scraping
 from deploy.check.samples import BUNDLE, images
 from deploy.check.static import run
@@ -30,13 +30,13 @@ SCRAPE = 5.0
 
 
 def good(encoded: Sequence[bytes]) -> Iterator[Call]:
-    """Every image at every budget."""
+    """Yield every image at every budget."""
     for image, budget in itertools.product(encoded, BUDGETS):
         yield Call(image, {"budget": budget})
 
 
 def bad(image: bytes) -> Iterator[Call]:
-    """What the server refuses or cuts short."""
+    """Yield requests that the server refuses or that reach their deadline."""
     for _ in range(10):
         yield Call(b"no image", {"budget": "low"})
         yield Call(image, {"budget": "cheap"})
@@ -44,13 +44,13 @@ def bad(image: bytes) -> Iterator[Call]:
 
 
 def recorded(prometheus: Prometheus) -> dict[tuple[str, str], float]:
-    """Answers by budget and exit, as PromQL counts them."""
+    """Return PromQL's counts of answers by budget and exit."""
     found = prometheus.now("sum by (budget, exit) (offramp_exits_total) > 0")
     return {(dict(key)["budget"], dict(key)["exit"]): value for key, value in found.items()}
 
 
 def differences(seen: Mapping[tuple[str, str], float], count: Count) -> list[str]:
-    """Where PromQL and the client disagree on exits, by budget and exit."""
+    """Describe the differences between PromQL's and the client's counts by budget and exit."""
     return [
         f"{key}: PromQL {seen.get(key, 0):.0f}, client {count.exits[key]}"
         for key in sorted(seen.keys() | count.exits.keys())
@@ -59,29 +59,33 @@ def differences(seen: Mapping[tuple[str, str], float], count: Count) -> list[str
 
 
 def check(url: str, prometheus: Prometheus, encoded: Sequence[bytes], rate: float) -> bool:
-    """Send, wait for two scrapes, compare; print what was found.
+    """Send requests, wait for scrapes, compare and print the result. Return True if all is well.
 
     Raises:
-        subprocess.CalledProcessError: promtool objects to a metric.
+        subprocess.CalledProcessError: promtool rejects a metric.
     """
     run("promtool", "check", "metrics", text=httpx.get(f"{url}/metrics").text)
     start, count = time.time(), Count()
     send(url, itertools.chain(good(encoded), bad(encoded[0])), rate, count)
     time.sleep(3 * SCRAPE)
-    asked, empty = unanswered(prometheus, BUDGETS, start, time.time())
-    wrong = differences(recorded(prometheus), count)
-    print(f"{sum(count.exits.values())} answers; calls by status {dict(count.statuses)}")
-    print(f"{asked - len(empty)} of {asked} dashboard expressions answer with numbers")
+    total, empty = expressions_without_data(prometheus, BUDGETS, start, time.time())
+    different = differences(recorded(prometheus), count)
+    print(f"{sum(count.exits.values())} answers, requests by status {dict(count.statuses)}")
+    print(f"{total - len(empty)} of {total} dashboard expressions return numbers")
     for line in empty:
         print(f"no numbers from {line}")
-    print(f"exits in PromQL {'DIFFER: ' + '; '.join(wrong) if wrong else 'equal the client count'}")
-    return not empty and not wrong
+    result = "DIFFER: " + ", ".join(different) if different else "equal the client's counts"
+    print(f"exits in PromQL {result}")
+    return not empty and not different
 
 
 def main() -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description="Does every panel of the dashboard answer?")
-    parser.add_argument("--rate", type=float, default=50, help="calls in a second")
+    """Run the check and return the exit status, 1 if it failed."""
+    parser = argparse.ArgumentParser(
+        description="Check that every panel of the dashboard has data.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--rate", type=float, default=50, help="requests per second")
     arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,

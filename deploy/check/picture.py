@@ -1,7 +1,7 @@
-"""A picture of the dashboard from recorded data: our plotting, the dashboard's own queries.
+"""Draw a picture of the dashboard from recorded data.
 
-Grafana's layout, units and expressions are read from the JSON that ships; what is drawn comes from
-a real Prometheus that scraped a real server.
+Layout, units and expressions are read from the shipped JSON. The data come from a real Prometheus
+that scraped a real server. Matplotlib draws them in place of Grafana.
 
     python -m deploy.check.picture --minutes 12 --out docs/dashboard.png
 """
@@ -27,7 +27,7 @@ from PIL import Image
 from benchmarks.client import serving
 from deploy.check.dashboard import Shown, legend, panels
 from deploy.check.loopback import bad
-from deploy.check.prometheus import NOBODY, Prometheus, Series, scraping
+from deploy.check.prometheus import NO_SERVER, Prometheus, Series, scraping
 from deploy.check.samples import BUNDLE, images
 from deploy.check.traffic import Call, Count, send
 
@@ -38,7 +38,7 @@ from matplotlib.ticker import FuncFormatter
 
 BUDGETS = ["low", "medium", "full", "numeric", "min_confidence"]
 ACROSS, IN_ROW = 24, 3
-INCHES = 0.42  # of a unit of height
+INCHES = 0.42  # height of a grid unit
 MARGINS = {"stat": (0.2, 0.2, 0.9, 0.4), "lines": (1.0, 0.25, 0.9, 1.7)}  # left, right, up, down
 BEYOND = re.compile("expected|limit")
 COLORS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#ffa6b0")
@@ -54,7 +54,7 @@ QUERIES: tuple[tuple[dict[str, str], float], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a panel lies, in units of the dashboard's grid."""
+    """Position and size of a panel, in units of the dashboard's grid."""
 
     x: float
     y: float
@@ -63,39 +63,39 @@ class Place:
 
 
 def record(url: str, encoded: Sequence[bytes], minutes: float, rate: float) -> None:
-    """Mixed traffic that swells and ebbs, with bursts and mistakes."""
+    """Send mixed traffic at a rate that rises and falls, with bursts and wrong requests."""
     random = np.random.default_rng(0)
     weights = [weight for _, weight in QUERIES]
     segments, seconds = int(minutes * 6), 10
     for segment in range(segments):
-        swell = rate * (1 + 0.6 * math.sin(2 * math.pi * segment / segments * 2))
-        some = [
+        current = rate * (1 + 0.6 * math.sin(2 * math.pi * segment / segments * 2))
+        calls = [
             Call(encoded[int(random.integers(len(encoded)))], QUERIES[kind][0])
-            for kind in random.choice(len(QUERIES), int(swell * seconds), p=weights)
+            for kind in random.choice(len(QUERIES), int(current * seconds), p=weights)
         ]
-        send(url, some, swell, Count())
+        send(url, calls, current, Count())
         if segment % 20 == 10:
             send(url, bad(encoded[0]), 100, Count())
             send(url, [Call(image, {"budget": "full"}) for image in encoded[:160]], 2000, Count())
 
 
 def places(shown: Sequence[Shown]) -> Iterator[tuple[Shown, Place]]:
-    """Each panel with its place; those that repeat lie side by side, and push the others down."""
-    pushed = 0.0
-    for title in dict.fromkeys(one.panel["title"] for one in shown):
-        group = [one for one in shown if one.panel["title"] == title]
+    """Yield each panel with its place. Repeated panels are side by side and move others down."""
+    offset = 0.0
+    for title in dict.fromkeys(each.panel["title"] for each in shown):
+        group = [each for each in shown if each.panel["title"] == title]
         at = group[0].panel["gridPos"]
-        x, y, width, height = at.get("x", 0), at.get("y", 0) + pushed, at["w"], at["h"]
+        x, y, width, height = at.get("x", 0), at.get("y", 0) + offset, at["w"], at["h"]
         if len(group) > 1:
             rows = math.ceil(len(group) / IN_ROW)
-            pushed, width = pushed + (rows - 1) * height, ACROSS / IN_ROW
-        for k, one in enumerate(group):
+            offset, width = offset + (rows - 1) * height, ACROSS / IN_ROW
+        for k, panel in enumerate(group):
             right, down = (k % IN_ROW, k // IN_ROW) if len(group) > 1 else (0, 0)
-            yield one, Place(x + right * width, y + down * height, width, height)
+            yield panel, Place(x + right * width, y + down * height, width, height)
 
 
 def written(value: float, unit: str) -> str:
-    """A number as Grafana would write it."""
+    """Format a number with its unit as Grafana does."""
     if not math.isfinite(value):
         return "-"
     if unit == "percentunit":
@@ -110,7 +110,7 @@ def written(value: float, unit: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A series and what the legend calls it."""
+    """A series and its name in the legend."""
 
     name: str
     series: Series
@@ -118,9 +118,9 @@ class Line:
 
 def _lines(shown: Shown, prometheus: Prometheus, start: float, end: float) -> list[Line]:
     lines = [
-        Line(legend(name, one), one)
+        Line(legend(name, series), series)
         for expression, name in shown.queries
-        for one in prometheus.between(expression, start, end, 5)
+        for series in prometheus.between(expression, start, end, 5)
     ]
     return [line for line in lines if any(math.isfinite(v) for v in line.series.values)]
 
@@ -191,7 +191,10 @@ def _panel(axes: Axes, shown: Shown, lines: Sequence[Line], start: float, end: f
 
 
 def _inside(place: Place, height: float, shown: Shown) -> tuple[float, float, float, float]:
-    """Where the axes go, as shares of the figure: room for title, ticks and legend around them."""
+    """Return left, bottom, width and height of the axes as shares of the figure.
+
+    Title, ticks and legend have room around them.
+    """
     left, right, above, below = MARGINS["stat" if shown.panel["type"] == "stat" else "lines"]
     return (
         (place.x + left) / ACROSS,
@@ -202,7 +205,7 @@ def _inside(place: Place, height: float, shown: Shown) -> tuple[float, float, fl
 
 
 def draw(prometheus: Prometheus, start: float, end: float, out: Path) -> None:
-    """All panels, in Grafana's places."""
+    """Draw all panels in Grafana's layout and write the picture."""
     plt.style.use("dark_background")
     placed = list(places(list(panels(BUDGETS))))
     height = max(place.y + place.height for _, place in placed)
@@ -220,17 +223,21 @@ def draw(prometheus: Prometheus, start: float, end: float, out: Path) -> None:
 
 
 def main() -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description="Draw the dashboard from recorded data.")
-    parser.add_argument("--minutes", type=float, default=12)
-    parser.add_argument("--rate", type=float, default=20, help="calls in a second, on the mean")
-    parser.add_argument("--folder", type=Path, help="keep the data here, or draw those kept here")
-    parser.add_argument("--out", type=Path, default=Path("docs/dashboard.png"))
+    """Record data if they do not exist, draw them and return the exit status."""
+    parser = argparse.ArgumentParser(
+        description="Draw the dashboard from recorded data.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    option = parser.add_argument
+    option("--minutes", type=float, default=12, help="minutes of traffic to record")
+    option("--rate", type=float, default=20, help="mean requests per second")
+    option("--folder", type=Path, help="folder of recorded data, created if it has no data")
+    option("--out", type=Path, default=Path("docs/dashboard.png"), help="picture to write")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
-        kept = folder / "times.json"
-        if not kept.exists():
+        times = folder / "times.json"
+        if not times.exists():
             with (
                 serving(BUNDLE, "--slots", "64") as url,
                 scraping(url, folder) as prometheus,
@@ -238,9 +245,10 @@ def main() -> int:
                 start = time.time()
                 record(url, images(), arguments.minutes, arguments.rate)
                 time.sleep(10)
-                kept.write_text(json.dumps([start + 15, time.time() - 5]))
-        start, end = json.loads(kept.read_text())
-        with scraping(NOBODY, folder) as prometheus:
+                window = json.dumps([start + 15, time.time() - 5])
+                times.write_text(window, encoding="utf-8")
+        start, end = json.loads(times.read_text(encoding="utf-8"))
+        with scraping(NO_SERVER, folder) as prometheus:
             draw(prometheus, start, end, arguments.out)
     return 0
 

@@ -1,4 +1,4 @@
-"""A real Prometheus on loopback, with the rules that ship, and its answers."""
+"""Run a real Prometheus on loopback with the shipped rules, and query it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import Any
 import httpx
 import yaml
 
-NOBODY = "http://127.0.0.1:9"  # to read what was recorded, and scrape nothing more
+NO_SERVER = "http://127.0.0.1:9"  # no scrapes, to read recorded data only
 FOLDER = Path(__file__).parents[1] / "prometheus"
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One answer of a query: labels, times [s] and values (NaN where there is no number)."""
+    """A series of a query: labels, times in seconds, and values (NaN for missing numbers)."""
 
     labels: Mapping[str, str]
     times: tuple[float, ...]
@@ -31,47 +31,47 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Prometheus:
-    """Its HTTP API."""
+    """Client of the HTTP API."""
 
     url: str
 
-    def ask(self, path: str, **query: str | float) -> dict[str, Any]:
-        """The data of an answer.
+    def get(self, path: str, **query: str | float) -> dict[str, Any]:
+        """Send a request and return its data.
 
         Raises:
-            httpx.HTTPStatusError: the query is wrong.
+            httpx.HTTPStatusError: The query is wrong.
         """
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=query, timeout=60)
-        answer.raise_for_status()
-        data: dict[str, Any] = answer.json()["data"]
+        response = httpx.get(f"{self.url}/api/v1/{path}", params=query, timeout=60)
+        response.raise_for_status()
+        data: dict[str, Any] = response.json()["data"]
         return data
 
     def now(self, expression: str) -> dict[frozenset[tuple[str, str]], float]:
-        """The value now for each set of labels."""
-        found = self.ask("query", query=expression)["result"]
-        return {frozenset(one["metric"].items()): float(one["value"][1]) for one in found}
+        """Return the current value for each set of labels."""
+        found = self.get("query", query=expression)["result"]
+        return {frozenset(each["metric"].items()): float(each["value"][1]) for each in found}
 
     def between(self, expression: str, start: float, end: float, step: float) -> list[Series]:
-        """An expression over time."""
-        found = self.ask("query_range", query=expression, start=start, end=end, step=step)
+        """Return the series of an expression between two times, `step` seconds apart."""
+        found = self.get("query_range", query=expression, start=start, end=end, step=step)
         return [
             Series(
-                one["metric"],
-                tuple(float(t) for t, _ in one["values"]),
-                tuple(float(v) for _, v in one["values"]),
+                each["metric"],
+                tuple(float(t) for t, _ in each["values"]),
+                tuple(float(v) for _, v in each["values"]),
             )
-            for one in found["result"]
+            for each in found["result"]
         ]
 
     def firing(self) -> set[str]:
-        """The names of alerts that fire now."""
-        alerts = self.ask("alerts")["alerts"]
+        """Return the names of alerts that fire now."""
+        alerts = self.get("alerts")["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
 
 def configuration(target: str) -> dict[str, Any]:
-    """The configuration that ships, with one server in place of the search by DNS."""
-    config: dict[str, Any] = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    """Return the shipped configuration with one server in place of DNS discovery."""
+    config: dict[str, Any] = yaml.safe_load((FOLDER / "prometheus.yml").read_text(encoding="utf-8"))
     (job,) = config["scrape_configs"]
     del job["dns_sd_configs"]
     job["static_configs"] = [{"targets": [target]}]
@@ -81,22 +81,22 @@ def configuration(target: str) -> dict[str, Any]:
 
 @contextmanager
 def scraping(server: str, folder: Path) -> Iterator[Prometheus]:
-    """Prometheus that scrapes a server and keeps its data in a folder; stopped at the end.
+    """Run a Prometheus that scrapes a server and stores data in a folder. Stop it at the end.
 
     Raises:
-        FileNotFoundError: it is not installed.
+        FileNotFoundError: Prometheus is not installed.
+        RuntimeError: Prometheus did not start.
     """
-    found = shutil.which("prometheus")
-    if found is None:
+    program = shutil.which("prometheus")
+    if program is None:
         raise FileNotFoundError("prometheus: not installed (Debian: apt-get install prometheus)")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "prometheus.yml").write_text(
-        json.dumps(configuration(server.removeprefix("http://")))
-    )
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    configured = json.dumps(configuration(server.removeprefix("http://")))
+    (folder / "prometheus.yml").write_text(configured, encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
     command = [
-        found,
+        program,
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}",
@@ -104,12 +104,12 @@ def scraping(server: str, folder: Path) -> Iterator[Prometheus]:
     ]
     with subprocess.Popen(command) as process:
         try:
-            yield _once_ready(Prometheus(f"http://{address}"), process)
+            yield _wait_until_ready(Prometheus(f"http://{address}"), process)
         finally:
             process.terminate()
 
 
-def _once_ready(prometheus: Prometheus, process: subprocess.Popen[bytes]) -> Prometheus:
+def _wait_until_ready(prometheus: Prometheus, process: subprocess.Popen[bytes]) -> Prometheus:
     for _ in range(300):
         try:
             if httpx.get(f"{prometheus.url}/-/ready").is_success:

@@ -1,9 +1,9 @@
-"""Ray Serve under load, three replicas killed on the way: no client may see it.
+"""Check that killed replicas of Ray Serve cause no failed request.
 
     python -m deploy.check.ray        (as root: it runs in a network namespace with loopback only)
 
-Eight clients send 3,000 real images; a replica is killed with SIGKILL after each quarter. Every
-call must be answered with 200.
+Eight clients send 3,000 real images. After each quarter but the last, a replica is killed with
+SIGKILL. Every response must have status 200.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from deploy.ray.app import Arguments, build
 
 CLIENTS, REQUESTS, KILLED, REPLICAS = 8, 3000, 3, 2
 TITLE = b"ray::ServeReplica:default:Replica"
-ALONE = "OFFRAMP_ALONE"
+IN_NAMESPACE = "RAY_CHECK_IN_NAMESPACE"
 
 
 def replicas() -> list[int]:
-    """The processes of the replicas that are alive."""
+    """Return the process ids of the replicas that are alive."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -43,8 +43,12 @@ def replicas() -> list[int]:
     return sorted(found)
 
 
-def until_all_serve(seconds: float = 180) -> None:
-    """Wait until there are as many replicas as there should be."""
+def wait_for_replicas(seconds: float = 180) -> None:
+    """Wait until all replicas are alive.
+
+    Raises:
+        AssertionError: A replica was not replaced in so many seconds.
+    """
     end = time.monotonic() + seconds
     while len(replicas()) < REPLICAS:
         assert time.monotonic() < end, "a replica was not replaced"
@@ -52,8 +56,8 @@ def until_all_serve(seconds: float = 180) -> None:
 
 
 def load(url: str, encoded: Sequence[bytes]) -> Counter[str]:
-    """What the clients saw: statuses, or the kinds of errors."""
-    numbers, lock, seen = iter(range(REQUESTS)), threading.Lock(), Counter[str]()
+    """Send the requests and count the statuses, or the names of the errors."""
+    numbers, lock, outcomes = iter(range(REQUESTS)), threading.Lock(), Counter[str]()
 
     def client(_: int) -> None:
         with httpx.Client(base_url=url, timeout=60) as http:
@@ -64,13 +68,13 @@ def load(url: str, encoded: Sequence[bytes]) -> Counter[str]:
                 except httpx.HTTPError as error:
                     outcome = type(error).__name__
                 with lock:
-                    seen[outcome] += 1
-                    if seen.total() in KILL_AT:
+                    outcomes[outcome] += 1
+                    if outcomes.total() in KILL_AT:
                         _kill_one()
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(client, range(CLIENTS)))
-    return seen
+    return outcomes
 
 
 KILL_AT = {REQUESTS * k // (KILLED + 1) for k in range(1, KILLED + 1)}
@@ -82,13 +86,13 @@ def _next(numbers: Iterator[int], lock: threading.Lock) -> int | None:
 
 
 def _kill_one() -> None:
-    victim = replicas()[0]
-    print(f"killing replica {victim}", flush=True)
-    os.kill(victim, signal.SIGKILL)
+    replica = replicas()[0]
+    print(f"killing replica {replica}", flush=True)
+    os.kill(replica, signal.SIGKILL)
 
 
-def inside() -> int:
-    """The check itself, with nothing but loopback around."""
+def run_check() -> int:
+    """Run the check in a namespace with loopback only and return the exit status."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     ray.init(
         num_cpus=REPLICAS,
@@ -98,22 +102,22 @@ def inside() -> int:
     )
     serve.start(http_options={"host": "127.0.0.1", "port": 8000})
     serve.run(build(Arguments(bundle=str(BUNDLE), min_replicas=REPLICAS, max_replicas=REPLICAS)))
-    until_all_serve()
+    wait_for_replicas()
     started = time.monotonic()
-    seen = load("http://127.0.0.1:8000", images())
+    outcomes = load("http://127.0.0.1:8000", images())
     seconds = time.monotonic() - started
-    until_all_serve()
+    wait_for_replicas()
     serve.shutdown()
     ray.shutdown()
-    print(f"{CLIENTS} clients, {seen.total()} calls in {seconds:.0f} s: {dict(seen)}")
-    return 0 if seen == {"200": REQUESTS} else 1
+    print(f"{CLIENTS} clients, {outcomes.total()} requests in {seconds:.0f} s: {dict(outcomes)}")
+    return 0 if outcomes == {"200": REQUESTS} else 1
 
 
 def main() -> int:
-    """Entry point."""
-    if os.environ.get(ALONE):
-        return inside()
-    environment = {**os.environ, ALONE: "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    """Run the check in a new network namespace and return the exit status, 1 if it failed."""
+    if os.environ.get(IN_NAMESPACE):
+        return run_check()
+    environment = {**os.environ, IN_NAMESPACE: "1", "RAY_USAGE_STATS_ENABLED": "0"}
     command = ["unshare", "--net", sys.executable, "-m", "deploy.check.ray"]
     return subprocess.run(command, env=environment, check=False).returncode
 

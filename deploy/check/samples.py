@@ -1,4 +1,4 @@
-"""What the checks serve, and the images that they send."""
+"""Bundle and images of the checks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ BUNDLE = ROOT / "deploy" / "bundles" / "cifar10-msdnet"
 
 
 def images() -> list[bytes]:
-    """500 images of the CIFAR-10 test set, as JPEG."""
+    """Return 500 images of the CIFAR-10 test set, as encoded files."""
     table = read_table(ROOT / "tests" / "data" / "cifar10-500.parquet")
     return [image["bytes"] for image in table["img"].to_pylist()]

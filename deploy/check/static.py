@@ -1,4 +1,4 @@
-"""What can be checked of the files alone, each by the tool that knows them.
+"""Check the files of `deploy/`, each with the tool for its format.
 
 python -m deploy.check.static
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 OVERLAYS = ("base", "monitoring", "gpu")
 KEY_FILE = "deploy/secrets.env"
-OPERATOR = ("ServiceMonitor", "PrometheusRule")  # resources of the operator: no schema comes along
+OPERATOR = ("ServiceMonitor", "PrometheusRule")  # resources of the operator: no schema is shipped
 
 
 class MissingError(Exception):
@@ -34,14 +34,14 @@ def run(
     """Run a tool in a folder, with `text` as input, and return its output.
 
     Raises:
-        MissingError: The tool is not installed, neither on this machine nor beside this Python.
-        subprocess.CalledProcessError: The tool failed.
+        MissingError: The tool is neither on the path nor beside this Python.
+        subprocess.CalledProcessError: The tool found a fault.
     """
-    found = shutil.which(tool) or shutil.which(tool, path=Path(sys.executable).parent)
-    if found is None:
+    program = shutil.which(tool) or shutil.which(tool, path=Path(sys.executable).parent)
+    if program is None:
         raise MissingError(tool)
     ran = subprocess.run(
-        [found, *arguments],
+        [program, *arguments],
         cwd=folder,
         env=os.environ | environment,
         input=text,
@@ -55,22 +55,22 @@ def run(
 
 
 def dockerfiles() -> str:
-    """Both Dockerfiles."""
+    """Check both Dockerfiles."""
     run("hadolint", "deploy/Dockerfile", "deploy/Dockerfile.training")
-    return "both Dockerfiles are clean"
+    return "both Dockerfiles pass"
 
 
 def compose() -> str:
-    """The compose file against its schema, and as Compose itself reads it, for both profiles."""
+    """Check the compose file with its schema and with Compose, for both profiles."""
     run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml")
     for profile in ("gpu", "cpu"):
-        read = run("docker-compose", "--profile", profile, "config", "--format", "json")
-        services = json.loads(read)["services"]
+        config = run("docker-compose", "--profile", profile, "config", "--format", "json")
+        services = json.loads(config)["services"]
         assert services.keys() == {f"serving-{profile}", "prometheus", "grafana"}, services.keys()
         resources = services[f"serving-{profile}"]["deploy"]["resources"]
         devices = resources.get("reservations", {}).get("devices", [])
         assert [d["count"] for d in devices] == ([1] if profile == "gpu" else []), devices
-    return "valid and clean for gpu (one GPU) and cpu (none)"
+    return "valid for gpu (one GPU) and cpu (no GPU)"
 
 
 def key() -> str:
@@ -98,14 +98,14 @@ def _key_of_server(folder: Path, **environment: str) -> str | None:
 
 
 def prometheus() -> str:
-    """Configuration, rules and their tests."""
+    """Check configuration and rules, and run the tests of the rules."""
     run("promtool", "check", "config", "deploy/prometheus/prometheus.yml")
     run("promtool", "test", "rules", "deploy/prometheus/rules_test.yml")
-    return "configuration is valid; every alert fires and keeps still as tested"
+    return "configuration is valid, tests of the alerts pass"
 
 
 def kubernetes() -> str:
-    """Rendered manifests against the schemas of Kubernetes, strictly and offline."""
+    """Render the manifests and check them with the schemas of Kubernetes, offline."""
     with tempfile.TemporaryDirectory() as folder:
         for overlay in OVERLAYS:
             documents = run("kubectl", "kustomize", f"deploy/kubernetes/{overlay}").split("\n---\n")
@@ -113,11 +113,11 @@ def kubernetes() -> str:
             file = Path(folder, f"{overlay}.yaml")
             file.write_text("\n---\n".join(known), encoding="utf-8")
             run("kubernetes-validate", "--strict", str(file))
-    return f"{', '.join(OVERLAYS)} render and are valid; unchecked by schema: {', '.join(OPERATOR)}"
+    return f"{', '.join(OVERLAYS)} are valid, without a schema: {', '.join(OPERATOR)}"
 
 
 def report(name: str, check: Callable[[], str]) -> bool:
-    """Print one line; whether the check did not fail."""
+    """Run a check, print one line, and return False if it failed."""
     try:
         print(f"{name:12} real       {check()}")
     except MissingError as error:

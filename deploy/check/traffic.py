@@ -1,4 +1,4 @@
-"""Real traffic over HTTP at a steady rate, and the client's own count of what came back."""
+"""Send real traffic over HTTP at a steady rate, and count the responses in the client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One image, and what is asked of it."""
+    """A request with one image."""
 
     image: bytes
     query: Mapping[str, str]
@@ -20,11 +20,11 @@ class Call:
 
 @dataclass(slots=True)
 class Count:
-    """What the client saw.
+    """The client's counts.
 
     Attributes:
-        exits: answers by budget label and exit.
-        statuses: calls by HTTP status.
+        exits: Answers by budget label and exit.
+        statuses: Requests by HTTP status.
     """
 
     exits: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -32,20 +32,20 @@ class Count:
 
 
 def label(query: Mapping[str, str]) -> str:
-    """The budget label under which the server's metrics count a query."""
+    """Return the budget label under which the server's metrics count a request."""
     if "min_confidence" in query:
         return "min_confidence"
     return "numeric" if query["budget"][0].isdigit() else query["budget"]
 
 
 def send(url: str, calls: Iterable[Call], rate: float, count: Count) -> None:
-    """Send the calls, `rate` of them in a second, whether or not answers come in time."""
+    """Send `rate` requests per second, without waiting for responses."""
     asyncio.run(_send(url, calls, rate, count))
 
 
 async def _send(url: str, calls: Iterable[Call], rate: float, count: Count) -> None:
     loop = asyncio.get_running_loop()
-    limits = httpx.Limits(keepalive_expiry=2)  # long before the server closes idle connections
+    limits = httpx.Limits(keepalive_expiry=2)  # much shorter than the server's idle timeout
     async with (
         httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client,
         asyncio.TaskGroup() as tasks,
@@ -53,12 +53,12 @@ async def _send(url: str, calls: Iterable[Call], rate: float, count: Count) -> N
         start = loop.time()
         for number, call in enumerate(calls):
             await asyncio.sleep(max(0.0, start + number / rate - loop.time()))
-            tasks.create_task(_one(client, call, count))
+            tasks.create_task(_send_one(client, call, count))
 
 
-async def _one(client: httpx.AsyncClient, call: Call, count: Count) -> None:
-    answer = await client.post("/classify", params=dict(call.query), content=call.image)
-    count.statuses[answer.status_code] += 1
-    if answer.is_success:
-        for one in answer.json()["answers"]:
-            count.exits[label(call.query), str(one["exit"])] += 1
+async def _send_one(client: httpx.AsyncClient, call: Call, count: Count) -> None:
+    response = await client.post("/classify", params=dict(call.query), content=call.image)
+    count.statuses[response.status_code] += 1
+    if response.is_success:
+        for answer in response.json()["answers"]:
+            count.exits[label(call.query), str(answer["exit"])] += 1

@@ -1,6 +1,6 @@
-"""The dashboard as code: `python -m deploy.grafana.dashboard` writes what Grafana reads.
+"""Write the dashboard's JSON for Grafana: `python -m deploy.grafana.dashboard`.
 
-In the classic form (schema v1), which Grafana provisions from files.
+It has the classic form (schema v1), which Grafana provisions from files.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ B = TypeVar("B", stat.Panel, timeseries.Panel)
 
 
 def overview() -> dashboard.Dashboard:
-    """The one dashboard, ten seconds to read: numbers on top, then why."""
+    """Build the dashboard: numbers on top, causes below."""
     built = (
         dashboard.Dashboard("Offramp")
         .uid("offramp-overview")
-        .description("Which exits requests take, what that costs and saves, and how fast.")
+        .description("Exits of requests, their flops, and latency.")
         .tags(["offramp"])
         .readonly()
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
@@ -129,7 +129,7 @@ def _common(built: B, panel: Panel) -> B:
 
 
 def text() -> str:
-    """The file that Grafana reads."""
+    """Return the text of the file that Grafana reads."""
     built = overview().build()
     for number, panel in enumerate(built.panels or (), 1):
         panel.id_val = number

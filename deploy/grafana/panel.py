@@ -1,6 +1,6 @@
-"""What panels are made of, and the expressions that they share.
+"""Define panels, rows and common expressions.
 
-Expressions sum over workers and replicas, so they hold for one process as for many.
+Expressions sum over workers and replicas, so they are correct for one process and for many.
 """
 
 from __future__ import annotations
@@ -10,20 +10,24 @@ from typing import Literal
 
 RATE = "[$__rate_interval]"
 JOB = 'job=~"$job"'
-ASKED = f'{JOB},budget=~"$budget"'
+SELECTED = f'{JOB},budget=~"$budget"'
 FLOPS, RATIO, SECONDS = "si: flops", "percentunit", "s"
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel.
+    """A panel of the dashboard.
 
     Attributes:
-        advice: what to do when it looks wrong.
-        queries: each an expression in PromQL and the name of its series.
-        width: of the dashboard's 24 columns.
-        limits: where it turns yellow, and red.
-        repeat: draw it for each budget.
+        title: Title above the panel.
+        unit: Unit of the values, in Grafana's names.
+        advice: Action for unusual values.
+        queries: Pairs of an expression in PromQL and the name of its series.
+        width: Width in the dashboard's 24 columns.
+        kind: Form of the panel.
+        limits: Values at which it turns yellow and red.
+        highest: Upper end of the axis.
+        repeat: Draw the panel once for each budget.
     """
 
     title: str
@@ -39,34 +43,34 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Panels under one heading."""
+    """A heading with its panels."""
 
     title: str
     panels: tuple[Panel, ...]
 
 
-def rate(metric: str, by: str = "", where: str = ASKED) -> str:
-    """A counter's growth in a second, summed."""
+def rate(metric: str, by: str = "", where: str = SELECTED) -> str:
+    """Return the summed increase per second of a counter."""
     grouped = f" by ({by})" if by else ""
     return f"sum{grouped} (rate(offramp_{metric}{{{where}}}{RATE}))"
 
 
 def quantile(share: float, metric: str, by: str, where: str) -> str:
-    """A quantile of a histogram for each value of a label."""
+    """Return a quantile of a histogram for each value of a label."""
     return f"histogram_quantile({share}, {rate(f'{metric}_bucket', f'{by}, le', where)})"
 
 
 def mean(metric: str, by: str, where: str = JOB) -> str:
-    """The mean of a histogram for each value of a label."""
+    """Return the mean of a histogram for each value of a label."""
     return f"{rate(f'{metric}_sum', by, where)} / {rate(f'{metric}_count', by, where)}"
 
 
 def saved(by: str = "") -> str:
-    """The share of full depth's flops that early exits did not spend."""
+    """Return the share of full depth's flops that early exits saved."""
     return f"1 - {rate('flops_spent_total', by)} / {rate('flops_full_total', by)}"
 
 
 def outcomes(names: str) -> str:
-    """The share of requests that ended so; cancelled ones are nobody's fault."""
-    ended, all_ = f'{ASKED},outcome=~"{names}"', f'{ASKED},outcome!="cancelled"'
+    """Return the share of requests with these outcomes, among those that were not cancelled."""
+    ended, all_ = f'{SELECTED},outcome=~"{names}"', f'{SELECTED},outcome!="cancelled"'
     return f"{rate('requests_total', where=ended)} / {rate('requests_total', where=all_)}"

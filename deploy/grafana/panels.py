@@ -1,17 +1,17 @@
-"""What the dashboard shows: a panel says in which unit, and what to do when it looks wrong.
+"""Define the upper rows of the dashboard: overview, exits and cost. `machine` has the other rows.
 
-Here is what early exits are about, which exits and at what cost; `machine` has the rest.
+Each panel has a unit and advice for unusual values.
 """
 
 from __future__ import annotations
 
 from deploy.grafana.machine import ENGINE, GPU, LATENCY, TRAFFIC
 from deploy.grafana.panel import (
-    ASKED,
     FLOPS,
     JOB,
     RATIO,
     SECONDS,
+    SELECTED,
     Panel,
     Row,
     outcomes,
@@ -26,8 +26,8 @@ GLANCE = Row(
         Panel(
             "Answers",
             "reqps",
-            "Images answered in a second. Zero with clients about: look at Servers up, then at "
-            "Requests by outcome.",
+            "Images answered per second. Zero while clients send requests: look at Servers up, "
+            "then at Requests by outcome.",
             ((rate("exits_total"), "answers"),),
             4,
             "number",
@@ -35,8 +35,8 @@ GLANCE = Row(
         Panel(
             "Flops saved",
             RATIO,
-            "Of what full depth would have spent. Falling: see which budgets clients ask for and "
-            "whether exits drift; budget=full saves nothing.",
+            "Share of full depth's flops. If it falls, look at the budgets that clients request "
+            "and at the drift of exits. budget=full saves nothing.",
             ((saved(), "saved"),),
             4,
             "number",
@@ -44,9 +44,9 @@ GLANCE = Row(
         Panel(
             "Largest drift of exits",
             RATIO,
-            "Distance of the exits taken from those the bundle promises. Red: inputs no longer "
-            "look like the calibration images; see Drift of exits.",
-            ((f"max(budget:offramp_exit_drift:rate10m{{{ASKED}}})", "drift"),),
+            "Distance of the exits taken from those stated in the bundle. Red: the inputs differ "
+            "from the calibration images. See Drift of exits.",
+            ((f"max(budget:offramp_exit_drift:rate10m{{{SELECTED}}})", "drift"),),
             4,
             "number",
             (0.05, 0.1),
@@ -54,8 +54,8 @@ GLANCE = Row(
         Panel(
             "Latency, p99",
             SECONDS,
-            "Arrival to answer. Red: see Where the time goes; mostly queue means more replicas or "
-            "smaller budgets, mostly compute a busy device.",
+            "Arrival to answer. Red: see Where the time goes. Mostly queue: add replicas or use "
+            "smaller budgets. Mostly compute: the device is busy.",
             ((f"histogram_quantile(0.99, {rate('request_seconds_bucket', 'le')})", "p99"),),
             4,
             "number",
@@ -64,8 +64,8 @@ GLANCE = Row(
         Panel(
             "Refused or failed",
             RATIO,
-            "Of all requests. Refused: add replicas or slots. Failed: the server's log has the "
-            "traceback.",
+            "Share of all requests. Refused: add replicas or slots. Failed: the server's log has "
+            "the traceback.",
             ((outcomes("refused|failed|expired"), "refused or failed"),),
             4,
             "number",
@@ -75,7 +75,7 @@ GLANCE = Row(
             "Servers up",
             "short",
             "Servers that Prometheus reaches. Fewer than you started: see `docker compose ps` or "
-            "`kubectl get pods`, and the log of the one that is missing.",
+            "`kubectl get pods`, and the log of the missing server.",
             ((f"sum(up{{{JOB}}})", "up"),),
             4,
             "number",
@@ -90,8 +90,8 @@ EXITS = Row(
         Panel(
             "Exits taken, budget $budget",
             RATIO,
-            "Shares of answers by exit. A band that grows at the deep end means harder images or "
-            "a dearer budget: compare with the next row.",
+            "Shares of answers by exit. If the share of deep exits grows, images are harder or "
+            "the budget is larger. Compare with the next row.",
             ((SHARES, "exit {{exit}}"),),
             24,
             "stacked",
@@ -101,12 +101,13 @@ EXITS = Row(
         Panel(
             "Seen (line) and expected (dashed), budget $budget",
             RATIO,
-            "Each line should lie on its dashed one. Apart for long: solve the thresholds again on "
-            "images of today (`python -m exporter`). numeric and min_confidence promise nothing.",
+            "Each line should be close to its dashed line. If they differ for long, solve the "
+            "thresholds again on current images (`python -m exporter`). numeric and "
+            "min_confidence have no expected shares.",
             (
                 (SHARES, "exit {{exit}}"),
                 (
-                    f"max by (exit) (offramp_exit_share_expected{{{ASKED}}})",
+                    f"max by (exit) (offramp_exit_share_expected{{{SELECTED}}})",
                     "exit {{exit}} expected",
                 ),
             ),
@@ -117,17 +118,17 @@ EXITS = Row(
         Panel(
             "Drift of exits",
             RATIO,
-            "Total variation distance of the last 10 minutes from the manifest: 0 the same, 1 "
-            "apart. Above 0.1: look at what clients send (blur, noise, another camera), check "
-            "accuracy on a labelled sample, then calibrate anew.",
-            ((f"max by (budget) (budget:offramp_exit_drift:rate10m{{{ASKED}}})", "{{budget}}"),),
+            "Total variation distance of the last 10 minutes from the manifest: 0 is equal, 1 is "
+            "disjoint. Above 0.1: look at the images that clients send (blur, noise, another "
+            "camera), check accuracy on a labelled sample, then calibrate again.",
+            ((f"max by (budget) (budget:offramp_exit_drift:rate10m{{{SELECTED}}})", "{{budget}}"),),
             limits=(0.05, 0.1),
         ),
         Panel(
             "Confidence at the exit taken, median",
             RATIO,
-            "Should stay level. Sinking at every exit: unfamiliar images; sinking at the last "
-            "alone: more of the hard ones.",
+            "Should stay constant. Falling at every exit: unfamiliar images. Falling only at the "
+            "last exit: more hard images.",
             ((quantile(0.5, "confidence", "exit", JOB), "exit {{exit}}"),),
             highest=1.0,
         ),
@@ -140,21 +141,21 @@ COST = Row(
         Panel(
             "Mean flops of an answer (line) and promised (dashed)",
             FLOPS,
-            "A budget above its dashed line breaks its promise: its exits drift, or the bundle's "
-            "thresholds were solved on easier images.",
+            "A budget above its dashed line exceeds its stated flops. Its exits drift, or the "
+            "bundle's thresholds were solved on easier images.",
             (
                 (
                     f"{rate('flops_spent_total', 'budget')} / {rate('exits_total', 'budget')}",
                     "{{budget}}",
                 ),
-                (f"max by (budget) (offramp_flops_expected{{{ASKED}}})", "{{budget}} expected"),
+                (f"max by (budget) (offramp_flops_expected{{{SELECTED}}})", "{{budget}} expected"),
             ),
         ),
         Panel(
             "Flops spent against full depth",
             "si: flops/s",
-            "The gap is what early exits save. Closing: see Flops saved by budget for who asks "
-            "for depth.",
+            "The gap is the saving of early exits. If it closes, Flops saved by budget shows the "
+            "budgets that use more depth.",
             (
                 (rate("flops_spent_total"), "spent"),
                 (rate("flops_full_total"), "full depth"),
@@ -163,8 +164,8 @@ COST = Row(
         Panel(
             "Flops saved by budget",
             RATIO,
-            "Should match what the bundle's budgets.svg says. Lower: drift; none at all: "
-            "budget=full, or min_confidence near 1.",
+            "Should match the bundle's budgets.svg. Lower: exits drift. Zero: budget=full, or "
+            "min_confidence near 1.",
             ((saved("budget"), "{{budget}}"),),
             24,
             highest=1.0,

@@ -1,4 +1,4 @@
-"""The rules as the Prometheus Operator takes them: `python -m deploy.kubernetes.rules`."""
+"""Write the rules as a resource of the Prometheus Operator: `python -m deploy.kubernetes.rules`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ spec:
 
 
 def text() -> str:
-    """The resource: the rules' own text, two columns to the right."""
+    """Return the resource, with the text of the rules indented by two columns."""
     _, groups = RULES.read_text(encoding="utf-8").split("\ngroups:\n")
     lines = ["groups:", *groups.splitlines()]
     return HEADER + "".join(f"  {line}".rstrip() + "\n" for line in lines)

@@ -1,8 +1,8 @@
-"""Offramp on Ray Serve: `serve run deploy.ray.app:build bundle=/bundles/mine`.
+"""Run Offramp on Ray Serve: `serve run deploy.ray.app:build bundle=/bundles/mine`.
 
-A replica is the whole server: its own bundle in memory, its own engine. The ingress takes HTTP
-and hands each call to a replica. Where a replica dies with calls in its hands, the ingress gives
-them to another: to classify an image twice does no harm.
+A replica is a whole server, with its own bundle in memory and its own engine. The ingress accepts
+HTTP requests and forwards each to a replica. If a replica dies, the ingress sends its unanswered
+requests to another replica. Classifying an image twice has no side effect.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ PAUSE = 0.1  # seconds before the next try, doubled each time
 
 
 class Arguments(BaseModel):
-    """What `serve run` may be told; the server's other settings come from OFFRAMP_*."""
+    """Arguments of `serve run`. Other settings of the server come from OFFRAMP_*."""
 
     model_config = ConfigDict(extra="forbid")
 
     bundle: str
     provider: str = "cpu"
-    gpus: float = 0  # of each replica; parts of one share a device
+    gpus: float = 0  # for each replica. A fraction lets several replicas use one device
     cpus: float = 1
     threads: int = 1
     min_replicas: int = 2
@@ -43,7 +43,7 @@ class Arguments(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An HTTP request, read whole."""
+    """An HTTP request with its whole body."""
 
     method: str
     path: str
@@ -53,17 +53,17 @@ class Call:
 
 
 @dataclass(slots=True)
-class Answer:
-    """What the server answered."""
+class RawResponse:
+    """An HTTP response with its whole body."""
 
     status: int = 500
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     body: bytes = b""
 
 
-async def ask(app: FastAPI, call: Call) -> Answer:
-    """The app's answer, without a network between."""
-    answer, read, ended = Answer(), asyncio.Event(), asyncio.Event()
+async def call_app(app: FastAPI, call: Call) -> RawResponse:
+    """Send a request to the ASGI app in this process and return the response."""
+    response, read, ended = RawResponse(), asyncio.Event(), asyncio.Event()
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -80,52 +80,52 @@ async def ask(app: FastAPI, call: Call) -> Answer:
 
     async def receive() -> dict[str, Any]:
         if read.is_set():
-            await ended.wait()  # until then no client hangs up: cancelling does that
+            await ended.wait()  # a disconnect cancels this coroutine instead
             return {"type": "http.disconnect"}
         read.set()
         return {"type": "http.request", "body": call.body, "more_body": False}
 
     async def send(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            answer.status, answer.headers = message["status"], list(message["headers"])
+            response.status, response.headers = message["status"], list(message["headers"])
         else:
-            answer.body += message.get("body", b"")
+            response.body += message.get("body", b"")
 
     try:
         await app(scope, receive, send)
     finally:
         ended.set()
-    return answer
+    return response
 
 
 class Replica:
-    """One engine. Its health is its readiness; it drains before it goes."""
+    """A server with one engine. It is healthy while it is ready, and it drains before it stops."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._app = create_app(Settings(**settings))
 
-    async def answer(self, call: Call) -> Answer:
-        """Answer a call."""
-        return await ask(self._app, call)
+    async def handle(self, call: Call) -> RawResponse:
+        """Send a request to this replica's app and return the response."""
+        return await call_app(self._app, call)
 
     def check_health(self) -> None:
-        """Called by Ray, which replaces a replica that raises.
+        """Check the readiness for Ray, which replaces a replica that raises.
 
         Raises:
-            RuntimeError: it takes no requests.
+            RuntimeError: The engine accepts no requests.
         """
         if not self._app.state.context.engine.ready:
             raise RuntimeError("not ready")
 
 
 class Ingress:
-    """The HTTP side: no engine in it, so that it survives what happens to one."""
+    """The HTTP side. It has no engine, so it survives the failure of one."""
 
     def __init__(self, replicas: DeploymentHandle) -> None:
         self._replicas = replicas
 
     async def __call__(self, request: Request) -> Response:
-        """Whatever the server answers: every path is the server's."""
+        """Forward a request on any path to a replica and return the response."""
         call = Call(
             method=request.method,
             path=request.url.path,
@@ -133,30 +133,28 @@ class Ingress:
             headers=request.headers.raw,
             body=await request.body(),
         )
-        answer = await self._tried_again(call)
-        response = Response(answer.body, answer.status)
-        response.raw_headers = answer.headers
+        raw = await self._send_with_retries(call)
+        response = Response(raw.body, raw.status)
+        response.raw_headers = raw.headers
         return response
 
-    async def _tried_again(self, call: Call) -> Answer:
+    async def _send_with_retries(self, call: Call) -> RawResponse:
         pause = PAUSE
         for _ in range(TRIES - 1):
             try:
-                answer: Answer = await self._replicas.answer.remote(call)
+                response: RawResponse = await self._replicas.handle.remote(call)
             except RayActorError as error:
-                log.warning(
-                    "a replica died with a call in its hands, which goes to another: %s", error
-                )
+                log.warning("a replica died, its request is sent to another: %s", error)
                 await asyncio.sleep(pause)
                 pause *= 2
             else:
-                return answer
-        last: Answer = await self._replicas.answer.remote(call)
+                return response
+        last: RawResponse = await self._replicas.handle.remote(call)
         return last
 
 
 def build(arguments: Arguments) -> serve.Application:
-    """The application that `serve run` starts."""
+    """Build the application that `serve run` starts."""
     settings: dict[str, Any] = {
         "bundle": arguments.bundle,
         "provider": arguments.provider,

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Literal
 
-Overload = Literal["refuse", "degrade"]
 RECENT = 64  # ends that the drain rate is taken over
 LAG_GAIN = 0.05  # of one answer
 LONGEST_WAIT = 60  # seconds that a client is told to wait at most

@@ -19,14 +19,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import islice, pairwise
-from typing import Literal
 
 from serving.engine.batch import Batch, Decision
 from serving.engine.latency import Latency
 from serving.engine.request import Request
 from serving.engine.stage_queue import StageQueue
+from serving.settings import Order
 
-Order = Literal["deepest", "fullest"]
 PASSES = 8  # batches that may go before a stage where somebody waits
 GAIN = 0.05  # of one batch in the running shares of survivors
 LONGEST = 0.05  # seconds that a batch of several may take to go through all stages: others wait

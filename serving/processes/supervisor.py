@@ -62,6 +62,7 @@ class Supervisor:
 
         Raises:
             WorkerError: a worker cannot start; the others were ended in order.
+            KeyboardInterrupt: SIGINT ended the server, after its workers.
         """
         with _signals() as stop:
             try:
@@ -86,6 +87,8 @@ class Supervisor:
             ends = [worker.process.sentinel for worker in workers]
             events = wait([stop, *ends, *(w.news for w in workers if not w.ready)])
             if stop in events:
+                if stop.recv(1)[0] == signal.SIGINT:
+                    raise KeyboardInterrupt
                 return
             for worker in workers:
                 if worker.news in events:
@@ -151,9 +154,9 @@ def _signals() -> Iterator[socket.socket]:
     reader, writer = socket.socketpair()
     writer.settimeout(0)
 
-    def ask(*_: object) -> None:
+    def ask(number: int, _: object) -> None:
         with suppress(BlockingIOError):
-            writer.send(b"!")
+            writer.send(bytes([number]))
 
     before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:

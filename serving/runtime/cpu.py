@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest, TensorSpec
 from serving.runtime.native_layout import optimize_stages, portable_stages
 from serving.runtime.stage import Loaded, Stage, StageOutput, Stages, Tensors, load_stage
+from serving.settings import Layout
 
-Layout = Literal["native", "portable"]
 log = logging.getLogger(__name__)
 
 

@@ -19,8 +19,9 @@ from offramp.bundle.manifest import TensorSpec
 from serving.errors import ProviderError
 from serving.runtime.base import Arrays, Slots
 from serving.runtime.cuda_graph import SLOTS
-from serving.runtime.session import CUDA, Provider, Providers, providers_of
+from serving.runtime.session import CUDA, Providers, providers_of
 from serving.runtime.slots import last_readers
+from serving.settings import Provider
 
 ALIGNMENT = 256  # bytes, as CUDA aligns what it allocates
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -18,8 +17,8 @@ from onnx import ModelProto, numpy_helper
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import TensorSpec
 from serving.errors import ProviderError
+from serving.settings import Provider
 
-Provider = Literal["cpu", "cuda"]
 Providers = Sequence[tuple[str, Mapping[str, str]]]
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"

@@ -1,4 +1,4 @@
-"""The parts of `deploy/check` that need neither Prometheus nor Podman."""
+"""Parts of `deploy/check` that need no Prometheus and no Podman."""
 
 import pytest
 import yaml
@@ -13,16 +13,16 @@ from deploy.check.traffic import Count, label
 BUDGETS = ["low", "medium", "full", "numeric"]
 
 
-def test_no_variable_is_left_in_an_expression() -> None:
+def test_expressions_contain_no_variable() -> None:
     shown = list(panels(BUDGETS))
     expressions = [expression for panel in shown for expression, _ in panel.queries]
     assert len(expressions) > 40
     assert not any("$" in expression for expression in expressions)
-    assert [one.title for one in shown if "low" in one.title and "medium" not in one.title]
+    assert [p.title for p in shown if "low" in p.title and "medium" not in p.title]
 
 
-def test_panels_that_repeat_push_the_others_down() -> None:
-    taken = set()
+def test_repeated_panels_move_the_others_down() -> None:
+    taken: set[tuple[int, int]] = set()
     for _, place in places(list(panels(BUDGETS))):
         cells = {
             (x, y)
@@ -47,22 +47,22 @@ def test_panels_that_repeat_push_the_others_down() -> None:
         (float("nan"), "short", "-"),
     ],
 )
-def test_numbers_as_grafana_writes_them(value, unit, text) -> None:
+def test_numbers_are_formatted_as_in_grafana(value: float, unit: str, text: str) -> None:
     assert written(value, unit) == text
 
 
-def test_a_legend_has_its_labels_filled_in() -> None:
+def test_labels_are_filled_into_a_legend() -> None:
     assert legend("exit {{exit}} of {{budget}}", Series({"exit": "2"}, (), ())) == "exit 2 of "
 
 
-def test_calls_are_counted_under_the_servers_labels() -> None:
+def test_requests_are_counted_under_the_servers_labels() -> None:
     assert [label({"budget": budget}) for budget in ("low", "40%")] == ["low", "numeric"]
     assert label({"min_confidence": "0.9"}) == "min_confidence"
     assert {call.query["budget"] for call in good([b"a", b"b"])} == {"low", "medium", "full"}
     assert {call.query["budget"] for call in bad(b"a")} >= {"cheap"}
 
 
-def test_differences_name_what_client_and_server_count_unlike() -> None:
+def test_differences_name_the_counts_of_client_and_server() -> None:
     count = Count()
     count.exits["low", "1"] += 2
     assert differences({("low", "1"): 2.0}, count) == []
@@ -71,9 +71,9 @@ def test_differences_name_what_client_and_server_count_unlike() -> None:
     assert line == "('low', '2'): PromQL 0, client 1"
 
 
-def test_the_checks_prometheus_differs_from_the_shipped_in_its_target_alone() -> None:
+def test_only_the_target_differs_from_the_shipped_prometheus_configuration() -> None:
     shipped = yaml.safe_load((prometheus.FOLDER / "prometheus.yml").read_text())
-    ours = prometheus.configuration("127.0.0.1:1")
-    assert ours["global"] == shipped["global"]
-    (job,), (its,) = ours["scrape_configs"], shipped["scrape_configs"]
-    assert job["job_name"] == its["job_name"]
+    checked = prometheus.configuration("127.0.0.1:1")
+    assert checked["global"] == shipped["global"]
+    (job,), (shipped_job,) = checked["scrape_configs"], shipped["scrape_configs"]
+    assert job["job_name"] == shipped_job["job_name"]

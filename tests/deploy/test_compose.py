@@ -11,7 +11,7 @@ SERVERS = {name: service for name, service in SERVICES.items() if name.startswit
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_service_is_hardened_bounded_and_bound_to_loopback(name) -> None:
+def test_services_are_hardened_limited_and_published_on_loopback(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
@@ -22,7 +22,7 @@ def test_every_service_is_hardened_bounded_and_bound_to_loopback(name) -> None:
     assert "127.0.0.1" in port
 
 
-def test_one_server_a_profile_both_behind_one_name() -> None:
+def test_each_profile_has_one_server_with_the_same_network_name() -> None:
     assert {name: service["profiles"] for name, service in SERVERS.items()} == {
         "serving-gpu": ["gpu"],
         "serving-cpu": ["cpu"],
@@ -47,7 +47,7 @@ def test_the_key_is_in_an_untracked_file_or_in_the_environment(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_every_variable_is_a_setting_and_docker_waits_longer_than_it_drains(name) -> None:
+def test_variables_are_settings_and_the_grace_period_exceeds_the_drain(name: str) -> None:
     inherited = settings_of(SERVERS[name]["env_file"][1]["path"])
     variables = [*SERVERS[name]["environment"], *inherited]
     assert {v.removeprefix("OFFRAMP_").lower() for v in variables} <= Settings.model_fields.keys()
@@ -57,6 +57,6 @@ def test_every_variable_is_a_setting_and_docker_waits_longer_than_it_drains(name
 
 def test_the_gpu_server_gets_exactly_one_gpu() -> None:
     gpu, cpu = (SERVERS[f"serving-{kind}"]["deploy"]["resources"] for kind in ("gpu", "cpu"))
-    wanted = {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
-    assert gpu["reservations"]["devices"] == [wanted]
+    expected = {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert gpu["reservations"]["devices"] == [expected]
     assert "reservations" not in cpu

@@ -4,6 +4,7 @@ import re
 import pytest
 
 from deploy.grafana import dashboard
+from deploy.grafana.panel import Panel
 from deploy.grafana.panels import ROWS
 from serving.observe.metrics import Metrics, Model
 
@@ -18,7 +19,7 @@ PANELS = [panel for row in ROWS for panel in row.panels]
 
 @pytest.fixture(scope="module")
 def exposed() -> set[str]:
-    """The names of all samples that a server exposes."""
+    """Return the names of all samples that a server exposes."""
     metrics = Metrics(
         Model("net", "1", "fp32", "cpu", 2, 30, {"low": 20}, {"low": (0.5, 0.5)}, ("numeric",))
     )
@@ -27,25 +28,25 @@ def exposed() -> set[str]:
     return {sample.name for family in metrics.registry.collect() for sample in family.samples}
 
 
-def test_the_committed_json_is_what_the_code_makes() -> None:
+def test_the_committed_json_is_up_to_date() -> None:
     assert dashboard.FILE.read_text() == dashboard.text(), "run python -m deploy.grafana.dashboard"
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
-def test_every_panel_has_a_unit_and_says_what_to_do(panel) -> None:
+def test_panels_have_a_unit_and_advice(panel: Panel) -> None:
     assert panel.unit
     assert panel.advice.endswith((".", ")"))
     assert len(panel.advice.split()) >= 8
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
-def test_every_panel_reads_metrics_that_a_server_exposes(panel, exposed) -> None:
+def test_panels_read_only_metrics_that_a_server_exposes(panel: Panel, exposed: set[str]) -> None:
     for expression, _ in panel.queries:
         raw = re.sub(r"\bbudget:offramp_\w+:\w+", "", expression)
         assert set(METRIC.findall(raw)) <= exposed | GPU
 
 
-def test_panels_fill_their_rows_and_have_numbers_of_their_own() -> None:
+def test_panels_fill_their_rows_and_have_unique_numbers() -> None:
     panels = json.loads(dashboard.FILE.read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken = [

@@ -14,7 +14,7 @@ RULES = [rule for group in GROUPS for rule in group["rules"]]
 RECORDED = re.compile(r"\b[a-z_]+:offramp_\w+:\w+")
 
 
-def test_every_alert_is_tested_to_fire_and_to_keep_still() -> None:
+def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not() -> None:
     tests = yaml.safe_load((FOLDER / "rules_test.yml").read_text())["tests"]
     cases = [case for test in tests for case in test["alert_rule_test"]]
     alerts = {rule["alert"] for rule in RULES if "alert" in rule}
@@ -22,7 +22,7 @@ def test_every_alert_is_tested_to_fire_and_to_keep_still() -> None:
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} == alerts
 
 
-def test_what_alerts_and_panels_read_is_recorded() -> None:
+def test_series_that_alerts_and_panels_read_are_recorded() -> None:
     recorded = {rule["record"] for rule in RULES if "record" in rule}
     panels = [text for row in ROWS for panel in row.panels for text, _ in panel.queries]
     read = {name for rule in RULES for name in RECORDED.findall(rule["expr"])}
@@ -35,7 +35,8 @@ def test_what_alerts_and_panels_read_is_recorded() -> None:
     [("check", "config", "prometheus.yml"), ("test", "rules", "rules_test.yml")],
     ids=lambda command: command[0],
 )
-def test_promtool_agrees(command) -> None:
-    command = ["promtool", *command]
-    ran = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
+def test_promtool_accepts_configuration_and_rules(command: tuple[str, ...]) -> None:
+    ran = subprocess.run(
+        ["promtool", *command], cwd=FOLDER, capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr

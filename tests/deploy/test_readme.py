@@ -8,7 +8,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 TEXT = (DEPLOY / "README.md").read_text()
 
 
-def test_every_metric_is_described() -> None:
+def test_all_metrics_are_described() -> None:
     metrics = Metrics(Model("net", "1", "fp32", "cpu", 2, 30, {"low": 20}, {"low": (0.5, 0.5)}, ()))
     metrics.watch(8, 4096, lambda: 0, lambda: 0)
     for family in metrics.registry.collect():
@@ -17,13 +17,13 @@ def test_every_metric_is_described() -> None:
             assert f"`{name}`" in TEXT, name
 
 
-def test_every_alert_is_described() -> None:
+def test_all_alerts_are_described() -> None:
     groups = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())["groups"]
     for alert in [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]:
         assert f"| `{alert}` |" in TEXT, alert
 
 
-def test_every_variable_of_compose_is_described() -> None:
+def test_all_variables_of_compose_are_described() -> None:
     compose = (DEPLOY.parent / "docker-compose.yml").read_text()
     named = {word.split("}")[0].split(":-")[0] for word in compose.split("${")[1:]}
     (server,) = {

@@ -1,4 +1,4 @@
-"""The bundle that ships, served by a real server to 500 images of the CIFAR-10 test set."""
+"""The shipped bundle on a real server, with 500 images of the CIFAR-10 test set."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,20 +34,20 @@ def url() -> Iterator[str]:
         yield url
 
 
-def test_it_is_whole_and_of_a_size_to_ship(manifest: Manifest) -> None:
+def test_the_bundle_is_complete_and_at_most_32_mb(manifest: Manifest) -> None:
     for stage in manifest.stages:
         read_graph(BUNDLE, stage)
     assert sum(f.stat().st_size for f in BUNDLE.iterdir()) <= 32e6
 
 
-def test_budgets_are_in_order_and_cost_what_they_may(manifest: Manifest) -> None:
+def test_budgets_are_in_order_and_within_their_flops(manifest: Manifest) -> None:
     assert tuple(manifest.budgets) == BUDGETS
     for name, share in (("low", 0.25), ("medium", 0.5), ("high", 0.75), ("full", 1.0)):
         assert manifest.budgets[name].mean_flops.value <= share * manifest.full_flops
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
-def test_served_equals_manifest(
+def test_served_accuracy_and_flops_equal_the_manifest(
     url: str, files: list[File], manifest: Manifest, budget: str
 ) -> None:
     before = counters(url)
@@ -57,17 +57,17 @@ def test_served_equals_manifest(
     assert metrics_add_up(before, counters(url), budget, answers)
 
 
-def test_every_exit_is_taken_by_some_image(url: str, files: list[File], manifest: Manifest) -> None:
+def test_every_exit_is_taken(url: str, files: list[File], manifest: Manifest) -> None:
     answers = classify(url, files, {"min_confidence": "0.9"})
     assert {a.exit for a in answers} == set(range(1, manifest.exits + 1))
 
 
-def test_answers_do_not_depend_on_company(url: str, files: list[File]) -> None:
-    """16 images alone, and amid 64 times 3 others at all budgets at once."""
+def test_answers_do_not_depend_on_concurrent_requests(url: str, files: list[File]) -> None:
+    """16 images alone, and among 64 images at each of four budgets at the same time."""
     alone = classify(url, files[:16], {"budget": "medium"}, concurrency=1)
     with ThreadPoolExecutor(len(BUDGETS)) as pool:
-        company = [pool.submit(classify, url, files[:64], {"budget": budget}) for budget in BUDGETS]
-        amid = company[BUDGETS.index("medium")].result()[:16]
-    for one, other in zip(alone, amid, strict=True):
-        assert (one.exit, one.right) == (other.exit, other.right)
-        assert one.probability == pytest.approx(other.probability, abs=1e-5)
+        futures = [pool.submit(classify, url, files[:64], {"budget": budget}) for budget in BUDGETS]
+        concurrent = futures[BUDGETS.index("medium")].result()[:16]
+    for first, second in zip(alone, concurrent, strict=True):
+        assert (first.exit, first.right) == (second.exit, second.right)
+        assert first.probability == pytest.approx(second.probability, abs=1e-5)

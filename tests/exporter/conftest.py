@@ -1,4 +1,4 @@
-"""Small networks run fastest on one thread, and more would slow whatever runs beside them."""
+"""Limit torch to one thread: small networks are fastest so, and tests run in parallel."""
 
 import torch
 

@@ -1,7 +1,6 @@
-"""One small network, exported once for all tests of the exporter."""
+"""A small network, exported once for all tests of the exporter."""
 
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -13,19 +12,19 @@ from training.data.images import Images
 from training.fit.checkpoint import Checkpoint, new_network
 from training.networks.confidence import CONFIDENCES
 
-# as deep as it has scales, so that the last stage has the coarsest alone and no unused layer
+# as many exits as scales: the last stage has the coarsest scale alone and no unused layer
 SHAPE = {"exits": 3, "base": 1, "step": 1, "channels": 4, "growth": 4, "head_channels": 16}
 
 
 @cache
 def held_out() -> Images:
-    """100 real images."""
+    """Return 100 real images."""
     return tiny_dataset().held_out
 
 
 @cache
-def checkpoint(**recipe: Any) -> Checkpoint:
-    """Fresh weights; batch-norm statistics and normalisation as after some training."""
+def checkpoint(**recipe: object) -> Checkpoint:
+    """Return fresh weights, with batch-norm statistics and normalisation as after training."""
     progress = tiny_progress(shape=SHAPE, **recipe)
     torch.manual_seed(0)
     network = new_network(progress.recipe, len(LABELS))
@@ -39,23 +38,23 @@ def checkpoint(**recipe: Any) -> Checkpoint:
 
 
 @cache
-def export(**recipe: Any) -> Export:
-    """The checkpoint, exported and calibrated."""
-    return export_network(checkpoint(**recipe), held_out(), "max_softmax", say=lambda _: None)
+def export(**recipe: object) -> Export:
+    """Return the checkpoint, exported and calibrated."""
+    return export_network(checkpoint(**recipe), held_out(), "max_softmax", log=lambda _: None)
 
 
 def modules() -> list[StageModule]:
-    """The stages in torch, with the temperatures of the export."""
-    made = split(checkpoint().network(), CONFIDENCES["max_softmax"])
-    for module, temperature in zip(made, export().temperatures, strict=True):
+    """Return the stages in torch, with the temperatures of the export."""
+    stages = split(checkpoint().network(), CONFIDENCES["max_softmax"])
+    for module, temperature in zip(stages, export().temperatures, strict=True):
         module.temperature.fill_(temperature)
-    return made
+    return stages
 
 
 @cache
 def blocks() -> list[StageGraph]:
-    """The graphs of the stages, before they are cut by need."""
-    made = export_stages(modules(), 32)
-    for block, temperature in zip(made, export().temperatures, strict=True):
+    """Return the graphs of the stages, before they are cut by need."""
+    graphs = export_stages(modules(), 32)
+    for block, temperature in zip(graphs, export().temperatures, strict=True):
         set_temperature(block.model, temperature)
-    return made
+    return graphs

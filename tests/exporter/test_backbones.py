@@ -1,4 +1,4 @@
-"""Every backbone through split, graph and verify."""
+"""Export of every backbone: split, graph and verify."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from training.surgery.boundary import Surgery, Variant
 @pytest.mark.parametrize(
     ("backbone", "variant"), [*((b, "paper") for b in BACKBONES), ("vit", "unreferenced")]
 )
-def test_the_graphs_are_the_network(backbone: str, variant: Variant) -> None:
+def test_graphs_give_the_outputs_of_the_network(backbone: str, variant: Variant) -> None:
     network = small_network(backbone).eval()
     network.surgery = Surgery(variant, 0.5)
     modules = split(network, CONFIDENCES["max_softmax"])
@@ -27,18 +27,18 @@ def test_the_graphs_are_the_network(backbone: str, variant: Variant) -> None:
     stages = cut_by_need(graphs)
     temperatures = [float(module.temperature) for module in modules]
     assert verify_chain(network, temperatures, stages, pixels) < 1e-5
-    # scales that a later stage drops are left out as well
+    # cutting by need also removes scales that a later stage drops
     by_need, blockwise = (sum(g.flops for g in each) for each in (stages, graphs))
     assert by_need < blockwise if backbone == "msdnet" else by_need == blockwise
     costs = flop_costs(network, 32)
     stated = [stage + head for stage, head in zip(costs.stages, costs.heads, strict=True)]
     counted = [graph.flops for graph in graphs]
     assert counted[:-1] == stated[:-1]
-    # the finer scales of MSDNet's last layer feed nothing and are not in the graph
+    # the finer scales of MSDNet's last layer are unused and not in the graph
     assert counted[-1] < stated[-1] if backbone == "msdnet" else counted[-1] == stated[-1]
 
 
-def test_the_graphs_of_an_msdnet_for_64_pixels() -> None:
+def test_graphs_of_an_msdnet_for_64_pixels_give_its_outputs() -> None:
     network = small_network("msdnet").eval()
     modules = split(network, CONFIDENCES["max_softmax"])
     stages = cut_by_need(export_stages(modules, size=64))

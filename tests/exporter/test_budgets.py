@@ -10,13 +10,13 @@ from training.evaluation.thresholds import candidates
 
 
 @given(st.integers(20, 10_000), st.floats(0, 1))
-def test_a_share_lies_in_its_interval_and_the_interval_in_0_to_1(images: int, share: float) -> None:
+def test_the_interval_of_a_share_contains_it_and_lies_in_0_to_1(images: int, share: float) -> None:
     estimate = estimate_share(share, images)
     assert 0 <= estimate.low <= share <= estimate.high <= 1
 
 
 @pytest.mark.parametrize("share", [0.0, 0.002, 0.3, 0.95])
-def test_new_samples_fall_into_the_interval_of_an_old_one(share: float) -> None:
+def test_shares_of_new_samples_fall_into_the_interval(share: float) -> None:
     rng = np.random.default_rng(0)
     images, missed = 2000, 0
     for _ in range(1500):
@@ -25,7 +25,7 @@ def test_new_samples_fall_into_the_interval_of_an_old_one(share: float) -> None:
     assert missed <= 8, "0.1 % of 1,500 is 1.5"
 
 
-def test_new_means_fall_into_the_interval_of_an_old_one() -> None:
+def test_means_of_new_samples_fall_into_the_interval() -> None:
     rng = np.random.default_rng(0)
     missed = 0
     for _ in range(1500):
@@ -34,7 +34,7 @@ def test_new_means_fall_into_the_interval_of_an_old_one() -> None:
     assert missed <= 8
 
 
-def test_named_budgets_keep_within_their_share_and_full_runs_to_the_end() -> None:
+def test_named_budgets_stay_within_their_flops_and_full_takes_the_last_exit() -> None:
     scored = overconfident(2000, 4)
     budgets, curve = solve_budgets(scored)
     assert list(budgets) == ["low", "medium", "high", "full"]
@@ -50,26 +50,26 @@ def test_named_budgets_keep_within_their_share_and_full_runs_to_the_end() -> Non
         assert again.accuracy == pytest.approx(point.accuracy.value, abs=0.05)
 
 
-def test_the_curve_has_both_ends_of_what_is_worth_having() -> None:
+def test_the_curve_starts_at_the_cheapest_and_ends_at_the_best_tradeoff() -> None:
     scored = overconfident(2000, 3)
     _, curve = solve_budgets(scored)
     found = candidates(scored)
-    assert curve[0].mean_flops.value == min(o.mean_flops for o in found)
-    best = max(found, key=lambda o: o.accuracy)
+    assert curve[0].mean_flops.value == min(tradeoff.mean_flops for tradeoff in found)
+    best = max(found, key=lambda tradeoff: tradeoff.accuracy)
     assert curve[-1].thresholds == best.thresholds
 
 
-def test_stated_accuracy_is_that_of_new_images() -> None:
-    """On the images that thresholds were solved on it is some points better."""
-    flattered, stated, true = [], [], []
+def test_stated_accuracy_equals_that_of_new_images() -> None:
+    """Accuracy on the images that thresholds were solved on is some points higher."""
+    in_sample, stated, true = [], [], []
     new = overconfident(100_000, 4, seed=99)
     for seed in range(8):
         scored = overconfident(200, 4, seed=seed)
         point = solve_budgets(scored)[0]["medium"]
         thresholds = np.array(point.thresholds)
-        flattered.append(apply_thresholds(scored, thresholds).accuracy)
+        in_sample.append(apply_thresholds(scored, thresholds).accuracy)
         stated.append(point.accuracy.value)
         true.append(apply_thresholds(new, thresholds).accuracy)
     # 1,600 images in all: their own scatter is 0.012
-    assert np.mean(flattered) - np.mean(stated) > 0.01
+    assert np.mean(in_sample) - np.mean(stated) > 0.01
     assert abs(np.mean(stated) - np.mean(true)) < 0.036

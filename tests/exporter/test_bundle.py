@@ -18,7 +18,7 @@ def manifest() -> Manifest:
     return make_manifest(checkpoint(), export(), NAMING, "max_softmax")
 
 
-def test_what_is_written_is_what_serving_reads(tmp_path: Path, manifest: Manifest) -> None:
+def test_serving_reads_the_bundle_that_is_written(tmp_path: Path, manifest: Manifest) -> None:
     write_bundle(tmp_path / "bundle", manifest, export())
     assert read_manifest(tmp_path / "bundle") == manifest
     for spec, graph in zip(manifest.stages, export().graphs, strict=True):
@@ -27,12 +27,12 @@ def test_what_is_written_is_what_serving_reads(tmp_path: Path, manifest: Manifes
     assert "</svg>" in (tmp_path / "bundle" / "budgets.svg").read_text()
 
 
-def test_an_existing_folder_is_left_alone(tmp_path: Path, manifest: Manifest) -> None:
+def test_an_existing_folder_is_not_overwritten(tmp_path: Path, manifest: Manifest) -> None:
     with pytest.raises(ExportError, match="exists"):
         write_bundle(tmp_path, manifest, export())
 
 
-def test_the_manifest_says_what_was_measured(manifest: Manifest) -> None:
+def test_the_manifest_states_the_measurements(manifest: Manifest) -> None:
     scored = export().scored
     assert manifest.held_out.images == len(held_out()) == 100
     assert [s.flops_to_exit for s in manifest.stages] == scored.flops.astype(int).tolist()
@@ -40,8 +40,8 @@ def test_the_manifest_says_what_was_measured(manifest: Manifest) -> None:
         flops_to_exits(checkpoint().network(), 32)
     )
     for point in manifest.budgets.values():
-        asked = [threshold <= 1 for threshold in point.thresholds]
-        by_exit = [manifest.flops_of(k, asked) for k in range(1, manifest.exits + 1)]
+        evaluated = [threshold <= 1 for threshold in point.thresholds]
+        by_exit = [manifest.flops_of(k, evaluated) for k in range(1, manifest.exits + 1)]
         shares = [share.value for share in point.exit_shares]
         assert point.mean_flops.value == pytest.approx(np.dot(shares, by_exit))
     assert manifest.budgets["full"].mean_flops.value == manifest.full_flops == scored.full_flops
@@ -51,11 +51,11 @@ def test_the_manifest_says_what_was_measured(manifest: Manifest) -> None:
         assert stage.accuracy.value == pytest.approx(right.mean())
         assert stage.temperature == temperature
     assert manifest.provenance.dataset == "some images"
-    assert "data" not in manifest.provenance.config, "a path of the machine that trained"
+    assert "data" not in manifest.provenance.config, "a path of the training machine"
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "stage_2.onnx"])
-def test_a_bundle_that_was_changed_is_refused_by_file(
+def test_the_error_for_a_changed_bundle_names_the_file(
     tmp_path: Path, manifest: Manifest, file: str
 ) -> None:
     write_bundle(tmp_path / "bundle", manifest, export())
@@ -65,6 +65,6 @@ def test_a_bundle_that_was_changed_is_refused_by_file(
         read_graph(tmp_path / "bundle", read_manifest(tmp_path / "bundle").stages[1])
 
 
-def test_an_unknown_confidence_names_those_there_are() -> None:
+def test_the_error_for_an_unknown_confidence_lists_the_known_ones() -> None:
     with pytest.raises(ExportError, match="max_softmax, margin"):
-        export_network(checkpoint(), held_out(), "hunch", say=lambda _: None)
+        export_network(checkpoint(), held_out(), "hunch", log=lambda _: None)

@@ -9,12 +9,12 @@ from tests.exporter.exported import blocks, checkpoint, export
 from training.networks.flops import flop_costs, flops_to_exits
 
 
-def test_flops_are_those_of_torchs_counter() -> None:
+def test_flops_equal_those_of_torchs_counter() -> None:
     totals = tuple(accumulate(block.flops for block in blocks()))
     assert totals == flops_to_exits(checkpoint().network(), 32)
 
 
-def test_cut_by_need_every_exit_but_the_last_costs_less_and_no_head_changes() -> None:
+def test_cut_by_need_lowers_the_flops_of_all_exits_but_the_last_and_changes_no_head() -> None:
     costs = flop_costs(checkpoint().network(), 32)
     by_need = list(accumulate(graph.flops for graph in export().graphs))
     assert by_need[-1] == costs.cumulative[-1]
@@ -23,7 +23,7 @@ def test_cut_by_need_every_exit_but_the_last_costs_less_and_no_head_changes() ->
     assert export().graphs[-1].head_flops == export().graphs[-1].flops
 
 
-def test_features_are_numbered_and_read_by_later_stages() -> None:
+def test_features_are_numbered_and_are_inputs_of_later_stages() -> None:
     known = {"image"}
     for k, graph in enumerate(export().graphs, 1):
         assert {spec.name for spec in graph.inputs} <= known
@@ -33,7 +33,7 @@ def test_features_are_numbered_and_read_by_later_stages() -> None:
     assert known == {spec.name for graph in export().graphs for spec in graph.inputs}
 
 
-def test_parameters_are_the_networks_with_batch_norm_folded_in() -> None:
+def test_parameters_are_those_of_the_network_with_batch_norm_folded_in() -> None:
     network = checkpoint().network()
     stage, head = network.stages[0], network.heads[0]
     weights = sum(p.numel() for m in (stage, head) for p in m.parameters() if p.ndim > 1)
@@ -42,7 +42,7 @@ def test_parameters_are_the_networks_with_batch_norm_folded_in() -> None:
     assert weights < parameter_count(blocks()[0].model) <= weights + norms + 20
 
 
-def test_batch_is_the_only_dynamic_axis_and_nothing_tells_of_the_machine() -> None:
+def test_batch_is_the_only_dynamic_axis_and_no_metadata_describes_the_machine() -> None:
     for graph in export().graphs:
         for value in (*graph.model.graph.input, *graph.model.graph.output):
             batch, *rest = value.type.tensor_type.shape.dim
@@ -54,12 +54,12 @@ def test_batch_is_the_only_dynamic_axis_and_nothing_tells_of_the_machine() -> No
 
 
 @pytest.mark.parametrize("variant", ["released", "paper"])
-def test_surgery_leaves_no_node(variant: str) -> None:
+def test_surgery_adds_no_node(variant: str) -> None:
     ops = {n.op_type for g in export(variant=variant).graphs for n in g.model.graph.node}
     assert not ops & {"Split", "Slice", "SplitToSequence"}
 
 
-def test_temperature_is_set_where_the_graph_divides() -> None:
+def test_set_temperature_changes_the_divisor_of_the_logits() -> None:
     model = onnx.ModelProto()
     model.CopyFrom(export().graphs[0].model)
     set_temperature(model, 3.5)
@@ -69,6 +69,6 @@ def test_temperature_is_set_where_the_graph_divides() -> None:
     assert user.op_type == "Div"
 
 
-def test_pixels_are_normalised_channels_first() -> None:
+def test_pixels_are_transposed_to_channels_first_and_normalised() -> None:
     kinds = [node.op_type for node in export().graphs[0].model.graph.node]
     assert kinds[:5] == ["Transpose", "Cast", "Div", "Sub", "Div"]

@@ -1,18 +1,23 @@
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from exporter.bundle import Naming, make_manifest, with_new_measurements, write_bundle
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, parameter_count
-from exporter.quantize import agreement, main, own_images, quantize
-from exporter.to_int8 import quantized
+from exporter.quantize import Precision
+from exporter.quantize.__main__ import main
+from exporter.quantize.convert import Quantized, agreement, own_images, quantize
+from exporter.to_int8 import convert_to_int8
 from exporter.verify import Chain
 from offramp.bundle.graphs import join
-from offramp.bundle.manifest import read_manifest
+from offramp.bundle.manifest import Manifest, read_manifest
 from serving.runtime.cpu import Runtime
 from serving.runtime.cuda import DeviceRuntime
 from serving.runtime.cuda_slots import Device, DevicePool
@@ -21,61 +26,62 @@ from tests.training.samples import PARQUET, tiny_dataset
 
 
 @pytest.fixture(scope="module")
-def manifest():
+def manifest() -> Manifest:
     naming = Naming(name="tiny", version="1", dataset="cifar10-500")
     return make_manifest(checkpoint(), export(), naming, "max_softmax")
 
 
 @pytest.fixture(scope="module")
-def integers(manifest):
-    return quantize(manifest, export().graphs, tiny_dataset())
+def int8(manifest: Manifest) -> Quantized:
+    return quantize(manifest, export().graphs, tiny_dataset(), "int8")
 
 
 @pytest.fixture(scope="module")
-def halves(manifest):
+def fp16(manifest: Manifest) -> Quantized:
     return quantize(manifest, export().graphs, tiny_dataset(), "fp16")
 
 
-def test_convolutions_read_integers_and_nothing_else() -> None:
+def test_all_inputs_of_convolutions_are_integers() -> None:
     whole = join([graph.model for graph in export().graphs])
-    made = quantized(whole, tiny_dataset().train.pixels[:64].numpy())
-    makers = {name: node.op_type for node in made.graph.node for name in node.output}
-    read = [
-        makers[name] for node in made.graph.node if node.op_type == "Conv" for name in node.input
-    ]
-    assert set(read) == {"DequantizeLinear"}
-    assert {v.name for v in made.graph.output} == {v.name for v in whole.graph.output}
+    converted = convert_to_int8(whole, tiny_dataset().train.pixels[:64].numpy()).graph
+    producers = {name: node.op_type for node in converted.node for name in node.output}
+    convolutions = [node for node in converted.node if node.op_type == "Conv"]
+    inputs = [producers[name] for node in convolutions for name in node.input]
+    assert set(inputs) == {"DequantizeLinear"}
+    assert {v.name for v in converted.output} == {v.name for v in whole.graph.output}
 
 
-def test_stages_hand_integers_on_and_cost_what_they_did(integers) -> None:
-    floats = export().graphs
-    for made, before in zip(integers.export.graphs, floats, strict=True):
-        onnx.checker.check_model(made.model, full_check=True)
-        assert {spec.dtype for spec in made.features} <= {"uint8"}
-        assert [s.shape for s in made.features] == [s.shape for s in before.features]
-        assert (made.flops, made.head_flops) == (before.flops, before.head_flops)
-        # each exit has its temperature, which stays as it is
-        assert parameter_count(made.model) == parameter_count(before.model)
-    assert integers.export.scored.confidence.shape == export().scored.confidence.shape
+def test_int8_stages_have_integer_features_and_the_same_flops(int8: Quantized) -> None:
+    for after, before in zip(int8.export.graphs, export().graphs, strict=True):
+        onnx.checker.check_model(after.model, full_check=True)
+        assert {spec.dtype for spec in after.features} <= {"uint8"}
+        assert [s.shape for s in after.features] == [s.shape for s in before.features]
+        assert (after.flops, after.head_flops) == (before.flops, before.head_flops)
+        # the temperature of each exit stays unquantised
+        assert parameter_count(after.model) == parameter_count(before.model)
+    assert int8.export.scored.confidence.shape == export().scored.confidence.shape
 
 
-def test_stages_hand_half_floats_on_and_cost_what_they_did(halves) -> None:
-    for made, before in zip(halves.export.graphs, export().graphs, strict=True):
-        onnx.checker.check_model(made.model, full_check=True)
-        assert {spec.dtype for spec in made.features} <= {"float16"}
-        assert [s.shape for s in made.features] == [s.shape for s in before.features]
-        assert (made.flops, made.head_flops) == (before.flops, before.head_flops)
-        assert parameter_count(made.model) == parameter_count(before.model)
+def test_fp16_stages_have_16_bit_features_and_the_same_flops(fp16: Quantized) -> None:
+    for after, before in zip(fp16.export.graphs, export().graphs, strict=True):
+        onnx.checker.check_model(after.model, full_check=True)
+        assert {spec.dtype for spec in after.features} <= {"float16"}
+        assert [s.shape for s in after.features] == [s.shape for s in before.features]
+        assert (after.flops, after.head_flops) == (before.flops, before.head_flops)
+        assert parameter_count(after.model) == parameter_count(before.model)
 
 
-@pytest.mark.parametrize(("kind", "share"), [("integers", 0.9), ("halves", 0.98)])
-def test_nearly_all_classes_stay(manifest, kind, share, request) -> None:
+@pytest.mark.parametrize(("precision", "share"), [("int8", 0.9), ("fp16", 0.98)])
+def test_nearly_all_images_keep_their_class(
+    manifest: Manifest, precision: str, share: float, request: pytest.FixtureRequest
+) -> None:
     before = Chain(export().graphs).run(held_out().pixels)
-    for exit_ in agreement(manifest, before, request.getfixturevalue(kind), held_out()):
+    converted = cast("Quantized", request.getfixturevalue(precision))
+    for exit_ in agreement(manifest, before, converted, held_out()):
         assert exit_.same >= share
 
 
-def test_numbers_too_large_for_half_floats_are_an_error(manifest) -> None:
+def test_values_too_large_for_16_bit_floats_are_an_error(manifest: Manifest) -> None:
     graphs = []
     for graph in export().graphs:
         model = onnx.ModelProto()
@@ -90,42 +96,53 @@ def test_numbers_too_large_for_half_floats_are_an_error(manifest) -> None:
         quantize(manifest, graphs, tiny_dataset(), "fp16")
 
 
-def test_other_images_are_refused(manifest, integers) -> None:
+def test_images_that_the_bundle_was_not_made_with_are_refused(
+    manifest: Manifest, int8: Quantized
+) -> None:
     before = Chain(export().graphs).run(held_out().pixels)
     other = replace(held_out(), targets=(held_out().targets + 1) % 10)
-    with pytest.raises(ExportError, match="not the images that the bundle was made with"):
-        agreement(manifest, before, integers, other)
+    with pytest.raises(ExportError, match="not the images that the bundle was new with"):
+        agreement(manifest, before, int8, other)
 
 
-def test_own_images_are_those_of_training(manifest) -> None:
+def test_own_images_are_those_of_training(manifest: Manifest) -> None:
     images = own_images(manifest, str(PARQUET))
     assert np.array_equal(images.held_out.pixels, held_out().pixels)
     assert len(images.train) == 400
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_the_command_writes_what_the_server_reads(manifest, tmp_path, capsys, precision) -> None:
+def test_the_server_reads_the_bundle_that_the_command_writes(
+    manifest: Manifest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    precision: Precision,
+) -> None:
     write_bundle(tmp_path / "fp32", manifest, export())
     out = tmp_path / precision
     arguments = ["--data", str(PARQUET), "--out", str(out), "--precision", precision]
     assert main(["--bundle", str(tmp_path / "fp32"), *arguments]) == 0
-    made = read_manifest(out)
-    assert (made.precision, made.version) == (precision, f"1-{precision}")
+    new = read_manifest(out)
+    assert (new.precision, new.version) == (precision, f"1-{precision}")
     images = held_out().pixels[:9].numpy()
-    said = []
+    outputs: list[NDArray[np.float32]] = []
     for layout in ("native", "portable"):
-        runtime, known = Runtime(out, made, layout=layout), {"image": images}
-        for k in range(made.exits):
+        runtime, known = Runtime(out, new, layout=layout), {"image": images}
+        for k in range(new.exits):
             output = runtime.run(k, known)
             known |= output.features
-            said.append(output.probabilities)
-    inputs, features = zip(*((stage.inputs, stage.features) for stage in made.stages), strict=True)
+            assert output.probabilities is not None
+            outputs.append(output.probabilities)
+    inputs, features = zip(*((stage.inputs, stage.features) for stage in new.stages), strict=True)
     pool = DevicePool(inputs, features, 9, Device("cpu"))
-    device, slots = DeviceRuntime(out, made, pool, 16), pool.take(9)
+    device, slots = DeviceRuntime(out, new, pool, 16), pool.take(9)
     for slot, image in zip(slots, images, strict=True):
         pool.put(slot, image)
-    said += [device.run(k, pool.gather(k, slots)).probabilities for k in range(made.exits)]
-    native, portable, on_device = np.split(np.array(said), 3)
+    for k in range(new.exits):
+        probabilities = device.run(k, pool.gather(k, slots)).probabilities
+        assert probabilities is not None
+        outputs.append(probabilities)
+    native, portable, on_device = np.split(np.array(outputs), 3)
     assert np.allclose(native, portable, atol=1e-5)
     assert np.allclose(on_device, portable, atol=1e-5)
     assert "same class" in capsys.readouterr().out
@@ -133,10 +150,10 @@ def test_the_command_writes_what_the_server_reads(manifest, tmp_path, capsys, pr
     assert "give the one in fp32" in capsys.readouterr().err
 
 
-def test_the_manifest_changes_in_what_was_measured(manifest, integers) -> None:
-    made = with_new_measurements(manifest, integers.export, version="2", precision="int8")
+def test_only_measurements_change_in_the_manifest(manifest: Manifest, int8: Quantized) -> None:
+    new = with_new_measurements(manifest, int8.export, version="2", precision="int8")
     kept = {"name", "labels", "input", "confidence", "held_out", "provenance", "format"}
     changed = {
-        name for name in type(made).model_fields if getattr(made, name) != getattr(manifest, name)
+        name for name in type(new).model_fields if getattr(new, name) != getattr(manifest, name)
     }
     assert not changed & kept

@@ -22,14 +22,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def other_images() -> Images:
-    """Darker ones."""
+    """Return darker images."""
     images = held_out()
     return Images(images.pixels[20:] // 3, images.targets[20:])
 
 
-def test_on_the_same_images_nothing_changes(bundle: Path) -> None:
+def test_the_same_images_change_nothing(bundle: Path) -> None:
     manifest, graphs = read_bundle(bundle)
-    again, _ = recalibrate(manifest, graphs, held_out(), "some images", say=lambda _: None)
+    again, _ = recalibrate(manifest, graphs, held_out(), "some images", log=lambda _: None)
     for new, old in zip(again.stages, manifest.stages, strict=True):
         assert new.temperature == pytest.approx(old.temperature, rel=1e-5)
     update = {"created": manifest.created, "stages": manifest.stages}
@@ -37,30 +37,30 @@ def test_on_the_same_images_nothing_changes(bundle: Path) -> None:
     assert again.model_copy(update=update).provenance == manifest.provenance
 
 
-def test_on_other_images_budgets_are_theirs(bundle: Path, tmp_path: Path) -> None:
+def test_other_images_give_other_temperatures_and_budgets(bundle: Path, tmp_path: Path) -> None:
     manifest, graphs = read_bundle(bundle)
     images = other_images()
-    new, measured = recalibrate(manifest, graphs, images, "darker", say=lambda _: None)
+    new, measured = recalibrate(manifest, graphs, images, "darker", log=lambda _: None)
     write_bundle(tmp_path / "new", new, measured)
     read, written = read_bundle(tmp_path / "new")
     assert read == new
     assert (new.held_out.images, new.held_out.source) == (80, "darker")
     assert new.full_flops == manifest.full_flops
     probabilities = Chain(written).run(images.pixels).probabilities
-    for said, stage in zip(probabilities, new.stages, strict=True):
-        known = fit_temperature(np.log(said), images.targets.numpy())
-        # a further one has no effect, unless the network knows so little that it is at the bound
-        assert known == pytest.approx(1, abs=1e-3) or stage.temperature == pytest.approx(20)
-        right = said.argmax(1) == images.targets.numpy()
+    for output, stage in zip(probabilities, new.stages, strict=True):
+        refitted = fit_temperature(np.log(output), images.targets.numpy())
+        # fitting again changes nothing, unless a poor network puts the temperature at its bound
+        assert refitted == pytest.approx(1, abs=1e-3) or stage.temperature == pytest.approx(20)
+        right = output.argmax(1) == images.targets.numpy()
         assert stage.accuracy.value == pytest.approx(right.mean())
 
 
-def test_a_damaged_bundle_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_damaged_bundle_names_its_file(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"--bundle: .*manifest\.json: cannot be read"):
         read_bundle(tmp_path)
 
 
-def test_images_come_at_the_bundles_size(bundle: Path) -> None:
+def test_images_are_loaded_at_the_bundles_input_size(bundle: Path) -> None:
     manifest, _ = read_bundle(bundle)
     parquet = Path(__file__).parents[1] / "data" / "cifar10-500.parquet"
     labels = manifest.model_copy(update={"labels": LABELS})
@@ -68,5 +68,5 @@ def test_images_come_at_the_bundles_size(bundle: Path) -> None:
     odd = manifest.model_copy(
         update={"input": manifest.input.model_copy(update={"fit": "stretch"})}
     )
-    with pytest.raises(ExportError, match="brings images to size"):
+    with pytest.raises(ExportError, match="resizes images in a way that is not supported"):
         images_for(odd, str(parquet), "train")

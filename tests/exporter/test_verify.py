@@ -14,7 +14,7 @@ from training.networks.predict import predict
 
 
 def damaged(k: int) -> list[StageGraph]:
-    """The graphs, with one weight of stage k (from 0) changed."""
+    """Return the graphs with one weight of stage k (from 0) changed."""
     graphs = list(blocks())
     model = onnx.ModelProto()
     model.CopyFrom(graphs[k].model)
@@ -27,7 +27,7 @@ def damaged(k: int) -> list[StageGraph]:
 
 
 @pytest.mark.parametrize("variant", ["joint", "released", "paper", "unreferenced"])
-def test_the_graphs_are_the_network(variant: str) -> None:
+def test_the_chain_gives_the_outputs_of_the_network(variant: str) -> None:
     exported = export(variant=variant)
     output = Chain(exported.graphs).run(held_out().pixels, batch_size=7)
     logits = predict(checkpoint(variant=variant).network(), held_out().pixels)
@@ -38,7 +38,7 @@ def test_the_graphs_are_the_network(variant: str) -> None:
 
 
 @pytest.mark.parametrize("k", [0, 2])
-def test_a_changed_weight_is_found_and_its_stage_named(k: int) -> None:
+def test_the_error_for_a_changed_weight_names_its_stage(k: int) -> None:
     graphs = damaged(k)
     with pytest.raises(VerificationError, match=rf"stage {k + 1}, output .* differs from torch by"):
         verify_blocks(modules(), graphs, held_out().pixels)
@@ -46,21 +46,21 @@ def test_a_changed_weight_is_found_and_its_stage_named(k: int) -> None:
         verify_chain(checkpoint().network(), export().temperatures, graphs, held_out().pixels)
 
 
-def test_modules_that_are_not_the_network_are_found() -> None:
-    """As when surgery changes values and the export leaves it out."""
+def test_modules_that_differ_from_the_network_are_an_error() -> None:
+    """For example, surgery changes values and the export does not contain it."""
     network = checkpoint(variant="unreferenced").network()
     with pytest.raises(VerificationError, match="exit 1 in the chain, output probabilities"):
         verify_chain(network, export().temperatures, export().graphs, held_out().pixels)
 
 
-def test_a_changed_temperature_is_found() -> None:
+def test_a_changed_temperature_is_an_error() -> None:
     graphs = [replace(g, model=onnx.ModelProto.FromString(g.serialized())) for g in blocks()]
     set_temperature(graphs[1].model, 10.0)
     with pytest.raises(VerificationError, match="stage 2, output probabilities"):
         verify_blocks(modules(), graphs, held_out().pixels)
 
 
-def test_cut_by_need_gives_bit_for_bit_what_the_blocks_do() -> None:
+def test_graphs_cut_by_need_give_bit_for_bit_the_outputs_of_the_blocks() -> None:
     cut, whole = (Chain(graphs).run(held_out().pixels) for graphs in (export().graphs, blocks()))
     np.testing.assert_array_equal(cut.probabilities, whole.probabilities)
     np.testing.assert_array_equal(cut.confidence, whole.confidence)

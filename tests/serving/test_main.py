@@ -1,24 +1,33 @@
-"""`python -m serving`, really started."""
+"""`python -m serving`, started as a process."""
 
+import json
+import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from serving.__main__ import main
+from tests.serving.servers import Process
+
+Start = Callable[..., AbstractContextManager[Process]]
 
 
-def chunk(kind, data):
+def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def bomb():
-    """A whole, valid PNG of 19000 x 19000 in 44 kB."""
+def bomb() -> bytes:
+    """Return a valid PNG of 19000 x 19000 pixels in 44 kB."""
     squeeze = zlib.compressobj(9)
     row = bytes(1 + 19000 // 8)
     data = b"".join(squeeze.compress(row) for _ in range(19000)) + squeeze.flush()
@@ -26,13 +35,19 @@ def bomb():
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-def refused(host, port):
-    """Whether the server takes no more connections."""
+def refused(host: str, port: str) -> bool:
+    """Return True if the server takes no more connections."""
     with socket.socket() as probe:
         return probe.connect_ex((host, int(port))) != 0
 
 
-def test_the_banner_a_bomb_and_a_drain(bundle, start, images, encode, wait_until) -> None:
+def test_the_banner_a_bomb_and_a_drain(
+    bundle: Path,
+    start: Start,
+    images: Callable[[int, int], np.ndarray],
+    encode: Callable[..., bytes],
+    wait_until: Callable[..., None],
+) -> None:
     good = encode(images(1, 0)[0])
     with start(bundle, "--threads", "2", OFFRAMP_SLOTS="32") as process:
         for part in ("testnet 1", "4 exits", "low", "full 100%", "cpu", "2 threads", "32 slots"):
@@ -57,6 +72,7 @@ def test_the_banner_a_bomb_and_a_drain(bundle, start, images, encode, wait_until
             wait_until(lambda: refused(host, port))
             raw.sendall(good[50:])
             assert raw.recv(65536).startswith(b"HTTP/1.1 200")
+        assert process.popen.stderr is not None
         log = process.popen.stderr.read()
         assert process.popen.wait(20) in (0, -signal.SIGTERM)
     assert "Traceback" not in log
@@ -71,7 +87,9 @@ def test_the_banner_a_bomb_and_a_drain(bundle, start, images, encode, wait_until
         (lambda b: (b / "manifest.json").write_text("{"), 2, "json: manifest: Invalid JSON"),
     ],
 )
-def test_a_damaged_bundle_ends_in_one_line(damaged, damage, workers, says) -> None:
+def test_a_damaged_bundle_ends_in_one_line(
+    damaged: Path, damage: Callable[[Path], object], workers: int, says: str
+) -> None:
     damage(damaged)
     command = [sys.executable, "-m", "serving", "--bundle", str(damaged), "--port", "0"]
     command += ["--workers", str(workers)]
@@ -85,12 +103,15 @@ def test_a_damaged_bundle_ends_in_one_line(damaged, damage, workers, says) -> No
 @pytest.mark.parametrize(
     ("flags", "code", "says"),
     [
-        ([], 2, "bundle: Field required"),
-        (["--bundle", "b", "--port", "x"], 2, "port: "),
+        ([], 2, "--bundle or OFFRAMP_BUNDLE: a value is required"),
+        (["--bundle", "b", "--prot", "80"], 2, "--prot: no such option; did you mean --port?"),
+        (["--bundle", "b", "--port", "x"], 2, "--port: x: input should be a valid integer"),
         (["--bundle", "nowhere"], 1, "nowhere/manifest.json: cannot be read"),
     ],
 )
-def test_options_that_will_not_do_end_in_one_line(flags, code, says, capsys) -> None:
+def test_wrong_options_end_in_one_line(
+    flags: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(flags) == code
     error = capsys.readouterr().err
     assert says in error
@@ -98,9 +119,35 @@ def test_options_that_will_not_do_end_in_one_line(flags, code, says, capsys) -> 
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_port_in_use_ends_in_one_line(bundle, workers, capsys) -> None:
+def test_a_port_in_use_ends_in_one_line(
+    bundle: Path, workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         flags = ["--bundle", str(bundle), "--port", str(port), "--workers", str(workers)]
         assert main(flags) == 1
     assert f"cannot listen on 127.0.0.1 port {port}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_drains_and_ends_with_130(bundle: Path, start: Start, workers: str) -> None:
+    with start(bundle, "--threads", "1", "--workers", workers) as process:
+        assert httpx.get(f"{process.url}/health/ready").status_code == 200
+        process.popen.send_signal(signal.SIGINT)
+        assert process.popen.wait(30) == 130
+        assert process.popen.stderr is not None
+        assert "Traceback" not in process.popen.stderr.read()
+
+
+def test_an_unknown_variable_is_logged_with_the_nearest_name(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "serving", "--bundle", str(tmp_path)]
+    environment = os.environ | {"OFFRAMP_SLOT": "3", "OFFRAMP_SLOTS": "32"}
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+    warning, error = ended.stderr.splitlines()
+    assert json.loads(warning)["level"] == "warning"
+    assert json.loads(warning)["message"] == (
+        "OFFRAMP_SLOT is not a setting and has no effect; did you mean OFFRAMP_SLOTS?"
+    )
+    assert error.startswith("error: ")

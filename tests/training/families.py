@@ -32,7 +32,7 @@ SMALL: dict[str, dict[str, object]] = {
 
 
 def small_network(backbone: str) -> MultiExitNetwork:
-    """Fresh weights; batch-norm statistics and normalisation as after some training."""
+    """Build a network with fresh weights, trained batch-norm statistics and a normalisation."""
     torch.manual_seed(0)
     network = build_network(backbone, SMALL[backbone], CLASSES)
     network.normalize.mean.fill_(0.45)

@@ -1,4 +1,4 @@
-"""The golden network: the released code's MSDNet, rebuilt from its weights."""
+"""The golden network: the MSDNet of the released code, rebuilt from its weights."""
 
 from pathlib import Path
 
@@ -25,12 +25,12 @@ SLIM = {
 
 
 def tensor(name: str) -> torch.Tensor:
-    """An array of the base set."""
+    """Return an array of the base set."""
     return torch.from_numpy(BASE[name])
 
 
 def golden_network() -> MultiExitNetwork:
-    """Our network with the golden weights and batch-norm buffers, which are in our order."""
+    """Build our network with the golden weights and batch-norm buffers, which are in our order."""
     network = build_network("msdnet", SLIM, classes=10)
     names = [str(name) for name in BASE["names"]]
     for name, parameter in zip(names, network.parameters(), strict=True):
@@ -41,10 +41,10 @@ def golden_network() -> MultiExitNetwork:
 
 
 def buffer_names() -> list[str]:
-    """Names of the golden batch-norm buffers, in module order."""
+    """Return the names of the golden batch-norm buffers, in module order."""
     return [key.removeprefix("buffer/") for key in BASE.files if key.startswith("buffer/")]
 
 
 def batch_norm_buffers(network: MultiExitNetwork) -> list[torch.Tensor]:
-    """Our batch-norm buffers, in module order."""
+    """Return our batch-norm buffers, in module order."""
     return [b for name, b in network.named_buffers() if not name.startswith("normalize.")]

@@ -1,6 +1,6 @@
-"""Runs that several processes share, for test_parallel: `torchrun ... ranks.py FOLDER`.
+"""Runs of several processes, for test_distributed: `torchrun ... ranks.py FOLDER`.
 
-Trains every run of CASES; then the second process fails while the others wait for it.
+Trains every run in CASES. Then the second process fails while the others wait for it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import torch
 from tests.training.families import SMALL
 from tests.training.samples import TINY, tiny_dataset, tiny_progress
 from training.data.datasets import open_dataset
-from training.distributed import average_statistics, process_group, rank, total
+from training.distributed import average_statistics, process_group, rank, sum_over_processes
 from training.errors import DataError
 from training.fit.checkpoint import save_checkpoint
 from training.fit.trainer import Trainer, fit
 
-# A learning rate at which a difference in rounding stays one.
+# A learning rate so low that differences in rounding do not grow.
 SLOW = 0.001
 MSDNET: dict[str, object] = {"shape": SMALL["msdnet"], "lr": SLOW}
 VIT: dict[str, object] = {"backbone": "vit", "shape": SMALL["vit"], "lr": SLOW}
-# Its first head alone trains the second half of the channels, and the stage after nothing.
-CUT: dict[str, object] = {**MSDNET, "variant": "paper", "beta": 0.0}
+# With beta 0, deeper exits train no channel that the first exit reads.
+PAPER: dict[str, object] = {**MSDNET, "variant": "paper", "beta": 0.0}
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,18 @@ class Case:
     epochs: int = 2
     on_disk: bool = False
     resume: bool = False
-    like: dict[str, object] = field(default_factory=dict)  # what one process does differently
+    one_process: dict[str, object] = field(default_factory=dict)  # changes for one process
 
 
 HALVES: dict[str, object] = {"micro_batch": 50}
 CASES = {
-    "joint": Case(MSDNET, like=HALVES),
-    "cut": Case(CUT, like=HALVES),
-    "distillation": Case({**MSDNET, "objective": "distillation"}, like=HALVES),
-    "pcgrad": Case({**MSDNET, "objective": "pcgrad"}, like=HALVES),
-    "block-dependent": Case({**MSDNET, "objective": "block-dependent"}, like=HALVES),
-    "quarters": Case({**MSDNET, "micro_batch": 25}, like={"micro_batch": 25}),
+    "joint": Case(MSDNET, one_process=HALVES),
+    "paper": Case(PAPER, one_process=HALVES),
+    "equilibrium": Case({**MSDNET, "objective": "equilibrium"}, one_process=HALVES),
+    "distillation": Case({**MSDNET, "objective": "distillation"}, one_process=HALVES),
+    "pcgrad": Case({**MSDNET, "objective": "pcgrad"}, one_process=HALVES),
+    "block-dependent": Case({**MSDNET, "objective": "block-dependent"}, one_process=HALVES),
+    "quarters": Case({**MSDNET, "micro_batch": 25}, one_process={"micro_batch": 25}),
     "whole": Case(VIT),
     "whole-pcgrad": Case({**VIT, "objective": "pcgrad"}),
     "disk": Case({**VIT, "crop": "resized"}, on_disk=True),
@@ -55,6 +56,7 @@ CASES = {
 
 
 def trainer_of(case: Case, **changes: object) -> Trainer:
+    """Build the trainer of a case."""
     progress = tiny_progress(**(case.recipe | changes))
     dataset = (
         open_dataset(TINY.data, TINY.size, TINY.held_out, TINY.seed)
@@ -65,7 +67,7 @@ def trainer_of(case: Case, **changes: object) -> Trainer:
 
 
 def run(case: Case, path: Path, **changes: object) -> None:
-    """Train, to the end or until so many epochs are done."""
+    """Train to the end of the run, or for the number of epochs of the case."""
     trainer = trainer_of(case, **changes)
     if case.epochs == 2:
         fit(
@@ -87,14 +89,15 @@ def main(folder: Path) -> None:
         for name, case in CASES.items():
             run(case, folder / name)
         norm = torch.nn.BatchNorm2d(1)
-        norm.running_mean.fill_(rank())
-        norm.running_var.fill_(2 * rank())
+        mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+        mean.fill_(rank())
+        variance.fill_(2 * rank())
         average_statistics(torch.nn.Sequential(norm))
         if rank() == 1:
-            raise DataError("the second process has a trouble of its own")
-        (folder / "statistics").write_text(f"{norm.running_mean.item()} {norm.running_var.item()}")
-        total(torch.zeros(1))
-        (folder / "went on").touch()
+            raise DataError("an error in the second process")
+        (folder / "statistics").write_text(f"{mean.item()} {variance.item()}")
+        sum_over_processes(torch.zeros(1))
+        (folder / "continued").touch()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""500 real images of the CIFAR-10 test set, and runs small enough for a test."""
+"""500 images of the CIFAR-10 test set, and runs that are small enough for a test."""
 
 import shutil
 from functools import cache
@@ -9,6 +9,7 @@ import torch
 from pyarrow import parquet
 
 from training.data.datasets import Dataset, load_dataset
+from training.data.images import Images
 from training.fit.checkpoint import Checkpoint, Epoch, Progress
 from training.fit.trainer import Trainer
 from training.recipes import Recipe
@@ -27,13 +28,13 @@ TINY = Recipe(
 
 
 @cache
-def tiny_dataset() -> Dataset:
-    """400 images to train on, 100 held out."""
+def tiny_dataset() -> Dataset[Images]:
+    """Load 400 training images and 100 held-out images."""
     return load_dataset(TINY.data, TINY.size, TINY.held_out, TINY.seed)
 
 
 def tiny_progress(**changes: object) -> Progress:
-    """The start of a run of the tiny recipe."""
+    """Return the start of a run of the tiny recipe."""
     return Progress(
         recipe_name="tiny",
         recipe=Recipe.model_validate(TINY.model_dump() | changes),
@@ -46,10 +47,10 @@ def tiny_progress(**changes: object) -> Progress:
 def source_with_test(
     folder: Path, images: int = 60, label: int | None = None, damaged: int | None = None
 ) -> str:
-    """The sample as a training split, and its first images again as a test split.
+    """Write the sample as a training split, and its first images again as a test split.
 
-    `label`, if given, takes the place of every label of the test split; image number `damaged`
-    of it is none.
+    `label`, if given, replaces every label of the test split. `damaged` is the number of a test
+    image that is replaced by other bytes.
     """
     shutil.copy(PARQUET, folder / "train-0.parquet")
     test = parquet.read_table(PARQUET).slice(0, images)
@@ -68,12 +69,12 @@ def source_with_test(
 
 
 def untrained_checkpoint(progress: Progress) -> Checkpoint:
-    """The recipe's network with fresh weights, as if `progress` had made it."""
+    """Return a checkpoint of `progress` with fresh weights."""
     return Trainer(progress, tiny_dataset(), torch.device("cpu")).checkpoint()
 
 
 def finished_progress(**changes: object) -> Progress:
-    """A tiny run at its end."""
+    """Return the end of a run of the tiny recipe."""
     epochs = tuple(
         Epoch(number=n, loss=3 - n, accuracies=(0.1 * n, 0.2 * n), seconds=1) for n in (1, 2)
     )

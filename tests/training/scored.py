@@ -1,4 +1,4 @@
-"""Hypothesis strategies for images with what every exit said of them."""
+"""Hypothesis strategies for images with confidences and correctness of every exit."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -9,7 +9,7 @@ from training.evaluation.evaluate import Scored
 
 @st.composite
 def scored_sets(draw: st.DrawFn) -> Scored:
-    """Any small set, ties and constant confidences included."""
+    """Draw a small set; confidences can be equal or constant."""
     exits, images = draw(st.integers(1, 4)), draw(st.integers(1, 40))
     levels = draw(st.sampled_from([2, 5, 1000]))
     ranks = draw(npst.arrays(np.int64, (exits, images), elements=st.integers(0, levels)))

@@ -1,4 +1,4 @@
-"""Two processes, really started, against one."""
+"""Training with two processes, started by torchrun, compared with one process."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from training.fit.checkpoint import Checkpoint, load_checkpoint
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-OTHERWISE = {"one-then-two", "two-then-one"}
+RESUMED = {"one-then-two", "two-then-one"}
 
 
 def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
@@ -41,22 +41,22 @@ def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes came to in every case, before the second failed on purpose."""
+    """Run every case with two processes; then the second fails on purpose."""
     made = tmp_path_factory.mktemp("two")
     run(Case(VIT, epochs=1), made / "one-then-two")
     finished = torchrun(str(HERE / "ranks.py"), str(made))
     assert {path.name for path in made.iterdir()} >= CASES.keys(), finished.stderr
-    # had the first waited for the second, the time limit of the test would have ended it
+    # if the first process had waited for the second, the test would have timed out
     assert finished.returncode == 1
-    assert "a trouble of its own" in finished.stderr
+    assert "an error in the second process" in finished.stderr
     return made
 
 
 def assert_close(one: Checkpoint, other: Checkpoint, case: Case) -> None:
-    """Losses, weights and what objectives hold, but for rounding in another order.
+    """Compare losses, weights and the state of objectives, up to rounding.
 
-    Weights by how far training has moved them. Running statistics differ where one process
-    has counted each micro-batch, of which two take the mean.
+    Differences in weights are relative to their change in training. Running statistics differ if
+    one process updates them for each micro-batch, because two processes average them.
     """
     for a, b in zip(one.progress.epochs, other.progress.epochs, strict=True):
         assert a.loss == pytest.approx(b.loss, rel=1e-5)
@@ -66,42 +66,42 @@ def assert_close(one: Checkpoint, other: Checkpoint, case: Case) -> None:
         (start.objective, one.objective, other.objective),
     ):
         for name, tensor in here.items():
-            if not (case.like and re.search("running_|num_batches", name)):
+            if not (case.one_process and re.search("running_|num_batches", name)):
                 moved = (tensor - first[name]).double().norm()
                 apart = (tensor - there[name]).double().norm()
                 assert apart <= 1e-3 * moved + 1e-7, name
 
 
-@pytest.mark.parametrize("name", sorted(CASES.keys() - OTHERWISE))
-def test_two_processes_train_as_one(folder: Path, tmp_path: Path, name: str) -> None:
-    """As one with as many micro-batches where there is batch norm; else as one without."""
+@pytest.mark.parametrize("name", sorted(CASES.keys() - RESUMED))
+def test_two_processes_train_like_one(folder: Path, tmp_path: Path, name: str) -> None:
+    """With batch norm, one process runs as many micro-batches as there are shards."""
     case = CASES[name]
-    run(case, tmp_path / "one", **case.like)
+    run(case, tmp_path / "one", **case.one_process)
     one, two = load_checkpoint(tmp_path / "one"), load_checkpoint(folder / name)
     assert_close(one, two, case)
 
 
-def test_running_statistics_are_means_over_the_processes(folder: Path) -> None:
-    """Of rank and of twice the rank."""
+def test_running_statistics_are_averaged_over_processes(folder: Path) -> None:
+    """The mean is that of rank, the variance that of twice the rank."""
     assert (folder / "statistics").read_text() == "0.5 1.0"
 
 
-def test_a_run_goes_on_on_more_processes_and_on_fewer(folder: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_with_more_or_fewer_processes(folder: Path, tmp_path: Path) -> None:
     run(Case(VIT), tmp_path / "one")
     whole = load_checkpoint(tmp_path / "one")
     assert_close(whole, load_checkpoint(folder / "one-then-two"), Case(VIT))
-    back = folder / "two-then-one"
-    assert len(load_checkpoint(back).progress.epochs) == 1
-    run(Case(VIT, resume=True), back)
-    assert_close(whole, load_checkpoint(back), Case(VIT))
+    started_by_two = folder / "two-then-one"
+    assert len(load_checkpoint(started_by_two).progress.epochs) == 1
+    run(Case(VIT, resume=True), started_by_two)
+    assert_close(whole, load_checkpoint(started_by_two), Case(VIT))
 
 
-def test_an_error_of_one_process_ends_those_that_wait_for_it(folder: Path) -> None:
-    assert (folder / "statistics").exists(), "written just before"
-    assert not (folder / "went on").exists()
+def test_an_error_in_one_process_ends_the_waiting_ones(folder: Path) -> None:
+    assert (folder / "statistics").exists(), "written before the first process waits"
+    assert not (folder / "continued").exists()
 
 
-def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
+def test_the_command_runs_under_torchrun(tmp_path: Path) -> None:
     options = [
         *("-m", "training", "cifar-compact", f"--data={PARQUET}", f"--out={tmp_path}"),
         *("--held-out=100", "--batch-size=100", "--epochs=1", "--device=cpu"),
@@ -117,9 +117,11 @@ def test_the_command_line_under_torchrun(tmp_path: Path) -> None:
     assert "log" in names
 
 
-def test_processes_that_see_different_checkpoints_are_refused(
+def test_different_checkpoints_among_processes_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.fit.trainer.same_everywhere", lambda _number, _device: False)
-    with pytest.raises(CheckpointError, match="must share it"):
+    monkeypatch.setattr(
+        "training.fit.trainer.equal_on_all_processes", lambda _number, _device: False
+    )
+    with pytest.raises(CheckpointError, match="must share a folder"):
         run(Case(VIT), tmp_path / "c")

@@ -31,6 +31,19 @@ def test_errors_are_one_line_and_status_1(
     assert error.count("\n") == 1
 
 
+def test_wrong_options_are_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cifar-compact", "--out", "x", "--epohcs", "3"]) == 2
+    error = capsys.readouterr().err
+    assert error == "error: --epohcs: no such option; did you mean --epochs?\n"
+
+
+def test_a_device_that_is_missing_is_one_line_and_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cifar-compact", "--out", str(tmp_path / "run"), "--device", "cuda:99"]) == 1
+    assert capsys.readouterr().err.startswith("error: --device: cuda:99 cannot be used here")
+
+
 @pytest.mark.parametrize(("damaged", "where"), [(20, "auto"), (0, "disk")])
 def test_a_damaged_test_image_is_named_before_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: int, where: str

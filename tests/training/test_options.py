@@ -1,12 +1,29 @@
+import json
+from pathlib import Path
+from typing import get_args
+
 import pytest
 
-from training.errors import RecipeError
-from training.options import chosen_recipe, parser
-from training.recipes import RECIPES, Recipe
+from offramp.errors import UsageError
+from training.networks.backbones import BACKBONES
+from training.objectives import OBJECTIVES
+from training.options import RunOptions, read_run
+from training.recipes import RECIPES, BackboneName, ObjectiveName, Recipe
+
+
+def run(*options: str, recipe: str = "cifar-compact") -> tuple[RunOptions, Recipe]:
+    return read_run([recipe, "--out", "x", *options])
 
 
 def chosen(*options: str, recipe: str = "cifar-compact") -> Recipe:
-    return chosen_recipe(*parser().parse_known_args([recipe, "--out", "x", *options]))
+    return run(*options, recipe=recipe)[1]
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as caught:
+        read_run(arguments)
+    assert caught.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
 
 
 def test_every_field_of_a_recipe_can_be_given() -> None:
@@ -46,25 +63,126 @@ def test_what_is_small_at_first_keeps_its_share_unless_it_is_given(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--beta", "2"], r"--beta: 2: .* equal to 1 \(share of .* '\[0.3, 0.5\]': of"),
-        (["--beta", "[0.3,2]"], r"--beta: 2: .* equal to 1 \(share"),
-        (["--beta", "half"], r"--beta: half: .* number.* \(share"),
+        (["--beta", "2"], r"--beta: 2: .* equal to 1 \(fraction of .* boundary: '\[0.3, 0.5\]'"),
+        (["--beta", "[0.3,2]"], r"--beta: 2: .* equal to 1 \(fraction"),
+        (["--beta", "half"], r"--beta: half: .* number.* \(fraction"),
         (["--epochs", "x"], r"--epochs: x: .* integer.* \(passes over"),
-        (["--milestones", "[3]"], r"--milestones: 3: .* equal to 1 \(shares"),
+        (["--milestones", "[3]"], r"--milestones: 3: .* equal to 1 \(fractions"),
         (["--variant", "magic"], "--variant: magic: .*'released'"),
-        (["--shift", "40"], "--shift: 40 pixels .* 32; give at most 31"),
+        (["--shift", "40"], "--shift: 40 pixels .* 32 .*; give at most 31"),
         (["--small-size", "40"], "--small-size: 40 .* --size, 32; give at most that, or null"),
         (["--small-epochs", "20"], "--small-epochs: 20 of 20 .* full size; give at most 19"),
         (["--small_size", "5"], "--small_size: no such option; did you mean --small-size?"),
         (["--save_every=5"], "--save_every: no such option; did you mean --save-every?"),
         (["--no-such-option", "1"], "--no-such-option: no such option; --help lists them"),
         (["--shape.exits"], r"--shape\.exits: a value is missing"),
-        (["--workers", "-1"], "--workers: -1: give a whole number, 0 or more"),
-        (["--save-every", "x"], "--save-every: x: give a whole number, 0 or more"),
-        (["--images", "here"], "--images: .*'memory', 'disk'"),
+        (["--workers", "-1"], "--workers: -1: input should be greater than or equal to 0"),
+        (["--save-every", "x"], "--save-every: x: input should be a valid integer"),
+        (["--images", "here"], "--images: here: .*'memory' or 'disk'"),
+        (["--backbone", "vgh"], "--backbone: vgh: .*'resnet18', 'vgg' or 'vit'"),
+        (["--shape.exist", "5"], r"--shape\.exist: no such option; did you mean --shape\.exits?"),
+        (["--shape.exits=0"], r"--shape\.exits: 0: input should be greater than 0 \("),
+        (["--shape.growth_factors=[1]"], "--shape: growth_factors .* need one entry"),
+        (["--objective.share", "1"], r"--objective\.share: no such option"),
+        (["--objective=distillation", "--objective.share=2"], r"--objective\.share: 2: .* to 1 \("),
+        (
+            ["--backbone=vgg", "--shape.channels=4"],
+            "--backbone: vgg has no base, .* exits, .* sets",
+        ),
     ],
 )
 def test_a_wrong_option_is_named_with_what_is_allowed(options: list[str], says: str) -> None:
-    with pytest.raises(RecipeError, match=f"^{says}") as error:
+    with pytest.raises(UsageError, match=f"^{says}") as error:
         chosen(*options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("cifar-compat", "cifar-compat: no such recipe; did you mean cifar-compact?"),
+        ("xyz", "xyz: no such recipe; --help lists them"),
+    ],
+)
+def test_an_unknown_recipe_is_named_with_the_nearest(name: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        run(recipe=name)
+    assert str(caught.value) == says
+
+
+def test_the_options_of_a_run_are_no_part_of_the_recipe() -> None:
+    options, recipe = run("--resume", "--compile", "--workers=0", "--save-every", "5")
+    assert recipe == RECIPES["cifar-compact"]
+    assert (options.resume, options.compile) == (True, "inductor")
+    assert (options.workers, options.save_every) == (0, 5)
+    assert run("--compile", "eager")[0].compile == "eager"
+    assert run()[0] == RunOptions(recipe="cifar-compact", out=Path("x"))
+
+
+def test_nested_options_are_kept_as_a_checkpoint_keeps_them() -> None:
+    recipe = chosen(
+        *("--shape.growth_factors", "[1, 2]", "--shape.bottleneck-factors=[1, 2]"),
+        *("--shape.bottleneck", "true", "--shape.head_channels", "null"),
+        *("--objective", "distillation", "--objective.share", "0.5"),
+    )
+    assert recipe.shape == RECIPES["cifar-compact"].shape | {
+        "growth_factors": [1, 2],
+        "bottleneck_factors": [1, 2],
+        "bottleneck": True,
+        "head_channels": None,
+    }
+    assert recipe.objective_options == {"share": 0.5}
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_another_objective_does_not_keep_the_options_of_the_recipes() -> None:
+    named = "cifar-paper-resnet18"
+    assert chosen("--objective.share=0.5", recipe=named).objective_options == {"share": 0.5}
+    changed = chosen("--objective", "joint", recipe=named)
+    assert (changed.objective, changed.objective_options) == ("joint", {})
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_help_of_a_recipe_shows_its_values(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown, recipe = help_of(capsys, name, "--help"), RECIPES[name]
+    for field, value in recipe.model_dump(mode="json").items():
+        described = Recipe.model_fields[field].description
+        if field not in ("shape", "objective_options"):
+            text = value if isinstance(value, str) else json.dumps(value)
+            assert f"{described} (default: {text})" in shown
+    shape = BACKBONES[recipe.backbone].config.model_validate(recipe.shape)
+    for field, value in shape.model_dump(mode="json").items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        described = type(shape).model_fields[field].description
+        assert f"--shape.{field.replace('_', '-')} " in shown
+        assert f"{described} (default: {text})" in shown
+    for field in OBJECTIVES[recipe.objective].options.model_fields:
+        assert f"--objective.{field.replace('_', '-')} " in shown
+
+
+def test_the_help_of_a_recipe_heeds_the_options_before_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["cifar-paper", "--backbone=vgg", "--objective", "distillation", "--epochs=7", "-h"]
+    shown = help_of(capsys, *arguments)
+    assert "passes over the training images (default: 7)" in shown
+    assert "--shape.convolutions JSON" in shown
+    assert "--shape.exits" not in shown
+    assert "--objective.share NUMBER" in shown
+
+
+def test_the_help_without_a_recipe_lists_recipes_and_where_the_rest_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown = help_of(capsys, "--help")
+    assert "{msdnet,resnet18,vgg,vit}" in shown
+    assert "those of cifar-paper" in shown
+    assert "offramp train RECIPE --help" in shown
+    assert Recipe() == RECIPES["cifar-paper"]
+
+
+def test_the_names_in_recipes_are_those_of_the_registries() -> None:
+    assert get_args(BackboneName) == tuple(BACKBONES)
+    assert get_args(ObjectiveName) == tuple(OBJECTIVES)

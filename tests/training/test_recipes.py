@@ -16,7 +16,7 @@ EXITS = {
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_describes_a_network_for_images_of_its_size(name: str) -> None:
+def test_each_recipe_describes_a_network_for_its_image_size(name: str) -> None:
     recipe = RECIPES[name]
     with torch.device("meta"):
         network = new_network(recipe, classes=10)
@@ -26,6 +26,6 @@ def test_every_recipe_describes_a_network_for_images_of_its_size(name: str) -> N
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_the_same_after_a_checkpoints_header(name: str) -> None:
-    """Else a run could not be resumed."""
+def test_a_recipe_is_unchanged_by_a_checkpoints_header(name: str) -> None:
+    """Otherwise a run could not be resumed."""
     assert Recipe.model_validate_json(RECIPES[name].model_dump_json()) == RECIPES[name]

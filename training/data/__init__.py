@@ -1,1 +1,1 @@
-"""Read data sets, decode and augment images, make batches."""
+"""Data sets: read, decode and augment images, and collect them into batches."""

@@ -12,12 +12,12 @@ from torch import Generator, Tensor
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """What is done to a training image.
+    """Random changes to training images.
 
     Args:
-        shift: pixels by which the picture is moved at most, each way (0: not at all).
-        flip: mirror every image in every other epoch, half of them in each.
-        cutout: side of the square that is greyed out, in pixels (0: none).
+        shift: largest distance that an image moves in each direction, in pixels (0: no shift).
+        flip: True to mirror every image in every other epoch, half of the images in each epoch.
+        cutout: side of the square that is painted grey, in pixels (0: no square).
     """
 
     shift: int
@@ -25,16 +25,18 @@ class Augment:
     cutout: int
 
     def draw(self, indices: Tensor, epoch: int, size: int, rng: Generator) -> Tensor:
-        """What will be done to each image of a batch.
+        """Draw the changes to each image of a batch.
 
         Args:
-            indices: int64 [N], which images of the set they are; decides who is mirrored when.
-            epoch: counted from 0.
-            size: height and width of the images.
-            rng: where shifts and squares come from.
+            indices: int64 [N], positions of the images in the data set; they decide which images
+                are mirrored in this epoch.
+            epoch: number of the epoch, from 0.
+            size: height and width of the images, in pixels.
+            rng: generator of shifts and squares.
 
         Returns:
-            int64 [N, 3 or 5]: rows down, columns across, mirrored; the square's centre.
+            int64 [N, 3 or 5]: rows down, columns across, mirrored; with cutout, the centre of the
+            square.
         """
         drawn = [self._random(indices, 2 * self.shift + 1, rng) for _ in range(2)]
         mirrored = (_scatter(indices) + epoch) % 2
@@ -44,7 +46,7 @@ class Augment:
         return torch.stack(drawn, dim=1)
 
     def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """Images uint8 [N, H, W, 3] as what `draw` gave says, on the device that holds both."""
+        """Change images uint8 [N, H, W, 3] as `drawn` says, on the device that holds both."""
         down, across, mirrored, *centre = drawn.unsqueeze(2).unbind(1)
         rows, columns = (
             start + torch.arange(extent, device=images.device)
@@ -54,13 +56,13 @@ class Augment:
         padded = _reflect(images, self.shift)
         picked = torch.arange(len(images), device=images.device)[:, None, None]
         moved = padded[picked, rows[:, :, None], columns[:, None, :]]
-        return self._cut(moved, centre) if self.cutout else moved
+        return self._grey_square(moved, centre) if self.cutout else moved
 
     @staticmethod
     def _random(like: Tensor, below: int, rng: Generator) -> Tensor:
         return torch.randint(below, like.shape, generator=rng, device=rng.device)
 
-    def _cut(self, images: Tensor, centre: Sequence[Tensor]) -> Tensor:
+    def _grey_square(self, images: Tensor, centre: Sequence[Tensor]) -> Tensor:
         inside = []
         for extent, middle in zip(images.shape[1:3], centre, strict=True):
             offset = torch.arange(extent, device=images.device) - middle + self.cutout // 2
@@ -70,14 +72,14 @@ class Augment:
 
 
 def _scatter(indices: Tensor) -> Tensor:
-    """A fixed bit for each image, as good as a coin."""
+    """Return a fixed pseudo-random bit for each image."""
     return (indices * 2654435761 >> 16) & 1
 
 
 def _reflect(images: Tensor, by: int) -> Tensor:
     if by == 0:
         return images
-    # reflection is not implemented for uint8, and indexing is as fast
+    # torch has no reflection for uint8, and indexing is as fast
     rows, columns = (_reflected(extent, by, images.device) for extent in images.shape[1:3])
     return images[:, rows][:, :, columns]
 
@@ -88,7 +90,7 @@ def _reflected(extent: int, by: int, device: torch.device) -> Tensor:
 
 
 def shrink(images: Tensor, size: int) -> Tensor:
-    """Images float [N, 3, H, W] at `size` x `size`: training at less than full size is cheaper."""
+    """Resize images float [N, 3, H, W] to `size` x `size`; smaller images train faster."""
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)

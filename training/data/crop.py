@@ -1,7 +1,7 @@
-"""Crops of random size and shape, as the ImageNet networks of the papers are trained on.
+"""Crops of random size and shape, for training the papers' ImageNet networks.
 
-Source: Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), section 6; with the
-numbers that torchvision's RandomResizedCrop and thereby the papers' code has.
+Source: Szegedy et al., "Going Deeper with Convolutions" (CVPR 2015), section 6, with the
+constants of torchvision's RandomResizedCrop, which the papers' code uses.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from PIL import ExifTags, Image
 
 from offramp.bundle.preprocess import Box
 
-AREA = (0.08, 1.0)  # of the crop, as a share of the picture's
-RATIO = (3 / 4, 4 / 3)  # of the crop's width to its height
+AREA = (0.08, 1.0)  # area of the crop, as a share of that of the image
+RATIO = (3 / 4, 4 / 3)  # width of the crop, divided by its height
 TRIES = 10
-TURNED = (5, 6, 7, 8)  # EXIF orientations in which width is height
+TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
 def random_part(size: tuple[int, int], rng: np.random.Generator) -> Box:
-    """A part of a picture of (width, height) pixels, as shares of width and height."""
+    """Draw a part of an image of (width, height) pixels, as shares of width and height."""
     width, height = size
     for _ in range(TRIES):
         area = width * height * rng.uniform(*AREA)
@@ -33,14 +33,14 @@ def random_part(size: tuple[int, int], rng: np.random.Generator) -> Box:
 
 
 def _middle(ratio: float) -> Box:
-    """The largest part of a picture whose ratio is allowed, in the middle of it."""
+    """Return the largest part with an allowed ratio, in the middle of the image."""
     wanted = min(max(ratio, RATIO[0]), RATIO[1])
     across, down = min(1.0, wanted / ratio), min(1.0, ratio / wanted)
     return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height of an opened image once it is turned as its EXIF data says."""
+    """Return width and height of an opened image after rotation by its EXIF orientation."""
     width, height = image.size
     turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
     return (height, width) if turned else (width, height)

@@ -1,4 +1,4 @@
-"""Image sets: from a hub name, parquet files or a folder to a training and a held-out set."""
+"""Data sets: a training and a held-out set from a hub name, parquet files or a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from training.data.images import File, ImageFiles, Images
 from training.errors import DataError
 
-HASHED = 5000  # held-out images, for the fingerprint
+HASHED = 5000  # most held-out images in the fingerprint
 Held = TypeVar("Held", Images, ImageFiles)
 SPLIT_WORDS = {
     "train": "train",
@@ -30,21 +30,21 @@ SPLIT_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Dataset(Generic[Held]):
-    """What a run sees; `held_out` is never trained on."""
+    """The images of a run; `held_out` is never trained on."""
 
     train: Held
     held_out: Held
     labels: tuple[str, ...]
 
     def decoded(self) -> Dataset[Images]:
-        """The same with all images in memory."""
+        """Decode all images into memory."""
         return Dataset(self.train.decoded(), self.held_out.decoded(), self.labels)
 
     def fingerprint(self) -> str:
-        """A hash of the labels, the (first 5,000) held-out images and the number of the others.
+        """Hash the labels, the first 5,000 held-out images and the number of training images.
 
-        It differs where another split, another order of labels or other images would make
-        "held out" untrue, and is the same for images in memory and on disk.
+        The hash changes with the split, the order of labels and the images, so it shows whether
+        the same images are held out. It is the same for images in memory and on disk.
         """
         digest = hashlib.sha256(json.dumps([self.labels, len(self.train)]).encode())
         first = self.held_out.select(torch.arange(min(HASHED, len(self.held_out)))).decoded()
@@ -54,34 +54,35 @@ class Dataset(Generic[Held]):
 
 
 def load_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset[Images]:
-    """As `open_dataset`, with all images decoded and in memory."""
+    """Open a data set as `open_dataset` does, and decode all images into memory."""
     return open_dataset(source, size, held_out, seed).decoded()
 
 
 def open_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset[ImageFiles]:
-    """Find a data set and put a validation split aside.
+    """Open a data set and set its validation split apart.
 
     Args:
         source: a folder of parquet files (`train-*.parquet`, `test-*.parquet`, or in folders
             of these names), one parquet file, a folder with one folder of images for each
-            class (or `train/` and `test/` of such), or else a name on the Hugging Face hub.
-        size: height and width that images are brought to, in pixels.
-        held_out: images to split off the training set where there is no validation split.
-        seed: of that split.
+            class (or `train/` and `test/` with such folders), or a name on the Hugging Face hub.
+        size: height and width of the decoded images, in pixels.
+        held_out: number of training images to hold out if there is no validation split.
+        seed: seed of that split.
 
     Raises:
-        DataError: nothing there, no image or label column, or too few images or classes.
+        DataError: the source does not exist, has no image or label column, or has too few images
+            or classes.
     """
     splits = _open(source)
     labels = _labels(splits["train"], source)
     if len(labels) < 2:
-        raise DataError(f"data: {source} has one class, {labels[0]!r}; there is nothing to learn")
+        raise DataError(f"data: {source} has one class, {labels[0]!r}; training needs two or more")
     train = _files(splits["train"], size, labels, source)
     if "validation" in splits:
         return Dataset(train, _files(splits["validation"], size, labels, source), labels)
     if not 0 < held_out < len(train):
         raise DataError(
-            f"held_out: {held_out} of {len(train)} images leaves none to train on; give fewer "
+            f"held_out: {held_out} of {len(train)} images leaves no training images; give fewer "
             "(--held-out N)"
         )
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
@@ -111,19 +112,19 @@ def _open(source: str) -> Mapping[str, datasets.Dataset]:
 
 
 def _by_split(files: list[Path], root: Path) -> dict[str, list[str]]:
-    """Files by the split that their name, or else a folder they lie in, tells."""
+    """Group files by split: by the name of the file, or else of a folder above it."""
     splits: dict[str, list[str]] = {}
     for file in files:
         words = re.split(r"[^a-z]+", str(file.relative_to(root)).lower())
         named = [SPLIT_WORDS[word] for word in reversed(words) if word in SPLIT_WORDS]
         if not named and len(files) > 1:
-            raise DataError(f"data: {file} is of no known split; name it train-*, say")
+            raise DataError(f"data: {file} is of no known split; rename it, for example train-*")
         splits.setdefault(named[0] if named else "train", []).append(str(file))
     return splits
 
 
 def _column(split: datasets.Dataset, kinds: tuple[type, ...], names: tuple[str, ...]) -> str | None:
-    """The first column of one of these feature types, or else by name."""
+    """Return the first column of one of these feature types, or else by name."""
     for column, feature in split.features.items():
         if isinstance(feature, kinds):
             return str(column)
@@ -149,16 +150,17 @@ def _labels(split: datasets.Dataset, source: str) -> tuple[str, ...]:
 
 
 def load_split(source: str, split: str, size: int, labels: tuple[str, ...]) -> ImageFiles:
-    """The images of one split; targets are positions in `labels`.
+    """Open one split of a data set; targets are positions in `labels`.
 
     Args:
-        source: as for `open_dataset`.
+        source: see `open_dataset`.
         split: `train`, `validation` or `test`.
-        size: height and width that images are brought to, in pixels.
-        labels: that there may be.
+        size: height and width of the decoded images, in pixels.
+        labels: all allowed labels.
 
     Raises:
-        DataError: no such split, no image or label column, or a label that is none of these.
+        DataError: the split, the image column or the label column does not exist, or an image has
+            a label that is not in `labels`.
     """
     splits = _open(source)
     if split not in splits:
@@ -167,20 +169,20 @@ def load_split(source: str, split: str, size: int, labels: tuple[str, ...]) -> I
 
 
 def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
-    """The image files of one split as they are; as `load_split`."""
+    """Read the encoded image files of one split; see `load_split`."""
     return list(load_split(source, split, 1, labels).files())
 
 
 def load_test(source: str, size: int, labels: tuple[str, ...]) -> ImageFiles | None:
-    """The images of the test split; None where there is none, or its labels are withheld.
+    """Open the test split; return None if it does not exist or has no labels.
 
     Raises:
-        DataError: no image or label column, or a label that is none of these.
+        DataError: the image or label column does not exist, or a label is not in `labels`.
     """
     test = _open(source).get("test")
     if test is None:
         return None
-    # on the hub, -1 stands for a label that is not told
+    # on the hub, -1 stands for an unknown label
     withheld = {None, -1} & set(test[_label_column(test, source)][:])
     return None if withheld else _files(test, size, labels, source)
 
@@ -196,7 +198,7 @@ def _files(split: datasets.Dataset, size: int, labels: tuple[str, ...], source: 
         label = feature.names[value] if isinstance(feature, datasets.ClassLabel) else str(value)
         if label not in index:
             raise DataError(
-                f"data: {source}, image {number}: label {label!r} is none of the training set"
+                f"data: {source}, image {number}: label {label!r} is not in the training set"
             )
         targets.append(index[label])
     table = split.cast_column(image, datasets.Image(decode=False)).select_columns([image])

@@ -1,4 +1,4 @@
-"""Images for training: in memory as uint8, or on disk as the files they are."""
+"""Images for training: in memory as uint8, or on disk as encoded files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ READ_AT_ONCE = 1000  # files
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An image file, its label, and what to call it in an error."""
+    """An encoded image file, its label, and its name in error texts."""
 
     encoded: bytes
     target: int
@@ -35,7 +35,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images uint8 [N, H, W, 3] (RGB) with their labels int64 [N]."""
+    """Images uint8 [N, H, W, 3] (RGB) with labels int64 [N]."""
 
     pixels: Tensor
     targets: Tensor
@@ -48,30 +48,31 @@ class Images:
         return Images(self.pixels[indices], self.targets[indices])
 
     def to(self, device: torch.device) -> Images:
-        """The same images on a device; at once from pinned memory, which need not wait."""
+        """Copy the images to a device; the copy is asynchronous from pinned memory."""
         return Images(
             self.pixels.to(device, non_blocking=True), self.targets.to(device, non_blocking=True)
         )
 
     def decoded(self) -> Images:
-        """These."""
+        """Return self."""
         return self
 
     def parts(self) -> Iterator[Images]:
-        """These, as one part."""
+        """Yield self, as the only part."""
         yield self
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
-    """Images that are read and decoded when they are asked for.
+    """Images that are read and decoded on demand.
 
     Args:
-        table: whose column `column` is {"bytes", "path"}.
-        rows: int64 [N], which rows, and in which order.
-        targets: int64 [N].
-        size: height and width that images are brought to, in pixels.
-        source: what to call the set in an error.
+        table: data set with a column of {"bytes", "path"}.
+        column: name of that column.
+        rows: rows of the images, in order, int64 [N].
+        targets: labels, int64 [N].
+        size: height and width of the decoded images, in pixels.
+        source: name of the data set in error texts.
     """
 
     table: datasets.Dataset
@@ -89,7 +90,7 @@ class ImageFiles:
         return replace(self, rows=self.rows[indices], targets=self.targets[indices])
 
     def files(self) -> Iterator[File]:
-        """The files as they are."""
+        """Yield the encoded files."""
         for rows, targets in zip(
             self.rows.split(READ_AT_ONCE), self.targets.split(READ_AT_ONCE), strict=True
         ):
@@ -99,7 +100,7 @@ class ImageFiles:
                 yield File(one["bytes"] or Path(one["path"]).read_bytes(), target, name)
 
     def decoded(self) -> Images:
-        """All of them in memory, decoded by as many threads as there are cores."""
+        """Decode all images into memory, with one thread per CPU core."""
         pixels = torch.empty(len(self), self.size, self.size, 3, dtype=torch.uint8)
         start = 0
         for part in self.parts():
@@ -108,7 +109,7 @@ class ImageFiles:
         return Images(pixels, self.targets)
 
     def parts(self) -> Iterator[Images]:
-        """The same, no more than 1,000 of them in memory at a time."""
+        """Yield the decoded images, at most 1,000 at a time."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for indices in torch.arange(len(self)).split(READ_AT_ONCE):
                 some = self.select(indices)
@@ -116,10 +117,10 @@ class ImageFiles:
                 yield Images(torch.from_numpy(decoded), some.targets)
 
     def pixels(self, file: File, crop: np.random.Generator | None = None) -> NDArray[np.uint8]:
-        """One file as uint8 [size, size, 3]: its middle, or a random part of it.
+        """Decode one file to uint8 [size, size, 3]: the middle, or with `crop` a random part.
 
         Raises:
-            DataError: it is damaged, or no image.
+            DataError: the file is damaged, or not an image.
         """
         try:
             with Image.open(io.BytesIO(file.encoded)) as image:
@@ -129,12 +130,12 @@ class ImageFiles:
             raise DataError(
                 f"data: {self.source}, {file.name} is not an image; remove it"
             ) from error
-        except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+        except Exception as error:  # Pillow's plugins raise many kinds of errors on damaged files
             raise DataError(
                 f"data: {self.source}, {file.name} cannot be decoded: {error}"
             ) from error
 
 
 def image_input(size: int) -> ImageInput:
-    """How images are brought to size, in training and then in service."""
+    """Return the resizing of images, the same in training and serving."""
     return ImageInput(height=size, width=size, fit="crop", filter="bilinear")

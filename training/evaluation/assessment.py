@@ -1,4 +1,4 @@
-"""What a finished run is worth: each exit, its calibration and its budgets, on every set."""
+"""The evaluation of a finished run: each exit, its calibration and its budgets, on every set."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from training.networks.confidence import max_softmax
 from training.networks.multi_exit import MultiExitNetwork
 from training.networks.predict import predict
 
-BUDGETS = (0.25, 0.5, 0.75)  # shares of full depth's flops whose exits are shown
+BUDGET_SHARES = (0.25, 0.5, 0.75)  # budgets in the report, as shares of full depth's flops
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What every exit said: logits float32 [exits, N, classes] beside targets int64 [N]."""
+class LabelledLogits:
+    """Logits of every exit, float32 [exits, N, classes], and targets int64 [N]."""
 
     logits: Tensor
     targets: Tensor
@@ -42,7 +42,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class ExitQuality:
-    """One exit on one set: accuracy with its 95 % interval, calibration, ranking."""
+    """One exit on one set: accuracy with its 95 % interval, calibration, AUROC."""
 
     accuracy: float
     interval: tuple[float, float]
@@ -52,8 +52,8 @@ class ExitQuality:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """What the thresholds for a budget came to on one set."""
+class BudgetResult:
+    """Results of the thresholds of a budget on one set; `shares` leave at each exit."""
 
     mean_flops: float
     accuracy: float
@@ -61,57 +61,57 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Assessed:
-    """All that was measured on one set; curves, summaries by procedure, budgets by share."""
+class SetAssessment:
+    """All results on one set; curves and summaries by procedure, budgets by share."""
 
     name: str
     images: int
     exits: tuple[ExitQuality, ...]
     curves: Mapping[str, Curve]
     summaries: Mapping[str, Summary]
-    budgets: Mapping[float, Spent]
+    budgets: Mapping[float, BudgetResult]
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """Temperatures and thresholds from the held-out images, and what they give on each set."""
+    """Temperatures from the held-out images, and the results on each set."""
 
     temperatures: tuple[float, ...]
-    sets: tuple[Assessed, ...]
+    sets: tuple[SetAssessment, ...]
 
 
 def own_dataset(progress: Progress, source: str) -> Dataset[ImageFiles]:
-    """The images of a run, found at `source`.
+    """Open the images of a run at `source`.
 
     Raises:
-        DataError: they cannot be loaded.
-        CheckpointError: they are others.
+        DataError: the images cannot be loaded.
+        CheckpointError: the images are not those of the run.
     """
     recipe = progress.recipe
     dataset = open_dataset(source, recipe.size, recipe.held_out, recipe.seed)
     if dataset.fingerprint() != progress.fingerprint:
-        raise CheckpointError(f"--data: {source} is not what the checkpoint was trained on")
+        raise CheckpointError(f"--data: {source} is not the data of the checkpoint")
     return dataset
 
 
-def answers(network: MultiExitNetwork, images: Images | ImageFiles) -> Answers:
-    """What a network says of images, wherever it lives; the answers are on the CPU."""
+def labelled_logits(network: MultiExitNetwork, images: Images | ImageFiles) -> LabelledLogits:
+    """Compute the logits of images on the network's device; the result is on the CPU."""
     device = next(network.parameters()).device
     logits, targets = [], []
-    for some in images.parts():
-        logits.append(predict(network, some.pixels.to(device)).cpu())
-        targets.append(some.targets.cpu())
-    return Answers(torch.cat(logits, dim=1), torch.cat(targets))
+    for part in images.parts():
+        logits.append(predict(network, part.pixels.to(device)).cpu())
+        targets.append(part.targets.cpu())
+    return LabelledLogits(torch.cat(logits, dim=1), torch.cat(targets))
 
 
-def temperatures_of(held_out: Answers) -> tuple[float, ...]:
-    """The temperature of each exit."""
+def temperatures_of(held_out: LabelledLogits) -> tuple[float, ...]:
+    """Fit the temperature of each exit."""
     targets = held_out.targets.numpy()
     return tuple(fit_temperature(logits.numpy(), targets) for logits in held_out.logits)
 
 
-def score(given: Answers, temperatures: Sequence[float], flops: Floats) -> Scored:
-    """Confidence (calibrated maximum softmax) and correctness of answers."""
+def score(given: LabelledLogits, temperatures: Sequence[float], flops: Floats) -> Scored:
+    """Compute confidence (calibrated maximum softmax) and correctness of each exit."""
     confidence = [
         max_softmax(torch.softmax(logits / temperature, dim=1))
         for logits, temperature in zip(given.logits, temperatures, strict=True)
@@ -120,19 +120,19 @@ def score(given: Answers, temperatures: Sequence[float], flops: Floats) -> Score
     return Scored(torch.stack(confidence).numpy(), right.numpy(), flops)
 
 
-def assess(held_out: Answers, test: Answers | None, flops: Floats) -> Assessment:
+def assess(held_out: LabelledLogits, test: LabelledLogits | None, flops: Floats) -> Assessment:
     """Solve on the held-out images, measure on them (cross-fitted) and on the test images.
 
     Args:
-        held_out: in random order, of images the network was not trained on.
-        test: nothing is chosen on these.
-        flops: float64 [exits], multiply-adds to leave at each exit.
+        held_out: logits of images that the network was not trained on, in random order.
+        test: logits of test images, which are only measured.
+        flops: multiply-adds up to each exit, float64 [exits].
     """
     temperatures = temperatures_of(held_out)
     scored = score(held_out, temperatures, flops)
     solved = {name: procedure(scored) for name, procedure in PROCEDURES.items()}
     front = next(iter(solved.values()))
-    points = {share: best_within(front, share * float(flops[-1])) for share in BUDGETS}
+    points = {share: best_within(front, share * float(flops[-1])) for share in BUDGET_SHARES}
     curves = {name: crossfit(scored, procedure) for name, procedure in PROCEDURES.items()}
     sets = [_assessed("held-out", held_out, scored, curves, _cross_fitted(points, curves))]
     if test is not None:
@@ -144,18 +144,18 @@ def assess(held_out: Answers, test: Answers | None, flops: Floats) -> Assessment
 
 def _assessed(
     name: str,
-    given: Answers,
+    given: LabelledLogits,
     scored: Scored,
     curves: Mapping[str, Curve],
-    budgets: Mapping[float, Spent],
-) -> Assessed:
+    budgets: Mapping[float, BudgetResult],
+) -> SetAssessment:
     summaries = {procedure: summarize(curve, scored) for procedure, curve in curves.items()}
     exits = tuple(_quality(given.logits[k], scored, k) for k in range(len(scored.flops)))
-    return Assessed(name, scored.images, exits, curves, summaries, budgets)
+    return SetAssessment(name, scored.images, exits, curves, summaries, budgets)
 
 
 def _quality(logits: Tensor, scored: Scored, k: int) -> ExitQuality:
-    """Exit k (from 0) on a set; logits [N, classes] are its own."""
+    """Evaluate exit k (from 0), with the logits [N, classes], on a set."""
     right, accuracy = scored.right[k], float(scored.right[k].mean())
     return ExitQuality(
         accuracy,
@@ -168,11 +168,11 @@ def _quality(logits: Tensor, scored: Scored, k: int) -> ExitQuality:
 
 def _cross_fitted(
     points: Mapping[float, Tradeoff], curves: Mapping[str, Curve]
-) -> dict[float, Spent]:
-    """Accuracies from the first procedure's curve, for the points' own are too good."""
+) -> dict[float, BudgetResult]:
+    """Take accuracies from the first procedure's curve; those of the points are optimistic."""
     curve = next(iter(curves.values()))
     return {
-        share: Spent(
+        share: BudgetResult(
             point.mean_flops,
             accuracy_at(curve, point.mean_flops) or float(curve.accuracy[0]),
             point.shares,
@@ -181,9 +181,9 @@ def _cross_fitted(
     }
 
 
-def _measured(points: Mapping[float, Tradeoff], scored: Scored) -> dict[float, Spent]:
-    spent = {}
+def _measured(points: Mapping[float, Tradeoff], scored: Scored) -> dict[float, BudgetResult]:
+    results = {}
     for share, point in points.items():
-        seen = apply_thresholds(scored, np.array(point.thresholds))
-        spent[share] = Spent(seen.mean_flops, seen.accuracy, seen.shares)
-    return spent
+        measured = apply_thresholds(scored, np.array(point.thresholds))
+        results[share] = BudgetResult(measured.mean_flops, measured.accuracy, measured.shares)
+    return results

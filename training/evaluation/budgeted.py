@@ -1,10 +1,10 @@
-"""Budgeted batch evaluation: accuracy against mean flops, on images that chose nothing.
+"""Budgeted batch evaluation: accuracy against mean flops, on images that no choice depends on.
 
-A procedure solves operating points on held-out images. Their curve is measured on a test set,
-or cross-fitted: solved on all folds of the held-out images but one and measured on that one, in
-turn. Between two neighbouring points a curve is straight: what a coin tossed for each image
-gives. Left of its first point it does not exist, right of its last it stays level, for a
-budget need not be spent. Pure numpy.
+A procedure solves operating points on held-out images. Their curve is measured on a test set, or
+cross-fitted: for each fold, solved on all other folds of the held-out images and measured on this
+one. Between two neighbouring points a curve is linear, which a random choice between the two
+points for each image achieves. Below its first point a curve has no value. Above its last point it
+is constant, because a budget does not have to be spent. Pure numpy.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from training.evaluation.evaluate import Floats, Scored, Tradeoff, apply_thresho
 from training.evaluation.thresholds import baseline_curve, candidates, each_exit, pareto
 
 FOLDS = 5
-BUDGETS = 61  # at which a cross-fitted curve is measured
-SHARES = (0.25, 0.5, 0.75, 1.0)  # of full depth's flops, in the table
-LESS = (0.0, 0.005, 0.01)  # accuracy below full depth's, in the table
+BUDGETS = 61  # number of budgets in a cross-fitted curve
+SHARES = (0.25, 0.5, 0.75, 1.0)  # budgets in the table, as shares of full depth's flops
+LESS = (0.0, 0.005, 0.01)  # accuracies in the table, subtracted from that of full depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Curve:
     """Accuracy against mean flops.
 
     Args:
-        flops: float64 [points], ascending.
-        accuracy: float64 [points].
+        flops: mean flops of the points, float64 [points], ascending.
+        accuracy: accuracy of the points, float64 [points].
     """
 
     flops: Floats
@@ -40,16 +40,16 @@ Procedure = Callable[[Scored], list[Tradeoff]]
 
 
 def paper_procedure(scored: Scored) -> list[Tradeoff]:
-    """MSDNet's 40 points between its limits: every image at the first exit, or at the last."""
+    """Return MSDNet's 40 points and its two limits: all images at the first or the last exit."""
     alone = each_exit(scored)
     return [alone[0], *baseline_curve(scored), alone[-1]]
 
 
 def direct_optimum(scored: Scored) -> list[Tradeoff]:
-    """Of all candidates those that nothing beats, the paper's points among them; full depth.
+    """Return the Pareto-optimal candidates, which include the paper's points, and full depth.
 
-    Full depth ends the curve although a cheaper point may beat it on these images: on a plateau
-    that point is the luckiest of many, and on new images full depth is the better one.
+    Full depth ends the curve, even if a cheaper point has a higher accuracy on these images. On a
+    plateau such a point is the luckiest of many, and on new images full depth is better.
     """
     front = pareto(candidates(scored))
     full = each_exit(scored)[-1]
@@ -64,7 +64,7 @@ PROCEDURES: Mapping[str, Procedure] = {
 
 
 def measure(solved: list[Tradeoff], scored: Scored) -> Curve:
-    """Operating points, solved elsewhere, on these images."""
+    """Measure operating points on these images."""
     points = [apply_thresholds(scored, np.array(point.thresholds)) for point in solved]
     return _curve(points)
 
@@ -78,7 +78,7 @@ def _curve(points: list[Tradeoff]) -> Curve:
 
 
 def folds(scored: Scored) -> Iterator[tuple[Scored, Scored]]:
-    """The images in FOLDS parts, each in turn beside all the others: (others, part)."""
+    """Divide the images into FOLDS parts; yield (all other parts, part) for each part."""
     number = np.arange(scored.images) % FOLDS
     for fold in range(min(FOLDS, scored.images)):
         others = scored.select(number != fold) if scored.images > 1 else scored
@@ -86,37 +86,37 @@ def folds(scored: Scored) -> Iterator[tuple[Scored, Scored]]:
 
 
 def crossfit(scored: Scored, procedure: Procedure) -> Curve:
-    """A procedure's curve with no image among those that its thresholds were solved on.
+    """Measure a procedure's curve; thresholds for an image are solved on other images.
 
-    At each of BUDGETS mean flops from the first exit's to full depth's.
+    The curve has BUDGETS points, from the mean flops of the first exit to those of full depth.
 
     Args:
-        scored: the held-out images, in random order.
-        procedure: solves operating points.
+        scored: held-out images, in random order.
+        procedure: function that solves operating points.
     """
     budgets = np.linspace(scored.flops[0], scored.full_flops, BUDGETS)
     spent, right = np.zeros(BUDGETS), np.zeros(BUDGETS)
     for others, part in folds(scored):
         solved = sorted(procedure(others), key=lambda point: point.mean_flops)
         expected = [point.mean_flops for point in solved]
-        seen = [apply_thresholds(part, np.array(point.thresholds)) for point in solved]
+        measured = [apply_thresholds(part, np.array(point.thresholds)) for point in solved]
         weight = part.images / scored.images
-        spent += weight * np.interp(budgets, expected, [point.mean_flops for point in seen])
-        right += weight * np.interp(budgets, expected, [point.accuracy for point in seen])
+        spent += weight * np.interp(budgets, expected, [point.mean_flops for point in measured])
+        right += weight * np.interp(budgets, expected, [point.accuracy for point in measured])
     order = np.argsort(spent, kind="stable")
     return Curve(spent[order], right[order])
 
 
 def accuracy_at(curve: Curve, flops: float) -> float | None:
-    """Accuracy for these mean flops; None where the first point is dearer."""
-    # rounding may put the first exit's mean a little above its flops
+    """Return the accuracy for these mean flops; None if the first point costs more."""
+    # by rounding, the mean of the first exit can be slightly above its flops
     if flops < curve.flops[0] * (1 - 1e-9):
         return None
     return float(np.interp(flops, curve.flops, curve.accuracy))
 
 
 def flops_to_reach(curve: Curve, accuracy: float) -> float | None:
-    """The least mean flops at which the curve is at `accuracy`; None where it never is."""
+    """Return the least mean flops at which the curve reaches `accuracy`; None if it does not."""
     above = np.flatnonzero(curve.accuracy >= accuracy)
     if len(above) == 0:
         return None
@@ -129,7 +129,7 @@ def flops_to_reach(curve: Curve, accuracy: float) -> float | None:
 
 
 def area_under(curve: Curve, low: float, high: float) -> float:
-    """Accuracy averaged over mean flops from `low` (where the curve begins) to `high`."""
+    """Return the accuracy averaged over mean flops from `low` (start of the curve) to `high`."""
     if high <= low:
         return float(np.interp(low, curve.flops, curve.accuracy))
     inside = curve.flops[(curve.flops > low) & (curve.flops < high)]
@@ -140,12 +140,12 @@ def area_under(curve: Curve, low: float, high: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A curve in some numbers.
+    """A summary of a curve.
 
     Args:
-        accuracies: at SHARES of full depth's flops; None where a curve begins later.
-        flops: to reach full depth's accuracy less LESS; None where a curve never does.
-        area: accuracy averaged over flops from the first exit's to full depth's.
+        accuracies: accuracies at SHARES of full depth's flops; None below the curve's first point.
+        flops: flops to reach full depth's accuracy minus LESS; None if the curve does not.
+        area: accuracy averaged over flops, from those of the first exit to those of full depth.
     """
 
     accuracies: tuple[float | None, ...]
@@ -154,7 +154,7 @@ class Summary:
 
 
 def summarize(curve: Curve, scored: Scored) -> Summary:
-    """The numbers of a curve that belongs to these images."""
+    """Summarise a curve that was measured on these images."""
     first, full = float(scored.flops[0]), scored.full_flops
     accuracy = float(scored.right[-1].mean())
     return Summary(

@@ -1,4 +1,4 @@
-"""How good confidences are, and how sure a share is. Pure numpy."""
+"""Calibration error and AUROC of confidences, and the interval of a share. Pure numpy."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Reliability:
     """Images in bins of equal width by confidence: bin m of M holds ((m - 1) / M, m / M].
 
     Args:
-        images: int64 [bins], how many each holds.
-        confidence: float64 [bins], their mean confidence; 0 where there are none.
-        accuracy: float64 [bins], their share of right predictions; 0 where there are none.
+        images: number of images in each bin, int64 [bins].
+        confidence: mean confidence in each bin, float64 [bins]; 0 in an empty bin.
+        accuracy: share of right predictions in each bin, float64 [bins]; 0 in an empty bin.
     """
 
     images: NDArray[np.int64]
@@ -39,12 +39,12 @@ class Reliability:
 def reliability(
     confidence: NDArray[np.floating], right: NDArray[np.bool_], bins: int = BINS
 ) -> Reliability:
-    """What a reliability diagram shows.
+    """Compute the bins of a reliability diagram.
 
     Args:
-        confidence: [N] in [0, 1], N > 0; 0 itself goes into the first bin.
-        right: bool [N], whether the prediction was right.
-        bins: how many.
+        confidence: confidences [N] in [0, 1], N > 0; 0 goes into the first bin.
+        right: bool [N], True for a right prediction.
+        bins: number of bins.
     """
     assert len(confidence) > 0
     values = confidence.astype(np.float64)
@@ -59,17 +59,17 @@ def reliability(
 
 
 def auroc(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float | None:
-    """The chance that a right prediction is more confident than a wrong one; a tie counts half.
+    """Compute the AUROC: the area under the ROC curve of "right" by confidence.
 
-    It is the area under the ROC curve of "right" by confidence, here as the Mann-Whitney
-    statistic.
+    It equals the probability that a right prediction is more confident than a wrong one, where a
+    tie counts half (the Mann-Whitney statistic).
 
     Args:
-        confidence: [N].
-        right: bool [N].
+        confidence: confidences [N].
+        right: bool [N], True for a right prediction.
 
     Returns:
-        In [0, 1]; None where no prediction is right or none is wrong, for then there is no pair.
+        The area in [0, 1]; None if all predictions are right or all are wrong.
     """
     levels, place = np.unique(confidence, return_inverse=True)
     rights = np.bincount(place[right], minlength=len(levels))
@@ -81,7 +81,7 @@ def auroc(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float |
 
 
 def wilson(share: float, images: int, z: float = 1.96) -> tuple[float, float]:
-    """The Wilson interval of a share among `images` (z = 1.96: 95 %)."""
+    """Compute the Wilson interval of a share among `images` (z = 1.96: 95 %)."""
     total = images + z * z
     centre = (share * images + z * z / 2) / total
     half = z * math.sqrt(share * (1 - share) * images + z * z / 4) / total

@@ -1,4 +1,4 @@
-"""Evaluation: what each exit predicts, and what a set of thresholds makes of it."""
+"""The accuracy of each exit, and the accuracy and flops of a set of thresholds."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ Floats = NDArray[np.float64]
 
 
 def exit_accuracies(logits: Tensor, targets: Tensor) -> tuple[float, ...]:
-    """Share of right predictions at each exit ("anytime" accuracy)."""
+    """Compute the share of right predictions at each exit ("anytime" accuracy)."""
     right = (logits.argmax(-1) == targets).float().mean(-1)
     return tuple(float(share) for share in right)
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What every exit said of images whose labels are known.
+    """Confidence and correctness of every exit on labelled images.
 
     Args:
-        confidence: [exits, N], in [0, 1].
-        right: bool [exits, N], whether the prediction was right.
-        flops: [exits], multiply-adds to leave at each exit, with all heads on the way.
-        heads: [exits], multiply-adds of each head, which are not spent where nobody may leave
-            (a threshold above 1); None: they are spent nevertheless, as in the papers.
+        confidence: confidences [exits, N], in [0, 1].
+        right: bool [exits, N], True for a right prediction.
+        flops: multiply-adds up to each exit, with all heads on the way, [exits].
+        heads: multiply-adds of each head, [exits]. A head is not computed, and costs nothing, if no
+            image can leave at its exit (a threshold above 1). None: every head on the way is
+            computed, as in the papers.
     """
 
     confidence: NDArray[np.float32]
@@ -41,25 +42,25 @@ class Scored:
 
     @property
     def full_flops(self) -> float:
-        """Multiply-adds to leave at the last exit when no other is asked."""
-        return float(self.flops_asking(np.zeros(len(self.flops), dtype=bool))[-1])
+        """Multiply-adds up to the last exit if no other exit is evaluated."""
+        return float(self.flops_evaluating(np.zeros(len(self.flops), dtype=bool))[-1])
 
-    def flops_asking(self, asked: NDArray[np.bool_]) -> Floats:
-        """Multiply-adds to leave at each exit, [exits], when only some are asked on the way."""
+    def flops_evaluating(self, evaluated: NDArray[np.bool_]) -> Floats:
+        """Compute the multiply-adds up to each exit, [exits], if only some exits are evaluated."""
         if self.heads is None:
             return self.flops
-        spared: Floats = np.where(asked, 0.0, self.heads)
-        own: Floats = self.flops + spared
-        return own - np.cumsum(spared)
+        saved: Floats = np.where(evaluated, 0.0, self.heads)
+        own: Floats = self.flops + saved
+        return own - np.cumsum(saved)
 
     def select(self, which: NDArray[np.bool_]) -> Scored:
-        """Some of the images, by a mask [N]."""
+        """Select images by a mask [N]."""
         return replace(self, confidence=self.confidence[:, which], right=self.right[:, which])
 
 
 @dataclass(frozen=True, slots=True)
 class Tradeoff:
-    """What thresholds gave: means over the images, and the exit each image left at."""
+    """Results of thresholds: means over the images, and the share that leaves at each exit."""
 
     thresholds: tuple[float, ...]
     mean_flops: float
@@ -69,9 +70,9 @@ class Tradeoff:
 
 
 def exits_taken(confidence: NDArray[np.float32], thresholds: Floats) -> NDArray[np.int64]:
-    """The first exit (from 0) whose confidence is at least its threshold, int64 [N].
+    """Return the first exit (from 0) with a confidence at or above its threshold, int64 [N].
 
-    The comparison is the server's: confidence as float32, threshold as float64.
+    Compares like the server: confidence in float32, threshold in float64.
     """
     passed = confidence.astype(np.float64) >= thresholds[:, None]
     passed[-1] = True
@@ -80,9 +81,9 @@ def exits_taken(confidence: NDArray[np.float32], thresholds: Floats) -> NDArray[
 
 
 def apply_thresholds(scored: Scored, thresholds: Floats) -> Tradeoff:
-    """Send every image through the exits ("budgeted batch" evaluation, MSDNet section 5)."""
+    """Let every image leave by the thresholds ("budgeted batch" evaluation, MSDNet section 5)."""
     taken = exits_taken(scored.confidence, thresholds)
-    spent = scored.flops_asking(thresholds <= 1)[taken]
+    spent = scored.flops_evaluating(thresholds <= 1)[taken]
     return Tradeoff(
         thresholds=tuple(float(t) for t in thresholds),
         mean_flops=float(spent.mean()),

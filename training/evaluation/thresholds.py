@@ -1,6 +1,6 @@
 """Calibration: a temperature for each exit, and thresholds for a budget.
 
-Everything is solved on held-out images that the network was not trained on. Pure numpy.
+Both are solved on held-out images that the network was not trained on. Pure numpy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from training.evaluation.evaluate import Floats, Scored, Tradeoff, apply_thresholds
 
-# A threshold that no confidence reaches: nobody leaves at this exit.
+# A threshold that no confidence reaches: no image leaves at this exit.
 NEVER = 2.0
 
 # The ratios of the MSDNet procedure: 1/20, 2/20 ... 40/20.
@@ -20,14 +20,14 @@ RATIOS = np.arange(1, 41) / 20
 
 
 def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.int64]) -> float:
-    """The temperature that gives softmax(logits / temperature) the smallest cross-entropy.
+    """Find the temperature that minimises the cross-entropy of softmax(logits / temperature).
 
     Source: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2.
-    The cross-entropy is convex in 1 / temperature; its slope's root is found by bisection.
+    The cross-entropy is convex in 1 / temperature. Bisection finds the root of its slope.
 
     Args:
-        logits: [N, classes], up to a constant for each image; log-probabilities will do.
-        targets: int64 [N].
+        logits: logits or log-probabilities [N, classes], up to a constant for each image.
+        targets: labels, int64 [N].
 
     Returns:
         The temperature, in [0.05, 20].
@@ -45,33 +45,33 @@ def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.int64]) ->
 
 
 def msdnet_thresholds(scored: Scored, ratio: float) -> Floats:
-    """Thresholds by which exit k takes a share in proportion to ratio^k.
+    """Solve thresholds that let a share of images in proportion to ratio^k leave at exit k.
 
     Source: the budgeted batch procedure of MSDNet (ICLR 2018, section 5 and the reference
-    code). Where fewer images are left than should leave, none does. A threshold lies midway
-    between the confidences of the last image to leave and the first to stay.
+    code). If fewer images remain than should leave, no image leaves. A threshold is midway
+    between the confidences of the last image that leaves and the first that continues.
 
     Args:
-        scored: the held-out images.
-        ratio: below 1 sends more images out early, above 1 late.
+        scored: held-out images.
+        ratio: ratio of neighbouring exits' shares; below 1, more images leave early.
 
     Returns:
-        float64 [exits]; the last is 0.
+        Thresholds, float64 [exits]; the last is 0.
     """
     exits = len(scored.flops)
     shares = ratio ** np.arange(1, exits + 1)
     counts = np.floor(scored.images * shares / shares.sum()).astype(int)
     thresholds = np.zeros(exits)
-    staying = np.ones(scored.images, dtype=bool)
+    continuing = np.ones(scored.images, dtype=bool)
     for k in range(exits - 1):
         confidence = scored.confidence[k].astype(np.float64)
-        thresholds[k] = _cut_after(np.sort(confidence[staying])[::-1], counts[k])
-        staying &= confidence < thresholds[k]
+        thresholds[k] = _threshold_after(np.sort(confidence[continuing])[::-1], counts[k])
+        continuing &= confidence < thresholds[k]
     return thresholds
 
 
-def _cut_after(descending: Floats, count: int) -> float:
-    """A threshold that the first `count` of these confidences pass; ties pass together."""
+def _threshold_after(descending: Floats, count: int) -> float:
+    """Return a threshold that the first `count` of these confidences pass, with all their ties."""
     if not 0 < count <= len(descending):
         return NEVER
     last = descending[count - 1]
@@ -80,67 +80,68 @@ def _cut_after(descending: Floats, count: int) -> float:
 
 
 def improve_thresholds(scored: Scored, thresholds: Floats, price: float) -> Floats:
-    """Thresholds at a (local) maximum of accuracy - price * mean flops / full flops.
+    """Find a (local) maximum of accuracy - price * mean flops / full flops over thresholds.
 
-    What an exit's head costs whoever asks it in vain is in the mean flops.
+    The mean flops include a head's cost for images that do not leave at its exit.
 
-    One exit at a time, the others fixed, the best of all cuts is found by a scan over the
-    sorted confidences, until no exit moves.
+    Changes one exit at a time, with the others fixed. A scan over the sorted confidences finds the
+    best threshold of an exit. Stops when no threshold changes.
 
     Args:
-        scored: the held-out images.
-        thresholds: where to start, float64 [exits].
-        price: accuracy that the flops of full depth must bring.
+        scored: held-out images.
+        thresholds: start of the search, float64 [exits].
+        price: gain in accuracy that justifies the flops of full depth.
     """
     current = thresholds.copy()
     for _ in range(20):
         before = current.copy()
         for k in range(len(current) - 1):
-            current[k] = _best_cut(scored, price / scored.full_flops, current, k)
+            current[k] = _best_threshold(scored, price / scored.full_flops, current, k)
         if np.array_equal(before, current):
             break
     return current
 
 
-def _best_cut(scored: Scored, price: float, thresholds: Floats, k: int) -> float:
-    """The best threshold of exit k (from 0), every other one being fixed; `price` of one flop."""
-    asked = thresholds <= 1
-    asked[k] = False
-    worth = scored.right - price * scored.flops_asking(asked)[:, None]
+def _best_threshold(scored: Scored, price: float, thresholds: Floats, k: int) -> float:
+    """Find the best threshold of exit k (from 0), the others fixed; `price` is that of one flop."""
+    evaluated = thresholds <= 1
+    evaluated[k] = False
+    worth = scored.right - price * scored.flops_evaluating(evaluated)[:, None]
     passed = scored.confidence.astype(np.float64) >= thresholds[:, None]
     passed[-1] = True
     reach = ~passed[:k].any(axis=0)
-    # paid by all who reach this exit, unless nobody is asked; so far by those who leave at it
-    head = 0.0 if scored.heads is None else price * scored.heads[k]
+    # If exit k is evaluated, every image that reaches it pays for its head. `worth` counts this
+    # cost for the images that leave at exit k alone, so add it back here.
+    head_cost = 0.0 if scored.heads is None else price * scored.heads[k]
     later = k + 1 + passed[k + 1 :, reach].argmax(axis=0)
-    gain = worth[k, reach] - worth[later, np.flatnonzero(reach)] + head
+    gain = worth[k, reach] - worth[later, np.flatnonzero(reach)] + head_cost
     confidence = scored.confidence[k, reach].astype(np.float64)
     order = np.argsort(-confidence, kind="stable")
     descending, total = confidence[order], np.cumsum(gain[order])
-    # a cut may only fall between two different confidences
-    cuts = np.flatnonzero(descending[:-1] > descending[1:])
-    cuts = np.append(cuts, len(total) - 1)
-    if len(total) == 0 or total[cuts].max() <= head * len(total):
+    # a threshold separates two different confidences; these are the last ones that pass it
+    lasts = np.flatnonzero(descending[:-1] > descending[1:])
+    lasts = np.append(lasts, len(total) - 1)
+    if len(total) == 0 or total[lasts].max() <= head_cost * len(total):
         return NEVER
-    return _cut_after(descending, int(cuts[total[cuts].argmax()]) + 1)
+    return _threshold_after(descending, int(lasts[total[lasts].argmax()]) + 1)
 
 
 def baseline_curve(scored: Scored) -> list[Tradeoff]:
-    """The MSDNet procedure at its 40 ratios, from most images early to most late."""
+    """Run the MSDNet procedure at its 40 ratios, from early exits to late exits."""
     return [apply_thresholds(scored, msdnet_thresholds(scored, ratio)) for ratio in RATIOS]
 
 
 def each_exit(scored: Scored) -> list[Tradeoff]:
-    """Every image at one exit, for each exit in turn."""
+    """Let every image leave at one exit, for each exit in turn."""
     exits = len(scored.flops)
     alone = [np.where(np.arange(exits) >= k, 0.0, NEVER) for k in range(exits)]
     return [apply_thresholds(scored, thresholds) for thresholds in alone]
 
 
 def candidates(scored: Scored) -> list[Tradeoff]:
-    """Operating points to choose from: the baseline's, each improved at several prices, the ends.
+    """Return operating points to choose from: the baseline, improved points, each exit alone.
 
-    The baseline's points are among them, so what is chosen is never worse on these images.
+    They include the points of the baseline, so the best choice is never worse on these images.
     """
     starts = [msdnet_thresholds(scored, ratio) for ratio in np.geomspace(0.05, 5.0, 3)]
     improved = [
@@ -152,17 +153,17 @@ def candidates(scored: Scored) -> list[Tradeoff]:
 
 
 def pareto(tradeoffs: Iterable[Tradeoff]) -> list[Tradeoff]:
-    """Those that no other beats in both flops and accuracy, in order of mean flops."""
+    """Return the Pareto front in flops and accuracy, in order of mean flops."""
     front: list[Tradeoff] = []
-    for tradeoff in sorted(tradeoffs, key=lambda o: (o.mean_flops, -o.accuracy)):
+    for tradeoff in sorted(tradeoffs, key=lambda t: (t.mean_flops, -t.accuracy)):
         if not front or tradeoff.accuracy > front[-1].accuracy:
             front.append(tradeoff)
     return front
 
 
 def best_within(tradeoffs: Sequence[Tradeoff], flops: float) -> Tradeoff:
-    """The most accurate at no more than `flops`; the cheapest of all where there is none."""
-    affordable = [o for o in tradeoffs if o.mean_flops <= flops]
+    """Return the most accurate tradeoff at no more than `flops`, else the cheapest of all."""
+    affordable = [t for t in tradeoffs if t.mean_flops <= flops]
     if not affordable:
-        return min(tradeoffs, key=lambda o: o.mean_flops)
-    return max(affordable, key=lambda o: (o.accuracy, -o.mean_flops))
+        return min(tradeoffs, key=lambda t: t.mean_flops)
+    return max(affordable, key=lambda t: (t.accuracy, -t.mean_flops))

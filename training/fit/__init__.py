@@ -1,1 +1,1 @@
-"""Train a network: optimizers, gradients, checkpoints."""
+"""The training of a network: optimizers, gradients, checkpoints."""

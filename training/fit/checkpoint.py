@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file with the weights, the optimizers' state and the recipe.
 
-Reading one executes nothing. The recipe, the labels and the epochs so far are JSON in the
-file's header, so that a run can be rebuilt from the file alone.
+Reading a checkpoint executes no code from it. The recipe, the labels and the finished epochs are
+JSON in the file's header, so a run can be rebuilt from the file alone.
 """
 
 from __future__ import annotations
@@ -23,59 +23,59 @@ from training.errors import CheckpointError, RecipeError
 from training.networks.backbones import build_network
 from training.networks.multi_exit import MultiExitNetwork
 from training.recipes import Recipe
-from training.record import Record
+from training.record import FrozenModel
 from training.surgery.boundary import Surgery
 
 FORMAT = "offramp checkpoint 1"
-CHECKPOINT = "checkpoint.safetensors"  # the file in a run's folder
+CHECKPOINT = "checkpoint.safetensors"  # name of the file in the folder of a run
 
 
-class Epoch(Record):
-    """What one epoch came to; accuracies are of each exit on the held-out images."""
+class Epoch(FrozenModel):
+    """Results of one epoch; `accuracies` are those of each exit on the held-out images."""
 
     number: PositiveInt
     loss: float
     accuracies: tuple[float, ...]
     seconds: NonNegativeFloat
-    images_per_second: NonNegativeFloat = Field(0.0, description="trained on; 0: not measured")
+    images_per_second: NonNegativeFloat = Field(0.0, description="in training; 0: not measured")
 
 
-class Running(Record):
-    """Where an epoch stands that is not done."""
+class PartialEpoch(FrozenModel):
+    """State of an epoch that is not finished."""
 
     steps: NonNegativeInt = 0
     loss: float = Field(0.0, description="summed over the steps")
     seconds: NonNegativeFloat = 0.0
 
 
-class Progress(Record):
-    """Where a run stands."""
+class Progress(FrozenModel):
+    """State of a run: its recipe and data, and the epochs so far."""
 
     recipe_name: str
     recipe: Recipe
     labels: tuple[str, ...]
     train_images: PositiveInt
-    fingerprint: str = Field(description="of the images, as `Dataset.fingerprint` has it")
+    fingerprint: str = Field(description="hash of the images, see `Dataset.fingerprint`")
     commit: str = "unknown"
-    epochs: tuple[Epoch, ...] = Field((), description="those that are done")
-    running: Running = Field(Running(), description="the one that is not")
+    epochs: tuple[Epoch, ...] = Field((), description="finished epochs")
+    running: PartialEpoch = Field(PartialEpoch(), description="epoch that is not finished")
 
-    def check_same_run(self, ours: Progress) -> None:
-        """Raise CheckpointError unless `ours` is the start of this run."""
-        if self.fingerprint != ours.fingerprint:
-            raise CheckpointError("data: the run to resume was of other images, labels or split")
+    def check_same_run(self, start: Progress) -> None:
+        """Raise CheckpointError unless `start` is the start of this run."""
+        if self.fingerprint != start.fingerprint:
+            raise CheckpointError("data: the run to resume used other images, labels or split")
         for field in Recipe.model_fields:
-            there, here = getattr(self.recipe, field), getattr(ours.recipe, field)
-            if there != here:
+            saved, given = getattr(self.recipe, field), getattr(start.recipe, field)
+            if saved != given:
                 raise CheckpointError(
-                    f"{field}: the run to resume has {there}, this one {here}; resume with the "
-                    "same options or start elsewhere"
+                    f"{field}: the run to resume has {saved}, this one {given}; resume with the "
+                    "same options or choose another --out"
                 )
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A run after a step: progress, and what network, objective and optimizers hold."""
+    """A run after a step: its progress, and the state of network, objective and optimizers."""
 
     progress: Progress
     weights: dict[str, Tensor]
@@ -83,10 +83,10 @@ class Checkpoint:
     optimizers: dict[str, Tensor]
 
     def network(self) -> MultiExitNetwork:
-        """The network with these weights, in eval mode.
+        """Build the network with these weights, in eval mode.
 
         Raises:
-            CheckpointError: the weights are not those of the network the recipe describes.
+            CheckpointError: the weights do not fit the network that the recipe describes.
         """
         network = new_network(self.progress.recipe, len(self.progress.labels))
         try:
@@ -97,23 +97,25 @@ class Checkpoint:
 
 
 def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
-    """The network of a recipe, with fresh weights and its surgery.
+    """Build the network of a recipe, with fresh weights and its surgery.
 
     Raises:
-        RecipeError: it describes no network, or has not one beta for each boundary.
+        RecipeError: the recipe describes no valid network, or the number of betas is not the
+            number of boundaries.
     """
     network = build_network(recipe.backbone, recipe.shape, classes)
     betas = recipe.beta if isinstance(recipe.beta, tuple) else (recipe.beta,) * (network.exits - 1)
     if len(betas) != network.exits - 1:
         raise RecipeError(
-            f"beta: {len(betas)} of them for {network.exits - 1} boundaries; give one each or one"
+            f"beta: {len(betas)} values for {network.exits - 1} boundaries; give one for each, or "
+            "one for all"
         )
     network.surgery = tuple(Surgery(recipe.variant, beta) for beta in betas)
     return network
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; the file at `path` is always a whole one, the old or the new."""
+    """Write a checkpoint; at any time the file at `path` is complete, either the old or the new."""
     tensors = {f"weights/{name}": t for name, t in checkpoint.weights.items()}
     tensors |= {f"objective/{name}": t for name, t in checkpoint.objective.items()}
     tensors |= {f"optimizers/{name}": t for name, t in checkpoint.optimizers.items()}
@@ -126,10 +128,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_progress(path: Path) -> Progress:
-    """What a checkpoint's header says of its run; tensors are not read, nor the checksum tried.
+    """Read the state of a run from a checkpoint's header, without tensors and checksum.
 
     Raises:
-        CheckpointError: it is missing, cut short, or not a checkpoint of ours.
+        CheckpointError: the file is missing, truncated, or not a checkpoint.
     """
     with _opened(path) as (_, metadata):
         return Progress.model_validate_json(metadata["progress"])
@@ -139,14 +141,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        CheckpointError: it is missing, damaged, or not a checkpoint of ours.
+        CheckpointError: the file is missing, damaged, or not a checkpoint.
     """
     with _opened(path) as (file, metadata):
         progress = Progress.model_validate_json(metadata["progress"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    # those of earlier versions have no digest
+    # checkpoints of earlier versions have no digest
     if metadata.get("sha256", digest := _digest(metadata["progress"], tensors)) != digest:
-        raise CheckpointError(f"{path}: is damaged: its content does not match its checksum")
+        raise CheckpointError(f"{path}: damaged: the content does not match the checksum")
     return Checkpoint(
         progress,
         _under("weights/", tensors),
@@ -157,7 +159,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
-    """A checkpoint's file and its metadata; whatever is wrong in them is a CheckpointError."""
+    """Open a checkpoint and yield file and metadata; raise CheckpointError on any defect."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -167,11 +169,13 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {error}") from error
     except (KeyError, ValidationError) as error:
-        raise CheckpointError(f"{path}: its header is damaged or newer: {error}") from error
+        raise CheckpointError(
+            f"{path}: the header is damaged, or of a newer version: {error}"
+        ) from error
 
 
 def _digest(progress: str, tensors: Mapping[str, Tensor]) -> str:
-    """Of all that a checkpoint says."""
+    """Hash the whole content of a checkpoint."""
     digest = hashlib.sha256(progress.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -1,4 +1,4 @@
-"""How a batch becomes gradients: precision, micro-batches, several processes, compilation."""
+"""The gradient of a batch: precision, micro-batches, several processes, compilation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.errors import RecipeError
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import Objective
 
-# Not to overwrite buffers by the first process's in every step; torch 2.13 renamed it.
+# Keeps each process's own buffers, which a step would overwrite. torch 2.13 renamed the argument.
 _named = signature(DistributedDataParallel).parameters
 OWN_BUFFERS: dict[str, Any] = {
     ("forward_sync_buffers" if "forward_sync_buffers" in _named else "broadcast_buffers"): False
@@ -25,7 +25,7 @@ OWN_BUFFERS: dict[str, Any] = {
 
 
 class Losses(nn.Module):
-    """Network and objective as one, so that what is done to one is done to both."""
+    """Network and objective as one module, to compile or distribute both together."""
 
     def __init__(self, network: MultiExitNetwork, objective: Objective) -> None:
         super().__init__()
@@ -33,24 +33,25 @@ class Losses(nn.Module):
         self.objective = objective
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Normalised images [N, 3, H, W] and int64 [N] to the loss of each exit, [exits]."""
-        losses: Tensor = self.objective(self.network(images), targets)
+        """Map normalised images [N, 3, H, W] and int64 [N] to the loss of each exit, [exits]."""
+        logits = self.network(images, self.objective.boundary)
+        losses: Tensor = self.objective(logits, targets)
         return losses
 
 
-class Gradient:
-    """Gives every parameter the gradient of a batch, averaged over all processes.
+class GradientAccumulator:
+    """Adds the gradient of a batch, averaged over all processes, to every parameter.
 
     Args:
-        network: what is trained.
-        objective: what is minimised.
+        network: network to train.
+        objective: objective to minimise.
         size: height and width of the images, in pixels.
-        bf16: whether the forward pass is in bfloat16 where that is safe.
-        micro_batch: most images in one forward pass; None: no bound.
-        compiler: torch.compile's backend; None: not compiled.
+        bf16: True to run the forward pass in bfloat16 where autocast does.
+        micro_batch: largest number of images in one forward pass; None: no limit.
+        compiler: backend of torch.compile; None: not compiled.
 
     Raises:
-        RecipeError: `compiler` is unknown, or the objective takes a gradient for each exit.
+        RecipeError: `compiler` is unknown, or the objective needs more than one backward pass.
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class Gradient:
     ) -> None:
         if compiler and not objective.one_backward:
             raise RecipeError(
-                "--compile: a compiled backward pass cannot stop at each exit's own stages, as "
-                "this objective needs; leave it out"
+                "--compile: this objective runs a backward pass for each exit, which cannot be "
+                "compiled; leave the option out"
             )
         if compiler and compiler not in (known := torch.compiler.list_backends(exclude_tags=())):
             raise RecipeError(f"--compile: {compiler!r} is not one of {', '.join(known)}")
@@ -79,23 +80,24 @@ class Gradient:
             losses.compile(backend=compiler)
         self._losses: nn.Module = losses
         if processes() > 1 and objective.one_backward:
-            # compiled inside, not outside, so that the graph is whole
+            # DDP around the compiled module, so that the graph is whole
             self._losses = DistributedDataParallel(
                 self._losses, find_unused_parameters=unused, **OWN_BUFFERS
             )
 
     def add(self, images: Images, size: int) -> Tensor:
-        """Add the gradient of this process's share of a batch to that of every parameter.
+        """Add the gradient of this process's shard of a batch to every parameter.
 
-        Micro-batches count by their images, so the gradient is the whole batch's, but for what
-        batch norm or an objective make of the batch as such (distillation's hint).
+        Micro-batches are weighted by their number of images. The sum is the gradient of the whole
+        batch, except where batch norm or the objective depends on the batch itself (the hint of
+        distillation).
 
         Args:
-            images: the share.
-            size: to which images are shrunk, in pixels.
+            images: shard of the batch.
+            size: height and width to which images are shrunk, in pixels.
 
         Returns:
-            The share's loss, summed over exits, [].
+            The loss of the shard, summed over exits, [].
         """
         count = len(images)
         pieces = torch.arange(count).split(self._micro_batch or count)
@@ -116,15 +118,15 @@ class Gradient:
         return losses.detach().sum()
 
     def _averaged(self, last: bool) -> AbstractContextManager[None]:  # noqa: FBT001
-        """Where gradients are averaged: in the last backward pass of a step, which has them all."""
+        """Return a context that averages gradients in the last backward pass of a step alone."""
         if last or not isinstance(self._losses, DistributedDataParallel):
             return nullcontext()
-        waiting: AbstractContextManager[None] = self._losses.no_sync()
-        return waiting
+        local: AbstractContextManager[None] = self._losses.no_sync()
+        return local
 
 
 def _unused(losses: Losses, size: int, device: torch.device) -> bool:
-    """Whether some parameter has no influence on any loss."""
+    """Return True if a parameter has no influence on any loss."""
     images = torch.zeros(2, 3, size, size, device=device)
     targets = torch.zeros(2, dtype=torch.int64, device=device)
     parameters = [p for p in losses.parameters() if p.requires_grad]

@@ -1,4 +1,4 @@
-"""The network and the optimizers that a run begins with."""
+"""The network and the optimizers at the start of a run."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from training.recipes import Recipe
 
 
 def initial_network(recipe: Recipe, classes: int, sample: Tensor) -> MultiExitNetwork:
-    """Fresh weights by the recipe's seed, which also seeds what is made next.
+    """Build the recipe's network with fresh weights.
+
+    Sets torch's seed to that of the recipe, which also seeds what the caller builds next.
 
     Args:
-        recipe: of the run.
+        recipe: recipe of the run.
         classes: number of labels.
-        sample: training images uint8 [N, H, W, 3], to normalise by.
+        sample: training images uint8 [N, H, W, 3], for the mean and deviation of each channel.
 
     Raises:
-        RecipeError: it describes no network, or one that cannot read images of its size.
+        RecipeError: the recipe describes no valid network, or one that cannot read images of the
+            recipe's size.
     """
     torch.manual_seed(recipe.seed)
     network = new_network(recipe, classes)
@@ -34,7 +37,7 @@ def initial_network(recipe: Recipe, classes: int, sample: Tensor) -> MultiExitNe
 
 
 def initial_optimizers(recipe: Recipe, parameters: Sequence[nn.Parameter]) -> Optimizers:
-    """The recipe's, without momentum yet."""
+    """Build the recipe's optimizers, without momentum."""
     return Optimizers(
         parameters,
         recipe.optimizer,
@@ -51,13 +54,13 @@ def _check_size(network: MultiExitNetwork, size: int) -> None:
         network.eval()(torch.zeros(1, 3, size, size))
     except RuntimeError as error:
         raise RecipeError(
-            f"size: this network cannot read {size} x {size} pixels; give a larger --size, and no "
-            "smaller --small-size"
+            f"size: this network cannot read {size} x {size} pixels; give a larger --size or "
+            "--small-size"
         ) from error
 
 
 def _set_statistics(normalize: Normalize, pixels: Tensor) -> None:
-    """Mean and deviation of each channel."""
+    """Set the mean and deviation of each channel."""
     total, squares = torch.zeros(2, 3, dtype=torch.float64)
     count = 0
     for chunk in torch.split(pixels, 500):
@@ -66,7 +69,7 @@ def _set_statistics(normalize: Normalize, pixels: Tensor) -> None:
         squares += values.square().sum(0)
         count += len(values)
     mean = total / count
-    # a channel that never changes must not be divided by 0
+    # not 0 for a channel with a constant value
     std = (squares / count - mean.square()).clamp(min=255**-2).sqrt()
     normalize.mean.copy_(mean)
     normalize.std.copy_(std)

@@ -1,8 +1,8 @@
 """Optimizers and the learning-rate schedule.
 
-Muon (Jordan et al., 2024) turns the momentum of a weight matrix into the nearest
-semi-orthogonal matrix by a Newton-Schulz iteration; short schedules gain most from it.
-torch's own takes matrices only, so convolutions need this one.
+Muon (Jordan et al., 2024) replaces the momentum of a weight matrix by the nearest
+semi-orthogonal matrix, found by a Newton-Schulz iteration. It helps short schedules most.
+torch's own Muon takes matrices only. This one also takes convolutions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from training.recipes import Kind, Schedule
+from training.recipes import OptimizerName, Schedule
 
 
 def newton_schulz(matrices: Tensor, steps: int = 3) -> Tensor:
@@ -33,15 +33,15 @@ def newton_schulz(matrices: Tensor, steps: int = 3) -> Tensor:
 
 
 class Muon(Optimizer):
-    """SGD with Nesterov momentum whose update of a convolution is orthogonalised.
+    """SGD with Nesterov momentum and orthogonalised updates.
 
-    Filters are kept at a norm of sqrt(out channels): batch norm follows, so their scale does
-    not matter, and the learning rate is then about the relative change of a step.
+    Weights are kept at a norm of sqrt(out channels). Batch norm follows them, so their scale has no
+    effect, and the learning rate is about the relative change in a step.
 
     Args:
-        params: weights of two or more dimensions, the first being the output's.
+        params: weights of two or more dimensions, output dimension first.
         lr: relative size of a step.
-        momentum: of the gradient's running sum.
+        momentum: decay of the running sum of gradients.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float) -> None:
@@ -71,22 +71,22 @@ class Muon(Optimizer):
 
 
 class Optimizers:
-    """The optimizers of a run as one.
+    """All optimizers of a run.
 
     Args:
-        parameters: what to update.
-        kind: `sgd` is the papers' (plain momentum, everything decayed); `muon` gives the
-            convolutions to Muon and the rest to SGD with Nesterov momentum.
+        parameters: parameters to update.
+        kind: `sgd`: plain momentum and weight decay for all parameters, as in the papers. `muon`:
+            Muon for convolutions, SGD with Nesterov momentum for the rest.
         lr: peak learning rate of SGD.
         muon_lr: peak learning rate of Muon.
-        momentum: of both.
-        weight_decay: of SGD; beside Muon, of matrices alone.
+        momentum: momentum of both.
+        weight_decay: weight decay of SGD; with `muon`, for matrices alone.
     """
 
     def __init__(
         self,
         parameters: Sequence[nn.Parameter],
-        kind: Kind,
+        kind: OptimizerName,
         *,
         lr: float,
         muon_lr: float,
@@ -108,19 +108,19 @@ class Optimizers:
         self._peaks = [[group["lr"] for group in o.param_groups] for o in self._all]
 
     def step(self, factor: float) -> None:
-        """One update, with every learning rate at `factor` of its peak."""
+        """Update all parameters once, with every learning rate at `factor` of its peak."""
         for optimizer, peaks in zip(self._all, self._peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
             optimizer.step()
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Drop all gradients."""
         for optimizer in self._all:
             optimizer.zero_grad()
 
     def state(self) -> dict[str, Tensor]:
-        """Every momentum, by the position of its optimizer and weight."""
+        """Return every momentum, by the position of its optimizer and weight."""
         return {
             f"{i}/{j}": state["momentum_buffer"]
             for i, optimizer in enumerate(self._all)
@@ -128,7 +128,7 @@ class Optimizers:
         }
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take up the momenta that `state` gave.
+        """Restore the momenta that `state` returned.
 
         Raises:
             KeyError: a momentum is missing or belongs to no weight.
@@ -148,14 +148,14 @@ class Optimizers:
 def lr_factor(
     schedule: Schedule, progress: float, warmup: float, milestones: Sequence[float]
 ) -> float:
-    """Share of the peak learning rate at `progress` in [0, 1) of the run.
+    """Return the share of the peak learning rate at `progress` in [0, 1) of the run.
 
-    `linear` and `cosine` fall to 0; `multistep` drops tenfold at each milestone. All rise
-    linearly during `warmup`.
+    `linear` and `cosine` fall to 0. `multistep` drops tenfold at each milestone. All rise
+    linearly during `warmup`, a share of the run.
     """
     if progress < warmup:
         return 0.1 + 0.9 * progress / warmup
     if schedule == "multistep":
         return 0.1 ** sum(progress >= at for at in milestones)
-    left = (1 - progress) / (1 - warmup)
-    return left if schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left))
+    remaining = (1 - progress) / (1 - warmup)
+    return remaining if schedule == "linear" else 0.5 * (1 - math.cos(math.pi * remaining))

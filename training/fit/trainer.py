@@ -1,9 +1,8 @@
-"""The training loop: an epoch, an evaluation, a checkpoint, until the recipe is done.
+"""The training loop: an epoch, an evaluation, a checkpoint, until the recipe is finished.
 
-Every source of chance is seeded from the recipe's seed, the epoch and the step, so a run that
-was interrupted goes on exactly as if it had not been. On several processes each step is that of
-one process, but for batch norm's statistics (`training.distributed`), the masks of dropout, and
-rounding.
+All randomness is seeded from the recipe's seed, the epoch and the step, so a resumed run ends
+exactly like an uninterrupted one. Several processes compute the same steps as one, except for batch
+norm's statistics (`training.distributed`), the masks of dropout, and rounding.
 """
 
 from __future__ import annotations
@@ -16,47 +15,52 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.batches import new_feed
+from training.data.batches import new_batches
 from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images
-from training.distributed import average, average_statistics, rank, same_everywhere, total
+from training.distributed import (
+    average_over_processes,
+    average_statistics,
+    equal_on_all_processes,
+    rank,
+    sum_over_processes,
+)
 from training.errors import CheckpointError, DivergedError
 from training.fit.checkpoint import (
     Checkpoint,
     Epoch,
+    PartialEpoch,
     Progress,
-    Running,
     load_checkpoint,
     save_checkpoint,
 )
-from training.fit.gradient import Gradient
+from training.fit.gradient import GradientAccumulator
 from training.fit.initial import initial_network, initial_optimizers
 from training.fit.optimizers import lr_factor
 from training.networks.predict import predict
 from training.objectives import build_objective
 
 Track = Callable[[Iterable[Images], int], Iterable[Images]]
-# Given the number of steps so far, a step's loss [] (this process's share) and learning rate.
+# Arguments: the number of steps so far, the step's loss [] on this process, its learning rate.
 OnStep = Callable[[int, Tensor, float], None]
 
 
-def unwatched(_steps: int, _loss: Tensor, _lr: float) -> None:
-    """An OnStep that does nothing."""
+def ignore_step(_steps: int, _loss: Tensor, _lr: float) -> None:
+    """Do nothing; the default OnStep."""
 
 
 class Trainer:
-    """Owner of a run's state: the network, its optimizers and the epochs done.
+    """Owner of a run's state: the network, the optimizers and the finished epochs.
 
     Args:
-        progress: where to start; its recipe decides everything.
-        dataset: the images, in memory or on disk.
-        device: where to compute.
-        workers: processes that decode images on disk (0: none beside this).
-        compiler: torch.compile's backend; None: not compiled.
+        progress: start of the run; its recipe decides everything.
+        dataset: images, in memory or on disk.
+        device: device to compute on.
+        workers: processes that decode images on disk; 0: this process decodes them.
+        compiler: backend of torch.compile; None: not compiled.
 
     Raises:
-        RecipeError: the network cannot read images of the recipe's size, or an option does not
-            go with the others.
+        RecipeError: the network cannot read images of that size, or options exclude each other.
     """
 
     def __init__(
@@ -70,15 +74,15 @@ class Trainer:
     ) -> None:
         recipe = progress.recipe
         self.progress = progress
-        self._feed = new_feed(recipe, dataset.train, dataset.held_out, device, workers)
-        network = initial_network(recipe, len(dataset.labels), self._feed.sample())
+        self._batches = new_batches(recipe, dataset.train, dataset.held_out, device, workers)
+        network = initial_network(recipe, len(dataset.labels), self._batches.sample())
         objective = build_objective(
             recipe.objective, recipe.objective_options, network, recipe.label_smoothing
         )
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = objective.to(device)
         self.device = device
-        self._gradient = Gradient(
+        self._gradient = GradientAccumulator(
             self.network,
             self.objective,
             size=recipe.size,
@@ -90,10 +94,10 @@ class Trainer:
         self._optimizers = initial_optimizers(recipe, parameters)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of the same recipe and the same images.
+        """Restore a checkpoint of the same recipe and the same images.
 
         Raises:
-            CheckpointError: it is of another recipe or of other images, or does not fit.
+            CheckpointError: the recipe or the images differ, or the weights do not fit.
         """
         checkpoint.progress.check_same_run(self.progress)
         try:
@@ -105,7 +109,7 @@ class Trainer:
         self.progress = checkpoint.progress
 
     def checkpoint(self) -> Checkpoint:
-        """The run as it stands."""
+        """Return the current state of the run."""
         return Checkpoint(
             self.progress,
             self.network.state_dict(),
@@ -115,41 +119,41 @@ class Trainer:
 
     @property
     def steps_done(self) -> int:
-        """Steps of all epochs so far."""
-        return len(self.progress.epochs) * self._feed.steps + self.progress.running.steps
+        """Number of steps so far, in all epochs."""
+        return len(self.progress.epochs) * self._batches.steps + self.progress.running.steps
 
     @property
     def done(self) -> bool:
-        """Whether every epoch of the recipe has been run."""
+        """True if every epoch of the recipe is finished."""
         return len(self.progress.epochs) >= self.progress.recipe.epochs
 
     def run_epoch(
         self,
         track: Track,
-        on_step: OnStep = unwatched,
+        on_step: OnStep = ignore_step,
         save: Callable[[], None] | None = None,
         save_every: int | None = None,
     ) -> Epoch:
-        """Train one epoch, or what is left of it, and evaluate every exit on the held-out images.
+        """Train the rest of an epoch, then evaluate every exit on the held-out images.
 
         Args:
-            track: sees the batches go by.
-            on_step: sees what comes of each.
-            save: called after every `save_every` steps.
-            save_every: None: never.
+            track: wrapper of the batches, for a progress bar.
+            on_step: callback after each step.
+            save: callback after every `save_every` steps.
+            save_every: number of steps; None: no callback.
 
         Raises:
             DivergedError: the loss, or a gradient, is not finite.
         """
-        before, steps = self.progress.running, self._feed.steps
+        before, steps = self.progress.running, self._batches.steps
         number, start = len(self.progress.epochs), time.perf_counter() - before.seconds
         self.network.train()
         loss = torch.tensor(before.loss, device=self.device)
-        batches = self._feed.epoch(number, before.steps)
+        batches = self._batches.epoch(number, before.steps)
         for done, images in enumerate(track(batches, steps - before.steps), before.steps + 1):
             loss += self._step(images, number, done, on_step)
             if save and save_every and done % save_every == 0 and done < steps:
-                self._pause(done, loss, time.perf_counter() - start)
+                self._record_partial_epoch(done, loss, time.perf_counter() - start)
                 save()
         trained = time.perf_counter() - start
         average_statistics(self.network)
@@ -158,18 +162,18 @@ class Trainer:
             loss=self._mean(loss) / steps,
             accuracies=self._evaluate(),
             seconds=time.perf_counter() - start,
-            images_per_second=self._feed.images_in_epoch / trained,
+            images_per_second=self._batches.images_in_epoch / trained,
         )
         self.progress = self.progress.model_copy(
-            update={"epochs": (*self.progress.epochs, epoch), "running": Running()}
+            update={"epochs": (*self.progress.epochs, epoch), "running": PartialEpoch()}
         )
         return epoch
 
     def _step(self, images: Images, epoch: int, done: int, on_step: OnStep) -> Tensor:
-        recipe, steps = self.progress.recipe, self._feed.steps
-        # dropout: another mask on each process
-        chance = np.random.SeedSequence((recipe.seed, epoch, done, rank()))
-        torch.manual_seed(int(chance.generate_state(1)[0]))
+        recipe, steps = self.progress.recipe, self._batches.steps
+        # each process has its own masks of dropout
+        seeds = np.random.SeedSequence((recipe.seed, epoch, done, rank()))
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
         small = recipe.small_size if epoch < recipe.small_epochs else None
         self._optimizers.zero_grad()
         loss = self._gradient.add(images, small or recipe.size)
@@ -179,28 +183,29 @@ class Trainer:
         on_step(epoch * steps + done, loss, factor * recipe.lr)
         return loss
 
-    def _pause(self, done: int, loss: Tensor, seconds: float) -> None:
-        """Take down where the running epoch stands, for a checkpoint."""
+    def _record_partial_epoch(self, done: int, loss: Tensor, seconds: float) -> None:
+        """Record the state of the current epoch, for a checkpoint."""
         average_statistics(self.network)
-        running = Running(steps=done, loss=self._mean(loss), seconds=seconds)
+        running = PartialEpoch(steps=done, loss=self._mean(loss), seconds=seconds)
         self.progress = self.progress.model_copy(update={"running": running})
 
     def _mean(self, loss: Tensor) -> float:
-        """A loss of the running epoch over all processes, if it is a number."""
-        average(mean := loss.clone())
+        """Average a loss of the current epoch over all processes; raise if it is not finite."""
+        average_over_processes(mean := loss.clone())
         if not torch.isfinite(mean):
             epoch = len(self.progress.epochs) + 1
             raise DivergedError(f"lr: the loss of epoch {epoch} is not finite; lower it")
         return float(mean)
 
     def _evaluate(self) -> tuple[float, ...]:
-        """Accuracy of each exit; every process sees its share of the images."""
+        """Compute the accuracy of each exit; every process evaluates its shard of the images."""
         right = torch.zeros(self.network.exits, dtype=torch.int64, device=self.device)
-        for images in self._feed.held_out():
+        for images in self._batches.held_out():
             logits = predict(self.network, images.pixels)
             right += (logits.argmax(-1) == images.targets).sum(-1)
-        shares: list[float] = (total(right).double() / self._feed.held_out_images).tolist()
-        return tuple(shares)
+        right = sum_over_processes(right)
+        accuracies: list[float] = (right.double() / self._batches.held_out_images).tolist()
+        return tuple(accuracies)
 
 
 def fit(
@@ -210,32 +215,30 @@ def fit(
     resume: bool,
     track: Track,
     report: Callable[[Epoch], None],
-    on_step: OnStep = unwatched,
+    on_step: OnStep = ignore_step,
     save_every: int | None = None,
 ) -> None:
     """Run a recipe to its end, with a checkpoint at `path` after every epoch.
 
     Args:
-        trainer: the run.
-        path: of the checkpoint, the same file for all processes; the first of them writes it.
-        resume: go on where the checkpoint stands, if there is one.
-        track: sees the batches go by.
-        report: sees what an epoch came to.
-        on_step: sees what a step came to.
-        save_every: steps after which there is a checkpoint within an epoch, too.
+        trainer: trainer of the run.
+        path: file of the checkpoint, the same for all processes; rank 0 writes it.
+        resume: True to continue from the checkpoint if the file exists.
+        track: wrapper of the batches, for a progress bar.
+        report: callback after each epoch.
+        on_step: callback after each step.
+        save_every: number of steps between checkpoints within an epoch; None: only after epochs.
 
     Raises:
-        CheckpointError: `resume` and the file is damaged, of another recipe, or not seen by all
-            processes; or not `resume` and there is already a run, which would be overwritten.
+        CheckpointError: with `resume`, the file is damaged, of another recipe, or different among
+            processes. Without, the file exists.
     """
     if path.exists() and not resume:
-        raise CheckpointError(
-            f"{path}: there is a run already; add --resume or choose another --out"
-        )
+        raise CheckpointError(f"{path}: the run exists; add --resume or choose another --out")
     if path.exists():
         trainer.restore(load_checkpoint(path))
-    if not same_everywhere(trainer.steps_done, trainer.device):
-        raise CheckpointError(f"{path}: not all processes see the same file; they must share it")
+    if not equal_on_all_processes(trainer.steps_done, trainer.device):
+        raise CheckpointError(f"{path}: processes see different files; they must share a folder")
 
     def save() -> None:
         if rank() == 0:

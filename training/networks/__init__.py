@@ -1,1 +1,1 @@
-"""Multi-exit networks, their confidence and their cost."""
+"""Multi-exit networks, their confidences and their costs."""

@@ -1,6 +1,6 @@
-"""Confidences: from probabilities to one number in [0, 1]; baked into the exported graph.
+"""Confidences: functions from probabilities to one number in [0, 1], part of the exported graph.
 
-A new one is a function here and a line in CONFIDENCES.
+To add a confidence, add a function here and a line in CONFIDENCES.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from torch import Tensor
 
 
 def max_softmax(probabilities: Tensor) -> Tensor:
-    """The largest of the probabilities [N, classes]; [N]."""
+    """Return the largest of the probabilities [N, classes], as [N]."""
     return probabilities.amax(dim=1)
 
 
 def margin(probabilities: Tensor) -> Tensor:
-    """The largest of the probabilities [N, classes] less the second largest; [N]."""
+    """Return the largest of the probabilities [N, classes] minus the second largest, as [N]."""
     top: Tensor = probabilities.topk(2, dim=1).values
     return top[:, 0] - top[:, 1]
 
 
 def negentropy(probabilities: Tensor) -> Tensor:
-    """1 less the entropy of the probabilities [N, classes], in units of log classes; [N]."""
+    """Return 1 minus the entropy of the probabilities [N, classes] / log(classes), as [N]."""
     entropy: Tensor = -torch.special.xlogy(probabilities, probabilities).sum(dim=1)
-    # rounding can take it below 0
+    # rounding can give a result below 0
     return (1 - entropy / math.log(probabilities.shape[1])).clamp(min=0)
 
 

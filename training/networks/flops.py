@@ -1,10 +1,11 @@
-"""What it costs to leave at each exit: flops for one image, and parameters.
+"""Costs of each exit: flops for one image, and parameters.
 
-Flops are multiply-adds. `products` counts those of convolutions and matrix products alone and
-is what we state everywhere; torch's counter gives 2 for each and is halved here, and nowhere
-else. `papers` is the count printed in the tables of the MSDNet and DFS papers: it adds the
-elements that each ReLU reads, the elements in the windows of each pool, and the biases of
-linear layers (not of convolutions). Neither counts batch norm, concatenation or dropout.
+Flops are multiply-adds. The convention `products` counts those of convolutions and matrix
+products alone. All our figures use it. torch's counter gives 2 for each multiply-add; this module
+is the only place that halves it. The convention `papers` is the count in the tables of the MSDNet
+and DFS papers. It adds the elements that each ReLU reads, the elements in the windows of each
+pool, and the biases of linear layers (not of convolutions). Both conventions ignore batch norm,
+concatenation and dropout.
 """
 
 from __future__ import annotations
@@ -28,36 +29,36 @@ Convention = Literal["products", "papers"]
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """A cost of each stage and of each exit head, in order of depth."""
+    """Costs of each stage and of each exit head, in order of depth."""
 
     stages: tuple[int, ...]
     heads: tuple[int, ...]
 
     @property
     def cumulative(self) -> tuple[int, ...]:
-        """To leave at each exit with the heads of all exits before it on the way."""
+        """Cost up to each exit, with the heads of all exits before it."""
         return tuple(accumulate(map(sum, zip(self.stages, self.heads, strict=True))))
 
     @property
     def alone(self) -> tuple[int, ...]:
-        """To leave at each exit if it were the only one."""
+        """Cost up to each exit as if it were the only exit."""
         depths = accumulate(self.stages)
         return tuple(depth + head for depth, head in zip(depths, self.heads, strict=True))
 
 
 def flops_to_exits(network: MultiExitNetwork, size: int) -> tuple[int, ...]:
-    """Products spent when a request leaves at each exit; see `flop_costs`."""
+    """Return the products spent up to each exit; see `flop_costs`."""
     return flop_costs(network, size).cumulative
 
 
 @torch.no_grad()
 def flop_costs(network: MultiExitNetwork, size: int, convention: Convention = "products") -> Costs:
-    """Flops of every stage and head for one image.
+    """Count the flops of every stage and head for one image.
 
     Args:
-        network: on any device, `meta` included; left in the mode it is in.
+        network: network on any device, `meta` included; it keeps its mode.
         size: height and width of the image, in pixels.
-        convention: what counts (see the module).
+        convention: operations that count (see the module).
     """
     features: Features = [next(network.parameters()).new_zeros(1, 3, size, size)]
     stages, heads = [], []
@@ -75,10 +76,10 @@ def flop_costs(network: MultiExitNetwork, size: int, convention: Convention = "p
 
 
 def flops_of_step(network: MultiExitNetwork, size: int) -> tuple[int, int]:
-    """Products of a training step for one image: forward, and backward as surgery leaves it.
+    """Count the products of a training step for one image: forward, and backward with surgery.
 
     Args:
-        network: left as it is.
+        network: network with its surgery; it does not change.
         size: height and width of the image, in pixels.
     """
     twin = deepcopy(network).to("meta").eval()
@@ -90,7 +91,7 @@ def flops_of_step(network: MultiExitNetwork, size: int) -> tuple[int, int]:
 
 
 def parameter_costs(network: MultiExitNetwork) -> Costs:
-    """Parameters of every stage and head."""
+    """Count the parameters of every stage and head."""
     return Costs(
         tuple(sum(p.numel() for p in stage.parameters()) for stage in network.stages),
         tuple(sum(p.numel() for p in head.parameters()) for head in network.heads),
@@ -104,9 +105,9 @@ class _Count:
 
 @contextmanager
 def _counting_products() -> Iterator[_Count]:
-    """Count the products of whatever runs inside."""
+    """Count the products of all operations inside the context."""
     count = _Count()
-    # as plain products, for torch's counter does not know every fused form of attention
+    # attention as plain products: torch's counter does not know every fused kernel
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         yield count
     count.total += counter.get_total_flops() // 2
@@ -114,7 +115,7 @@ def _counting_products() -> Iterator[_Count]:
 
 @contextmanager
 def _counting(module: nn.Module, convention: Convention) -> Iterator[_Count]:
-    """Count what `module` spends in its next forward pass."""
+    """Count the flops of the next forward pass of `module`."""
     counted = module.modules() if convention == "papers" else ()
     with _counting_products() as count:
 

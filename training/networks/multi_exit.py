@@ -1,4 +1,4 @@
-"""A multi-exit network: stages in a row, an exit head after each, surgery between them."""
+"""A multi-exit network: a chain of stages, an exit head after each, surgery between them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ Features = list[Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Branch:
-    """What leaves a boundary: features for the next stage, and the last of them for the exit."""
+    """Output of a boundary: features for the next stage, and the exit's copy of the last one."""
 
     onward: Sequence[Tensor | FeatureMap]
     to_exit: Tensor | FeatureMap
 
 
-def straight(branch: Branch, _deeper: int) -> Branch:
-    """Nothing done."""
-    return branch
+# A function of a branch and the number of deeper exits that changes gradients, not values.
+BoundaryStep = Callable[[Branch, int], Branch]
 
 
 class Normalize(nn.Module):
-    """Images as they are stored to what the first stage reads.
+    """Normalisation of stored images for the first stage.
 
-    `mean` and `std` are per channel, of pixels in [0, 1]; they travel with the weights.
+    `mean` and `std` are per channel, of pixels in [0, 1]. They are saved with the weights.
     """
 
     mean: Tensor
@@ -43,55 +42,54 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.ones(3))
 
     def forward(self, images: Tensor) -> Tensor:
-        """[N, H, W, 3], uint8 or float in [0, 255], to float32 [N, 3, H, W]."""
-        # channels first, or each pixel's three are reckoned by themselves: slow in ONNX Runtime
+        """Map [N, H, W, 3], uint8 or float in [0, 255], to float32 [N, 3, H, W]."""
+        # channels first: ONNX Runtime is slow on an inner dimension of 3
         scaled = images.permute(0, 3, 1, 2).to(torch.float32).div(255)
         return (scaled - self.mean[:, None, None]) / self.std[:, None, None]
 
 
 class SingleTensorStage(nn.Module):
-    """A stage of a backbone whose features are one tensor: layers in a row."""
+    """A stage for backbones with one tensor of features: a sequence of layers."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Features) -> Features:
-        """A list of one tensor to a list of one tensor."""
+        """Map a list of one tensor to a list of one tensor."""
         (x,) = features
         return [self.layers(x)]
 
 
 class GlobalAveragePool(nn.Module):
-    """The mean of each channel; torch's adaptive pool exports as a gather."""
+    """The mean of each channel; torch's adaptive pool would be exported as a gather."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, C]."""
+        """Map [N, C, H, W] to [N, C]."""
         return x.mean(dim=(2, 3))
 
 
 class AveragePool(nn.Module):
-    """The mean of each channel, by torch's average pool with all of the image in one window."""
+    """The mean of each channel, by torch's average pool with a window of the whole image."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, C, 1, 1]."""
+        """Map [N, C, H, W] to [N, C, 1, 1]."""
         return F.avg_pool2d(x, x.shape[-2:])
 
 
 class MultiExitNetwork(nn.Module):
-    """Stages in a row with an exit after each.
+    """A chain of stages with an exit after each.
 
-    A stage maps the features of the boundary before it (a list of [N, C, H, W] or
-    [N, tokens, C]; for the first, the image alone) to those of its own. Head k maps the last
-    of them to logits.
+    A stage maps the features of the boundary before it to the features of its own boundary.
+    Features are a list of [N, C, H, W] or [N, tokens, C]. The first stage reads the image alone.
+    Head k maps the last tensor of the features to logits.
 
-    `surgery` is the cut at every boundary, or one for each of them; `at_branch` what an
-    objective does there, given the number of deeper exits.
+    `surgery` is one Surgery for all boundaries, or a sequence with one for each.
 
     Args:
         stages: one module for each stage.
         heads: one module for each exit.
-        channel_dim: dimension of the features that surgery parts.
+        channel_dim: dimension of the features that surgery splits.
     """
 
     def __init__(
@@ -104,30 +102,37 @@ class MultiExitNetwork(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.heads = nn.ModuleList(heads)
         self.surgery: Surgery | Sequence[Surgery] = Surgery("joint")
-        self.at_branch: Callable[[Branch, int], Branch] = straight
 
     @property
     def exits(self) -> int:
         """Number of exits."""
         return len(self.heads)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Normalised images [N, 3, H, W] to logits [N, classes], one for each exit."""
+    def forward(self, x: Tensor, boundary: tuple[BoundaryStep, ...] = ()) -> list[Tensor]:
+        """Map normalised images [N, 3, H, W] to logits [N, classes], one for each exit.
+
+        Args:
+            x: images.
+            boundary: steps that follow surgery at every boundary, in order; an objective has
+                them (`Objective.boundary`).
+        """
         features: Sequence[Tensor | FeatureMap] = [x]
         logits: list[Tensor] = []
         for k, (stage, head) in enumerate(zip(self.stages, self.heads, strict=True), 1):
             features = stage(features)
             to_exit = features[-1]
             if k < self.exits:
-                branch = self._branch(features, k)
+                branch = self._operate(features, k)
+                for step in boundary:
+                    branch = step(branch, self.exits - k)
                 features, to_exit = branch.onward, branch.to_exit
             logits.append(head(to_exit))
         return logits
 
     def surgery_at(self, k: int) -> Surgery:
-        """The cut at the boundary after stage k, counted from 1."""
+        """Return the surgery at the boundary after stage k, counted from 1."""
         return self.surgery[k - 1] if isinstance(self.surgery, Sequence) else self.surgery
 
-    def _branch(self, features: Sequence[Tensor | FeatureMap], k: int) -> Branch:
+    def _operate(self, features: Sequence[Tensor | FeatureMap], k: int) -> Branch:
         split = self.surgery_at(k).split(features[-1], self.channel_dim)
-        return self.at_branch(Branch([*features[:-1], split.onward], split.to_exit), self.exits - k)
+        return Branch([*features[:-1], split.onward], split.to_exit)

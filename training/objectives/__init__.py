@@ -1,4 +1,4 @@
-"""The objectives by name. A new one is a file beside this one and a line in OBJECTIVES."""
+"""The objectives by name. To add one, add a file beside this one and a line in OBJECTIVES."""
 
 from __future__ import annotations
 
@@ -22,47 +22,48 @@ from training.objectives.equilibrium import Equilibrium, EquilibriumOptions
 from training.objectives.joint import Joint, JointOptions
 from training.objectives.meta_gf import MetaGF, MetaGFOptions
 from training.objectives.objective import Objective
-from training.record import Record
+from training.record import FrozenModel
 
 __all__ = ["OBJECTIVES", "Objective", "build_objective"]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """An objective: the record of its options, and what builds it."""
+class ObjectiveEntry:
+    """An entry of OBJECTIVES: the class of the options, and the class of the objective."""
 
-    options: type[Record]
+    options: type[FrozenModel]
     build: Callable[[Any, MultiExitNetwork, float], Objective]
 
 
-OBJECTIVES: Mapping[str, Kind] = {
-    "joint": Kind(JointOptions, Joint),
-    "equilibrium": Kind(EquilibriumOptions, Equilibrium),
-    "distillation": Kind(DistillationOptions, Distillation),
-    "block-dependent": Kind(BlockDependentOptions, BlockDependent),
-    "pcgrad": Kind(PCGradOptions, PCGrad),
-    "cagrad": Kind(CAGradOptions, CAGrad),
-    "nash-mtl": Kind(NashMTLOptions, NashMTL),
-    "meta-gf": Kind(MetaGFOptions, MetaGF),
+OBJECTIVES: Mapping[str, ObjectiveEntry] = {
+    "joint": ObjectiveEntry(JointOptions, Joint),
+    "equilibrium": ObjectiveEntry(EquilibriumOptions, Equilibrium),
+    "distillation": ObjectiveEntry(DistillationOptions, Distillation),
+    "block-dependent": ObjectiveEntry(BlockDependentOptions, BlockDependent),
+    "pcgrad": ObjectiveEntry(PCGradOptions, PCGrad),
+    "cagrad": ObjectiveEntry(CAGradOptions, CAGrad),
+    "nash-mtl": ObjectiveEntry(NashMTLOptions, NashMTL),
+    "meta-gf": ObjectiveEntry(MetaGFOptions, MetaGF),
 }
 
 
 def build_objective(
     name: str, options: Mapping[str, object], network: MultiExitNetwork, label_smoothing: float
 ) -> Objective:
-    """Build an objective and hook it into the network.
+    """Build an objective for a network.
 
     Args:
-        name: a name in OBJECTIVES.
+        name: name in OBJECTIVES.
         options: fields of its options that differ from the defaults.
-        network: what it trains.
-        label_smoothing: mass spread evenly over all labels, in [0, 1).
+        network: network to train.
+        label_smoothing: probability spread evenly over all labels, in [0, 1).
 
     Raises:
-        RecipeError: no such objective, an option is unknown or out of range, or a library that
-            it needs is not installed.
+        RecipeError: the objective is unknown, an option is unknown or out of range, or a library
+            that it needs is not installed.
     """
     if name not in OBJECTIVES:
         raise RecipeError(f"objective: {name!r} is not one of {', '.join(OBJECTIVES)}")
-    kind = OBJECTIVES[name]
-    return kind.build(kind.options.of(options, "objective", name), network, label_smoothing)
+    entry = OBJECTIVES[name]
+    parsed = entry.options.parse(options, option="objective", name=name)
+    return entry.build(parsed, network, label_smoothing)

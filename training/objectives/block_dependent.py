@@ -1,17 +1,19 @@
-"""Block-dependent losses: a stage is trained by the exits near it, not by all that follow.
+"""Block-dependent losses: the exits near a stage train it, not all exits after it.
 
-After Han et al., "Improving Low-Latency Predictions in Multi-Exit Neural Networks via
-Block-Dependent Losses" (TNNLS 2023), from its description of grouping and overlap.
+Source: Han et al., "Improving Low-Latency Predictions in Multi-Exit Neural Networks via
+Block-Dependent Losses" (TNNLS 2023), by its description of grouping and overlap.
 
-Without overlap the groups part at stage boundaries, and gradients that are cut there leave one
-backward pass, joint training's or less. With overlap there is no such cut: inside a stage that
-two groups train, a layer's weights need the gradient of both, while what goes on to the stage
-before may hold that of one alone, and the two are not to be told apart once they are summed. So
-such a stage is passed once for each group that trains it, which is `overlap` + 1 times for
-groups of one exit; no pass goes further than its group's stages.
+Without overlap, the groups are separated at stage boundaries. Stopping gradients there leaves one
+backward pass, which costs no more than that of joint training. With overlap this is not possible.
+Inside a stage that two groups train, the weights of a layer need the gradient of both groups, but
+the stage before it can need the gradient of one group alone. Once the two are summed they cannot
+be separated. Such a stage therefore has one backward pass for each group that trains it: `overlap`
++ 1 passes for groups of one exit. No pass goes further than the stages of its group.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -20,19 +22,19 @@ from torch import Tensor
 from training.networks.multi_exit import Branch, MultiExitNetwork
 from training.objectives.objective import Objective
 from training.objectives.per_exit import add_gradients, average_all
-from training.record import Record
+from training.record import FrozenModel
 from training.surgery.feature_map import FeatureMap
 
 
-class BlockDependentOptions(Record):
-    """Which exits train which stages."""
+class BlockDependentOptions(FrozenModel):
+    """Options that say which exits train which stages."""
 
     group: PositiveInt = Field(1, description="neighbouring exits that train the same stages")
-    overlap: NonNegativeInt = Field(1, description="stages before its own that a group trains")
+    overlap: NonNegativeInt = Field(1, description="stages before its own that a group also trains")
 
 
 class BlockDependent(Objective):
-    """Each group's losses reach its heads, its stages and `overlap` stages before them."""
+    """Losses of a group of exits train its heads, its stages and `overlap` stages before them."""
 
     def __init__(
         self, options: BlockDependentOptions, network: MultiExitNetwork, label_smoothing: float
@@ -41,13 +43,7 @@ class BlockDependent(Objective):
         self.options = options
         self.one_backward = not options.overlap
         if self.one_backward:
-            network.at_branch = self._part
-
-    def _part(self, branch: Branch, deeper: int) -> Branch:
-        """Nothing comes back from the next group."""
-        if (self.exits - deeper) % self.options.group:
-            return branch
-        return Branch([_values(one) for one in branch.onward], branch.to_exit)
+            self.boundary = (StopAtGroups(options.group, self.exits),)
 
     def backward(self, losses: Tensor, network: MultiExitNetwork, *, last: bool = True) -> None:
         """See Objective."""
@@ -56,12 +52,12 @@ class BlockDependent(Objective):
         else:
             self._each_group(losses, network)
         for parameter in network.stages.parameters():
-            # read by other groups alone, it is not trained, but decays as all weights do
+            # a parameter that no loss of its groups reads is not trained, but it decays
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
 
     def _each_group(self, losses: Tensor, network: MultiExitNetwork) -> None:
-        """A backward pass for each."""
+        """Run a backward pass for each group."""
         for start in range(0, self.exits, self.options.group):
             end = min(start + self.options.group, self.exits)
             trained = [
@@ -79,6 +75,24 @@ class BlockDependent(Objective):
             add_gradients(trained, average_all(gradients))
 
 
-def _values(features: Tensor | FeatureMap) -> Tensor:
-    """What is read, without gradient."""
+@dataclass(frozen=True, slots=True)
+class StopAtGroups:
+    """Boundary step that stops the gradients of the next group.
+
+    Args:
+        group: exits in a group.
+        exits: exits of the network.
+    """
+
+    group: int
+    exits: int
+
+    def __call__(self, branch: Branch, deeper: int) -> Branch:
+        """Detach the features for the next stage if it belongs to the next group."""
+        if (self.exits - deeper) % self.group:
+            return branch
+        return Branch([_detached(one) for one in branch.onward], branch.to_exit)
+
+
+def _detached(features: Tensor | FeatureMap) -> Tensor:
     return features.values if isinstance(features, FeatureMap) else features.detach()

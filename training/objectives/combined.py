@@ -1,7 +1,8 @@
-"""Gradients of all exits made into one by a rule of multi-task learning.
+"""Rules of multi-task learning that combine the gradients of all exits into one.
 
-PCGrad and CAGrad are torchjd's. Its Nash-MTL solves a sequence of programs with a general
-solver, which costs tens of milliseconds a step; the problem is convex, and ours takes one.
+PCGrad and CAGrad are those of torchjd. Nash-MTL is our own: torchjd's solves a sequence of programs
+with a general solver, which costs tens of milliseconds a step. The problem is convex, and Newton's
+method solves it in about 1 ms.
 
 Sources: PCGrad: Yu et al., "Gradient Surgery for Multi-Task Learning" (NeurIPS 2020). CAGrad:
 Liu et al., "Conflict-Averse Gradient Descent" (NeurIPS 2021). Nash-MTL: Navon et al.,
@@ -21,75 +22,81 @@ from training.errors import DivergedError, RecipeError
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.objective import Objective
 from training.objectives.per_exit import add_flat, gradient_of_each
-from training.record import Record
+from training.record import FrozenModel
 
 
 def _rules(*needed: str) -> ModuleType:
-    """The rules of torchjd, if it and what they need are installed."""
+    """Import the rules of torchjd; raise RecipeError if it or a library in `needed` is missing."""
     try:
         for module in needed:
             import_module(module)
         return import_module("torchjd.aggregation")
     except ImportError as error:
         raise RecipeError(
-            f"objective: this one needs {error.name}; pip install 'offramp[objectives]'"
+            f"objective: it needs {error.name}; pip install 'offramp[objectives]'"
         ) from error
 
 
-class PCGradOptions(Record):
-    """None."""
+class PCGradOptions(FrozenModel):
+    """Options of PCGrad, which has no fields."""
 
 
-class CAGradOptions(Record):
-    """How far from the mean gradient to go."""
+class CAGradOptions(FrozenModel):
+    """Options of CAGrad."""
 
     radius: NonNegativeFloat = Field(
-        0.4, description="of the ball around the mean gradient, in its norm (the paper's c)"
+        0.4, description="radius of the ball around the mean gradient, in its norm (the paper's c)"
     )
 
 
-class NashMTLOptions(Record):
-    """How large its gradients get, and what its weights are for."""
+class NashMTLOptions(FrozenModel):
+    """Options of Nash-MTL."""
 
     max_norm: NonNegativeFloat = Field(
-        1.0, description="of the stages' gradient (0: no bound; as in the authors' code: 1)"
+        1.0, description="largest norm of the stages' gradient (0: no limit; authors' code: 1)"
     )
     weigh_heads: bool = Field(
-        default=False, description="whether a's parts weigh the heads' gradients, too"
+        default=False, description="multiply the gradients of the heads by the weights a, too"
     )
 
 
 class Combined(Objective):
-    """One gradient from the Jacobian [exits, shared parameters] of all losses."""
+    """Base of the rules: one gradient from the Jacobian [exits, shared parameters] of all losses.
+
+    Subclasses overwrite `combine`.
+    """
 
     one_backward = False
 
     def __init__(self, network: MultiExitNetwork, label_smoothing: float) -> None:
         super().__init__(network, label_smoothing)
-        self._so_far: Tensor | None = None  # the Jacobian of the step's earlier micro-batches
+        self._accumulated: Tensor | None = None  # Jacobian of earlier micro-batches of the step
 
     def backward(self, losses: Tensor, network: MultiExitNetwork, *, last: bool = True) -> None:
         """See Objective.
 
         Raises:
-            DivergedError: gradients that are no numbers, or whose squares are none.
+            DivergedError: gradients are not finite, or overflow when squared.
         """
         jacobian = gradient_of_each(losses, network)
-        if self._so_far is not None:
-            jacobian += self._so_far
-        self._so_far = None if last else jacobian
+        if self._accumulated is not None:
+            jacobian += self._accumulated
+        self._accumulated = None if last else jacobian
         if last:
             if not jacobian.norm().isfinite():
-                raise DivergedError("lr: the gradients are not finite any more; lower it")
+                raise DivergedError("lr: the gradients are no longer finite; lower it")
             add_flat(network, self.combine(jacobian))
 
     def combine(self, jacobian: Tensor) -> Tensor:
-        """[exits, n] to [n], on the scale of the sum over exits."""
+        """Combine [exits, n] into [n], on the scale of the sum over exits."""
         return jacobian.sum(dim=0)
 
 
 class PCGrad(Combined):
-    """Projects each exit's gradient off those it conflicts with, in random order; then the sum."""
+    """Projection of each exit's gradient off the gradients that it conflicts with, then the sum.
+
+    The order of the projections is random.
+    """
 
     steps: Tensor
 
@@ -103,7 +110,7 @@ class PCGrad(Combined):
 
     def combine(self, jacobian: Tensor) -> Tensor:
         """See Combined."""
-        with torch.random.fork_rng(devices=[]):  # one order for all processes, and on resuming
+        with torch.random.fork_rng(devices=[]):  # the same order in all processes and on resume
             torch.manual_seed(int(self.steps))
             combined: Tensor = self.rule(jacobian)
         self.steps += 1
@@ -111,7 +118,7 @@ class PCGrad(Combined):
 
 
 class CAGrad(Combined):
-    """Helps the worst-off exit within a ball around the mean gradient."""
+    """The gradient that helps the worst exit most, within a ball around the mean gradient."""
 
     def __init__(
         self, options: CAGradOptions, network: MultiExitNetwork, label_smoothing: float
@@ -128,10 +135,11 @@ class CAGrad(Combined):
 class NashMTL(Combined):
     """The bargaining solution: weights a with G a = 1 / a for the Gram matrix G.
 
-    The stages get sum_i a_i g_i, cut to the norm `max_norm`, which is not the scale of a sum over
-    exits. The bargain is over what exits share; each head gets its exit's gradient unweighted, as
-    in joint training, and is bounded by nothing. The authors' code weighs whole losses, and so the
-    heads', too, and cuts the shared gradient alone: `weigh_heads`.
+    The gradient of the stages is sum_i a_i g_i, scaled down to the norm `max_norm`. This is not the
+    scale of a sum over exits. The bargain is over the shared parameters. Each head gets the
+    gradient of its exit unweighted and unlimited, as in joint training. The authors' code weighs
+    whole losses, so also the gradients of the heads, and limits the shared gradient alone. The
+    option `weigh_heads` does the same.
     """
 
     def __init__(
@@ -140,7 +148,7 @@ class NashMTL(Combined):
         super().__init__(network, label_smoothing)
         self.max_norm = options.max_norm
         self.weigh_heads = options.weigh_heads
-        self.weights = torch.ones(self.exits)  # of the last step
+        self.weights = torch.ones(self.exits)  # a, in the last step
 
     def backward(self, losses: Tensor, network: MultiExitNetwork, *, last: bool = True) -> None:
         """See Objective."""
@@ -148,7 +156,7 @@ class NashMTL(Combined):
         if last and self.weigh_heads:
             for weight, head in zip(self.weights, network.heads, strict=True):
                 for parameter in head.parameters():
-                    if parameter.grad is not None:  # that of all the step's micro-batches
+                    if parameter.grad is not None:  # summed over the micro-batches of the step
                         parameter.grad *= weight
 
     def combine(self, jacobian: Tensor) -> Tensor:
@@ -161,16 +169,16 @@ class NashMTL(Combined):
 
 
 def bargain(gram: Tensor) -> Tensor:
-    """The positive weights a with G a = 1 / a, G being `gram` at norm 1.
+    """Solve G a = 1 / a for positive weights a, where G is `gram` scaled to norm 1.
 
-    They are the minimum of the convex function a' G a / 2 - sum log a, found by Newton's
-    method; a little is added to the diagonal, lest opposed gradients send it to infinity.
+    The weights are the minimum of the convex function a' G a / 2 - sum log a. Newton's method finds
+    it. 1e-6 is added to the diagonal of G, because opposed gradients have no finite solution.
 
     Args:
         gram: products of the exits' gradients, [exits, exits].
 
     Returns:
-        [exits], on the device and of the dtype of `gram`.
+        The weights [exits], on the device and of the dtype of `gram`.
     """
     given = gram.detach().cpu().double()
     scaled = given / given.norm().clamp(min=1e-30) + 1e-6 * torch.eye(len(given))

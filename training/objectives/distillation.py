@@ -1,8 +1,8 @@
-"""Self-distillation: the last exit teaches the others.
+"""Self-distillation: the last exit is the teacher of the other exits.
 
 Source: Zhang et al., "Be Your Own Teacher" (ICCV 2019), section 3, with the constants of the
-DFS paper's released code: the cross-entropy against the teacher's softened probabilities is
-not multiplied by temperature^2, and the hint is the distance over the whole batch.
+released code of the DFS paper. There the cross-entropy against the teacher's softened
+probabilities is not multiplied by temperature^2, and the hint is a distance over the whole batch.
 """
 
 from __future__ import annotations
@@ -16,27 +16,31 @@ from torch import Tensor, nn
 
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.objective import Objective
-from training.record import Record
+from training.record import FrozenModel
 from training.surgery.feature_map import FeatureMap
 
 
-class DistillationOptions(Record):
-    """How much the last exit's word counts."""
+class DistillationOptions(FrozenModel):
+    """Weights of the teacher in the losses of the early exits."""
 
     share: float = Field(
-        0.3, ge=0, le=1, description="of an early exit's loss that is against the teacher"
+        0.3, ge=0, le=1, description="share of the teacher's term in the loss of an early exit"
     )
-    temperature: PositiveFloat = Field(3.0, description="that softens both in that part")
+    temperature: PositiveFloat = Field(
+        3.0, description="temperature of teacher and early exit in the teacher's term"
+    )
     hint: NonNegativeFloat = Field(
-        0.03, description="weight of the distance to the teacher's features (0: without)"
+        0.03, description="weight of the distance to the teacher's features (0: no hint)"
     )
 
 
 class Distillation(Objective):
-    """Early exit: (1 - share) * CE + share * KD + hint * |A(h) - h_last|; last exit: CE.
+    """Losses (1 - share) * CE + share * KD + hint * |A(h) - h_last|, and CE for the last exit.
 
-    h is what an exit's linear layer reads, [N, width], before the dropout that may precede it; A
-    is a linear layer for each early exit, trained along and thrown away.
+    h is the input [N, width] of an exit's linear layer, before a dropout in front of it. A is a
+    linear layer for each early exit. It is trained with the network and not exported.
+
+    With a hint, forward hooks on the heads read h. They change no value and no gradient.
     """
 
     def __init__(
@@ -44,45 +48,46 @@ class Distillation(Objective):
     ) -> None:
         super().__init__(network, label_smoothing)
         self.options = options
-        self._read: list[Tensor | None] = [None] * self.exits
-        readers = [_last_linear(head) for head in network.heads]
-        hinted = readers[:-1] if options.hint else []
-        width = readers[-1].in_features
+        self._linear_inputs: list[Tensor | None] = [None] * self.exits
+        linears = [_last_linear(head) for head in network.heads]
+        hinted = linears[:-1] if options.hint else []
+        width = linears[-1].in_features
         self.adapters = nn.ModuleList(nn.Linear(one.in_features, width) for one in hinted)
         for k, head in enumerate(network.heads if hinted else []):
-            _first_reader(head).register_forward_pre_hook(self._keeper(k))
+            _first_reader(head).register_forward_pre_hook(self._input_hook(k))
 
     def forward(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
         """See Objective."""
         losses = self.cross_entropies(logits, targets)
         share = self.options.share
         teacher = (logits[-1].detach().float() / self.options.temperature).softmax(dim=1)
-        taught = torch.stack([self._divergence(one, teacher) for one in logits[:-1]])
-        early = (1 - share) * losses[:-1] + share * taught
+        distilled = torch.stack([self._divergence(one, teacher) for one in logits[:-1]])
+        early = (1 - share) * losses[:-1] + share * distilled
         if len(self.adapters):
-            early = early + self.options.hint * self._distances()
+            early = early + self.options.hint * self.distances()
         return torch.cat([early, losses[-1:]])
 
     def _divergence(self, logits: Tensor, teacher: Tensor) -> Tensor:
         return F.cross_entropy(logits.float() / self.options.temperature, teacher)
 
-    def _distances(self) -> Tensor:
-        kept = [one for one in self._read if one is not None]
-        assert len(kept) == self.exits
-        last = kept[-1].detach().float()
-        pairs = zip(self.adapters, kept[:-1], strict=True)
-        return torch.stack([(adapt(read).float() - last).norm() for adapt, read in pairs])
+    def distances(self) -> Tensor:
+        """Compute |A(h) - h_last| of each early exit in the last forward pass, [exits - 1]."""
+        inputs = [one for one in self._linear_inputs if one is not None]
+        assert len(inputs) == self.exits
+        last = inputs[-1].detach().float()
+        pairs = zip(self.adapters, inputs[:-1], strict=True)
+        return torch.stack([(adapt(h).float() - last).norm() for adapt, h in pairs])
 
-    def _keeper(self, k: int) -> Callable[[nn.Module, tuple[Tensor | FeatureMap]], None]:
-        def keep(_module: nn.Module, given: tuple[Tensor | FeatureMap]) -> None:
-            (read,) = given
-            self._read[k] = read.masked() if isinstance(read, FeatureMap) else read
+    def _input_hook(self, k: int) -> Callable[[nn.Module, tuple[Tensor | FeatureMap]], None]:
+        def hook(_module: nn.Module, args: tuple[Tensor | FeatureMap]) -> None:
+            (h,) = args
+            self._linear_inputs[k] = h.masked() if isinstance(h, FeatureMap) else h
 
-        return keep
+        return hook
 
 
 def _first_reader(head: nn.Module) -> nn.Module:
-    """What first reads the features: the last linear layer, or the dropout right before it."""
+    """Return the first module that reads h: the last linear layer, or the dropout before it."""
     leaves = [module for module in head.modules() if not list(module.children())]
     linear = leaves.index(_last_linear(head))
     before = leaves[linear - 1] if linear else None

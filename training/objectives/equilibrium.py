@@ -1,12 +1,13 @@
-"""Gradient equilibrium: every stage sees gradients as large as one exit's.
+"""Gradient equilibrium: the gradients at every stage are as large as those of one exit.
 
 Source: Li et al., "Improved Techniques for Training Adaptive Deep Networks" (ICCV 2019),
-section 3.1. Where n exits lie deeper than exit i, its gradient counts 1 / (n + 1) at the
-branch and theirs, which come as one, n / (n + 1). The heads keep their own in full.
+section 3.1. Where n exits are deeper than exit i, the gradient of exit i is multiplied by
+1 / (n + 1) at the branch. The sum of the gradients of the deeper exits is multiplied by
+n / (n + 1). The heads keep their own gradients unchanged.
 
-Features of several scales (MSDNet's) all count so, as the section has it. The authors' released
-code rescales the last scale alone, the one that the exit reads, and hands the finer ones on with
-the deeper exits' gradients in full; `scales` chooses.
+Features of several scales (MSDNet) are all rescaled, as in that section. The authors' released
+code rescales the last scale alone, which the exit reads, and leaves the gradients of the finer
+scales unchanged. The option `scales` chooses.
 """
 
 from __future__ import annotations
@@ -19,37 +20,37 @@ from torch import Tensor
 
 from training.networks.multi_exit import Branch, MultiExitNetwork
 from training.objectives.objective import Objective
-from training.record import Record
+from training.record import FrozenModel
 from training.surgery.feature_map import FeatureMap
 
 
-class EquilibriumOptions(Record):
-    """What is rescaled."""
+class EquilibriumOptions(FrozenModel):
+    """Option that says which gradients are rescaled."""
 
     scales: Literal["all", "last"] = Field(
-        "all", description="whose gradients are: all features', or only what the exit reads"
+        "all", description="gradients that are rescaled: of all scales, or of the exit's scale"
     )
 
 
 class Equilibrium(Objective):
-    """The sum of cross-entropies with gradients rescaled at every branch."""
+    """The sum of cross-entropies, with gradients rescaled at every boundary."""
 
     def __init__(
         self, options: EquilibriumOptions, network: MultiExitNetwork, label_smoothing: float
     ) -> None:
         super().__init__(network, label_smoothing)
-        network.at_branch = balance if options.scales == "all" else balance_last
+        self.boundary = (balance if options.scales == "all" else balance_last,)
 
 
 def balance_last(branch: Branch, deeper: int) -> Branch:
-    """As `balance`, but for the finer scales, which keep their gradients."""
+    """Rescale gradients as `balance` does, but not those of the finer scales."""
     *finer, _ = branch.onward
     balanced = balance(branch, deeper)
     return Branch([*finer, balanced.onward[-1]], balanced.to_exit)
 
 
 def balance(branch: Branch, deeper: int) -> Branch:
-    """The same values with rescaled gradients, `deeper` exits being still to come."""
+    """Rescale the gradients of a branch that has `deeper` exits after it."""
     share = 1 / (deeper + 1)
     return Branch(
         [scale_gradient(one, deeper * share) for one in branch.onward],
@@ -58,7 +59,7 @@ def balance(branch: Branch, deeper: int) -> Branch:
 
 
 def scale_gradient(features: Tensor | FeatureMap, factor: float) -> Tensor | FeatureMap:
-    """The same values; their gradient comes out `factor` times as large."""
+    """Return the same values, with a gradient that is multiplied by `factor`."""
     if isinstance(features, FeatureMap):
         runs = tuple(run if isinstance(run, int) else _scaled(run, factor) for run in features.runs)
         return FeatureMap(features.values, runs)

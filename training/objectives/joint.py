@@ -1,4 +1,4 @@
-"""The weighted sum of every exit's cross-entropy (MSDNet, DSN; with surgery: DFS)."""
+"""The weighted sum of the cross-entropies of all exits (MSDNet, DSN; with surgery: DFS)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from training.errors import RecipeError
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.objective import Objective
-from training.record import Record
+from training.record import FrozenModel
 
 
-class JointOptions(Record):
-    """How exits count."""
+class JointOptions(FrozenModel):
+    """Weights of the exits."""
 
     weights: tuple[PositiveFloat, ...] | None = Field(
         None, description="weight of each exit's loss (null: 1 for all)"
@@ -26,7 +26,7 @@ class Joint(Objective):
     """Sum over exits of weight times cross-entropy.
 
     Raises:
-        RecipeError: not one weight for each exit.
+        RecipeError: the number of weights is not the number of exits.
     """
 
     weights: Tensor
@@ -38,7 +38,7 @@ class Joint(Objective):
         weights = options.weights or (1.0,) * self.exits
         if len(weights) != self.exits:
             raise RecipeError(
-                f"objective.weights: {len(weights)} of them for {self.exits} exits; give one each"
+                f"objective.weights: {len(weights)} weights for {self.exits} exits; give one each"
             )
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
 

@@ -1,10 +1,11 @@
-"""Meta-GF: importances of each exit's gradient for each weight tensor, learned along the way.
+"""Meta-GF: learned importances of each exit's gradient for each weight tensor.
 
 Source: Sun et al., "Meta-GF: Training Dynamic-Depth Neural Networks Harmoniously" (ECCV 2022).
-There, every exit's gradient is gathered over some steps and a phase of its own trains the
-importances so that the fused step lowers all losses. Here that goes on step by step: the
-gradients at the parameters that the last fused step led to, which the next step needs anyway,
-say how each exit's last gradient should have counted. No pass is run that PCGrad does not run.
+The paper gathers every exit's gradient over some steps, then trains the importances in a separate
+phase, so that the fused step lowers all losses. Here the importances are updated in every step.
+After a fused step, the gradients at the new parameters show how each exit's last gradient should
+have been weighed. The next step computes these gradients anyway, so the number of passes is the
+same as for PCGrad.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from torch import Tensor
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.combined import Combined
 from training.objectives.per_exit import shared_parameters
-from training.record import Record
+from training.record import FrozenModel
 
 
-class MetaGFOptions(Record):
-    """How importances learn."""
+class MetaGFOptions(FrozenModel):
+    """Options of Meta-GF."""
 
-    rate: PositiveFloat = Field(0.01, description="step of the importances' logarithms")
+    rate: PositiveFloat = Field(0.01, description="learning rate of the importances' logarithms")
 
 
 class MetaGF(Combined):
-    """Sum over exits of importance times gradient, importances of a tensor having mean 1.
+    """Sum over exits of importance times gradient; the importances of a tensor have mean 1.
 
     With w = softmax(a) over the n exits that reach a tensor, its fused gradient is
     n * sum_i w_i g_i. After the step the slope of the summed loss along a_i is
-    -n w_i <g_i - sum_j w_j g_j, G>, G being the next gradient of that loss; a follows it, both
-    gradients taken at unit length.
+    -n w_i <g_i - sum_j w_j g_j, G>, where G is the next gradient of that loss. a descends along
+    this slope, with both gradients scaled to unit length.
     """
 
     reach: Tensor
@@ -59,18 +60,18 @@ class MetaGF(Combined):
         """See Combined."""
         self._learn(jacobian)
         self.previous.copy_(jacobian)
-        shares = self.shares() * self.reach.sum(dim=0)
-        of_each = torch.repeat_interleave(
-            shares, torch.tensor(self.sizes, device=shares.device), dim=1
+        importances = self.weights() * self.reach.sum(dim=0)
+        of_parameters = torch.repeat_interleave(
+            importances, torch.tensor(self.sizes, device=importances.device), dim=1
         )
-        return (of_each * jacobian).sum(dim=0)
+        return (of_parameters * jacobian).sum(dim=0)
 
-    def shares(self) -> Tensor:
-        """The w of every exit and tensor, [exits, tensors]; each column's sum is 1."""
+    def weights(self) -> Tensor:
+        """Compute the w of every exit and tensor, [exits, tensors]; each column has the sum 1."""
         return self.logs.masked_fill(~self.reach, -torch.inf).softmax(dim=0)
 
     def _learn(self, jacobian: Tensor) -> None:
-        """Move the importances by what the last step did to the losses."""
+        """Update the importances by the effect of the last step on the losses."""
         agreement = torch.stack(
             [
                 _cosines(before, now.sum(dim=0))
@@ -82,11 +83,11 @@ class MetaGF(Combined):
             ],
             dim=1,
         )
-        shares = self.shares()
-        slope = shares * (agreement - (shares * agreement).sum(dim=0))
+        weights = self.weights()
+        slope = weights * (agreement - (weights * agreement).sum(dim=0))
         self.logs += self.rate * slope * self.reach.sum(dim=0)
 
 
 def _cosines(rows: Tensor, one: Tensor) -> Tensor:
-    """Of each row of [exits, n] with [n]; 0 where either is 0."""
+    """Compute the cosine of each row of [exits, n] with [n]; 0 where one of them is 0."""
     return torch.nn.functional.cosine_similarity(rows, one[None], dim=1, eps=1e-12)

@@ -1,4 +1,4 @@
-"""The base of all objectives: what a step minimises, and how parameters get their gradient."""
+"""The base of all objectives: the losses of a step, and the gradients of the parameters."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.networks.multi_exit import MultiExitNetwork
+from training.networks.multi_exit import BoundaryStep, MultiExitNetwork
 
 
 class Objective(nn.Module):
-    """The sum of every exit's cross-entropy, in one backward pass.
+    """The sum of the cross-entropies of all exits, in one backward pass.
 
-    What learns beside the network, or must outlive an interruption, is a parameter or a buffer.
+    State that is trained with the network, or that a resumed run needs, is a parameter or a buffer.
 
     Args:
-        network: what it trains; objectives may hook into it.
-        label_smoothing: mass spread evenly over all labels, in [0, 1).
+        network: network to train; an objective does not change it.
+        label_smoothing: probability spread evenly over all labels, in [0, 1).
     """
 
-    # Whether `backward` is one call of torch's, so that hooks on gradients see all there is.
+    # True if `backward` is a single call of torch's, so that hooks see complete gradients.
     one_backward: bool = True
+    # Steps at every boundary, after surgery: the second argument of the network's forward pass.
+    boundary: tuple[BoundaryStep, ...] = ()
 
     def __init__(self, network: MultiExitNetwork, label_smoothing: float) -> None:
         super().__init__()
@@ -31,41 +33,41 @@ class Objective(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
-        """The loss of each exit, float32 [exits].
+        """Compute the loss of each exit, float32 [exits].
 
         Args:
-            logits: [N, classes] for each exit.
+            logits: [N, classes] for each exit, from a forward pass with the steps in `boundary`.
             targets: int64 [N].
         """
         return self.cross_entropies(logits, targets)
 
     def backward(self, losses: Tensor, network: MultiExitNetwork, *, last: bool = True) -> None:
-        """Add the gradient of `losses`, which `forward` gave, to that of every parameter.
+        """Add the gradient of `losses` to the `grad` of every parameter.
 
         Args:
-            losses: [exits].
-            network: what they came from.
-            last: whether they end a step; or else more micro-batches of it follow.
+            losses: result of `forward`, [exits].
+            network: network that computed the logits.
+            last: False if more micro-batches of the same step follow.
         """
         del network, last
         losses.sum().backward()
 
     def cross_entropies(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
-        """Mean cross-entropy of each exit, float32 [exits]."""
+        """Compute the mean cross-entropy of each exit, float32 [exits]."""
         losses = [
             F.cross_entropy(one.float(), targets, label_smoothing=self.label_smoothing)
             for one in logits
         ]
         if self.one_backward:
             return torch.stack(losses)
-        made: Tensor = _Apart.apply(*losses)  # type: ignore[no-untyped-call] # apply has no types in torch
+        made: Tensor = _StackSeparately.apply(*losses)  # type: ignore[no-untyped-call] # apply has no types in torch
         return made
 
 
-class _Apart(torch.autograd.Function):
-    """Stacks losses of which some are to have a backward pass of their own.
+class _StackSeparately(torch.autograd.Function):
+    """A stack of losses for separate backward passes.
 
-    torch's own would send zeros into all the others, and these through all of their stages.
+    torch.stack would send zeros into the other losses, and so through all of their stages.
     """
 
     @staticmethod

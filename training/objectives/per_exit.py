@@ -1,7 +1,7 @@
-"""The gradient of each exit's own loss, for objectives that combine them.
+"""The gradient of each exit's loss, for objectives that combine these gradients.
 
-A stage's parameters get gradients from the exits at and after it; a head's from its own exit
-alone, which is left as it is.
+The parameters of a stage get gradients from the exits at and after it. Those are combined. The
+parameters of a head get the gradient of their own exit alone, which is not changed.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from training.distributed import average, processes
+from training.distributed import average_over_processes, processes
 from training.networks.multi_exit import MultiExitNetwork
 
 
 def shared_parameters(network: MultiExitNetwork) -> list[nn.Parameter]:
-    """Those of all stages, in order of depth."""
+    """Return the parameters of all stages, in order of depth."""
     return [p for p in network.stages.parameters() if p.requires_grad]
 
 
 def gradient_of_each(losses: Tensor, network: MultiExitNetwork) -> Tensor:
-    """Jacobian of the losses, averaged over all processes; adds the heads' own to their `grad`.
+    """Compute the Jacobian of the losses; add the gradients of the heads to their `grad`.
 
-    Each exit's backward pass goes through its own stages alone.
+    Both are averaged over all processes. The backward pass of an exit runs through the stages up
+    to that exit alone.
 
     Args:
-        losses: [exits].
-        network: whose forward pass they come from.
+        losses: one loss for each exit, [exits].
+        network: network that computed the logits of these losses.
 
     Returns:
-        float32 [exits, number of shared parameters].
+        The Jacobian, float32 [exits, number of shared parameters].
     """
     shared = shared_parameters(network)
     jacobian = losses.new_zeros(len(losses), sum(p.numel() for p in shared))
@@ -42,12 +43,12 @@ def gradient_of_each(losses: Tensor, network: MultiExitNetwork) -> Tensor:
         )
         _flatten(found[: len(reached)], reached, jacobian[k])
         add_gradients(own, average_all(found[len(reached) :]))
-    average(jacobian)
+    average_over_processes(jacobian)
     return jacobian
 
 
 def _flatten(gradients: Sequence[Tensor | None], like: Sequence[Tensor], into: Tensor) -> None:
-    """Write gradients one after another, zeros where there is none."""
+    """Write the gradients one after another; skip the elements of parameters without gradient."""
     start = 0
     for gradient, parameter in zip(gradients, like, strict=True):
         if gradient is not None:
@@ -56,26 +57,26 @@ def _flatten(gradients: Sequence[Tensor | None], like: Sequence[Tensor], into: T
 
 
 def average_all(gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-    """Each gradient's mean over all processes."""
+    """Return the mean of each gradient over all processes."""
     found = [gradient for gradient in gradients if gradient is not None]
     if processes() == 1 or not found:
         return gradients
-    # one message, and in the order of elements, whatever the order in memory
+    # one message for all; flatten gives the logical order of elements, not that in memory
     flat = torch.cat([gradient.flatten() for gradient in found])
-    average(flat)
+    average_over_processes(flat)
     parts = iter(flat.split([gradient.numel() for gradient in found]))
     return [None if one is None else next(parts).view(one.shape) for one in gradients]
 
 
 def add_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """Add to `grad` as a backward pass would."""
+    """Add the gradients to `grad`, as a backward pass does."""
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def add_flat(network: MultiExitNetwork, gradient: Tensor) -> None:
-    """Add a gradient of all shared parameters, [their number], to `grad`."""
+    """Add a gradient [number of shared parameters] to the `grad` of the shared parameters."""
     shared = shared_parameters(network)
     parts = gradient.split([p.numel() for p in shared])
     add_gradients(shared, [part.view_as(p) for part, p in zip(parts, shared, strict=True)])

@@ -1,1 +1,1 @@
-"""Report a run: page, figures, TensorBoard events."""
+"""The report of a run: page, figures, TensorBoard events."""

@@ -1,4 +1,4 @@
-"""The figures of a run's report, as SVG that holds nothing but itself."""
+"""The figures of a run's report, as SVG without external references."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from training.evaluation.assessment import Assessed, Assessment
+from training.evaluation.assessment import Assessment, SetAssessment
 from training.evaluation.evaluate import Floats
 from training.fit.checkpoint import Progress
 
@@ -20,7 +20,7 @@ NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def svg(figure: Figure) -> str:
-    """A figure as one `<svg>` element, for a file or inside a page."""
+    """Return a figure as one `<svg>` element, for a file or inside a page."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata=NOTHING)
     drawn = file.getvalue()
@@ -28,7 +28,7 @@ def svg(figure: Figure) -> str:
 
 
 def epochs_figure(progress: Progress) -> Figure:
-    """Held-out accuracy of every exit, and the loss, over the epochs."""
+    """Draw the held-out accuracy of every exit, and the loss, over the epochs."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     accuracy, loss = figure.subplots(1, 2, width_ratios=(3, 2))
     numbers = [epoch.number for epoch in progress.epochs]
@@ -44,8 +44,8 @@ def epochs_figure(progress: Progress) -> Figure:
     return figure
 
 
-def reliability_figure(assessed: Assessed) -> Figure:
-    """Accuracy against confidence for each exit, before and after its temperature."""
+def reliability_figure(assessed: SetAssessment) -> Figure:
+    """Draw accuracy against confidence for each exit, before and after its temperature."""
     exits = len(assessed.exits)
     columns = min(exits, 4)
     rows = math.ceil(exits / columns)
@@ -60,8 +60,9 @@ def reliability_figure(assessed: Assessed) -> Figure:
             ("before", quality.raw, "0.45"),
             ("after", quality.calibrated, "C0"),
         ):
-            some = bins.images > 0
-            axes.plot(bins.confidence[some], bins.accuracy[some], ".-", color=colour, label=name)
+            filled = bins.images > 0
+            x, y = bins.confidence[filled], bins.accuracy[filled]
+            axes.plot(x, y, ".-", color=colour, label=name)
         axes.set(title=f"exit {k + 1}", aspect="equal")
         axes.grid(alpha=0.3)
     grid[0, 0].legend(fontsize="small")
@@ -71,7 +72,7 @@ def reliability_figure(assessed: Assessed) -> Figure:
 
 
 def budgeted_figure(assessment: Assessment, flops: Floats) -> Figure:
-    """Accuracy against mean flops by every procedure, one plot for each set."""
+    """Draw accuracy against mean flops for every procedure, one plot for each set."""
     sets = assessment.sets
     figure = Figure(figsize=(5 * len(sets) + 1, 4), layout="constrained")
     grid = figure.subplots(1, len(sets), squeeze=False, sharey=True)
@@ -81,7 +82,7 @@ def budgeted_figure(assessment: Assessment, flops: Floats) -> Figure:
     return figure
 
 
-def _draw_curves(axes: Axes, assessed: Assessed, flops: Floats) -> None:
+def _draw_curves(axes: Axes, assessed: SetAssessment, flops: Floats) -> None:
     for (name, curve), colour in zip(assessed.curves.items(), COLOURS, strict=True):
         axes.plot(curve.flops / 1e6, 100 * curve.accuracy, label=name, color=colour)
     accuracies = [100 * quality.accuracy for quality in assessed.exits]

@@ -1,4 +1,4 @@
-"""A run as one HTML page: no script, nothing loaded from elsewhere, every value escaped."""
+"""The HTML page of a run: without scripts and external references, every value escaped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from training.evaluation.assessment import BUDGETS, Assessment
+from training.evaluation.assessment import BUDGET_SHARES, Assessment
 from training.evaluation.budgeted import LESS, SHARES
 from training.fit.checkpoint import Progress, new_network
 from training.networks.flops import flop_costs, parameter_costs
@@ -20,15 +20,15 @@ TEMPLATE = Path(__file__).with_name("report.html")
 
 
 def render(progress: Progress, figures: Mapping[str, str], assessment: Assessment | None) -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        progress: the run; without `assessment` the page shows its epochs only.
-        figures: `<svg>` elements by name, as `training.report.figures` draws them; not escaped.
-        assessment: what the finished run is worth.
+        progress: state of the run.
+        figures: `<svg>` elements by name from `training.report.figures`, which are not escaped.
+        assessment: evaluation of the finished run; None: the page shows the epochs alone.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.filters |= {"percent": _percent, "millions": _millions, "share": _share}
+    environment.filters |= {"percent": _percent, "millions": _millions, "decimal": _decimal}
     flops, parameters = costs(progress)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         progress=progress,
@@ -36,17 +36,17 @@ def render(progress: Progress, figures: Mapping[str, str], assessment: Assessmen
         facts=_facts(progress),
         costs=list(zip(flops, parameters, strict=True)),
         full=flops[-1],
-        # drawn by matplotlib, which escapes what it writes
+        # matplotlib escapes the text of its figures
         figures={name: Markup(drawn) for name, drawn in figures.items()},  # noqa: S704
         assessment=assessment,
         shares=SHARES,
         less=LESS,
-        budgets=BUDGETS,
+        budgets=BUDGET_SHARES,
     )
 
 
 def costs(progress: Progress) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Flops and parameters to leave at each exit, all heads on the way included."""
+    """Compute the flops and parameters up to each exit, with all heads on the way."""
     with torch.device("meta"):
         network = new_network(progress.recipe, len(progress.labels))
     flops = flop_costs(network, progress.recipe.size).cumulative
@@ -59,20 +59,20 @@ def _facts(progress: Progress) -> list[tuple[str, str]]:
     return [
         ("recipe", progress.recipe_name),
         ("changed fields", ", ".join(changes(progress)) or "none"),
-        ("images", f"{recipe.data}, at {recipe.size} pixels"),
-        ("trained on", f"{progress.train_images:,} images of {len(progress.labels)} classes"),
-        ("epochs", f"{len(epochs)} of {recipe.epochs}, {minutes:.1f} minutes in all"),
+        ("images", f"{recipe.data}, {recipe.size} x {recipe.size} pixels"),
+        ("training images", f"{progress.train_images:,}, of {len(progress.labels)} classes"),
+        ("epochs", f"{len(epochs)} of {recipe.epochs}, in {minutes:.1f} minutes"),
         ("seed", str(recipe.seed)),
         ("commit", progress.commit),
     ]
 
 
 def changes(progress: Progress) -> list[str]:
-    """The fields, and the backbone's, in which a run differs from the recipe of its name."""
-    ours = _flat(progress.recipe)
+    """List the fields of recipe and backbone that differ from the recipe of the run's name."""
+    used = _flat(progress.recipe)
     named = _flat(RECIPES.get(progress.recipe_name, Recipe()))
-    apart = [name for name in ours | named if ours.get(name) != named.get(name)]
-    return [f"{name} = {ours[name]}" if name in ours else f"no {name}" for name in apart]
+    changed = [name for name in used | named if used.get(name) != named.get(name)]
+    return [f"{name} = {used[name]}" if name in used else f"no {name}" for name in changed]
 
 
 def _flat(recipe: Recipe) -> dict[str, str]:
@@ -86,7 +86,7 @@ def _percent(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f}"  # noqa: RUF001
 
 
-def _share(value: float | None) -> str:
+def _decimal(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"  # noqa: RUF001
 
 

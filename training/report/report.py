@@ -1,11 +1,10 @@
-"""The report of a run: one page to look at, and its figures and tables as files beside it.
+"""The report of a run: one page, and its figures and tables as files in the same folder.
 
-For a run that is done, `python -m training.report.report --checkpoint FILE [--data SOURCE]`.
+For a finished run: `python -m training.report --checkpoint FILE [--data SOURCE]`.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,8 +14,14 @@ import numpy as np
 
 from training.data.datasets import load_test
 from training.data.images import ImageFiles, Images
-from training.errors import DataError, TrainingError
-from training.evaluation.assessment import Answers, Assessment, answers, assess, own_dataset
+from training.errors import DataError
+from training.evaluation.assessment import (
+    Assessment,
+    LabelledLogits,
+    assess,
+    labelled_logits,
+    own_dataset,
+)
 from training.evaluation.budgeted import LESS, SHARES
 from training.evaluation.evaluate import Floats
 from training.fit.checkpoint import Progress, load_checkpoint
@@ -30,9 +35,9 @@ PAGE = "report.html"
 def write_report(folder: Path, progress: Progress) -> None:
     """Write `log.csv`, `accuracy.svg` and the page of the epochs so far."""
     exits = range(1, len(progress.epochs[0].accuracies) + 1)
-    heads = ["epoch", "loss", *(f"accuracy_exit_{k}" for k in exits), "seconds"]
+    columns = ["epoch", "loss", *(f"accuracy_exit_{k}" for k in exits), "seconds"]
     rows = ([e.number, e.loss, *e.accuracies, round(e.seconds, 1)] for e in progress.epochs)
-    _write_csv(folder / "log.csv", heads, rows)
+    _write_csv(folder / "log.csv", columns, rows)
     _write_page(folder, progress, {"accuracy": svg(epochs_figure(progress))}, None)
 
 
@@ -43,14 +48,14 @@ def write_assessment(
     held_out: Images | ImageFiles,
     test: Images | ImageFiles | None,
 ) -> None:
-    """Evaluate a finished run on its held-out images, and on those of the test split, if any.
+    """Evaluate a finished run on its held-out images and, if present, on its test split.
 
     Writes the whole page, `calibration.svg`, `budgeted.svg`, `anytime.csv` (each exit),
-    `budgeted.csv` (the curves) and `summary.csv` (their table). Where a test image cannot be read
-    all of these are of the held-out images alone, and a line on standard error says so.
+    `budgeted.csv` (the curves) and `summary.csv` (their table). If a test image cannot be read, all
+    of these cover the held-out images alone, and a warning is written to standard error.
     """
     flops = np.array(costs(progress)[0], dtype=np.float64)
-    assessment = assess(answers(network, held_out), _answers_on_test(network, test), flops)
+    assessment = assess(labelled_logits(network, held_out), _test_logits(network, test), flops)
     figures = {
         "accuracy": svg(epochs_figure(progress)),
         "calibration": svg(reliability_figure(assessment.sets[-1])),
@@ -60,11 +65,13 @@ def write_assessment(
     _write_page(folder, progress, figures, assessment)
 
 
-def _answers_on_test(network: MultiExitNetwork, test: Images | ImageFiles | None) -> Answers | None:
+def _test_logits(
+    network: MultiExitNetwork, test: Images | ImageFiles | None
+) -> LabelledLogits | None:
     try:
-        return answers(network, test) if test else None
+        return labelled_logits(network, test) if test else None
     except (DataError, OSError) as error:
-        sys.stderr.write(f"warning: {error}; the report is of the held-out images alone\n")
+        sys.stderr.write(f"warning: {error}; the report covers the held-out images alone\n")
         return None
 
 
@@ -77,14 +84,14 @@ def _write_page(
 
 
 def _write_tables(folder: Path, assessment: Assessment, flops: Floats) -> None:
-    heads = ["set", "images", "exit", "flops", "accuracy", "low", "high"]
-    heads += ["temperature", "ece_before", "ece_after", "auroc"]
-    _write_csv(folder / "anytime.csv", heads, _anytime(assessment, flops))
-    heads = ["set", "images", "procedure", "mean_flops", "accuracy"]
-    _write_csv(folder / "budgeted.csv", heads, _curves(assessment))
-    heads = ["set", "images", "procedure", *(f"accuracy_at_{share}" for share in SHARES)]
-    heads += [*(f"flops_to_full_less_{less}" for less in LESS), "area"]
-    _write_csv(folder / "summary.csv", heads, _summaries(assessment))
+    columns = ["set", "images", "exit", "flops", "accuracy", "low", "high"]
+    columns += ["temperature", "ece_before", "ece_after", "auroc"]
+    _write_csv(folder / "anytime.csv", columns, _anytime(assessment, flops))
+    columns = ["set", "images", "procedure", "mean_flops", "accuracy"]
+    _write_csv(folder / "budgeted.csv", columns, _curves(assessment))
+    columns = ["set", "images", "procedure", *(f"accuracy_at_{share}" for share in SHARES)]
+    columns += [*(f"flops_to_full_less_{less}" for less in LESS), "area"]
+    _write_csv(folder / "summary.csv", columns, _summaries(assessment))
 
 
 def _anytime(assessment: Assessment, flops: Floats) -> Iterator[list[object]]:
@@ -111,32 +118,29 @@ def _summaries(assessment: Assessment) -> Iterator[list[object]]:
             yield [one.name, one.images, procedure, *numbers]
 
 
-def _write_csv(path: Path, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(heads)
+        writer.writerow(columns)
         writer.writerows(rows)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status is 0, or 1 for a user's error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.report",
-        description="Evaluate a checkpoint and write its report beside it.",
-    )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="what training wrote")
-    parser.add_argument("--data", help="where the images are now, if not where training found them")
-    arguments = parser.parse_args(argv)
-    try:
-        checkpoint = load_checkpoint(arguments.checkpoint)
-        progress, folder = checkpoint.progress, arguments.checkpoint.parent
-        source = arguments.data or progress.recipe.data
-        held_out = own_dataset(progress, source).held_out
-        test = load_test(source, progress.recipe.size, progress.labels)
-        write_report(folder, progress)
-        write_assessment(folder, progress, checkpoint.network(), held_out, test)
-    except (TrainingError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    sys.stdout.write(f"{folder / PAGE}\n")
-    return 0
+def report_checkpoint(checkpoint: Path, data: str | None) -> Path:
+    """Evaluate a checkpoint, write its report into the same folder, and return the page.
+
+    Args:
+        checkpoint: File that training wrote.
+        data: Source of the images. None: the source that training used.
+
+    Raises:
+        TrainingError: The checkpoint or the images cannot be used.
+        OSError: A file cannot be read or written.
+    """
+    loaded = load_checkpoint(checkpoint)
+    progress, folder = loaded.progress, checkpoint.parent
+    source = data or progress.recipe.data
+    held_out = own_dataset(progress, source).held_out
+    test = load_test(source, progress.recipe.size, progress.labels)
+    write_report(folder, progress)
+    write_assessment(folder, progress, loaded.network(), held_out, test)
+    return folder / PAGE

@@ -1,4 +1,4 @@
-"""A run's log for TensorBoard: `tensorboard --logdir runs`."""
+"""The log of a run for TensorBoard: `tensorboard --logdir runs`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch.utils.tensorboard import SummaryWriter
 
 from training.fit.checkpoint import Epoch
 
-KEPT = 50  # steps whose losses wait on the device, for to fetch one is to wait for it
+KEPT = 50  # losses kept on the device before they are fetched, because a fetch synchronises
 
 
 class EventLog:
     """Loss and learning rate of every step; accuracies, loss and speed of every epoch.
 
-    A step's loss is that of this process's share of the batch; an epoch's is everybody's.
+    The loss of a step is that of this process's shard of the batch. The loss of an epoch is that
+    of all processes.
 
-    What a run logs after it was resumed takes the place of what it had logged after the
-    checkpoint, in whatever reads the events.
+    The events of a resumed run replace those that were written after its checkpoint.
 
     Args:
-        folder: where the events go.
+        folder: folder of the event files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +33,7 @@ class EventLog:
         self._kept: list[tuple[int, Tensor, float]] = []
 
     def step(self, number: int, loss: Tensor, lr: float) -> None:
-        """Take down a step: its number from the start of the run, its loss [], learning rate."""
+        """Log a step: its number from the start of the run, its loss [], its learning rate."""
         if self._writer is None:
             self._writer = SummaryWriter(str(self._folder), purge_step=number)
         self._steps = number
@@ -42,7 +42,7 @@ class EventLog:
             self._write_steps(self._writer)
 
     def epoch(self, epoch: Epoch) -> None:
-        """Take down an epoch, after its steps."""
+        """Log an epoch, after its steps."""
         assert self._writer is not None
         self._write_steps(self._writer)
         values = {

@@ -1,1 +1,1 @@
-"""Deep Feature Surgery: choose which channels each exit may train."""
+"""Deep Feature Surgery: choose which channels each exit trains."""

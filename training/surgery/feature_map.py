@@ -1,10 +1,11 @@
-"""A feature map of which some channels are stopped.
+"""A feature map in which the gradient of some channels is stopped.
 
-A FeatureMap stands in for a tensor wherever torch takes one (the `__torch_function__`
-protocol), so networks are written as ever. `F.conv2d` and `F.linear` skip what is stopped (see
-`skipping`), concatenation of channels and means over the image remember it, and whatever else
-reads a map gets it masked: right, but with nothing saved. Of a tensor's own methods a map has
-`mean` alone, so what meets one is written `torch.flatten(x, 1)`, not `x.flatten(1)`.
+A FeatureMap takes the place of a tensor in torch's functions (the `__torch_function__`
+protocol), so networks need no special code. `F.conv2d` and `F.linear` skip stopped channels (see
+`partial_backward`). Concatenation of channels and means over the image keep track of them. Every
+other function gets a masked tensor: the result is correct, but no work is saved. The only tensor
+method of a map is `mean`, so a layer that can read one calls `torch.flatten(x, 1)`, not
+`x.flatten(1)`.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.surgery.gradient_views import Span, cut, means, stop
-from training.surgery.partial_backward import Convolution, Linear, Live, read
+from training.surgery.gradient_views import Span, means, split_views, stop_gradient
+from training.surgery.partial_backward import Convolution, Linear, LiveChannels, apply_layer
 
 Run = Tensor | int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureMap:
-    """Channels, live and stopped.
+    """Features with live channels, which take a gradient, and stopped channels, which do not.
 
     Args:
-        values: what readers see, [N, C, ...]; takes no gradient itself.
-        runs: the channels in order: neighbours that are live as the tensor [N, width, ...] that
-            takes their gradient, neighbours that are stopped as their number.
+        values: values of all channels, [N, C, ...], detached.
+        runs: runs of neighbouring channels, in order. A live run is the tensor [N, width, ...]
+            that takes its gradient. A stopped run is its number of channels.
     """
 
     values: Tensor
@@ -39,36 +40,36 @@ class FeatureMap:
 
     @property
     def shape(self) -> torch.Size:
-        """[N, C, ...]."""
+        """Shape of the values, [N, C, ...]."""
         return self.values.shape
 
     def mean(self, *args: Any, **kwargs: Any) -> Tensor | FeatureMap:  # noqa: ANN401
-        """`torch.mean`: a map of means unless it is over the channels."""
-        made: Tensor | FeatureMap = torch.mean(self, *args, **kwargs)  # type: ignore[call-overload] # takes what mean does
+        """Call `torch.mean`; the result is a map unless the mean is over channels or images."""
+        made: Tensor | FeatureMap = torch.mean(self, *args, **kwargs)  # type: ignore[call-overload] # the arguments of torch.mean
         return made
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """First channel and end of each run."""
+        """First channel and end of each run, end excluded."""
         ends = tuple(accumulate(_width(run) for run in self.runs))
         return tuple(zip((0, *ends), ends, strict=False))
 
-    def live(self) -> Live:
-        """The live channels alone."""
+    def live(self) -> LiveChannels:
+        """Return the live channels alone."""
         found = [
             (span, run)
             for span, run in zip(self.spans, self.runs, strict=True)
             if isinstance(run, Tensor)
         ]
-        return Live(tuple(span for span, _ in found), tuple(run for _, run in found))
+        return LiveChannels(tuple(span for span, _ in found), tuple(run for _, run in found))
 
     def masked(self) -> Tensor:
-        """A plain tensor of the same values, [N, C, ...], that stops the same channels."""
+        """Return a plain tensor [N, C, ...] of the same values that stops the same channels."""
         live = self.live()
-        return stop(self.values, live.spans, live.tensors)
+        return stop_gradient(self.values, live.spans, live.tensors)
 
     def zeroed(self, start: int, end: int) -> FeatureMap:
-        """The same map with zeros for the values of its stopped channels `start` to `end`."""
+        """Return the map with 0 for the values of the stopped channels `start` to `end`."""
         values = torch.empty_like(self.values)
         values[:, :start], values[:, end:] = self.values[:, :start], self.values[:, end:]
         values[:, start:end] = 0
@@ -81,8 +82,8 @@ class FeatureMap:
         _types: Sequence[type],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 (whatever func returns)
-        """`func` with maps among its arguments."""
+    ) -> Any:  # noqa: ANN401 (the result of any torch function)
+        """Call `func`, which has maps among its arguments."""
         reader = _READERS.get(func)
         named = kwargs or {}
         made = reader(*args, **named) if reader else None
@@ -91,32 +92,34 @@ class FeatureMap:
         return made
 
 
-class Parts(NamedTuple):
-    """Features thrice: as they came, live in the first channels alone, and in the rest alone."""
+class ChannelSplit(NamedTuple):
+    """The same features three times: unchanged, only the first channels live, only the rest."""
 
     whole: Tensor | FeatureMap
     first: Tensor | FeatureMap
     rest: Tensor | FeatureMap
 
 
-def part(features: Tensor | FeatureMap, k: int) -> Parts:
-    """Part features [N, C, ...] at channel k.
+def split_channels(features: Tensor | FeatureMap, k: int) -> ChannelSplit:
+    """Split features [N, C, ...] at channel k.
 
-    Values stay, and so does what is stopped in `features`. Who reads `whole` rather than
-    `features` saves the backward pass an addition.
+    Values do not change, and channels that are stopped in `features` stay stopped. Reading `whole`
+    in place of `features` saves an addition in the backward pass.
     """
     channels, given = features.shape[1], _as_map(features)
-    pieces = [_cut(run, k - start) for (start, _), run in zip(given.spans, given.runs, strict=True)]
+    pieces = [
+        _split_run(run, k - start) for (start, _), run in zip(given.spans, given.runs, strict=True)
+    ]
     whole, first, rest = ([run for piece in pieces for run in piece[i]] for i in range(3))
-    return Parts(
-        _of_runs(given.values, whole),
-        _of_runs(given.values, [*first, channels - k]),
-        _of_runs(given.values, [k, *rest]),
+    return ChannelSplit(
+        _from_runs(given.values, whole),
+        _from_runs(given.values, [*first, channels - k]),
+        _from_runs(given.values, [k, *rest]),
     )
 
 
-def _of_runs(values: Tensor, runs: Sequence[Run]) -> Tensor | FeatureMap:
-    """A map, or the tensor itself where all of its channels are live."""
+def _from_runs(values: Tensor, runs: Sequence[Run]) -> Tensor | FeatureMap:
+    """Return a map, or the tensor itself where all of its channels are live."""
     match _merged(runs):
         case (Tensor() as alone,):
             return alone
@@ -130,7 +133,7 @@ def _as_map(features: Tensor | FeatureMap) -> FeatureMap:
     return FeatureMap(features.detach(), (features,))
 
 
-def _plain(argument: Any) -> Any:  # noqa: ANN401 (any argument of a torch function)
+def _plain(argument: Any) -> Any:  # noqa: ANN401 (an argument of any torch function)
     if isinstance(argument, FeatureMap):
         return argument.masked()
     if isinstance(argument, list | tuple):
@@ -142,8 +145,8 @@ def _width(run: Run) -> int:
     return run if isinstance(run, int) else run.shape[1]
 
 
-def _cut(run: Run, k: int) -> tuple[Sequence[Run], Sequence[Run], Sequence[Run]]:
-    """A run, what of it is before its channel k, and what is not."""
+def _split_run(run: Run, k: int) -> tuple[Sequence[Run], Sequence[Run], Sequence[Run]]:
+    """Return a run, its part before channel k, and its part from channel k on."""
     width = _width(run)
     if k <= 0:
         return (run,), (), (run,)
@@ -151,12 +154,12 @@ def _cut(run: Run, k: int) -> tuple[Sequence[Run], Sequence[Run], Sequence[Run]]
         return (run,), (run,), ()
     if isinstance(run, int):
         return (run,), (k,), (width - k,)
-    whole, first, rest = cut(run, k)
+    whole, first, rest = split_views(run, k)
     return (whole,), (first,), (rest,)
 
 
 def _merged(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """The same runs without empty ones, and with neighbours that are stopped as one."""
+    """Drop empty runs and join stopped neighbours."""
     merged: list[Run] = []
     for run in runs:
         if isinstance(run, Tensor):
@@ -192,7 +195,7 @@ def _conv2d(
     if groups != 1 or isinstance(padding, str):
         return None
     layer = Convolution(_pair(stride), _pair(padding), _pair(dilation))
-    return read(layer, input.values, input.live(), weight, bias)
+    return apply_layer(layer, input.values, input.live(), weight, bias)
 
 
 def _pair(number: Sequence[int] | int) -> tuple[int, int]:
@@ -206,8 +209,8 @@ def _linear(
     bias: Tensor | None = None,
 ) -> Tensor | None:
     if len(input.shape) != 2:
-        return None  # the last dimension, which it reads, is not the channels
-    return read(Linear(), input.values, input.live(), weight, bias)
+        return None  # a linear layer reads the last dimension, which is not the channels here
+    return apply_layer(Linear(), input.values, input.live(), weight, bias)
 
 
 def _mean(
@@ -224,7 +227,7 @@ def _mean(
     return FeatureMap(values, runs)
 
 
-# Readers that know of stopped channels; they give None where they cannot make use of it.
+# Functions that handle stopped channels. They return None for arguments that they do not support.
 _READERS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.cat: _cat,
     F.conv2d: _conv2d,

@@ -1,10 +1,9 @@
-"""The ways gradients take from the readers of some channels to the tensor that has them all.
+"""Views of some channels of a tensor, with gradients that are written once.
 
-In each function values are passed on as views, so the forward pass copies nothing, and the
-backward pass writes every gradient once. Plain torch does worse: the backward of a slice fills
-a whole tensor with zeros, in a layout that batch norm then has to convert, and masking, that is
-to detach channels and concatenate, copies the values as well. What these functions return must
-not be written to.
+Every function returns views, so the forward pass copies nothing, and the backward pass writes
+each gradient once. Plain torch costs more. The backward pass of a slice fills a whole tensor with
+zeros, in a memory layout that batch norm has to convert. Masking (detach channels, then
+concatenate) also copies the values. Do not write to the tensors that these functions return.
 """
 
 from __future__ import annotations
@@ -20,56 +19,58 @@ Span = tuple[int, int]
 MaybeTensor = Tensor | None
 
 
-class Cut(NamedTuple):
-    """One tensor thrice: all of it, what is before a channel, what is not."""
+class SplitViews(NamedTuple):
+    """One tensor three times: whole, before channel k, and from channel k on."""
 
     whole: Tensor
     first: Tensor
     rest: Tensor
 
 
-def cut(x: Tensor, k: int, dim: int = 1) -> Cut:
-    """X and its two parts at channel k of dimension `dim`."""
+def split_views(x: Tensor, k: int, dim: int = 1) -> SplitViews:
+    """Return x and its two parts at channel k of dimension `dim`."""
     if not x.requires_grad:
-        return Cut(x, *x.tensor_split([k], dim))
-    return Cut(*_Cut.apply(x, k, dim))  # type: ignore[no-untyped-call] # apply has no types in torch
+        return SplitViews(x, *x.tensor_split([k], dim))
+    return SplitViews(*_SplitViews.apply(x, k, dim))  # type: ignore[no-untyped-call] # apply has no types in torch
 
 
-def stop(values: Tensor, spans: Sequence[Span], live: Sequence[Tensor], dim: int = 1) -> Tensor:
-    """Values, whose gradient goes to `live` in the channels of `spans` and nowhere in the rest.
+def stop_gradient(
+    values: Tensor, spans: Sequence[Span], live: Sequence[Tensor], dim: int = 1
+) -> Tensor:
+    """Return values that send the gradient of the channels in `spans` to `live`, and stop the rest.
 
     Args:
-        values: takes no gradient itself.
-        spans: first channel and end of each run of live channels in dimension `dim`.
-        live: one tensor for each span, of its width.
+        values: detached tensor with the channels in dimension `dim`.
+        spans: first channel and end of each run of live channels.
+        live: one tensor for each span, of the span's width.
         dim: dimension of the channels.
     """
     if not live:
         return values
-    made: Tensor = _Stop.apply(values, spans, dim, *live)  # type: ignore[no-untyped-call] # apply has no types in torch
+    made: Tensor = _StopGradient.apply(values, spans, dim, *live)  # type: ignore[no-untyped-call] # apply has no types in torch
     return made
 
 
 def means(
     values: Tensor, spans: Sequence[Span], live: Sequence[Tensor], dims: Sequence[int]
 ) -> tuple[Tensor, ...]:
-    """The mean of each of `live` over `dims`, as slices of values.
+    """Return the mean of each of `live` over `dims`, as slices of `values`.
 
     Args:
-        values: the means of all channels, [N, C, ...]; takes no gradient itself.
-        spans: see `stop`; of dimension 1.
-        live: [N, width, ...] for each span.
-        dims: not 0 or 1.
+        values: means of all channels, [N, C, ...], detached.
+        spans: first channel and end of each run of live channels, in dimension 1.
+        live: one tensor [N, width, ...] for each span.
+        dims: dimensions to average over, without 0 and 1.
     """
     made: tuple[Tensor, ...] = _Means.apply(values, spans, dims, *live) if live else ()  # type: ignore[no-untyped-call] # apply has no types in torch
     return made
 
 
-class _Cut(torch.autograd.Function):
+class _SplitViews(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, k: int, dim: int) -> tuple[Tensor, ...]:  # noqa: ANN401
         ctx.set_materialize_grads(False)
-        # dense, if x is not
+        # the stride of a dense tensor, also where x is not dense
         ctx.shape, ctx.stride = x.shape, torch.empty_like(x, device="meta").stride()
         ctx.widths, ctx.dim = [k, x.shape[dim] - k], dim
         return x.view_as(x), *x.split(ctx.widths, dim)
@@ -92,7 +93,7 @@ class _Cut(torch.autograd.Function):
         return joined, None, None
 
 
-class _Stop(torch.autograd.Function):
+class _StopGradient(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,  # noqa: ANN401
@@ -108,7 +109,7 @@ class _Stop(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: MaybeTensor) -> tuple[MaybeTensor, ...]:  # noqa: ANN401
-        if gradient is None:  # another exit's backward pass, which does not come by here
+        if gradient is None:  # the backward pass of another exit, which did not read this tensor
             return (None,) * len(ctx.needs_input_grad)
         return None, None, None, *slices(gradient, ctx.spans, ctx.dim)
 
@@ -135,7 +136,7 @@ class _Means(torch.autograd.Function):
 
 
 def _spread(gradient: MaybeTensor, shape: torch.Size, dims: Sequence[int]) -> MaybeTensor:
-    """The gradient of what was averaged, [*shape], without a copy for each element."""
+    """Return the gradient of the averaged tensor, [*shape], as a view without copies."""
     if gradient is None:
         return None
     count = 1
@@ -145,5 +146,5 @@ def _spread(gradient: MaybeTensor, shape: torch.Size, dims: Sequence[int]) -> Ma
 
 
 def slices(x: Tensor, spans: Sequence[Span], dim: int = 1) -> tuple[Tensor, ...]:
-    """Views of x, one for each span of dimension `dim`."""
+    """Return views of x, one for each span of dimension `dim`."""
     return tuple(x.narrow(dim, start, end - start) for start, end in spans)

@@ -1,13 +1,13 @@
-"""Layers that take back a gradient for some of their input channels only.
+"""Layers that compute the gradient of some of their input channels only.
 
-A training step of y = W * x has three products: y, the gradient of W, the gradient of x. Where
-channels of x are stopped, the third shrinks to the columns of W that read live ones; the others
-need all of x. (Masking, that is to detach channels and concatenate, computes the whole third
-product and throws a part of it away.) Source: arXiv 2407.13986, whose VGG saves the same work
-with two convolutions; one costs less forward.
+A training step of y = W * x has three products: y, the gradient of W, and the gradient of x.
+Where channels of x are stopped, the third product needs only the columns of W that read live
+channels. The other two need all of x. (Masking, which detaches channels and concatenates,
+computes the whole third product and discards a part of it.) Source: arXiv 2407.13986. The VGG in
+its code saves the same work with two convolutions. One convolution costs less in the forward pass.
 
-y is what torch's own layer gives, bit for bit. Autocast, DDP, batched gradients and
-torch.compile (without a graph break) work; torch refuses a second derivative.
+y equals the output of torch's own layer, bit for bit. Autocast, DDP, batched gradients and
+torch.compile (without a graph break) work. torch refuses a second derivative.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ Pair = tuple[int, int]
 
 
 class Layer(Protocol):
-    """y = W * x + b, and the gradients of its arguments from that of y."""
+    """The function y = W * x + b, and the gradients of its arguments from the gradient of y."""
 
     def forward(self, x: Tensor, weight: Tensor, bias: MaybeTensor) -> Tensor:
-        """Y, by torch's own function."""
+        """Return y, computed by torch's own function."""
 
-    def of_weights(
+    def weight_gradients(
         self, gradient: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[MaybeTensor, MaybeTensor]:
-        """Gradients of weight and bias, as far as they are wanted."""
+        """Return the gradients of weight and bias, or None for those not `wanted`."""
 
-    def of_input(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Gradient of x, of which only shape and layout are read."""
+    def input_gradient(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the gradient of x; only the shape and layout of x are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """Over height and width, without groups: [N, C, H, W] to [N, out, H', W']."""
+    """Convolution over height and width, without groups: [N, C, H, W] to [N, out, H', W']."""
 
     stride: Pair
     padding: Pair
@@ -54,19 +54,19 @@ class Convolution:
         """See Layer."""
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation)
 
-    def of_weights(
+    def weight_gradients(
         self, gradient: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[MaybeTensor, MaybeTensor]:
         """See Layer."""
-        _, of_weight, of_bias = self._backward(gradient, x, weight, (False, *wanted))
-        return of_weight, of_bias
+        _, weight_gradient, bias_gradient = self._backward(gradient, x, weight, (False, *wanted))
+        return weight_gradient, bias_gradient
 
-    def of_input(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    def input_gradient(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """See Layer."""
-        shape = torch.empty_like(x)  # a slice of channels would be copied, to no purpose
-        of_x, _, _ = self._backward(gradient, shape, weight, (True, False, False))
-        assert of_x is not None
-        return of_x
+        shape = torch.empty_like(x)  # torch would copy a slice of channels, for nothing
+        x_gradient, _, _ = self._backward(gradient, shape, weight, (True, False, False))
+        assert x_gradient is not None
+        return x_gradient
 
     def _backward(
         self, gradient: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
@@ -82,48 +82,50 @@ class Convolution:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """[N, C] to [N, out]."""
+    """Linear layer: [N, C] to [N, out]."""
 
     def forward(self, x: Tensor, weight: Tensor, bias: MaybeTensor) -> Tensor:
         """See Layer."""
         return F.linear(x, weight, bias)
 
-    def of_weights(
+    def weight_gradients(
         self, gradient: Tensor, x: Tensor, _weight: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[MaybeTensor, MaybeTensor]:
         """See Layer."""
         return gradient.T @ x if wanted[0] else None, gradient.sum(0) if wanted[1] else None
 
-    def of_input(self, gradient: Tensor, _x: Tensor, weight: Tensor) -> Tensor:
+    def input_gradient(self, gradient: Tensor, _x: Tensor, weight: Tensor) -> Tensor:
         """See Layer."""
         return gradient @ weight
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Live:
-    """Live channels: first and end of each run of them, and the tensor that takes its gradient."""
+class LiveChannels:
+    """Runs of live channels: first channel and end of each, and the tensor for its gradient."""
 
     spans: tuple[Span, ...]
     tensors: tuple[Tensor, ...]
 
 
-def read(layer: Layer, values: Tensor, live: Live, weight: Tensor, bias: MaybeTensor) -> Tensor:
-    """What `layer` makes of all channels.
+def apply_layer(
+    layer: Layer, values: Tensor, live: LiveChannels, weight: Tensor, bias: MaybeTensor
+) -> Tensor:
+    """Apply `layer` to all channels, with gradients for the live channels alone.
 
     Args:
-        layer: which function.
-        values: what it reads, [N, C, ...]; takes no gradient.
-        live: the runs of channels, each [N, width, ...], that do.
-        weight: [out, C, ...], of the values' dtype unless autocast is on.
+        layer: function to apply.
+        values: input, [N, C, ...], detached.
+        live: runs of channels, each [N, width, ...], that take a gradient.
+        weight: [out, C, ...], of the dtype of `values` unless autocast is on.
         bias: [out].
     """
     arguments = [_autocast(argument) for argument in (values, weight, bias)]
-    made: Tensor = _Read.apply(layer, *arguments, live.spans, *live.tensors)  # type: ignore[no-untyped-call] # apply has no types in torch
+    made: Tensor = _PartialBackward.apply(layer, *arguments, live.spans, *live.tensors)  # type: ignore[no-untyped-call] # apply has no types in torch
     return made
 
 
 def _autocast(tensor: MaybeTensor) -> MaybeTensor:
-    """As autocast would, which inside a Function would cast where nothing is recorded."""
+    """Cast as autocast does; inside an autograd Function autocast would not record the cast."""
     if tensor is None or tensor.dtype == torch.float64:
         return tensor
     device = tensor.device.type
@@ -132,10 +134,10 @@ def _autocast(tensor: MaybeTensor) -> MaybeTensor:
     return tensor.to(torch.get_autocast_dtype(device))
 
 
-class _Read(torch.autograd.Function):
+class _PartialBackward(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401 (torch's, to keep things on)
+        ctx: Any,  # noqa: ANN401 (torch's context, which takes any attribute)
         layer: Layer,
         values: Tensor,
         weight: Tensor,
@@ -151,26 +153,30 @@ class _Read(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: MaybeTensor) -> tuple[MaybeTensor, ...]:  # noqa: ANN401
-        if gradient is None:  # another exit's backward pass, which does not come by here
+        if gradient is None:  # the backward pass of another exit, which did not read this layer
             return (None,) * len(ctx.needs_input_grad)
         values, weight = ctx.saved_tensors
-        of_weights = ctx.layer.of_weights(gradient, values, weight, ctx.needs_input_grad[2:4])
-        of_live: Sequence[Tensor] = ()
+        weight_and_bias = ctx.layer.weight_gradients(
+            gradient, values, weight, ctx.needs_input_grad[2:4]
+        )
+        live_gradients: Sequence[Tensor] = ()
         if ctx.spans:
             columns = _columns(weight, ctx.spans)
             x = values.narrow(1, 0, columns.shape[1])
-            of_live = _runs(ctx.layer.of_input(gradient, x, columns), ctx.spans, ctx.dtypes)
-        return None, None, *of_weights, None, *of_live
+            live_gradients = _runs(
+                ctx.layer.input_gradient(gradient, x, columns), ctx.spans, ctx.dtypes
+            )
+        return None, None, *weight_and_bias, None, *live_gradients
 
 
 def _columns(weight: Tensor, spans: tuple[Span, ...]) -> Tensor:
-    """The part of the weight that reads live channels; of one run a view."""
+    """Return the part of the weight that reads live channels; for a single run, a view."""
     parts = [weight[:, start:end] for start, end in spans]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _runs(gradient: Tensor, spans: tuple[Span, ...], dtypes: Sequence[torch.dtype]) -> list[Tensor]:
-    """The gradient of all live channels as one of each run, in the run's dtype."""
+    """Split the gradient of all live channels into one for each run, in the dtype of the run."""
     ends = tuple(accumulate(end - start for start, end in spans))
     parts = slices(gradient, tuple(zip((0, *ends), ends, strict=False)))
     return [part.to(dtype) for part, dtype in zip(parts, dtypes, strict=True)]

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from benchmarks.engine.cut import BLOCKS, NATIVE, Times, goals, main
 
@@ -10,14 +11,14 @@ def times(chain: list[float], stages: list[list[float]], trunks: list[list[float
     return Times(whole, seconds, by_stage, np.array(trunks))
 
 
-def test_times_by_hand() -> None:
+def test_ratios_and_times_to_exits() -> None:
     found = times([10.4, 10.3, 12.0], [[4.0, 7.0]] * 3, [[3.0, 7.0]] * 3)
     assert found.ratio(NATIVE) == 1.04
     assert found.to_exit(BLOCKS).tolist() == [8.0, 22.0]
-    assert found.alone().tolist() == [4.0, 10.0], "a head that is not asked is not paid"
+    assert found.to_exit_without_heads().tolist() == [4.0, 10.0], "a skipped head costs nothing"
 
 
-def test_the_worst_batch_counts() -> None:
+def test_the_goal_uses_the_worst_batch_size() -> None:
     good = times([10.4] * 3, [[4.0, 7.0]] * 3, [[3.0, 7.0]] * 3)
     bad = times([11.0] * 3, [[4.0, 7.0]] * 3, [[3.0, 7.0]] * 3)
     (goal,) = goals({"net": {1: good, 4: bad}})
@@ -25,7 +26,9 @@ def test_the_worst_batch_counts() -> None:
     assert goals({"net": {1: good}})[0].met
 
 
-def test_it_measures_the_network_that_ships(capsys, monkeypatch) -> None:
+def test_the_command_measures_the_shipped_network(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = ["cut", "--networks", "cifar-compact", "--batches", "1", "--rounds", "1"]
     monkeypatch.setattr("sys.argv", command)
     assert main() in (0, 1)

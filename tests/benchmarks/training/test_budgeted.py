@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from benchmarks.goals import MET, MISSED
-from benchmarks.training.answers import CACHE, CHECKPOINT, Reader, Trained
 from benchmarks.training.budgeted import goals, main, print_table, table
+from benchmarks.training.predictions import CACHE, Reader, Trained
 from tests.training.evaluation.test_thresholds import overconfident
 from tests.training.samples import finished_progress, source_with_test, untrained_checkpoint
 from training.errors import DataError
 from training.evaluation.budgeted import direct_optimum
 from training.evaluation.evaluate import Scored
-from training.fit.checkpoint import Checkpoint, save_checkpoint
+from training.fit.checkpoint import CHECKPOINT, Checkpoint, save_checkpoint
 
 
 def save_run(folder: Path, seed: int) -> Checkpoint:
@@ -29,7 +29,9 @@ def save_run(folder: Path, seed: int) -> Checkpoint:
     return checkpoint
 
 
-def test_the_command_and_a_stale_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_compares_rows_and_a_stale_cache_is_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "images").mkdir()
     source = source_with_test(tmp_path / "images")
     for row in ("joint", "dfs-paper"):
@@ -42,7 +44,7 @@ def test_the_command_and_a_stale_cache(tmp_path: Path, capsys: pytest.CaptureFix
     )
     assert printed[-3] == expected, "it is the same network"
     assert printed[-2].startswith(MET)
-    assert printed[-2].endswith("so in 2 of 2 runs, n = 100")
+    assert printed[-2].endswith("true in 2 of 2 runs, n = 100")
     assert printed[-1].startswith((MET, MISSED))
     assert printed[-1].endswith("n = 100")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -53,13 +55,15 @@ def test_the_command_and_a_stale_cache(tmp_path: Path, capsys: pytest.CaptureFix
     before, reader = Reader(source).read(folder / CHECKPOINT), Reader(source)
     written = (folder / CACHE).stat().st_mtime_ns
     reader.read(folder / CHECKPOINT)
-    assert (folder / CACHE).stat().st_mtime_ns == written, "what is kept is used"
+    assert (folder / CACHE).stat().st_mtime_ns == written, "the cache is used"
     save_run(folder, 1)
     after = reader.read(folder / CHECKPOINT)
     assert not np.array_equal(before.test.confidence, after.test.confidence)
 
 
-def test_rows_without_joint_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_without_a_baseline_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "images").mkdir()
     source = source_with_test(tmp_path / "images")
     save_run(tmp_path / "runs" / "ge" / "seed0", 0)
@@ -81,13 +85,13 @@ def scored_run(row: str, network: float = 1.0) -> Trained:
     )
 
 
-def test_a_row_is_compared_with_the_row_that_it_differs_from_in_one_thing(
+def test_a_row_is_compared_with_its_baseline(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     wide = [scored_run(row, network=2) for row in ("dfs-released-wide", "joint-wide")]
     rows = table([*wide, scored_run("dfs-paper"), scored_run("joint")], direct_optimum)
     assert list(rows) == ["joint", "joint-wide", "dfs-paper", "dfs-released-wide"]
-    assert all(one.to_best[0] == 1 for row in rows.values() for one in row)
+    assert all(run.to_best[0] == 1 for row in rows.values() for run in row)
     texts = [goal.text for goal in goals(rows)]
     assert [text for text in texts if text.startswith("dfs")] == [
         "dfs-paper reaches joint's best accuracy at <= 0.5 of its flops"
@@ -96,16 +100,18 @@ def test_a_row_is_compared_with_the_row_that_it_differs_from_in_one_thing(
     assert "dfs-released-wide                1  joint-wide" in capsys.readouterr().out
 
 
-def test_runs_of_two_networks_are_not_compared() -> None:
-    with pytest.raises(DataError, match="dfs-paper/seed0 and joint/seed0 are not of one network"):
+def test_runs_of_different_networks_are_not_compared() -> None:
+    with pytest.raises(DataError, match="dfs-paper/seed0 and joint/seed0 have different networks"):
         table([scored_run("joint"), scored_run("dfs-paper", network=2)], direct_optimum)
 
 
-def test_below_the_first_exit_there_is_no_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
+def test_there_is_no_accuracy_below_the_flops_of_the_first_exit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     run = scored_run("joint")
     flops = run.test.flops + 50
-    dear = [Scored(one.confidence, one.right, flops) for one in (run.held_out, run.test)]
-    print_table(table([Trained("joint", "seed0", *dear)], direct_optimum))
+    costly = [Scored(each.confidence, each.right, flops) for each in (run.held_out, run.test)]
+    print_table(table([Trained("joint", "seed0", *costly)], direct_optimum))
     printed = capsys.readouterr().out
     assert "no point in 1/1" in printed
     assert "never" not in printed

@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.training.comparison import (
-    CHECKPOINT,
     ROWS,
     VARIATIONS,
     Plan,
@@ -14,7 +13,7 @@ from benchmarks.training.comparison import (
     runs_of,
 )
 from tests.training.samples import finished_progress, untrained_checkpoint
-from training.fit.checkpoint import new_network, save_checkpoint
+from training.fit.checkpoint import CHECKPOINT, new_network, save_checkpoint
 from training.networks.flops import flops_to_exits
 from training.objectives import build_objective
 
@@ -22,14 +21,14 @@ EVERY = (*ROWS, *VARIATIONS)
 
 
 @pytest.mark.parametrize("row", EVERY, ids=lambda row: row.name)
-def test_a_row_is_a_recipe_that_can_be_run(row: Row) -> None:
+def test_a_row_gives_a_valid_recipe(row: Row) -> None:
     recipe = Plan().recipe_of(Run(row, 1))
     network = new_network(recipe, classes=10)
     build_objective(recipe.objective, recipe.objective_options, network, recipe.label_smoothing)
     assert recipe.seed == 1
 
 
-def test_a_row_is_what_it_is_named_after_and_nothing_else() -> None:
+def test_rows_have_different_names_and_recipes_and_known_baselines() -> None:
     recipes = [Plan().recipe_of(Run(row, 0)) for row in EVERY]
     assert len({recipe.model_dump_json() for recipe in recipes}) == len(EVERY)
     assert len({row.name for row in EVERY}) == len(EVERY)
@@ -37,7 +36,7 @@ def test_a_row_is_what_it_is_named_after_and_nothing_else() -> None:
     assert all(row.against in named for row in EVERY)
 
 
-def test_a_row_and_what_it_is_compared_with_are_one_network() -> None:
+def test_a_row_and_its_baseline_have_the_same_network() -> None:
     for row in EVERY:
         own, other = (Plan().recipe_of(Run(one, 0)) for one in (row, row_named(row.against)))
         if own.shape != other.shape:
@@ -52,17 +51,17 @@ def test_lists_of_options_reach_the_recipe() -> None:
     assert weighted.objective_options == {"weights": [1.6, 1.2, 0.8, 0.4]}
 
 
-def test_a_row_is_known_by_its_name() -> None:
+def test_a_row_is_found_by_its_name() -> None:
     assert row_named("dfs-released-wide").against == "joint-wide"
-    assert row_named("of one's own").against == "joint"
+    assert row_named("not listed").against == "joint"
 
 
-def test_the_first_seeds_come_first() -> None:
+def test_runs_are_ordered_by_seed() -> None:
     order = runs_of([Row("a", "", seeds=2), Row("b", "")])
     assert [(run.row.name, run.seed) for run in order] == [("a", 0), ("b", 0), ("a", 1)]
 
 
-def test_only_a_run_of_this_recipe_that_is_at_its_end_is_finished(tmp_path: Path) -> None:
+def test_only_a_completed_run_of_this_recipe_is_finished(tmp_path: Path) -> None:
     path = tmp_path / CHECKPOINT
     assert not finished(path)
     progress = finished_progress()

@@ -17,7 +17,7 @@ BATCH = Images(
 )
 
 
-def test_cosines_are_those_of_the_exits_gradients_over_what_both_reach() -> None:
+def test_cosines_are_those_of_gradients_of_parameters_that_both_exits_reach() -> None:
     network, twin = small_network("vit"), small_network("vit").train()
     found = agreement(network, [BATCH, BATCH]).cosines
     assert found.shape == (2, 3), "two batches, three pairs"
@@ -29,7 +29,7 @@ def test_cosines_are_those_of_the_exits_gradients_over_what_both_reach() -> None
             twin(twin.normalize(BATCH.pixels))[k], BATCH.targets
         )
         loss.backward()
-        gradients.append([p.grad for p in twin.stages.parameters()])
+        gradients.append([p.grad for p in twin.stages.parameters() if p.grad is not None])
     for place, (shallow, deep) in enumerate([(0, 1), (0, 2), (1, 2)]):
         reached = len(list(twin.stages[: shallow + 1].parameters()))
         flat = [torch.cat([g.flatten() for g in gradients[k][:reached]]) for k in (shallow, deep)]
@@ -37,11 +37,11 @@ def test_cosines_are_those_of_the_exits_gradients_over_what_both_reach() -> None
         assert float(found[0, place]) == pytest.approx(float(expected), abs=1e-4)
 
 
-def test_what_is_printed_is_the_mean_and_the_share_opposed() -> None:
+def test_the_mean_and_the_share_of_negative_cosines_are_printed() -> None:
     assert str(Agreement(torch.tensor([[0.5, -0.25], [0.5, 0.25]]))) == "+0.250    25.0 %"
 
 
-def test_the_command_takes_every_seed_of_the_rows(
+def test_the_command_measures_all_seeds_of_the_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "images").mkdir()

@@ -8,7 +8,7 @@ from benchmarks.goals import Goal, is_verdict, print_goals, verdicts
 from benchmarks.training.__main__ import commands
 
 
-def test_goals_are_told_from_other_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_of_goals_are_recognised(capsys: pytest.CaptureFixture[str]) -> None:
     assert print_goals([Goal("a", "1", met=True), Goal("b", "2", met=False)]) == 1
     assert print_goals([Goal("a", "1", met=True)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -17,7 +17,7 @@ def test_goals_are_told_from_other_lines(capsys: pytest.CaptureFixture[str]) -> 
     assert not is_verdict("metrics add up")
 
 
-def test_every_benchmark_of_training_is_run() -> None:
+def test_all_benchmarks_of_training_are_run() -> None:
     arguments = argparse.Namespace(data="cifar10", runs=Path("r"), out=Path("o"))
     named = [command[0] for command in commands(arguments)]
     assert named == [
@@ -29,16 +29,16 @@ def test_every_benchmark_of_training_is_run() -> None:
     ]
 
 
-def test_a_benchmarks_output_is_shown_and_its_goals_are_kept(
+def test_the_output_of_a_benchmark_is_printed_and_its_goals_are_returned(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (verdict,) = verdicts(["benchmarks.training.model_tables"])
-    assert verdict.startswith("met      parameters and flops are as published")
+    assert verdict.startswith("met      parameters and flops equal the published figures")
     printed = capsys.readouterr().out
     assert "MSDNet, CIFAR-100" in printed
     assert printed.splitlines()[-1] == verdict
 
 
-def test_a_benchmark_that_fails_is_an_error() -> None:
+def test_a_failed_benchmark_is_an_error() -> None:
     with pytest.raises(subprocess.CalledProcessError):
         verdicts(["benchmarks.training.budgeted"])

@@ -5,27 +5,35 @@ import numpy as np
 import pytest
 
 from benchmarks.training.comparison import Row
-from benchmarks.training.objectives import Found, adopted, figure, gains, goals, main, print_table
+from benchmarks.training.objectives import (
+    Results,
+    adopted,
+    figure,
+    gains,
+    goals,
+    main,
+    print_table,
+)
 from tests.training.samples import source_with_test
 
 JOINT, DFS = "joint", "dfs-released"
 
 
-def test_gains_are_over_the_same_seed() -> None:
-    found = {
+def test_gains_compare_runs_with_the_same_seed() -> None:
+    measured = {
         JOINT: {"seed0": np.array([70.0, 80.0]), "seed1": np.array([60.0, 90.0])},
         DFS: {"seed1": np.array([63.0, 89.0]), "seed7": np.array([0.0, 0.0])},
     }
-    np.testing.assert_allclose(gains(found, Row(DFS, "")), [[3.0, -1.0]])
-    above, first = goals(found)
+    np.testing.assert_allclose(gains(measured, Row(DFS, "")), [[3.0, -1.0]])
+    above, first = goals(measured)
     assert not above.met
     assert first.met
     assert first.figure == "+3.00, -1.00 points on held-out images, 1 seeds"
-    assert goals({JOINT: found[JOINT]}) == []
-    assert goals({DFS: found[DFS], JOINT: {}}) == [], "no seed that both have"
+    assert goals({JOINT: measured[JOINT]}) == []
+    assert goals({DFS: measured[DFS], JOINT: {}}) == [], "no seed that both have"
 
 
-def test_what_to_adopt_and_the_goals_are_decided_on_held_out_images(
+def test_held_out_images_decide_which_rows_to_adopt(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     rows = (Row(JOINT, ""), Row(DFS, ""), Row("ge", ""), Row("own", "", against="own"))
@@ -34,7 +42,7 @@ def test_what_to_adopt_and_the_goals_are_decided_on_held_out_images(
     test = {JOINT: low, DFS: high, "ge": low, "own": high}
     held_out = {JOINT: low, DFS: mixed, "ge": high, "own": high}
     assert [(row.name, seeds) for row, seeds in adopted(held_out, rows)] == [("ge", 1)]
-    print_table(Found(test, held_out, 60, 100), rows)
+    print_table(Results(test, held_out, 60, 100), rows)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].endswith("on 100 held-out images): ge (1 seeds)")
     after = lines.index(next(line for line in lines if line.startswith(DFS)))
@@ -42,13 +50,13 @@ def test_what_to_adopt_and_the_goals_are_decided_on_held_out_images(
     assert lines[after + 2].split() == ["held-out,", "against", "joint", "+3.00", "-1.00"]
 
 
-def test_a_plot_of_no_rows_is_empty() -> None:
+def test_a_plot_without_rows_is_empty() -> None:
     (axes,) = figure({JOINT: {"seed0": np.array([60.0])}}, (Row(JOINT, ""),)).axes
     assert axes.get_legend() is None
     assert not axes.patches
 
 
-def test_it_trains_what_is_missing_and_prints_the_table(
+def test_the_command_trains_missing_runs_and_prints_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "images").mkdir()
@@ -69,4 +77,4 @@ def test_it_trains_what_is_missing_and_prints_the_table(
     checkpoint = tmp_path / "runs" / JOINT / "seed0" / "checkpoint.safetensors"
     written = checkpoint.stat().st_mtime_ns
     main(command)
-    assert checkpoint.stat().st_mtime_ns == written, "it was there already"
+    assert checkpoint.stat().st_mtime_ns == written, "a finished run is not trained again"

@@ -4,21 +4,22 @@ import numpy as np
 import pytest
 
 from benchmarks.training.training_step import JOINT, PAPER, RELEASED, Row, goals, main, surgeries
+from training.surgery.boundary import Surgery
 
 
-def row(surgery, backward: float, *ratios: float) -> Row:
+def row(surgery: Surgery, backward: float, *ratios: float) -> Row:
     return Row(surgery, backward, 1.0, np.array(ratios))
 
 
-def test_every_variant_at_every_beta() -> None:
+def test_surgeries_are_all_variants_at_all_betas() -> None:
     rows = surgeries([0.5, 0.25, 0.5])
-    assert [(one.variant, one.beta) for one in rows] == [
+    assert [(each.variant, each.beta) for each in rows] == [
         *[("released", 0.25), ("released", 0.5), ("paper", 0.25), ("paper", 0.5)],
         *[("unreferenced", 0.25), ("unreferenced", 0.5)],
     ]
 
 
-def test_goals_are_of_the_rows_there_are() -> None:
+def test_goals_are_those_of_the_rows_in_the_tables() -> None:
     met = {
         "msdnet": {
             JOINT: row(JOINT, 1.0, 1.5),
@@ -26,17 +27,19 @@ def test_goals_are_of_the_rows_there_are() -> None:
             PAPER: row(PAPER, 0.89938, 0.5, 0.96, 1.0),
         }
     }
-    assert [(one.figure, one.met) for one in goals(met)] == [
+    assert [(goal.figure, goal.met) for goal in goals(met)] == [
         *[("7.4 %", True), ("10.1 %", True), ("0.960", True)],
         ("1.020 (msdnet, released 0.5)", True),
     ]
     missed = {"vgg-7": {PAPER: row(PAPER, 0.752, 0.88)}, "vit": {PAPER: row(PAPER, 1.0, 1.03)}}
-    assert [(one.figure, one.met) for one in goals(missed)] == [
+    assert [(goal.figure, goal.met) for goal in goals(missed)] == [
         *[("24.8 %", False), ("0.880", False), ("1.030 (vit, paper 0.5)", False)],
     ]
 
 
-def test_it_prints_a_table_and_the_goals(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+def test_the_command_prints_a_table_and_the_goals(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = "training_step --networks vgg-7 --betas .5 --batch 1 --rounds 1"
     monkeypatch.setattr("sys.argv", command.split())
     assert main() in (0, 1)

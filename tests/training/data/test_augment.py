@@ -16,13 +16,15 @@ def images(count: int = 6, size: int = 8) -> torch.Tensor:
     )
 
 
-def apply(augment: Augment, batch: torch.Tensor, epoch: int = 0, seed: int = RNG_SEED):
+def apply(
+    augment: Augment, batch: torch.Tensor, epoch: int = 0, seed: int = RNG_SEED
+) -> torch.Tensor:
     rng = torch.Generator().manual_seed(seed)
     indices = torch.arange(len(batch))
     return augment(batch, augment.draw(indices, epoch, batch.shape[1], rng))
 
 
-def test_nothing_asked_for_nothing_done() -> None:
+def test_without_options_images_do_not_change() -> None:
     assert torch.equal(apply(Augment(0, flip=False, cutout=0), images()), images())
 
 
@@ -30,12 +32,12 @@ def test_every_image_is_mirrored_in_every_other_epoch() -> None:
     batch, augment = images(64), Augment(0, flip=True, cutout=0)
     even, odd = apply(augment, batch, epoch=0), apply(augment, batch, epoch=1)
     mirrored = torch.tensor([torch.equal(e, b.flip(1)) for e, b in zip(even, batch, strict=True)])
-    assert 16 < int(mirrored.sum()) < 48, "about half of them at a time"
+    assert 16 < int(mirrored.sum()) < 48, "about half of the images in each epoch"
     assert torch.equal(odd, even.flip(2))
 
 
 @given(st.integers(1, 3), st.integers(0, 1000))
-def test_a_shifted_image_is_a_window_of_the_reflected_one(shift: int, seed: int) -> None:
+def test_a_shifted_image_is_a_window_of_the_padded_one(shift: int, seed: int) -> None:
     batch = images(2)
     moved = apply(Augment(shift, flip=False, cutout=0), batch, seed=seed)
     floats = batch.permute(0, 3, 1, 2).float()
@@ -45,16 +47,16 @@ def test_a_shifted_image_is_a_window_of_the_reflected_one(shift: int, seed: int)
         assert (windows == one.permute(2, 0, 1)).flatten(1).all(1).any()
 
 
-def test_cutout_greys_one_square_at_most() -> None:
+def test_cutout_paints_at_most_one_square() -> None:
     white = torch.full((50, 16, 16, 3), 255, dtype=torch.uint8)
-    cut = apply(Augment(0, flip=False, cutout=4), white)
-    grey = (cut == 127).all(-1).flatten(1).sum(1)
-    assert ((cut == 127) | (cut == 255)).all()
+    painted = apply(Augment(0, flip=False, cutout=4), white)
+    grey = (painted == 127).all(-1).flatten(1).sum(1)
+    assert ((painted == 127) | (painted == 255)).all()
     assert int(grey.max()) == 16
-    assert int(grey.min()) >= 4, "a corner at the least"
+    assert int(grey.min()) >= 4, "at least a corner of the square"
 
 
-def test_shrink() -> None:
+def test_shrink_resizes_and_keeps_the_mean() -> None:
     full = torch.rand(2, 3, 32, 32)
     assert shrink(full, 32) is full
     small = shrink(full, 24)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from tests.training.samples import tiny_dataset, tiny_progress
-from training.data.batches import Feed, new_feed
+from training.data.batches import Batches, new_batches
 from training.data.datasets import Dataset, open_dataset
 from training.data.images import ImageFiles, Images
 from training.errors import DataError, RecipeError
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny data set as a folder of images by class."""
+    """Write the tiny data set as a folder of images by class."""
     root, dataset = tmp_path_factory.mktemp("images"), tiny_dataset()
     for i, (pixels, target) in enumerate(
         zip(dataset.train.pixels[:60], dataset.train.targets[:60].tolist(), strict=True)
@@ -38,8 +38,10 @@ def recipe(**changes: object) -> Recipe:
     return tiny_progress(batch_size=10, **changes).recipe
 
 
-def feed(of: Recipe, dataset: Dataset[Images] | Dataset[ImageFiles], workers: int = 0) -> Feed:
-    return new_feed(of, dataset.train, dataset.held_out, CPU, workers)
+def batches_of(
+    recipe: Recipe, dataset: Dataset[Images] | Dataset[ImageFiles], workers: int = 0
+) -> Batches:
+    return new_batches(recipe, dataset.train, dataset.held_out, CPU, workers)
 
 
 def gathered(batches: Iterator[Images]) -> Images:
@@ -51,9 +53,9 @@ def same(one: Images, other: Images) -> bool:
     return torch.equal(one.pixels, other.pixels) and torch.equal(one.targets, other.targets)
 
 
-def test_images_on_disk_are_fed_as_those_in_memory_are(folder: Path) -> None:
-    disk = feed(recipe(), on_disk(folder))
-    memory = feed(recipe(), on_disk(folder).decoded())
+def test_batches_from_disk_equal_those_from_memory(folder: Path) -> None:
+    disk = batches_of(recipe(), on_disk(folder))
+    memory = batches_of(recipe(), on_disk(folder).decoded())
     assert disk.steps == memory.steps == 4
     assert same(gathered(disk.epoch(1, 0)), gathered(memory.epoch(1, 0)))
     assert same(gathered(disk.held_out()), gathered(memory.held_out()))
@@ -61,9 +63,9 @@ def test_images_on_disk_are_fed_as_those_in_memory_are(folder: Path) -> None:
     assert on_disk(folder).fingerprint() == on_disk(folder).decoded().fingerprint()
 
 
-def test_workers_change_nothing(folder: Path) -> None:
-    alone = feed(recipe(crop="resized"), on_disk(folder))
-    two = feed(recipe(crop="resized"), on_disk(folder), workers=2)
+def test_batches_do_not_depend_on_workers(folder: Path) -> None:
+    alone = batches_of(recipe(crop="resized"), on_disk(folder))
+    two = batches_of(recipe(crop="resized"), on_disk(folder), workers=2)
     for epoch in (0, 1):
         assert same(gathered(alone.epoch(epoch, 0)), gathered(two.epoch(epoch, 0)))
         assert same(gathered(alone.held_out()), gathered(two.held_out()))
@@ -71,59 +73,63 @@ def test_workers_change_nothing(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("crop", ["shifted", "resized"])
-def test_an_epoch_can_begin_at_any_step(folder: Path, crop: str) -> None:
-    from_disk = feed(recipe(crop=crop), on_disk(folder))
+def test_an_epoch_can_start_at_any_step(folder: Path, crop: str) -> None:
+    from_disk = batches_of(recipe(crop=crop), on_disk(folder))
     whole, rest = gathered(from_disk.epoch(2, 0)), gathered(from_disk.epoch(2, 3))
     assert same(rest, whole.select(torch.arange(30, 40)))
 
 
 @pytest.mark.parametrize("crop", ["shifted", "resized"])
-def test_shares_make_up_the_batch(folder: Path, monkeypatch: pytest.MonkeyPatch, crop: str) -> None:
-    of = recipe(crop=crop)
-    alone = feed(of, on_disk(folder))
+def test_the_shards_of_a_batch_form_the_batch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, crop: str
+) -> None:
+    chosen = recipe(crop=crop)
+    alone = batches_of(chosen, on_disk(folder))
     whole = list(alone.epoch(0, 0)), list(alone.held_out())
     monkeypatch.setattr("training.data.batches.processes", lambda: 2)
-    shares = []
+    shards = []
     for rank in (0, 1):
         monkeypatch.setattr(
-            "training.data.batches.share", lambda batch, r=rank: batch.tensor_split(2)[r]
+            "training.data.batches.shard", lambda batch, r=rank: batch.tensor_split(2)[r]
         )
-        shared = feed(of, on_disk(folder))
-        shares.append((list(shared.epoch(0, 0)), list(shared.held_out())))
-    for which, batches in enumerate(whole):
-        for batch, first, second in zip(batches, shares[0][which], shares[1][which], strict=True):
+        part = batches_of(chosen, on_disk(folder))
+        shards.append((list(part.epoch(0, 0)), list(part.held_out())))
+    for i, batches in enumerate(whole):
+        for batch, first, second in zip(batches, shards[0][i], shards[1][i], strict=True):
             assert same(gathered(iter([first, second])), batch)
 
 
 def test_a_resized_crop_shows_part_of_its_image(folder: Path) -> None:
-    """No image is as it is stored, and held-out ones all are."""
+    """Every training image differs from the stored image, and no held-out image does."""
     plain = on_disk(folder).decoded()
     found = gathered(
-        feed(recipe(crop="resized", flip=False, cutout=0), on_disk(folder)).epoch(0, 0)
+        batches_of(recipe(crop="resized", flip=False, cutout=0), on_disk(folder)).epoch(0, 0)
     )
     assert not (found.pixels[:, None] == plain.train.pixels).flatten(2).all(2).any()
-    held_out = gathered(feed(recipe(crop="resized"), on_disk(folder)).held_out())
+    held_out = gathered(batches_of(recipe(crop="resized"), on_disk(folder)).held_out())
     assert torch.equal(held_out.pixels, plain.held_out.pixels)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_image_is_named_in_a_line(tmp_path: Path, folder: Path, workers: int) -> None:
+def test_a_damaged_image_raises_a_one_line_error_that_names_it(
+    tmp_path: Path, folder: Path, workers: int
+) -> None:
     for path in folder.rglob("*.png"):
         copy = tmp_path / path.relative_to(folder)
         copy.parent.mkdir(exist_ok=True)
         copy.write_bytes(path.read_bytes()[:100])
-    broken = feed(recipe(), open_dataset(str(tmp_path), 32, held_out=20, seed=0), workers)
+    broken = batches_of(recipe(), open_dataset(str(tmp_path), 32, held_out=20, seed=0), workers)
     with pytest.raises(DataError, match=r"\.png cannot be decoded") as error:
         next(broken.epoch(0, 0))
     assert "\n" not in str(error.value)
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_cannot_be_divided_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.data.batches.processes", lambda: 3)
-    with pytest.raises(RecipeError, match="batch_size: 10 images cannot be shared evenly by 3"):
-        feed(recipe(), tiny_dataset())
+    with pytest.raises(RecipeError, match="batch_size: 10 images cannot be divided evenly by 3"):
+        batches_of(recipe(), tiny_dataset())
 
 
-def test_random_parts_need_the_files() -> None:
+def test_random_parts_require_images_on_disk() -> None:
     with pytest.raises(RecipeError, match="crop"):
-        feed(recipe(crop="resized"), tiny_dataset())
+        batches_of(recipe(crop="resized"), tiny_dataset())

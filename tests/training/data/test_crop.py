@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,13 +11,13 @@ SIDES = st.integers(1, 5000)
 
 
 @given(SIDES, SIDES, st.integers(0, 2**32))
-def test_a_part_lies_within_the_picture(width: int, height: int, seed: int) -> None:
+def test_a_part_is_inside_the_image(width: int, height: int, seed: int) -> None:
     left, top, right, bottom = random_part((width, height), np.random.default_rng(seed))
     assert 0 <= left < right <= 1 + 1e-12
     assert 0 <= top < bottom <= 1 + 1e-12
 
 
-def test_parts_have_the_sizes_and_shapes_of_the_source() -> None:
+def test_parts_have_the_published_sizes_and_ratios() -> None:
     rng = np.random.default_rng(0)
     parts = np.array([random_part((500, 400), rng) for _ in range(2000)])
     across, down = parts[:, 2] - parts[:, 0], parts[:, 3] - parts[:, 1]
@@ -23,16 +25,16 @@ def test_parts_have_the_sizes_and_shapes_of_the_source() -> None:
     assert 0.74 < ratios.min() < 0.78
     assert 1.29 < ratios.max() < 1.35
     assert 0.079 < (across * down).min() < 0.1
-    assert abs((across * down).mean() - 0.5) < 0.05, "area is uniform, but for what does not fit"
+    assert abs((across * down).mean() - 0.5) < 0.05, "areas are uniform, except those too large"
 
 
-def test_a_strip_gives_its_middle() -> None:
-    """No part of an allowed shape and a decent size fits into it."""
+def test_the_part_of_a_narrow_image_is_its_middle() -> None:
+    """No part with an allowed ratio and area fits into it."""
     part = random_part((1000, 10), np.random.default_rng(0))
     assert np.allclose(part, (0.5 - 1 / 150, 0, 0.5 + 1 / 150, 1))
 
 
-def test_size_after_turning(tmp_path) -> None:
+def test_upright_size_follows_the_exif_orientation(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)

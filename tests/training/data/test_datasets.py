@@ -15,7 +15,7 @@ from training.data.images import image_input
 from training.errors import DataError
 
 
-def test_parquet_to_tensors_and_a_split_that_is_a_partition() -> None:
+def test_a_parquet_file_becomes_tensors_of_two_disjoint_sets() -> None:
     dataset = tiny_dataset()
     assert dataset.labels == LABELS
     assert dataset.train.pixels.shape == (400, 32, 32, 3)
@@ -24,7 +24,7 @@ def test_parquet_to_tensors_and_a_split_that_is_a_partition() -> None:
     assert len(both.unique(dim=0)) == 500
 
 
-def test_the_split_depends_on_the_seed_alone() -> None:
+def test_the_split_depends_on_the_seed_only() -> None:
     first, again = tiny_dataset(), load_dataset(str(PARQUET), 32, held_out=100, seed=0)
     other = load_dataset(str(PARQUET), 32, held_out=100, seed=1)
     assert torch.equal(first.held_out.pixels, again.held_out.pixels)
@@ -53,7 +53,7 @@ def test_pixels_and_labels_stay_together() -> None:
         ("default/train/0000.parquet", "default/test/0000.parquet", "default/validation/0.parquet"),
     ],
 )
-def test_other_splits_are_not_trained_on(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_other_splits_are_not_used_for_training(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PARQUET, tmp_path / name)
@@ -62,22 +62,22 @@ def test_other_splits_are_not_trained_on(tmp_path: Path, names: tuple[str, ...])
     assert len(load_files(str(tmp_path), "test", LABELS)) == 500
 
 
-def test_a_file_of_no_known_split_among_others_is_named(tmp_path: Path) -> None:
+def test_a_file_of_no_known_split_raises_an_error_that_names_it(tmp_path: Path) -> None:
     for name in ("train.parquet", "extra.parquet"):
         shutil.copy(PARQUET, tmp_path / name)
     with pytest.raises(DataError, match=r"extra\.parquet is of no known split"):
         load_dataset(str(tmp_path), 32, held_out=50, seed=0)
 
 
-def test_labels_are_numbered_by_the_training_set() -> None:
+def test_labels_are_numbered_in_the_given_order() -> None:
     turned = load_files(str(PARQUET), "train", tuple(reversed(LABELS)))
     for file, other in zip(load_files(str(PARQUET), "train", LABELS), turned, strict=True):
         assert other.target == 9 - file.target
-    with pytest.raises(DataError, match="is none of the training set"):
+    with pytest.raises(DataError, match="is not in the training set"):
         load_files(str(PARQUET), "train", LABELS[1:])
 
 
-def test_the_fingerprint_tells_other_splits_and_other_labels() -> None:
+def test_the_fingerprint_changes_with_splits_and_labels() -> None:
     dataset = tiny_dataset()
     others = [
         load_dataset(str(PARQUET), 32, held_out=100, seed=1),
@@ -100,7 +100,7 @@ def image_folder(folder: Path) -> Path:
     return folder
 
 
-def test_a_folder_of_images_by_class_at_another_size(tmp_path: Path) -> None:
+def test_a_folder_of_images_by_class_is_resized(tmp_path: Path) -> None:
     dataset = load_dataset(str(image_folder(tmp_path / "insects")), 24, held_out=4, seed=0)
     assert dataset.labels == ("ant", "bee")
     assert dataset.train.pixels.shape == (8, 24, 24, 3)
@@ -108,7 +108,7 @@ def test_a_folder_of_images_by_class_at_another_size(tmp_path: Path) -> None:
     assert sorted(targets.tolist()) == [0] * 6 + [1] * 6
 
 
-def test_files_as_they_are() -> None:
+def test_encoded_files_are_read_unchanged() -> None:
     files = load_files(str(PARQUET), "train", LABELS)
     assert len(files) == 500
     assert files[0].encoded.startswith(b"\xff\xd8"), "a JPEG"
@@ -120,31 +120,31 @@ def test_files_as_they_are() -> None:
     ("source", "says"),
     [("/nowhere/at/all", "no file or folder"), ("./nor-here", "no file or folder")],
 )
-def test_nothing_there(source: str, says: str) -> None:
+def test_a_missing_source_raises_an_error(source: str, says: str) -> None:
     with pytest.raises(DataError, match=says):
         load_dataset(source, 32, 10, 0)
 
 
-def test_all_held_out_leaves_none_to_train_on() -> None:
+def test_holding_out_all_images_raises_an_error() -> None:
     with pytest.raises(DataError, match=r"held_out: 500 of 500 .* \(--held-out N\)"):
         load_dataset(str(PARQUET), 32, held_out=500, seed=0)
 
 
-def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+def test_an_undecodable_image_raises_an_error_that_names_it(tmp_path: Path) -> None:
     table = {"image": [{"bytes": b"no image", "path": None}] * 3, "label": [0, 1, 0]}
     datasets.Dataset.from_dict(table).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(DataError, match="image 0 is not an image"):
         load_dataset(str(tmp_path), 32, 1, 0)
 
 
-def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
+def test_a_missing_column_raises_an_error_that_lists_the_columns(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"text": ["a", "b"]}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(DataError, match="no label column, only text"):
         load_dataset(str(tmp_path), 32, 1, 0)
 
 
-def test_what_is_trained_on_is_what_is_served(tmp_path: Path) -> None:
-    """A rotated JPEG, transparency and 16 bits, through either door."""
+def test_training_and_serving_decode_images_alike(tmp_path: Path) -> None:
+    """The images are a rotated JPEG, one with transparency and one of 16 bits."""
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (90, 120, 3), dtype=np.uint8))
     deep = Image.fromarray(rng.integers(0, 65536, (50, 40), dtype=np.uint16))
@@ -162,10 +162,12 @@ def test_what_is_trained_on_is_what_is_served(tmp_path: Path) -> None:
         assert int((trained == served).flatten(1).all(1).sum()) == 2, path.name
 
 
-def test_the_test_split_if_there_is_one_with_labels(tmp_path: Path) -> None:
+def test_the_test_split_is_opened_only_with_labels(tmp_path: Path) -> None:
     labels = load_dataset(str(PARQUET), 32, 100, 0).labels
     assert load_test(str(PARQUET), 32, labels) is None
-    (tmp_path / "told").mkdir()
+    (tmp_path / "labelled").mkdir()
     (tmp_path / "withheld").mkdir()
-    assert len(load_test(source_with_test(tmp_path / "told", 40), 32, labels)) == 40
+    labelled = load_test(source_with_test(tmp_path / "labelled", 40), 32, labels)
+    assert labelled is not None
+    assert len(labelled) == 40
     assert load_test(source_with_test(tmp_path / "withheld", 40, label=-1), 32, labels) is None

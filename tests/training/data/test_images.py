@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from offramp.bundle.preprocess import bring_to_size
@@ -12,7 +13,7 @@ from training.data.images import image_input
 
 
 def jpeg(size: tuple[int, int], orientation: int = 1) -> bytes:
-    """A picture that is red on its left and blue on its right."""
+    """Encode an image that is red on the left and blue on the right."""
     image = Image.new("RGB", size, "red")
     image.paste("blue", (size[0] // 2, 0, *size))
     exif = Image.Exif()
@@ -21,17 +22,18 @@ def jpeg(size: tuple[int, int], orientation: int = 1) -> bytes:
     return buffer.getvalue()
 
 
-def part_of(encoded: bytes, part: tuple[float, float, float, float]) -> np.ndarray:
+def part_of(encoded: bytes, part: tuple[float, float, float, float]) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(encoded)) as image:
         return np.asarray(bring_to_size(image, image_input(16), part))
 
 
 @pytest.mark.parametrize("size", [(64, 48), (2000, 1500)])
-def test_a_part_is_what_pillow_crops(size: tuple[int, int]) -> None:
-    """Also where a JPEG is decoded at less than full size."""
+def test_a_part_equals_pillows_crop(size: tuple[int, int]) -> None:
+    """The second size is one that a JPEG is decoded at a reduced scale for."""
     part = (0.25, 0.25, 0.75, 0.75)
+    width, height = size
+    box = (width // 4, height // 4, 3 * width // 4, 3 * height // 4)
     with Image.open(io.BytesIO(jpeg(size))) as image:
-        box = tuple(int(share * side) for share, side in zip(part, image.size * 2, strict=True))
         cropped = image.crop(box).resize((16, 16), Image.Resampling.BILINEAR, reducing_gap=2.0)
     found = part_of(jpeg(size), part).astype(int)
     assert np.abs(found - np.asarray(cropped)).mean() < 4
@@ -39,14 +41,14 @@ def test_a_part_is_what_pillow_crops(size: tuple[int, int]) -> None:
     assert found[8, 13, 2] > 240 > 15 > found[8, 13, 0], "blue"
 
 
-def test_a_part_is_of_the_upright_picture() -> None:
-    """Orientation 6 turns what was left up."""
+def test_a_part_is_taken_from_the_upright_image() -> None:
+    """Orientation 6 turns the left side up."""
     top = part_of(jpeg((64, 48), orientation=6), (0.0, 0.0, 1.0, 0.4))
     assert top[..., 0].min() > 240
     assert top[..., 2].max() < 15
 
 
-def test_files_decode_to_what_is_in_memory_whichever_are_chosen() -> None:
+def test_selected_files_decode_to_the_images_in_memory() -> None:
     files = open_dataset(str(PARQUET), 24, held_out=100, seed=0).train
     chosen = torch.tensor([7, 3, 399, 3])
     some, everything = files.select(chosen).decoded(), files.decoded()

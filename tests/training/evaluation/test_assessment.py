@@ -15,9 +15,9 @@ from tests.training.samples import (
 from training.data.datasets import load_test
 from training.errors import CheckpointError
 from training.evaluation.assessment import (
-    Answers,
-    answers,
+    LabelledLogits,
     assess,
+    labelled_logits,
     own_dataset,
     score,
     temperatures_of,
@@ -31,38 +31,39 @@ from training.networks.predict import predict
 FLOPS = np.array([10.0, 40.0, 100.0])
 
 
-def drawn(images: int, seed: int) -> Answers:
-    """Three exits that know the more the deeper they are, twice as sure as they should be."""
+def drawn(images: int, seed: int) -> LabelledLogits:
+    """Draw logits of three exits; deeper ones are better, and all need a temperature of 2."""
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, 4, images)
-    knows = np.array([1.0, 1.6, 2.2])[:, None, None]
-    # knows * seen is what Bayes' rule has for such observations, but for a constant
-    seen = knows * np.eye(4)[targets] + rng.normal(0, 1, (3, images, 4))
-    logits = 2 * knows * seen
-    return Answers(torch.from_numpy(logits).float(), torch.from_numpy(targets))
+    signal = np.array([1.0, 1.6, 2.2])[:, None, None]
+    # signal * observed are the logits by Bayes' rule, up to a constant
+    observed = signal * np.eye(4)[targets] + rng.normal(0, 1, (3, images, 4))
+    logits = 2 * signal * observed
+    return LabelledLogits(torch.from_numpy(logits).float(), torch.from_numpy(targets))
 
 
-def test_answers_come_in_parts_but_are_those_of_all_images(
+def test_logits_are_computed_in_parts_and_cover_all_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = source_with_test(tmp_path)
     network = untrained_checkpoint(finished_progress()).network()
     test = load_test(source, 32, tiny_dataset().labels)
+    assert test is not None
     whole = test.decoded()
     monkeypatch.setattr("training.data.images.READ_AT_ONCE", 25)
     assert [len(part) for part in test.parts()] == [25, 25, 10]
-    given = answers(network, test)
+    given = labelled_logits(network, test)
     assert torch.equal(given.targets, whole.targets)
     torch.testing.assert_close(given.logits, predict(network, whole.pixels))
 
 
-def test_images_of_another_split_are_refused() -> None:
+def test_images_of_another_split_are_rejected() -> None:
     assert len(own_dataset(finished_progress(), str(PARQUET)).held_out) == 100
-    with pytest.raises(CheckpointError, match=r"--data: .* is not what"):
+    with pytest.raises(CheckpointError, match=r"--data: .* is not the data of the checkpoint"):
         own_dataset(tiny_progress(seed=1), str(PARQUET))
 
 
-def test_temperatures_mend_calibration_and_nothing_is_chosen_on_test() -> None:
+def test_temperatures_reduce_the_calibration_error_and_do_not_depend_on_test_images() -> None:
     held_out, test = drawn(2000, 0), drawn(500, 1)
     both = assess(held_out, test, FLOPS)
     alone = assess(held_out, None, FLOPS)
@@ -75,24 +76,23 @@ def test_temperatures_mend_calibration_and_nothing_is_chosen_on_test() -> None:
         for quality in one.exits:
             assert quality.calibrated.error < quality.raw.error
             assert quality.interval[0] < quality.accuracy < quality.interval[1]
+            assert quality.auroc is not None
             assert 0.5 < quality.auroc < 1
 
 
-def test_a_budgets_figures_are_those_of_its_thresholds() -> None:
+def test_results_of_a_budget_are_those_of_its_thresholds() -> None:
     held_out, test = drawn(2000, 0), drawn(500, 1)
     temperatures = temperatures_of(held_out)
     solved = best_within(direct_optimum(score(held_out, temperatures, FLOPS)), 50.0)
-    seen = apply_thresholds(score(test, temperatures, FLOPS), np.array(solved.thresholds))
-    ours, theirs = (one.budgets[0.5] for one in assess(held_out, test, FLOPS).sets)
-    assert (ours.mean_flops, ours.shares) == (solved.mean_flops, solved.shares)
-    assert ours.accuracy <= solved.accuracy
-    assert (theirs.mean_flops, theirs.accuracy, theirs.shares) == (
-        *(seen.mean_flops, seen.accuracy),
-        seen.shares,
-    )
+    measured = apply_thresholds(score(test, temperatures, FLOPS), np.array(solved.thresholds))
+    on_held_out, on_test = (one.budgets[0.5] for one in assess(held_out, test, FLOPS).sets)
+    assert (on_held_out.mean_flops, on_held_out.shares) == (solved.mean_flops, solved.shares)
+    assert on_held_out.accuracy <= solved.accuracy
+    assert (on_test.mean_flops, on_test.accuracy) == (measured.mean_flops, measured.accuracy)
+    assert on_test.shares == measured.shares
 
 
-def test_scores_are_the_calibrated_maximum() -> None:
+def test_confidence_is_the_calibrated_maximum() -> None:
     given = drawn(300, 0)
     scored = score(given, (2.0, 2.0, 2.0), FLOPS)
     expected = torch.softmax(given.logits / 2, dim=-1).amax(-1).numpy()

@@ -9,7 +9,7 @@ from tests.training.scored import scored_sets
 from training.evaluation.evaluate import Scored, apply_thresholds, exit_accuracies, exits_taken
 
 
-def test_the_first_exit_sure_enough_is_taken() -> None:
+def test_the_first_exit_that_reaches_its_threshold_is_taken() -> None:
     confidence = np.array([[0.9, 0.4, 0.5], [0.1, 0.8, 0.7]], dtype=np.float32)
     assert exits_taken(confidence, np.array([0.5, 0.0])).tolist() == [0, 1, 0]
 
@@ -27,7 +27,7 @@ def test_means_by_hand() -> None:
 
 
 @given(scored_sets(), st.data())
-def test_higher_thresholds_never_cost_less(scored: Scored, data: st.DataObject) -> None:
+def test_higher_thresholds_never_cost_fewer_flops(scored: Scored, data: st.DataObject) -> None:
     exits, scored = len(scored.flops), replace(scored, heads=None)
     share = st.floats(0, 1)
     low = np.array([data.draw(share) for _ in range(exits - 1)] + [0.0])
@@ -38,7 +38,7 @@ def test_higher_thresholds_never_cost_less(scored: Scored, data: st.DataObject) 
 
 
 @given(scored_sets(), st.data())
-def test_mean_flops_are_of_the_stages_run_and_the_heads_asked(
+def test_mean_flops_count_the_stages_run_and_the_heads_evaluated(
     scored: Scored, data: st.DataObject
 ) -> None:
     exits = len(scored.flops)
@@ -50,8 +50,8 @@ def test_mean_flops_are_of_the_stages_run_and_the_heads_asked(
     for confidence in scored.confidence.T:
         spent.append(0.0)
         for k in range(exits):
-            asked = scored.heads is None or thresholds[k] <= 1
-            spent[-1] += trunks[k] + heads[k] * asked
+            evaluated = scored.heads is None or thresholds[k] <= 1
+            spent[-1] += trunks[k] + heads[k] * evaluated
             if k == exits - 1 or float(confidence[k]) >= thresholds[k]:
                 break
     found = apply_thresholds(scored, thresholds)
@@ -60,6 +60,6 @@ def test_mean_flops_are_of_the_stages_run_and_the_heads_asked(
     )
 
 
-def test_exit_accuracies() -> None:
+def test_exit_accuracies_by_hand() -> None:
     logits = torch.tensor([[[1.0, 0], [1, 0]], [[1, 0], [0, 1]]])
     assert exit_accuracies(logits, torch.tensor([0, 1])) == (0.5, 1.0)

@@ -33,7 +33,7 @@ def tiny_checkpoint() -> Checkpoint:
     )
 
 
-def test_round_trip(tmp_path: Path) -> None:
+def test_a_checkpoint_is_the_same_after_saving_and_loading(tmp_path: Path) -> None:
     saved = tiny_checkpoint()
     save_checkpoint(tmp_path / "c.safetensors", saved)
     loaded = load_checkpoint(tmp_path / "c.safetensors")
@@ -45,7 +45,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
 
 
-def test_numbers_of_any_kind_come_back(tmp_path: Path) -> None:
+def test_tensors_of_every_dtype_are_restored(tmp_path: Path) -> None:
     given = {
         "bf16": torch.randn(3, 2).bfloat16(),
         "float8": torch.randn(4).to(torch.float8_e4m3fn),
@@ -61,7 +61,7 @@ def test_numbers_of_any_kind_come_back(tmp_path: Path) -> None:
     assert all(torch.equal(found[name].double(), one.double()) for name, one in given.items())
 
 
-def test_the_checksum_is_that_of_earlier_versions(tmp_path: Path) -> None:
+def test_the_checksum_equals_that_of_earlier_versions(tmp_path: Path) -> None:
     saved = tiny_checkpoint()
     save_checkpoint(tmp_path / "c", saved)
     tensors = {f"weights/{name}": one for name, one in saved.weights.items()}
@@ -73,30 +73,31 @@ def test_the_checksum_is_that_of_earlier_versions(tmp_path: Path) -> None:
         assert file.metadata()["sha256"] == digest.hexdigest()
 
 
-def refused(path: Path, content: bytes, says: str) -> None:
+def assert_rejected(path: Path, content: bytes, message: str) -> None:
     path.write_bytes(content)
-    for load in (load_checkpoint, load_progress):
-        with pytest.raises(CheckpointError, match=says) as error:
+    loads: tuple[Callable[[Path], object], ...] = (load_checkpoint, load_progress)
+    for load in loads:
+        with pytest.raises(CheckpointError, match=message) as error:
             load(path)
         assert str(error.value).startswith(f"{path}: ")
 
 
-def test_what_is_no_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
+def test_other_files_are_rejected_with_their_path(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     with pytest.raises(CheckpointError, match=r"c\.safetensors"):
         load_checkpoint(path)
     for content in (b"", b"no checkpoint", bytes(100)):
-        refused(path, content, "cannot be read")
+        assert_rejected(path, content, "cannot be read")
     save_file({"w": torch.ones(2)}, path)
-    refused(path, path.read_bytes(), "not a checkpoint that")
+    assert_rejected(path, path.read_bytes(), "not a checkpoint that")
     save_file({"w": torch.ones(2)}, path, {"format": "pt"})
-    refused(path, path.read_bytes(), "not a checkpoint that")
+    assert_rejected(path, path.read_bytes(), "not a checkpoint that")
     save_file({"w": torch.ones(2)}, path, {"format": FORMAT, "progress": "{}"})
-    refused(path, path.read_bytes(), "header is damaged")
+    assert_rejected(path, path.read_bytes(), "header is damaged")
 
 
 class Tripwire:
-    """Makes a file where it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -105,21 +106,21 @@ class Tripwire:
         return Path.touch, (self.path,)
 
 
-def test_a_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
-    path, sprung = tmp_path / "c.safetensors", tmp_path / "sprung"
-    pickled = pickle.dumps(Tripwire(sprung))
-    refused(path, pickled, "cannot be read")
-    torch.save({"weights": Tripwire(sprung)}, path)
-    refused(path, path.read_bytes(), "cannot be read")
-    assert not sprung.exists()
+def test_a_pickle_is_rejected_and_not_executed(tmp_path: Path) -> None:
+    path, executed = tmp_path / "c.safetensors", tmp_path / "executed"
+    pickled = pickle.dumps(Tripwire(executed))
+    assert_rejected(path, pickled, "cannot be read")
+    torch.save({"weights": Tripwire(executed)}, path)
+    assert_rejected(path, path.read_bytes(), "cannot be read")
+    assert not executed.exists()
     pickle.loads(pickled)
-    assert sprung.exists(), "the trap works"
+    assert executed.exists(), "the tripwire works"
 
 
 @pytest.mark.parametrize("length", [10**8 + 1, 2**40, 2**63, 2**64 - 1])
-def test_an_absurd_header_is_refused_at_once(tmp_path: Path, length: int) -> None:
+def test_a_header_of_absurd_length_is_rejected(tmp_path: Path, length: int) -> None:
     content = length.to_bytes(8, "little") + b'{"__metadata__":{}}'
-    refused(tmp_path / "c.safetensors", content, "cannot be read")
+    assert_rejected(tmp_path / "c.safetensors", content, "cannot be read")
 
 
 @pytest.fixture(scope="module")
@@ -130,15 +131,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.1, 0.5, 0.9999])
-def test_a_truncated_checkpoint_is_refused(tmp_path: Path, whole: bytes, share: float) -> None:
-    refused(tmp_path / "c.safetensors", whole[: int(len(whole) * share)], "cannot be read")
+def test_a_truncated_checkpoint_is_rejected(tmp_path: Path, whole: bytes, share: float) -> None:
+    assert_rejected(tmp_path / "c.safetensors", whole[: int(len(whole) * share)], "cannot be read")
 
 
 @given(st.floats(0, 1, exclude_max=True), st.booleans(), st.integers(0, 7))
-def test_a_flipped_bit_is_noticed_or_changes_nothing(
+def test_a_flipped_bit_is_detected_or_has_no_effect(
     whole: bytes, where: float, in_header: bool, bit: int
 ) -> None:
-    """Most bits; one in the names of what the reader does not ask for may go by."""
+    """A flip has no effect in the names of metadata that the reader does not use."""
     extent = 8 + int.from_bytes(whole[:8], "little") if in_header else len(whole)
     content = bytearray(whole)
     content[int(where * extent)] ^= 1 << bit
@@ -168,8 +169,8 @@ def test_progress_is_read_without_the_tensors(tmp_path: Path, whole: bytes) -> N
         load_checkpoint(path)
 
 
-def test_one_without_a_checksum_is_read(tmp_path: Path, whole: bytes) -> None:
-    """As earlier versions wrote them."""
+def test_a_checkpoint_without_checksum_is_read(tmp_path: Path, whole: bytes) -> None:
+    """Earlier versions wrote no checksum."""
     path = tmp_path / "c.safetensors"
     path.write_bytes(whole)
     with safe_open(path, framework="pt") as file:
@@ -179,7 +180,7 @@ def test_one_without_a_checksum_is_read(tmp_path: Path, whole: bytes) -> None:
     assert load_checkpoint(path).progress == tiny_progress()
 
 
-def test_weights_of_another_network_are_refused() -> None:
+def test_weights_of_another_network_are_rejected() -> None:
     checkpoint = tiny_checkpoint()
     del checkpoint.weights["heads.0.linear.bias"]
     with pytest.raises(CheckpointError, match=r"heads\.0\.linear\.bias"):

@@ -1,4 +1,4 @@
-"""A batch's gradient, however it is computed."""
+"""The gradient of a batch: micro-batches and compilation do not change it."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from tests.training.families import SMALL
 from tests.training.samples import tiny_dataset, tiny_progress
 from training.data.images import Images
 from training.errors import RecipeError
-from training.fit.gradient import Gradient
+from training.fit.gradient import GradientAccumulator
 from training.fit.initial import initial_network
 from training.objectives import build_objective
 from training.recipes import Recipe
@@ -24,11 +24,11 @@ def batch() -> Images:
 def gradients(
     recipe: Recipe, micro_batch: int | None = None, compiler: str | None = None
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """Loss and gradients of one batch on fresh weights."""
+    """Compute loss and gradients of one batch on fresh weights."""
     network = initial_network(recipe, 10, tiny_dataset().train.pixels)
     network.train()
     objective = build_objective(recipe.objective, recipe.objective_options, network, 0.0)
-    gradient = Gradient(
+    gradient = GradientAccumulator(
         network, objective, size=32, bf16=False, micro_batch=micro_batch, compiler=compiler
     )
     loss = gradient.add(batch(), 32)
@@ -53,23 +53,24 @@ def assert_same(
 def test_micro_batches_give_the_gradient_of_the_whole_batch(
     objective: str, micro_batch: int
 ) -> None:
-    """7, 7 and 6, too; the backbone has no batch norm."""
+    """Micro-batches can differ in size (7, 7 and 6); the backbone has no batch norm."""
     recipe = tiny_progress(**VIT, objective=objective).recipe
     assert_same(gradients(recipe), gradients(recipe, micro_batch))
 
 
-def test_no_bound_and_one_above_the_batch_are_bit_for_bit_the_same() -> None:
+def test_no_limit_and_a_limit_above_the_batch_are_bit_for_bit_equal() -> None:
     recipe = tiny_progress(shape=SMALL["msdnet"]).recipe
     one, other = gradients(recipe), gradients(recipe, BATCH + 1)
     assert torch.equal(one[0], other[0])
-    assert all(a is b or torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True))
+    for a, b in zip(one[1], other[1], strict=True):
+        assert (a is None and b is None) or (a is not None and b is not None and torch.equal(a, b))
 
 
-# what torch's tracer itself does to any autograd function
+# torch's tracer instantiates every autograd function
 @pytest.mark.filterwarnings("ignore:.*Function.* should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("objective", ["joint", "distillation"])
-def test_compiled_is_the_same(objective: str) -> None:
-    """Distillation's hooks and adapters are compiled, too."""
+@pytest.mark.parametrize("objective", ["joint", "equilibrium", "distillation"])
+def test_compiled_gradients_equal_uncompiled_ones(objective: str) -> None:
+    """Boundary steps and distillation's hooks and adapters are compiled, too."""
     recipe = tiny_progress(**VIT, objective=objective).recipe
     assert_same(gradients(recipe), gradients(recipe, compiler="aot_eager"))
 
@@ -80,11 +81,11 @@ def test_surgery_on_batch_norm_and_dense_layers_compiles() -> None:
     assert_same(gradients(recipe), gradients(recipe, compiler="aot_eager"))
 
 
-def test_an_unknown_compiler_is_named_with_those_there_are() -> None:
+def test_an_unknown_compiler_raises_an_error_that_lists_the_known() -> None:
     with pytest.raises(RecipeError, match=r"^--compile: 'foo' is not one of .*inductor"):
         gradients(tiny_progress().recipe, compiler="foo")
 
 
-def test_a_gradient_for_each_exit_is_not_compiled() -> None:
+def test_an_objective_with_several_backward_passes_is_not_compiled() -> None:
     with pytest.raises(RecipeError, match=r"^--compile"):
         gradients(tiny_progress(objective="pcgrad").recipe, compiler="aot_eager")

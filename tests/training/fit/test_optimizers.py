@@ -7,13 +7,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from training.fit.optimizers import Muon, Optimizers, lr_factor, newton_schulz
-from training.recipes import RECIPES, Recipe
+from training.recipes import RECIPES, Kind, Recipe, Schedule
 
 PAPER = Recipe().milestones
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.floats(1e-3, 1e3))
-def test_newton_schulz_brings_singular_values_near_1(rows: int, columns: int, scale: float) -> None:
+def test_newton_schulz_moves_singular_values_close_to_1(
+    rows: int, columns: int, scale: float
+) -> None:
     torch.manual_seed(rows * 13 + columns)
     matrix = nn.init.orthogonal_(torch.empty(rows, columns)) * scale
     values = torch.linalg.svdvals(newton_schulz(matrix, steps=5))
@@ -27,11 +29,11 @@ def test_a_step_of_muon_has_the_relative_size_of_its_learning_rate() -> None:
     before = weight.detach() * (math.sqrt(16) / weight.detach().norm())
     optimizer.step()
     relative = (weight.detach() - before).norm() / before.norm()
-    assert 0.06 < float(relative) < 0.12, "three iterations bring it near, not there"
+    assert 0.06 < float(relative) < 0.12, "three iterations bring it close, not exactly there"
 
 
 @pytest.mark.parametrize("kind", ["sgd", "muon"])
-def test_either_kind_fits_a_small_network(kind: str) -> None:
+def test_both_optimizers_fit_a_small_network(kind: Kind) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1, bias=False),
@@ -57,7 +59,7 @@ def test_either_kind_fits_a_small_network(kind: str) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "multistep"])
-def test_schedules_rise_in_warmup_and_fall_after(schedule: str) -> None:
+def test_schedules_rise_in_warmup_and_then_fall(schedule: Schedule) -> None:
     factors = [lr_factor(schedule, p / 1000, 0.1, PAPER) for p in range(1000)]
     assert factors[0] == pytest.approx(0.1)
     assert max(factors) == pytest.approx(1.0, abs=0.01)
@@ -66,13 +68,13 @@ def test_schedules_rise_in_warmup_and_fall_after(schedule: str) -> None:
     assert factors[-1] < 0.01
 
 
-def test_multistep_drops_where_the_paper_does() -> None:
+def test_multistep_drops_at_the_epochs_of_the_paper() -> None:
     epochs = (0, 249, 250, 280, 295)
     factors = [lr_factor("multistep", epoch / 300, 0.0, PAPER) for epoch in epochs]
     assert factors == pytest.approx([1, 1, 0.1, 0.01, 0.001])
 
 
-def test_the_papers_recipes_drop_at_their_own_epochs() -> None:
+def test_the_papers_recipes_drop_at_the_published_epochs() -> None:
     for name, epochs in {
         "cifar-paper": (250, 280, 295),
         "cifar-paper-vgg7": (270, 280, 295),

@@ -1,6 +1,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def trained(
     save_every: int | None = None,
     **recipe: object,
 ) -> list[Epoch]:
-    """Run the tiny recipe; `stop_after` so many epochs, as by Ctrl-C in a step of the next one."""
+    """Run the tiny recipe; stop as by Ctrl-C, `stop_in` a step after `stop_after` epochs."""
     trainer = Trainer(tiny_progress(**recipe), tiny_dataset(), CPU)
     reports: list[Epoch] = []
 
@@ -54,7 +55,7 @@ def trained(
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Bit for bit."""
+    """Compare two runs bit for bit."""
     first, second = load_checkpoint(one), load_checkpoint(other)
     losses = [[epoch.loss for epoch in run.progress.epochs] for run in (first, second)]
     assert losses[0] == losses[1]
@@ -79,8 +80,8 @@ def assert_same_run(one: Path, other: Path) -> None:
     ],
     ids=lambda options: options.get("objective", options.get("optimizer")),
 )
-def test_a_resumed_run_ends_bit_for_bit_as_one_that_never_stopped(
-    tmp_path: Path, options: dict[str, object]
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    tmp_path: Path, options: dict[str, Any]
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     reports = trained(whole, **options)
@@ -90,8 +91,8 @@ def test_a_resumed_run_ends_bit_for_bit_as_one_that_never_stopped(
     assert_same_run(whole, parts)
 
 
-def test_a_run_resumed_within_an_epoch_ends_so_too(tmp_path: Path) -> None:
-    """With dropout, cutout and an objective with a state."""
+def test_a_run_resumed_within_an_epoch_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    """The run has dropout, cutout and an objective with state."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     trained(whole, objective="pcgrad")
     trained(parts, stop_after=1, stop_in=3, save_every=2, objective="pcgrad")
@@ -100,7 +101,7 @@ def test_a_run_resumed_within_an_epoch_ends_so_too(tmp_path: Path) -> None:
     assert_same_run(whole, parts)
 
 
-def test_images_on_disk_train_as_those_in_memory(tmp_path: Path) -> None:
+def test_training_from_disk_equals_training_from_memory(tmp_path: Path) -> None:
     trained(tmp_path / "memory", epochs=1)
     files = open_dataset(TINY.data, TINY.size, TINY.held_out, TINY.seed)
     trainer = Trainer(tiny_progress(epochs=1), files, CPU)
@@ -108,14 +109,14 @@ def test_images_on_disk_train_as_those_in_memory(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "memory", tmp_path / "disk")
 
 
-def test_steps_are_seen() -> None:
-    seen: list[tuple[int, float, float]] = []
+def test_each_step_is_reported() -> None:
+    steps: list[tuple[int, float, float]] = []
     trainer = Trainer(tiny_progress(schedule="linear", lr=0.2), tiny_dataset(), CPU)
     for _ in range(2):
         epoch = trainer.run_epoch(
-            untracked, lambda number, loss, lr: seen.append((number, float(loss), lr))
+            untracked, lambda number, loss, lr: steps.append((number, float(loss), lr))
         )
-    numbers, losses, rates = zip(*seen, strict=True)
+    numbers, losses, rates = zip(*steps, strict=True)
     assert numbers == tuple(range(1, 9))
     assert sum(losses[4:]) / 4 == pytest.approx(epoch.loss)
     assert rates == pytest.approx([0.2 * (1 - step / 8) for step in range(8)])
@@ -123,17 +124,19 @@ def test_steps_are_seen() -> None:
     assert epoch.images_per_second * epoch.seconds >= 400
 
 
-def test_it_learns(tmp_path: Path) -> None:
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
     shape = {"exits": 2, "base": 1, "step": 1, "channels": 8, "growth": 8, "head_dropout": 0.0}
-    options = {"optimizer": "muon", "lr": 0.05, "muon_lr": 0.1, "schedule": "linear", "cutout": 0}
-    reports = trained(tmp_path / "c", shape=shape, batch_size=50, epochs=6, **options)
+    options: dict[str, Any] = {"optimizer": "muon", "lr": 0.05, "muon_lr": 0.1, "cutout": 0}
+    options |= {"schedule": "linear", "shape": shape, "batch_size": 50, "epochs": 6}
+    reports = trained(tmp_path / "c", **options)
     assert reports[-1].loss < reports[0].loss
     assert min(reports[-1].accuracies) > 0.15, "chance is 0.1"
 
 
 @pytest.mark.parametrize("backbone", sorted(SMALL.keys() - {"msdnet"}))
-def test_every_other_backbone_is_trained_and_restored(tmp_path: Path, backbone: str) -> None:
-    recipe = {"backbone": backbone, "shape": SMALL[backbone], "epochs": 1, "variant": "paper"}
+def test_each_other_backbone_is_trained_and_restored(tmp_path: Path, backbone: str) -> None:
+    recipe: dict[str, Any] = {"backbone": backbone, "shape": SMALL[backbone]}
+    recipe |= {"epochs": 1, "variant": "paper"}
     fresh = Trainer(tiny_progress(**recipe), tiny_dataset(), CPU).network
     trained(tmp_path / "c", **recipe)
     network = load_checkpoint(tmp_path / "c").network()
@@ -148,13 +151,13 @@ def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:
         trained(tmp_path / "c")
 
 
-def test_resuming_with_another_recipe_names_the_field(tmp_path: Path) -> None:
+def test_resuming_with_another_recipe_raises_an_error_that_names_the_field(tmp_path: Path) -> None:
     trained(tmp_path / "c", stop_after=1)
     with pytest.raises(CheckpointError, match=r"^beta: the run to resume has 0\.5"):
         trained(tmp_path / "c", resume=True, beta=0.25)
 
 
-def test_resuming_with_other_images_is_refused(tmp_path: Path) -> None:
+def test_resuming_with_other_images_is_rejected(tmp_path: Path) -> None:
     trained(tmp_path / "c", stop_after=1)
     other = tiny_progress().model_copy(update={"fingerprint": "another"})
     trainer = Trainer(other, tiny_dataset(), CPU)
@@ -162,7 +165,9 @@ def test_resuming_with_other_images_is_refused(tmp_path: Path) -> None:
         trainer.restore(load_checkpoint(tmp_path / "c"))
 
 
-def test_divergence_names_the_learning_rate_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+def test_divergence_raises_an_error_on_the_learning_rate_and_writes_no_checkpoint(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(DivergedError, match=r"^lr: "):
         trained(tmp_path / "c", lr=1e30, batch_size=50)
     with pytest.raises(DivergedError, match=r"^lr: "):
@@ -170,13 +175,13 @@ def test_divergence_names_the_learning_rate_and_leaves_no_checkpoint(tmp_path: P
     assert not (tmp_path / "c").exists()
 
 
-def test_a_size_that_the_network_cannot_read_is_named_with_what_to_do() -> None:
+def test_a_size_that_the_network_cannot_read_raises_an_error_with_advice() -> None:
     vgg = {"backbone": "vgg", "shape": SMALL["vgg"]}
     with pytest.raises(RecipeError, match=r"^size: .* 2 x 2 pixels; give a larger --size"):
         Trainer(tiny_progress(**vgg, size=2, shift=0), tiny_dataset(), CPU)
 
 
-def test_images_of_64_pixels_are_trained_on() -> None:
+def test_images_of_64_pixels_can_be_trained_on() -> None:
     dataset = load_dataset(TINY.data, 64, TINY.held_out, TINY.seed)
     options = {"size": 64, "small_size": 40, "small_epochs": 1}
     trainer = Trainer(tiny_progress(**options), dataset, CPU)
@@ -184,7 +189,7 @@ def test_images_of_64_pixels_are_trained_on() -> None:
         assert 0 < trainer.run_epoch(untracked).loss < 10
 
 
-def test_a_channel_that_never_changes_is_no_trouble() -> None:
+def test_a_constant_channel_can_be_trained_on() -> None:
     images = tiny_dataset().train
     pixels = images.pixels.clone()
     pixels[..., 2] = 0
@@ -193,7 +198,7 @@ def test_a_channel_that_never_changes_is_no_trouble() -> None:
     assert 0 < epoch.loss < 10
 
 
-def test_weights_that_do_not_fit_are_refused() -> None:
+def test_weights_that_do_not_fit_are_rejected() -> None:
     trainer = Trainer(tiny_progress(), tiny_dataset(), CPU)
     checkpoint = trainer.checkpoint()
     foreign = Checkpoint(checkpoint.progress, {"w": torch.ones(1)}, {}, {})
@@ -201,7 +206,7 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         trainer.restore(foreign)
 
 
-def test_images_are_normalised_by_the_training_set() -> None:
+def test_images_are_normalised_by_statistics_of_the_training_set() -> None:
     trainer = Trainer(tiny_progress(), tiny_dataset(), CPU)
     normalised = trainer.network.normalize(tiny_dataset().train.pixels)
     torch.testing.assert_close(normalised.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)

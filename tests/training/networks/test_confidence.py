@@ -8,7 +8,7 @@ from training.networks.confidence import CONFIDENCES
 
 @pytest.mark.parametrize("name", CONFIDENCES)
 @given(st.integers(2, 20), st.floats(0.01, 50))
-def test_lies_between_0_and_1_and_is_highest_for_certainty(
+def test_confidence_is_between_0_and_1_and_highest_for_certainty(
     name: str, classes: int, scale: float
 ) -> None:
     confidence = CONFIDENCES[name]
@@ -21,7 +21,7 @@ def test_lies_between_0_and_1_and_is_highest_for_certainty(
     torch.testing.assert_close(confidence(certain), torch.ones(1))
 
 
-def test_at_total_doubt() -> None:
-    doubt = torch.full((1, 4), 0.25)
-    found = {name: float(confidence(doubt)) for name, confidence in CONFIDENCES.items()}
+def test_confidence_of_equal_probabilities() -> None:
+    equal = torch.full((1, 4), 0.25)
+    found = {name: float(confidence(equal)) for name, confidence in CONFIDENCES.items()}
     assert found == pytest.approx({"max_softmax": 0.25, "margin": 0, "negentropy": 0})

@@ -6,9 +6,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.training.masked import plain
 from training.networks.backbones import build_network
-from training.networks.multi_exit import MultiExitNetwork, Normalize
+from training.networks.multi_exit import Branch, MultiExitNetwork, Normalize
 from training.surgery.boundary import Surgery
+from training.surgery.feature_map import FeatureMap
 
 SMALL = {
     "exits": 3,
@@ -22,7 +24,7 @@ SMALL = {
 SURGERIES = [Surgery("joint"), Surgery("released"), Surgery("paper"), Surgery("unreferenced")]
 
 
-def test_normalize_takes_stored_images_to_what_the_first_stage_reads() -> None:
+def test_normalize_scales_and_reorders_stored_images() -> None:
     normalize = Normalize()
     normalize.mean.copy_(torch.tensor([0.5, 0.25, 0.0]))
     normalize.std.copy_(torch.tensor([0.5, 0.25, 1.0]))
@@ -40,11 +42,11 @@ def small_network(surgery: Surgery) -> MultiExitNetwork:
 
 
 def gradients(network: nn.Module, steps: int = 1) -> list[Tensor | None]:
-    """Of every parameter in the last of so many steps."""
+    """Return the gradient of every parameter in the last step."""
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for _ in range(steps):
         network.zero_grad()
-        sum(logits.square().sum() for logits in network(images)).backward()
+        torch.stack(network(images)).square().sum().backward()
     return [parameter.grad for parameter in network.parameters()]
 
 
@@ -55,20 +57,39 @@ def assert_same(found: list[Tensor | None], expected: list[Tensor | None]) -> No
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+def test_boundary_steps_run_after_surgery_and_in_order() -> None:
+    network, calls = small_network(Surgery("paper")), []
+
+    def first(branch: Branch, deeper: int) -> Branch:
+        calls.append(("first", deeper, type(branch.onward[-1]), type(branch.to_exit)))
+        return Branch([plain(one) for one in branch.onward], branch.to_exit)
+
+    def second(branch: Branch, deeper: int) -> Branch:
+        calls.append(("second", deeper, type(branch.onward[-1]), type(branch.to_exit)))
+        return branch
+
+    network(torch.zeros(1, 3, 32, 32), (first, second))
+    assert calls == [
+        *(("first", 2, FeatureMap, FeatureMap), ("second", 2, Tensor, FeatureMap)),
+        *(("first", 1, FeatureMap, FeatureMap), ("second", 1, Tensor, FeatureMap)),
+    ]
+
+
 @pytest.fixture
 def one_process() -> Iterator[None]:
-    """A process group of this process alone."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    """Create a process group of this process alone."""
+    store = dist.HashStore()  # type: ignore[attr-defined] # torch does not list it in __all__
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield
     dist.destroy_process_group()
 
 
 @pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("surgery", SURGERIES)
-def test_data_parallel(surgery: Surgery) -> None:
-    """Every parameter that joint training reaches is reached, in each of several steps."""
+def test_data_parallel_gives_the_gradients_of_one_process(surgery: Surgery) -> None:
+    """The same parameters have gradients as in joint training, in each of several steps."""
     network = small_network(surgery)
-    # the finer scales of the last layer feed nothing, surgery or not
+    # no exit reads the finer scales of the last layer, with surgery or without
     parallel = DistributedDataParallel(network, find_unused_parameters=True)
     found = gradients(parallel, steps=3)
     assert_same(found, gradients(small_network(surgery), steps=3))

@@ -4,9 +4,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.families import SMALL, small_network
+from training.fit.gradient import Losses
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import build_objective
-from training.surgery.boundary import Surgery
+from training.surgery.boundary import Surgery, Variant
 
 IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.arange(6)
@@ -14,12 +15,12 @@ TARGETS = torch.arange(6)
 
 def gradients(network: MultiExitNetwork, name: str, **options: object) -> list[Tensor]:
     objective = build_objective(name, options, network, 0.0)
-    objective.backward(objective(network(IMAGES), TARGETS), network)
+    objective.backward(Losses(network, objective)(IMAGES, TARGETS), network)
     return [torch.zeros_like(p) if p.grad is None else p.grad for p in network.parameters()]
 
 
 @pytest.mark.parametrize("backbone", SMALL)
-def test_one_group_of_all_exits_is_joint_training(backbone: str) -> None:
+def test_a_single_group_equals_joint_training(backbone: str) -> None:
     expected = gradients(small_network(backbone).train(), "joint")
     found = gradients(small_network(backbone).train(), "block-dependent", group=99, overlap=0)
     for one, other in zip(found, expected, strict=True):
@@ -30,7 +31,7 @@ def test_one_group_of_all_exits_is_joint_training(backbone: str) -> None:
     ("group", "overlap", "exits_of_stage"),
     [(1, 0, ([0], [1], [2])), (1, 1, ([0, 1], [1, 2], [2])), (2, 0, ([0, 1], [0, 1], [2]))],
 )
-def test_a_stage_is_trained_by_the_exits_near_it(
+def test_the_exits_near_a_stage_train_it(
     group: int, overlap: int, exits_of_stage: tuple[list[int], ...]
 ) -> None:
     network = small_network("vit").train()
@@ -38,7 +39,7 @@ def test_a_stage_is_trained_by_the_exits_near_it(
     for k, exits in enumerate(exits_of_stage):
         twin = small_network("vit").train()
         losses = build_objective("joint", {}, twin, 0.0)(twin(IMAGES), TARGETS)
-        # within a group the earlier exits do not reach stages behind them: their part is zero
+        # the earlier exits of a group have zero gradients in later stages
         losses[exits].sum().backward()
         for one, other in zip(
             network.stages[k].parameters(), twin.stages[k].parameters(), strict=True
@@ -49,14 +50,14 @@ def test_a_stage_is_trained_by_the_exits_near_it(
 @pytest.mark.parametrize("variant", ["joint", "released"])
 @pytest.mark.parametrize("group", [1, 2])
 @pytest.mark.parametrize("backbone", SMALL)
-def test_without_overlap_one_backward_pass_is_that_of_every_group(
-    backbone: str, group: int, variant: str
+def test_without_overlap_one_backward_pass_gives_the_gradients_of_all_groups(
+    backbone: str, group: int, variant: Variant
 ) -> None:
     network, twin = small_network(backbone).train(), small_network(backbone).train()
     network.surgery = twin.surgery = Surgery(variant, 0.5)
     objective = build_objective("block-dependent", {"group": group, "overlap": 0}, network, 0.0)
     assert objective.one_backward
-    objective.backward(objective(network(IMAGES), TARGETS), network)
+    objective.backward(Losses(network, objective)(IMAGES, TARGETS), network)
 
     losses = build_objective("joint", {}, twin, 0.0)(twin(IMAGES), TARGETS)
     for start in range(0, twin.exits, group):
@@ -68,22 +69,21 @@ def test_without_overlap_one_backward_pass_is_that_of_every_group(
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_no_pass_goes_further_than_its_groups_stages() -> None:
-    """Each of the three stages of a transformer, all alike, is passed once for each group."""
-    counted = {}
-    for name, options in (
-        ("joint", {}),
-        ("block-dependent", {"overlap": 0}),
-        ("block-dependent", {"overlap": 1}),
-        ("block-dependent", {"overlap": 2}),
-    ):
-        network = small_network("vit").train()
-        objective = build_objective(name, options, network, 0.0)
-        losses = objective(network(IMAGES), TARGETS)
-        with FlopCounterMode(display=False) as counter:
-            objective.backward(losses, network)
-        counted[name, options.get("overlap")] = counter.get_total_flops()
-    none, one, two = (counted["block-dependent", overlap] for overlap in (0, 1, 2))
-    assert none <= counted["joint", None]
-    assert one < 2 * none
-    assert none < one < two < 3 * none
+def test_no_backward_pass_goes_beyond_the_stages_of_its_group() -> None:
+    """The three stages of the transformer are alike; each has one pass for each group."""
+    joint = backward_flops("joint")
+    zero, one, two = (backward_flops("block-dependent", overlap=n) for n in (0, 1, 2))
+    assert zero <= joint
+    assert one < 2 * zero
+    assert zero < one < two < 3 * zero
+
+
+def backward_flops(name: str, **options: object) -> int:
+    """Count the flops of a backward pass."""
+    network = small_network("vit").train()
+    objective = build_objective(name, options, network, 0.0)
+    losses = Losses(network, objective)(IMAGES, TARGETS)
+    with FlopCounterMode(display=False) as counter:
+        objective.backward(losses, network)
+    flops: int = counter.get_total_flops()
+    return flops

@@ -25,7 +25,7 @@ def jacobian(rows: Sequence[Sequence[float]]) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["pcgrad", "cagrad"])
-def test_without_conflict_the_sum_or_near_it(name: str) -> None:
+def test_without_conflict_the_result_is_close_to_the_sum(name: str) -> None:
     objective = combined(name)
     for seed in range(10):
         positive = torch.rand(3, 6, generator=torch.Generator().manual_seed(seed)) + 0.1
@@ -35,13 +35,13 @@ def test_without_conflict_the_sum_or_near_it(name: str) -> None:
         assert (found - positive.sum(0)).norm() <= 0.41 * positive.sum(0).norm()
 
 
-def test_pcgrad_projects_off_what_conflicts() -> None:
+def test_pcgrad_projects_off_conflicting_gradients() -> None:
     found = combined("pcgrad").combine(jacobian([[1, 0], [-1, 1], [0, 0]]))
     # (1, 0) off (-1, 1) is (.5, .5); (-1, 1) off (1, 0) is (0, 1)
     torch.testing.assert_close(found, torch.tensor([0.5, 1.5]))
 
 
-def test_pcgrads_order_is_its_own_and_goes_on_where_it_was() -> None:
+def test_pcgrads_random_order_is_independent_and_resumes() -> None:
     rows = torch.randn(3, 3, generator=torch.Generator().manual_seed(5))
     rows[1] = -rows[0] + 0.1 * rows[1]
     rows[2] -= rows[0]
@@ -55,7 +55,7 @@ def test_pcgrads_order_is_its_own_and_goes_on_where_it_was() -> None:
     assert torch.rand(1) == torch.rand(1, generator=torch.Generator().manual_seed(1))
 
 
-def test_cagrad_helps_the_worst_off_within_its_ball() -> None:
+def test_cagrad_helps_the_worst_exit_within_its_ball() -> None:
     rows = torch.randn(3, 8, generator=torch.Generator().manual_seed(2))
     rows[2] -= rows[0]
     total = rows.sum(0)
@@ -76,7 +76,7 @@ def test_nash_weights_solve_the_bargain(seed: int, exits: int) -> None:
 
 
 def test_nash_does_not_favour_the_longer_gradient() -> None:
-    """In proportion to one over length where gradients are orthogonal."""
+    """For orthogonal gradients, the weights are proportional to 1 / length."""
     rows = jacobian([[10, 0, 0], [0, 1, 0], [0, 0, 0.1]])
     found = combined("nash-mtl", max_norm=0.0).combine(rows)
     torch.testing.assert_close(
@@ -86,8 +86,8 @@ def test_nash_does_not_favour_the_longer_gradient() -> None:
 
 @pytest.mark.parametrize("name", ["pcgrad", "cagrad", "nash-mtl", "meta-gf"])
 @pytest.mark.parametrize("scale", [1e30, torch.nan])
-def test_a_diverged_run_is_told_so(name: str, scale: float) -> None:
-    """Even where it is the square of a gradient that is no number."""
+def test_divergence_raises_an_error(name: str, scale: float) -> None:
+    """It does so also if only the square of a gradient overflows."""
     network = small_network("vit")
     objective = build_objective(name, {}, network, 0.0)
     logits = network(torch.zeros(4, 3, 32, 32))
@@ -96,19 +96,20 @@ def test_a_diverged_run_is_told_so(name: str, scale: float) -> None:
         objective.backward(losses * scale, network)
 
 
-def test_nash_survives_opposed_and_missing_gradients() -> None:
+def test_nash_is_finite_for_opposed_and_zero_gradients() -> None:
     rows = jacobian([[1, 0, 0], [-1, 0, 0], [0, 0, 0]])
     assert torch.isfinite(combined("nash-mtl").combine(rows)).all()
 
 
-def test_nash_bounds_the_gradient() -> None:
+def test_nash_limits_the_norm_of_the_gradient() -> None:
     rows = 10 * torch.randn(3, 8, generator=torch.Generator().manual_seed(2))
     assert combined("nash-mtl").combine(rows).norm() == pytest.approx(1.0, rel=1e-3)
 
 
-def test_nash_weighs_heads_only_if_told_to() -> None:
+def test_nash_weighs_heads_only_with_the_option() -> None:
     images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     gradients = {}
+    weights = torch.empty(0)
     for weigh in (False, True):
         network = small_network("vit").train()
         objective = build_objective("nash-mtl", {"weigh_heads": weigh}, network, 0.0)
@@ -117,9 +118,10 @@ def test_nash_weighs_heads_only_if_told_to() -> None:
             losses = objective(network(images), torch.arange(6))
             objective.backward(losses, network, last=last)
         gradients[weigh] = [[p.grad for p in head.parameters()] for head in network.heads]
-    weights = objective.weights
+        weights = objective.weights
     assert (weights > 0).all()
     assert not torch.allclose(weights, torch.ones(3), atol=0.1)
     for weight, plain, weighed in zip(weights, gradients[False], gradients[True], strict=True):
         for one, other in zip(plain, weighed, strict=True):
+            assert one is not None
             torch.testing.assert_close(other, weight * one)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests.training.families import CLASSES, SMALL, small_network
 from training.objectives import build_objective
@@ -9,21 +10,22 @@ IMAGES = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.arange(5)
 
 
-def test_the_loss_is_what_the_released_code_computes() -> None:
+def test_the_loss_equals_that_of_the_released_code() -> None:
     network = small_network("vit").eval()
     options = {"share": 0.3, "temperature": 3.0, "hint": 0.03}
     objective = build_objective("distillation", options, network, 0.0)
     assert isinstance(objective, Distillation)
-    read = []
+    inputs: list[Tensor] = []
     for head in network.heads:
-        head.linear.register_forward_pre_hook(lambda _, given: read.append(given[0].detach()))
+        linear = head.get_submodule("linear")
+        linear.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach()))
     logits = network(IMAGES)
     found = objective(logits, TARGETS)
     soft = (logits[-1] / 3).softmax(1)
     for k in range(2):
         ce = -logits[k].log_softmax(1)[torch.arange(5), TARGETS].mean()
         kd = -(soft * (logits[k] / 3).log_softmax(1)).sum(1).mean()
-        distance = (objective.adapters[k](read[k]) - read[2]).square().sum().sqrt()
+        distance = (objective.adapters[k](inputs[k]) - inputs[2]).square().sum().sqrt()
         expected = 0.7 * ce + 0.3 * kd + 0.03 * distance
         torch.testing.assert_close(found[k], expected)
     ce = -logits[2].log_softmax(1)[torch.arange(5), TARGETS].mean()
@@ -31,7 +33,7 @@ def test_the_loss_is_what_the_released_code_computes() -> None:
 
 
 @pytest.mark.parametrize("backbone", SMALL)
-def test_the_teacher_learns_nothing_from_its_pupils(backbone: str) -> None:
+def test_the_teacher_gets_no_gradient_from_the_early_exits(backbone: str) -> None:
     network = small_network(backbone).eval()
     objective = build_objective("distillation", {}, network, 0.0)
     losses = objective(network(IMAGES), TARGETS)
@@ -41,22 +43,23 @@ def test_the_teacher_learns_nothing_from_its_pupils(backbone: str) -> None:
     assert all(p.grad is not None for p in objective.parameters())
 
 
-def test_the_hint_is_of_features_before_dropout() -> None:
+def test_the_hint_reads_features_before_dropout() -> None:
     network = small_network("msdnet").train()
-    for head in network.heads:
-        head.dropout.p = 0.5
+    pooled: list[Tensor] = []
+    dropouts = [head.get_submodule("dropout") for head in network.heads]
     objective = build_objective("distillation", {}, network, 0.0)
-    pooled = []
-    for head in network.heads:
-        head.dropout.register_forward_pre_hook(lambda _, given: pooled.append(given[0]))
+    for dropout in dropouts:
+        assert isinstance(dropout, nn.Dropout)
+        dropout.p = 0.5
+        dropout.register_forward_pre_hook(lambda _, args: pooled.append(args[0]))
     network(IMAGES)
     assert isinstance(objective, Distillation)
     (adapter,) = objective.adapters
     expected = (adapter(pooled[0]) - pooled[1]).norm()
-    torch.testing.assert_close(objective._distances(), expected[None])
+    torch.testing.assert_close(objective.distances(), expected[None])
 
 
-def test_without_a_hint_there_is_nothing_to_train_beside_the_network() -> None:
+def test_without_a_hint_the_objective_has_no_parameters() -> None:
     network = small_network("vgg")
     objective = build_objective("distillation", {"hint": 0}, network, 0.0)
     assert not list(objective.parameters())

@@ -7,7 +7,7 @@ from training.errors import RecipeError
 from training.objectives import build_objective
 
 
-def test_each_exits_cross_entropy_by_its_weight() -> None:
+def test_losses_are_weighted_cross_entropies() -> None:
     network = small_network("vit")
     logits = list(torch.randn(network.exits, 5, CLASSES))
     targets = torch.arange(5)
@@ -19,6 +19,6 @@ def test_each_exits_cross_entropy_by_its_weight() -> None:
     torch.testing.assert_close(weighted(logits, targets), expected)
 
 
-def test_one_weight_for_each_exit() -> None:
-    with pytest.raises(RecipeError, match=r"objective\.weights: 2 of them for 3 exits"):
+def test_the_number_of_weights_must_be_the_number_of_exits() -> None:
+    with pytest.raises(RecipeError, match=r"objective\.weights: 2 weights for 3 exits"):
         build_objective("joint", {"weights": [1, 1]}, small_network("vit"), 0.0)

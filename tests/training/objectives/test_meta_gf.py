@@ -13,7 +13,7 @@ def meta_gf(rate: float = 0.5) -> MetaGF:
 
 
 def gradients(seed: int) -> torch.Tensor:
-    """[exits, shared parameters], zero where an exit does not reach."""
+    """Draw a Jacobian [exits, shared parameters], zero where an exit reaches no parameter."""
     size = sum(p.numel() for p in shared_parameters(small_network("vit")))
     rows = torch.randn(3, size, generator=torch.Generator().manual_seed(seed))
     objective = meta_gf()
@@ -21,12 +21,12 @@ def gradients(seed: int) -> torch.Tensor:
     return rows * reached
 
 
-def test_it_starts_as_joint_training() -> None:
+def test_the_first_step_equals_joint_training() -> None:
     rows = gradients(0)
     torch.testing.assert_close(meta_gf().combine(rows), rows.sum(0))
 
 
-def test_an_exit_whose_gradient_helped_counts_more() -> None:
+def test_a_helpful_gradient_gets_a_larger_importance() -> None:
     objective = meta_gf()
     first = gradients(0)
     objective.combine(first)
@@ -34,15 +34,15 @@ def test_an_exit_whose_gradient_helped_counts_more() -> None:
     again = torch.zeros_like(first)
     again[2] = first[0] - first[1]
     objective.combine(again)
-    shares = objective.shares()
-    everyone = objective.reach.all(dim=0)
-    assert (shares[0, everyone] > shares[2, everyone]).all()
-    assert (shares[2, everyone] > shares[1, everyone]).all()
-    torch.testing.assert_close(shares.sum(0), torch.ones(shares.shape[1]))
-    assert not shares[~objective.reach].any()
+    weights = objective.weights()
+    shared = objective.reach.all(dim=0)
+    assert (weights[0, shared] > weights[2, shared]).all()
+    assert (weights[2, shared] > weights[1, shared]).all()
+    torch.testing.assert_close(weights.sum(0), torch.ones(weights.shape[1]))
+    assert not weights[~objective.reach].any()
 
 
-def test_its_state_outlives_an_interruption() -> None:
+def test_the_state_is_restored_on_resume() -> None:
     one, other = meta_gf(), meta_gf()
     for seed in range(2):
         one.combine(gradients(seed))

@@ -6,14 +6,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.training.families import SMALL, small_network
 from training.objectives import build_objective
 from training.objectives.per_exit import add_flat, gradient_of_each
-from training.surgery.boundary import Surgery
+from training.surgery.boundary import Surgery, Variant
 
 IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.arange(6)
 
 
 @pytest.mark.parametrize("backbone", SMALL)
-def test_the_sum_of_the_rows_is_the_gradient_of_the_sum(backbone: str) -> None:
+def test_the_sum_of_the_jacobians_rows_is_the_gradient_of_the_sum(backbone: str) -> None:
     network, other = small_network(backbone).train(), small_network(backbone).train()
     network.surgery = other.surgery = Surgery("released", 0.5)
     objective = build_objective("joint", {}, network, 0.0)
@@ -26,7 +26,7 @@ def test_the_sum_of_the_rows_is_the_gradient_of_the_sum(backbone: str) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_an_exit_has_no_gradient_behind_it() -> None:
+def test_an_exit_has_no_gradient_in_later_stages() -> None:
     network = small_network("vit").train()
     objective = build_objective("joint", {}, network, 0.0)
     jacobian = gradient_of_each(objective(network(IMAGES), TARGETS), network)
@@ -38,10 +38,10 @@ def test_an_exit_has_no_gradient_behind_it() -> None:
 
 @pytest.mark.parametrize("variant", ["joint", "released"])
 @pytest.mark.parametrize("backbone", SMALL)
-def test_each_exits_backward_pass_goes_through_its_own_stages_alone(
-    backbone: str, variant: str
+def test_the_backward_pass_of_an_exit_runs_through_its_stages_alone(
+    backbone: str, variant: Variant
 ) -> None:
-    """Counted, against a network that has no other loss; and no gradient is another for it."""
+    """Flops and gradients are those of a network with no other loss."""
     network, twin = small_network(backbone).train(), small_network(backbone).train()
     network.surgery = twin.surgery = Surgery(variant, 0.5)
     losses = build_objective("pcgrad", {}, network, 0.0)(network(IMAGES), TARGETS)

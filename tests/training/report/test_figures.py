@@ -6,18 +6,18 @@ from training.evaluation.assessment import assess
 from training.report.figures import budgeted_figure, epochs_figure, reliability_figure, svg
 
 
-def test_a_figure_is_one_element_that_names_no_other_place() -> None:
+def test_a_figure_is_one_element_without_external_references() -> None:
     drawing = svg(epochs_figure(finished_progress()))
     assert drawing.startswith("<svg")
     assert drawing.rstrip().endswith("</svg>")
     assert 'href="http' not in drawing
-    assert drawing.count("<!-- exit ") == 2, "a curve in the legend for each exit"
+    assert drawing.count("<!-- exit ") == 2, "the legend has one curve for each exit"
 
 
-def test_every_set_and_exit_has_its_axes() -> None:
+def test_each_set_and_each_exit_has_axes() -> None:
     assessment = assess(drawn(400, 0), drawn(100, 1), FLOPS)
     assert len(budgeted_figure(assessment, FLOPS).axes) == 2
     used = [a for a in reliability_figure(assessment.sets[1]).axes if a.axison]
     assert [a.get_title() for a in used] == ["exit 1", "exit 2", "exit 3"]
-    after = used[0].lines[2].get_xydata()
+    after = np.asarray(used[0].lines[2].get_xydata(), dtype=np.float64)
     assert np.all((after >= 0) & (after <= 1))

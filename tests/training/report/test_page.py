@@ -9,7 +9,7 @@ EVIL = "<script>alert('&')</script>"
 
 
 class Reader(HTMLParser):
-    """Tags and text of a page, as a browser finds them."""
+    """A parser that collects the tags and the text of a page, as a browser does."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Reader(HTMLParser):
         self.text += data
 
 
-def test_what_users_wrote_is_text() -> None:
+def test_user_input_is_escaped() -> None:
     recipe = finished_progress().recipe.model_copy(update={"data": EVIL})
     progress = finished_progress().model_copy(
         update={"recipe_name": EVIL, "recipe": recipe, "commit": EVIL}
@@ -35,7 +35,7 @@ def test_what_users_wrote_is_text() -> None:
     assert page.tags.count("svg") == 1
 
 
-def test_changed_fields_are_those_that_differ_from_the_named_recipe() -> None:
+def test_changed_fields_are_the_differences_from_the_named_recipe() -> None:
     named = RECIPES["cifar-compact"]
     shape = dict(named.shape) | {"exits": 5}
     recipe = named.model_copy(update={"seed": 3, "shape": shape})
@@ -49,7 +49,7 @@ def test_changed_fields_are_those_that_differ_from_the_named_recipe() -> None:
     assert changes(progress) == ["seed = 3", "shape.exits = 5"]
 
 
-def test_costs_are_of_the_recipes_network() -> None:
+def test_costs_are_those_of_the_recipes_network() -> None:
     progress = Progress(
         recipe_name="cifar-paper",
         recipe=RECIPES["cifar-paper"],
@@ -62,7 +62,7 @@ def test_costs_are_of_the_recipes_network() -> None:
     assert round(flops[-1] / 1e6, 2) == 339.55
 
 
-def test_a_run_under_way_says_so() -> None:
+def test_the_page_of_an_unfinished_run_shows_its_epochs_alone() -> None:
     epochs = finished_progress().epochs[:1]
     page = render(tiny_progress().model_copy(update={"epochs": epochs}), {"accuracy": ""}, None)
     assert "Epoch 1 of 2." in page

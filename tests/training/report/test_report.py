@@ -10,7 +10,8 @@ from tests.training.samples import (
     untrained_checkpoint,
 )
 from training.fit.checkpoint import save_checkpoint
-from training.report.report import main, write_report
+from training.report.__main__ import main
+from training.report.report import write_report
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -18,14 +19,14 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_log_and_curves(tmp_path: Path) -> None:
+def test_the_log_and_the_curves_are_written(tmp_path: Path) -> None:
     write_report(tmp_path, finished_progress())
     assert [row["accuracy_exit_2"] for row in rows(tmp_path / "log.csv")] == ["0.2", "0.4"]
     drawn = (tmp_path / "accuracy.svg").read_text(encoding="utf-8")
     assert drawn in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_finished_checkpoint_by_command(
+def test_the_command_reports_a_finished_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "images").mkdir()
@@ -54,7 +55,7 @@ def test_a_finished_checkpoint_by_command(
     assert full == [anytime[-1]["accuracy"]] * 3, "every procedure ends at full depth"
 
 
-def test_a_damaged_test_image_leaves_the_held_out_figures(
+def test_a_damaged_test_image_limits_the_report_to_held_out_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "images").mkdir()
@@ -65,11 +66,11 @@ def test_a_damaged_test_image_leaves_the_held_out_figures(
     assert {row["set"] for row in rows(tmp_path / "anytime.csv")} == {"held-out"}
     warning = capsys.readouterr().err
     assert warning.endswith(
-        " is not an image; remove it; the report is of the held-out images alone\n"
+        " is not an image; remove it; the report covers the held-out images alone\n"
     )
 
 
-def test_no_test_split_and_a_users_errors(
+def test_a_missing_test_split_is_allowed_and_a_wrong_file_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = tmp_path / "checkpoint.safetensors"

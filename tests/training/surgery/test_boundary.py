@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.training.golden import REROUTE
-from tests.training.masked import MaskedSurgery, plain
+from tests.training.masked import MaskedSurgery, concatenate, plain
 from training.errors import RecipeError
 from training.surgery.boundary import Surgery, Variant
+from training.surgery.feature_map import FeatureMap
 
 MODES: dict[str, Variant] = {
     "fr": "released",
@@ -24,7 +25,7 @@ CASES = sorted({key.split("/")[0] for key in REROUTE.files if "_b" in key})
 
 @pytest.mark.parametrize("form", [Surgery, MaskedSurgery])
 @pytest.mark.parametrize("case", CASES)
-def test_equals_the_released_split(case: str, form: type[Surgery]) -> None:
+def test_split_equals_that_of_the_released_code(case: str, form: type[Surgery]) -> None:
     channels, beta, mode = case.split("_")
     x = torch.tensor(REROUTE[f"{channels}/x"], requires_grad=True)
     halves = form(MODES[mode], int(beta[1:]) / 1000).split(x)
@@ -48,50 +49,56 @@ def test_equals_the_released_split(case: str, form: type[Surgery]) -> None:
     beta=st.floats(0, 1),
     variant=st.sampled_from(["joint", "released", "paper"]),
 )
-def test_referencing_leaves_every_value_as_it_is(
-    channels: int, beta: float, variant: Variant
-) -> None:
+def test_referencing_does_not_change_values(channels: int, beta: float, variant: Variant) -> None:
     x = torch.randn(2, channels, 3, 3, requires_grad=True)
     for half in Surgery(variant, beta).split(x):
         assert torch.equal(plain(half), x)
 
 
-CUTS = st.tuples(st.sampled_from(["joint", "released", "paper", "unreferenced"]), st.floats(0, 1))
+SURGERIES = st.tuples(
+    st.sampled_from(["joint", "released", "paper", "unreferenced"]), st.floats(0, 1)
+)
+
+
+def convolve(x: Tensor | FeatureMap, weight: Tensor, padding: int = 0) -> Tensor:
+    """Call F.conv2d; its type knows no maps."""
+    return F.conv2d(x, weight, padding=padding)  # type: ignore[arg-type]
 
 
 @settings(deadline=None)
 @given(
-    cuts=st.lists(CUTS, min_size=1, max_size=4),
+    surgeries=st.lists(SURGERIES, min_size=1, max_size=4),
     growth=st.integers(1, 4),
     channels=st.integers(1, 7),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     channels_last=st.booleans(),
 )
-def test_through_dense_concatenations_as_the_masked_form(
-    cuts: list[tuple[Variant, float]],
+def test_surgery_in_dense_networks_equals_masking(
+    surgeries: list[tuple[Variant, float]],
     growth: int,
     channels: int,
     dtype: torch.dtype,
     channels_last: bool,
 ) -> None:
-    """Each layer appends to what a boundary hands on, and the next boundary cuts that again."""
+    """Each layer appends to the output of a boundary, and the next boundary splits it again."""
     torch.manual_seed(0)
     leaf = torch.randn(2, channels, 3, 3, dtype=dtype)
     if channels_last:
         leaf = leaf.contiguous(memory_format=torch.channels_last)
     leaf.requires_grad_()
-    widths = [channels + growth * k for k in range(len(cuts))]
+    widths = [channels + growth * k for k in range(len(surgeries))]
     layers, heads = (
         [torch.randn(growth, width, 3, 3, dtype=dtype, requires_grad=True) for width in widths]
         for _ in range(2)
     )
 
     def outputs(form: Callable[[Variant, float], Surgery]) -> list[Tensor]:
-        x, made = leaf * 1, []
-        for (variant, beta), layer, head in zip(cuts, layers, heads, strict=True):
+        x: Tensor | FeatureMap = leaf * 1
+        made = []
+        for (variant, beta), layer, head in zip(surgeries, layers, heads, strict=True):
             onward, to_exit = form(variant, beta).split(x)
-            made.append(F.conv2d(to_exit, head))
-            x = torch.cat([onward, F.conv2d(onward, layer, padding=1)], dim=1)
+            made.append(convolve(to_exit, head))
+            x = concatenate([onward, convolve(onward, layer, padding=1)])
         return [*made, plain(x)]
 
     def gradients(made: list[Tensor]) -> tuple[Tensor, ...]:
@@ -104,7 +111,7 @@ def test_through_dense_concatenations_as_the_masked_form(
     for one, other in pairs:
         largest = max(1.0, float(other.detach().abs().max()))
         torch.testing.assert_close(one, other, rtol=0, atol=tolerance * largest)
-    if "unreferenced" not in dict(cuts):
+    if "unreferenced" not in dict(surgeries):
         assert all(map(torch.equal, found, outputs(lambda *_: Surgery("joint"))))
 
 
@@ -113,7 +120,7 @@ def test_through_dense_concatenations_as_the_masked_form(
     beta=st.floats(0, 1),
     variant=st.sampled_from(["joint", "released", "paper", "unreferenced"]),
 )
-def test_where_nothing_takes_a_gradient_tensors_stay_tensors(
+def test_without_gradients_split_returns_tensors(
     channels: int, beta: float, variant: Variant
 ) -> None:
     x, surgery = torch.randn(2, channels, 3, 3), Surgery(variant, beta)
@@ -124,21 +131,23 @@ def test_where_nothing_takes_a_gradient_tensors_stay_tensors(
 
 
 @given(channels=st.integers(1, 40), beta=st.floats(0, 1))
-def test_in_the_papers_form_every_channel_has_one_trainer(channels: int, beta: float) -> None:
+def test_in_the_papers_variant_each_channel_is_trained_by_one_side(
+    channels: int, beta: float
+) -> None:
     x = torch.randn(1, channels, 2, 2, requires_grad=True)
     surgery = Surgery("paper", beta)
     split = surgery.split(x)
-    # 0 * x: a half may be stopped throughout
+    # 0 * x: all channels of a half can be stopped
     onward, to_exit = (
         torch.autograd.grad((plain(half) + 0 * x).sum(), x, retain_graph=True)[0] for half in split
     )
-    shared = torch.arange(channels) < surgery.shared(channels)
+    shared = torch.arange(channels) < surgery.shared_channels(channels)
     assert torch.equal(onward[0, :, 0, 0] == 1, shared)
     assert torch.equal(to_exit[0, :, 0, 0] == 1, ~shared)
 
 
 @pytest.mark.parametrize("variant", ["joint", "released", "paper", "unreferenced"])
-def test_parts_whichever_dimension_holds_the_channels(variant: Variant) -> None:
+def test_split_works_in_any_channel_dimension(variant: Variant) -> None:
     surgery, x = Surgery(variant, 0.4), torch.randn(2, 7, 3, requires_grad=True)
     last = x.transpose(1, 2).detach().requires_grad_()
     for one, other in zip(map(plain, surgery.split(x)), surgery.split(last, dim=-1), strict=True):
@@ -149,11 +158,13 @@ def test_parts_whichever_dimension_holds_the_channels(variant: Variant) -> None:
         assert torch.equal(expected.transpose(1, 2), found)
 
 
-def test_rounds_half_to_even() -> None:
-    assert [Surgery("paper", b).shared(c) for c, b in ((5, 0.5), (7, 0.5), (10, 0.25))] == [2, 4, 2]
+def test_the_number_of_shared_channels_is_rounded_half_to_even() -> None:
+    assert [
+        Surgery("paper", b).shared_channels(c) for c, b in ((5, 0.5), (7, 0.5), (10, 0.25))
+    ] == [2, 4, 2]
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.1, float("nan")])
-def test_refuses_a_beta_that_is_no_share(beta: float) -> None:
+def test_a_beta_outside_0_to_1_is_rejected(beta: float) -> None:
     with pytest.raises(RecipeError, match="beta"):
         Surgery("released", beta)

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.training.masked import plain
-from training.surgery.feature_map import FeatureMap, part
+from tests.training.masked import concatenate, plain
+from training.surgery.feature_map import FeatureMap, split_channels
 
 
 def half_stopped(channels: int = 6, live: int = 2) -> tuple[Tensor, FeatureMap, Tensor]:
-    """A leaf, a map of it that is live in its first channels, the same as a masked tensor."""
+    """Return a leaf, a map of it with live first channels, and the same as a masked tensor."""
     torch.manual_seed(0)
     leaf = torch.randn(2, channels, 4, 4, requires_grad=True)
     first, rest = leaf.split([live, channels - live], dim=1)
@@ -23,7 +26,7 @@ def live_channels(features: Tensor | FeatureMap, leaf: Tensor) -> list[int]:
     return gradient[0, :, 0, 0].nonzero().flatten().tolist()
 
 
-READERS = {
+READERS: dict[str, Callable[[Any], Any]] = {
     "relu": F.relu,
     "pool": lambda x: F.adaptive_avg_pool2d(x, 1),
     "max pool": lambda x: F.max_pool2d(x, 2),
@@ -44,7 +47,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_whatever_reads_a_map_sees_the_masked_tensor(name: str) -> None:
+def test_other_functions_read_the_masked_tensor(name: str) -> None:
     leaf, given_, masked = half_stopped()
     found, expected = READERS[name](given_), READERS[name](masked)
     assert torch.equal(found, expected)
@@ -54,9 +57,9 @@ def test_whatever_reads_a_map_sees_the_masked_tensor(name: str) -> None:
     torch.testing.assert_close(one, other)
 
 
-def test_a_concatenation_remembers_what_is_stopped() -> None:
+def test_a_concatenation_keeps_stopped_channels() -> None:
     leaf, given_, masked = half_stopped()
-    made = torch.cat([given_, leaf * 2, given_], dim=1)
+    made = concatenate([given_, leaf * 2, given_])
     assert isinstance(made, FeatureMap)
     assert made.spans == ((0, 2), (2, 6), (6, 12), (12, 14), (14, 18))
     assert made.live().spans == ((0, 2), (6, 12), (12, 14))
@@ -69,7 +72,7 @@ def test_a_concatenation_remembers_what_is_stopped() -> None:
 
 
 @pytest.mark.parametrize("dim", [(2, 3), -1, [3]])
-def test_a_mean_over_the_image_remembers_what_is_stopped(dim: tuple[int, ...] | int) -> None:
+def test_a_mean_over_the_image_keeps_stopped_channels(dim: tuple[int, ...] | int) -> None:
     leaf, given_, masked = half_stopped()
     made, expected = given_.mean(dim), masked.mean(dim)
     assert isinstance(made, FeatureMap)
@@ -81,13 +84,13 @@ def test_a_mean_over_the_image_remembers_what_is_stopped(dim: tuple[int, ...] | 
 
 
 @given(cuts=st.lists(st.integers(0, 6), min_size=1, max_size=4), keep=st.lists(st.booleans()))
-def test_parting_again_and_again(cuts: list[int], keep: list[bool]) -> None:
-    """A channel is live where every part so far has kept it."""
+def test_repeated_splits_keep_the_intersection_live(cuts: list[int], keep: list[bool]) -> None:
+    """A channel is live if every split so far keeps it."""
     leaf = torch.randn(1, 6, 2, 2, requires_grad=True)
     features: Tensor | FeatureMap = leaf
     expected = set(range(6))
     for k, first in zip(cuts, [*keep, *[True] * len(cuts)], strict=False):
-        halves = part(features, k)
+        halves = split_channels(features, k)
         features = halves.first if first else halves.rest
         expected &= set(range(k)) if first else set(range(k, 6))
         assert live_channels(features, leaf) == sorted(expected)
@@ -95,21 +98,21 @@ def test_parting_again_and_again(cuts: list[int], keep: list[bool]) -> None:
         assert features.shape == leaf.shape
 
 
-def test_what_stays_live_throughout_stays_the_tensor_it_was() -> None:
+def test_a_fully_live_part_is_the_tensor_itself() -> None:
     leaf = torch.randn(1, 6, 2, 2, requires_grad=True)
-    assert part(leaf, 6).first is leaf
-    assert part(leaf, 0).rest is leaf
+    assert split_channels(leaf, 6).first is leaf
+    assert split_channels(leaf, 0).rest is leaf
 
 
-def test_neighbours_that_are_stopped_are_one_run() -> None:
+def test_stopped_neighbours_are_one_run() -> None:
     leaf = torch.randn(1, 6, 2, 2, requires_grad=True)
-    first = part(leaf, 4).first
-    again = part(first, 3).first
+    first = split_channels(leaf, 4).first
+    again = split_channels(first, 3).first
     assert isinstance(again, FeatureMap)
     assert again.spans == ((0, 3), (3, 6))
 
 
-def test_zeroed() -> None:
+def test_zeroed_sets_a_range_of_channels_to_0() -> None:
     _, given_, _ = half_stopped()
     zeroed = given_.zeroed(3, 5).values
     kept = [0, 1, 2, 5]

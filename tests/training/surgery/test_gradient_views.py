@@ -1,4 +1,4 @@
-"""Parts of a tensor whose gradients meet again, against torch's own slices."""
+"""Views of parts of a tensor and their joint gradient, compared with torch's slices."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from training.surgery.gradient_views import cut, means, slices, stop
+from training.surgery.gradient_views import means, slices, split_views, stop_gradient
 
 Readers = Callable[[Tensor], list[Tensor]]
 LAYOUTS = {
@@ -25,7 +25,7 @@ def leaf(layout: str = "contiguous", dtype: torch.dtype = torch.float64) -> Tens
 
 
 def assert_same(found: Readers, expected: Readers, x: Tensor, batched: bool = False) -> Tensor:
-    """Equal values and gradients of x; returns the gradient found."""
+    """Compare values and gradients of x; return the gradient found."""
     ours, theirs = found(x), expected(x)
     for one, other in zip(ours, theirs, strict=True):
         assert torch.equal(one, other)
@@ -46,11 +46,13 @@ def assert_same(found: Readers, expected: Readers, x: Tensor, batched: bool = Fa
     layout=st.sampled_from(list(LAYOUTS)),
     batched=st.booleans(),
 )
-def test_cut(k: int, dim: int, read: set[int], layout: str, batched: bool) -> None:
-    """Whichever of the parts somebody reads."""
+def test_split_views_equals_slices(
+    k: int, dim: int, read: set[int], layout: str, batched: bool
+) -> None:
+    """Any subset of the parts is read."""
 
     def found(x: Tensor) -> list[Tensor]:
-        parts = cut(x, k, dim)
+        parts = split_views(x, k, dim)
         return [parts[i] for i in read]
 
     def expected(x: Tensor) -> list[Tensor]:
@@ -61,10 +63,10 @@ def test_cut(k: int, dim: int, read: set[int], layout: str, batched: bool) -> No
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels last"])
-def test_the_gradient_of_a_cut_has_the_layout_of_its_values(layout: str) -> None:
-    """Or whatever reads it next would have to convert it."""
+def test_the_gradient_of_split_views_has_the_layout_of_the_values(layout: str) -> None:
+    """Otherwise the next reader would have to convert it."""
     x = leaf(layout)
-    whole, first, rest = cut(x, 2)
+    whole, first, rest = split_views(x, 2)
     for loss in (first.sum(), first.sum() + rest.sum(), whole.sum() + first.sum()):
         (gradient,) = torch.autograd.grad(loss, x, retain_graph=True)
         assert gradient.stride() == x.stride()
@@ -72,23 +74,23 @@ def test_the_gradient_of_a_cut_has_the_layout_of_its_values(layout: str) -> None
 
 def test_the_parts_are_views() -> None:
     x = leaf()
-    whole, first, rest = cut(x, 2)
+    whole, first, rest = split_views(x, 2)
     assert whole.data_ptr() == first.data_ptr() == x.data_ptr()
     assert rest.data_ptr() == x[:, 2:].data_ptr()
-    stopped = stop(x.detach(), [(0, 2)], [first])
+    stopped = stop_gradient(x.detach(), [(0, 2)], [first])
     assert stopped.data_ptr() == x.data_ptr()
 
 
-def test_what_takes_no_gradient_is_cut_without_a_record() -> None:
-    assert not any(part.requires_grad for part in cut(leaf().detach(), 2))
+def test_split_views_without_gradient_record_no_graph() -> None:
+    assert not any(part.requires_grad for part in split_views(leaf().detach(), 2))
 
 
 @pytest.mark.parametrize("batched", [False, True])
-def test_stop(batched: bool) -> None:
+def test_stop_gradient_equals_masking(batched: bool) -> None:
     spans = [(0, 1), (3, 5)]
 
     def found(x: Tensor) -> list[Tensor]:
-        return [stop(x.detach(), spans, slices(x, spans))]
+        return [stop_gradient(x.detach(), spans, slices(x, spans))]
 
     def expected(x: Tensor) -> list[Tensor]:
         return [torch.cat([x[:, :1], x[:, 1:3].detach(), x[:, 3:]], dim=1)]
@@ -96,9 +98,9 @@ def test_stop(batched: bool) -> None:
     assert_same(found, expected, leaf(), batched)
 
 
-def test_stop_in_the_last_dimension() -> None:
+def test_stop_gradient_in_the_last_dimension() -> None:
     def found(x: Tensor) -> list[Tensor]:
-        return [stop(x.detach(), [(1, 4)], [x[..., 1:]], dim=-1)]
+        return [stop_gradient(x.detach(), [(1, 4)], [x[..., 1:]], dim=-1)]
 
     def expected(x: Tensor) -> list[Tensor]:
         return [torch.cat([x[..., :1].detach(), x[..., 1:]], dim=-1)]
@@ -106,15 +108,15 @@ def test_stop_in_the_last_dimension() -> None:
     assert_same(found, expected, leaf())
 
 
-def test_where_nothing_is_live_the_values_are_all_there_is() -> None:
+def test_without_live_channels_the_values_are_returned() -> None:
     x = leaf().detach()
-    assert stop(x, [], []) is x
+    assert stop_gradient(x, [], []) is x
     assert means(x.mean((2, 3)), [], [], (2, 3)) == ()
 
 
 @pytest.mark.parametrize("dims", [(2, 3), (-1,), (3, 2)])
 @pytest.mark.parametrize("batched", [False, True])
-def test_means(dims: tuple[int, ...], batched: bool) -> None:
+def test_means_equal_slices_of_torchs_mean(dims: tuple[int, ...], batched: bool) -> None:
     spans = [(0, 1), (3, 5)]
 
     def found(x: Tensor) -> list[Tensor]:
@@ -126,14 +128,14 @@ def test_means(dims: tuple[int, ...], batched: bool) -> None:
     assert_same(found, expected, leaf(), batched)
 
 
-@pytest.mark.parametrize("route", ["cut", "stop", "means"])
-def test_a_second_derivative_is_refused(route: str) -> None:
+@pytest.mark.parametrize("function", ["split_views", "stop_gradient", "means"])
+def test_a_second_derivative_raises_an_error(function: str) -> None:
     x = leaf()
     made = {
-        "cut": lambda: cut(x, 2).first,
-        "stop": lambda: stop(x.detach(), [(0, 5)], [x]),
+        "split_views": lambda: split_views(x, 2).first,
+        "stop_gradient": lambda: stop_gradient(x.detach(), [(0, 5)], [x]),
         "means": lambda: means(x.detach().mean((2, 3)), [(0, 5)], [x], (2, 3))[0],
-    }[route]()
+    }[function]()
     (first,) = torch.autograd.grad(made.square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()

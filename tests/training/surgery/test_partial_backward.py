@@ -1,4 +1,4 @@
-"""Layers that skip stopped channels, against torch's own on a masked input."""
+"""Layers that skip stopped channels, compared with torch's on a masked input."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from training.surgery.feature_map import FeatureMap
 
-# widths of the runs and whether each is live
+# widths of the runs, and True for live ones
+Pattern = list[tuple[int, bool]]
 PATTERNS = st.lists(st.tuples(st.integers(1, 6), st.booleans()), min_size=1, max_size=5)
 TOLERANCE = {
     torch.float32: (1e-4, 1e-4),
@@ -49,7 +50,7 @@ def sample(
 
 
 def half_live(kind: str) -> tuple[nn.Conv2d | nn.Linear, Sample]:
-    """A layer of 5 channels, and something for it to read whose last 3 are stopped."""
+    """Return a layer with 5 input channels, and an input for it with the last 3 stopped."""
     size = (2, 6, 6) if kind == "conv2d" else (2,)
     x = sample([(2, True), (3, False)], *size, dtype=torch.float32)
     return nn.Conv2d(5, 4, 3) if kind == "conv2d" else nn.Linear(5, 4), x
@@ -89,29 +90,42 @@ def assert_same(layer: nn.Module, x: Sample, tolerance: torch.dtype = torch.floa
     dtype=DTYPES,
     channels_last=st.booleans(),
 )
-def test_conv2d(
-    pattern, out, kernel, stride, padding, dilation, bias, size, dtype, channels_last
+def test_conv2d_equals_torchs_on_a_masked_input(
+    pattern: Pattern,
+    out: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: int,
+    dilation: int,
+    bias: bool,
+    size: tuple[int, int, int],
+    dtype: torch.dtype,
+    channels_last: bool,
 ) -> None:
     x = sample(pattern, *size, dtype=dtype, channels_last=channels_last)
     layer = nn.Conv2d(
         x.leaf.shape[1], out, kernel, stride, padding, dilation, bias=bias, dtype=dtype
     )
     if channels_last:
-        layer = layer.to(memory_format=torch.channels_last)
+        layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert_same(layer, x, dtype)
 
 
 @settings(deadline=None)
 @given(pattern=PATTERNS, n=st.integers(1, 4), bias=st.booleans(), dtype=DTYPES)
-def test_linear(pattern, n, bias, dtype) -> None:
+def test_linear_equals_torchs_on_a_masked_input(
+    pattern: Pattern, n: int, bias: bool, dtype: torch.dtype
+) -> None:
     x = sample(pattern, n, dtype=dtype)
     assert_same(nn.Linear(x.leaf.shape[1], 3, bias=bias, dtype=dtype), x, dtype)
 
 
 @settings(deadline=None)
 @given(pattern=PATTERNS, bias=st.booleans(), dtype=DTYPES, convolution=st.booleans())
-def test_under_autocast(pattern, bias, dtype, convolution) -> None:
-    """The output is bfloat16 where torch's own is; gradients have the dtype of what they are of."""
+def test_layers_under_autocast_equal_torchs(
+    pattern: Pattern, bias: bool, dtype: torch.dtype, convolution: bool
+) -> None:
+    """The output is bfloat16 where torch's is; gradients have the dtype of their tensors."""
     x = sample(pattern, 2, *((6, 6) if convolution else ()), dtype=dtype)
     channels = x.leaf.shape[1]
     layer: nn.Module = nn.Linear(channels, 4, bias=bias, dtype=dtype)
@@ -122,14 +136,14 @@ def test_under_autocast(pattern, bias, dtype, convolution) -> None:
 
 
 @pytest.mark.parametrize("kind", ["conv2d", "linear"])
-def test_a_frozen_layer_passes_the_gradient_on(kind: str) -> None:
+def test_a_frozen_layer_returns_the_gradient_of_its_input(kind: str) -> None:
     layer, x = half_live(kind)
     layer.requires_grad_(requires_grad=False)
     assert_same(layer, x)
 
 
 @pytest.mark.parametrize("kind", ["conv2d", "linear"])
-def test_gradients_of_several_losses_at_once(kind: str) -> None:
+def test_batched_gradients_equal_torchs(kind: str) -> None:
     layer, x = half_live(kind)
     made, expected = layer(x.map), layer(x.masked)
     wanted, weights = [x.leaf, *layer.parameters()], torch.randn(3, *made.shape)
@@ -140,7 +154,7 @@ def test_gradients_of_several_losses_at_once(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["conv2d", "linear"])
-def test_a_second_derivative_is_refused(kind: str) -> None:
+def test_a_second_derivative_raises_an_error(kind: str) -> None:
     layer, x = half_live(kind)
     loss = layer(x.map).square().sum()
     (first,) = torch.autograd.grad(loss, layer.weight, create_graph=True)

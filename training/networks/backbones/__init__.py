@@ -1,4 +1,4 @@
-"""The backbones by name. A new one is a file beside this one and a line in BACKBONES."""
+"""The backbones by name. To add one, add a file beside this one and a line in BACKBONES."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from training.networks.backbones.resnet18 import ResNet18Config, resnet18
 from training.networks.backbones.vgg import VGGConfig, vgg
 from training.networks.backbones.vit import ViTConfig, vit
 from training.networks.multi_exit import MultiExitNetwork
-from training.record import Record
+from training.record import FrozenModel
 
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A family of networks: the record that gives one its shape, and the builder."""
+    """A family of networks: the class of its config, and the function that builds it."""
 
-    config: type[Record]
+    config: type[FrozenModel]
     build: Callable[[Any, int], MultiExitNetwork]
 
 
@@ -35,14 +35,14 @@ def build_network(backbone: str, shape: Mapping[str, object], classes: int) -> M
     """Build a network with fresh weights.
 
     Args:
-        backbone: a name in BACKBONES.
-        shape: fields of that backbone's config that differ from its defaults.
+        backbone: name in BACKBONES.
+        shape: fields of the backbone's config that differ from the defaults.
         classes: number of labels.
 
     Raises:
-        RecipeError: no such backbone, or a field of `shape` is unknown or out of range.
+        RecipeError: the backbone is unknown, or a field of `shape` is unknown or out of range.
     """
     if backbone not in BACKBONES:
         raise RecipeError(f"backbone: {backbone!r} is not one of {', '.join(BACKBONES)}")
     family = BACKBONES[backbone]
-    return family.build(family.config.of(shape, "shape", backbone), classes)
+    return family.build(family.config.parse(shape, option="shape", name=backbone), classes)

@@ -1,12 +1,12 @@
-"""MSDNet: a multi-scale dense network, every stage of which ends at an exit.
+"""MSDNet: a multi-scale dense network with an exit after every stage.
 
 Source: Huang et al., "Multi-Scale Dense Networks for Resource Efficient Image
-Classification" (ICLR 2018); layer arithmetic as in the reference PyTorch port that
+Classification" (ICLR 2018). Layer arithmetic as in the reference PyTorch port that
 Deep Feature Surgery (ECCV 2024) builds on.
 
-Features are a list of tensors [N, C_s, H_s, W_s], finest scale first. Only the coarsest
-scale meets an exit, so only that one is split by surgery; in training it may come as a
-FeatureMap, which these layers read as they read a tensor.
+Features are a list of tensors [N, C_s, H_s, W_s], finest scale first. An exit reads the coarsest
+scale, so surgery splits that scale alone. In training it can be a FeatureMap, which these layers
+read like a tensor.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from training.networks.multi_exit import AveragePool, Features, MultiExitNetwork
-from training.record import Record
+from training.record import FrozenModel
 
 
-class MSDNetConfig(Record):
+class MSDNetConfig(FrozenModel):
     """The shape of an MSDNet; the defaults are the paper's CIFAR network (7 exits).
 
     Its ImageNet network is the shape of the recipe `imagenet-paper`.
@@ -33,25 +33,27 @@ class MSDNetConfig(Record):
     base: PositiveInt = Field(4, description="dense layers in the first stage")
     step: PositiveInt = Field(2, description="dense layers in each further stage")
     step_mode: Literal["even", "lin_grow"] = Field(
-        "even", description="whether later stages have as many layers or ever more"
+        "even", description="`even`: `step` layers in each later stage; `lin_grow`: more each time"
     )
     stem: Literal["cifar", "imagenet"] = Field(
-        "cifar", description="3x3 at full resolution, or 7x7 and a max-pool down to a quarter"
+        "cifar", description="`cifar`: 3x3 at full resolution; `imagenet`: 7x7, max-pool, a quarter"
     )
     channels: PositiveInt = Field(16, description="channels of the finest scale at the start")
     growth: PositiveInt = Field(16, description="channels a dense layer adds to the finest scale")
     growth_factors: tuple[PositiveInt, ...] = Field(
-        (1, 2, 4), description="how much wider each coarser scale is"
+        (1, 2, 4), description="width of each scale, in multiples of `channels` and `growth`"
     )
     bottleneck_factors: tuple[PositiveInt, ...] = Field(
-        (1, 2, 4), description="width of each scale's 1x1, in multiples of what its 3x3 adds"
+        (1, 2, 4), description="width of each scale's 1x1, in multiples of its 3x3's output"
     )
-    bottleneck: bool = Field(default=True, description="whether a 1x1 precedes each 3x3")
-    reduction: float = Field(0.5, gt=0, le=1, description="channels a transition keeps")
+    bottleneck: bool = Field(default=True, description="put a 1x1 before each 3x3")
+    reduction: float = Field(0.5, gt=0, le=1, description="share of channels a transition keeps")
     head_channels: PositiveInt | None = Field(
-        128, description="width of the exit heads (null: as many channels as they read)"
+        128, description="width of the exit heads (null: the width of their input)"
     )
-    head_dropout: float = Field(0.5, ge=0, lt=1, description="dropout before each exit's linear")
+    head_dropout: float = Field(
+        0.5, ge=0, lt=1, description="dropout before the linear layer of each exit"
+    )
 
     @model_validator(mode="after")
     def _one_factor_a_scale(self) -> Self:
@@ -65,14 +67,14 @@ class MSDNetConfig(Record):
         return len(self.growth_factors)
 
     def layers_per_stage(self) -> list[int]:
-        """Dense layers in each stage: `base` first, then `step` (even) or growing (lin_grow)."""
+        """Return the dense layers of each stage: `base`, then `step` (even) or more (lin_grow)."""
         if self.step_mode == "even":
             return [self.base, *([self.step] * (self.exits - 1))]
         return [self.base, *(self.step * (i - 1) + 1 for i in range(2, self.exits + 1))]
 
 
 def conv_bn_relu(cin: int, cout: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    """Convolution without bias, batch norm, ReLU."""
+    """Build a convolution without bias, a batch norm and a ReLU."""
     return [
         nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(cout),
@@ -81,18 +83,18 @@ def conv_bn_relu(cin: int, cout: int, kernel: int, stride: int = 1) -> list[nn.M
 
 
 def dense_branch(cin: int, cout: int, stride: int, bottleneck: int | None) -> nn.Sequential:
-    """One branch of a dense layer: an optional 1x1 down to `bottleneck * cout`, then a 3x3."""
+    """Build a branch of a dense layer: an optional 1x1 to `bottleneck * cout`, then a 3x3."""
     inner = cin if bottleneck is None else min(cin, bottleneck * cout)
     squeeze = [] if bottleneck is None else conv_bn_relu(cin, inner, 1)
     return nn.Sequential(*squeeze, *conv_bn_relu(inner, cout, 3, stride))
 
 
 def stem(config: MSDNetConfig) -> nn.Sequential:
-    """Image to the finest scale: at full resolution, or for ImageNet at a quarter of it."""
+    """Build the stem: image to the finest scale, at full resolution or (ImageNet) a quarter."""
     width = config.channels * config.growth_factors[0]
     if config.stem == "cifar":
         return nn.Sequential(*conv_bn_relu(3, width, 3))
-    # the reference code leaves this convolution its bias
+    # with a bias, as in the reference code
     return nn.Sequential(
         nn.Conv2d(3, width, 7, 2, 3),
         nn.BatchNorm2d(width),
@@ -102,7 +104,7 @@ def stem(config: MSDNetConfig) -> nn.Sequential:
 
 
 class FirstLayer(nn.Module):
-    """Image to one tensor for each scale, each made from the one before by a stride of 2."""
+    """Image to one tensor for each scale, each computed from the finer one with stride 2."""
 
     def __init__(self, config: MSDNetConfig) -> None:
         super().__init__()
@@ -111,7 +113,7 @@ class FirstLayer(nn.Module):
         self.layers = nn.ModuleList([stem(config), *coarser])
 
     def forward(self, features: Features) -> Features:
-        """[N, 3, H, W] (a list of one) to a list of `scales` tensors."""
+        """Map [N, 3, H, W] (a list of one) to a list of `scales` tensors."""
         out, x = [], features[0]
         for layer in self.layers:
             x = layer(x)
@@ -120,7 +122,7 @@ class FirstLayer(nn.Module):
 
 
 class DenseScale(nn.Module):
-    """What a dense layer appends at one scale: from the finer scale (down) and from its own."""
+    """One scale of a dense layer: it appends channels from the finer scale and from its own."""
 
     def __init__(self, down: nn.Sequential | None, normal: nn.Sequential) -> None:
         super().__init__()
@@ -128,7 +130,7 @@ class DenseScale(nn.Module):
         self.normal = normal
 
     def forward(self, finer: Tensor | None, same: Tensor) -> Tensor:
-        """Concatenation of `same`, the strided branch (if any) and the normal branch."""
+        """Concatenate `same`, the strided branch (if present) and the normal branch."""
         if self.down is None:
             return torch.cat([same, self.normal(same)], dim=1)
         assert finer is not None
@@ -136,7 +138,7 @@ class DenseScale(nn.Module):
 
 
 class DenseLayer(nn.Module):
-    """One dense layer over the scales still alive; drops the finest when told to."""
+    """One dense layer over all remaining scales; it drops the finest if scales_out < scales_in."""
 
     def __init__(self, config: MSDNetConfig, width: int, scales_in: int, scales_out: int) -> None:
         super().__init__()
@@ -160,7 +162,7 @@ class DenseLayer(nn.Module):
         return DenseScale(down, dense_branch(cin, cout - half, 1, own))
 
     def forward(self, features: Features) -> Features:
-        """`scales_in` tensors to `scales_out`, each with `growth * factor` channels more."""
+        """Map `scales_in` tensors to `scales_out`, each with `growth * factor` more channels."""
         kept = features[self.dropped :]
         finer = features[:-1] if self.dropped else [None, *features[:-1]]
         return [scale(f, x) for scale, f, x in zip(self.scales, finer, kept, strict=True)]
@@ -178,15 +180,15 @@ class Transition(nn.Module):
         )
 
     def forward(self, features: Features) -> Features:
-        """Each scale through its own 1x1."""
+        """Apply the 1x1 of each scale."""
         return [scale(x) for scale, x in zip(self.scales, features, strict=True)]
 
 
 class Head(nn.Module):
     """Exit head: two strided 3x3 convolutions on the coarsest scale, a pool, a linear layer.
 
-    The reference code's pool has a window of 2 x 2, which is all that its images (32 or 224
-    pixels) leave; ours is of all there is, so images may be of any size.
+    The pool of the reference code has a window of 2 x 2, which covers the whole map for its images
+    (32 or 224 pixels). This one covers the whole map for images of any size.
     """
 
     def __init__(self, cin: int, config: MSDNetConfig, classes: int) -> None:
@@ -199,11 +201,11 @@ class Head(nn.Module):
         self.linear = nn.Linear(width, classes)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """The vector [N, head_channels] that the linear layer reads (before dropout)."""
+        """Compute the vector [N, head_channels] that the linear layer reads, before dropout."""
         return torch.flatten(self.body(x), 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Coarsest scale [N, C, h, w] to logits [N, classes]."""
+        """Map the coarsest scale [N, C, h, w] to logits [N, classes]."""
         logits: Tensor = self.linear(self.dropout(self.pooled(x)))
         return logits
 
@@ -212,7 +214,7 @@ def msdnet(config: MSDNetConfig, classes: int) -> MultiExitNetwork:
     """Build an MSDNet with an exit after every stage.
 
     The finest scales are dropped at equal intervals of depth ("prune max" in the reference
-    code), each drop followed by a transition.
+    code). A transition follows each drop.
     """
     per_stage = config.layers_per_stage()
     interval = math.ceil(sum(per_stage) / config.scales)

@@ -15,21 +15,21 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from training.networks.multi_exit import GlobalAveragePool, MultiExitNetwork, SingleTensorStage
-from training.record import Record
+from training.record import FrozenModel
 
 EXITS = 4
 
 
-class ResNet18Config(Record):
+class ResNet18Config(FrozenModel):
     """The shape of a ResNet-18; the default is the paper's CIFAR network."""
 
     channels: PositiveInt = Field(
-        64, description="channels of the first stage; each further one has twice as many"
+        64, description="channels of the first stage; each later stage has twice as many"
     )
 
 
 def conv_bn(cin: int, cout: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    """Convolution without bias, batch norm."""
+    """Build a convolution without bias and a batch norm."""
     return [
         nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(cout),
@@ -49,13 +49,13 @@ class Residual(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, cin, H, W] to [N, cout, H / stride, W / stride]."""
+        """Map [N, cin, H, W] to [N, cout, H / stride, W / stride]."""
         out: Tensor = self.relu(self.body(x) + self.shortcut(x))
         return out
 
 
 def separable(cin: int, cout: int) -> list[nn.Module]:
-    """Two depthwise separable convolutions, the first of which halves height and width."""
+    """Build two depthwise separable convolutions; the first halves height and width."""
     return [
         nn.Conv2d(cin, cin, 3, 2, 1, groups=cin, bias=False),
         *conv_bn(cin, cin, 1),
@@ -76,15 +76,15 @@ class Attention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to the same shape."""
+        """Map [N, C, H, W] to the same shape."""
         mask = F.interpolate(self.mask(x), size=x.shape[-2:], mode="bilinear")
         return x * torch.sigmoid(mask)
 
 
 def head(channels: int, widest: int, classes: int) -> nn.Sequential:
-    """Exit head: attention, separable convolutions up to `widest` channels, pool, linear.
+    """Build an exit head: attention, separable convolutions up to `widest` channels, pool, linear.
 
-    At the last exit, whose features have `widest` channels, the pool and the linear alone.
+    The last exit reads features with `widest` channels. Its head is a pool and a linear layer.
     """
     layers: list[nn.Module] = [Attention(channels)] if channels < widest else []
     while channels < widest:
@@ -96,7 +96,7 @@ def head(channels: int, widest: int, classes: int) -> nn.Sequential:
 def resnet18(config: ResNet18Config, classes: int) -> MultiExitNetwork:
     """Build a ResNet-18 with an exit after each of its four groups of blocks.
 
-    The stem is one 3x3 convolution at full resolution; images may be of any size.
+    The stem is one 3x3 convolution at full resolution. Images can have any size.
     """
     widths = [config.channels * 2**k for k in range(EXITS)]
     stem = [*conv_bn(3, widths[0], 3), nn.ReLU(inplace=True)]

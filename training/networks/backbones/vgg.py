@@ -1,8 +1,8 @@
 """VGG with an exit after every convolution.
 
 Source: Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
-Recognition" (ICLR 2015). Exits, the order convolution, ReLU, batch norm, pool, and a bias in
-the first convolution alone are as in the released code of Deep Feature Surgery (ECCV 2024).
+Recognition" (ICLR 2015). As in the released code of Deep Feature Surgery (ECCV 2024): the exits,
+the order convolution, ReLU, batch norm, pool, and a bias in the first convolution alone.
 
 Features are a list of one tensor [N, C, H, W].
 """
@@ -13,25 +13,25 @@ from pydantic import Field, PositiveInt
 from torch import nn
 
 from training.networks.multi_exit import GlobalAveragePool, MultiExitNetwork, SingleTensorStage
-from training.record import Record
+from training.record import FrozenModel
 
-# Channels double from group to group up to this multiple of the first group's.
+# Channels double from group to group, up to this multiple of those of the first group.
 WIDEST = 8
 
 
-class VGGConfig(Record):
+class VGGConfig(FrozenModel):
     """The shape of a VGG; the defaults are VGG-7 (6 exits). VGG-16: `convolutions` 2-2-3-3-3."""
 
     convolutions: tuple[PositiveInt, ...] = Field(
-        (2, 2, 2), min_length=1, description="convolutions in each group, which a max-pool ends"
+        (2, 2, 2), min_length=1, description="convolutions in each group; a max-pool ends a group"
     )
     channels: PositiveInt = Field(
-        64, description="channels of the first group; they double from group to group, up to 8 fold"
+        64, description="channels of the first group; each later group doubles them, up to 8 times"
     )
 
 
 def vgg(config: VGGConfig, classes: int) -> MultiExitNetwork:
-    """Build a VGG with an exit after every convolution; images may be of any size."""
+    """Build a VGG with an exit after every convolution, for images of any size."""
     stages: list[nn.Module] = []
     heads, cin = [], 3
     for group, count in enumerate(config.convolutions):
@@ -51,5 +51,5 @@ def vgg(config: VGGConfig, classes: int) -> MultiExitNetwork:
 
 
 def _head(channels: int, classes: int) -> nn.Sequential:
-    """Exit head: global average pool and a linear layer, [N, C, H, W] to logits [N, classes]."""
+    """Build a head, [N, C, H, W] to logits [N, classes]: global average pool, linear layer."""
     return nn.Sequential(GlobalAveragePool(), nn.Linear(channels, classes, bias=False))

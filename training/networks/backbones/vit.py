@@ -2,9 +2,9 @@
 
 Source: Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021), in the pre-norm form of
 DeiT-tiny (Touvron et al., ICML 2021). Exits as in the released code of Deep Feature Surgery
-(ECCV 2024), which starts from pretrained weights; here all weights are fresh.
+(ECCV 2024). That code starts from pretrained weights. Here all weights are fresh.
 
-Features are a list of one tensor [N, tokens, width], class token first; surgery parts the width.
+Features are a list of one tensor [N, tokens, width], class token first. Surgery splits the width.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from torch import Tensor, nn
 
 from training.errors import RecipeError
 from training.networks.multi_exit import MultiExitNetwork, SingleTensorStage
-from training.record import Record
+from training.record import FrozenModel
 
 Pool = Literal["token", "mean"]
 
 
-class ViTConfig(Record):
+class ViTConfig(FrozenModel):
     """The shape of a ViT; the defaults are the paper's ViT-tiny (6 exits)."""
 
     image_size: PositiveInt = Field(224, description="height and width of the images, in pixels")
-    patch: PositiveInt = Field(16, description="side of the square that makes a token, in pixels")
+    patch: PositiveInt = Field(16, description="side of the square patch of a token, in pixels")
     width: PositiveInt = Field(192, description="length of a token's vector")
     blocks: PositiveInt = Field(12, description="transformer blocks")
-    exits: PositiveInt = Field(6, description="last blocks that have an exit")
+    exits: PositiveInt = Field(6, description="exits, one after each of the last blocks")
     attention_heads: PositiveInt = Field(3, description="attention heads of a block")
     mlp_factor: PositiveInt = Field(4, description="width inside the MLP, in multiples of `width`")
-    pool: Pool = Field("token", description="what an exit reads: class token or mean of patches")
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout, of attention weights as well")
+    pool: Pool = Field("token", description="input of an exit: class token or mean of patches")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout, also of attention weights")
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -48,7 +48,7 @@ class ViTConfig(Record):
 
 
 class Embedding(nn.Module):
-    """Image to tokens: a class token, then each patch's projection, plus learnt positions."""
+    """Image to tokens: a class token and a projection of each patch, plus learned positions."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -61,19 +61,19 @@ class Embedding(nn.Module):
         nn.init.trunc_normal_(self.positions, std=0.02)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[N, 3, H, W] to [N, tokens, width].
+        """Map [N, 3, H, W] to [N, tokens, width].
 
         Raises:
-            RecipeError: the images are not of the size that the positions were made for.
+            RecipeError: the images do not have the size of the learned positions.
         """
         if images.shape[-2:] != (self.size, self.size):
             seen = " x ".join(map(str, images.shape[-2:]))
             raise RecipeError(
                 f"shape.image_size: {self.size}, but the images have {seen} pixels; "
-                "make it the recipe's size, and leave small_size out"
+                "set it to the recipe's size, and do not use small_size"
             )
         patches = self.patches(images).flatten(2).transpose(1, 2)
-        # not len(images), which export would take for a constant
+        # not len(images): the exporter would make it a constant
         token = self.token.expand(images.shape[0], -1, -1)
         embedded: Tensor = self.dropout(torch.cat([token, patches], dim=1) + self.positions)
         return embedded
@@ -90,7 +90,7 @@ class Attention(nn.Module):
         self.dropout = config.dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, tokens, width] to the same shape."""
+        """Map [N, tokens, width] to the same shape."""
         per_head = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         query, key, value = per_head.permute(2, 0, 3, 1, 4).unbind()
         dropout = self.dropout if self.training else 0.0
@@ -100,7 +100,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer block with layer norm before attention and before the MLP."""
+    """A transformer block, with a layer norm before the attention and before the MLP."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, tokens, width] to the same shape."""
+        """Map [N, tokens, width] to the same shape."""
         x = x + self.attention(x)
         out: Tensor = x + self.mlp(x)
         return out
@@ -135,14 +135,14 @@ class Head(nn.Module):
         self.linear = nn.Linear(config.width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, tokens, width] to logits [N, classes]."""
+        """Map [N, tokens, width] to logits [N, classes]."""
         pooled = self.norm(x[:, self.read]).mean(dim=1)
         logits: Tensor = self.linear(self.dropout(pooled))
         return logits
 
 
 def vit(config: ViTConfig, classes: int) -> MultiExitNetwork:
-    """Build a ViT; the first stage holds the blocks up to the first exit, the others one each."""
+    """Build a ViT; the first stage has all blocks up to the first exit, each later one a block."""
     first = config.blocks - config.exits + 1
     stages = [SingleTensorStage(Embedding(config), *(Block(config) for _ in range(first)))]
     stages += [SingleTensorStage(Block(config)) for _ in range(config.exits - 1)]

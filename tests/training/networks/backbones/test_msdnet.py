@@ -1,4 +1,4 @@
-"""Our MSDNet against what the authors' released classes compute."""
+"""Our MSDNet, compared with golden tensors of the authors' released classes."""
 
 import numpy as np
 import pytest
@@ -19,22 +19,23 @@ from tests.training.golden import (
 from tests.training.masked import MaskedSurgery
 from training.networks.backbones import build_network
 from training.networks.flops import flops_of_step
-from training.networks.multi_exit import AveragePool
+from training.networks.multi_exit import AveragePool, MultiExitNetwork
 from training.recipes import RECIPES
 from training.surgery.boundary import Surgery, Variant
 
-SETS = {
-    "released 0.5": (BASE, "", ("released", 0.5)),
-    "joint": (VARIANTS, "joint/", ("joint",)),
-    "paper 0.5": (VARIANTS, "paper_b050/", ("paper", 0.5)),
-    "paper 0.25": (VARIANTS, "paper_b025/", ("paper", 0.25)),
-    "unreferenced 0.5": (VARIANTS, "nofr_b050/", ("unreferenced", 0.5)),
+VARIANT_OF: dict[str, tuple[Variant, float]] = {
+    "joint": ("joint", 0.5),
+    "released_b050": ("released", 0.5),
+    "paper_b050": ("paper", 0.5),
+    "paper_b025": ("paper", 0.25),
+    "nofr_b050": ("unreferenced", 0.5),
 }
+VARIANTS_WITH_REFERENCING: tuple[Variant, ...] = ("released", "paper")
 EVERY_SURGERY = [
     Surgery("joint"),
-    *(Surgery(v, b) for v in ("released", "paper") for b in (0.25, 0.5, 0.9)),
+    *(Surgery(v, b) for v in VARIANTS_WITH_REFERENCING for b in (0.25, 0.5, 0.9)),
 ]
-# Millions that torch's counter gives for the backward pass of one image: released, paper.
+# Flops of the backward pass of one image by torch's counter, in millions: released, paper.
 BACKWARD = {
     0.25: (1222.24, 1203.96),
     0.5: (1257.31, 1220.74),
@@ -44,7 +45,7 @@ BACKWARD = {
 JOINT_BACKWARD = 1357.31
 
 
-def test_logits_without_referencing() -> None:
+def test_logits_without_referencing_equal_the_golden_ones() -> None:
     network = golden_network().eval()
     network.surgery = Surgery("unreferenced", 0.5)
     expected = VARIANTS["nofr_b050/logits_eval"]
@@ -52,7 +53,7 @@ def test_logits_without_referencing() -> None:
         np.testing.assert_allclose(logits.detach(), golden, rtol=0, atol=1e-5)
 
 
-def test_features_at_the_boundaries() -> None:
+def test_features_at_the_boundaries_equal_the_golden_ones() -> None:
     network = golden_network().eval()
     features = [tensor("x")[:1]]
     for k, stage in enumerate(network.stages):
@@ -62,48 +63,55 @@ def test_features_at_the_boundaries() -> None:
             np.testing.assert_allclose(found.detach(), expected, rtol=1e-4, atol=1e-5)
 
 
+def summed_loss(network: MultiExitNetwork) -> torch.Tensor:
+    """Return the sum of the exits' cross-entropies on the golden images."""
+    return torch.stack([F.cross_entropy(one, tensor("y")) for one in network(tensor("x"))]).sum()
+
+
 @pytest.mark.parametrize("form", [Surgery, MaskedSurgery])
-@pytest.mark.parametrize("name", SETS)
-def test_gradient_of_every_parameter(name: str, form: type[Surgery]) -> None:
-    golden, prefix, surgery = SETS[name]
+@pytest.mark.parametrize("name", VARIANT_OF)
+def test_the_gradient_of_every_parameter_equals_the_golden_one(
+    name: str, form: type[Surgery]
+) -> None:
+    golden, prefix = (BASE, "") if name == "released_b050" else (VARIANTS, f"{name}/")
     network = golden_network().train()
-    network.surgery = form(*surgery)
-    sum(F.cross_entropy(logits, tensor("y")) for logits in network(tensor("x"))).backward()
+    network.surgery = form(*VARIANT_OF[name])
+    summed_loss(network).backward()
     unused, compared = set(BASE["unused"]), 0
     for parameter_name, parameter in zip(BASE["names"], network.parameters(), strict=True):
         if parameter_name in unused:
             assert parameter.grad is None
         elif f"{prefix}grad/{parameter_name}" in golden.files:
             expected = golden[f"{prefix}grad/{parameter_name}"]
+            assert parameter.grad is not None
             worst = np.abs(parameter.grad.numpy() - expected).max()
             assert worst <= 1e-4 * np.abs(expected).max(), parameter_name
             compared += 1
-    # the sets of variants hold the gradients of the blocks alone
+    # the files of the variants have the gradients of the blocks alone
     assert compared == (135 if golden is BASE else 111)
 
 
 def gradients(surgery: Surgery) -> list[torch.Tensor | None]:
-    """Of the golden network's parameters, in module order."""
+    """Return the gradients of the golden network's parameters, in module order."""
     network = golden_network().train()
     network.surgery = surgery
-    sum(F.cross_entropy(logits, tensor("y")) for logits in network(tensor("x"))).backward()
+    summed_loss(network).backward()
     return [parameter.grad for parameter in network.parameters()]
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_with_referencing_logits_depend_on_neither_variant_nor_beta(training: bool) -> None:
+def test_with_referencing_logits_do_not_depend_on_variant_or_beta(training: bool) -> None:
     expected = BASE["logits_train" if training else "logits_eval"]
-    joint = None
+    found = []
     for surgery in EVERY_SURGERY:
         network = golden_network().train(training)
         network.surgery = surgery
-        logits = torch.stack(network(tensor("x")))
-        joint = logits if joint is None else joint
-        assert torch.equal(logits, joint), surgery
-    np.testing.assert_allclose(joint.detach(), expected, rtol=0, atol=1e-5)
+        found.append(torch.stack(network(tensor("x"))))
+        assert torch.equal(found[-1], found[0]), surgery
+    np.testing.assert_allclose(found[0].detach(), expected, rtol=0, atol=1e-5)
 
 
-def test_neither_do_the_gradients_of_the_heads_nor_which_parameters_get_none() -> None:
+def test_head_gradients_and_unused_parameters_do_not_depend_on_variant_or_beta() -> None:
     joint = gradients(EVERY_SURGERY[0])
     names = [name for name, _ in golden_network().named_parameters()]
     assert sum(gradient is None for gradient in joint) == len(BASE["unused"]) == 6
@@ -115,10 +123,10 @@ def test_neither_do_the_gradients_of_the_heads_nor_which_parameters_get_none() -
 
 
 @pytest.mark.parametrize(("variant", "cosine"), [("released", 0.658), ("paper", 0.593)])
-def test_the_angle_between_the_blocks_gradient_and_joint_trainings(
+def test_the_angle_between_gradients_with_surgery_and_in_joint_training(
     variant: Variant, cosine: float
 ) -> None:
-    """As the golden gradients themselves have it."""
+    """The expected cosines are those of the golden gradients."""
     names = [name for name, _ in golden_network().named_parameters()]
     joint, ours = (
         torch.cat(
@@ -142,20 +150,21 @@ def test_the_angle_between_the_blocks_gradient_and_joint_trainings(
     variant=st.sampled_from(["released", "paper", "unreferenced"]),
     beta=st.floats(0, 1),
 )
-def test_skipping_gives_the_gradients_of_masking(
+def test_partial_backward_gives_the_gradients_of_masking(
     exits: int, base: int, step: int, bottleneck: bool, variant: Variant, beta: float
 ) -> None:
-    """Stopped channels meet concatenations, transitions and further boundaries."""
-    shape = {"exits": exits, "base": base, "step": step, "bottleneck": bottleneck}
+    """Stopped channels run through concatenations, transitions and further boundaries."""
+    shape: dict[str, object] = {"exits": exits, "base": base, "step": step}
+    shape |= {"bottleneck": bottleneck, "channels": 4, "growth": 4}
+    shape |= {"head_channels": 4, "head_dropout": 0.0}
     torch.manual_seed(0)
-    small = {"channels": 4, "growth": 4, "head_channels": 4, "head_dropout": 0.0}
-    network = build_network("msdnet", shape | small, classes=3).double().eval()
+    network = build_network("msdnet", shape, classes=3).double().eval()
     images, found = torch.randn(2, 3, 32, 32, dtype=torch.float64), []
     for form in (Surgery, MaskedSurgery):
         network.surgery = form(variant, beta)
         logits = network(images)
         gradients = torch.autograd.grad(
-            sum(one.square().sum() for one in logits), list(network.parameters()), allow_unused=True
+            torch.stack(logits).square().sum(), list(network.parameters()), allow_unused=True
         )
         found.append((logits, gradients))
     (logits, gradients), (masked_logits, masked_gradients) = found
@@ -168,7 +177,7 @@ def test_skipping_gives_the_gradients_of_masking(
 
 @pytest.mark.parametrize("size", [8, 31, 64, 96])
 @pytest.mark.parametrize("recipe", ["cifar-compact", "imagenet-paper"])
-def test_images_may_be_of_any_size(recipe: str, size: int) -> None:
+def test_images_can_have_any_size(recipe: str, size: int) -> None:
     with torch.device("meta"):
         network = build_network("msdnet", RECIPES[recipe].shape, classes=10).eval()
         logits = network(torch.empty(2, 3, size, size))
@@ -176,7 +185,7 @@ def test_images_may_be_of_any_size(recipe: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_the_heads_pool_is_bit_for_bit_the_published_one_where_2_x_2_are_left(
+def test_the_pool_of_a_head_equals_the_published_one_bit_for_bit_on_2_x_2_features(
     memory_format: torch.memory_format,
 ) -> None:
     features = torch.randn(3, 50, 2, 2).to(memory_format=memory_format)
@@ -192,7 +201,7 @@ def test_the_heads_pool_is_bit_for_bit_the_published_one_where_2_x_2_are_left(
 
 
 def backward_flops(surgery: Surgery) -> float:
-    """Of the papers' CIFAR network, in millions, two for each multiply-add."""
+    """Count those of the papers' CIFAR network, in millions, two for each multiply-add."""
     network = build_network("msdnet", {}, classes=100)
     network.surgery = surgery
     _, backward = flops_of_step(network, size=32)
@@ -200,7 +209,7 @@ def backward_flops(surgery: Surgery) -> float:
 
 
 @pytest.mark.parametrize("beta", BACKWARD)
-def test_backward_skips_all_that_the_method_allows(beta: float) -> None:
+def test_backward_flops_with_surgery_are_minimal(beta: float) -> None:
     released, paper = BACKWARD[beta]
     assert backward_flops(Surgery("released", beta)) == released
     assert backward_flops(Surgery("paper", beta)) == paper
@@ -208,11 +217,11 @@ def test_backward_skips_all_that_the_method_allows(beta: float) -> None:
 
 
 @pytest.mark.parametrize("surgery", [Surgery("joint"), MaskedSurgery("paper")])
-def test_backward_of_joint_training_and_of_masking_skips_nothing(surgery: Surgery) -> None:
+def test_backward_flops_of_joint_training_and_masking_are_complete(surgery: Surgery) -> None:
     assert backward_flops(surgery) == JOINT_BACKWARD
 
 
-def test_training_mode() -> None:
+def test_training_mode_gives_the_golden_logits_and_buffers() -> None:
     network = golden_network().train()
     network.surgery = Surgery("released", 0.5)
     for logits, expected in zip(network(tensor("x")), BASE["logits_train"], strict=True):

@@ -1,4 +1,4 @@
-"""The registry, and what holds for every backbone in it."""
+"""The registry, and properties of every backbone in it."""
 
 import pytest
 import torch
@@ -18,18 +18,18 @@ def images() -> torch.Tensor:
 
 
 def boundaries(network: MultiExitNetwork) -> list[torch.Tensor]:
-    """What surgery parts, filled by the next forward pass."""
-    seen: list[torch.Tensor] = []
+    """Return a list that the next forward pass fills with the tensors that surgery splits."""
+    found: list[torch.Tensor] = []
 
-    def keep(_module: object, _given: object, made: Features) -> None:
-        seen.append(made[-1])
+    def hook(_module: object, _args: object, features: Features) -> None:
+        found.append(features[-1])
 
     for stage in network.stages:
-        stage.register_forward_hook(keep)
-    return seen
+        stage.register_forward_hook(hook)
+    return found
 
 
-def test_unknown_backbone_names_those_there_are() -> None:
+def test_an_unknown_backbone_raises_an_error_that_lists_the_known() -> None:
     with pytest.raises(RecipeError, match=r"'resnet'.*msdnet"):
         build_network("resnet", {}, 10)
 
@@ -46,24 +46,26 @@ def test_unknown_backbone_names_those_there_are() -> None:
         ("vit", {"exits": 13}, "at most blocks"),
     ],
 )
-def test_a_wrong_field_is_named(backbone: str, shape: dict[str, object], says: str) -> None:
+def test_a_wrong_field_raises_an_error_that_names_it(
+    backbone: str, shape: dict[str, object], says: str
+) -> None:
     with pytest.raises(RecipeError, match=says):
         build_network(backbone, shape, 10)
 
 
 @EVERY
 @pytest.mark.parametrize("training", [True, False])
-def test_one_answer_for_each_exit(backbone: str, training: bool) -> None:
+def test_each_exit_returns_logits(backbone: str, training: bool) -> None:
     network = small_network(backbone).train(training)
     logits = torch.stack(network(images()))
     assert logits.shape == (network.exits, 4, CLASSES)
     assert logits.isfinite().all()
-    assert (logits.std(dim=1) > 0).all(), "an exit that does not look at its image"
+    assert (logits.std(dim=1) > 0).all(), "an exit does not depend on its image"
 
 
 @EVERY
 @pytest.mark.parametrize("training", [True, False])
-def test_referencing_leaves_every_answer_as_it_is(backbone: str, training: bool) -> None:
+def test_referencing_does_not_change_logits(backbone: str, training: bool) -> None:
     network = small_network(backbone).train(training)
     joint = torch.stack(network(images()))
     variants: tuple[Variant, ...] = ("released", "paper")
@@ -76,24 +78,24 @@ def test_referencing_leaves_every_answer_as_it_is(backbone: str, training: bool)
 
 
 @EVERY
-def test_the_channels_are_parted_between_an_exit_and_the_deeper_ones(backbone: str) -> None:
+def test_surgery_splits_channels_between_an_exit_and_deeper_exits(backbone: str) -> None:
     network = small_network(backbone).train()
-    network.surgery = Surgery("paper", 0.25)
-    seen = boundaries(network)
+    network.surgery = surgery = Surgery("paper", 0.25)
+    found = boundaries(network)
     first, second, *_ = network(images())
-    others = [d for d in range(seen[0].ndim) if d != network.channel_dim % seen[0].ndim]
-    channels = seen[0].shape[network.channel_dim]
-    shared = torch.arange(channels) < network.surgery.shared(channels)
+    others = [d for d in range(found[0].ndim) if d != network.channel_dim % found[0].ndim]
+    channels = found[0].shape[network.channel_dim]
+    shared = torch.arange(channels) < surgery.shared_channels(channels)
     assert 0 < int(shared.sum()) < channels
-    for logits, trains in ((first, ~shared), (second, shared)):
-        (gradient,) = torch.autograd.grad(logits.square().sum(), seen[0], retain_graph=True)
-        assert torch.equal(gradient.abs().sum(others) > 0, trains)
+    for logits, trained in ((first, ~shared), (second, shared)):
+        (gradient,) = torch.autograd.grad(logits.square().sum(), found[0], retain_graph=True)
+        assert torch.equal(gradient.abs().sum(others) > 0, trained)
 
 
 @EVERY
 @pytest.mark.parametrize("variant", ["released", "paper", "unreferenced"])
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
-def test_skipping_gives_the_gradients_of_masking(
+def test_partial_backward_gives_the_gradients_of_masking(
     backbone: str, variant: Variant, beta: float
 ) -> None:
     network = small_network(backbone).double().train()
@@ -113,13 +115,13 @@ def test_skipping_gives_the_gradients_of_masking(
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-# what torch's tracer itself does to any autograd function
+# torch's tracer instantiates every autograd function
 @pytest.mark.filterwarnings("ignore:.*Function.* should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("backbone", "variant"),
     [*((backbone, "paper") for backbone in BACKBONES), ("msdnet", "unreferenced")],
 )
-def test_compiled_without_a_graph_break(backbone: str, variant: Variant) -> None:
+def test_networks_compile_without_a_graph_break(backbone: str, variant: Variant) -> None:
     torch.compiler.reset()
     network = small_network(backbone).double().eval()
     network.surgery = Surgery(variant)

@@ -23,41 +23,44 @@ VGG16 = {"convolutions": (2, 2, 3, 3, 3)}
         ),
     ],
 )
-def test_an_exit_after_every_convolution(
+def test_an_exit_follows_every_convolution(
     shape: dict[str, object], size: int, boundaries: list[tuple[int, int]]
 ) -> None:
     with torch.device("meta"):
         network = build_network("vgg", shape, classes=10)
-        features, seen = [torch.empty(1, 3, size, size)], []
+        features, shapes = [torch.empty(1, 3, size, size)], []
     for stage in network.stages:
         assert sum(isinstance(m, nn.Conv2d) for m in stage.modules()) == 1
         features = stage(features)
-        seen.append(tuple(features[-1].shape[1:3]))
-    assert seen == boundaries
+        shapes.append(tuple(features[-1].shape[1:3]))
+    assert shapes == boundaries
 
 
-def test_parameters_are_those_of_the_convolutions_batch_norms_and_linears() -> None:
+def test_parameters_are_in_convolutions_batch_norms_and_linear_layers() -> None:
     network = build_network("vgg", {}, classes=100)
     pairs = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256)]
     expected = 64 + sum(9 * cin * cout + 2 * cout + 100 * cout for cin, cout in pairs)
     assert sum(p.numel() for p in network.parameters()) == expected == 1_235_968
 
 
-def test_a_stage_is_convolution_relu_batch_norm_pool_as_released() -> None:
+def test_a_stage_has_the_layers_of_the_released_code() -> None:
     network = build_network("vgg", {"channels": 4}, classes=10)
-    kinds = [[type(m) for m in stage.layers] for stage in network.stages[:2]]
-    assert kinds == [
+    types = [
+        [type(m) for m in stage.get_submodule("layers").children()] for stage in network.stages
+    ]
+    assert types[:2] == [
         [nn.Conv2d, nn.ReLU, nn.BatchNorm2d],
         [nn.Conv2d, nn.ReLU, nn.BatchNorm2d, nn.MaxPool2d],
     ]
-    biases = [stage.layers[0].bias is not None for stage in network.stages]
+    parameters = dict(network.named_parameters())
+    biases = [f"stages.{k}.layers.0.bias" in parameters for k in range(6)]
     assert biases == [True, False, False, False, False, False]
 
 
 def test_an_exit_reads_the_mean_of_each_channel() -> None:
     network = build_network("vgg", {"channels": 4}, classes=10)
     x = torch.randn(2, 4, 6, 5)
-    expected = x.mean((2, 3)) @ network.heads[0][-1].weight.T
+    expected = x.mean((2, 3)) @ network.get_parameter("heads.0.1.weight").T
     torch.testing.assert_close(network.heads[0](x), expected)
 
 
@@ -72,10 +75,8 @@ def test_an_exit_reads_the_mean_of_each_channel() -> None:
         (Surgery("paper", 0.9), 577.98),
     ],
 )
-def test_backward_is_what_the_released_code_spends_with_two_convolutions(
-    surgery: Surgery, millions: float
-) -> None:
-    """As torch counts, two flops for each multiply-add."""
+def test_backward_flops_equal_those_of_the_released_code(surgery: Surgery, millions: float) -> None:
+    """Flops are those of torch's counter, two for each multiply-add."""
     network = build_network("vgg", {}, classes=100)
     network.surgery = surgery
     _, backward = flops_of_step(network, size=32)

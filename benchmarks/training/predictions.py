@@ -1,7 +1,7 @@
-"""What trained networks say of their held-out images and of the test split.
+"""Read the predictions of trained networks for their held-out images and the test split.
 
-Runs are RUNS/<row>/seed<k>/checkpoint.safetensors. What a network said is kept beside its
-checkpoint (`answers.npz`) under the checkpoint's hash.
+Runs are RUNS/<row>/seed<k>/checkpoint.safetensors. The predictions of a network are cached beside
+its checkpoint (`answers.npz`), with the hash of the checkpoint as key.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from benchmarks.training.comparison import finished
 from training.data.datasets import load_test
 from training.data.images import Images
 from training.errors import DataError
-from training.evaluation.assessment import Answers, answers, own_dataset, score, temperatures_of
+from training.evaluation.assessment import (
+    LabelledLogits,
+    labelled_logits,
+    own_dataset,
+    score,
+    temperatures_of,
+)
 from training.evaluation.evaluate import Scored
 from training.fit.checkpoint import CHECKPOINT, Progress, load_checkpoint
 from training.networks.flops import flops_to_exits
@@ -30,7 +36,7 @@ SETS = ("held_out", "test")
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained network on its held-out images and on the test split."""
+    """Predictions of a trained network for its held-out images and the test split."""
 
     row: str
     seed: str
@@ -39,10 +45,10 @@ class Trained:
 
 
 class Reader:
-    """Reads runs, and images no oftener than the runs differ in them.
+    """Reader of runs. Loads held-out images again only if they differ from the previous run's.
 
     Args:
-        data: where the images are now; None: where training found them.
+        data: Location of the images. `None` is the location used in training.
     """
 
     def __init__(self, data: str | None) -> None:
@@ -50,45 +56,46 @@ class Reader:
         self._held_out: tuple[str, Images] | None = None
 
     def read(self, path: Path) -> Trained:
-        """The run of a checkpoint.
+        """Return the predictions of a checkpoint's network.
 
         Raises:
-            TrainingError: the checkpoint is none, or its images or a test split are not there.
+            TrainingError: The file is no checkpoint, or its images or a test split are missing.
         """
         key = hashlib.sha256(path.read_bytes() + str(self._data).encode()).hexdigest()
-        kept = path.with_name(CACHE)
-        if not kept.exists() or _key(kept) != key:
-            self._predict(path, kept, key)
-        with np.load(kept) as found:
-            flops = found["flops"]
-            said = [
-                Answers(torch.from_numpy(found[name]), torch.from_numpy(found[f"{name}_targets"]))
+        cache = path.with_name(CACHE)
+        if not cache.exists() or _key(cache) != key:
+            self._predict(path, cache, key)
+        with np.load(cache) as arrays:
+            flops = arrays["flops"]
+            predicted = [
+                LabelledLogits(
+                    torch.from_numpy(arrays[name]), torch.from_numpy(arrays[f"{name}_targets"])
+                )
                 for name in SETS
             ]
-        temperatures = temperatures_of(said[0])
-        held_out, test = (score(some, temperatures, flops) for some in said)
+        temperatures = temperatures_of(predicted[0])
+        held_out, test = (score(each, temperatures, flops) for each in predicted)
         return Trained(path.parent.parent.name, path.parent.name, held_out, test)
 
-    def _predict(self, path: Path, kept: Path, key: str) -> None:
+    def _predict(self, path: Path, cache: Path, key: str) -> None:
         checkpoint = load_checkpoint(path)
         progress, network = checkpoint.progress, checkpoint.network()
         source = self._data or progress.recipe.data
         images = load_test(source, progress.recipe.size, progress.labels)
         if not images:
             raise DataError(f"--data: {source} has no test split with labels")
-        held_out = answers(network, self._held_out_of(progress, source))
-        test = answers(network, images)
+        held_out = labelled_logits(network, self._held_out_of(progress, source))
+        test = labelled_logits(network, images)
         arrays = {
-            **{
-                name: some.logits.numpy() for name, some in zip(SETS, (held_out, test), strict=True)
-            },
+            "held_out": held_out.logits.numpy(),
+            "test": test.logits.numpy(),
             "held_out_targets": held_out.targets.numpy(),
             "test_targets": test.targets.numpy(),
             "flops": np.array(flops_to_exits(network, progress.recipe.size), dtype=np.float64),
         }
-        partial = kept.with_suffix(".partial.npz")
+        partial = cache.with_suffix(".partial.npz")
         np.savez(partial, allow_pickle=False, key=np.array(key), **arrays)
-        partial.replace(kept)
+        partial.replace(cache)
 
     def _held_out_of(self, progress: Progress, source: str) -> Images:
         if self._held_out is None or self._held_out[0] != progress.fingerprint:
@@ -96,21 +103,21 @@ class Reader:
         return self._held_out[1]
 
 
-def _key(kept: Path) -> str:
-    with np.load(kept) as found:
-        return str(found["key"])
+def _key(cache: Path) -> str:
+    with np.load(cache) as arrays:
+        return str(arrays["key"])
 
 
 def read_all(runs: Path, data: str | None, rows: Collection[str] | None = None) -> list[Trained]:
-    """Every run in a folder that has been trained to its end.
+    """Read all finished runs in a folder.
 
     Args:
-        runs: the folder.
-        data: where the images are now; None: where training found them.
-        rows: which; None: all.
+        runs: Folder of the runs.
+        data: Location of the images. `None` is the location used in training.
+        rows: Names of the rows to read. `None` reads all.
 
     Raises:
-        TrainingError: there is none, or one cannot be read.
+        TrainingError: The folder has no finished run, or a run cannot be read.
     """
     paths = [
         path

@@ -1,0 +1,56 @@
+"""`offramp quantize --bundle FOLDER --data IMAGES --out FOLDER`: a bundle in fewer bits.
+
+The same: `python -m exporter.quantize`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from exporter.quantize import Precision
+from offramp.exit_codes import exit_code
+from offramp.options import Options, read_options
+
+STOPPED = "stopped; nothing was written"
+
+
+class QuantizeOptions(Options):
+    """Convert a bundle to fewer bits, and measure every figure in its manifest again.
+
+    8-bit integers are two to three times as fast on processors with VNNI. 16-bit floats are for
+    GPUs.
+    """
+
+    bundle: Path = Field(description="folder of a bundle in fp32")
+    out: Path = Field(description="folder of the new bundle. It must not exist")
+    data: str = Field(
+        description="images that the bundle was made with: name on the Hugging Face hub, file or "
+        "folder"
+    )
+    precision: Precision = Field("int8", description="number format of the new bundle")
+    version: str | None = Field(
+        None,
+        description="version of the new bundle (default: that of --bundle, and the precision)",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Quantize a bundle, and return the exit code (see `offramp.exit_codes`)."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return exit_code(lambda: _quantize(words), extra="exporter", stopped=STOPPED)
+
+
+def _quantize(arguments: Sequence[str]) -> None:
+    options = read_options(QuantizeOptions, arguments, "offramp quantize")
+    # Late: a wrong option is reported before the slow imports.
+    from exporter.quantize.convert import convert_bundle
+
+    convert_bundle(options.bundle, options.out, options.data, options.precision, options.version)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

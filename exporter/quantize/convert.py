@@ -1,0 +1,180 @@
+"""Convert a bundle to fewer bits.
+
+8-bit integers are for CPUs, 16-bit floats (`--precision fp16`) for GPUs. The graphs are joined,
+converted and cut by need again. Every figure in the manifest is measured on the new graphs:
+accuracies, exit shares, budgets. The images must be those that the bundle was made with. A check
+refuses others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from rich.console import Console
+
+from exporter.bundle import (
+    Export,
+    check_place,
+    read_bundle,
+    score,
+    with_new_measurements,
+    write_bundle,
+)
+from exporter.errors import ExportError
+from exporter.graph import StageGraph, stages_by_need
+from exporter.quantize import Precision
+from exporter.report import summary
+from exporter.to_fp16 import convert_to_fp16
+from exporter.to_int8 import convert_to_int8
+from exporter.verify import Chain, ChainOutput
+from offramp.bundle.graphs import join
+from offramp.bundle.manifest import Manifest
+from training.data.datasets import Dataset, open_dataset
+from training.data.images import ImageFiles, Images
+from training.recipes import Recipe
+
+CALIBRATION_IMAGES = 512
+ROUNDING = 1e-3  # share of images that can change class by another processor's rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Accuracy of an exit before and after, and the share of images with the same class."""
+
+    before: float
+    after: float
+    same: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """The stages in fewer bits, and their outputs for the held-out images."""
+
+    export: Export
+    output: ChainOutput
+
+
+def own_files(manifest: Manifest, source: str) -> Dataset[ImageFiles]:
+    """Return the images that the bundle was made with, split as in training.
+
+    Raises:
+        DataError: `source` has no such images.
+    """
+    recipe = Recipe.parse(manifest.provenance.config, option="provenance.config", name="a recipe")
+    return open_dataset(source, recipe.size, recipe.held_out, recipe.seed)
+
+
+def own_images(manifest: Manifest, source: str) -> Dataset[Images]:
+    """Return calibration images of the training set, and the held-out images of the bundle.
+
+    Raises:
+        DataError: `source` has no such images.
+    """
+    dataset = own_files(manifest, source)
+    subset = dataset.train.select(torch.arange(min(CALIBRATION_IMAGES, len(dataset.train))))
+    return Dataset(subset.decoded(), dataset.held_out.decoded(), dataset.labels)
+
+
+def quantize(
+    manifest: Manifest,
+    floats: Sequence[StageGraph],
+    images: Dataset[Images],
+    precision: Precision = "int8",
+) -> Quantized:
+    """Convert the stages of a bundle together and measure the result.
+
+    Args:
+        manifest: The manifest of the bundle.
+        floats: The stages of the bundle, in float32.
+        images: The result of `own_images`.
+        precision: Number format to convert to.
+
+    Raises:
+        ExportError: Values are too large for 16-bit floats.
+    """
+    whole = join([graph.model for graph in floats])
+    if precision == "fp16":
+        whole = convert_to_fp16(whole)
+    else:
+        whole = convert_to_int8(whole, images.train.pixels.numpy())
+    graphs = stages_by_need(onnx.shape_inference.infer_shapes(whole), len(floats))
+    blockwise = [stage.blockwise_flops_to_exit for stage in manifest.stages]
+    temperatures = [stage.temperature for stage in manifest.stages]
+    output = Chain(graphs).run(images.held_out.pixels)
+    if not np.isfinite(output.confidence).all():
+        raise ExportError(f"--bundle: some of its values are too large for {precision}")
+    scored = score(output, images.held_out, graphs)
+    return Quantized(Export(graphs, blockwise, temperatures, scored), output)
+
+
+def agreement(
+    manifest: Manifest, floats: ChainOutput, converted: Quantized, held_out: Images
+) -> list[Agreement]:
+    """Compare each exit before and after the conversion.
+
+    Raises:
+        ExportError: The held-out images are not those of the manifest.
+    """
+    before = floats.probabilities.argmax(axis=2)
+    after = converted.output.probabilities.argmax(axis=2)
+    accuracy = (before == held_out.targets.numpy()).mean(axis=1)
+    expected = [stage.accuracy.value for stage in manifest.stages]
+    for k, (measured, stated) in enumerate(zip(accuracy.tolist(), expected, strict=True), 1):
+        if abs(measured - stated) > ROUNDING:
+            raise ExportError(
+                f"--data: exit {k} is right on {measured:.2%} of the held-out images, and the "
+                f"manifest states {stated:.2%}: these are not the images that the bundle was made "
+                "with"
+            )
+    same = (before == after).mean(axis=1)
+    after_accuracy = converted.export.scored.right.mean(axis=1)
+    columns = (accuracy.tolist(), after_accuracy.tolist(), same.tolist())
+    return [Agreement(*row) for row in zip(*columns, strict=True)]
+
+
+def convert_bundle(
+    bundle: Path, out: Path, data: str, precision: Precision, version: str | None
+) -> None:
+    """Convert a bundle, write the new one, and print what changed.
+
+    Args:
+        bundle: Folder of a bundle in fp32.
+        out: Folder of the new bundle. It must not exist.
+        data: Source of the images that the bundle was made with.
+        precision: Number format to convert to.
+        version: Version of the new bundle. None: that of the bundle, and the precision.
+
+    Raises:
+        ExportError: The bundle cannot be converted, or these are not its images.
+        DataError: `data` has no such images.
+        BundleError: The bundle cannot be read.
+        OSError: The new bundle cannot be written.
+    """
+    console = Console(soft_wrap=True)
+    check_place(out)
+    manifest, floats = read_bundle(bundle)
+    if manifest.precision != "fp32":
+        raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
+    images = own_images(manifest, data)
+    if precision == "int8":
+        console.print(f"quantizing with {len(images.train)} images of the training set")
+    converted = quantize(manifest, floats, images, precision)
+    before = Chain(floats).run(images.held_out.pixels)
+    for k, exit_ in enumerate(agreement(manifest, before, converted, images.held_out), 1):
+        console.print(
+            f"  exit {k}   accuracy {exit_.before:.2%} -> {exit_.after:.2%}   "
+            f"same class {exit_.same:.2%}",
+            highlight=False,
+        )
+    new_version = version or f"{manifest.version}-{precision}"
+    new = with_new_measurements(
+        manifest, converted.export, version=new_version, precision=precision
+    )
+    write_bundle(out, new, converted.export)
+    for line in summary(new):
+        console.print(line, highlight=False)

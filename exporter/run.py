@@ -1,0 +1,99 @@
+"""The commands `offramp export` and `offramp recalibrate`, after their options are read."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from exporter.bundle import (
+    Export,
+    Naming,
+    check_place,
+    export_network,
+    make_manifest,
+    read_bundle,
+    write_bundle,
+)
+from exporter.errors import ExportError
+from exporter.recalibrate import images_for, recalibrate
+from exporter.report import summary
+from offramp.bundle.manifest import Manifest
+from training.evaluation.assessment import own_dataset
+from training.fit.checkpoint import load_checkpoint
+
+if TYPE_CHECKING:
+    from exporter.__main__ import ExportOptions, RecalibrateOptions
+
+FEW = 500  # held-out images; with fewer, thresholds are mostly chance
+
+
+def export_checkpoint(options: ExportOptions) -> None:
+    """Export a checkpoint as a bundle, and print a summary of it.
+
+    Raises:
+        TrainingError: The checkpoint, the images or a name cannot be used.
+        OSError: A file cannot be read or written.
+    """
+    # torch warns of each torchvision operator that it does not find. No network here has any.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    console = Console(soft_wrap=True)
+    check_place(options.out)
+    checkpoint = load_checkpoint(options.checkpoint)
+    progress = checkpoint.progress
+    source = options.data or progress.recipe.data
+    naming = _naming(
+        options.name or progress.recipe_name, options.version, options.dataset or Path(source).name
+    )
+    dataset = own_dataset(progress, source)
+    _warn_of_few(len(dataset.held_out), console)
+    images = dataset.held_out.decoded()
+    export = export_network(checkpoint, images, options.confidence, console.print)
+    manifest = make_manifest(checkpoint, export, naming, options.confidence)
+    _write(options.out, manifest, export, console)
+
+
+def recalibrate_bundle(options: RecalibrateOptions) -> None:
+    """Recalibrate a bundle on other images, write the new one, and print a summary of it.
+
+    Raises:
+        TrainingError: The bundle, the images or a name cannot be used.
+        BundleError: The bundle cannot be read.
+        OSError: A file cannot be read or written.
+    """
+    console = Console(soft_wrap=True)
+    check_place(options.out)
+    manifest, graphs = read_bundle(options.bundle)
+    naming = _naming(
+        options.name or manifest.name,
+        options.version or manifest.version,
+        options.dataset or Path(options.data).name,
+    )
+    images = images_for(manifest, options.data, options.split)
+    _warn_of_few(len(images), console)
+    named = manifest.model_copy(update={"name": naming.name, "version": naming.version})
+    source = f"{naming.dataset}, {options.split}"
+    new, export = recalibrate(named, graphs, images, source, console.print)
+    _write(options.out, new, export, console)
+
+
+def _write(out: Path, manifest: Manifest, export: Export, console: Console) -> None:
+    write_bundle(out, manifest, export)
+    for line in summary(manifest):
+        console.print(line, highlight=False)
+
+
+def _warn_of_few(images: int, console: Console) -> None:
+    if images < FEW:
+        console.print(f"warning: only {images} held-out images; intervals are wide")
+
+
+def _naming(name: str, version: str, dataset: str) -> Naming:
+    try:
+        return Naming(name=name, version=version, dataset=dataset)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ExportError(f"--{first['loc'][0]}: {first['msg']}") from error

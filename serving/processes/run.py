@@ -1,0 +1,95 @@
+"""The server as a command runs it: in this process, or as workers under a supervisor."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from offramp.bundle.manifest import Manifest, read_manifest
+from serving.http.app import create_app
+from serving.observe.log import set_up_log
+from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
+from serving.processes.server import listen, reserve, serve, work
+from serving.processes.supervisor import Supervisor
+from serving.settings import Settings, unknown_variables
+
+MARGIN = 10.0  # seconds to end after drain_seconds, before a worker is killed
+log = logging.getLogger("serving")
+
+
+def run(settings: Settings) -> None:
+    """Serve a bundle until SIGTERM.
+
+    Raises:
+        BundleError: The bundle cannot be read.
+        ServingError: The server cannot start.
+        OSError: The address cannot be used.
+        KeyboardInterrupt: Ctrl-C stopped the server, after the calls in progress ended.
+    """
+    set_up_log(settings.log_level)
+    for warning in unknown_variables(os.environ):
+        log.warning(warning)
+    manifest = read_manifest(settings.bundle)
+    if settings.workers > 1:
+        _supervise(settings, manifest)
+    else:
+        _serve_alone(settings, manifest)
+
+
+def _serve_alone(settings: Settings, manifest: Manifest) -> None:
+    app = create_app(settings, manifest)
+    listener = listen(settings.host, settings.port)
+    log.info(_banner(manifest, settings, listener))
+    with _interrupt_at_end():
+        serve(app, settings, listener)
+
+
+@contextmanager
+def _interrupt_at_end() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end if Ctrl-C stopped the server.
+
+    uvicorn handles the signal while it serves, and repeats it afterwards.
+    """
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _supervise(settings: Settings, manifest: Manifest) -> None:
+    with reserve(settings.host, settings.port) as place, metrics_folder() as folder:
+        Supervisor(
+            partial(work, settings, manifest, place.getsockname()[1], folder),
+            settings.workers,
+            patience=settings.drain_seconds + MARGIN,
+            bury=lambda number: WorkerMetrics(folder, number).remove_dead(),
+        ).run(lambda: log.info(_banner(manifest, settings, place)))
+
+
+def _banner(manifest: Manifest, settings: Settings, listener: socket.socket) -> str:
+    budgets = ", ".join(
+        f"{name} {point.mean_flops.value / manifest.full_flops:.0%}"
+        for name, point in manifest.budgets.items()
+    )
+    host, port = listener.getsockname()[:2]
+    workers = f"{settings.workers} workers of " if settings.workers > 1 else ""
+    return (
+        f"serving {manifest.name} {manifest.version} ({manifest.exits} exits, budgets {budgets}) "
+        f"on {settings.provider}, {workers}{settings.threads} threads, {settings.slots} slots, "
+        f"at http://{f'[{host}]' if ':' in host else host}:{port}"
+    )

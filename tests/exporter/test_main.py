@@ -1,0 +1,85 @@
+"""The commands of the exporter, run as a user runs them."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from exporter.__main__ import Confidence, export, main, recalibrate
+from exporter.quantize.__main__ import main as quantize
+from offramp.bundle.manifest import read_manifest
+from tests.training.samples import (
+    PARQUET,
+    finished_progress,
+    source_with_test,
+    untrained_checkpoint,
+)
+from training.fit.checkpoint import save_checkpoint
+from training.networks.confidence import CONFIDENCES
+
+
+def test_a_checkpoint_becomes_a_bundle_that_can_be_recalibrated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, bundle = tmp_path / "checkpoint.safetensors", tmp_path / "bundle"
+    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress()))
+    (tmp_path / "images").mkdir()
+    source = source_with_test(tmp_path / "images", images=60)
+    options = ["--data", source, "--confidence", "margin", "--name", "mine"]
+    assert main(["--checkpoint", str(checkpoint), "--out", str(bundle), *options]) == 0
+    manifest = read_manifest(bundle)
+    assert (manifest.name, manifest.version, manifest.confidence) == ("mine", "1", "margin")
+    assert "warning: only 100 held-out images" in capsys.readouterr().out
+
+    options = ["--bundle", str(bundle), "--data", source, "--version", "2", "--split", "test"]
+    assert main([*options, "--out", str(tmp_path / "second")]) == 0
+    again = read_manifest(tmp_path / "second")
+    assert (again.name, again.version) == ("mine", "2")
+    assert again.held_out.source.endswith(", test")
+    assert again.held_out.images == 60
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "code", "says"),
+    [
+        (
+            export,
+            ["--chekpoint", "x"],
+            2,
+            "--chekpoint: no such option; did you mean --checkpoint?",
+        ),
+        (export, ["--out", "x"], 2, "--checkpoint: a value is required"),
+        (export, ["--checkpoint=x", "--out=y", "--confidence=best"], 2, "--confidence: best: "),
+        (export, ["--checkpoint", "nowhere", "--out", "y"], 1, "nowhere"),
+        (export, ["--checkpoint", str(PARQUET), "--out", "."], 1, "."),
+        (recalibrate, ["--bundle", "x", "--out", "y"], 2, "--data: a value is required"),
+        (recalibrate, ["--bundle=nowhere", "--out=y", "--data=z"], 1, "nowhere/manifest.json"),
+        (main, ["--bundle=nowhere", "--out=y", "--data=z"], 1, "nowhere/manifest.json"),
+        (main, ["--checkpoint", "x", "--bundle", "y"], 2, "--checkpoint: no such option"),
+        (quantize, ["--precison", "int8"], 2, "did you mean --precision?"),
+        (quantize, ["--bundle=nowhere", "--out=y", "--data=z"], 1, "nowhere/manifest.json"),
+    ],
+)
+def test_an_error_is_one_line_with_its_exit_code(
+    command: object, arguments: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert callable(command)
+    assert command(arguments) == code
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert says in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", ["exporter", "exporter.quantize", "training.report"])
+def test_a_module_is_a_command_with_help(module: str) -> None:
+    command = [sys.executable, "-m", module, "--help"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert ended.stdout.startswith("usage: ")
+    assert "(required)" in ended.stdout
+
+
+def test_the_confidences_are_those_of_the_registry() -> None:
+    assert get_args(Confidence) == tuple(CONFIDENCES)

@@ -1,0 +1,172 @@
+"""A run of training as the command runs it: load the images, train, write the report."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track as rich_track
+
+from training.data.datasets import Dataset, load_test, open_dataset
+from training.data.images import ImageFiles, Images
+from training.distributed import cores, local_rank, process_group, processes, rank
+from training.errors import RecipeError
+from training.fit.checkpoint import CHECKPOINT, Epoch, Progress
+from training.fit.trainer import Trainer, fit
+from training.networks.flops import flops_to_exits
+from training.options import RunOptions
+from training.recipes import Recipe
+from training.report.report import PAGE, write_assessment, write_report
+from training.report.tensorboard import EventLog
+
+IN_MEMORY = 4 * 2**30  # maximum bytes of pixels
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(  # noqa: S603
+        ["git", *arguments],  # noqa: S607
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+
+
+def _commit() -> str:
+    """Return the commit of the working tree, with `+` if files changed, or 'unknown'."""
+    try:
+        return _git("rev-parse", "HEAD") + ("+" if _git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _device(name: str) -> torch.device:
+    """Return the device of that name. With several GPUs, it is the one of this process."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{local_rank()}"
+    try:
+        device = torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise RecipeError(f"--device: {name} cannot be used here: {error}") from error
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
+def _images(recipe: Recipe, where: str) -> Dataset[Images] | Dataset[ImageFiles]:
+    """Return the recipe's images, in memory if `where` says so, or if they fit."""
+    if where == "memory" and recipe.crop == "resized":
+        raise RecipeError("--images: --crop resized needs the files on disk; give disk or auto")
+    dataset = open_dataset(recipe.data, recipe.size, recipe.held_out, recipe.seed)
+    count = len(dataset.train) + len(dataset.held_out)
+    return dataset.decoded() if _in_memory(recipe, where, count) else dataset
+
+
+def _test_images(recipe: Recipe, where: str, labels: tuple[str, ...]) -> Images | ImageFiles | None:
+    """Return the images of the test split, if any, to report errors in them before training.
+
+    All are decoded if they fit in memory, else one is.
+    """
+    test = load_test(recipe.data, recipe.size, labels)
+    if not test:
+        return None
+    if _in_memory(recipe, where, len(test)):
+        return test.decoded()
+    test.select(torch.arange(1)).decoded()
+    return test
+
+
+def _in_memory(recipe: Recipe, where: str, images: int) -> bool:
+    fits = recipe.crop == "shifted" and 3 * images * recipe.size**2 <= IN_MEMORY
+    return where == "memory" or (where == "auto" and fits)
+
+
+def run(options: RunOptions, recipe: Recipe) -> None:
+    """Load the images, train, and keep the report up to date.
+
+    Raises:
+        TrainingError: The images, the device or an option cannot be used.
+        OSError: A file cannot be read or written.
+    """
+    device = _device(options.device)
+    with process_group(device):
+        _run(options, recipe, device)
+
+
+def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
+    console = Console(soft_wrap=True, quiet=rank() > 0)
+    dataset = _images(recipe, options.images)
+    test = _test_images(recipe, options.images, dataset.labels) if rank() == 0 else None
+    progress = Progress(
+        recipe_name=options.recipe,
+        recipe=recipe,
+        labels=dataset.labels,
+        train_images=len(dataset.train),
+        fingerprint=dataset.fingerprint(),
+        commit=_commit(),
+    )
+    workers = cores() if options.workers is None else options.workers
+    trainer = Trainer(progress, dataset, device, workers=workers, compiler=options.compile)
+    for line in introduction(trainer, dataset):
+        console.print(line, highlight=False)
+    options.out.mkdir(parents=True, exist_ok=True)
+    train(trainer, options, console)
+    if rank() == 0:
+        console.print("evaluating exits, calibration and budgets")
+        write_assessment(options.out, trainer.progress, trainer.network, dataset.held_out, test)
+    console.print(f"report: {options.out / PAGE}")
+    console.print(f"done: {options.out / CHECKPOINT}")
+
+
+def introduction(trainer: Trainer, dataset: Dataset[Images] | Dataset[ImageFiles]) -> Iterator[str]:
+    """Yield lines that describe the run before it starts."""
+    progress, network = trainer.progress, trainer.network
+    parameters = sum(p.numel() for p in network.parameters())
+    held = "in memory" if isinstance(dataset.train, Images) else "on disk"
+    device = f"{trainer.device}" if processes() == 1 else f"{processes()} x {trainer.device.type}"
+    yield (
+        f"{progress.recipe_name}: {network.exits} exits, {parameters:,} parameters, "
+        f"{len(dataset.train):,} training and {len(dataset.held_out):,} held-out images {held}, "
+        f"{device}"
+    )
+    flops = "  ".join(f"{f / 1e6:.1f}" for f in flops_to_exits(network, progress.recipe.size))
+    yield f"flops by exit, millions of multiply-adds: {flops}"
+
+
+def train(trainer: Trainer, options: RunOptions, console: Console) -> None:
+    """Run the recipe to its end. The first process shows and logs the progress."""
+    epochs = trainer.progress.recipe.epochs
+    fitted = partial(
+        fit,
+        trainer,
+        options.out / CHECKPOINT,
+        resume=options.resume,
+        save_every=options.save_every,
+    )
+    if rank() > 0:
+        fitted(track=lambda batches, _steps: batches, report=lambda _epoch: None)
+        return
+
+    def track(batches: Iterable[Images], steps: int) -> Iterable[Images]:
+        description = f"epoch {len(trainer.progress.epochs) + 1}/{epochs}"
+        return rich_track(batches, description, steps, console=console, transient=True)
+
+    with EventLog(options.out) as log:
+
+        def report(epoch: Epoch) -> None:
+            exits = "  ".join(f"{100 * a:5.2f}" for a in epoch.accuracies)
+            console.print(
+                f"epoch {epoch.number:3}/{epochs}  loss {epoch.loss:7.4f}  "
+                f"held-out accuracy by exit, %: {exits}  {epoch.seconds:.0f} s"
+            )
+            log.epoch(epoch)
+            write_report(options.out, trainer.progress)
+
+        fitted(track=track, report=report, on_step=log.step)
+    write_report(options.out, trainer.progress)
