@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -85,7 +85,7 @@ class Files:
     def __getitem__(self, row: int) -> Encoded:
         start, end = self._bounds[row : row + 2].tolist()
         path = os.fsdecode(self._packed[start:end])
-        return Encoded(os.path.relpath(path, self._root), Path(path))
+        return Encoded(path.removeprefix(f"{self._root}/"), Path(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Found:
         if lacking := [self.classes[i] for i in np.flatnonzero(counts == 0)]:
             where = [s for s, part in self.parts.items() if s != "train" and len(part.targets)]
             raise DatasetError(
-                f"{self.source}: {_listed(lacking)} has no training image, only images in "
+                f"{self.source}: no training image of {listed(lacking)}, only images in "
                 f"{' and '.join(where)}. Add some to train, or remove the class"
             )
         if len(self.classes) == 1:
@@ -173,8 +173,8 @@ def _hint(found: Found) -> str:
     inner = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
     if inner:
         return (
-            f". If {', '.join(map(printable, inner[:SHOWN]))} in it are the classes or splits, "
-            f"give that folder: --data {printable(str(folder))}"
+            f". If {listed(inner)} in it are the classes or splits, "
+            f"give that folder: --data {printable(folder)}"
         )
     if found.left_out:
         named = ". ".join(str(each) for each in found.left_out[:SHOWN])
@@ -182,17 +182,19 @@ def _hint(found: Found) -> str:
     return ""
 
 
-def _listed(labels: list[str]) -> str:
-    shown = ", ".join(printable(label) for label in labels[:SHOWN])
-    more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
-    return f"the class {shown}{more}" if len(labels) == 1 else f"each of the classes {shown}{more}"
+def listed(names: Sequence[str]) -> str:
+    """Return names for an error text: at most 20, and how many more there are."""
+    shown = ", ".join(printable(name) for name in names[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def printable(name: str) -> str:
+def printable(name: str | Path) -> str:
     """Return a name that can be printed on one line: control characters are escaped."""
     return "".join(
-        char if unicodedata.category(char)[0] != "C" else char.encode("unicode_escape").decode()
+        char
+        if unicodedata.category(char)[0] != "C"
+        else char.encode("unicode_escape").decode()
         if not "\udc80" <= char <= "\udcff"
         else f"\\x{ord(char) - 0xDC00:02x}"
-        for char in name
+        for char in str(name)
     )
