@@ -73,6 +73,20 @@ def label_text(value: object, names: Sequence[str], where: str) -> str:
     return str(value)
 
 
+def order_classes(
+    found: Collection[str], declared: Sequence[str]
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the classes that have images in order, and the declared classes without images.
+
+    Args:
+        found: Labels of images.
+        declared: Classes that a file declares, in its order, or nothing.
+    """
+    present = [name for name in declared if name in found]
+    rest = set(found).difference(declared)
+    return (*present, *in_order(rest)), [name for name in declared if name not in found]
+
+
 def in_order(labels: Collection[str]) -> tuple[str, ...]:
     """Return labels in order: by value where all are whole numbers, or else by text."""
     if all(label.removeprefix("-").isdecimal() for label in labels):

@@ -8,8 +8,10 @@ such a name. One file alone is the training split.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +22,8 @@ from offramp.data.columns import (
     IMAGE_COLUMNS,
     LABEL_COLUMNS,
     choose_column,
-    in_order,
     label_text,
+    order_classes,
 )
 from offramp.data.errors import DatasetError
 from offramp.data.folders import SPLITS, split_named
@@ -56,6 +58,14 @@ class Rows:
             with opened(file) as parquet:
                 for number, cell in enumerate(_cells(parquet, self.column)):
                     yield Encoded(f"{file}#{number}", image_in(cell, file, number, self.column))
+
+    def sample(self, number: int) -> Iterator[Encoded]:
+        """Yield the first images, at most `number`."""
+        return islice(self, number)
+
+    def folder_of(self, row: int) -> Path:
+        """Return the folder of the file that a row is in."""
+        return self.files[bisect_right([*accumulate(self.counts)], row)].parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +197,7 @@ def _classes(files: Sequence[_Labelled], source: Path) -> tuple[tuple[str, ...],
     if not found:
         raise DatasetError(f"{source} has no rows with labels")
     declared = list(dict.fromkeys(name for file in files for name in file.names))
-    if not declared:
-        return in_order(found), []
-    present = [name for name in declared if name in found]
-    rest = found.difference(declared)
-    return (*present, *in_order(rest)), [name for name in declared if name not in found]
+    return order_classes(found, declared)
 
 
 def _part(

@@ -60,6 +60,10 @@ class Stored(Protocol):
 
     def __iter__(self) -> Iterator[Encoded]: ...
 
+    def sample(self, number: int) -> Iterator[Encoded]:
+        """Yield at most `number` of the images."""
+        ...
+
 
 class Files:
     """Paths of image files, packed so that a process gets millions of them cheaply.
@@ -82,7 +86,13 @@ class Files:
     def __iter__(self) -> Iterator[Encoded]:
         return (self[row] for row in range(len(self)))
 
+    def sample(self, number: int) -> Iterator[Encoded]:
+        """Yield at most `number` images, spread over all."""
+        some = min(number, len(self))
+        return (self[row * len(self) // some] for row in range(some))
+
     def __getitem__(self, row: int) -> Encoded:
+        """Return the name and path of an image."""
         start, end = self._bounds[row : row + 2].tolist()
         path = os.fsdecode(self._packed[start:end])
         return Encoded(path.removeprefix(f"{self._root}/"), Path(path))

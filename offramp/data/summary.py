@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offramp.data.formats import HEAD, format_of
 from offramp.data.records import Found, LeftOut, Stored, printable
 
 CLASSES = 50  # shown on the console
@@ -95,7 +96,7 @@ def left_out_lines(
 
 
 def measured(images: Stored) -> tuple[NDArray[np.int64], Counter[str]]:
-    """Return sizes and formats of up to 500 images, spread over the whole set.
+    """Return sizes and formats of up to 500 images.
 
     Images that cannot be opened are not counted. Training reports them when it decodes them.
 
@@ -105,15 +106,14 @@ def measured(images: Stored) -> tuple[NDArray[np.int64], Counter[str]]:
     from PIL import Image
 
     sizes, formats = [], Counter[str]()
-    step = max(1, len(images) // MEASURED)
-    for encoded in islice(images, 0, step * MEASURED, step):
+    for encoded in images.sample(MEASURED):
+        source = encoded.image if isinstance(encoded.image, Path) else io.BytesIO(encoded.image)
         try:
-            content = encoded.read()
-            with Image.open(io.BytesIO(content)) as image:
+            with warnings.catch_warnings(action="ignore"), Image.open(source) as image:
                 sizes.append(image.size)
+                formats["JPEG" if image.format == "MPO" else image.format or "other"] += 1
         except Exception:  # noqa: BLE001, S112 (Pillow's plugins raise nearly anything)
             continue
-        formats[format_of(content[:HEAD]) or "other"] += 1
     return np.array(sizes, dtype=np.int64).reshape(-1, 2), formats
 
 
