@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import track as rich_track
 
+from offramp.data.summary import Summary
 from training.data.datasets import Dataset, load_test, open_dataset
 from training.data.hub import hub_name
 from training.data.images import ImageFiles, Images
@@ -124,7 +125,8 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     if taken := hub_name(recipe.data):
         console.print(taken, highlight=False, markup=False)
     opened = _dataset(recipe, options.images, strict=options.strict)
-    _describe(opened, options.out, console)
+    summary = opened.summary() if rank() == 0 else None
+    _describe(opened, summary, console)
     test = _test_images(opened, recipe, options.images) if rank() == 0 else None
     dataset = _images(opened, recipe, options.images)
     progress = Progress(
@@ -140,6 +142,9 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     for line in introduction(trainer, dataset):
         console.print(line, highlight=False)
     options.out.mkdir(parents=True, exist_ok=True)
+    if summary:
+        text = "".join(f"{line}\n" for line in summary.lines(classes=None, names=None))
+        (options.out / TABLE).write_text(text, encoding="utf-8")
     train(trainer, options, console)
     if rank() == 0:
         console.print("evaluating exits, calibration and budgets")
@@ -148,17 +153,9 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     console.print(f"done: {options.out / CHECKPOINT}")
 
 
-def _describe(dataset: Dataset[ImageFiles], out: Path, console: Console) -> None:
-    """Print the table of the data set and its warnings, and write the whole table into a file."""
-    if rank() > 0:
-        return
-    if summary := dataset.summary():
-        for line in summary.lines():
-            console.print(line, highlight=False, markup=False)
-        out.mkdir(parents=True, exist_ok=True)
-        text = "".join(f"{line}\n" for line in summary.lines(classes=None, names=None))
-        (out / TABLE).write_text(text, encoding="utf-8")
-    for line in dataset.warnings():
+def _describe(dataset: Dataset[ImageFiles], summary: Summary | None, console: Console) -> None:
+    """Print the table of the data set, and its warnings."""
+    for line in [*(summary.lines() if summary else ()), *dataset.warnings()]:
         console.print(line, highlight=False, markup=False)
 
 

@@ -176,8 +176,8 @@ def _split(file: Path, source: Path, *, alone: bool) -> Split:
 
 def _labelled(file: Path, split: Split) -> _Labelled:
     with opened(file) as parquet:
-        image = image_column(parquet, file)
         label = _column(parquet, file, "label", "ClassLabel", LABEL_COLUMNS)
+        image = image_column(parquet, file)
         names = _features(parquet).get(label, {}).get("names", [])
         for number, cell in enumerate(_cells(parquet, image)):
             image_in(cell, file, number, image)

@@ -101,7 +101,7 @@ def few_warnings(held_out: int) -> Iterator[str]:
     """Yield a warning if so few images are held out that thresholds are uncertain."""
     if held_out < FEW:
         yield (
-            f"warning: {held_out:,} held-out images: accuracies are known to ±"
+            f"warning: only {held_out:,} held-out images: accuracies are known to ±"
             f"{_points(held_out):.0f} points, and budgets can be worse than leaving at exit 1. "
             f"{FEW} held-out images would do (±{_points(FEW):.0f} points): more images, or a "
             "larger --held-out"

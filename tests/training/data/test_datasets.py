@@ -131,7 +131,9 @@ def test_holding_out_all_images_raises_an_error() -> None:
 
 
 def test_an_undecodable_image_raises_an_error_that_names_it(tmp_path: Path) -> None:
-    table = {"image": [{"bytes": b"no image", "path": None}] * 3, "label": [0, 1, 0]}
+    image = load_files(str(PARQUET), "train", LABELS)[0].encoded
+    stored = [{"bytes": each, "path": None} for each in (b"no image", image, image)]
+    table = {"image": stored, "label": [0, 1, 0]}
     datasets.Dataset.from_dict(table).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(DataError, match="image 0 is not an image"):
         load_dataset(str(tmp_path), 32, 1, 0)
