@@ -9,3 +9,11 @@ class OfframpError(Exception):
 
 class UsageError(OfframpError):
     """A command line has an unknown option, or a value that is not allowed. Exit code 2."""
+
+
+class TransportError(OfframpError):
+    """No answer came: the connection failed or timed out, or the server is not Offramp's."""
+
+
+class UnreadableFileError(OfframpError):
+    """An image file cannot be opened or read."""

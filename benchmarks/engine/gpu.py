@@ -39,8 +39,8 @@ from benchmarks.timing import positive_int
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.http.app import create_app
 from serving.runtime.base import sizes_up_to
-from serving.runtime.cuda import DeviceRuntime
-from serving.runtime.cuda_slots import Device, DevicePool
+from serving.runtime.cuda import CudaRuntime
+from serving.runtime.cuda_slots import CudaSlots, Device
 from serving.settings import MAX_BATCH, Provider, Settings
 
 MAX_ALTERNATION = 1.2  # time of alternating sizes over the time of each size by itself
@@ -53,8 +53,8 @@ def alternation_ratios(subject: Subject, rounds: int) -> list[float]:
     """Return for each stage the time of alternating sizes over that of each size by itself."""
     manifest = subject.manifest
     inputs, features = zip(*((s.inputs, s.features) for s in manifest.stages), strict=True)
-    pool = DevicePool(inputs, features, subject.max_batch, subject.device)
-    runtime = DeviceRuntime(subject.bundle, manifest, pool, subject.max_batch)
+    pool = CudaSlots(inputs, features, subject.max_batch, subject.device)
+    runtime = CudaRuntime(subject.bundle, manifest, pool, subject.max_batch)
     sizes = sizes_up_to(subject.max_batch)
     runtime.warm_up(sizes[-1])
     repeats = max(2, subject.images // sum(sizes))

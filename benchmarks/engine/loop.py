@@ -15,7 +15,7 @@ from offramp.bundle.manifest import read_manifest
 from serving.engine.engine import Engine
 from serving.engine.policy import Policy
 from serving.http.app import create_app
-from serving.runtime.cpu import Runtime
+from serving.runtime.cpu import CpuRuntime
 from serving.settings import Settings
 
 DIFFERENT_IMAGES = 256
@@ -54,7 +54,7 @@ def policy_for_shares(bundle: Path, images: NDArray[np.uint8], shares: Sequence[
         shares: Share of the images for each exit.
     """
     manifest = read_manifest(bundle)
-    runtime = Runtime(bundle, manifest)
+    runtime = CpuRuntime(bundle, manifest)
     known: dict[str, NDArray[np.generic]] = {"image": images}
     remaining = np.ones(len(images), dtype=bool)
     thresholds = []

@@ -37,8 +37,8 @@ from serving.engine.latency import Latency
 from serving.engine.scheduler import Scheduler
 from serving.engine.warm_up import measure
 from serving.runtime.base import sizes_up_to
-from serving.runtime.cpu import Runtime
-from serving.runtime.slots import Pool
+from serving.runtime.cpu import CpuRuntime
+from serving.runtime.slots import HostSlots
 from serving.settings import Order, Settings
 
 CALL_SECONDS, IMAGE_SECONDS = 0.8e-3, 20e-6
@@ -150,10 +150,10 @@ def print_real(bundle: Path, shares: Sequence[float], machine: Machine, requests
 
 def measure_stages(bundle: Path, manifest: Manifest, max_batch: int) -> Latency:
     """Measure the stage times of a bundle on this machine's CPU."""
-    runtime = Runtime(bundle, manifest)
+    runtime = CpuRuntime(bundle, manifest)
     return measure(
         runtime,
-        Pool(runtime.inputs, runtime.features, max_batch),
+        HostSlots(runtime.inputs, runtime.features, max_batch),
         sizes_up_to(max_batch),
         thread_time,
     )

@@ -31,7 +31,7 @@ from benchmarks.serving.servers.graphs import full_depth
 from benchmarks.serving.servers.subject import SHIPPED, equal_budget
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.policy import resolve
-from serving.runtime.cpu import Runtime
+from serving.runtime.cpu import CpuRuntime
 
 BATCH = 8  # images; larger batches are not faster on a CPU
 IMAGES = 512  # images in the loop
@@ -79,7 +79,7 @@ def sample(exits: Integers, count: int) -> Integers:
     return by_exit[np.arange(count) * len(exits) // count]
 
 
-def staged(runtime: Runtime, thresholds: Sequence[float], images: Pixels) -> Work:
+def staged(runtime: CpuRuntime, thresholds: Sequence[float], images: Pixels) -> Work:
     """Prepare the batches of each stage for the images that reach it.
 
     Their number is that of a server with full batches. Their contents repeat after `PREPARED`
@@ -97,7 +97,7 @@ def staged(runtime: Runtime, thresholds: Sequence[float], images: Pixels) -> Wor
 
 
 def _run_batch(
-    runtime: Runtime, stage: int, inputs: Mapping[str, NDArray[np.generic]], *, head: bool
+    runtime: CpuRuntime, stage: int, inputs: Mapping[str, NDArray[np.generic]], *, head: bool
 ) -> RunBatch:
     return lambda: runtime.run(stage, inputs, head=head)
 
@@ -156,7 +156,7 @@ class Limits:
         self, folder: Path, budgets: Mapping[str, str], images: Pixels, outputs: ExitOutputs
     ) -> None:
         manifest = read_manifest(folder)
-        runtime = Runtime(folder, manifest)
+        runtime = CpuRuntime(folder, manifest)
         self.work = {WHOLE: whole(folder, manifest, images[:IMAGES])}
         for name, budget in budgets.items():
             thresholds = resolve(manifest, budget).thresholds

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.serving.generator.outcomes import Floats, Integers
 from offramp.bundle.manifest import Manifest
 from serving.images.decoder import decode
-from serving.runtime.cpu import Runtime
+from serving.runtime.cpu import CpuRuntime
 
 MAX_PIXELS = 25_000_000
 Pixels = NDArray[np.uint8]
@@ -53,7 +53,7 @@ def pixels(files: Sequence[bytes], manifest: Manifest) -> Pixels:
 
 def evaluate(folder: Path, manifest: Manifest, images: Pixels, batch: int = 8) -> ExitOutputs:
     """Run images [N, H, W, 3] to the last exit, in batches, and return every exit's outputs."""
-    chain = Chain(Runtime(folder, manifest))
+    chain = Chain(CpuRuntime(folder, manifest))
     confidence, index, probability = [], [], []
     for start in range(0, len(images), batch):
         runs = list(chain.run(images[start : start + batch]))
@@ -86,7 +86,7 @@ class StageRun:
 class Chain:
     """Stages of a bundle, run one after another."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: CpuRuntime) -> None:
         self.runtime = runtime
 
     def run(self, images: Pixels, thresholds: Sequence[float] | None = None) -> Iterator[StageRun]:

@@ -1,8 +1,7 @@
-"""Put an engine together: runtime, slots, scheduler and metrics for one bundle."""
+"""Build an engine for one bundle from its parts: runtime, slots, scheduler and metrics."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from time import perf_counter, thread_time
 
 from offramp.bundle.manifest import Manifest
@@ -14,14 +13,12 @@ from serving.engine.warm_up import measure
 from serving.observe.gpu import watch_gpu
 from serving.observe.metrics import Metrics, Model
 from serving.observe.worker_metrics import WorkerMetrics
-from serving.runtime.base import Slots, sizes_up_to
-from serving.runtime.cpu import Runtime
-from serving.runtime.cuda import DeviceRuntime
-from serving.runtime.cuda_slots import Device, DevicePool
-from serving.runtime.slots import Pool
+from serving.runtime.base import Runtime, Slots, sizes_up_to
+from serving.runtime.cpu import CpuRuntime
+from serving.runtime.cuda import CudaRuntime
+from serving.runtime.cuda_slots import CudaSlots, Device
+from serving.runtime.slots import HostSlots
 from serving.settings import Settings
-
-DEVICE_THREADS = 2  # one has its batch computed, the other what comes before and after
 
 
 def build_engine(
@@ -34,41 +31,41 @@ def build_engine(
     """Load the stages of a bundle, warm them up, and return an engine for them with its metrics.
 
     Args:
-        settings: all of them.
-        manifest: of the bundle `settings.bundle`.
-        shared: this worker's place, where it is one of several.
-        on_device: run as on CUDA whatever the provider is.
+        settings: All settings.
+        manifest: Manifest of the bundle `settings.bundle`.
+        shared: The place of this worker process, if it is one of several.
+        on_device: Run as on CUDA whatever the provider is.
 
     Raises:
-        BundleError: the bundle is damaged, or not of this server's format.
-        ProviderError: the provider is not available.
+        BundleError: The bundle is damaged, or not of this server's format.
+        ProviderError: The provider is not available.
     """
     on_device = on_device or settings.provider == "cuda"
     runtime, pool = (_on_device if on_device else _on_host)(settings, manifest)
     for size in (_largest(settings), 1):
         runtime.warm_up(size)
-    metrics = Metrics(_measured(manifest, settings.provider), shared)
+    metrics = Metrics(_described(manifest, settings.provider), shared)
     if settings.provider == "cuda":
         watch_gpu(metrics.registry, settings.device)
     return _engine(settings, manifest, runtime, pool, metrics), metrics
 
 
 def _largest(settings: Settings) -> int:
-    """The largest batch that there can be."""
+    """Return the size of the largest possible batch."""
     return min(settings.max_batch, settings.slots)
 
 
 def _on_host(settings: Settings, manifest: Manifest) -> tuple[Runtime, Slots]:
-    runtime = Runtime(settings.bundle, manifest, settings.layout)
-    return runtime, Pool(runtime.inputs, runtime.features, settings.slots)
+    runtime = CpuRuntime(settings.bundle, manifest, settings.layout)
+    return runtime, HostSlots(runtime.inputs, runtime.features, settings.slots)
 
 
 def _on_device(settings: Settings, manifest: Manifest) -> tuple[Runtime, Slots]:
     inputs = [stage.inputs for stage in manifest.stages]
     features = [stage.features for stage in manifest.stages]
     device = Device(settings.provider, settings.device)
-    pool = DevicePool(inputs, features, settings.slots, device)
-    return DeviceRuntime(settings.bundle, manifest, pool, _largest(settings)), pool
+    pool = CudaSlots(inputs, features, settings.slots, device)
+    return CudaRuntime(settings.bundle, manifest, pool, _largest(settings)), pool
 
 
 def _engine(
@@ -77,15 +74,14 @@ def _engine(
     clock = thread_time if settings.provider == "cpu" else perf_counter
     latency = measure(runtime, pool, sizes_up_to(_largest(settings)), clock)
     scheduler = Scheduler(latency, settings.max_batch, settings.order, rebatch=settings.rebatch)
-    threads = min(settings.threads, DEVICE_THREADS) if runtime.on_device else settings.threads
+    threads = min(settings.threads, runtime.parallel_batches or settings.threads)
     degrades = settings.overload == "degrade"
     seconds = settings.degrade_above_ms / 1e3 * threads
     overload = OverloadDetector(seconds if degrades else None)
-    flops_of = lru_cache(maxsize=1024)(manifest.flops_of)
-    return Engine(runtime, pool, scheduler, metrics, flops_of, threads, overload)
+    return Engine(runtime, pool, scheduler, metrics, manifest.flops_of, threads, overload)
 
 
-def _measured(manifest: Manifest, provider: str) -> Model:
+def _described(manifest: Manifest, provider: str) -> Model:
     return Model(
         name=manifest.name,
         version=manifest.version,

@@ -1,47 +1,58 @@
 """The engine as the event loop sees it: slots, calls, deadlines and ends.
 
-    with engine.admit(count, policy) as slots:               the one door
+    with engine.admit(count, policy) as slots:               the only entrance
         answers = await engine.classify(slots, images, ...)    or without a task: submit, close
 
-The loop owns slots, futures and timers; the stage threads own who waits and runs. A request
-leaves by one of two ways: the threads say so (`_leave`), or the loop gives it up (`_give_up`:
-its client hung up, its deadline passed). The slot comes back once it is in no batch.
+The event loop owns slots, futures and timers. The stage threads own queues and batches. A request
+ends in one of two ways: the stage threads report it (`_leave`), or the event loop gives it up
+because its client hung up or its deadline passed (`_give_up`). Its slot is free again once it is
+in no batch. If a stage thread breaks, all calls fail and no more are taken (`_break`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.overload import DrainRate, Lag, OverloadDetector
+from serving.engine.admission import Admission
+from serving.engine.outcomes import BROKEN, FAILED, Outcomes
+from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy
-from serving.engine.request import Answer, Call, Request
+from serving.engine.request import Answer, Call, Leaving, Request
 from serving.engine.scheduler import Scheduler
-from serving.engine.stage_threads import Leaving, StageThreads
-from serving.errors import DeadlineError, NotReadyError, PoolFullError, ServingError, StageError
-from serving.observe.metrics import Metrics, Outcome
-from serving.runtime.base import Slots
-from serving.runtime.cpu import Runtime
+from serving.engine.stage_threads import StageThreads
+from serving.errors import NotReadyError, StageError
+from serving.observe.metrics import Metrics
+from serving.runtime.base import Runtime, Slots
 
-FAILED = "a stage failed under this request; the log says why"
+DRAINING = "the server is shutting down; try again, or try another server"
+JOIN_SECONDS = 1.0  # in which idle threads end
+log = logging.getLogger(__name__)
 
 
 class Engine:
     """Runs requests through the stages.
 
     Args:
-        runtime: the stages.
-        pool: the slots.
-        scheduler: for as many stages.
-        metrics: told of every batch and every end.
-        flops_of: of a request, by the exit it leaves at (from 1) and the exits that it asks.
-        threads: batches under way at most.
-        overload: above it requests leave at their next exit; None: they never have to.
+        runtime: The stages.
+        pool: The slots.
+        scheduler: A scheduler for as many stages.
+        metrics: Counters of batches and of ends of requests.
+        flops_of: Flops of a request: see `Outcomes`.
+        threads: Most batches under way at once.
+        overload: Detector of overload, under which requests leave at their next exit.
+
+    Attributes:
+        stage_threads: The threads that run the stages.
+        admission: The entrance, which takes slots and gives them back.
+        refusal: The reason why requests are refused with 503. `None`: they are taken.
+        broken: The reason why the engine broke. It never recovers: the process has to end.
     """
 
     def __init__(
@@ -54,58 +65,54 @@ class Engine:
         threads: int,
         overload: OverloadDetector | None = None,
     ) -> None:
-        self._pool = pool
-        self._latency = scheduler.latency
-        self._metrics = metrics
-        self._flops_of = flops_of
-        self._threads = StageThreads(
-            runtime,
-            pool,
-            scheduler,
-            overload or OverloadDetector(None),
-            metrics,
-            threads,
-            self._leave,
+        self.pool = pool
+        overload = overload or OverloadDetector(None)
+        self.stage_threads = StageThreads(
+            runtime, pool, scheduler, overload, metrics, threads, self._leave, self._break
         )
-        self._drain_rate = DrainRate()
-        self._lag = Lag()
+        self.refusal: str | None = None
+        self.broken: str | None = None
+        self._outcomes = Outcomes(metrics, flops_of)
+        self.admission = Admission(pool, self.stage_threads, self._outcomes)
+        self._calls: set[Call] = set()
+        self._when_broken: list[Callable[[], object]] = []
         self._woken = False
-        self._draining = False
-        self._idle = asyncio.Event()
-        self._idle.set()
         metrics.watch(
             pool.slots, pool.nbytes, lambda: pool.slots - pool.free, lambda: scheduler.waiting
         )
 
     @property
     def ready(self) -> bool:
-        """Whether it takes requests."""
-        return not self._draining
+        """True while it takes requests."""
+        return self.refusal is None
+
+    def when_broken(self, callback: Callable[[], object]) -> None:
+        """Call back on the event loop, once, if the engine breaks."""
+        self._when_broken.append(callback)
 
     @contextmanager
     def admit(self, count: int, policy: Policy) -> Iterator[list[int]]:
-        """The one door: `count` slots for the images of a call, all or none.
+        """Take `count` slots for the images of a call, or raise and take no slot.
 
         Slots that are still in the list when the context ends are given back.
 
         Raises:
-            NotReadyError: the server is shutting down.
-            PoolFullError: there are not as many free slots.
-            DeadlineError: the first exit takes longer than the deadline allows.
+            NotReadyError: The server is shutting down, or its engine broke.
+            PoolFullError: Fewer than `count` slots are free.
+            DeadlineError: The first exit takes longer than the deadline allows.
         """
-        if self._draining:
-            raise NotReadyError("the server is shutting down; come again, or ask another")
-        self._check_deadline(policy, count, 0.0)
-        slots = self._take(count, policy)
-        self._idle.clear()
+        if self.refusal is not None:
+            raise NotReadyError(self.refusal)
+        self.admission.check_deadline(policy, count, 0.0)
+        slots = self.admission.take(count, policy)
         try:
             yield slots
         except asyncio.CancelledError:
             # those that were submitted are counted as their call ends
-            self._metrics.count(policy.name, "cancelled", len(slots))
+            self._outcomes.count(policy.name, "cancelled", len(slots))
             raise
         finally:
-            self._give(slots)
+            self.admission.give(slots)
 
     async def classify(
         self,
@@ -114,11 +121,11 @@ class Engine:
         policy: Policy,
         arrived: float,
     ) -> list[Answer]:
-        """`submit` images and wait for their answers. Cancel it, and what it holds comes back.
+        """Submit images and await their answers. If it is cancelled, the call is given up.
 
         Raises:
-            DeadlineError: the deadline passes before the first exit.
-            StageError: a stage failed.
+            DeadlineError: The deadline passes before the first exit.
+            NotReadyError, StageError: The engine broke before, or a stage failed.
         """
         call = self.submit(slots, images, policy, arrived)
         try:
@@ -133,141 +140,109 @@ class Engine:
         policy: Policy,
         arrived: float,
     ) -> Call:
-        """Let images run, each uint8 [H, W, 3]; `close` it once its future is done or cancelled.
+        """Start a call. `close` it once its future is done or cancelled.
 
         Args:
-            slots: as admitted, one for each image; they are taken out of the list.
-            images: of one call.
-            policy: for each of them.
-            arrived: when the call came, by `time.perf_counter`; deadlines count from there.
+            slots: Admitted slots, one for each image. They are taken out of the list.
+            images: Images of one call, each uint8 [H, W, 3].
+            policy: The policy of each image.
+            arrived: Time of arrival by `time.perf_counter`. Deadlines count from there.
 
         Raises:
-            DeadlineError: the deadline leaves no time for the first exit.
+            NotReadyError: The engine broke before.
+            DeadlineError: The deadline leaves no time for the first exit.
         """
         assert len(images) == len(slots)
+        if self.broken is not None:
+            raise NotReadyError(self.broken)
         submitted = perf_counter()
-        self._check_deadline(policy, len(slots), submitted - arrived)
+        self.admission.check_deadline(policy, len(slots), submitted - arrived)
         loop = asyncio.get_running_loop()
-        call, lag = Call(loop.create_future()), self._lag.seconds
-        for image in images:
-            self._pool.put(slots[-1], image)
-            call.requests.append(Request(policy, slots.pop(), arrived, submitted, call, lag=lag))
+        call, lag = Call(loop.create_future()), self.admission.lag.seconds
+        for slot, image in zip(slots, images, strict=True):
+            self.pool.put(slot, image)
+            call.requests.append(Request(policy, slot, arrived, submitted, call, lag=lag))
+        self.stage_threads.add(call.requests)
+        slots.clear()  # from here on they come back with their requests
+        self._calls.add(call)
         left = policy.seconds_left(submitted - arrived)
         if left is not None:
             call.timer = loop.call_later(left - lag, self._expire, call)
-        self._threads.add(call.requests)
         self._wake()
         return call
 
     def close(self, call: Call) -> None:
-        """Nobody waits for a call any more: what is still under way is given up."""
+        """End a call that is awaited no more, and give up its requests under way."""
+        self._calls.discard(call)
         if call.timer is not None:
             call.timer.cancel()
         for request in call.requests:
             if not request.ended:
-                self._metrics.count(request.policy.name, "cancelled")
                 self._give_up(request)
+                self._outcomes.count(request.policy.name, "cancelled")
 
-    async def drain(self) -> None:
-        """Take no more requests, let those under way end, and stop the threads."""
-        self._draining = True
-        await self._idle.wait()
-        self._threads.close()
-
-    def _check_deadline(self, policy: Policy, count: int, age: float) -> None:
-        left = policy.seconds_left(age)
-        if left is None:
-            return
-        alone = self._latency.time(0, 1)
-        if left >= alone + self._threads.seconds_to_first_stage() + self._lag.seconds:
-            return
-        self._lag.decay()
-        if left < alone:
-            self._latency.decay(0)
-        self._metrics.count(policy.name, "expired", count)
-        raise DeadlineError("deadline_ms leaves no time to reach the first exit; allow more time")
-
-    def _take(self, count: int, policy: Policy) -> list[int]:
-        try:
-            return self._pool.take(count)
-        except PoolFullError as error:
-            self._metrics.count(policy.name, "refused", count)
-            missing = count - self._pool.free
-            seconds = self._drain_rate.seconds_until(missing, perf_counter())
-            raise PoolFullError(str(error), seconds) from None
+    async def drain(self, seconds: float | None = None) -> bool:
+        """Stop, and return whether all requests and threads ended within `seconds`."""
+        self.refusal = self.refusal or DRAINING
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.admission.idle.wait()
+        idle = self.broken is None and self.admission.idle.is_set()
+        if self.stage_threads.close(JOIN_SECONDS if idle else 0.0) and idle:
+            return True
+        taken = self.pool.slots - self.pool.free
+        log.warning("the engine stopped with %d requests under way", taken)
+        return False
 
     def _wake(self) -> None:
-        """At the end of this turn, so that what arrives together runs together."""
+        """Wake threads at the end of this turn, so that what arrives together runs together."""
         if not self._woken:
             self._woken = True
             asyncio.get_running_loop().call_soon(self._wake_now)
 
     def _wake_now(self) -> None:
         self._woken = False
-        self._threads.wake()
+        self.stage_threads.wake()
 
     def _leave(self, leaving: Leaving) -> None:
-        """These are in no batch and no queue any more."""
-        now = perf_counter()
-        self._lag.seen(now - leaving.since)
+        """End requests that are in no batch and no queue any more."""
+        now, outcomes = perf_counter(), self._outcomes
+        self.admission.lag.seen(now - leaving.since)
         for request in leaving.requests:
             if request.ended:  # its client hung up, or its deadline answered it
                 continue
-            if leaving.how == "expired":
-                self._end_early(request, now)
-            elif leaving.how == "failed" or not request.sound:
-                self._fail(request, "failed", StageError(FAILED))
-            else:
-                self._resolve(request, now, "degraded" if request.degraded else "answered")
-        self._give([request.slot for request in leaving.requests])
+            try:
+                if leaving.how == "expired":
+                    outcomes.answer_early(request, now)
+                elif leaving.how == "failed" or not request.sound:
+                    outcomes.fail(request, "failed", StageError(FAILED))
+                else:
+                    outcomes.answer(request, now, "degraded" if request.degraded else "answered")
+            except Exception as error:  # noqa: BLE001 (logged there)
+                outcomes.lose(request, error)
+        self.admission.give([request.slot for request in leaving.requests])
 
     def _expire(self, call: Call) -> None:
-        """At the deadline: answer with the deepest exit reached."""
+        """Answer a call at its deadline with the deepest exit that each request reached."""
         now = perf_counter()
-        for request in call.requests:
-            if not request.ended:
+        for request in [each for each in call.requests if not each.ended]:
+            try:
                 self._give_up(request)
-                self._end_early(request, now)
+                self._outcomes.answer_early(request, now)
+            except Exception as error:  # noqa: BLE001 (logged there)
+                self._outcomes.lose(request, error)
 
-    def _end_early(self, request: Request, now: float) -> None:
-        if request.opinions and not request.sound:
-            self._fail(request, "failed", StageError(FAILED))
-        elif request.opinions:
-            self._resolve(request, now, "deadline")
-        else:
-            error = DeadlineError("deadline_ms passed before the first exit; allow more time")
-            self._fail(request, "expired", error)
-
-    def _resolve(self, request: Request, now: float, outcome: Outcome) -> None:
-        request.ended = True
-        answer = request.answer(now, deadline_hit=outcome == "deadline")
-        request.call.add(request, answer)
-        self._metrics.answer(
-            request.policy.name,
-            answer.exit - 1,
-            answer.opinion.confidence,
-            flops=self._flops_of(answer.exit, answer.policy.asks),
-            total=answer.total,
-            queue=answer.queue,
-            compute=answer.compute,
-            outcome=outcome,
-        )
-
-    def _fail(self, request: Request, outcome: Outcome, error: ServingError) -> None:
-        request.ended = True
-        self._metrics.count(request.policy.name, outcome)
-        if not request.call.future.done():
-            request.call.future.set_exception(error)
+    def _break(self, reason: str) -> None:
+        """Fail all calls, and take no more."""
+        self.refusal = self.broken = reason
+        requests = [request for call in self._calls for request in call.requests]
+        for request in requests:
+            if not request.ended:
+                self._outcomes.fail(request, "failed", StageError(BROKEN))
+        self.admission.idle.set()  # there is nothing more to wait for
+        for callback in self._when_broken:
+            callback()
 
     def _give_up(self, request: Request) -> None:
-        if self._threads.drop(request):
-            self._give([request.slot])
-
-    def _give(self, slots: Sequence[int]) -> None:
-        if not slots:
-            return
-        for slot in slots:
-            self._pool.give(slot)
-        self._drain_rate.freed(perf_counter(), len(slots))
-        if self._pool.free == self._pool.slots:
-            self._idle.set()
+        if self.stage_threads.drop(request):
+            self.admission.give([request.slot])

@@ -1,11 +1,11 @@
-"""How long a stage takes for a batch: measured at warm-up, corrected by every batch that runs.
+"""The seconds that a stage takes for a batch: measured at warm-up, corrected by each batch.
 
-Pure: it is told seconds and reads no clock.
-
-    latency = Latency(sizes, seconds)            seconds[head][stage][size], from warm-up
+    latency = Latency(sizes, seconds)            seconds[stage][size], from warm-up
     latency.time(stage, batch)                   interpolated between the sizes
-    latency.observe(stage, batch, seconds)       what a batch really took
-    latency.through                              the same for all stages in one graph
+    latency.observe(stage, batch, seconds)       the time that a batch took
+    latency.whole_network                        the same for all stages in one graph
+
+It reads no clock. Under several threads a lock has to guard it.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-GAIN = 0.05  # of one observation; about the last 20 count
-DOUBTED = 0.25  # of what was measured at warm-up: the least that doubt leaves of it
-SOONER = 0.9  # a part of a batch must end in this share of the whole's time
-SURPRISE = 2.0  # an observation counts as at most this many times too slow, or too fast
+CORRECTION = 0.05  # by one observation, so that about the last 20 count
+LEAST_DECAYED = 0.25  # of the time at warm-up: `decay` goes no lower
+SPLIT_BELOW = 0.9  # a batch is split if a part ends in this fraction of the whole's time
+MAX_RATIO = 2.0  # an observation counts as at most so many times too slow, or too fast
 
 
 class Latency:
-    """Predicted seconds of one stage for one batch.
+    """A model of the seconds that one stage takes for one batch.
 
     Args:
-        sizes: batch sizes that were measured, ascending.
-        with_head: seconds, [stages][sizes].
-        without_head: the same for stages run without their exit head; None: as with it.
-        filled: batches are filled up to the next size that was measured, and take its time.
-        whole_network: seconds of all stages in one graph, [sizes]; None: there is no such graph.
+        sizes: Batch sizes that were measured, ascending.
+        with_head: Seconds, [stages][sizes].
+        without_head: Seconds of stages without their exit head. `None`: as with it.
+        filled: Batches are filled up to the next measured size, and take its time.
+        whole_network: Seconds of all stages in one graph, [sizes]. `None`: there is no such graph.
 
     Attributes:
-        stages: how many.
-        whole_network: of that graph, as of a network of one stage.
+        stages: Number of stages.
+        whole_network: The model of that graph, as of a network with one stage.
     """
 
     def __init__(
@@ -48,67 +48,67 @@ class Latency:
         self._filled = filled
         bare = with_head if without_head is None else without_head
         self._tables = ([list(row) for row in bare], [list(row) for row in with_head])
-        self._least = tuple([DOUBTED * row[0] for row in table] for table in self._tables)
+        self._least = tuple([LEAST_DECAYED * row[0] for row in table] for table in self._tables)
         self.stages = len(with_head)
         self.whole_network = (
             None if whole_network is None else Latency(sizes, [whole_network], filled=filled)
         )
 
     def time(self, stage: int, batch: float, *, head: bool = True) -> float:
-        """Seconds that a batch is expected to take.
+        """Return the seconds that a batch is expected to take.
 
-        Its size may be a mean; below 1 it is the chance that there is a batch at all.
+        Its size can be a mean. Below 1 it is the probability that there is a batch at all.
         """
         row = self._tables[head][stage]
         if batch <= self._sizes[0]:
             return row[0] * min(1.0, batch)
         if batch >= self._sizes[-1]:
             return row[-1] * batch / self._sizes[-1]
-        low, share = self._between(batch)
-        return row[low] + share * (row[low + 1] - row[low]) if share else row[low]
+        low, fraction = self._between(batch)
+        return row[low] + fraction * (row[low + 1] - row[low]) if fraction else row[low]
 
     def best(self, stage: int, batch: int) -> int:
-        """How many of a batch to run for most answers a second.
+        """Return how many requests of a batch to run for the highest throughput.
 
-        Fewer than all where filling up costs more than the rest is worth.
+        These are fewer than all if filling up costs more than the rest gains.
         """
         if not self._filled:
             return batch
         full = self._sizes[bisect_right(self._sizes, batch) - 1]
         return full if full * self.time(stage, batch) >= batch * self.time(stage, full) else batch
 
-    def shared(self, stage: int, batch: int, idle: int) -> int:
-        """How many of a batch to run where idle threads can take the rest and all end sooner."""
+    def split(self, stage: int, batch: int, idle: int) -> int:
+        """Return how many requests of a batch to run if idle threads can run the rest sooner."""
         part = -(-batch // (1 + idle))
-        sooner = part < batch and self.time(stage, part) < SOONER * self.time(stage, batch)
+        sooner = part < batch and self.time(stage, part) < SPLIT_BELOW * self.time(stage, batch)
         return part if sooner else batch
 
     def observe(self, stage: int, batch: int, seconds: float, *, head: bool = True) -> None:
-        """Correct the stage's times, most those of sizes around `batch`, by what a batch took.
+        """Correct the times of a stage, most those of sizes around `batch`.
 
-        The step is bounded, so that a batch that met a pause of the machine moves little.
+        The step is bounded, so that a batch that met a pause of the machine changes little.
         """
         ratio = seconds / self.time(stage, batch, head=head)
-        step = GAIN * (min(SURPRISE, max(1 / SURPRISE, ratio)) - 1)
+        step = CORRECTION * (min(MAX_RATIO, max(1 / MAX_RATIO, ratio)) - 1)
         row = self._tables[head][stage]
-        low, share = self._between(batch)
+        low, fraction = self._between(batch)
         for column in range(len(row)):  # load slows every size down, not only those that ran
             row[column] *= 1 + step / 2
-        row[low] *= 1 + step / 2 * (1 - share)
-        if share:
-            row[low + 1] *= 1 + step / 2 * share
+        row[low] *= 1 + step / 2 * (1 - fraction)
+        if fraction:
+            row[low + 1] *= 1 + step / 2 * fraction
 
     def decay(self, stage: int) -> None:
-        """A prediction turned a request away: lower it a little, for no batch will test it.
+        """Lower a prediction a little after it refused a request, because no batch will test it.
 
-        But not for ever: deadlines that nothing could keep say nothing of the stage.
+        It has a lower bound: deadlines that nothing could meet say nothing about the stage.
         """
         for table, least in zip(self._tables, self._least, strict=True):
-            lower = table[stage][0] * (1 - GAIN / 10)
+            lower = table[stage][0] * (1 - CORRECTION / 10)
             table[stage][0] = max(lower, min(least[stage], table[stage][0]))
 
     def _between(self, batch: float) -> tuple[int, float]:
-        """The measured size below (the least, the last), and how far from it to the next."""
+        """Return the index of the measured size below `batch`, and the fraction to the next."""
         sizes = self._sizes
         if batch <= sizes[0]:
             return 0, 0.0

@@ -1,21 +1,27 @@
-"""What a request may cost, made into thresholds.
+"""Budgets and bounds of a request, resolved to a policy that decides where it leaves.
 
     budget=low            a named operating point of the manifest
-    budget=120M, 40%      mean flops: the most accurate point of the curve that is not dearer
+    budget=120M, 40%      mean flops: the most accurate point of the curve within them
     min_confidence=0.9    one threshold at every exit
-    deadline_ms=50        a hard bound in time; goes with any of them
+    deadline_ms=50        a hard bound in time, together with any of the above
 
-Pure: from the query's values and the manifest to a frozen `Policy`.
+A policy depends on the query and the manifest only. One that compares no thresholds is a subclass
+of `Policy` with its own `decide`.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from offramp.bundle.manifest import Manifest, OperatingPoint
 from serving.errors import BudgetTooLowError, ParameterError, UnknownBudgetError
+
+if TYPE_CHECKING:
+    from serving.engine.request import Opinion
 
 NUMERIC = "numeric"
 MIN_CONFIDENCE = "min_confidence"
@@ -26,16 +32,16 @@ _NUMBER = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([kKmMgG%]?)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When a request leaves.
+    """The rule by which a request leaves: at the first exit that reaches its threshold.
 
     Attributes:
-        name: what the metrics count it as: a named budget, `numeric` or `min_confidence`.
-        asked: what the client asked for, as the answer repeats it.
-        thresholds: one for each exit; the last is 0.
-        deadline: seconds from arrival to the answer, at most; None for no bound.
-        explain: every exit on the way is to say what it thinks.
-        asks: for each exit, whether anything depends on what it thinks: a stage of which
-            nobody in the batch asks runs without its head.
+        name: Label in the metrics: a named budget, `numeric` or `min_confidence`.
+        asked: Budget or bound in the client's words, which the answer repeats.
+        thresholds: One for each exit. The last is 0.
+        deadline: Most seconds from arrival to the answer. `None`: no bound.
+        explain: Every exit on the way gives an opinion.
+        asks: For each exit, whether the policy evaluates it. A stage that no policy of a batch
+            evaluates runs without its head.
     """
 
     name: str
@@ -51,21 +57,26 @@ class Policy:
         asks = (*(everywhere or threshold <= 1 for threshold in early), True)
         object.__setattr__(self, "asks", asks)
 
-    def leaves(self, stage: int, confidence: float) -> bool:
-        """Whether to leave at the exit of `stage` (from 0): at the last, whatever its number.
+    def decide(self, opinion: Opinion, earlier: Sequence[Opinion | None]) -> bool:
+        """Return whether to leave. At the last exit every request leaves.
 
-        NaN leaves, to be reported.
+        NaN leaves too, to be reported as an error.
+
+        Args:
+            opinion: Opinion of the exit that is reached.
+            earlier: Opinions of the exits before, `None` where the policy does not evaluate them.
         """
+        stage = len(earlier)
         last = stage == len(self.thresholds) - 1
-        return last or not confidence < self.thresholds[stage]
+        return last or not opinion.confidence < self.thresholds[stage]
 
     def seconds_left(self, age: float) -> float | None:
-        """Seconds that a request of this age has to its deadline; None without one."""
+        """Return the seconds from this age of a request to its deadline. `None`: no deadline."""
         return None if self.deadline is None else self.deadline - age
 
 
 def default_budget(manifest: Manifest) -> str:
-    """The budget of a request that names none: `medium`, or else the last named."""
+    """Return the budget of a request without one: `medium`, or else the last named."""
     names = list(manifest.budgets)
     return DEFAULT_BUDGET if DEFAULT_BUDGET in names else names[-1]
 
@@ -78,20 +89,20 @@ def resolve(
     *,
     explain: bool = False,
 ) -> Policy:
-    """The policy of a request.
+    """Return the policy of a request.
 
     Args:
-        manifest: of the bundle that is served.
-        budget: a name, a number of flops (`120M`, `1.2G`, `400k`, `9000`), or a percentage
-            of full flops (`40%`).
-        min_confidence: in [0, 1]; instead of a budget.
-        deadline_ms: milliseconds, above 0.
-        explain: ask every exit on the way.
+        manifest: Manifest of the bundle.
+        budget: A name, a number of flops (`120M`, `1.2G`, `400k`, `9000`), or a percentage of
+            full flops (`40%`).
+        min_confidence: A threshold in [0, 1], instead of a budget.
+        deadline_ms: Milliseconds, above 0.
+        explain: Evaluate every exit on the way.
 
     Raises:
-        ParameterError: both a budget and a confidence were given, or a number is out of range.
-        UnknownBudgetError: the budget is neither a name nor a number.
-        BudgetTooLowError: no operating point is that cheap.
+        ParameterError: Both a budget and a confidence were given, or a number is out of range.
+        UnknownBudgetError: The budget is neither a name nor a number.
+        BudgetTooLowError: No operating point is that cheap.
     """
     if deadline_ms is not None and not (math.isfinite(deadline_ms) and deadline_ms > 0):
         raise ParameterError(f"deadline_ms: must be above 0 milliseconds, got {deadline_ms:g}")
@@ -116,7 +127,7 @@ def _operating_point(manifest: Manifest, asked: str) -> tuple[str, OperatingPoin
     if number is None:
         names = ", ".join(manifest.budgets)
         raise UnknownBudgetError(
-            f"budget: {asked[:64]!r} is none of {names}, nor flops (120M), nor a share (40%)"
+            f"budget: {asked[:64]!r} is not one of {names}, nor flops (120M), nor a share (40%)"
         )
     return NUMERIC, _best_within(manifest, _flops(manifest, *number.groups()))
 
@@ -128,13 +139,13 @@ def _flops(manifest: Manifest, digits: str, unit: str) -> float:
 
 
 def _best_within(manifest: Manifest, flops: float) -> OperatingPoint:
-    """The most accurate point of the curve with mean flops of at most `flops`."""
+    """Return the most accurate point of the curve with mean flops of at most `flops`."""
     affordable = [point for point in manifest.curve if point.mean_flops.value <= flops]
     if not affordable:
         cheapest = math.ceil(manifest.curve[0].mean_flops.value)
-        share = 100 * cheapest / manifest.full_flops
+        percent = 100 * cheapest / manifest.full_flops
         raise BudgetTooLowError(
             f"budget: {flops:.0f} flops are below the cheapest operating point; "
-            f"ask for at least {cheapest} flops (about {share:.1f}% of full depth)"
+            f"ask for at least {cheapest} flops (about {percent:.1f}% of full depth)"
         )
     return max(affordable, key=lambda point: point.accuracy.value)

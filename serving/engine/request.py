@@ -1,10 +1,11 @@
-"""One image on its way through the stages, and the answer that it leaves with."""
+"""An image on its way through the stages, alone and in batches, and its answer."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,12 @@ from serving.engine.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What one exit thought of one image: `probabilities` is float32, [classes].
+    """Output of one exit for one image.
 
-    Of many classes, those beyond the `MOST_CLASSES` likeliest may be 0, whatever they were.
-    A confidence that is not finite says that the network failed on this image.
+    Attributes:
+        confidence: In [0, 1]. Not finite: the network failed on this image.
+        probabilities: float32, [classes]. Of many classes, those beyond the `MOST_CLASSES`
+            likeliest can be 0.
     """
 
     confidence: float
@@ -26,17 +29,18 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request leaves with.
+    """The answer to a request.
 
     Attributes:
-        policy: the policy it was answered under.
-        opinions: one for each exit reached, None where its policy did not ask; the last is
-            the answer.
-        deadline_hit: it was answered because of its deadline, before its policy let it leave.
-        degraded: it was answered because of overload, before its policy let it leave.
-        queue: seconds between `submit` and the answer in which no stage ran for it.
-        compute: seconds of the batches it was part of.
-        total: seconds from arrival to the answer.
+        policy: The policy of the request.
+        opinions: One for each exit reached, `None` where the policy does not evaluate the exit. The
+            last one is the answer.
+        deadline_hit: Answered because of its deadline, before its policy let it leave.
+        degraded: Answered because of overload, before its policy let it leave.
+        queue: Seconds between `submit` and the answer in which no stage ran for it.
+        compute: Seconds of the batches that it was part of.
+        total: Seconds from arrival to the answer.
+        flops: Multiply-adds that were run for it.
     """
 
     policy: Policy
@@ -46,15 +50,16 @@ class Answer:
     queue: float
     compute: float
     total: float
+    flops: int
 
     @property
     def exit(self) -> int:
-        """The exit it left at, from 1."""
+        """The exit that it left at, from 1."""
         return len(self.opinions)
 
     @property
     def opinion(self) -> Opinion:
-        """What the exit that it left at thought."""
+        """The opinion of the exit that it left at."""
         last = self.opinions[-1]
         assert last is not None
         return last
@@ -62,9 +67,13 @@ class Answer:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """Requests that came together and are answered together, or fail together.
+    """Requests that arrived together and are answered together, or fail together.
 
-    `timer` goes off at their deadline.
+    Attributes:
+        future: Answers in the order of the requests, or the error of the first that failed.
+        timer: Timer of their deadline.
+        requests: One for each image.
+        answers: Answers so far.
     """
 
     future: asyncio.Future[list[Answer]]
@@ -73,7 +82,7 @@ class Call:
     answers: dict[Request, Answer] = field(default_factory=dict)
 
     def add(self, request: Request, answer: Answer) -> None:
-        """One of them is answered; the last one resolves the future."""
+        """Add the answer to one of the requests. The last one resolves the future."""
         self.answers[request] = answer
         if len(self.answers) == len(self.requests) and not self.future.done():
             self.future.set_result([self.answers[each] for each in self.requests])
@@ -81,11 +90,19 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One image on its way.
+    """An image on its way. Times are in seconds of `time.perf_counter`.
 
-    Times are in seconds of `time.perf_counter`. `ended` marks one that has been answered or
-    given up; its slot may be held by a batch still. `lag` is how long before its deadline it must
-    leave, for its answer to be out by then.
+    Attributes:
+        policy: Its policy.
+        slot: Number of its slot.
+        arrived: Time of arrival of its call.
+        submitted: Time of `submit`.
+        call: The call that it belongs to.
+        opinions: One for each exit reached, `None` where the policy does not evaluate the exit.
+        compute: Seconds of the batches that it was part of.
+        ended: It was answered or given up. A batch can still hold its slot.
+        degraded: It leaves because of overload.
+        lag: Seconds before its deadline at which it must leave, so that its answer is in time.
     """
 
     policy: Policy
@@ -106,19 +123,19 @@ class Request:
 
     @property
     def due(self) -> float:
-        """When it must leave because of its deadline; infinite without one."""
+        """Time at which it must leave because of its deadline, infinite without one."""
         deadline = self.policy.deadline
         return math.inf if deadline is None else self.arrived + deadline - self.lag
 
     @property
     def sound(self) -> bool:
-        """Whether the last exit gave a number."""
+        """True if the confidence of the last exit is finite."""
         opinion = self.opinions[-1]
         assert opinion is not None
         return math.isfinite(opinion.confidence)
 
-    def answer(self, now: float, *, deadline_hit: bool = False) -> Answer:
-        """The answer of the deepest exit reached, at the time `now`."""
+    def answer(self, now: float, flops: int, *, deadline_hit: bool = False) -> Answer:
+        """Return the answer of the deepest exit reached, at the time `now`."""
         assert self.opinions
         return Answer(
             self.policy,
@@ -128,4 +145,85 @@ class Request:
             max(0.0, now - self.submitted - self.compute),
             self.compute,
             now - self.arrived,
+            flops,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Requests that are in no queue and no batch any more.
+
+    Attributes:
+        requests: These requests.
+        how: `finished`: at an exit, or ended before. `expired`: no time for another stage.
+            `failed`: with their batch.
+        since: Time at which that was known, by `time.perf_counter`.
+    """
+
+    requests: list[Request]
+    how: Literal["finished", "expired", "failed"]
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The result of a batch: an opinion or `None` for each request, and the rows that continue."""
+
+    opinions: list[Opinion | None]
+    continuing: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests that run stage `stage` (from 0) together.
+
+    Attributes:
+        head: The exit head runs, because the policy of a request evaluates this exit.
+        degraded: Requests without a deadline leave at this exit, whatever their policy says.
+        whole_network: The batch runs all stages at once, up to the last exit. No policy in it
+            evaluates an earlier exit.
+    """
+
+    stage: int
+    requests: tuple[Request, ...]
+    head: bool = True
+    degraded: bool = False
+    whole_network: bool = False
+
+    @property
+    def slots(self) -> list[int]:
+        """The slots of its requests, in their order."""
+        return [request.slot for request in self.requests]
+
+    def decide(
+        self,
+        confidence: NDArray[np.float32] | None,
+        probabilities: NDArray[np.float32] | None,
+    ) -> Decision:
+        """Decide which requests leave at this exit.
+
+        Args:
+            confidence: Confidence of each request, [N]. `None`: the head did not run.
+            probabilities: Probabilities of each, [N, classes]. `None`: the head did not run.
+        """
+        if confidence is None or probabilities is None:
+            return Decision([None] * len(self.requests), list(range(len(self.requests))))
+        if self.whole_network:
+            pairs = zip(confidence.tolist(), probabilities, strict=True)
+            return Decision([Opinion(value, row) for value, row in pairs], [])
+        opinions: list[Opinion | None] = []
+        continuing = []
+        values = confidence.tolist()
+        for row, (request, value) in enumerate(zip(self.requests, values, strict=True)):
+            policy = request.policy
+            forced = self.degraded and policy.deadline is None
+            opinion = None
+            if forced or policy.asks[self.stage]:
+                opinion = Opinion(value, probabilities[row])
+            opinions.append(opinion)
+            if opinion is None or not policy.decide(opinion, request.opinions):
+                if forced:
+                    request.degraded = True
+                else:
+                    continuing.append(row)
+        return Decision(opinions, continuing)

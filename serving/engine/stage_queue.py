@@ -1,10 +1,10 @@
-"""Who waits for a stage: first in, first out, and by deadline. Pure."""
+"""The queue of one stage: first in, first out, and by deadline."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heappop, heappush, nsmallest
-from itertools import count
+from itertools import count, islice
 
 from serving.engine.request import Request
 
@@ -13,49 +13,66 @@ class StageQueue:
     """The requests that wait for one stage, in the order in which they came.
 
     Attributes:
-        hurrying: how many of them have a deadline.
+        with_deadline: Number of requests with a deadline.
     """
 
     def __init__(self) -> None:
-        # A dictionary as an ordered set: first in, first out, and quick to drop from.
+        # A dictionary as an ordered set: first in, first out, and fast to remove from.
         self._queue: dict[Request, None] = {}
         self._deadlines: list[tuple[float, int, Request]] = []
         self._ticket = count()
-        self.hurrying = 0
+        self._oldest_passed = False  # the last batch had no place for the oldest request
+        self.with_deadline = 0
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Return the number of requests."""
         return len(self._queue)
 
     def __iter__(self) -> Iterator[Request]:
-        """First come, first."""
+        """Iterate from the first that came to the last."""
         return iter(self._queue)
 
     def add(self, request: Request) -> None:
-        """Let a request wait."""
+        """Add a request."""
         self._queue[request] = None
         if request.policy.deadline is not None:
-            self.hurrying += 1
+            self.with_deadline += 1
             heappush(self._deadlines, (request.due, next(self._ticket), request))
 
     def remove(self, request: Request) -> bool:
-        """Take a request out; False: it does not wait here."""
+        """Remove a request. Return whether it was in the queue."""
         if request not in self._queue:
             return False
         del self._queue[request]
-        self.hurrying -= request.policy.deadline is not None
-        if not self.hurrying:
-            self._deadlines.clear()  # nobody would come to take them out
+        self.with_deadline -= request.policy.deadline is not None
+        if not self.with_deadline:
+            self._deadlines.clear()  # no later call would remove them
         return True
 
     def most_urgent(self) -> Request | None:
-        """Who has the earliest deadline."""
+        """Return the request with the earliest deadline."""
         heap = self._deadlines
         while heap and heap[0][2] not in self._queue:
             heappop(heap)
         return heap[0][2] if heap else None
 
     def urgent(self, until: float, most: int) -> list[Request]:
-        """Those who are due until then, the earliest first."""
+        """Return at most `most` requests that are due until a time, the earliest first."""
         due = (entry for entry in self._deadlines if entry[0] <= until and entry[2] in self._queue)
         return [request for _, _, request in nsmallest(most, due)]
+
+    def oldest(self, most: int) -> tuple[Request, ...]:
+        """Return at most `most` requests for a batch, in the order of arrival."""
+        self._oldest_passed = False
+        return tuple(islice(self._queue, most))
+
+    def urgent_first(self, until: float, most: int) -> tuple[Request, ...]:
+        """Return at most `most` requests for a batch: those due until a time, then the oldest.
+
+        After a batch without the oldest request, that one has the first place.
+        """
+        first = [*islice(self._queue, 1)] if self._oldest_passed else []
+        order = dict.fromkeys((*first, *self.urgent(until, most), *self._queue))
+        chosen = tuple(islice(order, most))
+        self._oldest_passed = next(iter(self._queue)) not in chosen
+        return chosen

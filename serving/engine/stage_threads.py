@@ -1,8 +1,11 @@
-"""The threads that run stages. Each, again and again: what became of its batch, the next batch.
+"""The threads that run stages. Each repeats: settle its last batch, take the next, run it.
 
-A batch's survivors thus go on without a round trip over the event loop, which is told only of
-requests that leave. One lock guards the scheduler and the requests in its hands. The threads
-are daemons and start with the first request: an engine that is never used has none.
+Requests that continue to the next stage need no round trip over the event loop, which is notified
+of requests that leave only. One lock guards the scheduler, its latency model and the
+requests that it holds. The threads are daemons and start with the first request.
+
+A stage that fails fails its batch. Any other exception is a bug: it stops all threads for good,
+and the event loop gets the reason.
 """
 
 from __future__ import annotations
@@ -13,36 +16,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Condition, Thread
 from time import perf_counter
-from typing import Literal
 
-from serving.engine.batch import Batch, Decision
 from serving.engine.overload import OverloadDetector
-from serving.engine.request import Request
+from serving.engine.request import Batch, Decision, Leaving, Request
 from serving.engine.scheduler import Scheduler
 from serving.observe.metrics import Metrics
-from serving.runtime.base import Slots
-from serving.runtime.cpu import Runtime
+from serving.runtime.base import Runtime, Slots
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Leaving:
-    """Requests that are in no queue and no batch any more.
-
-    `finished`: at an exit, or ended before; `expired`: no time for another stage; `failed`: with
-    its batch.
-    `since` is when that was known, by `time.perf_counter`.
-    """
-
-    requests: list[Request]
-    how: Literal["finished", "expired", "failed"]
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Ran:
-    """A batch that was run, and what came of it; no verdict: a stage failed."""
+    """A batch that was run, and its decision. `None`: a stage failed."""
 
     batch: Batch
     decision: Decision | None
@@ -51,16 +37,20 @@ class _Ran:
 
 
 class StageThreads:
-    """Runs what the scheduler says, up to `threads` batches at once.
+    """Runs the batches of a scheduler, up to `threads` at once.
 
     Args:
-        runtime: the stages.
-        pool: where their tensors stand.
-        scheduler: who is next.
-        overload: whether requests are to leave at their next exit.
-        metrics: told of every batch.
-        threads: how many.
-        leave: called on the event loop with those who leave.
+        runtime: The stages.
+        pool: The slots with the tensors of requests.
+        scheduler: The queues of all stages.
+        overload: Detector of overload, under which requests leave at their next exit.
+        metrics: Counters of batches.
+        threads: Number of threads.
+        leave: Called on the event loop with requests that leave.
+        on_break: Called on the event loop, once, with the reason why the threads broke.
+
+    Attributes:
+        broken: That reason. `None`: they work.
     """
 
     def __init__(
@@ -72,14 +62,17 @@ class StageThreads:
         metrics: Metrics,
         threads: int,
         leave: Callable[[Leaving], None],
+        on_break: Callable[[str], None],
     ) -> None:
         self.runtime = runtime
+        self.broken: str | None = None
         self._pool = pool
         self._scheduler = scheduler
-        self._high_water = overload
+        self._overload = overload
         self._metrics = metrics
         self._count = threads
         self._leave = leave
+        self._on_break = on_break
         self._threads: list[Thread] = []
         self._state = Condition()
         self._idle = 0
@@ -87,45 +80,73 @@ class StageThreads:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
+    def started(self) -> int:
+        """Number of threads that were started and have not ended."""
+        return sum(thread.is_alive() for thread in self._threads)
+
+    @property
     def running(self) -> int:
-        """Threads that run a batch."""
+        """Number of threads that run a batch."""
         return len(self._threads) - self._idle
 
     def add(self, requests: Sequence[Request]) -> None:
-        """Let new requests wait; on the event loop. `wake` starts them."""
+        """Queue new requests, on the event loop. `wake` starts them."""
+        self._loop = asyncio.get_running_loop()
         if not self._threads:
             self._start()
-        self._loop = asyncio.get_running_loop()
-        with self._state:
-            for request in requests:
-                self._scheduler.add(request)
+        try:
+            with self._state:
+                for request in requests:
+                    self._scheduler.add(request)
+        except Exception as error:
+            self._break(error)
+            raise
 
-    def seconds_to_first_stage(self) -> float:
-        """Seconds, as predicted, until a request with a deadline would come to the first stage."""
+    def reaches_first_exit(self, seconds: float, lag: float) -> bool:
+        """Return whether a new request can be answered by the first exit within `seconds`.
+
+        If not, lower a prediction that alone refused it.
+
+        Args:
+            seconds: Time that is left to its deadline.
+            lag: Seconds that its answer waits for the event loop.
+        """
         with self._state:
-            return self._scheduler.seconds_to_first_stage() / self._count
+            latency, scheduler = self._scheduler.latency, self._scheduler
+            alone = latency.time(0, 1)
+            if seconds >= alone + scheduler.seconds_to_first_stage() / self._count + lag:
+                return True
+            if seconds < alone:
+                latency.decay(0)
+            return False
 
     def wake(self) -> None:
-        """Let idle threads see what waits."""
+        """Wake as many idle threads as there are requests in queues."""
         if self._idle:
             with self._state:
                 self._state.notify(self._scheduler.waiting)
 
     def drop(self, request: Request) -> bool:
-        """Give a request up. True: it waited, and is out. False: it will be among the leaving."""
-        with self._state:
-            return self._scheduler.drop(request)
+        """Give a request up. True: it was in a queue and is out. False: it will be in a Leaving."""
+        request.ended = True
+        try:
+            with self._state:
+                return self._scheduler.drop(request)
+        except Exception as error:  # noqa: BLE001 (logged there)
+            self._break(error)
+            return False
 
-    def close(self) -> None:
-        """Stop the threads; nobody may be under way."""
+    def close(self, seconds: float) -> bool:
+        """Stop the threads. Return whether all ended within `seconds`."""
         with self._state:
             self._closed = True
             self._state.notify_all()
+        until = perf_counter() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, until - perf_counter()))
+        return not self.started
 
     def _start(self) -> None:
-        self._idle = 0
         self._threads = [
             Thread(target=self._work, name=f"stage-{number}", daemon=True)
             for number in range(self._count)
@@ -134,9 +155,17 @@ class StageThreads:
             thread.start()
 
     def _work(self) -> None:
+        try:
+            self._run_batches()
+        except BaseException as error:  # noqa: BLE001 (logged there)
+            self._break(error)
+
+    def _run_batches(self) -> None:
         ran: _Ran | None = None
         while True:
             with self._state:
+                if self.broken is not None:
+                    return
                 leaving = self._settle(ran)
                 batch = self._next()
                 if batch is None and not leaving:
@@ -145,32 +174,32 @@ class StageThreads:
                     self._idle += 1
                     self._state.wait()
                     self._idle -= 1
-            if leaving and not self._post(leaving):
+            if leaving and not self._post(self._tell, leaving):
                 return
             ran = None if batch is None else self._run(batch)
 
     def _settle(self, ran: _Ran | None) -> list[Leaving]:
-        """Record what became of a batch; who leaves, and whose time has run out meanwhile."""
+        """Report a batch to the scheduler. Return the requests that leave, or have expired."""
         leaving, now = [], perf_counter() if ran is None else ran.ended
         if ran is not None:
             if ran.decision is None:
                 leaving.append(Leaving(self._scheduler.failed(ran.batch), "failed", now))
-            elif left := self._scheduler.update(ran.batch, ran.decision, ran.seconds):
-                leaving.append(Leaving(left, "finished", now))
+            elif finished := self._scheduler.update(ran.batch, ran.decision, ran.seconds):
+                leaving.append(Leaving(finished, "finished", now))
         if expired := self._scheduler.expired(now):
             leaving.append(Leaving(expired, "expired", now))
         return leaving
 
     def _next(self) -> Batch | None:
-        degraded = self._high_water.update(self._scheduler.backlog)
-        idle = 0 if self.runtime.on_device else self._idle  # a device is one, whoever waits for it
+        degraded = self._overload.update(self._scheduler.backlog)
+        idle = self._idle if self.runtime.parallel_batches is None else 0
         batch = self._scheduler.schedule(perf_counter(), idle, degraded=degraded)
         if batch is not None and self._idle and self._scheduler.waiting:
             self._state.notify()
         return batch
 
     def _run(self, batch: Batch) -> _Ran:
-        """One batch through one stage, from its slots to its slots; or through all of them."""
+        """Run one batch through one stage or through all, from its slots to its slots."""
         started = perf_counter()
         stage, slots = batch.stage, batch.slots
         decision = None
@@ -184,7 +213,7 @@ class StageThreads:
             if rows := decision.continuing:
                 self._pool.scatter(stage, [slots[row] for row in rows], rows, output.features)
         except Exception:
-            decision = None  # whatever of it there was: survivors would read what is not theirs
+            decision = None  # requests that went on would read other requests' features
             log.exception(
                 "%s failed", "all stages" if batch.whole_network else f"stage {stage + 1}"
             )
@@ -194,11 +223,21 @@ class StageThreads:
             self._metrics.batch(ran, len(slots), ended - started)
         return _Ran(batch, decision, ended, ended - started)
 
-    def _post(self, leaving: list[Leaving]) -> bool:
-        """Tell the event loop; False: it is closed, and nobody waits for answers any more."""
+    def _break(self, error: BaseException) -> None:
+        """Stop all threads, and notify the event loop of the first reason."""
+        reason = f"the engine broke ({type(error).__name__}: {error}); this server has to restart"
+        with self._state:
+            first, self.broken = self.broken is None, self.broken or reason
+            self._state.notify_all()
+        if first:
+            self._post(self._on_break, reason)
+        log.critical("a stage thread broke, the server ends", exc_info=error)
+
+    def _post(self, call: Callable[..., None], *arguments: object) -> bool:
+        """Call on the event loop. False: it is closed, and no answer is awaited any more."""
         assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(self._tell, leaving)
+            self._loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
             return False
         return True

@@ -1,4 +1,4 @@
-"""Every stage run with noise before the first request: its code paths, plans and times."""
+"""Run every stage on noise before the first request, to make its plans and measure its times."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from functools import partial
 import numpy as np
 
 from serving.engine.latency import Latency
-from serving.runtime.base import Slots
-from serving.runtime.cpu import Runtime
-from serving.runtime.stage import StageOutput
+from serving.runtime.base import Runtime, Slots, StageOutput
 
 REPEATS = 3
 
@@ -20,22 +18,25 @@ def measure(
 ) -> Latency:
     """Run every stage at every batch size, with and without its head, and keep the least times.
 
-    All stages in one graph are run too, where there is such.
+    The same for all stages in one graph, if it is available. The least time counts, because a
+    pause of the machine only adds to it. The effect of load is learned from batches later.
 
-    A pause of the machine only adds to a time, and load is learnt from the batches that run. On
-    the CPU, where a batch keeps one thread busy, the thread's CPU time is the better `clock`.
+    Args:
+        runtime: The stages.
+        pool: At least as many free slots as the largest size.
+        sizes: Batch sizes, ascending.
+        clock: Clock in seconds. The CPU time of the thread is more exact on the CPU, where a
+            batch keeps one thread busy.
     """
-    rng = np.random.default_rng(0)
-    stages, (image,) = len(runtime.inputs), runtime.inputs[0]
+    stages = len(runtime.inputs)
     tables = {head: np.empty((stages, len(sizes))) for head in (True, False)}
     whole_network = np.empty(len(sizes)) if runtime.whole_network else None
-    for column, size in reversed([*enumerate(sizes)]):  # what the largest allocates serves all
-        slots = pool.take(size)
-        for slot in slots:
-            pool.put(slot, rng.integers(0, 256, image.shape, np.uint8))
+    columns = [*enumerate(sizes)]
+    for column, size in reversed(columns):  # the largest allocates memory for all
+        slots = _filled(pool, size)
         if whole_network is not None:
-            inputs = pool.gather(0, slots)
-            whole_network[column], _ = _timed(partial(runtime.run_whole, inputs), clock)
+            run = partial(runtime.run_whole, pool.gather(0, slots))
+            whole_network[column], _ = _timed(run, clock)
         for stage in range(stages):
             inputs = pool.gather(stage, slots)
             for head, table in tables.items():
@@ -49,13 +50,21 @@ def measure(
         sizes,
         tables[True].tolist(),
         tables[False].tolist(),
-        filled=runtime.on_device,
+        filled=runtime.batch_sizes is not None,
         whole_network=None if whole_network is None else whole_network.tolist(),
     )
 
 
+def _filled(pool: Slots, size: int) -> list[int]:
+    """Take slots and fill them with noise."""
+    rng, slots = np.random.default_rng(size), pool.take(size)
+    for slot in slots:
+        pool.put(slot, rng.integers(0, 256, pool.images.shape[1:], np.uint8))
+    return slots
+
+
 def _timed(run: Callable[[], StageOutput], clock: Callable[[], float]) -> tuple[float, StageOutput]:
-    """The least seconds of several runs, and what the last gave."""
+    """Return the least seconds of several runs, and the output of the last."""
     seconds = []
     for _ in range(REPEATS):
         started = clock()

@@ -1,10 +1,11 @@
-"""The app: a bundle loaded, its parts put together, and one handler for all errors."""
+"""The app: a loaded bundle, the parts that serve it, and one handler for all errors."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -29,13 +30,20 @@ from serving.images.decoder import Decoder
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.settings import Settings
 
-DEVICE_THREADS = 2  # one has its batch computed, the other what comes before and after
-
 
 class Offramp(FastAPI):
-    """FastAPI, but for `POST /classify`, which goes around it (`Classify`, `FastClassify`)."""
+    """A FastAPI app, except for `POST /classify`, which bypasses it (`Classify`, `FastClassify`).
 
-    def __init__(self, context: ServerContext) -> None:
+    Args:
+        context: What the endpoints use.
+        drain_seconds: Most time from the start of a shutdown to the end of the last request.
+
+    Attributes:
+        engine: The engine that runs requests.
+        fast_path: The endpoint that a `Connection` calls without a task.
+    """
+
+    def __init__(self, context: ServerContext, drain_seconds: float) -> None:
         super().__init__(
             title="Offramp",
             summary="Early-exit inference: say what an answer may cost.",
@@ -43,9 +51,12 @@ class Offramp(FastAPI):
             lifespan=_lifespan,
         )
         self.state.context = context
+        self.engine = context.engine
         self._classify = Classify(context)
         self.fast_path = FastClassify(context, self._classify)
         self.router.routes.append(Route(CLASSIFY.path, self._classify, methods=[CLASSIFY.method]))
+        self._drain_seconds = drain_seconds
+        self._drain_until: float | None = None
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document, with the description of `POST /classify`."""
@@ -55,21 +66,37 @@ class Offramp(FastAPI):
         return document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A call, or the lifespan."""
+        """Answer a call, or run the lifespan."""
         counts = scope["type"] == "http" and scope["method"] == "POST"
         if counts and scope["path"] == scope.get("root_path", "") + CLASSIFY.path:
             await self._classify(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
+    def begin_drain(self) -> None:
+        """Start the time that a shutdown can take. Further calls change nothing."""
+        if self._drain_until is None:
+            self._drain_until = monotonic() + self._drain_seconds
+
+    async def drain(self) -> None:
+        """Let requests under way end, in the time that is left, and stop all threads."""
+        self.begin_drain()
+        assert self._drain_until is not None
+        try:
+            await self.engine.drain(max(0.0, self._drain_until - monotonic()))
+        finally:
+            self.state.context.decoder.close()
+
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+    assert isinstance(app, Offramp)
     fresh = asyncio.create_task(app.state.context.metrics.keep_fresh())
     yield
-    await app.state.context.engine.drain()
-    fresh.cancel()
-    app.state.context.decoder.close()
+    try:
+        await app.drain()
+    finally:
+        fresh.cancel()
 
 
 def create_app(
@@ -78,19 +105,19 @@ def create_app(
     shared: WorkerMetrics | None = None,
     *,
     on_device: bool = False,
-) -> FastAPI:
-    """Load the bundle, warm it up, and make the app that serves it.
+) -> Offramp:
+    """Load the bundle, warm it up, and return the app that serves it.
 
     Args:
-        settings: all of them.
-        manifest: of the bundle, where it has been read already.
-        shared: this worker's place, where it is one of several.
-        on_device: run as on CUDA whatever the provider: features stay where it computes, each
-            batch size has sessions of its own.
+        settings: All settings.
+        manifest: The manifest of the bundle, if it was read before.
+        shared: The place of this worker process, if it is one of several.
+        on_device: Run as on CUDA whatever the provider is: features stay where it computes, and
+            each batch size has its own sessions.
 
     Raises:
-        BundleError: the bundle is damaged, or not of this server's format.
-        ProviderError: the provider is not to be had.
+        BundleError: The bundle is damaged, or not of this server's format.
+        ProviderError: The provider is not available.
     """
     manifest = manifest or read_manifest(settings.bundle)
     engine, metrics = build_engine(settings, manifest, shared, on_device=on_device)
@@ -106,12 +133,13 @@ def create_app(
             metrics=metrics,
             max_images=settings.max_images,
             api_key=settings.api_key.get_secret_value() if settings.api_key else None,
-        )
+        ),
+        settings.drain_seconds,
     )
 
 
-def _app(context: ServerContext) -> FastAPI:
-    app = Offramp(context)
+def _app(context: ServerContext, drain_seconds: float) -> Offramp:
+    app = Offramp(context, drain_seconds)
     app.include_router(guarded, dependencies=[Depends(authenticate)] if context.api_key else [])
     app.include_router(public)
     app.add_exception_handler(ServingError, _offramp_error)

@@ -53,9 +53,9 @@ async def live() -> Health:
 @public.head("/health/ready", include_in_schema=False)
 @public.get("/health/ready", responses={503: PROBLEMS["5XX"]})
 async def ready(request: Request) -> Health:
-    """Requests are taken; 503 while starting or shutting down."""
-    if not context_of(request).engine.ready:
-        raise NotReadyError("shutting down")
+    """Answer 200 while requests are taken, else 503 with the reason in `detail`."""
+    if (reason := context_of(request).engine.refusal) is not None:
+        raise NotReadyError(reason)
     return Health(status="ready")
 
 

@@ -6,7 +6,6 @@ at run time. A test compares them with the records.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -169,12 +168,10 @@ class AnswerFormatter:
         self._labels = manifest.labels
         self._exits = manifest.exits
         self._full_flops = manifest.full_flops
-        self._flops_of = lru_cache(maxsize=1024)(manifest.flops_of)
 
     def format(self, answer: Answer, query: ClassifyQuery, decode: float) -> dict[str, Any]:
         """Return an `ImageAnswer` as JSON data. `decode` is the decoding time in seconds."""
         outcome = answer.opinion
-        flops = self._flops_of(answer.exit, answer.policy.asks)
         ranked = top_k(outcome.probabilities, self._labels, query.top_k)
         body = {
             **ranked[0],
@@ -182,8 +179,8 @@ class AnswerFormatter:
             "top_k": ranked,
             "exit": answer.exit,
             "exits": self._exits,
-            "flops": flops,
-            "flops_share": round(flops / self._full_flops, DECIMALS),
+            "flops": answer.flops,
+            "flops_share": round(answer.flops / self._full_flops, DECIMALS),
             "deadline_hit": answer.deadline_hit,
             "degraded": answer.degraded,
             "timings_ms": {

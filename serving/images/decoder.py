@@ -91,8 +91,8 @@ class Decoder:
             raise type(error)(f"image {number}: {error}") from error
 
     def close(self) -> None:
-        """Stop the threads."""
-        self._executor.shutdown()
+        """Stop the threads, without waiting for an image that is being decoded."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 def decode(file: bytes, target: ImageInput, max_pixels: int) -> NDArray[np.uint8]:

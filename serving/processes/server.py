@@ -3,53 +3,66 @@
 from __future__ import annotations
 
 import gc
+import logging
+import os
 import socket
 import sys
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
+from queue import SimpleQueue
+from time import sleep
+from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
 
 from offramp.bundle.manifest import Manifest
 from offramp.errors import OfframpError
-from serving.http.app import create_app
+from serving.errors import NotReadyError
+from serving.http.app import Offramp, create_app
 from serving.http.connection import Connection
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.processes.supervisor import end_with_parent
 from serving.settings import Settings
 
-# Seconds; more than the 60 of usual load balancers, which must be those who close idle connections.
+# Seconds. More than the 60 of common load balancers, so that they close idle connections first.
 KEEP_ALIVE = 75
+GRACE = 2.0  # seconds after drain_seconds in which a process ends by itself
+LOG_SECONDS = 0.2  # for a last line in the log, which can be what hangs
+log = logging.getLogger(__name__)
 
 
-def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """A listening socket.
+def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """Return a listening socket.
 
     Args:
-        host: name or address.
-        port: number, or 0 for any free one.
-        shared: with other workers' sockets; the kernel spreads connections over those that listen.
+        host: Name or address.
+        port: Number, or 0 for any free one.
+        reuse_port: Let other workers listen on the same port. The kernel spreads connections over
+            all of them.
 
     Raises:
-        OSError: the address will not do; it says which.
+        OSError: The address cannot be used. The text names it.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048, reuse_port=shared)
+        return socket.create_server(
+            (host, port), family=family, backlog=2048, reuse_port=reuse_port
+        )
     except OSError as error:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
 
 
 def reserve(host: str, port: int) -> socket.socket:
-    """A socket that keeps an address for workers, and does not listen itself.
+    """Return a socket that reserves an address for workers and does not listen itself.
 
     Raises:
-        OSError: the address will not do, or another server has it.
+        OSError: The address cannot be used, or another server has it.
     """
-    with listen(host, port) as alone:  # two servers that share would not notice one another
+    with listen(host, port) as alone:  # two servers that reuse a port would not notice each other
         address = alone.getsockname()
     place = socket.socket(alone.family)
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -58,29 +71,97 @@ def reserve(host: str, port: int) -> socket.socket:
     return place
 
 
-def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
-    """Serve the app until SIGTERM, and until the calls under way have ended."""
-    config = uvicorn.Config(
-        app,
-        http=Connection,
-        log_config=None,
-        access_log=settings.log_level == "debug",
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=settings.drain_seconds,
-    )
+class Server(uvicorn.Server):
+    """uvicorn for one app, which also stops if the engine breaks.
+
+    Args:
+        app: The app.
+        settings: All settings.
+        on_stop: Called when the server begins to stop, perhaps in a signal handler.
+    """
+
+    def __init__(
+        self, app: Offramp, settings: Settings, on_stop: Callable[[], None] = lambda: None
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            log_config=None,
+            access_log=settings.log_level == "debug",
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=settings.drain_seconds,
+        )
+        super().__init__(config)
+        self._app = app
+        self._on_stop = on_stop
+        app.engine.when_broken(self.stop)
+
+    def stop(self) -> None:
+        """Stop as at SIGTERM: take no more connections, and let requests under way end."""
+        self._app.begin_drain()
+        self._on_stop()
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop because of a signal."""
+        self._app.begin_drain()
+        self._on_stop()
+        super().handle_exit(sig, frame)
+
+
+class Watchdog:
+    """Ends this process, with exit code 1, if it still runs some seconds after it began to stop.
+
+    A thread that is stuck would keep it: the interpreter joins the threads of a pool at its end.
+
+    Args:
+        seconds: Time from `begin` to the end.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._begun: SimpleQueue[None] = SimpleQueue()  # a signal handler can call its put
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def begin(self) -> None:
+        """Start the time."""
+        self._begun.put(None)
+
+    def _watch(self) -> None:
+        self._begun.get()
+        sleep(self._seconds)
+        text = "the server did not stop within drain_seconds and is ended"
+        threading.Thread(target=log.critical, args=(text,), daemon=True).start()
+        sleep(LOG_SECONDS)
+        os._exit(1)
+
+
+def serve(app: Offramp, settings: Settings, listener: socket.socket) -> None:
+    """Serve the app until SIGTERM, and until the calls under way have ended.
+
+    The process is to end after this: a watchdog ends it `drain_seconds` and `GRACE` after it
+    began to stop.
+
+    Raises:
+        NotReadyError: The engine broke. The text is the reason.
+    """
+    server = Server(app, settings, Watchdog(settings.drain_seconds + GRACE).begin)
     gc.collect()
-    gc.freeze()  # what is loaded stays: the collector need not go through it again and again
+    gc.freeze()  # what is loaded stays: the collector skips it from now on
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
+    if (reason := app.engine.broken) is not None:
+        raise NotReadyError(reason)
 
 
 def work(
     settings: Settings, manifest: Manifest, port: int, folder: Path, number: int, news: Pipe
 ) -> None:
-    """A worker process: serve on `port`, and tell the supervisor that it does.
+    """Serve on `port` in a worker process, and send the supervisor `None` once it is ready.
 
-    It serves the manifest that the supervisor read: a bundle that was changed meanwhile is refused.
+    The manifest is the supervisor's: a bundle that was changed since then is refused. If the
+    worker cannot start, or its engine breaks, it sends the reason and ends with exit code 1.
     """
     set_up_log(settings.log_level)
     end_with_parent()
@@ -88,9 +169,10 @@ def work(
     shared.activate()
     try:
         app = create_app(settings, manifest, shared)
-        listener = listen(settings.host, port, shared=True)
+        listener = listen(settings.host, port, reuse_port=True)
+        news.send(None)
+        serve(app, settings, listener)
     except (OfframpError, OSError) as error:
-        news.send(str(error))
+        with suppress(OSError):
+            news.send(str(error))
         sys.exit(1)
-    news.send(None)
-    serve(app, settings, listener)

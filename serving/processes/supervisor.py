@@ -1,8 +1,8 @@
 """Several worker processes: started, watched, replaced, ended.
 
-A worker says on its pipe that it is ready, or why it never will be. One that ends by itself
-before it is ready ends the whole, for the next would do no better; one that is killed, or
-falls later, is replaced.
+A worker sends on its pipe that it is ready, or the reason why it ends. If one ends by itself
+before it is ready, the server ends, because its successor would fail in the same way. A worker
+that is killed, or ends after it was ready, is replaced.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from time import monotonic
 from serving.errors import WorkerError
 
 Job = Callable[[int, Connection], None]
-KILLED_AT_START = 3  # in a row; more end the whole
+KILLED_AT_START = 3  # workers in a row: one more ends the server
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 log = logging.getLogger(__name__)
 
@@ -37,14 +37,14 @@ class _Worker:
 
 
 class Supervisor:
-    """Keeps as many workers as were asked for.
+    """Keeps a number of workers running.
 
     Args:
-        job: what a worker does, given its number and the pipe on which it says `None` when it is
-            ready, or the reason why it cannot be; it can be pickled.
-        workers: how many.
-        patience: seconds that workers have to end after SIGTERM.
-        bury: told the number of each that is dead.
+        job: Work of a worker, given its number and the pipe on which it sends `None` when it is
+            ready, or the reason why it ends. It can be pickled.
+        workers: Number of workers.
+        patience: Seconds that workers have to end after SIGTERM.
+        bury: Called with the number of each worker that is dead.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Supervisor:
         self._killed_at_start = 0
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Work until SIGTERM or SIGINT; tell `ready` once, when all workers are.
+        """Work until SIGTERM or SIGINT. Call `ready` once, when all workers are ready.
 
         Raises:
             WorkerError: a worker cannot start; the others were ended in order.
@@ -74,14 +74,14 @@ class Supervisor:
 
     def _start(self, number: int) -> None:
         spawn = multiprocessing.get_context("spawn")
-        news, teller = spawn.Pipe(duplex=False)
-        process = spawn.Process(target=self._job, args=(number, teller), name=f"worker {number}")
+        news, writer = spawn.Pipe(duplex=False)
+        process = spawn.Process(target=self._job, args=(number, writer), name=f"worker {number}")
         process.start()
-        teller.close()
+        writer.close()
         self._workers[number] = _Worker(number, process, news)
 
     def _watch(self, stop: socket.socket, ready: Callable[[], None]) -> None:
-        told = False
+        called = False
         while True:
             workers = list(self._workers.values())
             ends = [worker.process.sentinel for worker in workers]
@@ -95,33 +95,33 @@ class Supervisor:
                     self._hear(worker)
                 if worker.process.sentinel in events:
                     self._replace(worker)
-            if not told and all(worker.ready for worker in self._workers.values()):
-                told = True
+            if not called and all(worker.ready for worker in self._workers.values()):
+                called = True
                 ready()
 
     def _hear(self, worker: _Worker) -> None:
         try:
-            trouble = worker.news.recv()
+            reason = worker.news.recv()
         except EOFError:
-            worker.process.join()  # it fell; its end is the next event
+            worker.process.join()  # its end is the next event
             return
-        if trouble is not None:
-            raise WorkerError(trouble)
+        if reason is not None:
+            raise WorkerError(reason)
         worker.ready = True
         self._killed_at_start = 0
 
     def _replace(self, worker: _Worker) -> None:
         worker.process.join()
+        how = _end_of(worker)
         worker.news.close()
         self._bury(worker.number)
         code = worker.process.exitcode
         assert code is not None
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         if not worker.ready:
             self._killed_at_start += 1
             if code >= 0 or self._killed_at_start > KILLED_AT_START:
                 raise WorkerError(f"worker {worker.number} {how} before it was ready")
-        log.error("worker %d %s; another takes its place", worker.number, how)
+        log.error("worker %d %s and is replaced", worker.number, how)
         self._start(worker.number)
 
     def _end(self) -> None:
@@ -136,8 +136,20 @@ class Supervisor:
                 worker.process.join()
 
 
+def _end_of(worker: _Worker) -> str:
+    """Describe how a worker ended, with the reason that it sent."""
+    code = worker.process.exitcode
+    assert code is not None
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    reason = None
+    with suppress(EOFError, OSError):
+        reason = worker.news.recv() if worker.news.poll() else None
+    return f"ended with {code} ({reason})" if reason else f"ended with {code}"
+
+
 def end_with_parent() -> None:
-    """In a worker: should the supervisor be killed, end as at SIGTERM."""
+    """End this worker as at SIGTERM if its supervisor is killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -150,7 +162,7 @@ def end_with_parent() -> None:
 
 @contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """A socket that can be read once a signal has asked for the end."""
+    """Yield a socket that becomes readable once a signal asks the server to end."""
     reader, writer = socket.socketpair()
     writer.settimeout(0)
 

@@ -1,25 +1,142 @@
-"""What the engine needs of a runtime, whatever the stages run on."""
+"""The interfaces of a runtime: `Runtime` runs stages, `Slots` holds the tensors of requests.
+
+A runtime for other hardware is one class of each: `cpu.CpuRuntime` with `slots.HostSlots`,
+`cuda.CudaRuntime` with `cuda_slots.CudaSlots`.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from offramp.bundle.errors import BundleError
+from offramp.bundle.manifest import TensorSpec
 from serving.errors import PoolFullError
 
 MOST_CLASSES = 100  # that an answer lists
 Arrays = dict[str, NDArray[np.generic]]
+Tensors = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutput:
+    """Output of a stage for a batch of N.
+
+    Attributes:
+        features: Tensors for later stages, by name, [N, ...].
+        probabilities: float32, [N, classes]. `None` without the head.
+        confidence: float32, [N]. NaN where a probability is not finite. `None` without the head.
+    """
+
+    features: Tensors
+    probabilities: NDArray[np.float32] | None
+    confidence: NDArray[np.float32] | None
+
+
+class RunnableStage(Protocol):
+    """A stage that can be run."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Tensors that the stage reads."""
+
+    @property
+    def features(self) -> tuple[TensorSpec, ...]:
+        """Tensors for later stages."""
+
+    def run(self, inputs: Tensors, *, head: bool) -> StageOutput:
+        """Run the stage on its inputs, each [N, ...], with its exit head or without."""
+
+
+class Runtime(ABC):
+    """The stages of one bundle, ready to run. All methods can be called from any thread.
+
+    Args:
+        stages: The stages, in their order.
+        files: The file of each, for error messages.
+        whole_network: All stages as one graph, up to the last exit. `None`: there is no such graph.
+
+    Attributes:
+        inputs: Tensors that each stage reads. On the CPU they can differ from the manifest's.
+        features: Tensors that each stage gives to later ones.
+        parallel_batches: Number of batches that the hardware runs side by side. Further threads
+            gain nothing, and no batch is split for them. `None`: one for each thread.
+        batch_sizes: Batch sizes, ascending: a batch is filled up to the next of them and takes
+            its time. `None`: a batch of any size runs as it is.
+    """
+
+    parallel_batches: int | None = None
+    batch_sizes: Sequence[int] | None = None
+
+    def __init__(
+        self,
+        stages: Sequence[RunnableStage],
+        files: Sequence[Path],
+        whole_network: RunnableStage | None = None,
+    ) -> None:
+        self._stages, self._files, self._whole_network = stages, files, whole_network
+        self.inputs: tuple[tuple[TensorSpec, ...], ...] = tuple(s.inputs for s in stages)
+        self.features: tuple[tuple[TensorSpec, ...], ...] = tuple(s.features for s in stages)
+
+    @property
+    def whole_network(self) -> bool:
+        """True if `run_whole` can be called."""
+        return self._whole_network is not None
+
+    def run(self, stage: int, inputs: Tensors, *, head: bool = True) -> StageOutput:
+        """Run a stage (from 0) on a batch.
+
+        Args:
+            stage: Number of the stage.
+            inputs: Tensors by name, as `Slots.gather` gives them. Others are ignored.
+            head: Run the exit head too. The last stage's head always runs.
+        """
+        return self._stages[stage].run(inputs, head=head or stage == len(self._stages) - 1)
+
+    def run_whole(self, inputs: Tensors) -> StageOutput:
+        """Run all stages at once, from the inputs of the first to the last exit.
+
+        Earlier exits are not computed, and there are no features.
+        """
+        assert self._whole_network is not None
+        return self._whole_network.run(inputs, head=True)
+
+    def warm_up(self, batch: int) -> None:
+        """Run every stage on `batch` black images, so that the first request is not slower.
+
+        Raises:
+            BundleError: A stage fails, or gives other shapes than the manifest says.
+        """
+        known = self._black(batch)
+        for k, file in enumerate(self._files):
+            try:
+                self.run(k, known, head=False)
+                known = {**known, **self.run(k, known).features}
+            except Exception as error:
+                raise BundleError(file, f"fails to run: {error}") from error
+        try:
+            if self.whole_network:
+                self.run_whole(known)
+        except Exception as error:
+            raise BundleError(file.parent, f"fails to run as one graph: {error}") from error
+
+    @abstractmethod
+    def _black(self, batch: int) -> Tensors:
+        """Return the inputs of the first stage for `batch` black images."""
 
 
 class Slots(ABC):
     """Slots for requests, each with room for the tensors of one.
 
     Args:
-        slots: how many.
-        images: room for the image of each, on the host; uint8 [slots or more, H, W, 3].
+        slots: Number of slots.
+        images: Memory for the image of each, on the host. uint8, [slots or more, H, W, 3].
     """
 
     def __init__(self, slots: int, images: NDArray[np.uint8]) -> None:
@@ -35,18 +152,18 @@ class Slots(ABC):
     @property
     @abstractmethod
     def nbytes(self) -> int:
-        """Bytes that the tensors can take, all slots together."""
+        """Bytes that the tensors of all slots can take."""
 
     def take(self, count: int) -> list[int]:
-        """Take `count` slots, or none.
+        """Take `count` slots, or raise and take no slot.
 
         Raises:
-            PoolFullError: fewer than that are free.
+            PoolFullError: Fewer slots are free.
         """
         if count > self.free:
             raise PoolFullError(
                 f"the call needs {count} of {self.slots} slots and {self.free} are free; "
-                "come again after the seconds in Retry-After"
+                "try again after the seconds in Retry-After"
             )
         return [self._free.pop() for _ in range(count)]
 
@@ -61,9 +178,9 @@ class Slots(ABC):
 
     @abstractmethod
     def gather(self, stage: int, slots: list[int]) -> Arrays:
-        """What a run of the stage (from 0) takes for these slots, by name, to be read only.
+        """Return the inputs of a stage (from 0) for these slots, by name, read-only.
 
-        May be called from any thread, as `scatter` may, for slots that the caller's batch holds.
+        Like `scatter`, it can be called from any thread, for slots of the caller's own batch.
         """
 
     @abstractmethod
@@ -74,10 +191,10 @@ class Slots(ABC):
         rows: list[int],
         features: Mapping[str, NDArray[np.generic]],
     ) -> None:
-        """Keep what the stage gave for those who run on: their slots, and their rows in it."""
+        """Keep the features of requests that continue, given their slots and rows."""
 
 
 def sizes_up_to(max_batch: int) -> list[int]:
-    """The batch sizes to measure: powers of two, and the largest."""
+    """Return the batch sizes to measure: powers of two, and the largest."""
     doubled = [1 << bits for bits in range(max_batch.bit_length())]
     return sorted({*doubled, max_batch})

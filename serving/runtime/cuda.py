@@ -1,8 +1,8 @@
-"""Stages that run on rows of a device's memory (`rows`, `device_pool`), each batch size by itself.
+"""The stages of a bundle on CUDA: they read and write rows of the device's memory (`cuda_slots`).
 
-One session for each stage and batch size, with the head and without: a convolution remembers the
-plan for one shape only, and sizes that take turns in one session would plan anew at each turn.
-Batches are filled up to the next size that there is. All sessions of a stage share its weights.
+Each stage has one session for each batch size, with its head and without. A convolution keeps the
+plan for one shape only, so in a common session sizes that alternate would plan again each time.
+Batches are filled up to the next size. All sessions of a stage use the same weights.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from onnx import ModelProto
 
 from offramp.bundle.graphs import without_head
 from offramp.bundle.manifest import Manifest, TensorSpec
-from serving.runtime.base import MOST_CLASSES, sizes_up_to
-from serving.runtime.cpu import Runtime
+from serving.runtime.base import MOST_CLASSES, Runtime, StageOutput, Tensors, sizes_up_to
 from serving.runtime.cuda_graph import (
     CONFIDENCE,
     PROBABILITIES,
@@ -32,48 +31,53 @@ from serving.runtime.cuda_graph import (
     pooled,
     with_slot_rows,
 )
-from serving.runtime.cuda_slots import DevicePool, Rows
-from serving.runtime.session import open_session, shared_weights
-from serving.runtime.stage import Loaded, StageOutput, Tensors, load_stage, mark_non_finite
+from serving.runtime.cuda_slots import CudaSlots, Rows
+from serving.runtime.session import common_weights, open_session
+from serving.runtime.stage import Loaded, load_stage, mark_non_finite
 
+PARALLEL_BATCHES = 2  # the device computes one while the host prepares or reads the other
 _DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32"}
 Results = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A session for batches of one size, and what it works on.
+    """A session for batches of one size, and its tensors.
 
-    `image` is its input from the host, if it has one.
+    Attributes:
+        image: Its input from the host, if it has one.
     """
 
     session: ort.InferenceSession
-    pool: DevicePool
+    pool: CudaSlots
     size: int
     read: Sequence[Rows]
     made: Sequence[Rows]
     image: TensorSpec | None
 
 
-class DeviceStage:
+class CudaStage:
     """The sessions of one stage, on rows.
 
     Args:
-        path: of its graph, for messages.
-        loaded: the stage as the bundle has it.
-        pool: where its features are.
-        sizes: of batches, ascending.
-        classes: how many there are.
+        path: File of its graph, for error messages.
+        loaded: The stage as it is in the bundle.
+        pool: Slots with its features.
+        sizes: Batch sizes, ascending.
+        classes: Number of classes.
+
+    Attributes:
+        lanes: Lanes for each batch size, with the head and without.
 
     Raises:
-        ProviderError: the provider is not to be had, or cannot run it.
+        ProviderError: The provider is not available, or cannot run the stage.
     """
 
     def __init__(
         self,
         path: Path,
         loaded: Loaded,
-        pool: DevicePool,
+        pool: CudaSlots,
         sizes: Sequence[int],
         classes: int,
     ) -> None:
@@ -81,12 +85,12 @@ class DeviceStage:
         self._path, self._pool = path, pool
         self._sizes, self._classes = sizes, classes
         self._ranked = MOST_CLASSES if classes > MOST_CLASSES else None
-        self._weights = shared_weights(loaded.model, pool.device.name, pool.device.number)
+        self._weights = common_weights(loaded.model, pool.device.name, pool.device.number)
         graphs = {True: loaded.model}
         if self.features:
             graphs[False] = without_head(loaded.model, [spec.name for spec in self.features])
-        self._lanes = {  # the largest first: what it plans and allocates is the most
-            (size, head): _Lanes(self._task(graph, size))
+        self.lanes = {  # the largest first, because it plans and allocates most
+            (size, head): Lanes(self._task(graph, size))
             for size in reversed(sizes)
             for head, graph in graphs.items()
         }
@@ -107,33 +111,53 @@ class DeviceStage:
         )
 
     def run(self, inputs: Tensors, *, head: bool) -> StageOutput:
-        """Run it on the rows `slots`, int64 [N]; what it makes of them is there afterwards."""
+        """Run the stage on the rows `slots`, int64 [N]. It writes its features to the same rows."""
         slots = inputs[SLOTS]
         size = self._sizes[bisect_left(self._sizes, len(slots))]
-        results = self._lanes[size, head].run(slots)
+        results = self.lanes[size, head].run(slots)
         if not head:
             return StageOutput({}, None, None)
         probabilities = self._dense(results) if self._ranked else results[PROBABILITIES]
         return StageOutput({}, probabilities, mark_non_finite(results[CONFIDENCE], probabilities))
 
     def _dense(self, results: Results) -> NDArray[np.float32]:
-        """The largest probabilities, each in the place of its class; 0 elsewhere."""
+        """Return the largest probabilities in the places of their classes, and 0 elsewhere."""
         values, classes = (results[name] for name in RANKED)
         dense = np.zeros((len(values), self._classes), np.float32)
         np.put_along_axis(dense, classes.astype(np.int64), values, axis=1)
         return dense
 
 
-class _Lanes:
-    """A lane for each batch that a session runs at the same time; made when there are too few."""
+class Lanes:
+    """A lane for each batch that a session runs at the same time, made when it is first needed.
+
+    Args:
+        task: The session and its tensors.
+    """
 
     def __init__(self, task: _Task) -> None:
         self._task = task
         self._idle = deque([_Lane(task)])
 
+    @property
+    def session(self) -> ort.InferenceSession:
+        """The session of all these lanes."""
+        return self._task.session
+
+    @property
+    def idle(self) -> int:
+        """Number of lanes that run no batch."""
+        return len(self._idle)
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes that a batch sends to the host. At least one lane must be idle."""
+        return sum(value.tensor_size_in_bytes() for value in self._idle[-1].results.values())
+
     def run(self, slots: NDArray[np.generic]) -> Results:
+        """Run a batch on these slots. Return the outputs of the exit, by name."""
         try:
-            lane = self._idle.pop()  # by one thread: a deque sees to that
+            lane = self._idle.pop()  # a deque gives it to one thread only
         except IndexError:
             lane = _Lane(self._task)
         try:
@@ -143,7 +167,7 @@ class _Lanes:
 
 
 class _Lane:
-    """What a session is bound to, once and for all, for one batch at a time."""
+    """The memory that a session is bound to, for one batch at a time."""
 
     def __init__(self, task: _Task) -> None:
         self._task = task
@@ -160,15 +184,15 @@ class _Lane:
             self._binding.bind_input(pooled(rows.spec.name), *_place(task.pool, rows))
         for rows in task.made:
             self._binding.bind_output(kept(rows.spec.name), *_place(task.pool, rows))
-        self._results = {
+        self.results = {
             value.name: device.tensor(value.shape, _DTYPES[value.type])
             for value in task.session.get_outputs()[len(task.made) :]
         }
-        for name, value in self._results.items():
+        for name, value in self.results.items():
             self._binding.bind_ortvalue_output(name, value)
 
     def run(self, slots: NDArray[np.generic]) -> Results:
-        """What the exit says of each slot, by output."""
+        """Run a batch on these slots. Return the outputs of the exit, by name."""
         task, count = self._task, len(slots)
         self._rows[:count], self._rows[count:] = slots, task.pool.spare
         self._slots.update_inplace(self._rows)
@@ -176,42 +200,46 @@ class _Lane:
             np.take(task.pool.images, self._rows, axis=0, out=self._staging, mode="clip")
             self._images.update_inplace(self._staging)
         task.session.run_with_iobinding(self._binding)
-        # on the host it is this very memory, which the next batch will use
-        return {name: value.numpy()[:count].copy() for name, value in self._results.items()}
+        # copied, because on the host this is the lane's memory, which the next batch uses
+        return {name: value.numpy()[:count].copy() for name, value in self.results.items()}
 
 
-def _place(pool: DevicePool, rows: Rows) -> tuple[str, int, type[np.generic], list[int], int]:
+def _place(pool: CudaSlots, rows: Rows) -> tuple[str, int, type[np.generic], list[int], int]:
     dtype = np.dtype(rows.spec.dtype).type
     return pool.device.name, pool.device.number, dtype, rows.shape, rows.address
 
 
-class DeviceRuntime(Runtime):
+class CudaRuntime(Runtime):
     """The stages of one bundle on a device, where their features stay.
 
     Args:
-        folder: of the bundle.
-        manifest: of the bundle.
-        pool: for its tensors; what `gather` gives is what `run` takes.
-        max_batch: most images in a batch.
+        folder: Folder of the bundle.
+        manifest: Manifest of the bundle.
+        pool: Slots with its tensors.
+        max_batch: Most images in a batch.
+
+    Attributes:
+        stages: The stages with their sessions.
 
     Raises:
-        BundleError: a graph is damaged, or is not as the manifest describes it.
-        ProviderError: the provider is not to be had, or cannot run a stage.
+        BundleError: A graph is damaged, or differs from its description in the manifest.
+        ProviderError: The provider is not available, or cannot run a stage.
     """
 
-    on_device = True
+    parallel_batches = PARALLEL_BATCHES
 
-    def __init__(self, folder: Path, manifest: Manifest, pool: DevicePool, max_batch: int) -> None:
-        self._spare = pool.spare
+    def __init__(self, folder: Path, manifest: Manifest, pool: CudaSlots, max_batch: int) -> None:
+        self._pool = pool
         files = [folder / stage.file for stage in manifest.stages]
-        sizes, classes = sizes_up_to(max_batch), len(manifest.labels)
-        # on the CPU graphs are read, and held to the manifest
+        self.batch_sizes, classes = sizes_up_to(max_batch), len(manifest.labels)
+        # the CPU's provider checks the graphs against the manifest
         loaded = [load_stage(folder, manifest, k) for k in range(manifest.exits)]
         stages = [
-            DeviceStage(file, each, pool, sizes, classes)
+            CudaStage(file, each, pool, self.batch_sizes, classes)
             for file, each in zip(files, loaded, strict=True)
         ]
-        self._keep(stages, files)
+        super().__init__(stages, files)
+        self.stages = stages
 
     def _black(self, batch: int) -> Tensors:
-        return {SLOTS: np.full(batch, self._spare)}
+        return {SLOTS: np.full(batch, self._pool.spare)}

@@ -1,12 +1,12 @@
-"""A stage's graph made to read and write rows of tensors that stay on the device. Pure.
+"""A stage's graph, changed to read and write rows of tensors that stay on the device.
 
-    slots [batch] ──► Gather ◄── pool/x [rows, ...]            what the stage reads
-    stage's feature y ──► ScatterND ◄── pool/y [rows, ...]     what it gives
-                              └──► kept/y, which is bound to the memory of pool/y
+    slots [batch] ──► Gather ◄── pool/x [rows, ...]            features that the stage reads
+    stage's feature y ──► ScatterND ◄── pool/y [rows, ...]     features that it gives
+                              └──► kept/y, bound to the memory of pool/y
 
-ScatterND copies the tensor that it changes unless its output is that very memory. So bound, it
-writes the batch's rows and touches no other: every request's features go to the row of its slot,
-whoever else is in the batch, and nothing moves when others leave.
+ScatterND copies the tensor that it changes unless its output is the same memory. Bound to it, it
+writes the batch's rows and no others. Every request's features go to the row of its slot, and
+nothing moves when other requests of the batch leave.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _AT, _COLUMN, _COUNT = "pool/at", "pool/column", "pool/count"
 
 
 def pooled(name: str) -> str:
-    """The input that brings all rows of a feature."""
+    """Return the name of the input with all rows of a feature."""
     return f"pool/{name}"
 
 
 def kept(name: str) -> str:
-    """The output that is to be bound to the same memory."""
+    """Return the name of the output that is bound to the same memory."""
     return f"kept/{name}"
 
 
@@ -43,15 +43,15 @@ def with_slot_rows(
     batch: int,
     ranked: int | None = None,
 ) -> ModelProto:
-    """The stage for one batch size, on rows.
+    """Return the stage's graph for one batch size, on rows.
 
     Args:
-        model: of the stage, with its head or without.
-        read: the features that it reads; other inputs come as they are, [batch, ...].
-        made: the features that it gives.
-        rows: of each feature's tensor.
-        batch: images.
-        ranked: give only so many of the largest probabilities, and their classes.
+        model: Graph of the stage, with its head or without.
+        read: Features that it reads. Other inputs stay as they are, [batch, ...].
+        made: Features that it gives.
+        rows: Number of rows of each feature's tensor.
+        batch: Number of images.
+        ranked: Number of largest probabilities to give, with their classes. `None`: all of them.
     """
     features = {spec.name for spec in (*read, *made)}
     others = [value for value in model.graph.input if value.name not in features]
@@ -59,7 +59,7 @@ def with_slot_rows(
     stage = ModelProto()
     stage.CopyFrom(model)
     graph = stage.graph
-    graph.Clear()  # also of what is noted of shapes: it speaks of batches of any size
+    graph.Clear()  # also the noted shapes, which are of batches of any size
     graph.name = model.graph.name
     graph.initializer.extend(model.graph.initializer)
     graph.node.extend(
@@ -69,14 +69,7 @@ def with_slot_rows(
     graph.input.append(helper.make_tensor_value_info(SLOTS, TensorProto.INT64, [batch]))
     graph.input.extend(_of_batch(value, batch) for value in others)
     graph.input.extend(_all_rows(pooled(spec.name), spec, rows) for spec in (*read, *made))
-    if made:
-        graph.initializer.append(helper.make_tensor(_COLUMN, TensorProto.INT64, [2], [batch, 1]))
-        graph.node.append(helper.make_node("Reshape", [SLOTS, _COLUMN], [_AT]))
-    for spec in made:
-        name = spec.name
-        node = helper.make_node("ScatterND", [pooled(name), _AT, name], [kept(name)])
-        graph.node.append(node)
-        graph.output.append(_all_rows(kept(name), spec, rows))
+    _keep(graph, made, rows, batch)
     for value in exits:
         if value.name == PROBABILITIES and ranked is not None:
             _rank(graph, batch, ranked)
@@ -85,8 +78,20 @@ def with_slot_rows(
     return stage
 
 
+def _keep(graph: GraphProto, made: Sequence[TensorSpec], rows: int, batch: int) -> None:
+    """Write the features to the rows of their slots."""
+    if made:
+        graph.initializer.append(helper.make_tensor(_COLUMN, TensorProto.INT64, [2], [batch, 1]))
+        graph.node.append(helper.make_node("Reshape", [SLOTS, _COLUMN], [_AT]))
+    for spec in made:
+        name = spec.name
+        node = helper.make_node("ScatterND", [pooled(name), _AT, name], [kept(name)])
+        graph.node.append(node)
+        graph.output.append(_all_rows(kept(name), spec, rows))
+
+
 def _rank(graph: GraphProto, batch: int, count: int) -> None:
-    """Give the largest probabilities and their classes instead of all."""
+    """Replace all probabilities by the largest and their classes."""
     values, classes = RANKED
     wide = f"pool/{classes}"
     graph.initializer.append(helper.make_tensor(_COUNT, TensorProto.INT64, [1], [count]))

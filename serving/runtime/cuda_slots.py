@@ -1,8 +1,8 @@
-"""Slots whose features stay on the device: a row in every tensor for each slot.
+"""Slots with features that stay on the device: a row in every tensor for each slot.
 
-What a stage makes of a request goes to the row of its slot, and the next stage reads it there
-(`rows`): between stages only the slots' numbers go to the device. Images come from the host, in
-page-locked memory where there is such.
+A stage writes a request's features to the row of its slot, and the next stage reads them there
+(`cuda_graph`). Between stages only the numbers of slots go to the device. Images come from the
+host, in page-locked memory if it is available.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ ALIGNMENT = 256  # bytes, as CUDA aligns what it allocates
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where tensors are: `cpu`, or the CUDA device of that number.
+    """The device of tensors: `cpu`, or a CUDA device and its number.
 
     Attributes:
-        providers: what a session is to run on.
+        providers: Execution providers for sessions on this device.
 
     Raises:
-        ProviderError: it is not to be had.
+        ProviderError: The provider is not available.
     """
 
     name: Provider
@@ -45,13 +45,13 @@ class Device:
         object.__setattr__(self, "providers", providers_of(self.name, self.number))
 
     def tensor(self, shape: Sequence[int], dtype: str) -> ort.OrtValue:
-        """Memory of this shape, with anything in it."""
+        """Allocate memory of this shape, not initialised."""
         return ort.OrtValue.ortvalue_from_shape_and_type(
             list(shape), np.dtype(dtype), self.name, self.number
         )
 
     def staging(self, shape: Sequence[int]) -> NDArray[np.uint8]:
-        """Memory of the host to copy from: page-locked, where ONNX Runtime can give such."""
+        """Allocate memory on the host to copy from, page-locked if ONNX Runtime has it."""
         for found in ort.get_ep_devices() if self.name == "cuda" else ():
             memory = found.memory_info(ort.OrtDeviceMemoryType.HOST_ACCESSIBLE)
             if found.ep_name == CUDA and memory is not None:
@@ -64,7 +64,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A feature of all slots: `rows` of `spec`, at an address on the device."""
+    """A feature of all slots: a number of rows of `spec`, at an address on the device."""
 
     spec: TensorSpec
     rows: int
@@ -76,22 +76,22 @@ class Rows:
         return [self.rows, *self.spec.shape]
 
 
-class DevicePool(Slots):
+class CudaSlots(Slots):
     """Room for `slots` requests on a device.
 
     Args:
-        inputs: the tensors that each stage takes: the image, then features of earlier stages.
-        features: the tensors that each stage gives.
-        slots: how many requests fit.
-        device: where the features are.
+        inputs: Tensors that each stage reads: the image, then features of earlier stages.
+        features: Tensors that each stage gives to later ones.
+        slots: Number of requests that fit.
+        device: Device of the features.
 
     Raises:
-        ProviderError: the device has no room.
+        ProviderError: The device has too little memory.
 
     Attributes:
-        spare: a further row, which batches are filled up with. What is in it means nothing.
-        images: of all slots and the spare one, on the host; uint8 [slots + 1, H, W, 3].
-        rows: of each feature, by name.
+        spare: Number of a further row, which fills batches up. Its values mean nothing.
+        images: Images of all slots and the spare one, on the host. uint8, [slots + 1, H, W, 3].
+        rows: Rows of each feature, by name.
     """
 
     def __init__(
@@ -116,21 +116,21 @@ class DevicePool(Slots):
         addresses = accumulate(sizes, initial=self._memory.data_ptr())
         self.rows = {
             spec.name: Rows(spec, slots + 1, address)
-            for specs, address in zip(places, addresses, strict=False)  # and the end
+            for specs, address in zip(places, addresses, strict=False)  # the last is the end
             for spec in specs
         }
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the tensors can take, all slots together."""
+        """Bytes that the tensors of all slots can take."""
         return self.images.nbytes + int(self._memory.tensor_size_in_bytes())
 
-    def gather(self, stage: int, slots: list[int]) -> Arrays:  # noqa: ARG002 (all take the same)
-        """The slots' numbers: which rows the stage is to read and write."""
+    def gather(self, stage: int, slots: list[int]) -> Arrays:  # noqa: ARG002 (the same for all stages)
+        """Return the slots' numbers, which are the rows that a stage reads and writes."""
         return {SLOTS: np.array(slots, np.int64)}
 
     def scatter(self, *_: object, **__: object) -> None:
-        """Nothing: the stage has written everybody's rows."""
+        """Do nothing, because the stage wrote all rows."""
 
 
 def _padded(nbytes: int) -> int:
@@ -140,10 +140,10 @@ def _padded(nbytes: int) -> int:
 def _places(
     inputs: Sequence[Sequence[TensorSpec]], features: Sequence[Sequence[TensorSpec]]
 ) -> list[list[TensorSpec]]:
-    """The features by the memory that they share, in the order in which they are made.
+    """Group features that use the same memory, in the order in which they are made.
 
-    Rows must be as long, so that a slot has the same bytes in both; and a stage writes only what
-    no input of its own shares, for nothing says what of a graph runs first.
+    Their rows must have the same length, so that a slot has the same bytes in all of them. A stage
+    must not write the memory of its own inputs, because the nodes of a graph can run in any order.
     """
     read = last_readers(inputs)
     places: list[list[TensorSpec]] = []

@@ -1,12 +1,12 @@
 """Stages in the layout that ONNX Runtime computes in on this CPU.
 
 On a CPU, ONNX Runtime keeps the channels of an image in blocks as wide as the vector registers
-(NCHWc), and a bundle's graphs, optimised one by one, turn features into that layout and back at
-every boundary. Here all of them are joined, optimised as one graph, and that is cut: features
-stay in blocks. Made on the machine that serves, at every start, in a fraction of a second.
+(NCHWc). If a bundle's graphs are optimised one by one, features change into that layout and back
+at every stage boundary. Here all graphs are joined, optimised as one, and cut again, so that
+features stay in blocks. This happens on the serving machine at every start, in less than a second.
 
-For requests that ask no exit but the last there is one graph more, in either layout: the whole,
-less the heads on the way.
+In either layout there is one more graph, for requests that evaluate the last exit only:
+the whole network without its earlier heads.
 """
 
 from __future__ import annotations
@@ -24,28 +24,29 @@ from onnx import ModelProto, ValueInfoProto, helper
 
 from offramp.bundle.graphs import cut, exit_outputs, join, without_head
 from offramp.bundle.manifest import TensorSpec
+from serving.runtime.base import Tensors
 from serving.runtime.session import (
     CPU,
+    common_weights,
     open_session,
     providers_of,
     session_options,
-    share,
-    shared_weights,
+    use_weights,
 )
-from serving.runtime.stage import Loaded, Stage, Stages, Tensors, answers
+from serving.runtime.stage import Loaded, Stage, Stages, exit_probabilities
 
 NOISE = 3  # images
-TOLERANCE = 1e-5  # of a probability; what we have seen is 0
+TOLERANCE = 1e-5  # of a probability; 0 on all machines tried so far
 log = logging.getLogger(__name__)
-Answers = Sequence[NDArray[np.float32]]
+Probabilities = Sequence[NDArray[np.float32]]
 
 
 class LayoutError(Exception):
-    """The stages cannot be had in the machine's own layout."""
+    """The stages are not available in the native layout of this machine."""
 
 
 def portable_stages(loaded: Sequence[Loaded]) -> Stages:
-    """The stages as they are, and the way through them."""
+    """Return the stages as they are, and the whole network as one graph."""
     stages = [each.stage for each in loaded]
     images = _noise(stages)
 
@@ -59,16 +60,16 @@ def portable_stages(loaded: Sequence[Loaded]) -> Stages:
 
 
 def optimize_stages(loaded: Sequence[Loaded]) -> Stages:
-    """The same stages, optimised together for this CPU, and the way through them.
+    """Optimise stages together for this CPU. Return them, and the whole network as one graph.
 
-    All sessions hold their weights in common.
+    All sessions use the same weights.
 
     Args:
-        loaded: all stages of a bundle, on the CPU.
+        loaded: All stages of a bundle, on the CPU.
 
     Raises:
-        LayoutError: what they give is not what the portable ones do.
-        CutError, OSError, ValueError: they cannot be made.
+        LayoutError: Their outputs differ from those of the portable stages.
+        CutError, OSError, ValueError: The stages cannot be made.
     """
     exits = exit_outputs(len(loaded))
     portable = [each.stage for each in loaded]
@@ -76,11 +77,11 @@ def optimize_stages(loaded: Sequence[Loaded]) -> Stages:
     whole = _optimised(join([each.model for each in loaded]))
     parts = cut(whole, exits)
     specs = {image.name: image} | _specs(whole, parts, exits, images)
-    weights = shared_weights(whole)
+    weights = common_weights(whole)
     stages = [
         _stage(part, outputs, specs, weights) for part, outputs in zip(parts, exits, strict=True)
     ]
-    _agree(answers(stages, images), answers(portable, images))
+    _check_equal(exit_probabilities(stages, images), exit_probabilities(portable, images))
 
     def whole_network() -> Stage:
         session = _open(without_head(whole, exits[-1]), weights)
@@ -92,14 +93,15 @@ def optimize_stages(loaded: Sequence[Loaded]) -> Stages:
 def _whole_network(
     make: Callable[[], Stage], stages: Sequence[Stage], images: Tensors
 ) -> Stage | None:
-    """All stages as one, if that answers as they do; of a single stage there is none."""
-    if len(stages) == 1:
+    """Return all stages as one graph, or `None` if it is not available or has other outputs."""
+    if len(stages) == 1:  # it is the whole network
         return None
     try:
         whole_network = make()
-        _agree(answers([whole_network], images), answers(stages, images)[-1:])
-    except Exception as error:  # noqa: BLE001 (whatever it is, the stages are good)
-        log.warning("all stages in one graph cannot be had, they run one by one: %s", error)
+        last = exit_probabilities(stages, images)[-1:]
+        _check_equal(exit_probabilities([whole_network], images), last)
+    except Exception as error:  # noqa: BLE001 (after any error the stages still work)
+        log.warning("all stages in one graph are not available, they run one by one: %s", error)
         return None
     return whole_network
 
@@ -111,7 +113,7 @@ def _noise(stages: Sequence[Stage]) -> Tensors:
 
 
 def _optimised(whole: ModelProto) -> ModelProto:
-    """What ONNX Runtime makes of a graph before it runs it, kernels' layouts included."""
+    """Optimise a graph as ONNX Runtime does before it runs it, layouts of kernels included."""
     with TemporaryDirectory(prefix="offramp-") as folder:
         path = Path(folder) / "whole.onnx"
         options = session_options()
@@ -122,14 +124,14 @@ def _optimised(whole: ModelProto) -> ModelProto:
 
 def _open(model: ModelProto, weights: Mapping[str, ort.OrtValue]) -> ort.InferenceSession:
     options = session_options(optimise=False)
-    share(options, model, weights)
+    use_weights(options, model, weights)
     return ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
 
 
 def _specs(
     whole: ModelProto, parts: Sequence[ModelProto], exits: Sequence[Sequence[str]], images: Tensors
 ) -> dict[str, TensorSpec]:
-    """The features as they really are: shapes of blocked tensors are written down nowhere."""
+    """Run the graph once to get the features' shapes, because no file states blocked ones."""
     own = {name for outputs in exits for name in outputs}
     names = [v.name for part in parts for v in part.graph.output if v.name not in own]
     probe = ModelProto()
@@ -138,7 +140,7 @@ def _specs(
     found = _open(probe, {}).run(names, dict(images))
     for name, tensor in zip(names, found, strict=True):
         if tensor.shape[:1] != (NOISE,):
-            raise LayoutError(f"{name} is no tensor of each image: {tensor.shape}")
+            raise LayoutError(f"{name} is not one tensor for each image: {tensor.shape}")
     return {
         name: TensorSpec.model_validate(
             {"name": name, "dtype": str(tensor.dtype), "shape": tensor.shape[1:]}
@@ -164,9 +166,9 @@ def _stage(
     return Stage(_open(part, weights), trunk, inputs, features, outputs, tuple(weights.values()))
 
 
-def _agree(found: Answers, expected: Answers) -> None:
-    """Raise LayoutError unless they are the same."""
+def _check_equal(found: Probabilities, expected: Probabilities) -> None:
+    """Raise LayoutError if probabilities differ by more than the tolerance."""
     for k, (one, other) in enumerate(zip(found, expected, strict=True), 1):
         difference = float(np.abs(one - other).max())
-        if not difference <= TOLERANCE:  # so written, NaN fails
+        if not difference <= TOLERANCE:  # in this form NaN fails too
             raise LayoutError(f"exit {k} differs by {difference:.1e}")

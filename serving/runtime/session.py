@@ -1,7 +1,7 @@
-"""ONNX Runtime sessions: how they are opened, and what their tensors are.
+"""ONNX Runtime sessions: open them, and check their inputs and outputs.
 
-Every batch runs in the thread that calls, which releases the GIL: parallelism comes from the
-engine's threads, not from threads inside a session (idle ones would spin).
+Every batch runs in the calling thread, which releases the GIL. Parallelism comes from the engine's
+threads, not from threads inside a session, which would spin while idle.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 DTYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)", "float16": "tensor(float16)"}
 ALIGNMENT = 64  # bytes: a cache line
-_SHARED_BYTES = 1024  # smaller ones may be shapes, which ONNX Runtime wants to see in the graph
+_WEIGHT_BYTES = 1024  # smaller tensors can be shapes, which ONNX Runtime needs in the graph
 _CUDA_OPTIONS = {
-    # Plans for one shape are made once a session and convolution; an exhaustive search would
-    # take that long at every start, for each of many sessions.
+    # Plans are made once for each session and convolution. With many sessions, an exhaustive
+    # search would make every start slow.
     "cudnn_conv_algo_search": "HEURISTIC",
-    # Budgets were solved in full float32. Who wants tensor cores takes a bundle in float16,
-    # whose budgets were solved on it.
+    # Budgets were solved in full float32. For tensor cores use a bundle in float16: its budgets
+    # were solved in float16.
     "use_tf32": "0",
-    # each session has an arena of its own: none is to double
+    # Each session has an arena of its own, which must not double in size.
     "arena_extend_strategy": "kSameAsRequested",
 }
-FATAL = 4  # log severity: what goes wrong is raised, and need not be logged as well
+FATAL = 4  # log severity: errors are raised, so they need no line in the log
 
 
 def providers_of(provider: Provider, device: int) -> Providers:
-    """What to run on; there is no fallback from one to another.
+    """Return the execution providers of a session. There is no fallback to another one.
 
     Raises:
-        ProviderError: it is not to be had.
+        ProviderError: The provider is not available.
     """
     if provider == "cpu":
         return [(CPU, {})]
@@ -50,12 +50,12 @@ def providers_of(provider: Provider, device: int) -> Providers:
         raise ProviderError(
             "provider cuda: this ONNX Runtime has no CUDA; install the extra `gpu` instead of `cpu`"
         )
-    ort.preload_dlls()  # finds the CUDA libraries that come as Python packages
+    ort.preload_dlls()  # finds CUDA libraries that are installed as Python packages
     return [(CUDA, {"device_id": str(device), **_CUDA_OPTIONS})]
 
 
 def session_options(*, optimise: bool = True) -> ort.SessionOptions:
-    """One thread, which does not spin."""
+    """Return options for a session with one thread, which does not spin."""
     options = ort.SessionOptions()
     options.log_severity_level = FATAL
     options.intra_op_num_threads = 1
@@ -66,10 +66,10 @@ def session_options(*, optimise: bool = True) -> ort.SessionOptions:
     return options
 
 
-def shared_weights(
+def common_weights(
     model: ModelProto, device: str = "cpu", number: int = 0
 ) -> dict[str, ort.OrtValue]:
-    """A graph's weights by name, once for all sessions that run it or parts of it.
+    """Load a graph's weights, by name, once for all sessions that run it or parts of it.
 
     Sessions do not keep them alive.
     """
@@ -77,12 +77,12 @@ def shared_weights(
     return {
         name: ort.OrtValue.ortvalue_from_numpy(_aligned(array), device, number)
         for name, array in arrays.items()
-        if array.nbytes >= _SHARED_BYTES
+        if array.nbytes >= _WEIGHT_BYTES
     }
 
 
 def _aligned(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """A copy that begins on a cache line, as kernels have it best."""
+    """Return a copy that begins on a cache line, where kernels are fastest."""
     room = np.empty(array.nbytes + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
     copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
@@ -90,10 +90,10 @@ def _aligned(array: NDArray[np.generic]) -> NDArray[np.generic]:
     return copy
 
 
-def share(
+def use_weights(
     options: ort.SessionOptions, model: ModelProto, weights: Mapping[str, ort.OrtValue]
 ) -> None:
-    """Let a session of the graph take those of its weights that are there already."""
+    """Let a session of the graph use weights that are loaded already."""
     for tensor in model.graph.initializer:
         if tensor.name in weights:
             options.add_initializer(tensor.name, weights[tensor.name])
@@ -105,31 +105,32 @@ def open_session(
     providers: Providers,
     weights: Mapping[str, ort.OrtValue] | None = None,
 ) -> ort.InferenceSession:
-    """A session of a bundle's graph; of a graph that was read, with shared weights.
+    """Open a session of a bundle's graph.
+
+    Args:
+        path: File of the graph, for error messages.
+        graph: The graph, as bytes or parsed.
+        providers: Execution providers, as `providers_of` returns them.
+        weights: Weights that a parsed graph uses instead of its own, by name.
 
     Raises:
-        BundleError: the graph cannot be loaded; `path` says which.
-        ProviderError: the provider is not to be had.
+        BundleError: The graph cannot be loaded.
+        ProviderError: The provider is not available.
     """
     wanted = providers[0][0]
     options = session_options()
     if wanted != CPU:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        # weights outside the arena, which would keep room for them after they moved
+        # Weights stay outside the arena, which would keep their room after they moved.
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     if isinstance(graph, ModelProto):
-        share(options, graph, weights or {})
+        use_weights(options, graph, weights or {})
         graph = graph.SerializeToString()
     try:
         session = ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:
-        if wanted != CPU:  # the hash was right; of what can fail, the device is the likelier
-            raise ProviderError(
-                f"{wanted} cannot be used ({error}); check the driver, the device number and the "
-                f"extra `gpu`, and whether {path} can be served on the CPU"
-            ) from error
-        raise BundleError(path, f"cannot be loaded on {wanted}: {error}") from error
-    # ONNX Runtime falls back to the CPU in silence, whatever it was told.
+        raise _load_error(path, wanted, error) from error
+    # ONNX Runtime falls back to the CPU without a warning, even if it is told not to.
     if session.get_providers()[0] != wanted:
         raise ProviderError(
             f"{wanted} cannot be used; check the driver, the device number and the extra `gpu`"
@@ -137,13 +138,23 @@ def open_session(
     return session
 
 
+def _load_error(path: Path, provider: str, error: Exception) -> BundleError | ProviderError:
+    if provider == CPU:
+        return BundleError(path, f"cannot be loaded on {provider}: {error}")
+    # the hash was right, so the device is the likelier cause
+    return ProviderError(
+        f"{provider} cannot be used ({error}); check the driver, the device number and the "
+        f"extra `gpu`, and whether {path} can be served on the CPU"
+    )
+
+
 def check_tensors(
     path: Path, what: str, found: Iterable[ort.NodeArg], expected: Iterable[TensorSpec]
 ) -> None:
-    """Whether a graph's inputs or outputs are as the manifest says.
+    """Check that a graph's inputs or outputs are as the manifest says.
 
     Raises:
-        BundleError: they are not, or their batch axis is fixed.
+        BundleError: They differ, or their batch axis is fixed.
     """
     described = {spec.name: (DTYPES[spec.dtype], spec.shape) for spec in expected}
     actual = {arg.name: (arg.type, tuple(arg.shape)) for arg in found}

@@ -1,12 +1,12 @@
-"""Slots: room for each request, from the door to its end.
+"""Slots in the host's memory.
 
-On the host, what a stage made stays where the stage put it, and a slot remembers its row. The
-next stage reads it there if its batch is consecutive rows of one such array, as batches are that
-go on whole or alone; else the rows are copied together, once.
+The features that a stage made stay where ONNX Runtime put them, and a slot remembers its row. The
+next stage reads them there if its batch is consecutive rows of one array, which is so for batches
+that continue whole or alone. Otherwise the rows are copied together, once.
 
-An array lives as long as one of its rows is waited for. What is held is bounded all the same: by
-what the slots' tensors take at most, and one batch a thread; rows are moved to smaller arrays
-where more would be held.
+An array lives as long as one of its rows is needed. The memory is bounded: by the most that the
+tensors of all slots take, and one batch for each thread. Rows are moved to smaller arrays before
+more would be held.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from serving.runtime.base import Arrays, Slots
 
 
 def last_readers(inputs: Sequence[Sequence[TensorSpec]]) -> dict[str, int]:
-    """The last stage (from 0) that takes each tensor, by its name."""
+    """Return the last stage (from 0) that reads each tensor, by its name."""
     return {spec.name: stage for stage, specs in enumerate(inputs) for spec in specs}
 
 
-class _Made:
-    """What a stage gave for a batch, and the rows of it that are waited for, by slot."""
+class _Output:
+    """Features that a stage made for a batch, and the rows that are still needed, by slot."""
 
     __slots__ = ("arrays", "count", "rows")
 
@@ -41,8 +41,8 @@ class _Made:
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self.arrays.values())
 
-    def compacted(self) -> None:
-        """Keep only the rows that are waited for."""
+    def compact(self) -> None:
+        """Keep only the rows that are needed."""
         rows = list(self.rows.values())
         self.arrays = {name: array[rows] for name, array in self.arrays.items()}
         self.rows = {slot: row for row, slot in enumerate(self.rows)}
@@ -54,23 +54,26 @@ class _Group:
     """Tensors that one stage makes and that are last read by the same later one.
 
     Attributes:
-        names: of them.
-        last: the stage.
-        held: what holds them, for each slot.
+        names: Their names.
+        last: That later stage.
+        held: The output that holds them, for each slot.
     """
 
     names: list[str]
     last: int
-    held: list[_Made | None]
+    held: list[_Output | None]
 
 
-class Pool(Slots):
+class HostSlots(Slots):
     """Room for `slots` requests in the host's memory.
 
     Args:
-        inputs: the tensors that each stage takes: the image, then features of earlier stages.
-        features: the tensors that each stage gives.
-        slots: how many requests fit.
+        inputs: Tensors that each stage reads: the image, then features of earlier stages.
+        features: Tensors that each stage gives to later ones.
+        slots: Number of requests that fit.
+
+    Attributes:
+        held: Bytes of features that are held now.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class Pool(Slots):
         slots: int,
     ) -> None:
         (image,) = inputs[0]
-        # np.empty of this size is mapped, not touched: pages come with the first use
+        # np.empty of this size is mapped and not touched: pages come with their first use
         super().__init__(slots, np.empty((slots, *image.shape), np.uint8))
         self._image = image.name
         self._inputs = [[spec.name for spec in specs] for specs in inputs]
@@ -89,26 +92,26 @@ class Pool(Slots):
         groups = [group for made in self._makes for group in made]
         self._reads = [[g for g in groups if not set(g.names).isdisjoint(n)] for n in self._inputs]
         self._groups = groups
-        self._alive: set[_Made] = set()
-        self.held = 0  # bytes of features
+        self._alive: set[_Output] = set()
+        self.held = 0
         self._most = slots * _most_of_one(inputs, features)
         self._lock = Lock()
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the tensors can take, all slots together."""
+        """Bytes that the tensors of all slots can take."""
         return self.images.nbytes + self._most
 
     def give(self, slot: int) -> None:
-        """Give a slot back."""
+        """Give a slot back, and release its features."""
         with self._lock:
             for group in self._groups:
                 if group.held[slot] is not None:
-                    self._let_go(group, slot)
+                    self._release(group, slot)
         super().give(slot)
 
     def gather(self, stage: int, slots: list[int]) -> Arrays:
-        """The stage's tensors by name, [len(slots), ...], to be read only."""
+        """Return the stage's inputs by name, [len(slots), ...], read-only."""
         found: Arrays = {}
         if self._image in self._inputs[stage]:
             whole = slice(slots[0], slots[0] + 1) if len(slots) == 1 else slots
@@ -118,7 +121,7 @@ class Pool(Slots):
                 parts = _parts(group, slots)
                 if stage == group.last:
                     for slot in slots:
-                        self._let_go(group, slot)
+                        self._release(group, slot)
             for name in self._inputs[stage]:
                 if name in group.names:
                     found[name] = _together([m[name][start:end] for m, start, end in parts])
@@ -131,33 +134,33 @@ class Pool(Slots):
         rows: list[int],
         features: Mapping[str, NDArray[np.generic]],
     ) -> None:
-        """Keep what the stage gave for those who run on: their slots, and their rows in it."""
+        """Keep the features of requests that continue, given their slots and rows."""
         for group in self._makes[stage]:
-            made = _Made(
+            output = _Output(
                 {name: features[name] for name in group.names}, dict(zip(slots, rows, strict=True))
             )
             with self._lock:
                 for slot in slots:
-                    group.held[slot] = made
-                self._alive.add(made)
-                self.held += made.nbytes
+                    group.held[slot] = output
+                self._alive.add(output)
+                self.held += output.nbytes
                 if self.held > self._most:
                     self._compact()
 
-    def _let_go(self, group: _Group, slot: int) -> None:
-        made = group.held[slot]
-        assert made is not None
+    def _release(self, group: _Group, slot: int) -> None:
+        output = group.held[slot]
+        assert output is not None
         group.held[slot] = None
-        del made.rows[slot]
-        if not made.rows:
-            self._alive.remove(made)
-            self.held -= made.nbytes
+        del output.rows[slot]
+        if not output.rows:
+            self._alive.remove(output)
+            self.held -= output.nbytes
 
     def _compact(self) -> None:
-        for made in self._alive:
-            if len(made.rows) < made.count:
-                made.compacted()
-        self.held = sum(made.nbytes for made in self._alive)
+        for output in self._alive:
+            if len(output.rows) < output.count:
+                output.compact()
+        self.held = sum(output.nbytes for output in self._alive)
 
 
 def _groups(specs: Sequence[TensorSpec], read: Mapping[str, int], slots: int) -> list[_Group]:
@@ -167,16 +170,16 @@ def _groups(specs: Sequence[TensorSpec], read: Mapping[str, int], slots: int) ->
 
 
 def _parts(group: _Group, slots: list[int]) -> list[tuple[Arrays, int, int]]:
-    """The slots' rows in their order, as runs of consecutive rows: arrays, first, end."""
+    """Return the slots' rows, in their order, as runs of consecutive rows: arrays, first, end."""
     parts: list[tuple[Arrays, int, int]] = []
     for slot in slots:
-        made = group.held[slot]
-        assert made is not None
-        row = made.rows[slot]
-        if parts and parts[-1][0] is made.arrays and parts[-1][2] == row:
-            parts[-1] = (made.arrays, parts[-1][1], row + 1)
+        output = group.held[slot]
+        assert output is not None
+        row = output.rows[slot]
+        if parts and parts[-1][0] is output.arrays and parts[-1][2] == row:
+            parts[-1] = (output.arrays, parts[-1][1], row + 1)
         else:
-            parts.append((made.arrays, row, row + 1))
+            parts.append((output.arrays, row, row + 1))
     return parts
 
 
@@ -187,11 +190,11 @@ def _together(parts: list[NDArray[np.generic]]) -> NDArray[np.generic]:
 def _most_of_one(
     inputs: Sequence[Sequence[TensorSpec]], features: Sequence[Sequence[TensorSpec]]
 ) -> int:
-    """Bytes of the features that one request can have between two stages."""
+    """Return the most bytes of features that one request has between two stages."""
     read = last_readers(inputs)
     made = {spec.name: stage for stage, specs in enumerate(features) for spec in specs}
-    waiting = (
+    needed = (
         [s for specs in features for s in specs if made[s.name] < stage <= read.get(s.name, -1)]
         for stage in range(len(inputs))
     )
-    return max(sum(spec.nbytes for spec in specs) for specs in waiting)
+    return max(sum(spec.nbytes for spec in specs) for specs in needed)

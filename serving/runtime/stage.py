@@ -1,8 +1,8 @@
-"""A stage, ready to run: with its exit head, or without."""
+"""A stage on the CPU, ready to run with its exit head or without."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,24 +14,8 @@ from onnx import ModelProto
 from offramp.bundle.errors import BundleError, CutError
 from offramp.bundle.graphs import EXIT_OUTPUTS, without_head
 from offramp.bundle.manifest import Manifest, TensorSpec, read_graph
+from serving.runtime.base import StageOutput, Tensors
 from serving.runtime.session import check_tensors, open_session, providers_of
-
-Tensors = Mapping[str, NDArray[np.generic]]
-
-
-@dataclass(frozen=True, slots=True)
-class StageOutput:
-    """What a stage gives for a batch of N.
-
-    Attributes:
-        features: the tensors it hands on, by name, [N, ...].
-        probabilities: float32, [N, classes]; None without the head.
-        confidence: float32, [N]; NaN where a probability is not finite; None without the head.
-    """
-
-    features: Tensors
-    probabilities: NDArray[np.float32] | None
-    confidence: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +23,12 @@ class Stage:
     """The sessions of one stage.
 
     Attributes:
-        whole: with the head.
-        trunk: without; None for the last stage, which is never run so.
-        inputs: what both take.
-        features: what both give.
-        exit: what `whole` gives beside them: the names of probabilities and confidence.
-        weights: what sessions share of them; they do not keep it alive.
+        whole: Session with the head.
+        trunk: Session without it. `None` for the last stage: its head always runs.
+        inputs: Tensors that both read.
+        features: Tensors that both give to later stages.
+        exit: Names of the probabilities and the confidence, which `whole` gives too.
+        weights: Weights that the sessions use and do not keep alive.
     """
 
     whole: ort.InferenceSession
@@ -55,7 +39,7 @@ class Stage:
     weights: tuple[ort.OrtValue, ...] = ()
 
     def run(self, inputs: Tensors, *, head: bool) -> StageOutput:
-        """Run it on its inputs (others are ignored), each [N, ...]."""
+        """Run the stage on its inputs, each [N, ...]. Other tensors are ignored."""
         given = {spec.name: inputs[spec.name] for spec in self.inputs}
         names = [spec.name for spec in self.features]
         if not head:
@@ -71,12 +55,12 @@ class Stage:
 def mark_non_finite(
     confidence: NDArray[np.float32], probabilities: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """The confidence, NaN where a probability is not finite.
+    """Return the confidence, with NaN where a probability is not finite.
 
-    A softmax is NaN throughout where anything is, and of that no confidence in [0, 1] is made:
-    almost always, that is all there is to look at.
+    A softmax with one NaN is NaN throughout, and its confidence is not in [0, 1]. So the
+    probabilities have to be looked at only where a confidence is not.
     """
-    if all(0 <= value < 2 for value in confidence.tolist()):  # rounding may pass 1
+    if all(0 <= value < 2 for value in confidence.tolist()):  # rounding can exceed 1
         return confidence
     sound = np.isfinite(probabilities).all(axis=1)
     return np.where(sound, confidence, np.float32(np.nan))
@@ -84,7 +68,7 @@ def mark_non_finite(
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A stage beside the graph it was made of."""
+    """A stage, and the graph that it was made of."""
 
     stage: Stage
     model: ModelProto
@@ -95,31 +79,31 @@ class Stages:
     """All stages of a network.
 
     Attributes:
-        each: of them, to be run in a row.
-        whole_network: from the image to the last exit as one graph, whose head is that exit; None
-            where there is none.
+        each: The stages, in their order.
+        whole_network: One graph from the image to the last exit, which is its head. `None`: there
+            is no such graph.
     """
 
     each: Sequence[Stage]
     whole_network: Stage | None = None
 
 
-def answers(stages: Sequence[Stage], images: Tensors) -> list[NDArray[np.float32]]:
-    """Every exit's probabilities, [N, classes], of stages that run in a row."""
-    known, made = dict(images), []
+def exit_probabilities(stages: Sequence[Stage], images: Tensors) -> list[NDArray[np.float32]]:
+    """Run stages one after another. Return the probabilities of every exit, [N, classes] each."""
+    known, found = dict(images), []
     for stage in stages:
         output = stage.run(known, head=True)
         assert output.probabilities is not None
-        made.append(output.probabilities)
+        found.append(output.probabilities)
         known |= output.features
-    return made
+    return found
 
 
 def load_stage(folder: Path, manifest: Manifest, k: int) -> Loaded:
-    """Stage k (from 0) of a bundle on the CPU; what is loaded are the bytes whose hash was checked.
+    """Load stage k (from 0) of a bundle on the CPU, from the same bytes as its hash was checked on.
 
     Raises:
-        BundleError: its graph is damaged, or is not as the manifest describes it.
+        BundleError: Its graph is damaged, or differs from its description in the manifest.
     """
     providers = providers_of("cpu", 0)
     spec = manifest.stages[k]
@@ -137,6 +121,6 @@ def load_stage(folder: Path, manifest: Manifest, k: int) -> Loaded:
         try:
             bare = without_head(model, [feature.name for feature in spec.features])
         except CutError as error:
-            raise BundleError(path, f"its head cannot be left out: {error}") from error
+            raise BundleError(path, f"its head cannot be removed: {error}") from error
         trunk = open_session(path, bare.SerializeToString(), providers)
     return Loaded(Stage(whole, trunk, spec.inputs, spec.features), model)

@@ -18,9 +18,9 @@ from exporter.to_int8 import convert_to_int8
 from exporter.verify import Chain
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest, read_manifest
-from serving.runtime.cpu import Runtime
-from serving.runtime.cuda import DeviceRuntime
-from serving.runtime.cuda_slots import Device, DevicePool
+from serving.runtime.cpu import CpuRuntime
+from serving.runtime.cuda import CudaRuntime
+from serving.runtime.cuda_slots import CudaSlots, Device
 from tests.exporter.exported import checkpoint, export, held_out
 from tests.training.samples import PARQUET, tiny_dataset
 
@@ -101,7 +101,7 @@ def test_images_that_the_bundle_was_not_made_with_are_refused(
 ) -> None:
     before = Chain(export().graphs).run(held_out().pixels)
     other = replace(held_out(), targets=(held_out().targets + 1) % 10)
-    with pytest.raises(ExportError, match="not the images that the bundle was new with"):
+    with pytest.raises(ExportError, match="not the images that the bundle was made with"):
         agreement(manifest, before, int8, other)
 
 
@@ -127,15 +127,15 @@ def test_the_server_reads_the_bundle_that_the_command_writes(
     images = held_out().pixels[:9].numpy()
     outputs: list[NDArray[np.float32]] = []
     for layout in ("native", "portable"):
-        runtime, known = Runtime(out, new, layout=layout), {"image": images}
+        runtime, known = CpuRuntime(out, new, layout=layout), {"image": images}
         for k in range(new.exits):
             output = runtime.run(k, known)
             known |= output.features
             assert output.probabilities is not None
             outputs.append(output.probabilities)
     inputs, features = zip(*((stage.inputs, stage.features) for stage in new.stages), strict=True)
-    pool = DevicePool(inputs, features, 9, Device("cpu"))
-    device, slots = DeviceRuntime(out, new, pool, 16), pool.take(9)
+    pool = CudaSlots(inputs, features, 9, Device("cpu"))
+    device, slots = CudaRuntime(out, new, pool, 16), pool.take(9)
     for slot, image in zip(slots, images, strict=True):
         pool.put(slot, image)
     for k in range(new.exits):

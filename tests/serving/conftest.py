@@ -3,14 +3,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from offramp.bundle.manifest import Manifest, read_manifest
-from tests.serving.servers import GatedRuntime, Running, serving, started, until
+from tests.serving.servers import (
+    Encode,
+    GatedRuntime,
+    Running,
+    Serve,
+    Start,
+    WaitUntil,
+    serving,
+    started,
+    until,
+)
 from tests.serving.small_bundle import png, random_images, write_bundle
 
 
@@ -26,17 +36,17 @@ def manifest(bundle: Path) -> Manifest:
 
 @pytest.fixture
 def damaged(bundle: Path, tmp_path: Path) -> Path:
-    """A copy of the bundle, for a test to damage."""
+    """Copy the bundle, for a test to damage."""
     return shutil.copytree(bundle, tmp_path / "damaged")
 
 
 @pytest.fixture(scope="session")
-def images() -> Callable[[int, int], np.ndarray]:
+def images() -> Callable[[int, int], NDArray[np.uint8]]:
     return random_images
 
 
 @pytest.fixture(scope="session")
-def encode() -> Callable[..., bytes]:
+def encode() -> Encode:
     return png
 
 
@@ -48,7 +58,7 @@ def gated(bundle: Path, manifest: Manifest) -> Iterator[GatedRuntime]:
 
 
 @pytest.fixture
-def serve() -> Callable[..., Any]:
+def serve() -> Serve:
     return serving
 
 
@@ -65,10 +75,10 @@ def client(server: Running) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def wait_until() -> Callable[..., None]:
+def wait_until() -> WaitUntil:
     return until
 
 
 @pytest.fixture(scope="session")
-def start() -> Callable[..., Any]:
+def start() -> Start:
     return started

@@ -1,49 +1,53 @@
-"""What workers do in the supervisor's tests; in a module that their processes can import."""
+"""Work of the processes in the supervisor's tests, in a module that they can import."""
+
+from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
 import sys
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Never
 
-from serving.processes.supervisor import Supervisor, end_with_parent
+from serving.processes.supervisor import Job, Supervisor, end_with_parent
 
 
-def live(_, news) -> None:
+def live(_: int, news: Connection) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     news.send(None)
     signal.pause()
 
 
-def refuse(_, news) -> None:
+def refuse(_: int, news: Connection) -> Never:
     news.send("the bundle is damaged")
     sys.exit(1)
 
 
-def fall(*_) -> None:
+def end_at_start(*_: object) -> Never:
     sys.exit(5)
 
 
-def be_killed(*_) -> None:
+def be_killed(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def ignore(_, news) -> None:
+def ignore(_: int, news: Connection) -> Never:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     news.send(None)
     while True:
         signal.pause()
 
 
-def live_until_the_parent_dies(number, news) -> None:
-    """With a supervisor's process for a parent."""
+def live_until_the_parent_dies(number: int, news: Connection) -> None:
+    """Live, in a process whose parent is a supervisor."""
     end_with_parent()
     live(number, news)
 
 
-def supervise_and_be_killed(pids) -> None:
-    """A supervisor in a process of its own, that is killed once its worker is ready."""
+def supervise_and_be_killed(pids: Connection) -> None:
+    """Supervise in a process of its own, which is killed once its worker is ready."""
 
     def ready() -> None:
         pids.send(multiprocessing.active_children()[0].pid)
@@ -52,8 +56,8 @@ def supervise_and_be_killed(pids) -> None:
     Supervisor(live_until_the_parent_dies, 1, 5, print).run(ready)
 
 
-def first(job, folder: Path, then, number, news) -> None:
-    """One job for the first process of worker 0, another for every other process."""
+def first(job: Job, folder: Path, then: Job, number: int, news: Connection) -> None:
+    """Run one job in the first process of worker 0, and another in every other process."""
     if number == 0 and not (folder / "begun").exists():
         (folder / "begun").touch()
         job(number, news)
@@ -61,10 +65,16 @@ def first(job, folder: Path, then, number, news) -> None:
         then(number, news)
 
 
-def live_and_be_killed(number, news) -> None:
+def live_and_be_killed(number: int, news: Connection) -> None:
     news.send(None)
     be_killed(number, news)
 
 
-def at_first(job, folder, then=live):
+def live_and_break(_: int, news: Connection) -> Never:
+    news.send(None)
+    news.send("the engine broke")
+    sys.exit(1)
+
+
+def at_first(job: Job, folder: Path, then: Job = live) -> Job:
     return partial(first, job, folder, then)

@@ -1,33 +1,35 @@
-"""Real servers: in a thread of the test, or as the command that a user types."""
+"""Real servers: in a thread of the test, or as the command that users run."""
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
-from fastapi import FastAPI
 
 from offramp.bundle.manifest import Manifest
-from serving.http.app import create_app
-from serving.http.connection import Connection
-from serving.runtime.cpu import Runtime
+from serving.http.app import Offramp, create_app
+from serving.processes.server import Server, listen
+from serving.runtime.cpu import CpuRuntime
 from serving.settings import Settings
 
+Encode = Callable[..., bytes]
+WaitUntil = Callable[..., None]
+Serve = Callable[..., AbstractContextManager["Running"]]
+Start = Callable[..., AbstractContextManager["Process"]]
 
-class GatedRuntime(Runtime):
-    """The real runtime, whose stages wait until a test opens their gate."""
+
+class GatedRuntime(CpuRuntime):
+    """The real runtime, whose stages block until a test opens their gates."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         super().__init__(folder, manifest)
@@ -35,7 +37,7 @@ class GatedRuntime(Runtime):
         self.entered = [threading.Event() for _ in manifest.stages]
         self.batches: list[tuple[int, int]] = []
         self.heads: list[bool] = []
-        self.whole: list[int] = []  # batches that went through all stages at once
+        self.whole: list[int] = []  # sizes of batches that ran all stages at once
         self.fail_at: int | None = None
         self.open()
 
@@ -44,7 +46,7 @@ class GatedRuntime(Runtime):
             gate.set()
 
     def shut(self, stage: int) -> None:
-        """Let batches of a stage wait (from 0)."""
+        """Block batches of a stage (from 0)."""
         self.gates[stage].clear()
         self.entered[stage].clear()
 
@@ -71,48 +73,42 @@ class GatedRuntime(Runtime):
 class Running:
     """A server on loopback, in a thread."""
 
-    app: FastAPI
+    app: Offramp
     url: str
     port: int
-    server: uvicorn.Server
+    server: Server
 
     def stop(self) -> None:
-        """As SIGTERM does."""
-        self.server.should_exit = True
+        """Stop as at SIGTERM."""
+        self.server.stop()
 
     @property
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30)
 
     def gate(self, runtime: GatedRuntime) -> None:
-        self.app.state.context.engine._threads.runtime = runtime
+        self.app.engine.stage_threads.runtime = runtime
 
     def free_slots(self) -> int:
-        return self.app.state.context.engine._pool.free
+        return self.app.engine.pool.free
 
 
 @contextmanager
 def serving(bundle: Path, *, on_device: bool = False, **options: Any) -> Iterator[Running]:
-    """Serve a bundle as `python -m serving` does, but in a thread of this process."""
-    settings = Settings(bundle=bundle, **{"threads": 2, "max_batch": 8, **options})
+    """Serve a bundle as `python -m serving`, but in a thread of this process."""
+    defaults = {"threads": 2, "max_batch": 8, "drain_seconds": 10}
+    settings = Settings(bundle=bundle, **{**defaults, **options})
     app = create_app(settings, on_device=on_device)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    config = uvicorn.Config(
-        app,
-        http=Connection,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=options.get("drain_seconds", 10),
-    )
-    server = uvicorn.Server(config)
+    server = Server(app, settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         until(lambda: server.started)
         yield Running(app, f"http://127.0.0.1:{port}", port, server)
     finally:
-        server.should_exit = True
+        server.stop()
         thread.join(20)
     assert not thread.is_alive()
 
@@ -121,26 +117,26 @@ def until(condition: Callable[[], object], seconds: float = 15) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.002)
 
 
 @dataclass
 class Process:
-    """`python -m serving`, really started."""
+    """A process that runs `python -m serving`."""
 
     popen: subprocess.Popen[str]
     url: str
     banner: str
 
     def memory(self, field: str) -> int:
-        """`VmRSS` or `VmHWM` (its peak), in bytes."""
+        """Return `VmRSS` or `VmHWM` (its peak), in bytes."""
         status = Path(f"/proc/{self.popen.pid}/status").read_text()
         return int(status.split(f"{field}:")[1].split()[0]) * 1024
 
     @property
     def workers(self) -> list[int]:
-        """The worker processes' ids."""
+        """The ids of the worker processes."""
         children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children").read_text()
         return [
             int(child)
@@ -150,18 +146,21 @@ class Process:
 
 
 @contextmanager
-def started(bundle: Path, *flags: str, **environment: str) -> Iterator[Process]:
-    command = [sys.executable, "-m", "serving", "--bundle", str(bundle), "--port", "0", *flags]
+def started(
+    bundle: Path, *flags: str, module: Sequence[str] = ("serving",), **environment: str
+) -> Iterator[Process]:
+    """Run `python -m serving`, or another module that serves, until the context ends."""
+    command = [sys.executable, "-m", *module, "--bundle", str(bundle), "--port", "0", *flags]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     ) as popen:
         assert popen.stderr is not None
-        try:  # several workers have something to log before their supervisor has
+        try:  # workers can log before their supervisor does
             messages = (json.loads(line)["message"] for line in popen.stderr)
             banner = next(message for message in messages if message.startswith("serving "))
             yield Process(popen, banner.rpartition(" ")[2], banner)
         finally:
-            popen.terminate()  # a supervisor that is killed leaves its folder behind
+            popen.terminate()  # a killed supervisor would leave its folder behind
             with suppress(subprocess.TimeoutExpired):
                 popen.wait(10)
             popen.kill()

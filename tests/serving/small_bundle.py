@@ -1,4 +1,4 @@
-"""A real bundle, small: a conv net in four stages, random weights, measured numbers."""
+"""A small real bundle: a convolutional network in four stages, random weights, measured numbers."""
 
 from __future__ import annotations
 
@@ -11,35 +11,37 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+Array = NDArray[Any]
 CLASSES = 10
 STAGES = 4
 SIZE = 32
 CHANNELS = 8
-SHARPNESS = (6.0, 9.0, 14.0, 22.0)  # of the softmax, by exit: later exits are surer
-FLOPS = (100_000, 250_000, 430_000, 700_000)  # to each exit, with all heads on the way
+SHARPNESS = (6.0, 9.0, 14.0, 22.0)  # of the softmax, by exit: later exits are more confident
+FLOPS = (100_000, 250_000, 430_000, 700_000)  # to each exit, with all earlier heads
 HEADS = (10_000, 20_000, 30_000, 270_000)
 
 
-def random_images(count: int, seed: int) -> np.ndarray:
-    """Coarse coloured patterns, uint8 [count, 32, 32, 3], of differing contrast."""
+def random_images(count: int, seed: int) -> NDArray[np.uint8]:
+    """Return coarse coloured patterns of different contrast, uint8 [count, 32, 32, 3]."""
     rng = np.random.default_rng(seed)
     contrast = rng.uniform(0.1, 1.0, (count, 1, 1, 1))
     coarse = 128 + contrast * rng.uniform(-127, 127, (count, 4, 4, 3))
     return coarse.round().astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)
 
 
-def png(image: np.ndarray, form: str = "PNG", **options: Any) -> bytes:
-    """An array as the bytes of an image file."""
+def png(image: NDArray[np.uint8], form: str = "PNG", **options: Any) -> bytes:
+    """Encode an array as an image file."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, form, **options)
     return file.getvalue()
 
 
 class _Graph:
-    """Collects nodes and weights of one stage."""
+    """The nodes and weights of one stage."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -50,7 +52,7 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
-    def weight(self, name: str, value: np.ndarray) -> str:
+    def weight(self, name: str, value: Array) -> str:
         self.weights.append(numpy_helper.from_array(value, name))
         return name
 
@@ -64,7 +66,7 @@ class _Graph:
     def head(self, source: str, sharpness: float) -> None:
         pooled = self.op("AveragePool", [source], "pooled", kernel_shape=[4, 4], strides=[4, 4])
         flat = self.op("Flatten", [pooled], "flat")
-        # not LpNormalization, which CUDA's provider has not
+        # not LpNormalization, which CUDA's provider does not have
         length = self.op("ReduceL2", [flat], "length", axes=[1], keepdims=1)
         norm = self.op("Div", [flat, length], "norm")
         width = CHANNELS * 16
@@ -75,13 +77,15 @@ class _Graph:
 
 
 def _stage(k: int, rng: np.random.Generator) -> onnx.ModelProto:
-    """Stage k, from 0: reads a fine tensor and a coarse one, as MSDNet does."""
+    """Build stage k (from 0), which reads a fine tensor and a coarse one, as in MSDNet."""
     graph = _Graph(rng)
     if k == 0:
         real = graph.op("Cast", ["image"], "real", to=TensorProto.FLOAT)
         first = graph.op("Transpose", [real], "nchw", perm=[0, 3, 1, 2])
-        centre = graph.op("Sub", [first, graph.weight("mean", np.float32(128))], "centred")
-        scaled = graph.op("Div", [centre, graph.weight("std", np.float32(64))], "scaled")
+        centre = graph.op(
+            "Sub", [first, graph.weight("mean", np.array(128, np.float32))], "centred"
+        )
+        scaled = graph.op("Div", [centre, graph.weight("std", np.array(64, np.float32))], "scaled")
         y = graph.conv("a", scaled, 3, 2)
     else:
         fine, coarse = (spec["name"] for spec in _inputs(k))
@@ -103,9 +107,9 @@ def _stage(k: int, rng: np.random.Generator) -> onnx.ModelProto:
     return model
 
 
-def _held_out(graphs: list[bytes], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Confidences and whether right (as the last exit says), [stages, n] each."""
-    feed: dict[str, np.ndarray] = {"image": images}
+def _held_out(graphs: list[bytes], images: Array) -> tuple[Array, Array]:
+    """Return confidences, and whether each exit agrees with the last, [stages, n] each."""
+    feed: dict[str, Array] = {"image": images}
     confidences, classes = [], []
     for graph in graphs:
         session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
@@ -122,7 +126,7 @@ def _estimate(value: float) -> dict[str, float]:
     return {"value": float(value), "low": float(value) * 0.8, "high": float(value) * 1.2}
 
 
-def _point(thresholds: list[float], confidences: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+def _point(thresholds: list[float], confidences: Array, right: Array) -> dict[str, Any]:
     exits = (confidences >= np.array(thresholds)[:, None]).argmax(0)
     shares = np.bincount(exits, minlength=STAGES) / exits.size
     spared = np.cumsum(np.where(np.array(thresholds) > 1, HEADS, 0))
@@ -134,8 +138,8 @@ def _point(thresholds: list[float], confidences: np.ndarray, right: np.ndarray) 
     }
 
 
-def _points(confidences: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
-    """A curve: from leaving at once to never leaving early."""
+def _points(confidences: Array, right: Array) -> list[dict[str, Any]]:
+    """Return a curve, from leaving at the first exit to never leaving early."""
     points = []
     for quantile in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
         early = np.quantile(confidences[:-1], quantile, axis=1) if quantile < 1 else [2.0] * 3
@@ -148,14 +152,14 @@ def _tensor(name: str, dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _features(k: int) -> list[dict[str, Any]]:
-    """What stage k gives; the third gives no coarse tensor."""
+    """Return the features of stage k. The third has no coarse one."""
     fine = _tensor(f"b{k + 1}.fine", "float32", (CHANNELS, 16, 16))
     coarse = _tensor(f"b{k + 1}.coarse", "float32", (CHANNELS, 8, 8))
     return [[fine, coarse], [fine, coarse], [fine], []][k]
 
 
 def _inputs(k: int) -> list[dict[str, Any]]:
-    """What stage k reads; the last reads the coarse tensor of the second."""
+    """Return the inputs of stage k. The last reads the coarse feature of the second."""
     if k == 0:
         return [_tensor("image", "uint8", (SIZE, SIZE, 3))]
     return _features(k - 1) if k < 3 else [*_features(2), _features(1)[1]]
@@ -173,7 +177,7 @@ def _values(specs: list[dict[str, Any]]) -> list[onnx.ValueInfoProto]:
 
 
 def write_bundle(folder: Path) -> Path:
-    """Write the bundle; its numbers are measured on 512 held-out images."""
+    """Write the bundle, with numbers measured on 512 held-out images."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(7)
     graphs = [_stage(k, rng).SerializeToString() for k in range(STAGES)]

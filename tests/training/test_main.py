@@ -69,9 +69,11 @@ def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Pat
     options = [*OPTIONS, "--data", source_with_test(tmp_path / "images"), "--epochs=8"]
     command = [sys.executable, "-m", "training", *options, "--out", str(tmp_path)]
     # one thread: beside other work, small steps on several would crawl
-    how = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "text": True}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, **how) as running:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+    ) as running:
+        assert running.stdout is not None
         for line in running.stdout:
             if line.startswith("epoch   1/8"):
                 running.send_signal(signal.SIGINT)
@@ -84,7 +86,9 @@ def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Pat
     checkpoint = tmp_path / "checkpoint.safetensors"
     # a checkpoint may have been written whose line was not
     assert done <= len(load_checkpoint(checkpoint).progress.epochs) <= done + 1 < 8
-    finished = subprocess.run([*command, "--resume"], check=True, capture_output=True, **how)
+    finished = subprocess.run(
+        [*command, "--resume"], check=True, capture_output=True, env=environment, text=True
+    )
     assert "epoch   1/8" not in finished.stdout
     assert "epoch   8/8" in finished.stdout
     assert len(load_checkpoint(checkpoint).progress.epochs) == 8

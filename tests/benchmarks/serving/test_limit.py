@@ -13,7 +13,7 @@ from benchmarks.serving import limit
 from benchmarks.serving.limit import BATCH, Limits, sample, staged
 from benchmarks.serving.offline import Chain, evaluate
 from offramp.bundle.manifest import read_manifest
-from serving.runtime.cpu import Runtime
+from serving.runtime.cpu import CpuRuntime
 from tests.serving.small_bundle import random_images, write_bundle
 
 
@@ -38,7 +38,7 @@ def test_the_loop_has_the_exit_shares_of_all_images_in_any_order(tmp_path: Path)
     thresholds = (half, *(2.0,) * (manifest.exits - 2), 0.0)
     exits = outputs.exits(thresholds)
     hardest_first = np.argsort(-exits, kind="stable")
-    runtime = Runtime(folder, manifest)
+    runtime = CpuRuntime(folder, manifest)
     chosen = sample(exits[hardest_first], 32)
     reached = [
         len(run.inputs[runtime.inputs[k][0].name])
@@ -65,7 +65,7 @@ def test_limits_are_measured_on_a_sample_and_not_on_the_first_images(
     outputs = evaluate(folder, manifest, images)
     monkeypatch.setattr(limit, "IMAGES", 32)
     made = Limits(folder, {name: name for name in thresholds}, images, outputs)
-    runtime, differ = Runtime(folder, manifest), 0
+    runtime, differ = CpuRuntime(folder, manifest), 0
     for name, values in thresholds.items():
         batches = len(made.work[name].batches)
         chosen = images[sample(outputs.exits(values), 32)]

@@ -1,27 +1,38 @@
-import math
+from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from offramp.bundle.manifest import Manifest
 from serving.engine.policy import Policy, default_budget, resolve
+from serving.engine.request import Batch, Opinion, Request
 from serving.errors import BudgetTooLowError, ParameterError, UnknownBudgetError
+from tests.serving.scheduling import request
 
 
-def test_no_budget_is_medium_or_the_last_named(manifest) -> None:
+def test_the_default_budget_is_medium_or_the_last_named(manifest: Manifest) -> None:
     assert resolve(manifest) == resolve(manifest, budget="medium")
     fewer = {name: manifest.budgets[name] for name in ("high", "low")}
     assert default_budget(manifest.model_copy(update={"budgets": fewer})) == "low"
 
 
 @pytest.mark.parametrize("name", ["low", "medium", "high", "full"])
-def test_a_named_budget_has_the_thresholds_of_the_manifest(manifest, name) -> None:
+def test_a_named_budget_has_the_thresholds_of_the_manifest(manifest: Manifest, name: str) -> None:
     policy = resolve(manifest, budget=name)
     assert policy == Policy(name, name, manifest.budgets[name].thresholds)
 
 
 @given(share=st.decimals(0, 200, places=3))
-def test_a_numeric_budget_is_the_best_point_that_is_not_dearer(manifest, share) -> None:
+def test_a_numeric_budget_is_the_best_point_within_its_flops(
+    manifest: Manifest, share: Decimal
+) -> None:
     flops = float(share) / 100 * manifest.full_flops
     affordable = [point for point in manifest.curve if point.mean_flops.value <= flops]
     if not affordable:
@@ -39,11 +50,11 @@ def test_a_numeric_budget_is_the_best_point_that_is_not_dearer(manifest, share) 
     ("one", "other"),
     [("0.43M", "430k"), ("0.43m", "430000"), ("0.00043G", "430K"), ("100%", "700000")],
 )
-def test_units_of_flops(manifest, one, other) -> None:
+def test_units_of_flops(manifest: Manifest, one: str, other: str) -> None:
     assert resolve(manifest, budget=one).thresholds == resolve(manifest, budget=other).thresholds
 
 
-def test_below_the_cheapest_point_the_error_names_a_number_that_works(manifest) -> None:
+def test_below_the_cheapest_point_the_error_names_a_number_that_works(manifest: Manifest) -> None:
     with pytest.raises(BudgetTooLowError, match="at least") as caught:
         resolve(manifest, budget="1k")
     remedy = str(caught.value).split("at least ")[1].split(" flops")[0]
@@ -51,45 +62,51 @@ def test_below_the_cheapest_point_the_error_names_a_number_that_works(manifest) 
 
 
 @given(budget=st.text(max_size=70))
-def test_any_other_budget_is_unknown_and_the_error_lists_the_names(manifest, budget) -> None:
+def test_any_other_budget_is_unknown_and_the_error_lists_the_names(
+    manifest: Manifest, budget: str
+) -> None:
     assume(not budget[:1].isdigit() and budget not in manifest.budgets)
     with pytest.raises(UnknownBudgetError, match="low, medium, high, full"):
         resolve(manifest, budget=budget)
 
 
 @pytest.mark.parametrize("budget", ["-1", "1e6", "", "40 %", "12T", "١٢", "nan", "inf", "%"])
-def test_what_is_no_number_is_unknown(manifest, budget) -> None:
+def test_a_budget_that_is_not_a_number_is_unknown(manifest: Manifest, budget: str) -> None:
     with pytest.raises(UnknownBudgetError, match="flops"):
         resolve(manifest, budget=budget)
 
 
 @given(confidence=st.floats(0, 1))
-def test_min_confidence_is_one_threshold_at_every_exit_but_the_last(manifest, confidence) -> None:
+def test_min_confidence_is_one_threshold_at_every_exit_but_the_last(
+    manifest: Manifest, confidence: float
+) -> None:
     policy = resolve(manifest, min_confidence=confidence)
     assert policy.name == "min_confidence"
     assert policy.thresholds == (confidence,) * 3 + (0.0,)
 
 
 @pytest.mark.parametrize("confidence", [-0.1, 1.1, math.nan, math.inf])
-def test_min_confidence_outside_0_to_1(manifest, confidence) -> None:
+def test_min_confidence_outside_0_to_1(manifest: Manifest, confidence: float) -> None:
     with pytest.raises(ParameterError, match="min_confidence: must be from 0 to 1"):
         resolve(manifest, min_confidence=confidence)
 
 
-def test_budget_and_min_confidence_exclude_each_other(manifest) -> None:
+def test_budget_and_min_confidence_exclude_each_other(manifest: Manifest) -> None:
     with pytest.raises(ParameterError, match="exclude"):
         resolve(manifest, budget="low", min_confidence=0.5)
 
 
 @pytest.mark.parametrize("asked", [{"budget": "low"}, {"budget": "90%"}, {"min_confidence": 0.5}])
-def test_a_deadline_goes_with_all(manifest, asked) -> None:
+def test_a_deadline_can_be_combined_with_any_budget(
+    manifest: Manifest, asked: dict[str, Any]
+) -> None:
     policy = resolve(manifest, **asked, deadline_ms=250)
     assert policy.deadline == 0.25
     assert policy.thresholds == resolve(manifest, **asked).thresholds
 
 
 @pytest.mark.parametrize("deadline", [0, -5, math.nan, math.inf])
-def test_a_deadline_is_above_0(manifest, deadline) -> None:
+def test_a_deadline_is_above_0(manifest: Manifest, deadline: float) -> None:
     with pytest.raises(ParameterError, match="deadline_ms: must be above 0"):
         resolve(manifest, deadline_ms=deadline)
 
@@ -99,7 +116,7 @@ def test_the_time_left() -> None:
     assert Policy("p", "p", (0.0,), 0.5).seconds_left(2.0) == -1.5
 
 
-def test_an_exit_is_asked_where_something_depends_on_it(manifest) -> None:
+def test_an_exit_is_evaluated_if_something_depends_on_it(manifest: Manifest) -> None:
     thresholds = (0.5, 2.0, 1.0, 0.0)
     assert Policy("p", "p", thresholds).asks == (True, False, True, True)
     assert Policy("p", "p", thresholds, deadline=1.0).asks == (True,) * 4
@@ -110,14 +127,50 @@ def test_an_exit_is_asked_where_something_depends_on_it(manifest) -> None:
     assert Policy("p", "p", (2.0,)).asks == (True,)
 
 
-def test_leaving() -> None:
+def opinion(confidence: float, *probabilities: float) -> Opinion:
+    return Opinion(confidence, np.array(probabilities, np.float32))
+
+
+def leaves(policy: Policy, stage: int, confidence: float) -> bool:
+    return policy.decide(opinion(confidence), [None] * stage)
+
+
+def test_a_request_leaves_if_the_confidence_reaches_the_threshold() -> None:
     policy = Policy("p", "p", (0.5, 2.0, 0.0))
-    assert policy.leaves(0, 0.5)
-    assert not policy.leaves(0, 0.49)
-    assert not policy.leaves(1, 1.0)  # a threshold above 1: nobody leaves there
-    assert policy.leaves(2, 0.0)
-    assert policy.leaves(0, math.nan)
+    assert leaves(policy, 0, 0.5)
+    assert not leaves(policy, 0, 0.49)
+    assert not leaves(policy, 1, 1.0)  # a threshold above 1 is never reached
+    assert leaves(policy, 2, 0.0)
+    assert leaves(policy, 0, math.nan)
 
 
-def test_at_the_last_exit_everyone_leaves() -> None:
-    assert Policy("full", "full", (2.0, 0.0)).leaves(1, -1e-7)
+def test_at_the_last_exit_every_request_leaves() -> None:
+    assert leaves(Policy("full", "full", (2.0, 0.0)), 1, -1e-7)
+
+
+class Patience(Policy):
+    """Leave at the first exit that predicts the same class as the exit before it."""
+
+    def decide(self, opinion: Opinion, earlier: Sequence[Opinion | None]) -> bool:
+        if len(earlier) == len(self.thresholds) - 1:
+            return True
+        before = earlier[-1] if earlier else None
+        same = (
+            before is not None and before.probabilities.argmax() == opinion.probabilities.argmax()
+        )
+        return bool(same)
+
+
+def test_a_policy_without_thresholds_is_one_class() -> None:
+    policy = Patience("patience", "patience", (1.0, 1.0, 1.0, 0.0))
+    assert policy.asks == (True,) * 4
+    call = request().call
+    requests = tuple(Request(policy, slot, 0.0, 0.0, call) for slot in range(2))
+    continuing = []
+    for stage, rows in enumerate([[[0.9, 0.1], [0.9, 0.1]], [[0.6, 0.4], [0.4, 0.6]]]):
+        probabilities = np.array(rows, np.float32)
+        decision = Batch(stage, requests).decide(probabilities.max(1), probabilities)
+        for each, found in zip(requests, decision.opinions, strict=True):
+            each.opinions.append(found)
+        continuing.append(decision.continuing)
+    assert continuing == [[0, 1], [1]]

@@ -1,45 +1,104 @@
-import asyncio
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 
 from serving.engine.policy import Policy
-from serving.engine.request import Call, Opinion, Request
+from serving.engine.request import Batch, Opinion, Request
+from tests.serving import scheduling
+from tests.serving.scheduling import at_stage, opinion_of
+
+ROWS = np.arange(8, dtype=np.float32).reshape(4, 2)
 
 
 @pytest.fixture
-def request_():
-    loop = asyncio.new_event_loop()
-    loop.close()
-    return Request(Policy("p", "p", (0.5, 0.0)), 3, 10.0, 10.5, Call(asyncio.Future(loop=loop)))
+def request_() -> Request:
+    call = scheduling.request().call
+    return Request(Policy("p", "p", (0.5, 0.0)), 3, 10.0, 10.5, call)
 
 
-def test_the_answer_is_the_deepest_exit_with_its_times(request_) -> None:
+def opinion(confidence: float) -> Opinion:
+    return Opinion(confidence, np.array([0.2, 0.8], np.float32))
+
+
+def test_the_answer_is_the_deepest_exit_with_its_times(request_: Request) -> None:
     for confidence in (0.1, 0.8):
         assert request_.stage == len(request_.opinions)
-        request_.opinions.append(Opinion(confidence, np.array([0.2, 0.8], np.float32)))
+        request_.opinions.append(opinion(confidence))
     request_.compute = 0.25
-    answer = request_.answer(11.0, deadline_hit=True)
+    answer = request_.answer(11.0, 500, deadline_hit=True)
     assert answer.exit == 2
-    assert answer.opinions[-1].confidence == 0.8
+    assert answer.opinion.confidence == 0.8
     assert (answer.total, answer.compute, answer.queue) == (1.0, 0.25, 0.25)
     assert answer.deadline_hit
+    assert answer.flops == 500
 
 
-def test_there_is_no_answer_before_the_first_exit(request_) -> None:
+def test_there_is_no_answer_before_the_first_exit(request_: Request) -> None:
     with pytest.raises(AssertionError):
-        request_.answer(11.0)
+        request_.answer(11.0, 0)
 
 
-def test_it_is_due_as_long_before_its_deadline_as_answers_lag(request_) -> None:
+def test_it_is_due_before_its_deadline_by_the_lag_of_answers(request_: Request) -> None:
     assert request_.due == float("inf")
-    hurried = Request(
-        Policy("p", "p", (0.5, 0.0), deadline=2.0), 3, 10.0, 10.5, request_.call, lag=0.25
-    )
-    assert hurried.due == 11.75
+    policy = Policy("p", "p", (0.5, 0.0), deadline=2.0)
+    assert Request(policy, 3, 10.0, 10.5, request_.call, lag=0.25).due == 11.75
 
 
-def test_it_is_sound_as_its_last_exit_is(request_) -> None:
+def test_it_is_sound_if_the_confidence_of_its_last_exit_is_finite(request_: Request) -> None:
     for confidence, sound in ((0.1, True), (float("nan"), False)):
-        request_.opinions.append(Opinion(confidence, np.array([0.2, 0.8], np.float32)))
+        request_.opinions.append(opinion(confidence))
         assert request_.sound == sound
+
+
+def request(*thresholds: float, **options: Any) -> Request:
+    return scheduling.request((*thresholds, 0.0), **options)
+
+
+def test_confident_requests_leave_and_exits_that_are_not_evaluated_give_no_opinion() -> None:
+    confidence = np.array([0.5, 0.4, 0.9, np.nan], np.float32)
+    batch = Batch(0, (request(0.5), request(0.5), request(2.0), request(0.5)))
+    decision = batch.decide(confidence, ROWS)
+    assert decision.continuing == [1, 2]
+    first, second, third, broken = decision.opinions
+    assert third is None
+    assert opinion_of(first).confidence == 0.5
+    assert opinion_of(second).confidence == pytest.approx(0.4)
+    assert np.isnan(opinion_of(broken).confidence)
+    np.testing.assert_array_equal(opinion_of(second).probabilities, ROWS[1])
+
+
+def test_without_the_head_all_requests_continue() -> None:
+    decision = Batch(0, (request(2.0), request(2.0))).decide(None, None)
+    assert decision.continuing == [0, 1]
+    assert decision.opinions == [None, None]
+
+
+def test_at_the_last_exit_all_requests_leave() -> None:
+    batch = Batch(1, (at_stage(request(2.0), 1), at_stage(request(0.5), 1)))
+    decision = batch.decide(np.zeros(2, np.float32), ROWS[:2])
+    assert decision.continuing == []
+    assert None not in decision.opinions
+
+
+def test_after_a_whole_network_all_requests_leave_with_the_opinion_of_the_last_exit() -> None:
+    batch = Batch(0, (request(2.0), request(2.0)), whole_network=True)
+    decision = batch.decide(np.array([0.1, np.nan], np.float32), ROWS[:2])
+    assert decision.continuing == []
+    first, second = map(opinion_of, decision.opinions)
+    assert first.confidence == pytest.approx(0.1)
+    assert np.isnan(second.confidence)
+    np.testing.assert_array_equal(second.probabilities, ROWS[1])
+
+
+def test_under_overload_requests_without_a_deadline_leave_and_are_marked_if_forced() -> None:
+    unevaluated, unsure, sure = request(2.0), request(0.5), request(0.1)
+    urgent = request(0.5, deadline=1.0)
+    batch = Batch(0, (unevaluated, unsure, sure, urgent), degraded=True)
+    decision = batch.decide(np.full(4, 0.2, np.float32), ROWS)
+    assert decision.continuing == [3]
+    assert None not in decision.opinions
+    marked = [each.degraded for each in (unevaluated, unsure, sure, urgent)]
+    assert marked == [True, True, False, False]

@@ -1,73 +1,80 @@
-"""The scheduler against a model of it: random steps, every request leaves once."""
+"""The scheduler compared with a model of it, over random steps: every request leaves once."""
+
+from __future__ import annotations
+
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.engine.request import Batch, Request
 from serving.engine.scheduler import Scheduler
-from tests.serving.scheduling import STAGES, THROUGH, latency, ran, request
+from serving.settings import Order
+from tests.serving.scheduling import STAGES, WHOLE_NETWORK, latency, ran, request
 
 
 class Simulation:
-    """Requests with the confidences that they will get, in the hands of a scheduler."""
+    """A scheduler, and requests with the confidences that they will get."""
 
-    def __init__(self, max_batch, order, rebatch, whole_network) -> None:
-        times = latency(whole_network=THROUGH if whole_network else None)
+    def __init__(self, max_batch: int, order: Order, *, rebatch: bool, whole_network: bool) -> None:
+        times = latency(whole_network=WHOLE_NETWORK if whole_network else None)
         self.scheduler = Scheduler(times, max_batch, order, rebatch=rebatch)
         self.max_batch = max_batch
-        self.confidences = {}  # of every request, by stage
-        self.arrivals = [[] for _ in range(STAGES)]  # who waits at each stage, in order
-        self.flying = []
-        self.left = []
-        self.dropped = set()
+        self.confidences: dict[Request, tuple[float, ...]] = {}  # of every request, by stage
+        self.queues: list[list[Request]] = [[] for _ in range(STAGES)]  # in the order of arrival
+        self.running: list[Batch] = []
+        self.finished: list[Request] = []
+        self.dropped: set[Request] = set()
 
-    def add(self, thresholds, confidences) -> None:
+    def add(self, thresholds: tuple[float, ...], confidences: tuple[float, ...]) -> None:
         new = request((*thresholds, 0.0))
         self.confidences[new] = confidences
-        self.arrivals[0].append(new)
+        self.queues[0].append(new)
         self.scheduler.add(new)
 
-    def schedule(self, idle=0) -> None:
+    def schedule(self, idle: int = 0) -> None:
         batch = self.scheduler.schedule(0.0, idle)
         if batch is None:
-            assert not any(self.arrivals)
+            assert not any(self.queues)
             return
-        queue = self.arrivals[batch.stage]
+        queue = self.queues[batch.stage]
         chosen = list(batch.requests)
         assert 0 < len(chosen) <= self.max_batch
         assert chosen == queue[: len(chosen)]
-        asked = any(each.policy.asks[batch.stage] for each in chosen)
-        assert batch.head == (asked or batch.whole_network)
+        evaluated = any(each.policy.asks[batch.stage] for each in chosen)
+        assert batch.head == (evaluated or batch.whole_network)
         assert not self.dropped & set(chosen)
         del queue[: len(chosen)]
-        self.flying.append(batch)
+        self.running.append(batch)
 
-    def land(self, which) -> None:
-        batch = self.flying.pop(which % len(self.flying))
+    def land(self, which: int) -> None:
+        batch = self.running.pop(which % len(self.running))
         exit_ = STAGES - 1 if batch.whole_network else batch.stage
-        left = ran(self.scheduler, batch, [self.confidences[r][exit_] for r in batch.requests])
-        self.left += left
+        confidences = [self.confidences[each][exit_] for each in batch.requests]
+        finished = ran(self.scheduler, batch, confidences)
+        self.finished += finished
         for each in batch.requests:
-            if each not in left:
-                self.arrivals[batch.stage + 1].append(each)
+            if each not in finished:
+                self.queues[batch.stage + 1].append(each)
 
-    def drop(self, which) -> None:
+    def drop(self, which: int) -> None:
         chosen = list(self.confidences)[which % len(self.confidences)]
-        if chosen in self.left:
+        if chosen in self.finished:
             assert not self.scheduler.drop(chosen)
             return
-        waits = any(chosen in queue for queue in self.arrivals)
-        assert self.scheduler.drop(chosen) == waits
-        if waits:
-            for queue in self.arrivals:
+        queued = any(chosen in queue for queue in self.queues)
+        assert self.scheduler.drop(chosen) == queued
+        if queued:
+            for queue in self.queues:
                 if chosen in queue:
                     queue.remove(chosen)
-            self.left.append(chosen)
+            self.finished.append(chosen)
         self.dropped.add(chosen)
 
     def finish(self) -> None:
-        while self.flying or any(self.arrivals):
+        while self.running or any(self.queues):
             self.schedule()
-            while self.flying:
+            while self.running:
                 self.land(0)
         assert self.scheduler.schedule(0.0) is None
         assert self.scheduler.waiting == 0
@@ -91,20 +98,24 @@ operations = st.one_of(
     st.lists(operations, max_size=60),
 )
 def test_every_request_leaves_once_at_the_right_exit(
-    max_batch, order, rebatch, whole_network, steps
+    max_batch: int,
+    order: Order,
+    rebatch: bool,
+    whole_network: bool,
+    steps: list[tuple[Any, ...]],
 ) -> None:
-    world = Simulation(max_batch, order, rebatch, whole_network)
+    world = Simulation(max_batch, order, rebatch=rebatch, whole_network=whole_network)
     for name, *arguments in steps:
-        if (name == "land" and not world.flying) or (name == "drop" and not world.confidences):
+        if (name == "land" and not world.running) or (name == "drop" and not world.confidences):
             continue
         getattr(world, name)(*arguments)
-        assert world.scheduler.waiting == sum(map(len, world.arrivals))
+        assert world.scheduler.waiting == sum(map(len, world.queues))
     world.finish()
-    assert len(world.left) == len(set(world.left)) == len(world.confidences)
+    assert len(world.finished) == len(set(world.finished)) == len(world.confidences)
     for each, confidences in world.confidences.items():
         if each not in world.dropped:
             pairs = enumerate(zip(confidences, each.policy.thresholds, strict=True))
             first = next(k for k, (seen, threshold) in pairs if seen >= threshold)
             assert each.stage == first + 1
-            asked = [threshold <= 1 for threshold in each.policy.thresholds[: first + 1]]
-            assert [opinion is not None for opinion in each.opinions] == asked
+            evaluated = [threshold <= 1 for threshold in each.policy.thresholds[: first + 1]]
+            assert [opinion is not None for opinion in each.opinions] == evaluated

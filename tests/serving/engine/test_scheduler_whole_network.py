@@ -1,4 +1,9 @@
-"""Batches that go through all stages at once: when they may, and what is learnt of them."""
+"""Batches that run all stages at once: their conditions, and their effect on the latency model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,10 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.engine.latency import Latency
-from serving.engine.scheduler import CALM, GAIN, LONGEST, Scheduler
-from tests.serving.scheduling import NEVER_EARLY, STAGES, THROUGH, latency, ran, request, waiting_at
+from serving.engine.request import Batch, Request
+from serving.engine.scheduler import CALM, MAX_WHOLE_SECONDS, SURVIVAL_WEIGHT, Scheduler
+from tests.serving.scheduling import (
+    NEVER_EARLY,
+    STAGES,
+    WHOLE_NETWORK,
+    latency,
+    next_batch,
+    opinion_of,
+    ran,
+    request,
+    waiting_at,
+)
 
-KINDS = {
+KINDS: Mapping[str, Mapping[str, Any]] = {
     "full": {"thresholds": NEVER_EARLY},
     "medium": {},
     "explain": {"thresholds": NEVER_EARLY, "explain": True},
@@ -28,146 +44,164 @@ class Turns:
     """Requests of all kinds, at their times, some of them under overload."""
 
     def __init__(self) -> None:
-        self.scheduler = Scheduler(latency(whole_network=THROUGH), 3)
-        self.now, self.hurried = 0.0, -np.inf
-        self.waiting, self.flying, self.left, self.all = [], [], [], []
-        self.whole_network = set()
+        self.scheduler = Scheduler(latency(whole_network=WHOLE_NETWORK), 3)
+        self.now, self.last_deadline = 0.0, -np.inf
+        self.queued: list[Request] = []
+        self.running: list[Batch] = []
+        self.finished: list[Request] = []
+        self.all: list[Request] = []
+        self.whole_network: set[Request] = set()
 
-    def add(self, kind) -> None:
+    def add(self, kind: str) -> None:
         new = request(at=self.now, **KINDS[kind])
         if kind == "deadline":
-            self.hurried = self.now
-        for each in (self.waiting, self.all):
+            self.last_deadline = self.now
+        for each in (self.queued, self.all):
             each.append(new)
         self.scheduler.add(new)
 
-    def schedule(self, degraded, idle) -> None:
+    def schedule(self, degraded: bool, idle: int) -> None:
         expired = self.scheduler.expired(self.now)
-        self.left += expired
-        self.waiting = [each for each in self.waiting if each not in expired]
+        self.finished += expired
+        self.queued = [each for each in self.queued if each not in expired]
         batch = self.scheduler.schedule(self.now, idle, degraded=degraded)
         if batch is None:
-            assert not self.waiting
+            assert not self.queued
             return
-        calm = self.now >= self.hurried + CALM
-        nobody_asks = not any(any(each.policy.asks[:-1]) for each in self.waiting[:3])
-        hurry = any(each.policy.deadline for each in self.waiting)
-        nobody_deeper = not any(each.stage for each in self.waiting)
-        assert batch.whole_network == (
-            not degraded and calm and nobody_asks and nobody_deeper and not hurry
-        )
+        assert batch.whole_network == (not degraded and self.runs_whole_network())
         if batch.whole_network:
             assert batch.stage == 0
             self.whole_network.update(batch.requests)
-        self.waiting = [each for each in self.waiting if each not in batch.requests]
-        self.flying.append(batch)
+        self.queued = [each for each in self.queued if each not in batch.requests]
+        self.running.append(batch)
 
-    def land(self, which, fails) -> None:
-        if not self.flying:
+    def runs_whole_network(self) -> bool:
+        """Return whether a whole network is to run, by the rule in plain words."""
+        calm = self.now >= self.last_deadline + CALM
+        last_exit_only = not any(any(each.policy.asks[:-1]) for each in self.queued[:3])
+        deadlines = any(each.policy.deadline for each in self.queued)
+        deeper = any(each.stage for each in self.queued)
+        return calm and last_exit_only and not deadlines and not deeper
+
+    def land(self, which: int, fails: bool) -> None:
+        if not self.running:
             return
-        batch = self.flying.pop(which % len(self.flying))
+        batch = self.running.pop(which % len(self.running))
         if fails:
-            self.left += self.scheduler.failed(batch)
+            self.finished += self.scheduler.failed(batch)
             self.whole_network.difference_update(batch.requests)
             return
-        left = ran(self.scheduler, batch, [0.1] * len(batch.requests))
-        self.left += left
-        self.waiting += [each for each in batch.requests if each not in left]
+        finished = ran(self.scheduler, batch, [0.1] * len(batch.requests))
+        self.finished += finished
+        self.queued += [each for each in batch.requests if each not in finished]
 
-    def drop(self, which) -> None:
-        if not self.all or (chosen := self.all[which % len(self.all)]) in self.left:
+    def drop(self, which: int) -> None:
+        if not self.all or (chosen := self.all[which % len(self.all)]) in self.finished:
             return
-        waited = self.scheduler.drop(chosen)
-        assert waited == (chosen in self.waiting)
-        if waited:
-            self.waiting.remove(chosen)
-            self.left.append(chosen)
+        queued = self.scheduler.drop(chosen)
+        assert queued == (chosen in self.queued)
+        if queued:
+            self.queued.remove(chosen)
+            self.finished.append(chosen)
 
-    def tick(self, seconds) -> None:
+    def tick(self, seconds: float) -> None:
         self.now += seconds
 
 
 @given(st.lists(turns, max_size=60))
-def test_a_batch_goes_through_where_nobody_asks_and_nobody_hurries(steps) -> None:
+def test_a_batch_runs_all_stages_if_its_policies_evaluate_the_last_exit_only(
+    steps: list[tuple[Any, ...]],
+) -> None:
     world = Turns()
     for name, *arguments in steps:
         getattr(world, name)(*arguments)
-    while world.waiting or world.flying:
+    while world.queued or world.running:
         world.schedule(degraded=False, idle=0)
         world.land(0, fails=False)
-    assert sorted(map(id, world.left)) == sorted(map(id, world.all))
-    assert world.scheduler._running == [0] * (STAGES + 1)
+    assert sorted(map(id, world.finished)) == sorted(map(id, world.all))
+    assert world.scheduler.running == [0] * (STAGES + 1)
     for each in world.whole_network:
         if not each.ended:
             assert each.opinions[:-1] == [None] * (STAGES - 1)
-            assert each.opinions[-1].confidence == 0.1
+            assert opinion_of(each.opinions[-1]).confidence == 0.1
 
 
-def whole_network(size=8):
-    scheduler = Scheduler(latency(whole_network=THROUGH), 8)
+def whole_network(size: int = 8) -> tuple[Scheduler, Batch]:
+    scheduler = Scheduler(latency(whole_network=WHOLE_NETWORK), 8)
     waiting_at(scheduler, 0, size, thresholds=NEVER_EARLY)
-    return scheduler, scheduler.schedule(0.0)
+    return scheduler, next_batch(scheduler)
 
 
 @pytest.mark.parametrize("ends", ["expired", "drop"])
-def test_for_a_while_after_a_deadline_nothing_goes_through(ends) -> None:
-    """For another would have to wait for all stages, and could not be kept within one."""
-    scheduler = Scheduler(latency(whole_network=THROUGH), 8)
-    (hurried,) = waiting_at(scheduler, 0, 1, at=10.0, deadline=0.5)
-    assert scheduler.expired(10.0) == [hurried] if ends == "expired" else scheduler.drop(hurried)
+def test_for_a_while_after_a_deadline_no_batch_runs_all_stages(ends: str) -> None:
+    """The next request with a deadline would have to wait for all stages instead of one."""
+    scheduler = Scheduler(latency(whole_network=WHOLE_NETWORK), 8)
+    (urgent,) = waiting_at(scheduler, 0, 1, at=10.0, deadline=0.5)
+    if ends == "expired":
+        assert scheduler.expired(10.0) == [urgent]
+    else:
+        assert scheduler.drop(urgent)
     for now, calm in ((10.0, False), (10.0 + CALM - 0.01, False), (10.0 + CALM, True)):
         waiting_at(scheduler, 0, 8, thresholds=NEVER_EARLY)
-        batch = scheduler.schedule(now)
+        batch = next_batch(scheduler, now)
         assert batch.whole_network == calm
         scheduler.failed(batch)
 
 
-def test_while_a_deadline_waits_however_long_nothing_goes_through() -> None:
-    scheduler = Scheduler(latency(whole_network=THROUGH), 8)
+def test_while_a_request_with_a_deadline_is_queued_no_batch_runs_all_stages() -> None:
+    scheduler = Scheduler(latency(whole_network=WHOLE_NETWORK), 8)
     waiting_at(scheduler, 0, 16, thresholds=NEVER_EARLY)
-    (patient,) = waiting_at(scheduler, 0, 1, deadline=1000.0)  # behind those of two batches
-    assert not scheduler.schedule(100.0).whole_network
-    assert scheduler.drop(patient)
-    assert scheduler.schedule(100.0).whole_network
+    (relaxed,) = waiting_at(scheduler, 0, 1, deadline=1000.0)  # behind those of two batches
+    assert not next_batch(scheduler, 100.0).whole_network
+    assert scheduler.drop(relaxed)
+    assert next_batch(scheduler, 100.0).whole_network
 
 
-def test_batches_that_go_through_tell_of_their_own_time_alone() -> None:
+def test_a_whole_network_corrects_its_own_time_only() -> None:
     scheduler, batch = whole_network()
     assert batch.whole_network
-    assert scheduler._running == [0] * STAGES + [8]  # no stage is to wait for survivors of it
-    scheduler._survive = [0.5] * STAGES
-    table, survive = scheduler.latency._tables, [*scheduler._survive]
-    before = [[[*row] for row in rows] for rows in table]
+    assert scheduler.running == [0] * STAGES + [8]  # no stage waits for survivors of it
+    scheduler.survival = [0.5] * STAGES
+    sizes = [(stage, size, head) for stage in range(STAGES) for size in (1, 8) for head in (0, 1)]
+    model, before = scheduler.latency, [*scheduler.survival]
+    times = [model.time(stage, size, head=bool(head)) for stage, size, head in sizes]
     assert len(ran(scheduler, batch, [0.1] * 8, seconds=30.0)) == 8
-    assert [[[*row] for row in rows] for rows in table] == before
-    assert scheduler._survive[:-1] == [share + GAIN * (1 - share) for share in survive[:-1]]
-    assert scheduler.latency.whole_network.time(0, 8) > THROUGH[1]
+    assert [model.time(stage, size, head=bool(head)) for stage, size, head in sizes] == times
+    expected = [rate + SURVIVAL_WEIGHT * (1 - rate) for rate in before[:-1]]
+    assert scheduler.survival[:-1] == expected
+    assert model.whole_network is not None
+    assert model.whole_network.time(0, 8) > WHOLE_NETWORK[1]
 
 
-def test_idle_threads_share_what_goes_through_by_its_own_time() -> None:
-    times = Latency([1, 8], [[1.0, 8.0]] * STAGES, whole_network=[LONGEST, LONGEST])
-    scheduler = Scheduler(times, 8)
+def test_a_whole_network_is_split_for_idle_threads_by_its_own_time() -> None:
+    seconds = [MAX_WHOLE_SECONDS, MAX_WHOLE_SECONDS]
+    scheduler = Scheduler(Latency([1, 8], [[1.0, 8.0]] * STAGES, whole_network=seconds), 8)
     waiting_at(scheduler, 0, 8, thresholds=NEVER_EARLY)
-    assert len(scheduler.schedule(0.0, idle=1).requests) == 8
+    assert len(next_batch(scheduler, idle=1).requests) == 8
     waiting_at(scheduler, 0, 8)
-    assert len(scheduler.schedule(0.0, idle=1).requests) == 4
+    assert len(next_batch(scheduler, idle=1).requests) == 4
 
 
-@pytest.mark.parametrize(("one", "size"), [(LONGEST / 8, 8), (LONGEST / 3, 3), (LONGEST * 3, 1)])
-def test_several_go_through_in_no_longer_than_others_may_wait(one, size) -> None:
+@pytest.mark.parametrize(
+    ("one", "size"),
+    [(MAX_WHOLE_SECONDS / 8, 8), (MAX_WHOLE_SECONDS / 3, 3), (MAX_WHOLE_SECONDS * 3, 1)],
+)
+def test_a_whole_network_of_several_requests_takes_no_longer_than_others_can_wait(
+    one: float, size: int
+) -> None:
     scheduler = Scheduler(latency(whole_network=(one, 8 * one)), 8)
     waiting_at(scheduler, 0, 8, thresholds=NEVER_EARLY)
-    batch = scheduler.schedule(0.0)
+    batch = next_batch(scheduler)
     assert (batch.whole_network, len(batch.requests)) == (True, size)
 
 
-def test_who_goes_through_may_hang_up_or_fail_as_anybody() -> None:
+def test_requests_in_a_whole_network_can_be_dropped_or_fail() -> None:
     scheduler, batch = whole_network(2)
-    gone, there = batch.requests
-    assert not scheduler.drop(gone)
-    assert ran(scheduler, batch, [0.1, 0.1]) == [gone, there]
-    assert (gone.opinions, there.stage) == ([], STAGES)
-    assert not scheduler.drop(there)
+    dropped, other = batch.requests
+    assert not scheduler.drop(dropped)
+    assert ran(scheduler, batch, [0.1, 0.1]) == [dropped, other]
+    assert (dropped.opinions, other.stage) == ([], STAGES)
+    assert not scheduler.drop(other)
     scheduler, batch = whole_network(2)
     assert scheduler.failed(batch) == list(batch.requests)
-    assert scheduler._running == [0] * (STAGES + 1)
+    assert scheduler.running == [0] * (STAGES + 1)

@@ -1,6 +1,9 @@
+from __future__ import annotations
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.engine.request import Request
 from serving.engine.stage_queue import StageQueue
 from tests.serving.scheduling import request
 
@@ -13,8 +16,10 @@ from tests.serving.scheduling import request
         )
     )
 )
-def test_it_is_a_list_that_knows_its_deadlines(steps) -> None:
-    queue, model, everyone = StageQueue(), [], []
+def test_it_is_a_list_that_is_sorted_by_deadlines_too(steps: list[tuple[str, int]]) -> None:
+    queue = StageQueue()
+    model: list[Request] = []
+    everyone: list[Request] = []
     for name, value in steps:
         if name == "add":
             new = request(deadline=value)
@@ -27,7 +32,21 @@ def test_it_is_a_list_that_knows_its_deadlines(steps) -> None:
             model = [each for each in model if each is not chosen]
         assert [*queue] == model
         assert len(queue) == len(model)
-        hurried = sorted((each for each in model if each.policy.deadline), key=lambda r: r.due)
-        assert queue.hurrying == len(hurried)
-        assert queue.most_urgent() is (hurried[0] if hurried else None)
-        assert queue.urgent(5.0, 2) == [each for each in hurried if each.due <= 5][:2]
+        assert queue.oldest(3) == tuple(model[:3])
+        due = sorted((each for each in model if each.policy.deadline), key=lambda r: r.due)
+        assert queue.with_deadline == len(due)
+        assert queue.most_urgent() is (due[0] if due else None)
+        assert queue.urgent(5.0, 2) == [each for each in due if each.due <= 5][:2]
+
+
+def test_urgent_requests_come_first_but_pass_the_oldest_only_once() -> None:
+    queue = StageQueue()
+    oldest, *others = [request() for _ in range(3)]
+    urgent = [request(deadline=value) for value in (2.0, 1.0)]
+    for each in (oldest, *others, *urgent):
+        queue.add(each)
+    assert queue.urgent_first(5.0, 2) == (urgent[1], urgent[0])
+    assert queue.urgent_first(5.0, 2) == (oldest, urgent[1])
+    assert queue.urgent_first(5.0, 2) == (urgent[1], urgent[0])
+    assert queue.oldest(2) == (oldest, others[0])
+    assert queue.urgent_first(1.5, 2) == (urgent[1], oldest)

@@ -1,19 +1,30 @@
+from __future__ import annotations
+
+from pathlib import Path
 from time import thread_time
 
-import pytest
-
+from offramp.bundle.manifest import Manifest
 from serving.engine.warm_up import measure
-from serving.runtime.cpu import Runtime
-from serving.runtime.slots import Pool
+from serving.runtime.base import Runtime
+from serving.runtime.cpu import CpuRuntime
+from serving.runtime.slots import HostSlots
+from tests.serving.servers import GatedRuntime
 
 
-@pytest.fixture
-def runtime(bundle, manifest):
-    return Runtime(bundle, manifest)
+class StagesOnly(CpuRuntime):
+    """A runtime whose stages are not available as one graph."""
+
+    @property
+    def whole_network(self) -> bool:
+        return False
 
 
-def test_every_stage_is_run_at_every_size_with_and_without_its_head(gated) -> None:
-    pool = Pool(gated.inputs, gated.features, 8)
+def slots_of(runtime: Runtime, count: int = 8) -> HostSlots:
+    return HostSlots(runtime.inputs, runtime.features, count)
+
+
+def test_every_stage_runs_at_every_size_with_and_without_its_head(gated: GatedRuntime) -> None:
+    pool = slots_of(gated)
     measure(gated, pool, [1, 3], thread_time)
     assert {*zip(gated.batches, gated.heads, strict=True)} == {
         ((stage, size), head) for stage in range(4) for size in (1, 3) for head in (True, False)
@@ -21,18 +32,20 @@ def test_every_stage_is_run_at_every_size_with_and_without_its_head(gated) -> No
     assert pool.free == 8
 
 
-def test_the_way_through_is_run_at_every_size_where_there_is_one(gated, runtime) -> None:
-    gated.whole.clear()
-    latency = measure(gated, Pool(gated.inputs, gated.features, 8), [1, 3], thread_time)
+def test_the_whole_network_runs_at_every_size_if_it_is_available(
+    gated: GatedRuntime, bundle: Path, manifest: Manifest
+) -> None:
+    latency = measure(gated, slots_of(gated), [1, 3], thread_time)
     assert {*gated.whole} == {1, 3}
+    assert latency.whole_network is not None
     assert 0 < latency.whole_network.time(0, 3) < 1
-    runtime._whole_network = None
-    latency = measure(runtime, Pool(runtime.inputs, runtime.features, 8), [1, 3], thread_time)
-    assert latency.whole_network is None
+    stages = StagesOnly(bundle, manifest)
+    assert measure(stages, slots_of(stages), [1, 3], thread_time).whole_network is None
 
 
-def test_its_times_are_those_of_the_stages(runtime) -> None:
-    latency = measure(runtime, Pool(runtime.inputs, runtime.features, 64), [1, 64], thread_time)
+def test_its_times_are_those_of_the_stages(bundle: Path, manifest: Manifest) -> None:
+    runtime = CpuRuntime(bundle, manifest)
+    latency = measure(runtime, slots_of(runtime, 64), [1, 64], thread_time)
     assert latency.stages == 4
     for stage in range(4):
         assert 0 < latency.time(stage, 1) < latency.time(stage, 64) < 1

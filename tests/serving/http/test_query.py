@@ -49,7 +49,7 @@ def test_the_cache_is_bounded(query_reader: QueryReader) -> None:
     ("raw", "error", "says"),
     [
         (b"top_k=many", ParameterError, "^top_k: Input should be a valid integer"),
-        (b"budget=", UnknownBudgetError, "is none of low"),
+        (b"budget=", UnknownBudgetError, "is not one of low"),
         (b"explain=true&explain=true", ParameterError, "^explain: given more than once"),
         (b"\xff=1", UnknownParameterError, "there are budget, min_confidence, deadline_ms"),
         (b"budget=1", BudgetTooLowError, "ask for at least"),

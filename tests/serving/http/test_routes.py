@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,7 @@ import numpy as np
 import pytest
 
 from offramp.bundle.manifest import Manifest
-from serving.http.app import create_app
 from serving.http.schemas import ModelDescription
-from serving.settings import Settings
 from tests.serving.answers import counters, labels, problem, total
 from tests.serving.servers import Running, serving
 from tests.serving.small_bundle import png, random_images
@@ -172,15 +169,13 @@ def test_probes_can_use_head_and_wrong_methods_are_refused(client: httpx.Client)
     assert "is not served" in problem(client.get("/nowhere"), 404, "not-found")
 
 
-def test_a_server_that_shuts_down_is_not_ready(bundle: Path) -> None:
-    async def ready_after_drain() -> httpx.Response:
-        app = create_app(Settings(bundle=bundle, threads=1, slots=16))
-        await app.state.context.engine.drain()
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.get("/health/ready")
-
-    problem(asyncio.run(ready_after_drain()), 503, "not-ready")
+def test_not_ready_while_shutting_down(server: Running, client: httpx.Client) -> None:
+    engine = server.app.engine
+    engine.refusal = "stopping"
+    try:
+        assert problem(client.get("/health/ready"), 503, "not-ready") == "stopping"
+    finally:
+        engine.refusal = None
 
 
 def test_classify_and_model_require_the_key(bundle: Path, files: list[bytes]) -> None:

@@ -24,7 +24,7 @@ def answer(manifest: Manifest) -> Answer:
     rows = np.full((2, 10), 0.05, np.float32)
     rows[0, 3], rows[1, 7], rows[1, 2] = 0.55, 0.45, 0.15
     opinions = tuple(Opinion(float(row.max()), row) for row in rows)
-    return Answer(resolve(manifest, "low"), opinions, False, False, 0.002, 0.001, 0.0045)
+    return Answer(resolve(manifest, "low"), opinions, False, False, 0.002, 0.001, 0.0045, 250_000)
 
 
 def test_an_answer_has_the_form_of_its_record(manifest: Manifest, answer: Answer) -> None:

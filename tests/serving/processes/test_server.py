@@ -1,4 +1,6 @@
-"""Two workers of `python -m serving`, really started, under load."""
+"""Two worker processes of `python -m serving` under load."""
+
+from __future__ import annotations
 
 import asyncio
 import os
@@ -6,6 +8,7 @@ import signal
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +17,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.processes.server import listen, reserve
+from tests.serving.engines import MakeImages
+from tests.serving.servers import Encode, Process, Start, WaitUntil
 
 BUDGETS = ("low", "medium", "full")
 SLOTS = 64  # of each worker
@@ -21,16 +26,16 @@ SLOTS = 64  # of each worker
 
 @dataclass
 class Client:
-    """Sends calls over many connections, and counts what became of them."""
+    """A client with many connections, which counts the results of its calls."""
 
     url: str
-    answers: Counter = field(default_factory=Counter)  # by budget and exit
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)  # by budget and exit
     flops: int = 0
     refusals: int = 0
     failures: int = 0
 
-    async def load(self, images, rounds, concurrency=24) -> None:
-        """Every image at every budget, `rounds` times, and as often a body that is none."""
+    async def load(self, images: Sequence[bytes], rounds: int, concurrency: int = 24) -> None:
+        """Send every image and one body that is not an image, at every budget, `rounds` times."""
         bodies = [*images, b"?"]
         todo = [(budget, body) for budget in BUDGETS for body in bodies for _ in range(rounds)]
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
@@ -38,7 +43,9 @@ class Client:
             gate = asyncio.Semaphore(concurrency)
             await asyncio.gather(*(self._call(http, gate, *call) for call in todo))
 
-    async def _call(self, http, gate, budget, body) -> None:
+    async def _call(
+        self, http: httpx.AsyncClient, gate: asyncio.Semaphore, budget: str, body: bytes
+    ) -> None:
         async with gate:
             try:
                 response = await http.post("/classify", params={"budget": budget}, content=body)
@@ -54,77 +61,79 @@ class Client:
 
 
 class Samples:
-    """A scrape, over a connection of its own."""
+    """The samples of a scrape, over a connection of its own."""
 
-    def __init__(self, url) -> None:
+    def __init__(self, url: str) -> None:
         families = text_string_to_metric_families(httpx.get(f"{url}/metrics", timeout=60).text)
         self.all = [sample for family in families for sample in family.samples]
 
-    def __call__(self, name, **labels):
-        """The sum of all samples of this name and these labels."""
+    def __call__(self, name: str, **labels: str) -> float:
+        """Return the sum of all samples with this name and these labels."""
         return sum(
             s.value
             for s in self.all
             if s.name == f"offramp_{name}" and labels.items() <= s.labels.items()
         )
 
-    def process(self, name):
-        """What is said of all processes together."""
+    def process(self, name: str) -> float:
+        """Return the value of a metric of all processes together."""
         (value,) = [s.value for s in self.all if s.name == f"process_{name}"]
-        return value
+        return float(value)
 
     @property
-    def answered(self):
+    def answered(self) -> float:
         return self("requests_total", outcome="answered")
 
     @property
-    def problems(self):
+    def problems(self) -> float:
         return self("problems_total", type="not-an-image")
 
     @property
-    def exits(self):
+    def exits(self) -> Counter[tuple[str, int]]:
         taken = (s for s in self.all if s.name == "offramp_exits_total")
-        return Counter({(s.labels["budget"], int(s.labels["exit"])): s.value for s in taken})
+        return Counter({(s.labels["budget"], int(s.labels["exit"])): int(s.value) for s in taken})
 
 
 @pytest.fixture(scope="module")
-def pictures(images, encode):
+def pictures(images: MakeImages, encode: Encode) -> list[bytes]:
     return [encode(image) for image in images(20, 3)]
 
 
 @pytest.fixture(scope="module")
-def pair(bundle, start):
+def pair(bundle: Path, start: Start) -> Iterator[Process]:
     with start(bundle, "--workers", "2", "--threads", "1", OFFRAMP_SLOTS=str(SLOTS)) as process:
         yield process
 
 
-def state(pid):
-    """The fields of a process's state, from the third; none once it is gone."""
+def state(pid: int) -> list[str]:
+    """Return the fields of a process's state, from the third. It is empty once it is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except FileNotFoundError:
-        return None
+        return []
 
 
-def ticks(pid):
-    """CPU time so far."""
+def ticks(pid: int) -> int:
+    """Return the CPU time so far."""
     return sum(map(int, state(pid)[11:13]))
 
 
-def refused(host, port):
-    """Whether nobody takes connections there."""
+def refused(host: str, port: str | int) -> bool:
+    """Return whether no socket takes connections there."""
     with socket.socket() as probe:
         return probe.connect_ex((host, int(port))) != 0
 
 
-def test_any_worker_counts_for_both_to_the_request(pair, pictures, wait_until) -> None:
+def test_any_worker_reports_every_request_of_both(
+    pair: Process, pictures: list[bytes], wait_until: WaitUntil
+) -> None:
     assert "2 workers of 1 threads, 64 slots" in pair.banner
     before, busy = Samples(pair.url), {pid: ticks(pid) for pid in pair.workers}
     client = Client(pair.url)
     asyncio.run(client.load(pictures, rounds=3))
-    assert all(ticks(pid) > was for pid, was in busy.items())  # both had their share
+    assert all(ticks(pid) > was for pid, was in busy.items())  # both worked
     assert (client.answers.total(), client.refusals, client.failures) == (180, 9, 0)
-    for _ in range(8):  # whichever worker it comes to
+    for _ in range(8):  # either worker can get the call
         after = Samples(pair.url)
         assert after.exits - before.exits == client.answers
         assert after.answered - before.answered == 180
@@ -136,7 +145,7 @@ def test_any_worker_counts_for_both_to_the_request(pair, pictures, wait_until) -
     wait_until(lambda: Samples(pair.url)("slots_in_use") == 0)
 
 
-def test_memory_and_processor_time_are_those_of_all_processes(pair) -> None:
+def test_memory_and_processor_time_are_those_of_all_processes(pair: Process) -> None:
     processes = [pair.popen.pid, *pair.workers]
     samples, page = Samples(pair.url), os.sysconf("SC_PAGE_SIZE")
     resident = sum(int(state(pid)[21]) * page for pid in processes)
@@ -149,12 +158,15 @@ def test_memory_and_processor_time_are_those_of_all_processes(pair) -> None:
     assert samples.process("start_time_seconds") == booted + started / os.sysconf("SC_CLK_TCK")
 
 
-def test_one_is_killed_and_all_is_well(pair, pictures, wait_until) -> None:
+def test_a_killed_worker_is_replaced_and_no_count_is_lost(
+    pair: Process, pictures: list[bytes], wait_until: WaitUntil
+) -> None:
     client, victim = Client(pair.url), pair.workers[0]
     before = Samples(pair.url)
-    seen, busy = [], [before.process("cpu_seconds_total")]
+    seen: list[tuple[int, float, float]] = []
+    busy = [before.process("cpu_seconds_total")]
 
-    async def until(condition) -> None:
+    async def until(condition: Callable[[], object]) -> None:
         while not condition():  # noqa: ASYNC110 (of another process)
             await asyncio.sleep(0.005)
 
@@ -162,7 +174,7 @@ def test_one_is_killed_and_all_is_well(pair, pictures, wait_until) -> None:
         load = asyncio.create_task(client.load(pictures, rounds=8))
         await until(lambda: client.answers.total() >= 100)
         os.kill(victim, signal.SIGKILL)
-        await until(lambda: state(victim) is None)
+        await until(lambda: not state(victim))
         while not load.done():
             ready = await asyncio.to_thread(httpx.get, f"{pair.url}/health/ready", timeout=60)
             samples = await asyncio.to_thread(Samples, pair.url)
@@ -172,20 +184,22 @@ def test_one_is_killed_and_all_is_well(pair, pictures, wait_until) -> None:
 
     asyncio.run(kill_on_the_way())
     assert {status for status, _, _ in seen} == {200}
-    assert seen[0][1:] == (1, SLOTS)  # what the dead one held is gone
-    assert busy == sorted(busy)  # what it spent is not
+    assert seen[0][1:] == (1, SLOTS)  # the slots of the dead worker do not count
+    assert busy == sorted(busy)  # its CPU time does
     wait_until(lambda: Samples(pair.url)("workers") == 2, 60)
     after = Samples(pair.url)
     assert after("slots") == 2 * SLOTS
     answered = client.answers.total()
     assert answered + client.refusals + client.failures == 8 * 3 * 21
-    assert client.failures <= 24  # what was in its hands
+    assert client.failures <= 24  # requests that it held
     assert answered <= after.answered - before.answered <= answered + client.failures
     asyncio.run(client.load(pictures, rounds=1))
     assert Samples(pair.url).answered - after.answered == client.answers.total() - answered == 60
 
 
-def test_sigterm_ends_all_after_the_calls_under_way(bundle, start, pictures, wait_until) -> None:
+def test_sigterm_ends_all_after_the_calls_under_way(
+    bundle: Path, start: Start, pictures: list[bytes], wait_until: WaitUntil
+) -> None:
     body = pictures[0]
     with start(bundle, "--workers", "2", "--threads", "1") as pair:
         workers = pair.workers
@@ -193,33 +207,34 @@ def test_sigterm_ends_all_after_the_calls_under_way(bundle, start, pictures, wai
         with socket.create_connection((host, int(port)), timeout=20) as raw:
             head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
             raw.sendall(head.encode() + body[:50])
-            time.sleep(0.3)  # one of them begins to read it
+            time.sleep(0.3)  # a worker begins to read it
             pair.popen.send_signal(signal.SIGTERM)
             wait_until(lambda: refused(host, port))
             raw.sendall(body[50:])
             assert raw.recv(65536).startswith(b"HTTP/1.1 200")
         assert pair.popen.wait(20) == 0
+        assert pair.popen.stderr is not None
         log = pair.popen.stderr.read()
     assert "Traceback" not in log
     assert all(line.startswith('{"time"') for line in log.splitlines())
-    assert [state(pid) for pid in workers] == [None, None]
+    assert [state(pid) for pid in workers] == [[], []]
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_an_address_is_not_shared_with_another_server(shared) -> None:
-    with listen("127.0.0.1", 0, shared=shared) as other:
+@pytest.mark.parametrize("reuse_port", [False, True])
+def test_an_address_is_not_shared_with_another_server(reuse_port: bool) -> None:
+    with listen("127.0.0.1", 0, reuse_port=reuse_port) as other:
         port = other.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1 port {port}"):
             reserve("127.0.0.1", port)
 
 
-def test_a_reserved_address_is_for_several_and_takes_no_connection_itself() -> None:
+def test_several_sockets_can_use_a_reserved_address_which_takes_no_connection_itself() -> None:
     with reserve("127.0.0.1", 0) as place:
         port = place.getsockname()[1]
         assert refused("127.0.0.1", port)
         with (
-            listen("127.0.0.1", port, shared=True),
-            listen("127.0.0.1", port, shared=True),
+            listen("127.0.0.1", port, reuse_port=True),
+            listen("127.0.0.1", port, reuse_port=True),
             socket.create_connection(("127.0.0.1", port)),
         ):
             pass

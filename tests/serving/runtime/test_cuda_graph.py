@@ -1,12 +1,17 @@
-"""A stage's graph on rows, run as the server runs it: bound to memory, its output to its input."""
+"""A stage's graph on rows, run as in the server, with its outputs bound to its inputs."""
+
+from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper
 
 from offramp.bundle.manifest import TensorSpec
 from serving.runtime.cuda_graph import RANKED, SLOTS, kept, pooled, with_slot_rows
@@ -15,8 +20,8 @@ X, Y = (TensorSpec(name=name, dtype="float32", shape=(2, 3)) for name in ("x", "
 CLASSES = 12
 
 
-def stage():
-    """y = 2 x + bias, with 12 classes."""
+def stage() -> ModelProto:
+    """Return y = 2 x + bias, with 12 classes."""
     nodes = [
         helper.make_node("Add", ["x", "x"], ["double"]),
         helper.make_node("Add", ["double", "bias"], ["y"]),
@@ -40,8 +45,10 @@ def stage():
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def run(model, x, y, slots):
-    """Outputs of the exit by name; `y` is changed in place."""
+def run(
+    model: ModelProto, x: NDArray[np.float32], y: NDArray[np.float32], slots: list[int]
+) -> dict[str, NDArray[Any]]:
+    """Return the outputs of the exit, by name. `y` is changed in place."""
     onnx.checker.check_model(model, full_check=True)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     binding = session.io_binding()
@@ -58,13 +65,13 @@ def run(model, x, y, slots):
 
 
 @pytest.fixture
-def x():
+def x() -> NDArray[np.float32]:
     return np.random.default_rng(0).normal(size=(9, 2, 3)).astype(np.float32)
 
 
-def test_it_reads_and_writes_the_rows_of_its_slots_and_no_others(x) -> None:
+def test_it_reads_and_writes_the_rows_of_its_slots_only(x: NDArray[np.float32]) -> None:
     y = np.full_like(x, 7)
-    slots = [5, 0, 8, 8]  # as where a batch is filled up
+    slots = [5, 0, 8, 8]  # as in a batch that is filled up
     said = run(with_slot_rows(stage(), [X], [Y], len(x), len(slots)), x, y, slots)
     bias = np.arange(6).reshape(2, 3)
     np.testing.assert_allclose(y[[5, 0, 8]], 2 * x[[5, 0, 8]] + bias, rtol=1e-6)
@@ -73,7 +80,7 @@ def test_it_reads_and_writes_the_rows_of_its_slots_and_no_others(x) -> None:
     np.testing.assert_array_equal(said["confidence"], said["probabilities"].max(1))
 
 
-def test_of_many_classes_it_gives_the_likeliest(x) -> None:
+def test_of_many_classes_it_gives_the_likeliest(x: NDArray[np.float32]) -> None:
     slots = [1, 2]
     everything = run(with_slot_rows(stage(), [X], [Y], len(x), 2), x, x.copy(), slots)
     ranked = run(with_slot_rows(stage(), [X], [Y], len(x), 2, ranked=3), x, x.copy(), slots)
@@ -87,7 +94,7 @@ def test_of_many_classes_it_gives_the_likeliest(x) -> None:
 
 
 def test_the_other_rows_are_not_copied() -> None:
-    """Or a batch would cost what the whole pool does."""
+    """Otherwise a batch would take as long as a copy of all slots."""
     wide = TensorSpec(name="y", dtype="float32", shape=(1 << 14,))
     source = TensorSpec(name="x", dtype="float32", shape=(1 << 14,))
     infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 1 << 14]) for n in "xy"]
@@ -111,7 +118,7 @@ def test_the_other_rows_are_not_copied() -> None:
     binding.bind_ortvalue_input(pooled("y"), value)
     binding.bind_ortvalue_output(kept("y"), value)
 
-    def seconds(call):
+    def seconds(call: Callable[[], object]) -> float:
         started = time.thread_time()
         call()
         return time.thread_time() - started

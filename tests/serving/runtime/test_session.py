@@ -1,11 +1,15 @@
+from __future__ import annotations
+
+from pathlib import Path
+
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.runtime.session import open_session, providers_of, shared_weights
+from serving.runtime.session import common_weights, open_session, providers_of
 
 
-def test_sessions_share_weights(tmp_path) -> None:
-    """What is changed in one place changes for both; small ones stay in the graph."""
+def test_sessions_use_the_same_weights(tmp_path: Path) -> None:
+    """A change of a weight changes both sessions. Small weights stay in the graph."""
     weights = {"large": np.ones(1000, np.float32), "small": np.ones(1, np.float32)}
     nodes = [
         helper.make_node("Add", ["x", "large"], ["y"]),
@@ -15,7 +19,7 @@ def test_sessions_share_weights(tmp_path) -> None:
     tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    shared = shared_weights(model)
+    shared = common_weights(model)
     assert list(shared) == ["large"]
     sessions = [
         open_session(tmp_path, model, providers_of("cpu", 0), shared),

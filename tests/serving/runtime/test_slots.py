@@ -1,61 +1,73 @@
+from __future__ import annotations
+
 from collections import Counter
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from offramp.bundle.manifest import TensorSpec
 from serving.errors import PoolFullError
-from serving.runtime.slots import Pool
+from serving.runtime.slots import HostSlots
 
 SLOTS = 6
 
 
-def spec(name, *shape, dtype="float32"):
+Dtype = Literal["uint8", "float32", "float16"]
+
+
+def spec(name: str, *shape: int, dtype: Dtype = "float32") -> TensorSpec:
     return TensorSpec(name=name, dtype=dtype, shape=shape)
 
 
 IMAGE = spec("image", 3, 5, 3, dtype="uint8")
 A, B, C = spec("a", 2, 4, 4), spec("b", 3, dtype="float16"), spec("c", 2, 4, 4)
-# `b` is read by two stages, the second of which takes nothing else that is new; the last stage
-# looks at the image once more.
+# Two stages read `b`, and the second of them reads no other new tensor. The last stage reads the
+# image again.
 INPUTS = [(IMAGE,), (A, B), (B, C), (C, IMAGE)]
 FEATURES = [(A, B), (C,), (), ()]
 
 
-def pool_of(slots=SLOTS):
-    return Pool(INPUTS, FEATURES, slots)
+def pool_of(slots: int = SLOTS) -> HostSlots:
+    return HostSlots(INPUTS, FEATURES, slots)
 
 
-def some(tensor, rows, seed):
+def some(tensor: TensorSpec, rows: int, seed: int) -> NDArray[np.generic]:
     values = np.random.default_rng(seed).integers(0, 250, (rows, *tensor.shape))
     return values.astype(tensor.dtype)
 
 
+def image_of(seed: int) -> NDArray[np.uint8]:
+    image: NDArray[np.uint8] = some(IMAGE, 1, seed)[0]
+    return image
+
+
 class Mirror:
-    """Requests on their way, with the tensors that each should find."""
+    """Requests on their way, with the tensors that each has to find."""
 
     def __init__(self) -> None:
         self.pool = pool_of()
-        self.waiting = {}  # slot -> (stage, tensors by name)
+        self.waiting: dict[int, tuple[int, dict[str, NDArray[np.generic]]]] = {}  # stage, tensors
         self.serial = 0
 
     def arrive(self) -> None:
         if self.pool.free:
             (slot,) = self.pool.take(1)
-            image = some(IMAGE, 1, self.serial)[0]
+            image = image_of(self.serial)
             self.pool.put(slot, image)
             self.waiting[slot] = (0, {"image": image})
             self.serial += 1
 
-    def hang_up(self, which) -> None:
+    def hang_up(self, which: int) -> None:
         if self.waiting:
             slot = list(self.waiting)[which % len(self.waiting)]
             del self.waiting[slot]
             self.pool.give(slot)
 
-    def run(self, which, order, stays) -> None:
+    def run(self, which: int, order: list[int], continues: list[bool]) -> None:
         stages = sorted({at for at, _ in self.waiting.values()})
         if not stages:
             return
@@ -71,7 +83,7 @@ class Mirror:
         self.serial += 1
         features = {t.name: some(t, len(slots), self.serial) for t in FEATURES[stage]}
         last = stage == len(INPUTS) - 1
-        rows = [row for row, slot in enumerate(slots) if stays[slot] and not last]
+        rows = [row for row, slot in enumerate(slots) if continues[slot] and not last]
         if rows:
             self.pool.scatter(stage, [slots[row] for row in rows], rows, features)
         for row, slot in enumerate(slots):
@@ -97,7 +109,7 @@ operations = st.one_of(
 
 @settings(max_examples=300)
 @given(st.lists(operations, max_size=50))
-def test_every_stage_reads_what_was_made_for_its_requests(steps) -> None:
+def test_every_stage_reads_the_features_of_its_requests(steps: list[tuple[Any, ...]]) -> None:
     mirror = Mirror()
     for _ in range(4):
         mirror.arrive()
@@ -107,7 +119,7 @@ def test_every_stage_reads_what_was_made_for_its_requests(steps) -> None:
         assert mirror.pool.held <= mirror.pool.nbytes
 
 
-def test_a_batch_that_goes_on_whole_is_not_copied() -> None:
+def test_a_batch_that_continues_whole_is_not_copied() -> None:
     pool = pool_of()
     slots = pool.take(3)
     features = {tensor.name: some(tensor, 3, 0) for tensor in FEATURES[0]}
@@ -115,10 +127,10 @@ def test_a_batch_that_goes_on_whole_is_not_copied() -> None:
     assert pool.gather(1, list(slots))["a"].base is features["a"]
 
 
-def test_neither_are_neighbours_nor_one_alone() -> None:
+def test_consecutive_rows_and_single_rows_are_not_copied() -> None:
     pool = pool_of()
     slots = pool.take(4)
-    pool.put(slots[0], some(IMAGE, 1, 0)[0])
+    pool.put(slots[0], image_of(0))
     assert pool.gather(0, slots[:1])["image"].base is not None
     features = {tensor.name: some(tensor, 5, 0) for tensor in FEATURES[0]}
     pool.scatter(0, slots, [0, 1, 3, 4], features)
@@ -126,20 +138,20 @@ def test_neither_are_neighbours_nor_one_alone() -> None:
         assert pool.gather(1, part)["a"].base is features["a"]
 
 
-def test_what_is_held_is_bounded() -> None:
-    """128 bytes each are `a` and `c`, which never meet, 6 `b`, 45 the image."""
+def test_the_memory_is_bounded() -> None:
+    """`a` and `c` have 128 bytes each and are never held together, `b` has 6, the image 45."""
     pool = pool_of()
     assert pool.nbytes == SLOTS * (128 + 6 + 45)
-    apart = Pool([(IMAGE,), (A,), (A, C)], [(A,), (C,), ()], SLOTS)  # here `a` meets `c`
+    apart = HostSlots([(IMAGE,), (A,), (A, C)], [(A,), (C,), ()], SLOTS)  # here they are
     assert apart.nbytes == SLOTS * (128 + 128 + 45)
 
 
-def test_rows_that_nobody_waits_for_go_where_they_take_the_room() -> None:
+def test_rows_that_no_request_needs_are_dropped_if_memory_is_short() -> None:
     pool = pool_of()
     features = {tensor.name: some(tensor, 8, 0) for tensor in FEATURES[0]}
     slots = pool.take(2)
     pool.scatter(0, slots[:1], [5], features)
-    pool.scatter(0, slots[1:], [2], features)  # two of 16 rows, and there is room for 6
+    pool.scatter(0, slots[1:], [2], features)  # two of 16 rows, with room for 6
     got = pool.gather(1, slots)
     np.testing.assert_array_equal(got["a"], features["a"][[5, 2]])
     pool.scatter(0, slots[:1], [5], features)
@@ -159,6 +171,6 @@ def test_slots_are_taken_all_or_none_and_given_back() -> None:
     assert pool.take(1) == [last]
 
 
-def test_giving_what_was_not_taken_is_our_own_mistake() -> None:
+def test_a_slot_that_is_not_taken_cannot_be_given_back() -> None:
     with pytest.raises(AssertionError):
         pool_of().give(0)

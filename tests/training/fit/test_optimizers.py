@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from training.fit.optimizers import Muon, Optimizers, lr_factor, newton_schulz
-from training.recipes import RECIPES, Kind, Recipe, Schedule
+from training.recipes import RECIPES, OptimizerName, Recipe, Schedule
 
 PAPER = Recipe().milestones
 
@@ -33,7 +33,7 @@ def test_a_step_of_muon_has_the_relative_size_of_its_learning_rate() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sgd", "muon"])
-def test_both_optimizers_fit_a_small_network(kind: Kind) -> None:
+def test_both_optimizers_fit_a_small_network(kind: OptimizerName) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1, bias=False),

@@ -1,0 +1,168 @@
+"""The records that a classifier and a client answer with: fields as in the JSON of the HTTP API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from offramp.bundle.manifest import ImageInput
+
+
+@dataclass(frozen=True, slots=True)
+class RankedClass:
+    """One class of the top k."""
+
+    label: str
+    index: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExitOpinion:
+    """The prediction of one exit on the way.
+
+    Attributes:
+        exit: Number of the exit, from 1.
+        label: Label of its likeliest class.
+        index: Index of that class, from 0.
+        confidence: Confidence of the exit, in [0, 1].
+        threshold: Confidence from which on the image leaves at this exit.
+    """
+
+    exit: int
+    label: str
+    index: int
+    confidence: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Times in milliseconds.
+
+    Attributes:
+        decode: Decoding of the images that were decoded together.
+        queue: Time in queues.
+        compute: Time in batches.
+        total: From the arrival of the image to its answer.
+    """
+
+    decode: float
+    queue: float
+    compute: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer for one image.
+
+    Attributes:
+        label: Label of the likeliest class.
+        index: Index of that class, from 0.
+        probability: Its probability.
+        confidence: Confidence of the exit taken, which is compared with thresholds.
+        top_k: The k likeliest classes, the likeliest first.
+        exit: Number of the exit taken, from 1.
+        exits: Number of exits of the model.
+        flops: Multiply-adds run for this image.
+        flops_share: The same as a share of the flops of the whole network.
+        deadline_hit: The deadline ended it before its budget was used.
+        degraded: Overload ended it before its budget was used.
+        timings_ms: Times in milliseconds.
+        explain: The prediction of each exit on the way. `None` unless it was requested.
+    """
+
+    label: str
+    index: int
+    probability: float
+    confidence: float
+    top_k: tuple[RankedClass, ...]
+    exit: int
+    exits: int
+    flops: int
+    flops_share: float
+    deadline_hit: bool
+    degraded: bool
+    timings_ms: Timings
+    explain: tuple[ExitOpinion, ...] | None = None
+
+
+def answer_from(body: Mapping[str, Any]) -> Answer:
+    """Build an answer from an element of `answers` in the JSON of `POST /classify`.
+
+    Fields that this version does not know are ignored.
+
+    Raises:
+        KeyError: A field is missing.
+    """
+    explain = body.get("explain")
+    timings = body["timings_ms"]
+    return Answer(
+        body["label"],
+        body["index"],
+        body["probability"],
+        body["confidence"],
+        tuple([RankedClass(c["label"], c["index"], c["probability"]) for c in body["top_k"]]),
+        body["exit"],
+        body["exits"],
+        body["flops"],
+        body["flops_share"],
+        body["deadline_hit"],
+        body["degraded"],
+        Timings(timings["decode"], timings["queue"], timings["compute"], timings["total"]),
+        None if explain is None else tuple(map(_opinion, explain)),
+    )
+
+
+def _opinion(body: Mapping[str, Any]) -> ExitOpinion:
+    return ExitOpinion(
+        body["exit"], body["label"], body["index"], body["confidence"], body["threshold"]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The model of a server.
+
+    Attributes:
+        name: Its name.
+        version: Its version.
+        labels: Labels of its classes, by index.
+        input: Size of its input, and how an image is brought to it.
+        exits: Number of exits.
+        full_flops: Multiply-adds of the whole network.
+        default_budget: Budget of a request that names no budget.
+        budgets: Names of the budgets.
+    """
+
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    input: ImageInput
+    exits: int
+    full_flops: int
+    default_budget: str
+    budgets: tuple[str, ...]
+
+
+def model_from(body: Mapping[str, Any]) -> Model:
+    """Build a model from the JSON of `GET /model`.
+
+    Fields that this version does not know are ignored.
+
+    Raises:
+        KeyError: A field is missing.
+        ValueError: The input is described in a way that this version does not know.
+    """
+    return Model(
+        body["name"],
+        body["version"],
+        tuple(body["labels"]),
+        ImageInput.model_validate(body["input"]),
+        len(body["exits"]),
+        body["full_flops"],
+        body["default_budget"],
+        tuple(body["budgets"]),
+    )

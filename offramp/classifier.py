@@ -1,0 +1,240 @@
+"""A bundle that runs in this process, through the engine of the server, without HTTP."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Literal, Self
+
+from pydantic import ValidationError
+
+from offramp.answers import Answer, answer_from
+from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
+from offramp.errors import OfframpError
+from offramp.evaluation import Evaluation, Evaluator
+from offramp.in_process.engine_thread import Answered, EngineThread
+from offramp.in_process.settings import parameter_error, settings_from
+from offramp.inputs.datasets import read_examples
+from offramp.inputs.images import ImageSource, each_image
+from serving.engine.assembly import build_engine
+from serving.engine.policy import Policy, resolve
+from serving.http.query import ClassifyQuery
+from serving.http.schemas import AnswerFormatter
+from serving.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A policy, and the fields that its answers have."""
+
+    policy: Policy
+    query: ClassifyQuery
+
+
+class Classifier:
+    """Classifies images with a bundle, in this process.
+
+        with Classifier.open("bundles/mine") as classifier:
+            answers = classifier.classify(["cat.jpg"], budget="low")
+
+    An image is a path, the bytes of a JPEG, PNG or WebP file, a Pillow image, or RGB pixels as
+    an array, uint8 [H, W, 3]. Methods can be called from several threads.
+
+    Args:
+        manifest: The manifest of the bundle.
+        settings: Settings of the engine.
+    """
+
+    def __init__(self, manifest: Manifest, settings: Settings) -> None:
+        self.manifest = manifest
+        engine, _ = build_engine(settings, manifest)
+        self._engine = EngineThread(engine, manifest.input, settings)
+        self._bodies = AnswerFormatter(manifest)
+
+    @classmethod
+    def open(
+        cls,
+        bundle: str | Path,
+        *,
+        provider: Literal["cpu", "cuda"] = "cpu",
+        device: int = 0,
+        layout: Literal["native", "portable"] = "native",
+        threads: int | None = None,
+        max_batch: int | None = None,
+        slots: int = 256,
+        max_pixels: int = 25_000_000,
+    ) -> Self:
+        """Load a bundle and warm it up. No environment variable is read.
+
+        Args:
+            bundle: Folder of the bundle.
+            provider: Execution provider of the stages.
+            device: Number of the CUDA device.
+            layout: Memory layout of the features between stages on a CPU.
+            threads: Batches run, and images decoded, at the same time. `None`: one per core.
+            max_batch: Largest batch. `None`: 16 on a CPU, 64 on a GPU.
+            slots: Images in the engine at the same time.
+            max_pixels: Most pixels of one image.
+
+        Raises:
+            BundleError: The bundle is missing, damaged, or of another format.
+            ProviderError: The provider is not available.
+            ParameterError: An option is out of range.
+        """
+        settings = settings_from(
+            bundle=bundle,
+            provider=provider,
+            device=device,
+            layout=layout,
+            threads=threads,
+            max_batch=max_batch,
+            slots=slots,
+            max_pixels=max_pixels,
+        )
+        return cls(read_manifest(settings.bundle), settings)
+
+    @property
+    def curve(self) -> tuple[OperatingPoint, ...]:
+        """The operating points that numeric budgets select from, in order of mean flops."""
+        return self.manifest.curve
+
+    def classify(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        budget: str | None = None,
+        *,
+        min_confidence: float | None = None,
+        deadline_ms: float | None = None,
+        top_k: int = 5,
+        explain: bool = False,
+    ) -> list[Answer]:
+        """Classify one image or many.
+
+        Args:
+            images: One image, or many. An array [N, H, W, 3] is N images.
+            budget: Name of a budget, mean flops (`120M`), or a share of full depth (`40%`).
+                `None`: the default budget of the bundle, unless `min_confidence` is given.
+            min_confidence: Confidence at which an image leaves, in [0, 1], instead of a budget.
+            deadline_ms: Milliseconds from this call to the answer of each image.
+            top_k: Classes to list.
+            explain: Add the prediction of each exit on the way.
+
+        Returns:
+            One answer for each image, in their order.
+
+        Raises:
+            InvalidRequestError: An argument or an image is not valid. Its subclass tells which.
+            UnreadableFileError: A path cannot be read.
+            DeadlineError: The deadline passed before the first exit.
+            StageError: A stage failed.
+            NotReadyError: The classifier is closed.
+        """
+        asked = self._asked(budget, min_confidence, deadline_ms, top_k, explain=explain)
+        answers: list[Answer] = []
+        for outcome in self._engine.stream(each_image(images), asked.policy, perf_counter()):
+            if isinstance(outcome, OfframpError):
+                raise type(outcome)(f"image {len(answers) + 1}: {outcome}") from outcome
+            answers.append(self._answer(outcome, asked))
+        return answers
+
+    def classify_iter(
+        self,
+        images: Iterable[ImageSource],
+        budget: str | None = None,
+        *,
+        min_confidence: float | None = None,
+        deadline_ms: float | None = None,
+        top_k: int = 5,
+        explain: bool = False,
+    ) -> Iterator[Answer | OfframpError]:
+        """Classify a stream of images of any length in bounded memory.
+
+        Arguments and errors are as for `classify`, with two differences. A deadline counts from
+        the decoding of each image. An image that fails yields its error instead of raising it.
+
+        Yields:
+            For each image, in their order, its answer or its error.
+        """
+        asked = self._asked(budget, min_confidence, deadline_ms, top_k, explain=explain)
+        return self._answers_or_errors(iter(images), asked)
+
+    def evaluate(self, dataset: str | Path, budgets: Sequence[str] | None = None) -> Evaluation:
+        """Measure accuracy, flops and exits of budgets on labelled images.
+
+        Each image runs to the last exit once, and all budgets are computed from that.
+
+        Args:
+            dataset: A folder with one folder of images per class, or a parquet file, or a folder
+                of parquet files. Labels are matched by name.
+            budgets: Budgets as for `classify`. `None`: those of the manifest.
+
+        Returns:
+            The measured values with their intervals, beside those of the manifest.
+
+        Raises:
+            DatasetError: No images, no labels, or labels that the model does not have.
+            UnknownBudgetError: A budget that is neither a name nor a number.
+            BudgetTooLowError: A numeric budget below the cheapest operating point.
+        """
+        evaluator = Evaluator(self.manifest, budgets)
+        waiting: deque[tuple[str, int]] = deque()
+
+        def sources() -> Iterator[ImageSource]:
+            for example in read_examples(Path(dataset), self.manifest.labels):
+                waiting.append((example.name, example.label))
+                yield example.image
+
+        for outcome in self._engine.stream(sources(), evaluator.policy, None):
+            name, label = waiting.popleft()
+            if isinstance(outcome, OfframpError):
+                evaluator.skip(name, str(outcome))
+            else:
+                evaluator.add(outcome.answer, label)
+        return evaluator.evaluation()
+
+    def close(self) -> None:
+        """Wait for the images in the engine, then stop its threads. A second call does nothing."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _asked(
+        self,
+        budget: str | None,
+        min_confidence: float | None,
+        deadline_ms: float | None,
+        top_k: int,
+        *,
+        explain: bool,
+    ) -> _Asked:
+        try:
+            query = ClassifyQuery(
+                budget=budget,
+                min_confidence=min_confidence,
+                deadline_ms=deadline_ms,
+                top_k=top_k,
+                explain=explain,
+            )
+        except ValidationError as error:
+            raise parameter_error(error) from error
+        policy = resolve(self.manifest, budget, min_confidence, deadline_ms, explain=explain)
+        return _Asked(policy, query)
+
+    def _answer(self, outcome: Answered, asked: _Asked) -> Answer:
+        return answer_from(self._bodies.format(outcome.answer, asked.query, outcome.decode))
+
+    def _answers_or_errors(
+        self, images: Iterator[ImageSource], asked: _Asked
+    ) -> Iterator[Answer | OfframpError]:
+        for outcome in self._engine.stream(images, asked.policy):
+            if isinstance(outcome, OfframpError):
+                yield outcome
+            else:
+                yield self._answer(outcome, asked)

@@ -1,0 +1,238 @@
+"""Clients of a server: the answers and the errors of `Classifier`, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from offramp.answers import Answer, Model
+from offramp.errors import OfframpError, TransportError
+from offramp.exchange import Done, Exchange, Flow, Query, Retries, advance
+from offramp.inputs.images import IMAGE_ERRORS, ImageSource, each_image
+
+__all__ = ["AsyncClient", "Client"]
+AHEAD = 2  # images under way or answered for each connection
+T = TypeVar("T")
+
+
+class Client:
+    """Classifies images with a server.
+
+        with Client("http://127.0.0.1:8000") as client:
+            answers = client.classify(["cat.jpg"], budget="low")
+
+    An image is a path, the bytes of a JPEG, PNG or WebP file, a Pillow image, or RGB pixels as
+    an array, uint8 [H, W, 3]. Files are sent as they are. Pillow images and arrays are brought to
+    the model's input size first. Methods can be called from several threads.
+
+    Args:
+        url: URL of the server.
+        api_key: API key, where the server requires one.
+        timeout: Seconds to connect, and between two parts of a response.
+        retries: Retries of a request that a busy server refuses (429, 503).
+        max_retry_seconds: Longest time to sleep before a retry, whatever `Retry-After` says.
+        shrink: Bring files with more bytes than the model's input to that input before they are
+            sent. The answers are those of the whole files, to the rounding of their decoder.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: int = 0,
+        max_retry_seconds: float = 30.0,
+        shrink: bool = False,
+    ) -> None:
+        self._http = httpx.Client(**_options(url, api_key, timeout))
+        self._exchange = Exchange(
+            self._http.build_request, Retries(retries, max_retry_seconds), shrink=shrink
+        )
+
+    def classify(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        budget: str | None = None,
+        *,
+        min_confidence: float | None = None,
+        deadline_ms: float | None = None,
+        top_k: int = 5,
+        explain: bool = False,
+    ) -> list[Answer]:
+        """Classify one image or many, up to 16 in one call to the server.
+
+        Args:
+            images: One image, or many. An array [N, H, W, 3] is N images.
+            budget: Name of a budget, mean flops (`120M`), or a share of full depth (`40%`).
+                `None`: the default budget of the model, unless `min_confidence` is given.
+            min_confidence: Confidence at which an image leaves, in [0, 1], instead of a budget.
+            deadline_ms: Milliseconds from the arrival of a call at the server to its answers.
+            top_k: Classes to list.
+            explain: Add the prediction of each exit on the way.
+
+        Returns:
+            One answer for each image, in their order.
+
+        Raises:
+            InvalidRequestError: An argument or an image is not valid. Its subclass tells which.
+            UnreadableFileError: A path cannot be read.
+            TransportError: No answer came.
+            ServingError: The server refused or failed. Its subclass tells why.
+        """
+        query = Query(budget, min_confidence, deadline_ms, top_k, explain)
+        return self._run(self._exchange.classify(each_image(images), query))
+
+    def classify_iter(
+        self,
+        images: Iterable[ImageSource],
+        budget: str | None = None,
+        *,
+        min_confidence: float | None = None,
+        deadline_ms: float | None = None,
+        top_k: int = 5,
+        explain: bool = False,
+        connections: int = 8,
+    ) -> Iterator[Answer | OfframpError]:
+        """Classify a stream of images of any length in bounded memory, one in each call.
+
+        Arguments and errors are as for `classify`. `connections` is the number of calls at the
+        same time. An image that fails yields its error instead of raising it. An error that is
+        not about one image is raised.
+
+        Yields:
+            For each image, in their order, its answer or its error.
+        """
+        query = Query(budget, min_confidence, deadline_ms, top_k, explain)
+        running: deque[Future[Answer | OfframpError]] = deque()
+        with ThreadPoolExecutor(connections, "client") as executor:
+            try:
+                for image in images:
+                    running.append(executor.submit(self._outcome, image, query))
+                    while running and (len(running) > AHEAD * connections or running[0].done()):
+                        yield running.popleft().result()
+                while running:
+                    yield running.popleft().result()
+            finally:
+                for future in running:
+                    future.cancel()
+
+    def model(self) -> Model:
+        """Return the description of the server's model.
+
+        Raises:
+            UnauthorizedError: The API key is missing or wrong.
+            TransportError: No answer came.
+        """
+        return self._run(self._exchange.model())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _outcome(self, image: ImageSource, query: Query) -> Answer | OfframpError:
+        try:
+            return self._run(self._exchange.classify_one(image, query))
+        except IMAGE_ERRORS as error:
+            return error
+
+    def _run(self, flow: Flow[T]) -> T:
+        response = None
+        while not isinstance(step := advance(flow, response), Done):
+            response = None
+            if isinstance(step, float):
+                time.sleep(step)
+            else:
+                try:
+                    response = self._http.send(step)
+                except httpx.HTTPError as error:
+                    raise _transport_error(step, error) from error
+        return step.result
+
+
+class AsyncClient:
+    """Classifies images with a server, from asyncio.
+
+        async with AsyncClient("http://127.0.0.1:8000") as client:
+            answers = await client.classify(["cat.jpg"], budget="low")
+
+    Arguments are as for `Client`. Files are read, and images shrunk, in threads.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: int = 0,
+        max_retry_seconds: float = 30.0,
+        shrink: bool = False,
+    ) -> None:
+        self._http = httpx.AsyncClient(**_options(url, api_key, timeout))
+        self._exchange = Exchange(
+            self._http.build_request, Retries(retries, max_retry_seconds), shrink=shrink
+        )
+
+    async def classify(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        budget: str | None = None,
+        *,
+        min_confidence: float | None = None,
+        deadline_ms: float | None = None,
+        top_k: int = 5,
+        explain: bool = False,
+    ) -> list[Answer]:
+        """Classify one image or many, as `Client.classify` does."""
+        query = Query(budget, min_confidence, deadline_ms, top_k, explain)
+        return await self._run(self._exchange.classify(each_image(images), query))
+
+    async def model(self) -> Model:
+        """Return the description of the server's model, as `Client.model` does."""
+        return await self._run(self._exchange.model())
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _run(self, flow: Flow[T]) -> T:
+        response = None
+        while not isinstance(step := await asyncio.to_thread(advance, flow, response), Done):
+            response = None
+            if isinstance(step, float):
+                await asyncio.sleep(step)
+            else:
+                try:
+                    response = await self._http.send(step)
+                except httpx.HTTPError as error:
+                    raise _transport_error(step, error) from error
+        return step.result
+
+
+def _options(url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    return {"base_url": url, "headers": headers, "timeout": timeout}
+
+
+def _transport_error(request: httpx.Request, error: httpx.HTTPError) -> TransportError:
+    url = request.url.copy_with(query=None)
+    return TransportError(f"{url} did not answer ({str(error) or type(error).__name__})")

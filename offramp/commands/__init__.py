@@ -1,0 +1,1 @@
+"""Commands of `offramp` that are in no other package."""

@@ -1,0 +1,110 @@
+"""`offramp evaluate`: accuracy, flops and exits of a bundle on labelled images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+from pydantic_core import to_jsonable_python
+
+from offramp.exit_codes import exit_code
+from offramp.options import Options, read_options
+
+if TYPE_CHECKING:
+    from offramp.evaluation import BudgetEvaluation, Evaluation, Measurement
+
+MILLION = 1e6
+LISTED = 20  # skipped images that are listed
+
+
+class EvaluateOptions(Options):
+    """Measure accuracy, flops and exits of a bundle's budgets, and compare with its manifest."""
+
+    bundle: Path = Field(description="folder of the bundle")
+    data: Path = Field(
+        description="folder with one folder of images per class, parquet file, or folder of "
+        "parquet files; labels are matched by name"
+    )
+    budget: list[str] = Field(
+        default=[],
+        description="budget to evaluate; repeat it for several; without it those of the manifest",
+    )
+    format: Literal["table", "json"] = Field("table", description="form of the result")
+    provider: Literal["cpu", "cuda"] = Field("cpu", description="where the stages run")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="batches run and images decoded at the same time; null: one per core",
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Evaluate a bundle. Return the exit code: 0, 1 (refused), 2 (usage) or 130 (Ctrl-C)."""
+
+    def work() -> None:
+        _run(read_options(EvaluateOptions, arguments, "offramp evaluate"))
+
+    return exit_code(work, extra="serving")
+
+
+def _run(options: EvaluateOptions) -> None:
+    from offramp.classifier import Classifier
+
+    with Classifier.open(
+        options.bundle, provider=options.provider, threads=options.threads
+    ) as classifier:
+        evaluation = classifier.evaluate(options.data, options.budget or None)
+        title = f"{classifier.manifest.name} {classifier.manifest.version}"
+    if options.format == "json":
+        print(json.dumps(to_jsonable_python(asdict(evaluation)), indent=1))
+        return
+    print("\n".join(table(evaluation, title)))
+    for image in evaluation.skipped[:LISTED]:
+        print(f"skipped {image.name}: {image.reason}", file=sys.stderr)
+
+
+def table(evaluation: Evaluation, title: str) -> Iterator[str]:
+    """Yield the lines of a report.
+
+    Args:
+        evaluation: What to report.
+        title: Name of the model.
+    """
+    skipped = f", {len(evaluation.skipped)} skipped" if evaluation.skipped else ""
+    full = evaluation.full_flops / MILLION
+    yield f"{title}: {evaluation.images} images{skipped}; full depth costs {full:.2f} M flops"
+    yield (
+        f"{'':16}{'measured':>9}  {'95 % interval':19}{'manifest':>9}  "
+        f"99.9 % for {evaluation.images} images"
+    )
+    for budget in evaluation.budgets:
+        yield from _lines(budget)
+
+
+def _lines(budget: BudgetEvaluation) -> Iterator[str]:
+    yield f"{budget.budget}: {'agrees' if budget.agrees else 'DISAGREES'} with the manifest"
+    yield _line("accuracy", budget.accuracy)
+    yield _line("mean flops (M)", budget.mean_flops, MILLION)
+    for number, share in enumerate(budget.exit_shares, 1):
+        yield _line(f"exit {number}", share)
+
+
+def _line(name: str, seen: Measurement, unit: float = 1.0) -> str:
+    digits = 4 if unit == 1 else 2
+
+    def number(value: float, width: int = 0) -> str:
+        return f"{value / unit:{width}.{digits}f}"
+
+    measured = f"[{number(seen.interval.low)}, {number(seen.interval.high)}]"
+    predicted = f"[{number(seen.predicted.low)}, {number(seen.predicted.high)}]"
+    mark = "" if seen.agrees else "  <- outside"
+    return (
+        f"  {name:14}{number(seen.value, 9)}  {measured:19}{number(seen.stated.value, 9)}  "
+        f"{predicted}{mark}"
+    )

@@ -1,0 +1,233 @@
+"""Rows of `offramp classify`, as CSV on standard output or in a file of three formats."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+from offramp.errors import OfframpError
+
+PARTIAL = ".partial"
+WRITING = ".writing"
+COLUMNS: Mapping[str, str] = {  # of CSV and parquet, with their types in parquet
+    "file": "string",
+    "label": "string",
+    "index": "int64",
+    "probability": "float64",
+    "confidence": "float64",
+    "exit": "int64",
+    "exits": "int64",
+    "flops": "int64",
+    "flops_share": "float64",
+    "deadline_hit": "bool",
+    "degraded": "bool",
+    "error": "string",
+}
+LONGEST_LINE = 1 << 20  # bytes of a row
+GROUP = 4096  # rows of a row group in parquet
+
+
+class OutputError(OfframpError):
+    """The output exists, is of another run, or cannot be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The row of one image: its answer, as JSON data, or the error."""
+
+    file: str
+    answer: dict[str, Any] | None
+    error: str | None
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The values of COLUMNS."""
+        answer = self.answer or {}
+        values = {name: answer.get(name) for name in COLUMNS}
+        return values | {"file": self.file, "error": self.error}
+
+    @property
+    def line(self) -> str:
+        """The row as a line of JSON, with all fields of the answer."""
+        content = {"error": self.error} if self.answer is None else self.answer
+        return json.dumps({"file": self.file, **content}) + "\n"
+
+
+def row_of(line: str) -> Row:
+    """Read a row from its line.
+
+    Raises:
+        ValueError: This is no row.
+    """
+    content = json.loads(line)
+    if not isinstance(content, dict) or "file" not in content:
+        raise ValueError("not a row")
+    file, error = content.pop("file"), content.get("error")
+    return Row(file, None if "error" in content else content, error)
+
+
+class Output(ABC):
+    """A destination of rows.
+
+    Attributes:
+        done: Names of the images that have a row already.
+    """
+
+    done: AbstractSet[str] = frozenset()
+
+    @abstractmethod
+    def write(self, row: Row) -> None:
+        """Write a row."""
+
+    def finish(self) -> None:  # noqa: B027 (only files have an end)
+        """End the output after the last row."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the output. The rows stay."""
+        self.close()
+
+    def close(self) -> None:  # noqa: B027 (only files are closed)
+        """Close what is open."""
+
+
+class StandardOutput(Output):
+    """CSV on a text stream, one row at a time."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        self._writer.writeheader()
+
+    def write(self, row: Row) -> None:
+        """Write a row, at once."""
+        self._writer.writerow(row.columns)
+        self._stream.flush()
+
+
+class FileOutput(Output):
+    """A CSV, JSON lines or parquet file that exists only when it is complete.
+
+    Until then the rows are lines of JSON in a file beside it, after a line that describes the run.
+
+    Args:
+        path: The file. Its suffix selects the format.
+        run: The model and the arguments. A run continues only one with the same values.
+        overwrite: Replace the file, and the rows of an interrupted run.
+
+    Raises:
+        OutputError: The file exists, the rows beside it are of another run, or pyarrow is missing.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        self._path = path
+        self._partial = path.with_name(path.name + PARTIAL)
+        if path.suffix == ".parquet":
+            _check_pyarrow()
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists; --overwrite replaces it")
+        if overwrite:
+            self._partial.unlink(missing_ok=True)
+        self.done = self._resume(run)
+        self._lines = self._partial.open("a", encoding="utf-8")
+        if not self._partial.stat().st_size:
+            self._lines.write(json.dumps({"run": run}) + "\n")
+            self._lines.flush()
+
+    def write(self, row: Row) -> None:
+        """Write a row beside the file."""
+        self._lines.write(row.line)
+
+    def finish(self) -> None:
+        """Turn the rows into the file, and remove them."""
+        self._lines.close()
+        writing = self._path.with_name(self._path.name + WRITING)
+        if self._path.suffix == ".parquet":
+            _write_parquet(writing, self._rows())
+        elif self._path.suffix == ".csv":
+            _write_csv(writing, self._rows())
+        else:
+            with writing.open("w", encoding="utf-8") as file:
+                file.writelines(row.line for row in self._rows())
+        os.replace(writing, self._path)  # noqa: PTH105 (as one step, on every system)
+        self._partial.unlink()
+
+    def close(self) -> None:
+        """Close the rows. They stay, for a run that continues this one."""
+        self._lines.close()
+
+    def _resume(self, run: Mapping[str, Any]) -> set[str]:
+        """Return the names that have a row."""
+        if not self._partial.exists():
+            return set()
+        self._cut_off_last_line()
+        self._check(run)
+        return {row.file for row in self._rows()}
+
+    def _cut_off_last_line(self) -> None:
+        """Remove a last line that was not completed."""
+        with self._partial.open("rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = max(0, size - LONGEST_LINE)
+            file.seek(start)
+            file.truncate(start + file.read().rfind(b"\n") + 1)
+
+    def _check(self, run: Mapping[str, Any]) -> None:
+        with self._partial.open(encoding="utf-8") as lines:
+            first = lines.readline()
+        try:
+            before = json.loads(first)["run"] if first else run
+            differs = [name for name in run if before.get(name) != run[name]]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise OutputError(f"{self._partial} has no rows of a run; remove it") from error
+        if differs:
+            raise OutputError(
+                f"{self._partial} is of a run with another {', '.join(differs)}; "
+                "--overwrite starts again"
+            )
+
+    def _rows(self) -> Iterator[Row]:
+        with self._partial.open(encoding="utf-8") as lines:
+            next(lines, None)
+            for line in lines:
+                try:
+                    yield row_of(line)
+                except ValueError as error:
+                    raise OutputError(
+                        f"{self._partial} is damaged; --overwrite starts again"
+                    ) from error
+
+
+def _write_csv(path: Path, rows: Iterator[Row]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row.columns for row in rows)
+
+
+def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
+    with ParquetWriter(path, schema) as writer:
+        while group := [row.columns for row in islice(rows, GROUP)]:
+            writer.write_table(pa.Table.from_pylist(group, schema))
+
+
+def _check_pyarrow() -> None:
+    if find_spec("pyarrow") is None:
+        raise OutputError(
+            "writing parquet files needs pyarrow; install it with: pip install 'offramp[parquet]'"
+        )

@@ -1,0 +1,1 @@
+"""The engine of the server, in the process of the caller."""

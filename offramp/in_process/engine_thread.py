@@ -1,0 +1,216 @@
+"""An engine that runs in this process: an event loop in a thread, and threads that decode."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import islice
+from threading import Lock, Thread
+from time import perf_counter
+
+import numpy as np
+from PIL import Image
+
+from offramp.bundle.manifest import ImageInput
+from offramp.errors import OfframpError
+from offramp.inputs.images import ImageSource, Pixels, file_of, pixels_from
+from serving.engine.engine import Engine
+from serving.engine.policy import Policy
+from serving.engine.request import Answer
+from serving.errors import DeadlineError, NotReadyError, PoolFullError, StageError
+from serving.images.decoder import decode
+from serving.settings import Settings
+
+CHUNK = 32  # images that are decoded and enter the engine together
+AHEAD = 2  # chunks that are decoded while all slots are taken
+PART = 4  # images decoded in one task at least, where there are as many
+RETRY_SECONDS = 0.001  # until a slot is free that a batch of an expired request still holds
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer of the engine.
+
+    Attributes:
+        answer: The answer.
+        decode: Seconds for decoding the images of its chunk.
+    """
+
+    answer: Answer
+    decode: float
+
+
+Outcome = Answered | OfframpError
+
+
+class EngineThread:
+    """Runs chunks of images through an engine that belongs to it alone.
+
+    Args:
+        engine: The engine. No other code admits requests to it.
+        target: Size of the images that stage 1 reads, and how an image is brought to it.
+        settings: Settings of the engine.
+    """
+
+    def __init__(self, engine: Engine, target: ImageInput, settings: Settings) -> None:
+        self._engine = engine
+        self._target = target
+        self._settings = settings
+        self._decoders = ThreadPoolExecutor(settings.threads, "decode")
+        self._room = _Room(settings.slots)
+        self._closing = Lock()
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="engine", daemon=True)
+        self._thread.start()
+
+    def stream(
+        self, images: Iterator[ImageSource], policy: Policy, arrived: float | None = None
+    ) -> Iterator[Outcome]:
+        """Run images in chunks, so many at a time that no slot is idle.
+
+        Args:
+            images: Images. They are read a bounded number ahead.
+            policy: The policy of each of them.
+            arrived: Time from which deadlines count, by `time.perf_counter`. `None`: the time when
+                the decoding of each image starts.
+
+        Yields:
+            The outcome of each image, in their order.
+
+        Raises:
+            NotReadyError: This engine is closed.
+        """
+        slots = self._settings.slots
+        size = 1 if policy.deadline is not None else min(CHUNK, slots)  # each has its own deadline
+        most = -(-slots // size) + AHEAD
+        running: deque[Future[list[Outcome]]] = deque()
+        try:
+            while chunk := list(islice(images, size)):
+                running.append(self._submit(chunk, policy, arrived))
+                while running and (len(running) >= most or running[0].done()):
+                    yield from running.popleft().result()
+            while running:
+                yield from running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+    def close(self) -> None:
+        """Wait for the images in the engine, then stop all threads. A second call does nothing."""
+        with self._closing:
+            if self._loop.is_closed():
+                return
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            self._decoders.shutdown()
+
+    def _submit(
+        self, chunk: Sequence[ImageSource], policy: Policy, arrived: float | None
+    ) -> Future[list[Outcome]]:
+        with self._closing:
+            if self._loop.is_closed():
+                raise NotReadyError("the classifier is closed; open it again")
+            return asyncio.run_coroutine_threadsafe(self._run(chunk, policy, arrived), self._loop)
+
+    async def _end(self) -> None:
+        await self._engine.drain()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*tasks, return_exceptions=True)  # those that decode are refused next
+
+    async def _run(
+        self, chunk: Sequence[ImageSource], policy: Policy, arrived: float | None
+    ) -> list[Outcome]:
+        started = perf_counter()
+        loaded = await self._load(chunk)
+        decode_seconds = perf_counter() - started
+        pixels = [each for each in loaded if not isinstance(each, OfframpError)]
+        since = started if arrived is None else arrived
+        answers = iter(await self._answers(pixels, policy, since))
+        found = [each if isinstance(each, OfframpError) else next(answers) for each in loaded]
+        return [
+            each if isinstance(each, OfframpError) else Answered(each, decode_seconds)
+            for each in found
+        ]
+
+    async def _load(self, chunk: Sequence[ImageSource]) -> list[Pixels | OfframpError]:
+        shape = (self._target.height, self._target.width, 3)
+        if all(isinstance(each, np.ndarray) and each.shape == shape for each in chunk):
+            return self._load_part(chunk)
+        size = max(PART, -(-len(chunk) // self._settings.threads))
+        parts = [chunk[start : start + size] for start in range(0, len(chunk), size)]
+        loop = asyncio.get_running_loop()
+        tasks = [loop.run_in_executor(self._decoders, self._load_part, part) for part in parts]
+        return [each for part in await asyncio.gather(*tasks) for each in part]
+
+    def _load_part(self, part: Sequence[ImageSource]) -> list[Pixels | OfframpError]:
+        return [load(source, self._target, self._settings) for source in part]
+
+    async def _answers(
+        self, pixels: Sequence[Pixels], policy: Policy, arrived: float
+    ) -> Sequence[Answer | OfframpError]:
+        if not pixels:
+            return []
+        try:
+            async with self._room.of(len(pixels)):
+                return await self._classify(pixels, policy, arrived)
+        except DeadlineError as error:
+            return [error] * len(pixels)
+        except StageError as error:
+            if len(pixels) == 1:
+                return [error]
+        # One image can fail a whole batch. Each alone tells which one did.
+        alone = [await self._answers([each], policy, arrived) for each in pixels]
+        return [answer for answers in alone for answer in answers]
+
+    async def _classify(
+        self, pixels: Sequence[Pixels], policy: Policy, arrived: float
+    ) -> list[Answer]:
+        while True:
+            try:
+                with self._engine.admit(len(pixels), policy) as slots:
+                    return await self._engine.classify(slots, pixels, policy, arrived)
+            except PoolFullError:  # batches hold slots of requests that missed their deadline
+                await asyncio.sleep(RETRY_SECONDS)
+
+
+class _Room:
+    """Slots, given in the order in which they were requested."""
+
+    def __init__(self, slots: int) -> None:
+        self._free = slots
+        self._turn = asyncio.Lock()
+        self._given = asyncio.Event()
+
+    @asynccontextmanager
+    async def of(self, count: int) -> AsyncIterator[None]:
+        async with self._turn:
+            while self._free < count:
+                self._given.clear()
+                await self._given.wait()
+            self._free -= count
+        try:
+            yield
+        finally:
+            self._free += count
+            self._given.set()
+
+
+def load(source: ImageSource, target: ImageInput, settings: Settings) -> Pixels | OfframpError:
+    """Read and decode an image as the server does.
+
+    Returns:
+        RGB pixels, uint8 [target.height, target.width, 3], or the error that prevents it.
+    """
+    try:
+        if isinstance(source, np.ndarray | Image.Image):
+            return pixels_from(source, target, settings.max_pixels)
+        file = file_of(source, settings.max_body_bytes)
+        return decode(file, target, settings.max_pixels)
+    except OfframpError as error:
+        return error

@@ -1,0 +1,1 @@
+"""Images and data sets as callers give them."""

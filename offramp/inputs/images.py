@@ -1,0 +1,150 @@
+"""Images as callers give them: paths, bytes, Pillow images or arrays."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from offramp.bundle.manifest import ImageInput
+from offramp.bundle.preprocess import bring_to_size
+from offramp.errors import UnreadableFileError
+from serving.errors import (
+    BodyTimeoutError,
+    BodyTooLargeError,
+    DamagedImageError,
+    DeadlineError,
+    EmptyBodyError,
+    ImageTooLargeError,
+    NotAnImageError,
+    StageError,
+)
+
+Pixels = NDArray[np.uint8]
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | Pixels
+MAX_PIXELS = 25_000_000  # as the server's default
+FORMATS = ("JPEG", "PNG", "WEBP")  # that servers read, by Pillow's names
+
+
+# The errors that are about one image. The other images of a stream are not affected.
+IMAGE_ERRORS = (
+    BodyTimeoutError,
+    BodyTooLargeError,
+    DamagedImageError,
+    DeadlineError,
+    EmptyBodyError,
+    ImageTooLargeError,
+    NotAnImageError,
+    StageError,
+    UnreadableFileError,
+)
+
+
+def each_image(images: ImageSource | Iterable[ImageSource]) -> Iterator[ImageSource]:
+    """Yield the images of an argument that is one image or many.
+
+    An array of four axes, [N, H, W, 3], is N images.
+    """
+    one = isinstance(images, str | bytes | os.PathLike | Image.Image)
+    if one or (isinstance(images, np.ndarray) and images.ndim != 4):
+        yield images  # type: ignore[misc] # an array of four axes is the only one of many images
+    else:
+        yield from images  # type: ignore[misc]
+
+
+def file_of(source: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
+    """Return the bytes of an image file, read from its path or given.
+
+    Raises:
+        UnreadableFileError: It cannot be opened or read.
+        BodyTooLargeError: It has more than `max_bytes`.
+    """
+    content = source if isinstance(source, bytes) else _read(source, max_bytes + 1)
+    if len(content) > max_bytes:
+        name = "the file" if isinstance(source, bytes) else os.fspath(source)
+        raise BodyTooLargeError(f"{name} has more than {max_bytes} bytes")
+    return content
+
+
+def _read(path: str | os.PathLike[str], most: int) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(most)
+    except OSError as error:
+        raise UnreadableFileError(f"{os.fspath(path)}: {error.strerror or error}") from error
+
+
+def pixels_from(
+    image: Image.Image | Pixels, target: ImageInput, max_pixels: int = MAX_PIXELS
+) -> Pixels:
+    """Bring a Pillow image or an array to the input of a model.
+
+    Args:
+        image: A Pillow image, which stays as it is, or RGB pixels, uint8 [H, W, 3].
+        target: Size of the input, and how an image is brought to it.
+        max_pixels: Most pixels of an image.
+
+    Returns:
+        RGB pixels, uint8 [target.height, target.width, 3].
+
+    Raises:
+        NotAnImageError: The array is not uint8 [H, W, 3].
+        ImageTooLargeError: The image has more than `max_pixels` pixels.
+        DamagedImageError: The file behind the Pillow image cannot be decoded.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            shape = list(image.shape)
+            raise NotAnImageError(f"an array must be uint8 [H, W, 3], not {image.dtype} {shape}")
+        if image.shape == (target.height, target.width, 3):
+            return image
+        if 0 in image.shape:
+            raise NotAnImageError("an array must have pixels")
+    width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
+    if width * height > max_pixels:
+        raise ImageTooLargeError(f"{width} x {height} pixels, at most {max_pixels} are read")
+    return _resized(image, target)
+
+
+def _resized(image: Image.Image | Pixels, target: ImageInput) -> Pixels:
+    try:
+        drawn = image.copy() if isinstance(image, Image.Image) else Image.fromarray(image)
+        return np.asarray(bring_to_size(drawn, target))
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+        raise DamagedImageError(f"cannot be decoded ({error})") from error
+
+
+def shrunk(file: bytes, target: ImageInput) -> Pixels | None:
+    """Bring a large image file to the input of a model, as a server would.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is enough. The EXIF orientation is
+    applied.
+
+    Args:
+        file: Bytes of an image file.
+        target: Size of the input, and how an image is brought to it.
+
+    Returns:
+        RGB pixels, uint8 [target.height, target.width, 3]. `None` where sending the file is better:
+        it has no more bytes than the pixels, or this function cannot read it and the server can
+        say why.
+    """
+    if len(file) <= target.height * target.width * 3:
+        return None
+    try:
+        with Image.open(io.BytesIO(file), formats=FORMATS) as image:
+            return np.asarray(bring_to_size(image, target))
+    except Exception:  # noqa: BLE001 (the server answers with the reason)
+        return None
+
+
+def png_of(pixels: Pixels) -> bytes:
+    """Return RGB pixels, uint8 [H, W, 3], as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()

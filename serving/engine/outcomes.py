@@ -1,0 +1,81 @@
+"""The end of a request: its answer or its error, and what the metrics count of it.
+
+An error in the bookkeeping of one request is logged and fails that request alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from serving.engine.request import Request
+from serving.errors import DeadlineError, ServingError, StageError
+from serving.observe.metrics import Metrics, Outcome
+
+FAILED = "a stage failed under this request; the log says why"
+BROKEN = "the engine broke under this request; the log says why"
+LOST = "an error of the server under this request; the log says why"
+log = logging.getLogger(__name__)
+
+
+class Outcomes:
+    """Ends requests. All methods run on the event loop.
+
+    Args:
+        metrics: Counters of requests, answers and flops.
+        flops_of: Flops of a request, from the exit that it leaves at (from 1) and the exits that
+            its policy evaluates.
+    """
+
+    def __init__(self, metrics: Metrics, flops_of: Callable[[int, tuple[bool, ...]], int]) -> None:
+        self._metrics = metrics
+        self._flops_of = flops_of
+
+    def count(self, budget: str, outcome: Outcome, requests: int = 1) -> None:
+        """Count requests that ended. An error of the metrics is logged and not raised."""
+        try:
+            self._metrics.count(budget, outcome, requests)
+        except Exception:
+            log.exception("requests were not counted: %d of %s, %s", requests, budget, outcome)
+
+    def answer(self, request: Request, now: float, outcome: Outcome) -> None:
+        """Answer a request with the deepest exit that it reached."""
+        request.ended = True
+        flops = self._flops_of(len(request.opinions), request.policy.asks)
+        answer = request.answer(now, flops, deadline_hit=outcome == "deadline")
+        request.call.add(request, answer)
+        try:
+            self._metrics.answer(
+                request.policy.name,
+                len(answer.opinions) - 1,
+                answer.opinion.confidence,
+                flops=flops,
+                total=answer.total,
+                queue=answer.queue,
+                compute=answer.compute,
+                outcome=outcome,
+            )
+        except Exception:
+            log.exception("an answer was not counted")
+
+    def answer_early(self, request: Request, now: float) -> None:
+        """Answer a request at its deadline, or fail it if it reached no exit."""
+        if not request.opinions:
+            error = DeadlineError("deadline_ms passed before the first exit; allow more time")
+            self.fail(request, "expired", error)
+        elif request.sound:
+            self.answer(request, now, "deadline")
+        else:
+            self.fail(request, "failed", StageError(FAILED))
+
+    def fail(self, request: Request, outcome: Outcome, error: ServingError) -> None:
+        """Fail a request, and with it the call that it belongs to."""
+        request.ended = True
+        if not request.call.future.done():
+            request.call.future.set_exception(error)
+        self.count(request.policy.name, outcome)
+
+    def lose(self, request: Request, error: Exception) -> None:
+        """Log an unexpected error and fail the request that it happened to."""
+        log.error("the bookkeeping of a request failed", exc_info=error)
+        self.fail(request, "failed", ServingError(LOST))

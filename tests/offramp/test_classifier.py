@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from offramp import Classifier, OfframpError
+from offramp.answers import Answer, answer_from
+from offramp.bundle.errors import BundleError
+from offramp.bundle.manifest import Manifest
+from offramp.errors import UnreadableFileError
+from offramp.inputs.images import ImageSource
+from serving.errors import (
+    BodyTooLargeError,
+    BudgetTooLowError,
+    DamagedImageError,
+    DeadlineError,
+    EmptyBodyError,
+    ImageTooLargeError,
+    NotAnImageError,
+    NotReadyError,
+    ParameterError,
+    StageError,
+    UnknownBudgetError,
+)
+from tests.offramp.pictures import DAMAGED, files, jpeg, same
+from tests.serving.servers import Running, serving
+from tests.serving.small_bundle import png, random_images
+
+
+@pytest.fixture(scope="module")
+def classifier(bundle: Path) -> Iterator[Classifier]:
+    with Classifier.open(bundle, threads=2, max_batch=8, slots=64) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def server(bundle: Path) -> Iterator[Running]:
+    with serving(bundle) as running:
+        yield running
+
+
+def over_http(server: Running, images: list[bytes], **query: Any) -> list[Answer]:
+    """The answers of a real server, one call for each image."""
+    with server.client as client:
+        calls = [client.post("/classify", params=query, content=image) for image in images]
+    return [answer_from(call.json()["answers"][0]) for call in calls]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"budget": "low"},
+        {"budget": "medium", "top_k": 3},
+        {"budget": "60%", "explain": True},
+        {"budget": "full"},
+        {"min_confidence": 0.8},
+        {},
+    ],
+)
+def test_answers_equal_those_of_a_server(
+    classifier: Classifier, server: Running, query: dict[str, Any]
+) -> None:
+    images = [*files(150, 1), *(jpeg(70 + i, 90, i) for i in range(10))]
+    answers = classifier.classify(images, **query)
+    expected = over_http(server, images, **query)
+    assert len(answers) == len(images)
+    assert all(map(same, answers, expected))
+    assert len({answer.exit for answer in answers}) > 1 or query == {"budget": "full"}
+
+
+def test_an_image_has_the_same_answer_in_every_form(classifier: Classifier, tmp_path: Path) -> None:
+    pixels = random_images(1, 2)[0]
+    (tmp_path / "a.png").write_bytes(png(pixels))
+    with Image.open(tmp_path / "a.png") as opened:
+        forms = [str(tmp_path / "a.png"), tmp_path / "a.png", png(pixels), opened, pixels]
+        answers = classifier.classify(forms, "high")
+    assert all(same(answers[0], other) for other in answers[1:])
+
+
+@pytest.mark.parametrize("form", ["path", "bytes", "image", "pixels", "batch"])
+def test_one_image_needs_no_list(classifier: Classifier, tmp_path: Path, form: str) -> None:
+    pixels = random_images(1, 2)[0]
+    path = tmp_path / "a.png"
+    path.write_bytes(png(pixels))
+    image = {
+        "path": path,
+        "bytes": png(pixels),
+        "image": Image.fromarray(pixels),
+        "pixels": pixels,
+        "batch": pixels[None],
+    }[form]
+    assert len(classifier.classify(image)) == 1
+
+
+def test_an_array_of_four_axes_is_many_images(classifier: Classifier) -> None:
+    pixels = random_images(20, 3)
+    assert all(map(same, classifier.classify(pixels), classifier.classify(list(pixels))))
+
+
+def test_pixels_of_another_size_are_brought_to_the_input(
+    classifier: Classifier, server: Running
+) -> None:
+    pixels = np.asarray(Image.fromarray(random_images(1, 4)[0]).resize((80, 60)))
+    (answer,) = classifier.classify(pixels, "full")
+    assert same(answer, over_http(server, [png(pixels)], budget="full")[0])
+
+
+def test_an_image_keeps_its_exif_orientation(classifier: Classifier, server: Running) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = jpeg(120, 80, exif=exif)
+    with Image.open(BytesIO(turned)) as image:
+        answers = classifier.classify([turned, image], "full")
+    (expected,) = over_http(server, [turned], budget="full")
+    assert same(answers[0], expected)
+    assert answers[1].index == expected.index
+
+
+def test_no_images_give_no_answers(classifier: Classifier) -> None:
+    assert classifier.classify([]) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "error"),
+    [
+        (b"", EmptyBodyError),
+        (b"hello", NotAnImageError),
+        (DAMAGED, DamagedImageError),
+        (png(np.zeros((600, 600, 3), np.uint8)), ImageTooLargeError),
+        (np.zeros((600, 600, 3), np.uint8), ImageTooLargeError),
+        (Image.new("RGB", (600, 600)), ImageTooLargeError),
+        (np.zeros((32, 32), np.uint8), NotAnImageError),
+        (np.zeros((32, 32, 3), np.float32), NotAnImageError),
+        (np.zeros((32, 32, 4), np.uint8), NotAnImageError),
+        (np.zeros((0, 32, 3), np.uint8), NotAnImageError),
+        ("no/such/file.png", UnreadableFileError),
+        (bytes(17 << 20), BodyTooLargeError),
+    ],
+)
+def test_an_image_that_cannot_be_read_is_named(
+    bundle: Path, image: ImageSource, error: type[OfframpError]
+) -> None:
+    with Classifier.open(bundle, max_pixels=100_000) as classifier:
+        good = random_images(1, 6)[0]
+        with pytest.raises(error, match=r"^image 2: "):
+            classifier.classify([good, image, good])
+        outcomes = list(classifier.classify_iter([good, image, good]))
+        assert [type(outcome) for outcome in outcomes] == [Answer, error, Answer]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"budget": "cheap"}, UnknownBudgetError),
+        ({"budget": "1"}, BudgetTooLowError),
+        ({"budget": "low", "min_confidence": 0.5}, ParameterError),
+        ({"min_confidence": 1.5}, ParameterError),
+        ({"deadline_ms": 0}, ParameterError),
+        ({"top_k": 0}, ParameterError),
+        ({"top_k": 101}, ParameterError),
+    ],
+)
+def test_arguments_are_checked_before_an_image_is_read(
+    classifier: Classifier, arguments: dict[str, Any], error: type[OfframpError]
+) -> None:
+    for classify in (classifier.classify, classifier.classify_iter):
+        with pytest.raises(error):
+            classify(iter(lambda: pytest.fail("it was read"), None), **arguments)
+
+
+def test_a_stream_reads_only_a_bounded_number_ahead(classifier: Classifier) -> None:
+    read = 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal read
+        for image in random_images(50, 7):
+            while True:
+                read += 1
+                yield image
+
+    answers = classifier.classify_iter(endless(), "full")
+    for taken in range(1, 2000):
+        assert isinstance(next(answers), Answer)
+        assert read - taken <= 64 + 4 * 32
+    answers.close()  # type: ignore[attr-defined]
+
+
+def test_a_stream_that_is_abandoned_frees_its_slots(bundle: Path) -> None:
+    with Classifier.open(bundle, slots=4) as classifier:
+        for _ in range(20):
+            stream = classifier.classify_iter(random_images(50, 8), "full")
+            next(stream)
+            del stream
+        assert len(classifier.classify(random_images(50, 8))) == 50
+
+
+@pytest.mark.parametrize("slots", [1, 3, 40])
+def test_more_images_than_slots_all_have_answers(bundle: Path, slots: int) -> None:
+    images = random_images(100, 9)
+    with Classifier.open(bundle, slots=slots, threads=2) as classifier:
+        answers = classifier.classify(images, "medium")
+        with ThreadPoolExecutor(4) as executor:
+            calls = [executor.submit(classifier.classify, images, "medium") for _ in range(4)]
+            assert all(all(map(same, call.result(), answers)) for call in calls)
+
+
+def test_a_deadline_that_leaves_time_changes_no_answer(classifier: Classifier) -> None:
+    images = random_images(30, 10)
+    answers = classifier.classify(images, "medium", deadline_ms=60_000)
+    expected = classifier.classify(images, "medium")
+    assert [a.index for a in answers] == [e.index for e in expected]
+    assert not any(answer.deadline_hit for answer in answers)
+
+
+def test_a_deadline_that_leaves_no_time_is_an_error(classifier: Classifier) -> None:
+    with pytest.raises(DeadlineError):
+        classifier.classify(random_images(1, 11), deadline_ms=0.001)
+    (outcome,) = classifier.classify_iter(random_images(1, 11), deadline_ms=0.001)
+    assert isinstance(outcome, DeadlineError)
+
+
+def test_an_image_on_which_the_network_fails_does_not_fail_its_chunk(
+    classifier: Classifier,
+) -> None:
+    images = [*random_images(10, 16)]
+    images[3] = np.full((32, 32, 3), 128, np.uint8)  # features of length 0, which it divides by
+    outcomes = list(classifier.classify_iter(images))
+    assert [type(outcome) for outcome in outcomes] == [*[Answer] * 3, StageError, *[Answer] * 6]
+    with pytest.raises(StageError, match=r"^image 4: "):
+        classifier.classify(images)
+
+
+def test_images_that_miss_their_deadline_leave_room_for_others(bundle: Path) -> None:
+    with Classifier.open(bundle, slots=4, threads=1) as classifier:
+        outcomes = list(classifier.classify_iter(random_images(300, 12), deadline_ms=1.0))
+        assert len(outcomes) == 300
+        assert {type(outcome) for outcome in outcomes} <= {Answer, DeadlineError}
+        assert len(classifier.classify(random_images(40, 12))) == 40
+
+
+def test_a_closed_classifier_refuses(bundle: Path) -> None:
+    classifier = Classifier.open(bundle)
+    classifier.close()
+    classifier.close()
+    with pytest.raises(NotReadyError, match="closed"):
+        classifier.classify(random_images(1, 13))
+
+
+def test_closing_ends_the_calls_of_other_threads(bundle: Path) -> None:
+    classifier = Classifier.open(bundle, slots=8, threads=1)
+    ended: list[object] = []
+
+    def call() -> None:
+        try:
+            for outcome in classifier.classify_iter(repeat(random_images(1, 14)[0])):
+                assert isinstance(outcome, Answer)
+        except OfframpError as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    classifier.close()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert [type(error) for error in ended] == [NotReadyError] * 3
+
+
+def test_closing_leaves_no_thread(bundle: Path) -> None:
+    before = set(threading.enumerate())
+    with Classifier.open(bundle) as classifier:
+        classifier.classify(files(3))
+    assert set(threading.enumerate()) == before
+
+
+def test_no_environment_variable_is_read(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFRAMP_SLOTS", "nonsense")
+    monkeypatch.setenv("OFFRAMP_BUNDLE", "/nowhere")
+    with Classifier.open(bundle) as classifier:
+        assert classifier.classify(random_images(1, 15))
+
+
+def test_options_are_checked(bundle: Path) -> None:
+    with pytest.raises(ParameterError, match="slots"):
+        Classifier.open(bundle, slots=0)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError):
+        Classifier.open(tmp_path)
+
+
+def test_the_curve_is_that_of_the_manifest(classifier: Classifier, manifest: Manifest) -> None:
+    assert classifier.curve == manifest.curve
+    assert classifier.manifest == manifest
