@@ -22,9 +22,9 @@ from exporter.errors import ExportError
 from exporter.recalibrate import images_for, recalibrate
 from exporter.report import summary
 from offramp.bundle.manifest import Manifest
+from offramp.data.held_out import few_warnings
 from offramp.data.records import Found
 from offramp.data.summary import left_out_lines
-from training.data.datasets import few_warnings
 from training.evaluation.assessment import own_dataset
 from training.fit.checkpoint import load_checkpoint
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from offramp.data.errors import DatasetError
 
 SHARE = 0.1  # of the training images, unless a number is given
 AT_MOST = 5000
+FEW = 500  # held-out images; with fewer, accuracies and thresholds are uncertain
 Indices = NDArray[np.int64]
 
 
@@ -68,6 +70,22 @@ def split_by_class(targets: Indices, held_out: int | None, seed: int) -> tuple[I
 def in_random_order(images: int, seed: int) -> Indices:
     """Return the positions of N images in the random order of `split_by_class`, int64 [N]."""
     return np.argsort(_random_keys(images, seed), kind="stable")
+
+
+def few_warnings(held_out: int) -> Iterator[str]:
+    """Yield a warning if so few images are held out that thresholds are uncertain."""
+    if held_out < FEW:
+        yield (
+            f"warning: only {held_out:,} held-out images: accuracies are known to ±"
+            f"{_points(held_out):.0f} points, and budgets can be worse than leaving at exit 1. "
+            f"{FEW} held-out images would do (±{_points(FEW):.0f} points): more images, or a "
+            "larger --held-out"
+        )
+
+
+def _points(images: int) -> float:
+    """Return half of the 95 % interval of an accuracy of 50 %, in points."""
+    return 98 / math.sqrt(images)
 
 
 def _in_proportion(counts: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:

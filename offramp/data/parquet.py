@@ -56,16 +56,24 @@ class Rows:
     def __iter__(self) -> Iterator[Encoded]:
         for file in self.files:
             with opened(file) as parquet:
-                for number, cell in enumerate(_cells(parquet, self.column)):
+                for number, cell in enumerate(cells(parquet, self.column)):
                     yield Encoded(f"{file}#{number}", image_in(cell, file, number, self.column))
 
     def sample(self, number: int) -> Iterator[Encoded]:
         """Yield the first images, at most `number`."""
         return islice(self, number)
 
+    def name(self, row: int) -> str:
+        """Return the name of an image."""
+        file = self._file_of(row)
+        return f"{self.files[file]}#{row - sum(self.counts[:file])}"
+
     def folder_of(self, row: int) -> Path:
         """Return the folder of the file that a row is in."""
-        return self.files[bisect_right([*accumulate(self.counts)], row)].parent
+        return self.files[self._file_of(row)].parent
+
+    def _file_of(self, row: int) -> int:
+        return bisect_right([*accumulate(self.counts)], row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +150,7 @@ def image_in(cell: object, file: Path, number: int, column: str) -> Path | bytes
         DatasetError: The cell is null, empty, a list or anything else.
     """
     where = f"{file}, row {number}: {column}"
-    if isinstance(cell, dict):
-        cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
+    cell = path_or_bytes(cell)
     if cell is None:
         raise DatasetError(f"{where} is null. Give each row an image (rows count from 0)")
     if isinstance(cell, list):
@@ -158,6 +165,13 @@ def image_in(cell: object, file: Path, number: int, column: str) -> Path | bytes
     if not path.is_file():
         raise DatasetError(f"{where}: there is no file {path}")
     return path
+
+
+def path_or_bytes(cell: object) -> object:
+    """Return the bytes in a cell of {"bytes", "path"}, or else its path, or any other cell."""
+    if isinstance(cell, dict):
+        return cell.get("path") if cell.get("bytes") is None else cell["bytes"]
+    return cell
 
 
 def _split(file: Path, source: Path, *, alone: bool) -> Split:
@@ -179,9 +193,9 @@ def _labelled(file: Path, split: Split) -> _Labelled:
         label = _column(parquet, file, "label", "ClassLabel", LABEL_COLUMNS)
         image = image_column(parquet, file)
         names = _features(parquet).get(label, {}).get("names", [])
-        for number, cell in enumerate(_cells(parquet, image)):
+        for number, cell in enumerate(cells(parquet, image)):
             image_in(cell, file, number, image)
-        values = list(_cells(parquet, label))
+        values = list(cells(parquet, label))
     if split == "test" and values and all(value in (None, WITHHELD) for value in values):
         return _Labelled(image, None, names)
     labels = [
@@ -217,7 +231,8 @@ def _part(
     return Part(Rows(tuple(files), counts, columns.pop()), targets)
 
 
-def _cells(parquet: ParquetFile, column: str) -> Iterator[Any]:
+def cells(parquet: ParquetFile, column: str) -> Iterator[Any]:
+    """Yield the cells of a column, in order."""
     for batch in parquet.iter_batches(ROWS, columns=[column]):
         yield from batch.column(0).to_pylist()
 

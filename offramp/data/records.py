@@ -60,6 +60,10 @@ class Stored(Protocol):
 
     def __iter__(self) -> Iterator[Encoded]: ...
 
+    def name(self, row: int) -> str:
+        """Return the name of an image."""
+        ...
+
     def sample(self, number: int) -> Iterator[Encoded]:
         """Yield at most `number` of the images."""
         ...
@@ -85,6 +89,10 @@ class Files:
 
     def __iter__(self) -> Iterator[Encoded]:
         return (self[row] for row in range(len(self)))
+
+    def name(self, row: int) -> str:
+        """Return the name of an image."""
+        return self[row].name
 
     def sample(self, number: int) -> Iterator[Encoded]:
         """Yield at most `number` images, spread over all."""
@@ -150,12 +158,7 @@ class Found:
             DatasetError: Something was.
         """
         if self.left_out:
-            names = ". ".join(str(each) for each in self.left_out[:SHOWN])
-            more = len(self.left_out) - SHOWN
-            raise DatasetError(
-                f"{self.source}: --strict, and {len(self.left_out)} are left out: {names}"
-                + (f". {more} more" if more > 0 else "")
-            )
+            raise strict_error(self.source, self.left_out)
 
     def check_trainable(self) -> None:
         """Check that a network can learn from it: two classes, each with training images.
@@ -176,6 +179,16 @@ class Found:
                 f"{self.source} has one class, {printable(self.classes[0])}. A network needs at "
                 f"least two{_hint(self)}"
             )
+
+
+def strict_error(source: str, left_out: Sequence[LeftOut]) -> DatasetError:
+    """Return the error of `--strict`, which names what is left out."""
+    names = ". ".join(str(each) for each in left_out[:SHOWN])
+    more = len(left_out) - SHOWN
+    return DatasetError(
+        f"{printable(source)}: {len(left_out)} left out, and --strict refuses that: {names}"
+        + (f". {more} more" if more > 0 else "")
+    )
 
 
 def _hint(found: Found) -> str:

@@ -83,7 +83,7 @@ def _row(label: str, width: int, numbers: Sequence[int]) -> str:
 
 
 def left_out_lines(
-    left_out: Sequence[LeftOut], hidden: int, names: int | None = NAMES
+    left_out: Sequence[LeftOut], hidden: int = 0, names: int | None = NAMES
 ) -> Iterator[str]:
     """Yield lines that name what was left out, with reasons; no line if that is nothing."""
     if left_out:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from offramp.data.errors import DatasetError
-from offramp.data.held_out import in_random_order, split_by_class
+from offramp.data.held_out import few_warnings, in_random_order, split_by_class
 from offramp.data.reader import read_dataset
 from offramp.data.records import Found, Part, Split, printable
 from offramp.data.summary import Summary, split_counts, summarize
@@ -30,7 +29,6 @@ from training.errors import DataError
 from training.recipes import HeldOutSplit
 
 HASHED = 5000  # most held-out images in the fingerprint
-FEW = 500  # held-out images; with fewer, accuracies and thresholds are uncertain
 Held = TypeVar("Held", Images, ImageFiles)
 
 
@@ -95,22 +93,6 @@ class Dataset(Generic[Held]):
                 f"warning: no held-out image of {len(lacking)} of {len(self.labels)} classes: "
                 f"{shown}. Two images of each class would do"
             )
-
-
-def few_warnings(held_out: int) -> Iterator[str]:
-    """Yield a warning if so few images are held out that thresholds are uncertain."""
-    if held_out < FEW:
-        yield (
-            f"warning: only {held_out:,} held-out images: accuracies are known to ±"
-            f"{_points(held_out):.0f} points, and budgets can be worse than leaving at exit 1. "
-            f"{FEW} held-out images would do (±{_points(FEW):.0f} points): more images, or a "
-            "larger --held-out"
-        )
-
-
-def _points(images: int) -> float:
-    """Return half of the 95 % interval of an accuracy of 50 %, in points."""
-    return 98 / math.sqrt(images)
 
 
 def load_dataset(

@@ -60,6 +60,10 @@ class TableImages:
     def __iter__(self) -> Iterator[Encoded]:
         return self.read(range(len(self)))
 
+    def name(self, row: int) -> str:
+        """Return the name of an image in error texts."""
+        return f"row {row}"
+
     def sample(self, number: int) -> Iterator[Encoded]:
         """Yield at most `number` images, spread over all."""
         some = min(number, len(self))
