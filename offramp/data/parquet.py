@@ -2,7 +2,8 @@
 
 Several files are split by name. The split is that of the file's name if it is a split, or begins
 with a split and a hyphen (`train-00000-of-00001.parquet`), or else that of the nearest folder with
-such a name. One file alone is the training split.
+such a name. A file that is given as the source, or one alone without such a name, is the training
+split.
 """
 
 from __future__ import annotations
@@ -175,7 +176,9 @@ def path_or_bytes(cell: object) -> object:
 
 
 def _split(file: Path, source: Path, *, alone: bool) -> Split:
-    path = file.relative_to(source if source.is_dir() else source.parent)
+    if file == source:
+        return "train"
+    path = file.relative_to(source)
     stem = path.name.partition(".")[0]
     for name in (stem, stem.partition("-")[0], *reversed(path.parts[:-1])):
         if (split := split_named(name)) is not None:
