@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from offramp.data.records import Found, LeftOut, Stored, printable
+from offramp.data.records import Found, LeftOut, Split, Stored, printable
 
 CLASSES = 50  # shown on the console
 NAMES = 20  # left out, shown on the console
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")  # order of the columns
 MEASURED = 500  # images, for their sizes
 
 
@@ -143,8 +144,9 @@ def summarize(found: Found, counts: Mapping[str, NDArray[np.int64]] | None = Non
 def split_counts(found: Found) -> dict[str, NDArray[np.int64]]:
     """Return the images of each class in each split, int64 [classes]."""
     return {
-        split: np.bincount(part.targets, minlength=len(found.classes))
-        for split, part in found.parts.items()
+        split: np.bincount(found.parts[split].targets, minlength=len(found.classes))
+        for split in SPLITS
+        if split in found.parts
     }
 
 
