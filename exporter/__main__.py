@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
+from pydantic_settings import CliToggleFlag
 
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
@@ -34,6 +35,9 @@ class ExportOptions(Options):
     out: Path = Field(description="folder of the bundle. It must not exist")
     data: str | None = Field(
         None, description="source of the images (default: the source that training used)"
+    )
+    strict: CliToggleFlag[bool] = Field(
+        default=False, description="stop if any file of the images is left out, except hidden files"
     )
     name: str | None = Field(
         None, description="name of the model (default: the name of the recipe)"
@@ -60,6 +64,9 @@ class RecalibrateOptions(Options):
     )
     out: Path = Field(description="folder of the new bundle. It must not exist")
     split: str = Field("train", description="split of the images in --data")
+    strict: CliToggleFlag[bool] = Field(
+        default=False, description="stop if any file of the images is left out, except hidden files"
+    )
     name: str | None = Field(None, description="name of the model (default: that of --bundle)")
     version: str | None = Field(
         None, description="version of the model (default: that of --bundle)"

@@ -13,8 +13,10 @@ from training.data.datasets import load_split
 from training.data.images import Images, image_input
 
 
-def images_for(manifest: Manifest, source: str, split: str) -> Images:
+def images_for(manifest: Manifest, source: str, split: str, *, strict: bool = False) -> Images:
     """Load one split of labelled images, at the bundle's input size.
+
+    With `strict`, a data set with files that are left out is refused.
 
     Raises:
         DataError: The images cannot be loaded, or a label is not in the bundle.
@@ -23,7 +25,7 @@ def images_for(manifest: Manifest, source: str, split: str) -> Images:
     size = manifest.input.height
     if manifest.input != image_input(size):
         raise ExportError("--bundle: it resizes images in a way that is not supported here")
-    return load_split(source, split, size, manifest.labels).decoded()
+    return load_split(source, split, size, manifest.labels, strict=strict).decoded()
 
 
 def recalibrate(

@@ -22,13 +22,14 @@ from exporter.errors import ExportError
 from exporter.recalibrate import images_for, recalibrate
 from exporter.report import summary
 from offramp.bundle.manifest import Manifest
+from offramp.data.held_out import few_warnings
+from offramp.data.records import Found
+from offramp.data.summary import left_out_lines
 from training.evaluation.assessment import own_dataset
 from training.fit.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     from exporter.__main__ import ExportOptions, RecalibrateOptions
-
-FEW = 500  # held-out images; with fewer, thresholds are mostly chance
 
 
 def export_checkpoint(options: ExportOptions) -> None:
@@ -48,7 +49,8 @@ def export_checkpoint(options: ExportOptions) -> None:
     naming = _naming(
         options.name or progress.recipe_name, options.version, options.dataset or Path(source).name
     )
-    dataset = own_dataset(progress, source)
+    dataset = own_dataset(progress, source, strict=options.strict)
+    _describe(dataset.found, console)
     _warn_of_few(len(dataset.held_out), console)
     images = dataset.held_out.decoded()
     export = export_network(checkpoint, images, options.confidence, console.print)
@@ -72,7 +74,7 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
         options.version or manifest.version,
         options.dataset or Path(options.data).name,
     )
-    images = images_for(manifest, options.data, options.split)
+    images = images_for(manifest, options.data, options.split, strict=options.strict)
     _warn_of_few(len(images), console)
     named = manifest.model_copy(update={"name": naming.name, "version": naming.version})
     source = f"{naming.dataset}, {options.split}"
@@ -86,9 +88,15 @@ def _write(out: Path, manifest: Manifest, export: Export, console: Console) -> N
         console.print(line, highlight=False)
 
 
+def _describe(found: Found | None, console: Console) -> None:
+    if found is not None:
+        for line in left_out_lines(found.left_out, found.hidden):
+            console.print(line, highlight=False, markup=False)
+
+
 def _warn_of_few(images: int, console: Console) -> None:
-    if images < FEW:
-        console.print(f"warning: only {images} held-out images; intervals are wide")
+    for line in few_warnings(images):
+        console.print(line, highlight=False, markup=False)
 
 
 def _naming(name: str, version: str, dataset: str) -> Naming:

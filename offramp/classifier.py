@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Literal, Self
@@ -161,15 +161,18 @@ class Classifier:
         asked = self._asked(budget, min_confidence, deadline_ms, top_k, explain=explain)
         return self._answers_or_errors(iter(images), asked)
 
-    def evaluate(self, dataset: str | Path, budgets: Sequence[str] | None = None) -> Evaluation:
+    def evaluate(
+        self, dataset: str | Path, budgets: Sequence[str] | None = None, *, strict: bool = False
+    ) -> Evaluation:
         """Measure accuracy, flops and exits of budgets on labelled images.
 
         Each image runs to the last exit once, and all budgets are computed from that.
 
         Args:
-            dataset: A folder with one folder of images per class, or a parquet file, or a folder
-                of parquet files. Labels are matched by name.
+            dataset: A folder with one folder of images per class, a table (CSV, JSON Lines) or
+                parquet file, or a folder of parquet files. Labels are matched by name.
             budgets: Budgets as for `classify`. `None`: those of the manifest.
+            strict: Refuse a data set in which a file is left out.
 
         Returns:
             The measured values with their intervals, beside those of the manifest.
@@ -180,10 +183,11 @@ class Classifier:
             BudgetTooLowError: A numeric budget below the cheapest operating point.
         """
         evaluator = Evaluator(self.manifest, budgets)
+        examples = read_examples(Path(dataset), self.manifest.labels, strict=strict)
         waiting: deque[tuple[str, int]] = deque()
 
         def sources() -> Iterator[ImageSource]:
-            for example in read_examples(Path(dataset), self.manifest.labels):
+            for example in examples:
                 waiting.append((example.name, example.label))
                 yield example.image
 
@@ -193,7 +197,7 @@ class Classifier:
                 evaluator.skip(name, str(outcome))
             else:
                 evaluator.add(outcome.answer, label)
-        return evaluator.evaluation()
+        return replace(evaluator.evaluation(), left_out=examples.left_out)
 
     def close(self) -> None:
         """Wait for the images in the engine, then stop its threads. A second call does nothing."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offramp.bundle.manifest import Estimate, Manifest, OperatingPoint
+from offramp.data.records import LeftOut
 from offramp.errors import OfframpError
 from serving.engine.policy import MIN_CONFIDENCE, Policy, resolve
 from serving.engine.request import Answer
@@ -96,12 +97,14 @@ class Evaluation:
         full_flops: Multiply-adds of the whole network.
         budgets: One entry for each budget.
         skipped: Images that could not be evaluated. They count in no mean.
+        left_out: Files that are not part of the data set, with reasons.
     """
 
     images: int
     full_flops: int
     budgets: tuple[BudgetEvaluation, ...]
     skipped: tuple[SkippedImage, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def wilson(share: float, images: int, z: float = Z_MEASURED) -> Interval:

@@ -41,6 +41,9 @@ class RunOptions(Options):
         "auto",
         description="where the images are kept. auto: in memory if they take at most 4 GiB",
     )
+    strict: CliToggleFlag[bool] = Field(
+        default=False, description="stop if any file of the images is left out, except hidden files"
+    )
     workers: NonNegativeInt | None = Field(
         None, description="processes that decode images on disk (default: number of cores)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -29,6 +30,7 @@ ObjectiveName = Literal[
 ]
 OptimizerName = Literal["sgd", "muon"]
 Schedule = Literal["cosine", "linear", "multistep"]
+HeldOutSplit = Literal["by_class", "random"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -37,12 +39,19 @@ class Recipe(FrozenModel):
 
     data: str = Field(
         "cifar10",
-        description="images: name on the Hugging Face hub, parquet file or folder, or folder with "
-        "a folder of images for each class",
+        description="images: folder with a folder of images for each class, table (CSV, JSONL) or "
+        "parquet file, folder of parquet files, or name on the Hugging Face hub",
     )
     size: PositiveInt = Field(32, description="height and width of the images, in pixels")
-    held_out: PositiveInt = Field(
-        5000, description="training images that are reserved for thresholds and temperatures"
+    held_out: PositiveInt | None = Field(
+        None,
+        description="training images that are reserved for thresholds and temperatures (null: a "
+        "tenth, and at most 5,000)",
+    )
+    held_out_split: HeldOutSplit = Field(
+        "by_class",
+        description="way to choose them: from each class in proportion, or at random as in "
+        "version 0.1",
     )
     backbone: BackboneName = Field("msdnet", description="family of networks")
     shape: dict[str, object] = Field(
@@ -112,6 +121,18 @@ class Recipe(FrozenModel):
         lt=2**32,
         description="seed of the weights, the order, the augmentation and the held-out images",
     )
+
+    @classmethod
+    def recorded(cls, fields: Mapping[str, object]) -> dict[str, object]:
+        """Return the fields of a recipe in a file. Files of version 0.1 were split at random."""
+        return {"held_out_split": "random", "held_out": 5000, **fields}
+
+    def continuing(self, saved: Recipe) -> Recipe:
+        """Return this recipe with the held-out images of the saved recipe of version 0.1."""
+        if saved.held_out_split == "by_class":
+            return self
+        held_out = self.held_out or saved.held_out
+        return self.model_copy(update={"held_out_split": "random", "held_out": held_out})
 
     @model_validator(mode="after")
     def _shift_fits(self) -> Self:

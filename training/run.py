@@ -11,11 +11,13 @@ import torch
 from rich.console import Console
 from rich.progress import track as rich_track
 
+from offramp.data.summary import Summary
 from training.data.datasets import Dataset, load_test, open_dataset
+from training.data.hub import hub_name
 from training.data.images import ImageFiles, Images
 from training.distributed import cores, local_rank, process_group, processes, rank
 from training.errors import RecipeError
-from training.fit.checkpoint import CHECKPOINT, Epoch, Progress
+from training.fit.checkpoint import CHECKPOINT, Epoch, Progress, load_progress
 from training.fit.trainer import Trainer, fit
 from training.networks.flops import flops_to_exits
 from training.options import RunOptions
@@ -23,6 +25,7 @@ from training.recipes import Recipe
 from training.report.report import PAGE, write_assessment, write_report
 from training.report.tensorboard import EventLog
 
+TABLE = "data.txt"  # name of the file with the whole table of the data set
 IN_MEMORY = 4 * 2**30  # maximum bytes of pixels
 
 
@@ -59,21 +62,37 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _images(recipe: Recipe, where: str) -> Dataset[Images] | Dataset[ImageFiles]:
-    """Return the recipe's images, in memory if `where` says so, or if they fit."""
+def _dataset(recipe: Recipe, where: str, *, strict: bool) -> Dataset[ImageFiles]:
     if where == "memory" and recipe.crop == "resized":
         raise RecipeError("--images: --crop resized needs the files on disk; give disk or auto")
-    dataset = open_dataset(recipe.data, recipe.size, recipe.held_out, recipe.seed)
+    return open_dataset(
+        recipe.data,
+        recipe.size,
+        recipe.held_out,
+        recipe.seed,
+        recipe.held_out_split,
+        strict=strict,
+    )
+
+
+def _images(
+    dataset: Dataset[ImageFiles], recipe: Recipe, where: str
+) -> Dataset[Images] | Dataset[ImageFiles]:
+    """Return the images, in memory if `where` says so, or if they fit."""
     count = len(dataset.train) + len(dataset.held_out)
     return dataset.decoded() if _in_memory(recipe, where, count) else dataset
 
 
-def _test_images(recipe: Recipe, where: str, labels: tuple[str, ...]) -> Images | ImageFiles | None:
+def _test_images(
+    dataset: Dataset[ImageFiles], recipe: Recipe, where: str
+) -> Images | ImageFiles | None:
     """Return the images of the test split, if any, to report errors in them before training.
 
     All are decoded if they fit in memory, else one is.
     """
-    test = load_test(recipe.data, recipe.size, labels)
+    test = dataset.test
+    if dataset.found is None:  # split as in version 0.1
+        test = load_test(recipe.data, recipe.size, dataset.labels)
     if not test:
         return None
     if _in_memory(recipe, where, len(test)):
@@ -101,8 +120,15 @@ def run(options: RunOptions, recipe: Recipe) -> None:
 
 def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     console = Console(soft_wrap=True, quiet=rank() > 0)
-    dataset = _images(recipe, options.images)
-    test = _test_images(recipe, options.images, dataset.labels) if rank() == 0 else None
+    if options.resume and (saved := options.out / CHECKPOINT).exists():
+        recipe = recipe.continuing(load_progress(saved).recipe)
+    if taken := hub_name(recipe.data):
+        console.print(taken, highlight=False, markup=False)
+    opened = _dataset(recipe, options.images, strict=options.strict)
+    summary = opened.summary() if rank() == 0 else None
+    _describe(opened, summary, console)
+    test = _test_images(opened, recipe, options.images) if rank() == 0 else None
+    dataset = _images(opened, recipe, options.images)
     progress = Progress(
         recipe_name=options.recipe,
         recipe=recipe,
@@ -116,12 +142,21 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     for line in introduction(trainer, dataset):
         console.print(line, highlight=False)
     options.out.mkdir(parents=True, exist_ok=True)
+    if summary:
+        text = "".join(f"{line}\n" for line in summary.lines(classes=None, names=None))
+        (options.out / TABLE).write_text(text, encoding="utf-8")
     train(trainer, options, console)
     if rank() == 0:
         console.print("evaluating exits, calibration and budgets")
         write_assessment(options.out, trainer.progress, trainer.network, dataset.held_out, test)
     console.print(f"report: {options.out / PAGE}")
     console.print(f"done: {options.out / CHECKPOINT}")
+
+
+def _describe(dataset: Dataset[ImageFiles], summary: Summary | None, console: Console) -> None:
+    """Print the table of the data set, and its warnings."""
+    for line in [*(summary.lines() if summary else ()), *dataset.warnings()]:
+        console.print(line, highlight=False, markup=False)
 
 
 def introduction(trainer: Trainer, dataset: Dataset[Images] | Dataset[ImageFiles]) -> Iterator[str]:

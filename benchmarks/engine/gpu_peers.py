@@ -86,7 +86,7 @@ def torch_call(subject: Subject, batch: int) -> Call | None:
     manifest = subject.manifest
     try:
         recipe = Recipe.parse(
-            manifest.provenance.config, option="provenance.config", name="a recipe"
+            Recipe.recorded(manifest.provenance.config), option="provenance.config", name="a recipe"
         )
         network = new_network(recipe, len(manifest.labels)).eval()
     except TrainingError:

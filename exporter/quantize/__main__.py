@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
+from pydantic_settings import CliToggleFlag
 
 from exporter.quantize import Precision
 from offramp.exit_codes import exit_code
@@ -31,6 +32,9 @@ class QuantizeOptions(Options):
         description="images that the bundle was made with: name on the Hugging Face hub, file or "
         "folder"
     )
+    strict: CliToggleFlag[bool] = Field(
+        default=False, description="stop if any file of the images is left out, except hidden files"
+    )
     precision: Precision = Field("int8", description="number format of the new bundle")
     version: str | None = Field(
         None,
@@ -49,7 +53,14 @@ def _quantize(arguments: Sequence[str]) -> None:
     # Late: a wrong option is reported before the slow imports.
     from exporter.quantize.convert import convert_bundle
 
-    convert_bundle(options.bundle, options.out, options.data, options.precision, options.version)
+    convert_bundle(
+        options.bundle,
+        options.out,
+        options.data,
+        options.precision,
+        options.version,
+        strict=options.strict,
+    )
 
 
 if __name__ == "__main__":

@@ -59,23 +59,26 @@ class Quantized:
     output: ChainOutput
 
 
-def own_files(manifest: Manifest, source: str) -> Dataset[ImageFiles]:
+def own_files(manifest: Manifest, source: str, *, strict: bool = False) -> Dataset[ImageFiles]:
     """Return the images that the bundle was made with, split as in training.
 
     Raises:
         DataError: `source` has no such images.
     """
-    recipe = Recipe.parse(manifest.provenance.config, option="provenance.config", name="a recipe")
-    return open_dataset(source, recipe.size, recipe.held_out, recipe.seed)
+    recorded = Recipe.recorded(manifest.provenance.config)
+    recipe = Recipe.parse(recorded, option="provenance.config", name="a recipe")
+    return open_dataset(
+        source, recipe.size, recipe.held_out, recipe.seed, recipe.held_out_split, strict=strict
+    )
 
 
-def own_images(manifest: Manifest, source: str) -> Dataset[Images]:
+def own_images(manifest: Manifest, source: str, *, strict: bool = False) -> Dataset[Images]:
     """Return calibration images of the training set, and the held-out images of the bundle.
 
     Raises:
         DataError: `source` has no such images.
     """
-    dataset = own_files(manifest, source)
+    dataset = own_files(manifest, source, strict=strict)
     subset = dataset.train.select(torch.arange(min(CALIBRATION_IMAGES, len(dataset.train))))
     return Dataset(subset.decoded(), dataset.held_out.decoded(), dataset.labels)
 
@@ -138,7 +141,13 @@ def agreement(
 
 
 def convert_bundle(
-    bundle: Path, out: Path, data: str, precision: Precision, version: str | None
+    bundle: Path,
+    out: Path,
+    data: str,
+    precision: Precision,
+    version: str | None,
+    *,
+    strict: bool = False,
 ) -> None:
     """Convert a bundle, write the new one, and print what changed.
 
@@ -148,6 +157,7 @@ def convert_bundle(
         data: Source of the images that the bundle was made with.
         precision: Number format to convert to.
         version: Version of the new bundle. None: that of the bundle, and the precision.
+        strict: Refuse a data set with files that are left out.
 
     Raises:
         ExportError: The bundle cannot be converted, or these are not its images.
@@ -160,7 +170,7 @@ def convert_bundle(
     manifest, floats = read_bundle(bundle)
     if manifest.precision != "fp32":
         raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
-    images = own_images(manifest, data)
+    images = own_images(manifest, data, strict=strict)
     if precision == "int8":
         console.print(f"quantizing with {len(images.train)} images of the training set")
     converted = quantize(manifest, floats, images, precision)

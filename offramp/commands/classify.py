@@ -78,6 +78,9 @@ class ClassifyOptions(BaseSettings):
     overwrite: CliToggleFlag[bool] = Field(
         default=False, description="replace OUT and the rows of an interrupted run"
     )
+    strict: CliToggleFlag[bool] = Field(
+        default=False, description="stop if any file in a folder is left out, except hidden files"
+    )
     shrink: CliToggleFlag[bool] = Field(
         default=False, description="with --url, shrink large images before they are sent"
     )
@@ -110,9 +113,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(options: ClassifyOptions) -> None:
+    from offramp.data.summary import left_out_lines
     from offramp.inputs.datasets import find_images
 
-    images = find_images(options.paths)
+    images = find_images(options.paths, strict=options.strict)
+    for line in left_out_lines(images.left_out, images.hidden):
+        print(line, file=sys.stderr)
     with ExitStack() as stack:
         model, classify = _local(options, stack) if options.bundle else _remote(options, stack)
         output = stack.enter_context(_output(options, model))

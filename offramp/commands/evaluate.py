@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 from pydantic_core import to_jsonable_python
+from pydantic_settings import CliToggleFlag
 
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
@@ -27,8 +28,11 @@ class EvaluateOptions(Options):
 
     bundle: Path = Field(description="folder of the bundle")
     data: Path = Field(
-        description="folder with one folder of images per class, parquet file, or folder of "
-        "parquet files; labels are matched by name"
+        description="folder with one folder of images per class, table (CSV, JSONL) or parquet "
+        "file, or folder of parquet files; labels are matched by name"
+    )
+    strict: CliToggleFlag[bool] = Field(
+        default=False, description="stop if any file in a folder is left out, except hidden files"
     )
     budget: list[str] = Field(
         default=[],
@@ -55,12 +59,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(options: EvaluateOptions) -> None:
     from offramp.classifier import Classifier
+    from offramp.data.summary import left_out_lines
 
     with Classifier.open(
         options.bundle, provider=options.provider, threads=options.threads
     ) as classifier:
-        evaluation = classifier.evaluate(options.data, options.budget or None)
+        evaluation = classifier.evaluate(
+            options.data, options.budget or None, strict=options.strict
+        )
         title = f"{classifier.manifest.name} {classifier.manifest.version}"
+    for line in left_out_lines(evaluation.left_out):
+        print(line, file=sys.stderr)
     if options.format == "json":
         print(json.dumps(to_jsonable_python(asdict(evaluation)), indent=1))
         return

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from offramp.errors import OfframpError
+import numpy as np
 
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetFile
+from offramp.data.errors import DatasetError
+from offramp.data.formats import HEAD, PARQUET, format_of
+from offramp.data.parquet import cells, image_column, opened, path_or_bytes
+from offramp.data.reader import read_dataset
+from offramp.data.records import Encoded, LeftOut, Part, Split, listed, strict_error
+from offramp.data.walk import read_tree
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-PARQUET = ".parquet"
-ROWS = 64  # of a parquet file that are in memory at once
-IMAGE_COLUMNS = ("image", "img", "jpg", "png")
-LABEL_COLUMNS = ("label", "labels", "target", "fine_label")
-EVALUATED_SPLITS = ("test", "validation", "valid", "val", "dev")
-
-
-class DatasetError(OfframpError):
-    """A data set is missing, has no images or labels, or labels that a model does not have."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageItem:
-    """An image file: its name, and its path or its bytes."""
-
-    name: str
-    image: Path | bytes
+EVALUATED: tuple[Split, ...] = ("test", "validation", "train")  # the first that there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,185 +38,156 @@ class ImageItems:
 
     Args:
         files: Their paths, each once.
+        parquet: The parquet files among them.
+        left_out: Files in folders that are not images, with reasons.
+        hidden: Number of hidden files.
     """
 
-    def __init__(self, files: Iterable[Path]) -> None:
-        self._rows = {file: _row_count(file) for file in files}
+    def __init__(
+        self,
+        files: Iterable[Path],
+        parquet: Iterable[Path] = (),
+        left_out: Sequence[LeftOut] = (),
+        hidden: int = 0,
+    ) -> None:
+        tables = frozenset(parquet)
+        self._rows = {file: _row_count(file) if file in tables else None for file in files}
+        self.left_out = tuple(left_out)
+        self.hidden = hidden
 
     def __len__(self) -> int:
-        return sum(self._rows.values())
+        return sum(1 if rows is None else rows for rows in self._rows.values())
 
-    def __iter__(self) -> Iterator[ImageItem]:
-        for file in self._rows:
-            if file.suffix == PARQUET:
-                yield from _rows(file)
+    def __iter__(self) -> Iterator[Encoded]:
+        for file, rows in self._rows.items():
+            if rows is None:
+                yield Encoded(str(file), file)
             else:
-                yield ImageItem(str(file), file)
+                yield from _rows(file)
 
 
-def find_images(paths: Iterable[Path]) -> ImageItems:
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """The labelled images of one split of a data set.
+
+    Attributes:
+        part: The images.
+        labels: Index of the model's label for each class of the data set.
+        left_out: What is not part of the data set, with reasons.
+        hidden: Number of hidden files.
+    """
+
+    part: Part
+    labels: Sequence[int]
+    left_out: tuple[LeftOut, ...]
+    hidden: int
+
+    def __iter__(self) -> Iterator[Example]:
+        for encoded, target in zip(self.part.images, self.part.targets.tolist(), strict=True):
+            yield Example(encoded.name, encoded.image, self.labels[target])
+
+
+def find_images(paths: Iterable[Path], *, strict: bool = False) -> ImageItems:
     """Find image files, the images in folders, and those in parquet files.
 
     Args:
-        paths: Files are taken whatever their names. Folders are searched at all depths for
-            JPEG, PNG, WebP and parquet files.
+        paths: Files are taken whatever they are. Folders are searched at all depths, and images
+            are recognised by their first bytes.
+        strict: Refuse folders in which a file is left out.
 
     Raises:
         DatasetError: A path does not exist, a folder has no image, or a parquet file no image
-            column.
+            column. Or `strict`, and a file is left out.
     """
     found: list[Path] = []
+    parquet: list[Path] = []
+    left_out: list[LeftOut] = []
+    hidden = 0
     for path in paths:
         if path.is_dir():
-            found += _files_in(path, (*SUFFIXES, PARQUET))
+            images, tables, others, ignored = _in_folder(path)
+            found += [*images, *tables]
+            parquet += tables
+            left_out += others
+            hidden += ignored
         elif path.exists():
             found.append(path)
+            if path.is_file() and _is_parquet(path):
+                parquet.append(path)
         else:
             raise DatasetError(f"{path}: there is no such file or folder")
-    return ImageItems(found)
+    if strict and left_out:
+        raise strict_error(", ".join(map(str, paths)), left_out)
+    return ImageItems(found, parquet, left_out, hidden)
 
 
-def read_examples(source: Path, labels: Sequence[str]) -> Iterator[Example]:
-    """Yield the labelled images of a data set.
+def read_examples(source: Path, labels: Sequence[str], *, strict: bool = False) -> Examples:
+    """Read a data set, and return its labelled images.
 
     Args:
-        source: A folder with one folder of images per class, a parquet file, or a folder of
-            parquet files. Of parquet files for several splits the test split is read, or else
-            the validation split.
+        source: See `offramp.data.reader.read_dataset`. Of several splits the test split is read,
+            or else the validation split.
         labels: Labels of the model.
+        strict: Refuse a data set in which a file is left out.
 
     Raises:
-        DatasetError: No images, no labels, or a label that the model does not have.
+        DatasetError: No images, no labels, or a label that the model does not have. Or `strict`,
+            and a file is left out.
     """
+    found = read_dataset(source)
+    if strict:
+        found.check_strict()
+    split = next(name for name in EVALUATED if name in found.parts)
+    part = found.parts[split]
     index = {label: number for number, label in enumerate(labels)}
-    if source.is_dir():
-        files = sorted(source.rglob(f"*{PARQUET}"))
-        if not files:
-            yield from _class_folders(source, index)
-            return
-    elif source.exists():
-        files = [source]
-    else:
-        raise DatasetError(f"{source}: there is no such file or folder")
-    for file in _of_one_split(files, source):
-        yield from _labelled_rows(file, index)
+    for target in np.unique(part.targets):
+        if found.classes[target] not in index:
+            first = part.images.name(int(np.argmax(part.targets == target)))
+            raise DatasetError(
+                f"{first}: the model has no label {found.classes[target]!r}; its labels are "
+                f"{listed(labels)}"
+            )
+    numbers = [index.get(label, -1) for label in found.classes]
+    return Examples(part, numbers, found.left_out, found.hidden)
 
 
-def _files_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    found = sorted(path for path in files if path.is_file())
-    if not found:
-        raise DatasetError(f"{folder}: this folder has no {', '.join(suffixes)} file")
-    return found
+def _in_folder(folder: Path) -> tuple[list[Path], list[Path], list[LeftOut], int]:
+    """Return image files, parquet files, what is left out, and how many files are hidden."""
+    tree = read_tree(folder)
+    images = [Path(path) for path in tree.root.image_paths()]
+    tables = [each.path / name for each in tree.root.each() for name in each.parquet]
+    left_out = [
+        LeftOut(str(folder / other.name), other.reason, other.files)
+        for each in tree.root.each()
+        for other in each.others
+        if folder / other.name not in tables
+    ]
+    if not images and not tables:
+        reason = f". {left_out[0]}" if left_out else ""
+        raise DatasetError(f"{folder}: this folder has no image and no parquet file{reason}")
+    return images, tables, left_out, tree.hidden
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return format_of(file.read(HEAD)) == PARQUET
+    except OSError:
+        return False  # the image gets a row with the reason
 
 
 def _row_count(file: Path) -> int:
-    if file.suffix != PARQUET:
-        return 1
-    with _opened(file) as parquet:
-        _image_column(parquet, file)
+    with opened(file) as parquet:
+        image_column(parquet, file)
         return int(parquet.metadata.num_rows)
 
 
-def _class_folders(root: Path, index: Mapping[str, int]) -> Iterator[Example]:
-    folders = sorted(each for each in root.iterdir() if each.is_dir() and each.name[0] != ".")
-    if not folders:
-        raise DatasetError(f"{root}: this folder has neither class folders nor parquet files")
-    for folder in folders:
-        _check_label(folder.name, index, str(folder))
-    for folder in folders:
-        for path in _files_in(folder, SUFFIXES):
-            yield Example(str(path), path, index[folder.name])
-
-
-def _of_one_split(files: Sequence[Path], root: Path) -> list[Path]:
-    """Select the test files, or else the validation files. Without either, select all."""
-    for split in EVALUATED_SPLITS:
-        named = [file for file in files if split in _words(file, root)]
-        if named:
-            return named
-    return list(files)
-
-
-def _words(file: Path, root: Path) -> list[str]:
-    name = file.name if file == root else str(file.relative_to(root))
-    return re.split(r"[^a-z]+", name.lower())
-
-
-def _rows(file: Path) -> Iterator[ImageItem]:
-    with _opened(file) as parquet:
-        image = _image_column(parquet, file)
-        yield from (
-            ImageItem(f"{file}#{number}", _image(row[image], file))
-            for number, row in enumerate(_read(parquet, [image]))
-        )
-
-
-def _labelled_rows(file: Path, index: Mapping[str, int]) -> Iterator[Example]:
-    with _opened(file) as parquet:
-        image, label = _image_column(parquet, file), _label_column(parquet, file)
-        names = _features(parquet).get(label, {}).get("names", [])
-        for number, row in enumerate(_read(parquet, [image, label])):
-            value, name = row[label], f"{file}#{number}"
-            named = isinstance(value, int) and 0 <= value < len(names)
-            text = names[value] if named else str(value)
-            _check_label(text, index, name)
-            yield Example(name, _image(row[image], file), index[text])
-
-
-def _opened(file: Path) -> ParquetFile:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ModuleNotFoundError as error:
-        raise DatasetError(
-            f"{file}: reading parquet files needs pyarrow; install it with: "
-            "pip install 'offramp[parquet]'"
-        ) from error
-    try:
-        return ParquetFile(file)
-    except (OSError, ArrowException) as error:
-        raise DatasetError(f"{file}: cannot be read as a parquet file ({error})") from error
-
-
-def _read(parquet: ParquetFile, columns: list[str]) -> Iterator[dict[str, Any]]:
-    for batch in parquet.iter_batches(ROWS, columns=columns):
-        yield from batch.to_pylist()
-
-
-def _features(parquet: ParquetFile) -> dict[str, dict[str, Any]]:
-    """Return the column types that the Hugging Face library stores, if any."""
-    stored = (parquet.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
-    features: dict[str, dict[str, Any]] = json.loads(stored).get("info", {}).get("features", {})
-    return {name: kind for name, kind in features.items() if "_type" in kind}
-
-
-def _image_column(parquet: ParquetFile, file: Path) -> str:
-    return _column(parquet, file, "image", "Image", IMAGE_COLUMNS)
-
-
-def _label_column(parquet: ParquetFile, file: Path) -> str:
-    return _column(parquet, file, "label", "ClassLabel", LABEL_COLUMNS)
-
-
-def _column(parquet: ParquetFile, file: Path, what: str, type_: str, usual: Sequence[str]) -> str:
-    columns = list(parquet.schema_arrow.names)
-    typed = [name for name, kind in _features(parquet).items() if kind.get("_type") == type_]
-    for name in (*typed, *usual):
-        if name in columns:
-            return name
-    raise DatasetError(f"{file}: there is no {what} column, only {', '.join(columns)}")
-
-
-def _image(value: object, file: Path) -> Path | bytes:
-    """Return the bytes in a cell, or the path where it has only a path."""
-    if isinstance(value, Mapping):
-        stored, path = value.get("bytes"), value.get("path")
-        value = file.parent / path if stored is None and path else stored
-    return value if isinstance(value, Path | bytes) else b""
-
-
-def _check_label(label: str, index: Mapping[str, int], where: str) -> None:
-    if label not in index:
-        known = ", ".join([*index][:10]) + (", ..." if len(index) > 10 else "")
-        raise DatasetError(f"{where}: the model has no label {label!r}; its labels are {known}")
+def _rows(file: Path) -> Iterator[Encoded]:
+    """Yield the images of a parquet file. A cell that has none is an image of no bytes."""
+    with opened(file) as parquet:
+        column = image_column(parquet, file)
+        for number, cell in enumerate(cells(parquet, column)):
+            image = path_or_bytes(cell)
+            stored = file.parent / image if isinstance(image, str) else image
+            usable = stored if isinstance(stored, Path | bytes) else b""
+            yield Encoded(f"{file}#{number}", usable)

@@ -1,44 +1,59 @@
-"""Data sets: a training and a held-out set from a hub name, parquet files or a folder."""
+"""Data sets: a training and a held-out set from files, a folder or a name on the hub.
+
+The rules for files and folders are those of `offramp.data`. Names on the Hugging Face hub go
+through `datasets`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
-import datasets
+import numpy as np
 import torch
+from torch import Tensor
 
+from offramp.data.errors import DatasetError
+from offramp.data.held_out import few_warnings, in_random_order, split_by_class
+from offramp.data.reader import read_dataset
+from offramp.data.records import Found, Part, Split, printable
+from offramp.data.summary import Summary, split_counts, summarize
+from training.data.encoded import by_row
+from training.data.hub import hub_name, read_hub
 from training.data.images import File, ImageFiles, Images
+from training.data.legacy import open_at_random
 from training.errors import DataError
+from training.recipes import HeldOutSplit
 
 HASHED = 5000  # most held-out images in the fingerprint
 Held = TypeVar("Held", Images, ImageFiles)
-SPLIT_WORDS = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset(Generic[Held]):
-    """The images of a run. `held_out` is never trained on."""
+    """The images of a run; `held_out` is never trained on.
+
+    Attributes:
+        train: Images to train on.
+        held_out: Images for thresholds and temperatures.
+        labels: Classes.
+        test: Images of the test split, if there is one with labels.
+        found: The data set as it was found. None: it was split as before version 0.2.
+    """
 
     train: Held
     held_out: Held
     labels: tuple[str, ...]
+    test: ImageFiles | None = None
+    found: Found | None = None
 
     def decoded(self) -> Dataset[Images]:
-        """Decode all images into memory."""
-        return Dataset(self.train.decoded(), self.held_out.decoded(), self.labels)
+        """Decode the training and held-out images into memory."""
+        train, held_out = self.train.decoded(), self.held_out.decoded()
+        return Dataset(train, held_out, self.labels, self.test, self.found)
 
     def fingerprint(self) -> str:
         """Hash the labels, the first 5,000 held-out images and the number of training images.
@@ -52,155 +67,171 @@ class Dataset(Generic[Held]):
         digest.update(self.held_out.targets.numpy().tobytes())
         return digest.hexdigest()
 
+    def summary(self) -> Summary | None:
+        """Count the images of each class in each set, with sizes, formats and what is left out."""
+        if self.found is None:
+            return None
+        counts = {
+            name: np.bincount(targets.numpy(), minlength=len(self.labels))
+            for name, targets in (
+                ("train", self.train.targets),
+                ("held-out", self.held_out.targets),
+            )
+        }
+        if "test" in self.found.parts:
+            counts["test"] = split_counts(self.found)["test"]
+        return summarize(self.found, counts)
 
-def load_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset[Images]:
+    def warnings(self) -> Iterator[str]:
+        """Yield warnings about sets that are too small, with the size that would do."""
+        yield from few_warnings(len(self.held_out))
+        held = set(self.held_out.targets.tolist())
+        lacking = [label for k, label in enumerate(self.labels) if k not in held]
+        if lacking:
+            shown = ", ".join(map(printable, lacking[:10])) + (", ..." if len(lacking) > 10 else "")
+            yield (
+                f"warning: no held-out image of {len(lacking)} of {len(self.labels)} classes: "
+                f"{shown}. Two images of each class would do"
+            )
+
+
+def load_dataset(
+    source: str, size: int, held_out: int | None, seed: int, split: HeldOutSplit = "by_class"
+) -> Dataset[Images]:
     """Open a data set as `open_dataset` does, and decode all images into memory."""
-    return open_dataset(source, size, held_out, seed).decoded()
+    return open_dataset(source, size, held_out, seed, split).decoded()
 
 
-def open_dataset(source: str, size: int, held_out: int, seed: int) -> Dataset[ImageFiles]:
+def open_dataset(
+    source: str,
+    size: int,
+    held_out: int | None,
+    seed: int,
+    split: HeldOutSplit = "by_class",
+    *,
+    strict: bool = False,
+) -> Dataset[ImageFiles]:
     """Open a data set and set its validation split apart.
 
     Args:
-        source: a folder of parquet files (`train-*.parquet`, `test-*.parquet`, or in folders
-            of these names), one parquet file, a folder with one folder of images for each
-            class (or `train/` and `test/` with such folders), or a name on the Hugging Face hub.
+        source: a folder of class folders, a table or parquet file, or a name on the Hugging Face
+            hub. See `offramp.data.reader.read_dataset`.
         size: height and width of the decoded images, in pixels.
-        held_out: number of training images to hold out if there is no validation split.
+        held_out: number of training images to hold out if there is no validation split. None: a
+            tenth, and at most 5,000.
         seed: seed of that split.
+        split: rule for that split. "random": as checkpoints of version 0.1 were split.
+        strict: refuse a data set with files that are left out.
 
     Raises:
-        DataError: the source does not exist, has no image or label column, or has too few images
-            or classes.
+        DataError: the source does not exist, has no images with labels, has a class without
+            training images, or has too few images or classes.
     """
-    splits = _open(source)
-    labels = _labels(splits["train"], source)
-    if len(labels) < 2:
-        raise DataError(f"data: {source} has one class, {labels[0]!r}; training needs two or more")
-    train = _files(splits["train"], size, labels, source)
-    if "validation" in splits:
-        return Dataset(train, _files(splits["validation"], size, labels, source), labels)
-    if not 0 < held_out < len(train):
-        raise DataError(
-            f"held_out: {held_out} of {len(train)} images leaves no training images; give fewer "
-            "(--held-out N)"
-        )
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    return Dataset(train.select(order[held_out:]), train.select(order[:held_out]), labels)
-
-
-def _open(source: str) -> Mapping[str, datasets.Dataset]:
-    path = Path(source)
+    if split == "random":
+        return _checked_at_random(source, size, held_out, seed)
+    found = find_dataset(source, strict=strict)
     try:
-        if path.is_file():
-            loaded = datasets.load_dataset("parquet", data_files={"train": str(path)})
-        elif path.is_dir() and (files := sorted(path.rglob("*.parquet"))):
-            loaded = datasets.load_dataset("parquet", data_files=_by_split(files, path))
-        elif path.is_dir():
-            loaded = datasets.load_dataset("imagefolder", data_dir=source)
-        elif path.is_absolute() or source.startswith("."):
-            raise DataError(f"data: there is no file or folder {source}")
+        found.check_trainable()
+        train = _files(found, found.part("train"), size)
+        if "validation" in found.parts:
+            held = _files(found, found.part("validation"), size)
+            train = train.select(_tensor(in_random_order(len(train), seed)))
+            held = held.select(_tensor(in_random_order(len(held), seed)))
         else:
-            loaded = datasets.load_dataset(source)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"data: {source} cannot be loaded: {error}") from error
-    if "train" not in loaded:
-        raise DataError(f"data: {source} has no split 'train', only {', '.join(loaded)}")
-    return dict(loaded)
+            chosen = split_by_class(found.part("train").targets, held_out, seed)
+            train, held = train.select(_tensor(chosen[0])), train.select(_tensor(chosen[1]))
+    except DatasetError as error:
+        raise DataError(f"data: {error}") from error
+    test = _files(found, found.parts["test"], size) if "test" in found.parts else None
+    _check_all(found, len(train) + len(held) + (len(test) if test else 0))
+    return Dataset(train, held, found.classes, test, found)
 
 
-def _by_split(files: list[Path], root: Path) -> dict[str, list[str]]:
-    """Group files by split: by the name of the file, or else of a folder above it."""
-    splits: dict[str, list[str]] = {}
-    for file in files:
-        words = re.split(r"[^a-z]+", str(file.relative_to(root)).lower())
-        named = [SPLIT_WORDS[word] for word in reversed(words) if word in SPLIT_WORDS]
-        if not named and len(files) > 1:
-            raise DataError(f"data: {file} is of no known split; rename it, for example train-*")
-        splits.setdefault(named[0] if named else "train", []).append(str(file))
-    return splits
+def find_dataset(source: str, *, strict: bool = False) -> Found:
+    """Read a data set from files, a folder or the hub, without decoding images.
+
+    Raises:
+        DataError: the source does not exist, or has no images with labels; or `strict`, and
+            something is left out.
+    """
+    try:
+        found = read_dataset(source) if hub_name(source) is None else read_hub(source)
+        if strict:
+            found.check_strict()
+    except DatasetError as error:
+        raise DataError(f"data: {error}") from error
+    return found
 
 
-def _column(split: datasets.Dataset, kinds: tuple[type, ...], names: tuple[str, ...]) -> str | None:
-    """Return the first column of one of these feature types, or else by name."""
-    for column, feature in split.features.items():
-        if isinstance(feature, kinds):
-            return str(column)
-    return next((name for name in names if name in split.features), None)
-
-
-def _label_column(split: datasets.Dataset, source: str) -> str:
-    column = _column(split, (datasets.ClassLabel,), ("label", "labels", "target", "fine_label"))
-    if column is None:
-        raise DataError(f"data: {source} has no label column, only {', '.join(split.features)}")
-    return column
-
-
-def _labels(split: datasets.Dataset, source: str) -> tuple[str, ...]:
-    column = _label_column(split, source)
-    feature = split.features[column]
-    if isinstance(feature, datasets.ClassLabel):
-        return tuple(feature.names)
-    values = set(split[column][:])
-    if None in values:
-        raise DataError(f"data: {source} has images without a label (column {column})")
-    return tuple(str(value) for value in sorted(values))
-
-
-def load_split(source: str, split: str, size: int, labels: tuple[str, ...]) -> ImageFiles:
-    """Open one split of a data set. Targets are positions in `labels`.
+def load_split(
+    source: str, split: str, size: int, labels: tuple[str, ...], *, strict: bool = False
+) -> ImageFiles:
+    """Open one split of a data set; targets are positions in `labels`.
 
     Args:
         source: see `open_dataset`.
         split: `train`, `validation` or `test`.
         size: height and width of the decoded images, in pixels.
         labels: all allowed labels.
+        strict: refuse a data set with files that are left out.
 
     Raises:
-        DataError: the split, the image column or the label column does not exist, or an image has
-            a label that is not in `labels`.
+        DataError: the split does not exist, or an image has a label that is not in `labels`.
     """
-    splits = _open(source)
-    if split not in splits:
-        raise DataError(f"data: {source} has no split {split!r}, only {', '.join(splits)}")
-    return _files(splits[split], size, labels, source)
+    found = find_dataset(source, strict=strict)
+    named = next((name for name in found.parts if name == split), None)
+    if named is None:
+        raise DataError(f"data: {source} has no split {split!r}, only {', '.join(found.parts)}")
+    return _relabelled(found, named, size, labels)
 
 
 def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
-    """Read the encoded image files of one split (see `load_split`)."""
+    """Read the encoded image files of one split; see `load_split`."""
     return list(load_split(source, split, 1, labels).files())
 
 
 def load_test(source: str, size: int, labels: tuple[str, ...]) -> ImageFiles | None:
-    """Open the test split, or return `None` if it does not exist or has no labels.
+    """Open the test split; return None if it does not exist or has no labels.
 
     Raises:
-        DataError: the image or label column does not exist, or a label is not in `labels`.
+        DataError: there is no such data set, or a label is not in `labels`.
     """
-    test = _open(source).get("test")
-    if test is None:
-        return None
-    # on the hub, -1 stands for an unknown label
-    withheld = {None, -1} & set(test[_label_column(test, source)][:])
-    return None if withheld else _files(test, size, labels, source)
+    found = find_dataset(source)
+    return _relabelled(found, "test", size, labels) if "test" in found.parts else None
 
 
-def _files(split: datasets.Dataset, size: int, labels: tuple[str, ...], source: str) -> ImageFiles:
-    image = _column(split, (datasets.Image,), ("image", "img", "jpg", "png"))
-    if image is None:
-        raise DataError(f"data: {source} has no image column, only {', '.join(split.features)}")
-    column = _label_column(split, source)
-    feature, index = split.features[column], {label: i for i, label in enumerate(labels)}
-    targets = []
-    for number, value in enumerate(split[column][:]):
-        label = feature.names[value] if isinstance(feature, datasets.ClassLabel) else str(value)
-        if label not in index:
-            raise DataError(
-                f"data: {source}, image {number}: label {label!r} is not in the training set"
-            )
-        targets.append(index[label])
-    table = split.cast_column(image, datasets.Image(decode=False)).select_columns([image])
-    rows = torch.arange(len(targets))
-    return ImageFiles(table, image, rows, torch.tensor(targets), size, source)
+def _checked_at_random(
+    source: str, size: int, held_out: int | None, seed: int
+) -> Dataset[ImageFiles]:
+    hub_name(source)
+    if held_out is None:
+        raise DataError("held_out: the random split needs a number (--held-out N)")
+    return Dataset(*open_at_random(source, size, held_out, seed))
+
+
+def _relabelled(found: Found, split: Split, size: int, labels: tuple[str, ...]) -> ImageFiles:
+    part, index = found.parts[split], {label: number for number, label in enumerate(labels)}
+    used = [found.classes[k] for k in np.unique(part.targets)]
+    if foreign := [label for label in used if label not in index]:
+        raise DataError(
+            f"data: {found.source}, {split}: label {foreign[0]!r} is not in the training set"
+        )
+    of_class = np.array([index.get(label, -1) for label in found.classes], dtype=np.int64)
+    return _files(found, Part(part.images, of_class[part.targets]), size)
+
+
+def _files(found: Found, part: Part, size: int) -> ImageFiles:
+    encoded = by_row(part.images, found.source)
+    rows, targets = torch.arange(len(part.targets)), torch.from_numpy(part.targets)
+    return ImageFiles(encoded, rows, targets, size, found.source)
+
+
+def _tensor(indices: np.typing.NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(indices)
+
+
+def _check_all(found: Found, loaded: int) -> None:
+    """Check that every image that was found is in one of the sets."""
+    count = sum(len(part.images) for part in found.parts.values())
+    if count != loaded:
+        raise DataError(f"data: {found.source}: {count} images were found, and {loaded} loaded")

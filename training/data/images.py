@@ -7,9 +7,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,7 +16,9 @@ from torch import Tensor
 
 from offramp.bundle.manifest import ImageInput
 from offramp.bundle.preprocess import bring_to_size
+from offramp.data.records import Encoded
 from training.data.crop import random_part, upright_size
+from training.data.encoded import EncodedImages
 from training.errors import DataError
 
 READ_AT_ONCE = 1000  # files
@@ -67,16 +67,14 @@ class ImageFiles:
     """Images that are read and decoded on demand.
 
     Args:
-        table: data set with a column of {"bytes", "path"}.
-        column: name of that column.
+        encoded: the files, or a table with them.
         rows: rows of the images, in order, int64 [N].
         targets: labels, int64 [N].
         size: height and width of the decoded images, in pixels.
         source: name of the data set in error texts.
     """
 
-    table: datasets.Dataset
-    column: str
+    encoded: EncodedImages
     rows: Tensor
     targets: Tensor
     size: int
@@ -90,14 +88,25 @@ class ImageFiles:
         return replace(self, rows=self.rows[indices], targets=self.targets[indices])
 
     def files(self) -> Iterator[File]:
-        """Yield the encoded files."""
+        """Yield the encoded files.
+
+        Raises:
+            DataError: one of them cannot be read.
+        """
         for rows, targets in zip(
             self.rows.split(READ_AT_ONCE), self.targets.split(READ_AT_ONCE), strict=True
         ):
-            stored = self.table[rows.tolist()][self.column]
-            for one, row, target in zip(stored, rows.tolist(), targets.tolist(), strict=True):
-                name = one["path"] or f"image {row}"
-                yield File(one["bytes"] or Path(one["path"]).read_bytes(), target, name)
+            stored = self.encoded.read(rows.tolist())
+            for one, target in zip(stored, targets.tolist(), strict=True):
+                yield File(self._read(one), target, one.name)
+
+    def _read(self, one: Encoded) -> bytes:
+        try:
+            return one.read()
+        except OSError as error:
+            raise DataError(
+                f"data: {self.source}, {one.name} cannot be read: {error.strerror or error}"
+            ) from error
 
     def decoded(self) -> Images:
         """Decode all images into memory, with one thread per CPU core."""

@@ -80,15 +80,19 @@ class Assessment:
     sets: tuple[SetAssessment, ...]
 
 
-def own_dataset(progress: Progress, source: str) -> Dataset[ImageFiles]:
-    """Open the images of a run at `source`.
+def own_dataset(progress: Progress, source: str, *, strict: bool = False) -> Dataset[ImageFiles]:
+    """Open the images of a run at `source`, split as in the run.
+
+    With `strict`, a data set with files that are left out is refused.
 
     Raises:
         DataError: the images cannot be loaded.
         CheckpointError: the images are not those of the run.
     """
     recipe = progress.recipe
-    dataset = open_dataset(source, recipe.size, recipe.held_out, recipe.seed)
+    dataset = open_dataset(
+        source, recipe.size, recipe.held_out, recipe.seed, recipe.held_out_split, strict=strict
+    )
     if dataset.fingerprint() != progress.fingerprint:
         raise CheckpointError(f"--data: {source} is not the data of the checkpoint")
     return dataset

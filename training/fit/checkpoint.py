@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -59,6 +66,11 @@ class Progress(FrozenModel):
     commit: str = "unknown"
     epochs: tuple[Epoch, ...] = Field((), description="finished epochs")
     running: PartialEpoch = Field(PartialEpoch(), description="epoch that is not finished")
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _as_recorded(cls, recipe: object) -> object:
+        return Recipe.recorded(recipe) if isinstance(recipe, dict) else recipe
 
     def check_same_run(self, start: Progress) -> None:
         """Raise CheckpointError unless `start` is the start of this run."""

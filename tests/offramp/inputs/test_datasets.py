@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
 
-from offramp.inputs.datasets import DatasetError, find_images, read_examples
+from offramp.data.errors import DatasetError
+from offramp.inputs.datasets import find_images, read_examples
 from tests.offramp.pictures import files, write_files, write_parquet
 
 LABELS = ("cat", "dog", "eel")
@@ -22,18 +23,25 @@ def names(paths: list[Path]) -> list[str]:
 def test_images_are_found_in_files_folders_and_parquet(tmp_path: Path) -> None:
     inner = write_files(tmp_path / "a" / "b", 2)
     (tmp_path / "a" / "notes.txt").write_text("none")
-    (tmp_path / "a" / "UPPER.JPEG").write_bytes(b"")
+    (tmp_path / "a" / "UPPER.TXT").write_bytes(files(1)[0])
+    (tmp_path / "a" / "empty.png").write_bytes(b"")
     odd = tmp_path / "photo.heic"
     odd.write_bytes(b"?")
     rows = write_parquet(tmp_path / "rows.parquet", files(3))
     found = find_images([odd, tmp_path / "a", rows, odd])
     assert [item.name for item in found] == [
         str(odd),
-        str(tmp_path / "a" / "UPPER.JPEG"),
+        str(tmp_path / "a" / "UPPER.TXT"),
         *map(str, inner),
         *(f"{rows}#{number}" for number in range(3)),
     ]
     assert len(found) == 7
+    assert [str(each) for each in found.left_out] == [
+        f"{tmp_path}/a/empty.png is empty",
+        f"{tmp_path}/a/notes.txt is not an image in a format that is read",
+    ]
+    with pytest.raises(DatasetError, match=r"2 left out, and --strict .*notes\.txt is not an"):
+        find_images([tmp_path / "a"], strict=True)
 
 
 @pytest.mark.parametrize("name", ["no/such", "empty"])
@@ -87,9 +95,9 @@ def test_a_class_that_the_model_does_not_have_is_refused(tmp_path: Path) -> None
 
 
 def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="neither class folders nor parquet files"):
+    with pytest.raises(DatasetError, match="has no images in folders"):
         list(read_examples(tmp_path, LABELS))
-    with pytest.raises(DatasetError, match="no such file or folder"):
+    with pytest.raises(DatasetError, match="there is no file or folder"):
         list(read_examples(tmp_path / "no", LABELS))
 
 
@@ -104,7 +112,7 @@ def test_parquet_labels_are_matched_by_name(tmp_path: Path) -> None:
         assert [each.label for each in found] == [2, 0]
 
 
-@pytest.mark.parametrize("value", ["fox", None, 5])
+@pytest.mark.parametrize("value", ["fox", 5])
 def test_a_parquet_label_that_the_model_does_not_have_is_refused(
     tmp_path: Path, value: object
 ) -> None:
@@ -119,7 +127,7 @@ def test_a_class_number_out_of_range_is_refused(tmp_path: Path) -> None:
     for value in (-1, 2):
         table = pa.table({"img": files(1), "label": [value]}).replace_schema_metadata(metadata)
         write_table(table, tmp_path / "a.parquet")
-        with pytest.raises(DatasetError, match=f"no label '{value}'"):
+        with pytest.raises(DatasetError, match=f"row 0: label is {value}, and the classes are 0"):
             list(read_examples(tmp_path / "a.parquet", LABELS))
 
 
@@ -128,6 +136,15 @@ def test_of_several_splits_the_test_split_is_read(tmp_path: Path) -> None:
         write_parquet(tmp_path / f"{name}.parquet", files(1), label=["cat"])
     read = [Path(each.name).name for each in read_examples(tmp_path, LABELS)]
     assert read == ["test-0.parquet#0", "test-1.parquet#0"]
+
+
+def test_strict_refuses_files_that_are_left_out(tmp_path: Path) -> None:
+    write_files(tmp_path / "cat", 1)
+    (tmp_path / "notes.txt").write_text("notes")
+    examples = read_examples(tmp_path, LABELS)
+    assert [each.name for each in examples.left_out] == ["notes.txt"]
+    with pytest.raises(DatasetError, match=r"--strict refuses that: notes\.txt is not an image"):
+        read_examples(tmp_path, LABELS, strict=True)
 
 
 def test_reading_needs_no_torch_and_parquet_names_its_extra(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,18 @@ from PIL import ExifTags, Image
 
 from serving.images.decoder import decode
 from tests.training.samples import LABELS, PARQUET, source_with_test, tiny_dataset
-from training.data.datasets import load_dataset, load_files, load_test
+from training.data.datasets import (
+    load_dataset,
+    load_files,
+    load_split,
+    load_test,
+    open_dataset,
+)
+from training.data.hub import hub_name
 from training.data.images import image_input
 from training.errors import DataError
+
+OLD_ROWS = [486, 288, 483, 147, 380, 440, 466, 20]
 
 
 def test_a_parquet_file_becomes_tensors_of_two_disjoint_sets() -> None:
@@ -131,7 +141,9 @@ def test_holding_out_all_images_raises_an_error() -> None:
 
 
 def test_an_undecodable_image_raises_an_error_that_names_it(tmp_path: Path) -> None:
-    table = {"image": [{"bytes": b"no image", "path": None}] * 3, "label": [0, 1, 0]}
+    image = load_files(str(PARQUET), "train", LABELS)[0].encoded
+    stored = [{"bytes": each, "path": None} for each in (b"no image", image, image)]
+    table = {"image": stored, "label": [0, 1, 0]}
     datasets.Dataset.from_dict(table).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(DataError, match="image 0 is not an image"):
         load_dataset(str(tmp_path), 32, 1, 0)
@@ -171,3 +183,118 @@ def test_the_test_split_is_opened_only_with_labels(tmp_path: Path) -> None:
     assert labelled is not None
     assert len(labelled) == 40
     assert load_test(source_with_test(tmp_path / "withheld", 40, label=-1), 32, labels) is None
+
+
+def test_the_held_out_images_of_version_0_1_are_drawn_as_then() -> None:
+    """A golden value: checkpoints and bundles of version 0.1 depend on it."""
+    dataset = open_dataset(str(PARQUET), 32, held_out=100, seed=3, split="random")
+    assert dataset.held_out.rows[:8].tolist() == OLD_ROWS
+    order = torch.randperm(500, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(torch.cat([dataset.held_out.rows, dataset.train.rows]), order)
+
+
+def test_a_folder_is_split_as_in_version_0_1(tmp_path: Path) -> None:
+    """The order of files is that of `datasets`: by path."""
+    folder = image_folder(tmp_path / "insects")
+    dataset = open_dataset(str(folder), 24, held_out=4, seed=0, split="random")
+    names = [file.name for part in (dataset.held_out, dataset.train) for file in part.files()]
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0)).tolist()
+    files = sorted(str(path) for path in folder.rglob("*.png"))
+    assert names == [files[k] for k in order]
+
+
+def test_each_class_is_held_out_in_proportion(tmp_path: Path) -> None:
+    dataset = open_dataset(str(image_folder(tmp_path / "insects")), 24, None, seed=5)
+    assert torch.bincount(dataset.held_out.targets).tolist() == [1, 1]
+    names = {file.name for part in (dataset.held_out, dataset.train) for file in part.files()}
+    assert len(names) == 12
+
+
+def test_a_class_of_one_image_is_trained_on_and_warned_of(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "insects")
+    (folder / "fly").mkdir()
+    shutil.copy(folder / "ant" / "0.png", folder / "fly" / "0.png")
+    for seed in range(5):
+        dataset = open_dataset(str(folder), 24, None, seed=seed)
+        assert torch.bincount(dataset.train.targets, minlength=3).tolist() == [5, 5, 1]
+    few, lacking = dataset.warnings()
+    assert few.startswith("warning: only 2 held-out images")
+    assert lacking == (
+        "warning: no held-out image of 1 of 3 classes: fly. Two images of each class would do"
+    )
+
+
+def test_the_training_images_are_in_random_order_beside_a_validation_split(
+    tmp_path: Path,
+) -> None:
+    for split in ("train", "dev"):
+        image_folder(tmp_path / split)
+    dataset = open_dataset(str(tmp_path), 24, None, seed=0)
+    assert (len(dataset.train), len(dataset.held_out)) == (12, 12)
+    assert dataset.train.rows.tolist() != sorted(dataset.train.rows.tolist())
+    assert 0 < sum(dataset.train.targets[:6].tolist()) < 6, "not one class after the other"
+
+
+def test_a_path_with_brackets_is_a_path(tmp_path: Path) -> None:
+    folder = tmp_path / "set [v1] *?"
+    folder.mkdir()
+    shutil.copy(PARQUET, folder / "train-0 [a].parquet")
+    dataset = open_dataset(str(folder), 32, held_out=100, seed=0)
+    assert dataset.labels == LABELS
+    assert torch.equal(dataset.held_out.decoded().pixels, tiny_dataset().held_out.pixels)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/no/where", "./x", "../x", "~/x", "a/b/c", "a/b/", "labels.csv", "a/rows.parquet", "x.zip"],
+)
+def test_a_path_that_does_not_exist_is_never_a_name_on_the_hub(source: str) -> None:
+    with pytest.raises(DataError, match=f"there is no file or folder {re.escape(source)}$"):
+        hub_name(source)
+
+
+def test_a_name_on_the_hub_is_said_to_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cifar10", "ILSVRC/imagenet-1k"):
+        assert hub_name(name) == (
+            f"data: there is no file or folder {name}, so this is taken as a name on the Hugging "
+            "Face hub"
+        )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    with pytest.raises(DataError, match="no file or folder photos/cta, only a folder photos"):
+        hub_name("photos/cta")
+    assert hub_name("photos/cat") is None
+
+
+def test_what_is_left_out_is_in_the_summary_and_strict_refuses_it(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "insects")
+    (folder / "notes.txt").write_text("notes")
+    summary = open_dataset(str(folder), 24, 4, 0).summary()
+    assert summary is not None
+    assert [*summary.lines()] == [
+        f"data: {folder}: 2 classes, 12 images",
+        "  class     train  held-out",
+        "  ant           4         2",
+        "  bee           4         2",
+        "  all           8         4",
+        "  sizes: 60 x 40 pixels",
+        "  formats: 12 PNG",
+        "  left out: 1",
+        "    notes.txt is not an image in a format that is read",
+    ]
+    for opened in (
+        lambda: open_dataset(str(folder), 24, 4, 0, strict=True),
+        lambda: load_split(str(folder), "train", 24, ("ant", "bee"), strict=True),
+    ):
+        with pytest.raises(DataError, match=r"--strict refuses that: notes\.txt is not an image"):
+            opened()
+
+
+def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "insects")
+    dataset = open_dataset(str(folder), 24, 4, 0)
+    (folder / "ant" / "3.png").unlink()
+    with pytest.raises(DataError, match=r"ant/3\.png cannot be read: No such file"):
+        dataset.decoded()

@@ -1,0 +1,94 @@
+"""Columns of tables and parquet files, and the labels in their cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+from offramp.data.errors import DatasetError
+from offramp.data.records import printable
+
+FILE_COLUMNS = ("file", "file_name", "filename", "filepath", "file_path", "path", "image")
+IMAGE_COLUMNS = ("image", "img", "jpg", "png")
+LABEL_COLUMNS = ("label", "labels", "class", "target", "fine_label")
+SPLIT_COLUMN = "split"
+
+
+def choose_column(
+    columns: Collection[str], usual: Sequence[str], kind: str, where: str, typed: Sequence[str] = ()
+) -> str:
+    """Return the column of a kind: the one of that type, or else of a usual name.
+
+    Args:
+        columns: All columns of the table.
+        usual: Usual names. Of several columns of the type, the first usual name is taken.
+        kind: Kind of column, for the error: image, label or file.
+        where: Name of the table, for the error.
+        typed: Columns with that type, where the table states types.
+
+    Raises:
+        DatasetError: There is none, or it is not clear which.
+    """
+    candidates = list(typed) or [name for name in usual if name in columns]
+    if len(candidates) > 1:
+        candidates = [name for name in usual if name in typed][:1] or candidates
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise DatasetError(
+            f"{where} has the {kind} columns {', '.join(map(printable, candidates))}. Keep one of "
+            f"them, or name it {usual[0]}"
+        )
+    raise DatasetError(
+        f"{where} has no {kind} column, only {', '.join(map(printable, columns)) or 'no column'}. "
+        f"Name it {usual[0]}"
+    )
+
+
+def label_text(value: object, names: Sequence[str], where: str) -> str:
+    """Return the label in a cell.
+
+    Args:
+        value: The cell. A number is a position in `names`, if there are names.
+        names: Names of the classes, or nothing.
+        where: Row and column of the cell, for the error.
+
+    Raises:
+        DatasetError: The cell is null, empty, a list, or no position in `names`.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise DatasetError(f"{where} is null. Give each image a label")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of numbers with a null somewhere becomes one of floats
+    if names and isinstance(value, int):
+        if not 0 <= value < len(names):
+            raise DatasetError(f"{where} is {value}, and the classes are 0 to {len(names) - 1}")
+        return names[value]
+    if isinstance(value, list | tuple | dict):
+        raise DatasetError(f"{where} is a list. Give each image one label")
+    if not isinstance(value, str | int):
+        raise DatasetError(f"{where} is {value!r}, which is neither a text nor a whole number")
+    if value == "" or str(value).isspace():
+        raise DatasetError(f"{where} is empty. Give each image a label")
+    return str(value)
+
+
+def order_classes(
+    found: Collection[str], declared: Sequence[str]
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the classes that have images in order, and the declared classes without images.
+
+    Args:
+        found: Labels of images.
+        declared: Classes that a file declares, in its order, or nothing.
+    """
+    present = [name for name in declared if name in found]
+    rest = set(found).difference(declared)
+    return (*present, *in_order(rest)), [name for name in declared if name not in found]
+
+
+def in_order(labels: Collection[str]) -> tuple[str, ...]:
+    """Return labels in order: by value where all are whole numbers, or else by text."""
+    if all(label.removeprefix("-").isdecimal() for label in labels):
+        return tuple(sorted(labels, key=lambda label: (int(label), label)))
+    return tuple(sorted(labels))

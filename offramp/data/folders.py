@@ -1,0 +1,171 @@
+"""The rules for a folder of class folders, and for one of splits with class folders in them.
+
+A folder directly in the source that has images is a class. All images below it, at any depth,
+belong to it. It is a split instead if its name is one of `SPLITS`, in any case, if images are in
+folders in it, and if no image is directly in it. Then its folders are the classes. Where both
+readings are possible, an error says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from offramp.data.errors import DatasetError
+from offramp.data.records import Files, Found, LeftOut, Part, Split, listed, printable
+from offramp.data.walk import Folder, Tree
+
+SPLITS: Mapping[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+
+
+def split_named(name: str) -> Split | None:
+    """Return the split that a name states exactly, in any case, or `None`."""
+    return SPLITS.get(name.casefold())
+
+
+def read_class_folders(tree: Tree, source: str) -> Found:
+    """Read a folder of class folders, or of splits of class folders.
+
+    Raises:
+        DatasetError: It has none, is ambiguous, or has two folders for one split.
+    """
+    tops = [folder for folder in tree.root.folders if folder.has_images]
+    if not tops:
+        raise DatasetError(_flat(tree, source))
+    splits = _splits(tops, source)
+    groups: dict[Split, Sequence[Folder]] = {"train": tops}
+    if splits:
+        groups = {
+            split: [each for each in folder.folders if each.has_images]
+            for split, folder in splits.items()
+        }
+    classes = tuple(sorted({folder.name for group in groups.values() for folder in group}))
+    for name in classes:
+        _check_text(name, source)
+    beside = [tree.root, *splits.values()]
+    found = Found(
+        source,
+        classes,
+        {split: _part(group, classes, source) for split, group in groups.items()},
+        tuple(_left_out(tree.root, beside, source)),
+        tree.hidden,
+        tree.formats,
+    )
+    _check_complete(found, tree)
+    return found
+
+
+def _splits(tops: Sequence[Folder], source: str) -> dict[Split, Folder]:
+    """Return the folders that are splits, or none of them where all are classes."""
+    certain = [folder for folder in tops if split_named(folder.name) and not folder.images]
+    classes = {inner.name for folder in certain for inner in folder.folders if inner.has_images}
+    unclear = []
+    for folder in tops:
+        if folder in certain or not certain:
+            continue
+        inner = {each.name for each in folder.folders if each.has_images}
+        if split_named(folder.name) and inner & classes:
+            certain.append(folder)  # with some images beside its class folders
+        else:
+            unclear.append(folder)
+    if unclear:
+        raise DatasetError(_ambiguous(certain, unclear, source))
+    splits: dict[Split, Folder] = {}
+    for folder in certain:
+        split = SPLITS[folder.name.casefold()]
+        if split in splits:
+            raise DatasetError(
+                f"{source}: {printable(splits[split].name)} and {printable(folder.name)} are both "
+                f"the split {split}. Merge them"
+            )
+        splits[split] = folder
+    return splits
+
+
+def _ambiguous(splits: Sequence[Folder], others: Sequence[Folder], source: str) -> str:
+    named, beside = listed([each.name for each in splits]), listed([each.name for each in others])
+    example = printable(splits[0].name)
+    inner = listed([each.name for each in splits[0].folders if each.has_images])
+    return (
+        f"{source} can be read in two ways: {named} as a split, or as a class like {beside} beside "
+        f"it. If {example} is a split with the classes {inner}, move {beside} elsewhere. If "
+        f"{example} is a class, move its images out of the folders in it"
+    )
+
+
+def _flat(tree: Tree, source: str) -> str:
+    if not tree.root.images:
+        return f"{source} has no images in folders" + _reasons(tree)
+    return (
+        f"{source} is a flat folder: {len(tree.root.images):,} images directly in it, and no class "
+        "folders. Move the images of each class into a folder named as the class, or give a table "
+        "with the columns file and label (CSV or JSONL)" + _reasons(tree)
+    )
+
+
+def _reasons(tree: Tree) -> str:
+    others = [each for folder in tree.root.each() for each in folder.others]
+    if not others:
+        return ""
+    more = f", and {len(others) - 3} more" if len(others) > 3 else ""
+    return f". Left out: {', '.join(map(str, others[:3]))}{more}"
+
+
+def _part(folders: Sequence[Folder], classes: Sequence[str], source: str) -> Part:
+    paths: list[str] = []
+    targets: list[int] = []
+    index = {name: number for number, name in enumerate(classes)}
+    for folder in folders:
+        before = len(paths)
+        paths.extend(folder.image_paths())
+        targets.extend([index[folder.name]] * (len(paths) - before))
+    return Part(Files(paths, source), np.array(targets, dtype=np.int64))
+
+
+def _left_out(folder: Folder, beside: Sequence[Folder], source: str) -> list[LeftOut]:
+    """Return what is left out of a folder and all below it; `beside` are above the classes."""
+    named = list(folder.others)
+    above = any(folder is each for each in beside)
+    if above:
+        named += [
+            LeftOut(_relative(folder, source, name), "is beside the class folders")
+            for name in folder.images
+        ]
+    for inner in folder.folders:
+        if not inner.has_images and (above or not (inner.others or inner.folders)):
+            named.append(LeftOut(_relative(inner, source), "is a folder without images", files=0))
+        named += _left_out(inner, beside, source)
+    return named
+
+
+def _relative(folder: Folder, source: str, name: str = "") -> str:
+    return str((folder.path / name).relative_to(source))
+
+
+def _check_text(name: str, source: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DatasetError(
+            f"{source}: the name of the class folder {printable(name)} is not UTF-8. Rename it"
+        ) from error
+
+
+def _check_complete(found: Found, tree: Tree) -> None:
+    """Check that every file that was found is loaded or left out with its reason."""
+    loaded = sum(len(part.images) for part in found.parts.values())
+    left_out = sum(each.files for each in found.left_out)
+    if loaded + left_out != tree.found:
+        raise DatasetError(
+            f"{found.source}: {tree.found} files were found, {loaded} loaded and {left_out} left "
+            "out. Files changed while they were read, or this is a bug"
+        )

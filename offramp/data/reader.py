@@ -1,0 +1,83 @@
+"""Read a data set on disk, whatever its form, by the rules of `docs/data.md`."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from offramp.data.errors import DatasetError
+from offramp.data.folders import read_class_folders
+from offramp.data.formats import ARCHIVES, HEAD, IMAGE_FORMATS, PARQUET, format_of
+from offramp.data.parquet import read_parquet
+from offramp.data.records import Found, LeftOut, printable
+from offramp.data.tables import read_table
+from offramp.data.walk import Tree, read_tree
+
+
+def read_dataset(source: str | Path) -> Found:
+    """Read a data set: its classes, the images of each split, and what is left out.
+
+    Images are not decoded. They are recognised by their first bytes.
+
+    Args:
+        source: A folder of class folders, or of splits of class folders. Or a CSV, JSON Lines or
+            parquet file, or a folder of parquet files.
+
+    Raises:
+        DatasetError: The source does not exist, is ambiguous, or has no images with labels.
+    """
+    path = Path(source)
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"there is no file or folder {printable(path)}") from error
+    if stat.S_ISREG(mode):
+        return _read_file(path)
+    if not stat.S_ISDIR(mode):
+        raise DatasetError(f"{printable(path)} is neither a file nor a folder")
+    tree = read_tree(path)
+    if not tree.root.has_images and (files := _parquet_files(tree)):
+        return _read_parquet_folder(tree, files, path)
+    return read_class_folders(tree, str(path))
+
+
+def _read_file(path: Path) -> Found:
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError as error:
+        raise DatasetError(f"{printable(path)} cannot be opened: {error.strerror}") from error
+    format_ = format_of(head)
+    if format_ == PARQUET:
+        return read_parquet([path], path)
+    if format_ in ARCHIVES:
+        raise DatasetError(
+            f"{printable(path)} is a {format_} archive. Unpack it, and give the folder"
+        )
+    if format_ in IMAGE_FORMATS:
+        raise DatasetError(f"{printable(path)} is one image. Give a folder of class folders")
+    if not head.strip():
+        raise DatasetError(f"{printable(path)} is empty")
+    if b"\0" in head:
+        raise DatasetError(f"{printable(path)} is not a table (CSV, JSON Lines) or a parquet file")
+    return read_table(path)
+
+
+def _parquet_files(tree: Tree) -> list[Path]:
+    return [folder.path / name for folder in tree.root.each() for name in folder.parquet]
+
+
+def _read_parquet_folder(tree: Tree, files: list[Path], path: Path) -> Found:
+    read = {str(file.relative_to(path)) for file in files}
+    others = [each for folder in tree.root.each() for each in folder.others]
+    beside = [
+        LeftOut(each.name, "is beside parquet files, which are the data set", each.files)
+        for each in others
+        if each.name not in read
+    ]
+    if len(files) + sum(each.files for each in beside) != tree.found:
+        raise DatasetError(f"{path}: files changed while they were read, or this is a bug")
+    found = read_parquet(files, path, beside)
+    return Found(
+        found.source, found.classes, found.parts, found.left_out, tree.hidden, found.formats
+    )

@@ -1,0 +1,114 @@
+"""Encoded images that are read by row: image files, and rows of tables."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import datasets
+
+from offramp.data.parquet import Rows
+from offramp.data.records import Encoded, Files, Stored
+from training.errors import DataError
+
+
+class EncodedImages(Protocol):
+    """Encoded images in a fixed order."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: Sequence[int]) -> Iterator[Encoded]:
+        """Yield the images in these rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileImages:
+    """Image files on disk."""
+
+    files: Files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, rows: Sequence[int]) -> Iterator[Encoded]:
+        """See EncodedImages."""
+        return (self.files[row] for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class TableImages:
+    """Rows of a table that `datasets` maps into memory.
+
+    Attributes:
+        table: data set with a column of {"bytes", "path"}.
+        column: name of that column.
+        rows: the parquet files that the rows are from, or None. Paths in cells are relative to
+            them.
+    """
+
+    table: datasets.Dataset
+    column: str
+    rows: Rows | None = None
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[Encoded]:
+        return self.read(range(len(self)))
+
+    def name(self, row: int) -> str:
+        """Return the name of an image in error texts."""
+        return f"row {row}"
+
+    def sample(self, number: int) -> Iterator[Encoded]:
+        """Yield at most `number` images, spread over all."""
+        some = min(number, len(self))
+        return self.read([row * len(self) // some for row in range(some)])
+
+    def read(self, rows: Sequence[int]) -> Iterator[Encoded]:
+        """See EncodedImages."""
+        for cell, row in zip(self.table[list(rows)][self.column], rows, strict=True):
+            if cell is None or not (cell["bytes"] or cell["path"]):
+                raise DataError(f"data: row {row}: {self.column} is null or empty (rows from 0)")
+            name = cell["path"] or f"image {row}"
+            folder = self.rows.folder_of(row) if self.rows else Path()
+            yield Encoded(name, cell["bytes"] or folder / cell["path"])
+
+
+def by_row(images: Stored, source: str) -> EncodedImages:
+    """Return images that can be read by row.
+
+    Raises:
+        DataError: a parquet file cannot be loaded, or not all of it.
+    """
+    if isinstance(images, Files):
+        return FileImages(images)
+    if isinstance(images, TableImages):
+        return images
+    assert isinstance(images, Rows)
+    return _mapped(images, source)
+
+
+def _mapped(rows: Rows, source: str) -> TableImages:
+    files = [glob.escape(str(file.resolve())) for file in rows.files]
+    try:
+        table = datasets.load_dataset(
+            "parquet", data_files={"train": files}, split="train", columns=[rows.column]
+        )
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"data: {source} cannot be loaded: {error}") from error
+    if len(table) != len(rows):
+        raise DataError(
+            f"data: {source} has {len(rows)} rows, and {len(table)} were loaded. Files changed "
+            "while they were read, or this is a bug"
+        )
+    return TableImages(as_encoded(table, rows.column), rows.column, rows)
+
+
+def as_encoded(table: datasets.Dataset, column: str) -> datasets.Dataset:
+    """Return only the image column of a table, as {"bytes", "path"}."""
+    return table.cast_column(column, datasets.Image(decode=False)).select_columns([column])

@@ -1,0 +1,131 @@
+"""Data sets on the Hugging Face hub, read through `datasets`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from offramp.data.columns import (
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    choose_column,
+    label_text,
+    order_classes,
+)
+from offramp.data.errors import DatasetError
+from offramp.data.folders import split_named
+from offramp.data.parquet import WITHHELD
+from offramp.data.records import Found, LeftOut, Part, Split, printable
+from training.data.encoded import TableImages, as_encoded
+from training.errors import DataError
+
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+FILES = re.compile(r"\.(csv|tsv|jsonl?|ndjson|parquet|zip|tar|gz|tgz|7z|rar|png|jpe?g)")
+
+
+def hub_name(source: str) -> str | None:
+    """Return the sentence that says that a source is taken for a name on the hub.
+
+    Returns:
+        None if the source is a file or folder.
+
+    Raises:
+        DataError: there is no such file or folder, and it cannot be a name on the hub.
+    """
+    path = Path(source)
+    if path.exists() or path.is_symlink():
+        return None
+    if not NAME.fullmatch(source) or FILES.fullmatch(path.suffix.lower()):
+        raise DataError(f"data: there is no file or folder {printable(source)}")
+    folder, _, name = source.partition("/")
+    if name and Path(folder).is_dir():
+        raise DataError(f"data: there is no file or folder {source}, only a folder {folder}")
+    return (
+        f"data: there is no file or folder {source}, so this is taken as a name on the Hugging "
+        "Face hub"
+    )
+
+
+def load_from_hub(source: str) -> dict[str, datasets.Dataset]:
+    """Load all splits of a data set on the hub.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    try:
+        return dict(datasets.load_dataset(source))
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"{hub_name(source)}. From there it cannot be loaded: {error}") from error
+
+
+def read_hub(source: str) -> Found:
+    """Read the labels of a data set on the hub.
+
+    Raises:
+        DataError: it cannot be loaded.
+        DatasetError: it lacks an image or label column, or a label is null, empty or a list.
+    """
+    tables: dict[Split, datasets.Dataset] = {}
+    left_out = []
+    for name, table in load_from_hub(source).items():
+        split = split_named(name)
+        if split is None or split in tables:
+            left_out.append(LeftOut(name, "is a split that is not read", files=0))
+        elif split == "test" and _withheld(table, source):
+            left_out.append(LeftOut(name, "has no labels: they are withheld", files=0))
+        else:
+            tables[split] = table
+    labels = {split: _labels(table, source) for split, table in tables.items()}
+    found = {label for each in labels.values() for label in each}
+    if not found:
+        raise DatasetError(f"{source} has no split with labels")
+    declared = list(dict.fromkeys(name for table in tables.values() for name in _names(table)))
+    classes, without = order_classes(found, declared)
+    left_out += [LeftOut(name, "is a class without images", files=0) for name in without]
+    index = {label: number for number, label in enumerate(classes)}
+    parts = {
+        split: Part(
+            _images(table, source), np.array([index[each] for each in labels[split]], np.int64)
+        )
+        for split, table in tables.items()
+    }
+    return Found(source, classes, parts, tuple(left_out))
+
+
+def _images(table: datasets.Dataset, source: str) -> TableImages:
+    column = _column(table, "image", datasets.Image, IMAGE_COLUMNS, source)
+    return TableImages(as_encoded(table, column), column)
+
+
+def _labels(table: datasets.Dataset, source: str) -> list[str]:
+    column = _label_column(table, source)
+    names = _names(table, column)
+    return [
+        label_text(value, names, f"{source}, row {number}: {column}")
+        for number, value in enumerate(table[column][:])
+    ]
+
+
+def _withheld(table: datasets.Dataset, source: str) -> bool:
+    values = set(table[_label_column(table, source)][:])
+    return bool(values) and values <= {None, WITHHELD}
+
+
+def _label_column(table: datasets.Dataset, source: str) -> str:
+    return _column(table, "label", datasets.ClassLabel, LABEL_COLUMNS, source)
+
+
+def _names(table: datasets.Dataset, column: str | None = None) -> Sequence[str]:
+    feature = table.features[column or _label_column(table, "")]
+    return feature.names if isinstance(feature, datasets.ClassLabel) else ()
+
+
+def _column(
+    table: datasets.Dataset, kind: str, type_: type, usual: Sequence[str], source: str
+) -> str:
+    typed = [str(name) for name, each in table.features.items() if isinstance(each, type_)]
+    return choose_column(list(table.features), usual, kind, source, typed)
