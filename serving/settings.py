@@ -6,11 +6,11 @@ Options take precedence over the environment.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from offramp.option_parser import nearest
@@ -22,6 +22,9 @@ Overload = Literal["refuse", "degrade"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "OFFRAMP_"
+KEY = f"{PREFIX}API_KEY"
+WHITE_SPACE = " \t\r\n"
+KEY_CHARACTERS = frozenset(map(chr, range(0x20, 0x7F)))  # that each client can send in a header
 MAX_BATCH = {"cpu": 16, "cuda": 64}
 ENVIRONMENT = """\
 Every option can also be set by an environment variable: OFFRAMP_MAX_BATCH sets --max-batch.
@@ -131,6 +134,22 @@ class Settings(BaseSettings):
         "info", description="lowest level that is logged. debug logs every call"
     )
 
+    @field_validator("api_key")
+    @classmethod
+    def _clients_can_send_the_key(cls, key: SecretStr | None) -> SecretStr | None:
+        """Remove white space at both ends, which HTTP removes from a header as well."""
+        if key is None:
+            return None
+        text = key.get_secret_value().strip(WHITE_SPACE)
+        if not text:
+            raise ValueError(f"the key ({KEY}) has only white space: no client can send it")
+        if not KEY_CHARACTERS.issuperset(text):
+            raise ValueError(
+                f"the key ({KEY}) has a control character or one outside ASCII, which not all "
+                "clients can send"
+            )
+        return SecretStr(text)
+
     @model_validator(mode="after")
     def _call_fits(self) -> Self:
         if self.max_images > self.slots:
@@ -155,3 +174,13 @@ def unknown_variables(names: Iterable[str]) -> Iterator[str]:
             near = nearest(field, known)
             hint = f"did you mean {known[near]}?" if near else "offramp serve --help lists them"
             yield f"{name} is not a setting and has no effect; {hint}"
+
+
+def key_warnings(environment: Mapping[str, str]) -> Iterator[str]:
+    """Return a warning if the API key in the environment has white space around it.
+
+    A file with a secret often ends with a line end.
+    """
+    for name, value in environment.items():
+        if name.upper() == KEY and value != value.strip(WHITE_SPACE):
+            yield f"{name} begins or ends with white space or a line end, which is removed"

@@ -16,7 +16,7 @@ from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
 from serving.processes.server import listen, reserve, serve, work
 from serving.processes.supervisor import Supervisor
-from serving.settings import Settings, unknown_variables
+from serving.settings import Settings, key_warnings, unknown_variables
 
 MARGIN = 10.0  # seconds to end after drain_seconds, before a worker is killed
 log = logging.getLogger("serving")
@@ -32,7 +32,7 @@ def run(settings: Settings) -> None:
         KeyboardInterrupt: Ctrl-C stopped the server, after the calls in progress ended.
     """
     set_up_log(settings.log_level)
-    for warning in unknown_variables(os.environ):
+    for warning in (*unknown_variables(os.environ), *key_warnings(os.environ)):
         log.warning(warning)
     manifest = read_manifest(settings.bundle)
     if settings.workers > 1:

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from offramp.errors import UsageError
 from offramp.options import read_options
-from serving.settings import ENVIRONMENT, Settings, unknown_variables
+from serving.settings import ENVIRONMENT, Settings, key_warnings, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +123,47 @@ def test_the_key_is_not_shown_and_nothing_changes_later() -> None:
     assert "secret" not in repr(read)
     with pytest.raises(ValidationError):
         read.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("text", ["key\n", "key\r\n", " key", "\tkey \n\n"])
+def test_white_space_around_the_key_is_removed_with_a_warning(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFFRAMP_API_KEY", text)
+    key = settings().api_key
+    assert key is not None
+    assert key.get_secret_value() == "key"
+    (warning,) = key_warnings(os.environ)
+    assert warning.startswith("OFFRAMP_API_KEY begins or ends with white space")
+
+
+def test_a_key_without_white_space_around_it_gives_no_warning() -> None:
+    assert not list(key_warnings({"OFFRAMP_API_KEY": "a key", "OFFRAMP_HOST": "x\n"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("\n", "has only white space"),
+        (" \t\r\n", "has only white space"),
+        ("schlüssel", "outside ASCII"),
+        ("key\nkey", "has a control character"),
+        ("key\x7f", "has a control character"),
+        ("\x00key", "has a control character"),
+        ("key\udcff", "outside ASCII"),  # a byte of the environment that is not UTF-8
+    ],
+)
+@pytest.mark.parametrize("by_option", [False, True])
+def test_a_key_that_clients_cannot_send_is_refused_and_not_shown(
+    text: str, says: str, by_option: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--api-key", text) if by_option or "\x00" in text else ()
+    if not flags:
+        monkeypatch.setenv("OFFRAMP_API_KEY", text)
+    with pytest.raises(UsageError, match="OFFRAMP_API_KEY") as caught:
+        settings(*flags)
+    assert says in str(caught.value)
+    assert text.strip() not in str(caught.value) or not text.strip()
 
 
 def test_unknown_variables_are_listed_with_the_nearest_name() -> None:
