@@ -55,7 +55,11 @@ class Settings(BaseSettings):
     )
 
     bundle: Path = Field(description="folder of the bundle, as `offramp export` writes it")
-    host: str = Field("127.0.0.1", description="address to listen on, 0.0.0.0 for all addresses")
+    host: str = Field(
+        "127.0.0.1",
+        description="address to listen on. 0.0.0.0 is every IPv4 address, :: every address of "
+        "IPv6 and IPv4",
+    )
     port: int = Field(8000, ge=0, le=65535, description="port to listen on, 0 for any free port")
     api_key: SecretStr | None = Field(
         None,

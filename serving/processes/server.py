@@ -39,7 +39,7 @@ def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     """Return a listening socket.
 
     Args:
-        host: Name or address.
+        host: Name or address. `::` takes IPv4 connections too, if the system can.
         port: Number, or 0 for any free one.
         reuse_port: Let other workers listen on the same port. The kernel spreads connections over
             all of them.
@@ -50,10 +50,19 @@ def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server(
-            (host, port), family=family, backlog=2048, reuse_port=reuse_port
+            (host, port),
+            family=family,
+            backlog=2048,
+            reuse_port=reuse_port,
+            dualstack_ipv6=_takes_ipv4(family),
         )
     except OSError as error:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+
+
+def _takes_ipv4(family: int) -> bool:
+    """Return True for IPv6, if this system has sockets of both families."""
+    return family == socket.AF_INET6 and socket.has_dualstack_ipv6()
 
 
 def reserve(host: str, port: int) -> socket.socket:
@@ -67,6 +76,8 @@ def reserve(host: str, port: int) -> socket.socket:
     place = socket.socket(alone.family)
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if _takes_ipv4(place.family):
+        place.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     place.bind(address)
     return place
 
