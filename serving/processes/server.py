@@ -177,8 +177,8 @@ def work(
     set_up_log(settings.log_level)
     end_with_parent()
     shared = WorkerMetrics(folder, number)
-    shared.activate()
     try:
+        shared.activate()
         app = create_app(settings, manifest, shared)
         listener = listen(settings.host, port, reuse_port=True)
         news.send(None)
