@@ -40,7 +40,7 @@ class ReservedDict(MmapedDict):
         file = Path(filename)
         if not read_mode and not (file.exists() and file.stat().st_size):
             reserve_room(file, FILE_BYTES)
-        super().__init__(filename, read_mode)
+        super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
 
     def _init_value(self, key: str) -> None:
         needed = self._used + len(key.encode()) + ENTRY_BYTES
@@ -51,7 +51,7 @@ class ReservedDict(MmapedDict):
             reserve_room(Path(self._fname), capacity, self._f.fileno())
             self._m = mmap.mmap(self._f.fileno(), capacity)
             self._capacity = capacity
-        super()._init_value(key)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
 
 
 def write_metrics_of_worker(number: Callable[[], int]) -> None:
@@ -61,5 +61,5 @@ def write_metrics_of_worker(number: Callable[[], int]) -> None:
     has no other way to replace the process id. Needs `PROMETHEUS_MULTIPROC_DIR`. The files are
     of the class `ReservedDict`.
     """
-    values.MmapedDict = ReservedDict
+    values.MmapedDict = ReservedDict  # type: ignore[attr-defined]
     values.ValueClass = values.MultiProcessValue(number)

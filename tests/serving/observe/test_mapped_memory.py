@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import Gauge, values
+from prometheus_client.mmap_dict import MmapedDict
 
 from serving.observe.counters import Counters
 from serving.observe.mapped_memory import mapped_memory, reserve_room
@@ -109,7 +110,7 @@ def test_files_of_prometheus_grow_and_keep_their_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
-    monkeypatch.setattr(values, "MmapedDict", values.MmapedDict)
+    monkeypatch.setattr("prometheus_client.values.MmapedDict", MmapedDict)
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     write_metrics_of_worker(lambda: 3)
     kinds = Gauge("kinds", "Of a kind.", ["kind"], registry=None, multiprocess_mode="livesum")
@@ -118,7 +119,7 @@ def test_files_of_prometheus_grow_and_keep_their_values(
         kinds.labels(name).set(k)
         (file,) = tmp_path.iterdir()
         assert room(file) >= file.stat().st_size
-    stored = values.MmapedDict.read_all_values_from_file(str(file))
+    stored = MmapedDict.read_all_values_from_file(str(file))
     assert [value for _, value, _, _ in stored] == list(range(len(names)))
     values.close_all_multiprocess_files()
     WorkerMetrics(tmp_path, 3).remove_dead()
