@@ -20,6 +20,7 @@ from prometheus_client import Metric
 from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.process_collector import ProcessCollector
 
+from serving.observe.folder_lock import PREFIX, hold, remove_abandoned
 from serving.observe.mapped_memory import no_room
 from serving.observe.prometheus_internals import write_metrics_of_worker
 
@@ -49,6 +50,7 @@ class WorkerMetrics:
         """
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.folder)
         write_metrics_of_worker(lambda: self.worker)
+        hold(self.folder)
         _write_pid(self._pid)
 
     def remove_dead(self) -> None:
@@ -106,18 +108,25 @@ def _cpu_seconds_of_ended(supervisor: Path) -> float:
 def metrics_folder() -> Iterator[Path]:
     """Create a new folder, in memory if possible, and remove it at the end.
 
+    Folders of servers that were killed are removed first.
+
     Raises:
         OSError: No folder for temporary files is writable, or it has no room.
     """
     try:
-        place = MEMORY if os.access(MEMORY, os.W_OK) else gettempdir()
-        folder = TemporaryDirectory(prefix="offramp-", dir=place)
+        place = MEMORY if os.access(MEMORY, os.W_OK) else Path(gettempdir())
+        remove_abandoned(place)
+        folder = TemporaryDirectory(prefix=PREFIX, dir=place)
     except OSError as error:
         text = "several workers need a folder for temporary files: set TMPDIR, or --workers 1"
         raise OSError(text) from error
     with folder as name:
-        _write_pid(Path(name, SUPERVISOR))
-        yield Path(name)
+        held = hold(Path(name))
+        try:
+            _write_pid(Path(name, SUPERVISOR))
+            yield Path(name)
+        finally:
+            os.close(held)
 
 
 def _write_pid(file: Path) -> None:
