@@ -14,6 +14,7 @@ from offramp.bundle.manifest import Manifest, read_manifest
 from serving.http.app import create_app
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
+from serving.processes.hang_up import hang_up_terminates
 from serving.processes.server import listen, reserve, serve, work
 from serving.processes.supervisor import Supervisor
 from serving.settings import Settings, key_warnings, unknown_variables
@@ -23,7 +24,7 @@ log = logging.getLogger("serving")
 
 
 def run(settings: Settings) -> None:
-    """Serve a bundle until SIGTERM.
+    """Serve a bundle until SIGTERM or SIGHUP.
 
     Raises:
         BundleError: The bundle cannot be read.
@@ -35,10 +36,11 @@ def run(settings: Settings) -> None:
     for warning in (*unknown_variables(os.environ), *key_warnings(os.environ)):
         log.warning(warning)
     manifest = read_manifest(settings.bundle)
-    if settings.workers > 1:
-        _supervise(settings, manifest)
-    else:
-        _serve_alone(settings, manifest)
+    with hang_up_terminates():
+        if settings.workers > 1:
+            _supervise(settings, manifest)
+        else:
+            _serve_alone(settings, manifest)
 
 
 def _serve_alone(settings: Settings, manifest: Manifest) -> None:

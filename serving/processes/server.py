@@ -25,6 +25,7 @@ from serving.http.app import Offramp, create_app
 from serving.http.connection import Connection
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics
+from serving.processes.hang_up import hang_up_terminates
 from serving.processes.supervisor import end_with_parent
 from serving.settings import Settings
 
@@ -178,11 +179,12 @@ def work(
     end_with_parent()
     shared = WorkerMetrics(folder, number)
     try:
-        shared.activate()
-        app = create_app(settings, manifest, shared)
-        listener = listen(settings.host, port, reuse_port=True)
-        news.send(None)
-        serve(app, settings, listener)
+        with hang_up_terminates():
+            shared.activate()
+            app = create_app(settings, manifest, shared)
+            listener = listen(settings.host, port, reuse_port=True)
+            news.send(None)
+            serve(app, settings, listener)
     except (OfframpError, OSError) as error:
         with suppress(OSError):
             news.send(str(error))
