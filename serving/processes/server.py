@@ -25,12 +25,14 @@ from serving.http.app import Offramp, create_app
 from serving.http.connection import Connection
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics
+from serving.processes.descriptors import DescriptorCheck
 from serving.processes.hang_up import hang_up_terminates
 from serving.processes.supervisor import end_with_parent
 from serving.settings import Settings
 
 # Seconds. More than the 60 of common load balancers, so that they close idle connections first.
 KEEP_ALIVE = 75
+TICKS = 10  # of uvicorn in a second
 GRACE = 2.0  # seconds after drain_seconds in which a process ends by itself
 LOG_SECONDS = 0.2  # for a last line in the log, which can be what hangs
 log = logging.getLogger(__name__)
@@ -107,6 +109,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._on_stop = on_stop
+        self._descriptors = DescriptorCheck()
         app.engine.when_broken(self.stop)
 
     def stop(self) -> None:
@@ -114,6 +117,12 @@ class Server(uvicorn.Server):
         self._app.begin_drain()
         self._on_stop()
         self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Check the descriptors once a second. uvicorn calls this ten times a second."""
+        if counter % TICKS == 0:
+            self._descriptors.run()
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop because of a signal."""
