@@ -96,7 +96,7 @@ bench-peers: $(PEERS:%=.venv-peers/%/.ready)
 bench-serving: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.serving --data $(DATA) --bundle $(BUNDLE) --out $(OUT)
 
-# On Debian: apt-get install prometheus podman runc netavark aardvark-dns mmdebstrap. kubectl is optional.
+# On Debian: apt-get install prometheus podman runc netavark aardvark-dns mmdebstrap iptables. kubectl is optional.
 deploy-check: $(DEV)/.ready
 	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[operations]'
 	$(DEV)/bin/python -m deploy.check
