@@ -103,7 +103,7 @@ fuzz-api: $(DEV)/.ready
 	$(FUZZ)/bin/pip install --quiet -e '.[fuzz]'
 	$(DEV)/bin/python -m tests.fuzz.api --schemathesis $(FUZZ)/bin/schemathesis
 
-# On Debian: apt-get install prometheus podman runc netavark aardvark-dns mmdebstrap. kubectl is optional.
+# On Debian: apt-get install prometheus podman runc netavark aardvark-dns mmdebstrap iptables. kubectl is optional.
 deploy-check: $(DEV)/.ready
 	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[operations]'
 	$(DEV)/bin/python -m deploy.check
