@@ -82,7 +82,7 @@ class RefusingProtocol(ClosingProtocol):
 
     def _stop_parsing(self) -> None:
         """Discard from now on what the client sends, within bounds."""
-        self._discarding = True
+        self._discarding, self._flow.full = True, False
         self._data, self._at = b"", 0
         if self._in_body or self._head_ended:
             self._discardable = min(max(self._body_left, LINGER_BYTES), MOST_LINGER_BYTES)
