@@ -57,7 +57,7 @@ class RefusingProtocol(ClosingProtocol):
     @property
     def _idle(self) -> bool:
         """Return whether no request waits for its response."""
-        return self.cycle is None or self.cycle.response_complete
+        return getattr(self.cycle, "response_complete", True)  # None before the first request
 
     def _close(self) -> None:
         """Close after a response, lingeringly if the client can still be sending."""
