@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "STATUS_LINE",
     "USED",
     "FastCycle",
+    "Flow",
     "HttpToolsProtocol",
 ]
 
@@ -47,6 +49,7 @@ USED: Mapping[str, str] = {
     "config.access_log": "the fast path writes no access log",
     "cycle": "the request under way, replaced by a `FastCycle`",
     "expect_100_continue": "such a client waits for a response before it sends the body",
+    "flow": "replaced by a `Flow`",
     "flow.pause_reading": "back pressure on pipelined requests",
     "flow.resume_reading": "reading, so that a disconnect is noticed",
     "flow.write_paused": "the client reads too slowly for the fast path",
@@ -85,3 +88,17 @@ class FastCycle:
         self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
+
+
+class Flow(FlowControl):
+    """A flow control that does not resume while received data is not parsed.
+
+    uvicorn resumes reading at each response, and when an application waits for its body.
+    """
+
+    full = False
+
+    def resume_reading(self) -> None:
+        """Resume reading, unless it has to wait."""
+        if self.read_paused and not self.full:
+            super().resume_reading()

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 
 from serving.http.connection.interface import Headers
-from serving.http.uvicorn_internals import STATUS_LINE, HttpToolsProtocol
+from serving.http.uvicorn_internals import STATUS_LINE, Flow, HttpToolsProtocol
 
 LINGER_SECONDS = 30.0
 # Bytes discarded at most. They cost time of the event loop, and no memory.
@@ -35,11 +35,17 @@ class CycleTransport:
 class ClosingProtocol(HttpToolsProtocol):
     """A protocol of uvicorn with a lingering close."""
 
+    _flow: Flow
     _discarding = False  # nothing that arrives is parsed any more
     _discardable = LINGER_BYTES  # that are left of them
     _lingering = False  # the response is written, and the client can still send
     _stopping = False  # the server shuts down
     _close_timer: asyncio.TimerHandle | None = None  # of a lingering or half-closed connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
+        """Replace the flow control."""
+        super().connection_made(transport)
+        self.flow = self._flow = Flow(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer."""
@@ -58,6 +64,7 @@ class ClosingProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or self._lingering:
             return
         self._discarding = self._lingering = True
+        self._flow.full = False
         self.pipeline.clear()
         self._unset_keepalive_if_required()
         if not self.transport.can_write_eof():  # with TLS

@@ -42,6 +42,11 @@ class ReadingProtocol(RefusingProtocol):
     _hosts: list[bytes]
     _codings: list[bytes]
 
+    @property
+    def unparsed(self) -> int:
+        """Return the number of bytes that arrived and wait to be parsed."""
+        return len(self._data) - self._at
+
     def data_received(self, data: bytes) -> None:
         """Parse data, or keep it until the response to an earlier request."""
         if self._discarding:
@@ -169,7 +174,8 @@ class ReadingProtocol(RefusingProtocol):
             return
         self._waiting = False
         self._unset_keepalive_if_required()
-        self.flow.resume_reading()  # unless a part is still not parsed
+        self._flow.full = False
+        self.flow.resume_reading()
         self._parse()
         if self._ended and self._at == len(self._data) and not self._waiting:
             self.transport.close()  # the rest of the request cannot arrive
@@ -185,6 +191,7 @@ class ReadingProtocol(RefusingProtocol):
                 self._refuse(error_of(error))
         if self._at < len(self._data):
             if not self.transport.is_closing():
+                self._flow.full = True
                 self.flow.pause_reading()
         elif self._in_body or self._room == MAX_HEAD_BYTES:
             self._data, self._at = b"", 0

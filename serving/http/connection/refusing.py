@@ -57,8 +57,7 @@ class RefusingProtocol(ClosingProtocol):
     @property
     def _idle(self) -> bool:
         """Return whether no request waits for its response."""
-        cycle: object = self.cycle  # `None` before the first request, whatever uvicorn declares
-        return cycle is None or self.cycle.response_complete
+        return getattr(self.cycle, "response_complete", True)  # None before the first request
 
     def _close(self) -> None:
         """Close after a response, lingeringly if the client can still be sending."""
@@ -83,7 +82,7 @@ class RefusingProtocol(ClosingProtocol):
 
     def _stop_parsing(self) -> None:
         """Discard from now on what the client sends, within bounds."""
-        self._discarding = True
+        self._discarding, self._flow.full = True, False
         self._data, self._at = b"", 0
         if self._in_body or self._head_ended:
             self._discardable = min(max(self._body_left, LINGER_BYTES), MOST_LINGER_BYTES)
