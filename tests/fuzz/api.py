@@ -21,6 +21,7 @@ from tests.serving.servers import started
 from tests.serving.small_bundle import png, random_images, write_bundle
 
 HOOKS = "tests.fuzz.api_hooks"
+CONFIG = Path(__file__).with_name("schemathesis.toml")
 LIMITS = ("--max-images", "2", "--max-body-bytes", "16384")  # so that cases are generated fast
 FORMATS = ("JPEG", "PNG", "WEBP")
 GENERATED = re.compile(r"(\d+) generated")
@@ -50,7 +51,8 @@ def main() -> int:
 
 def run(options: argparse.Namespace, url: str, images: Path) -> tuple[int, int]:
     """Run schemathesis with all checks, and return its exit code and the number of cases."""
-    command = [options.schemathesis, "run", f"{url}/openapi.json", "--checks", "all"]
+    command = [options.schemathesis, "--config-file", str(CONFIG), "run", f"{url}/openapi.json"]
+    command += ["--checks", "all"]
     command += ["--max-examples", str(options.examples), "--seed", str(options.seed)]
     command += ["--continue-on-failure", "--generation-database", "none", "--no-color"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": HOOKS, "OFFRAMP_FUZZ_IMAGES": str(images)}
