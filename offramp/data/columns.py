@@ -27,7 +27,7 @@ def choose_column(
         typed: Columns with that type, where the table states types.
 
     Raises:
-        DatasetError: There is none, or it is not clear which.
+        DatasetError: The column is missing, or several columns are possible.
     """
     candidates = list(typed) or [name for name in usual if name in columns]
     if len(candidates) > 1:

@@ -36,7 +36,7 @@ def read_class_folders(tree: Tree, source: str) -> Found:
     """Read a folder of class folders, or of splits of class folders.
 
     Raises:
-        DatasetError: It has none, is ambiguous, or has two folders for one split.
+        DatasetError: It has no class folder, is ambiguous, or has two folders for one split.
     """
     tops = [folder for folder in tree.root.folders if folder.has_images]
     if not tops:
@@ -65,7 +65,7 @@ def read_class_folders(tree: Tree, source: str) -> Found:
 
 
 def _splits(tops: Sequence[Folder], source: str) -> dict[Split, Folder]:
-    """Return the folders that are splits, or none of them where all are classes."""
+    """Return the folders that are splits. The result is empty if all are classes."""
     certain = [folder for folder in tops if split_named(folder.name) and not folder.images]
     classes = {inner.name for folder in certain for inner in folder.folders if inner.has_images}
     unclear = []

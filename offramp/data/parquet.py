@@ -139,7 +139,7 @@ def image_column(parquet: ParquetFile, file: Path) -> str:
     """Return the name of the image column.
 
     Raises:
-        DatasetError: There is none, or it is not clear which.
+        DatasetError: The column is missing, or several columns are possible.
     """
     return _column(parquet, file, "image", "Image", IMAGE_COLUMNS)
 

@@ -178,12 +178,12 @@ class _Search:
                 self.unread[format_] = not_read(format_)
             return self.unread[format_]
         if format_ == PARQUET:
-            return "is a parquet file beside images, whose folders give the labels"
+            return "is a parquet file beside class folders, which give the labels"
         if format_ in ARCHIVES:
             return f"is a {format_} archive. Unpack it to use what is in it"
         if path.suffix.lower() in TABLES:
             return (
-                "is a table beside images, whose folders give the labels. To use the labels in "
+                "is a table beside class folders, which give the labels. To use the labels in "
                 "it, give the table: --data " + printable(path)
             )
         return "is not an image in a format that is read"

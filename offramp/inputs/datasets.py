@@ -183,7 +183,7 @@ def _row_count(file: Path) -> int:
 
 
 def _rows(file: Path) -> Iterator[Encoded]:
-    """Yield the images of a parquet file. A cell that has none is an image of no bytes."""
+    """Yield the images of a parquet file. A cell without an image gives no bytes."""
     with opened(file) as parquet:
         column = image_column(parquet, file)
         for number, cell in enumerate(cells(parquet, column)):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,6 +50,16 @@ def test_named_budgets_stay_within_their_flops_and_full_takes_the_last_exit() ->
         again = apply_thresholds(scored, np.array(point.thresholds))
         assert again.mean_flops == pytest.approx(point.mean_flops.value)
         assert again.accuracy == pytest.approx(point.accuracy.value, abs=0.05)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 5, 9, 40, 200])
+def test_budgets_are_solved_on_few_images(images: int) -> None:
+    scored = overconfident(images, 4)
+    budgets, curve = solve_budgets(scored)
+    assert set(budgets) == {"low", "medium", "high", "full"}
+    assert len(curve) >= 1
+    for right in (np.zeros_like(scored.right), np.ones_like(scored.right)):
+        assert solve_budgets(replace(scored, right=right))[0]["full"].accuracy.value == right[-1, 0]
 
 
 def test_the_curve_starts_at_the_cheapest_and_ends_at_the_best_tradeoff() -> None:

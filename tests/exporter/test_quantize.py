@@ -13,7 +13,7 @@ from exporter.errors import ExportError
 from exporter.graph import StageGraph, parameter_count
 from exporter.quantize import Precision
 from exporter.quantize.__main__ import main
-from exporter.quantize.convert import Quantized, agreement, own_images, quantize
+from exporter.quantize.convert import Quantized, agreement, own_files, own_images, quantize
 from exporter.to_int8 import convert_to_int8
 from exporter.verify import Chain
 from offramp.bundle.graphs import join
@@ -23,6 +23,7 @@ from serving.runtime.cuda import CudaRuntime
 from serving.runtime.cuda_slots import CudaSlots, Device
 from tests.exporter.exported import checkpoint, export, held_out
 from tests.training.samples import PARQUET, tiny_dataset
+from training.data.datasets import open_dataset
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,15 @@ def test_own_images_are_those_of_training(manifest: Manifest) -> None:
     images = own_images(manifest, str(PARQUET))
     assert np.array_equal(images.held_out.pixels, held_out().pixels)
     assert len(images.train) == 400
+
+
+def test_a_bundle_of_version_0_1_keeps_its_random_split(manifest: Manifest) -> None:
+    config = {**manifest.provenance.config}
+    del config["held_out_split"]
+    provenance = manifest.provenance.model_copy(update={"config": config})
+    old = own_files(manifest.model_copy(update={"provenance": provenance}), str(PARQUET))
+    split = open_dataset(str(PARQUET), 32, held_out=100, seed=0, split="random")
+    assert old.fingerprint() == split.fingerprint() != tiny_dataset().fingerprint()
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])

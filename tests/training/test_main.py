@@ -4,13 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.offramp.data.trees import photos, put
 from tests.training.samples import PARQUET, source_with_test
 from training.__main__ import main
-from training.fit.checkpoint import load_checkpoint
+from training.fit.checkpoint import load_checkpoint, save_checkpoint
 
 OPTIONS = [
     "cifar-compact",
@@ -52,6 +54,58 @@ def test_a_damaged_test_image_is_named_before_training(
     assert main([*OPTIONS, *options]) == 1
     assert capsys.readouterr().err.endswith(" is not an image; remove it\n")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_table_of_the_images_is_printed_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos(tmp_path / "set [v1]", ["train/ant", "train/bee", "test/ant", "test/bee"], 20)
+    put(folder, "train/notes [b].txt", content=b"text")
+    out = tmp_path / "run"
+    options = ["--data", str(folder), "--out", str(out), "--held-out", "4", "--epochs", "1"]
+    assert main([*OPTIONS, *options]) == 0
+    shown = capsys.readouterr().out
+    lines = [
+        f"data: {folder}: 2 classes, 80 images",
+        "  class     train  held-out      test",
+        "  ant          18         2        20",
+        "  bee          18         2        20",
+        "  all          36         4        40",
+        "  sizes: 4 x 3 pixels",
+        "  formats: 80 PNG",
+        "  left out: 1",
+        "    train/notes [b].txt is not an image in a format that is read",
+    ]
+    assert "\n".join(lines) in shown
+    assert "warning: only 4 held-out images: accuracies are known to ±49 points" in shown
+    assert (out / "data.txt").read_text(encoding="utf-8").splitlines() == lines
+    assert main([*OPTIONS, *options, "--strict"]) == 1
+    assert "train/notes [b].txt is not an image" in capsys.readouterr().err
+
+
+def test_a_name_on_the_hub_that_cannot_be_loaded_is_said_to_be_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    assert main([*OPTIONS, "--data", "no-such/set", "--out", str(tmp_path / "run")]) == 1
+    printed = capsys.readouterr()
+    assert "taken as a name on the Hugging Face hub" in printed.out
+    assert printed.err.startswith(
+        "error: data: there is no file or folder no-such/set, so this is taken as a name on the "
+        "Hugging Face hub. From there it cannot be loaded: "
+    )
+
+
+def test_a_run_of_version_0_1_is_resumed_with_its_held_out_images(tmp_path: Path) -> None:
+    options = [*OPTIONS, "--out", str(tmp_path), "--small-epochs=0"]
+    assert main([*options, "--held-out-split", "random", "--epochs", "1"]) == 0
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    saved = load_checkpoint(checkpoint)
+    recipe = saved.progress.recipe.model_copy(update={"epochs": 2})
+    progress = saved.progress.model_copy(update={"recipe": recipe})
+    save_checkpoint(checkpoint, replace(saved, progress=progress))
+    assert main([*options, "--resume"]) == 0
+    assert len(load_checkpoint(checkpoint).progress.epochs) == 2
 
 
 def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Path) -> None:

@@ -124,9 +124,9 @@ def test_everything_that_is_left_out_is_named_with_its_reason(tmp_path: Path) ->
     assert reasons(found) == {
         "overview.png": "is beside the class folders",
         "backup.zip": "is a zip archive. Unpack it to use what is in it",
-        "metadata.csv": "is a table beside images, whose folders give the labels. To use the "
+        "metadata.csv": "is a table beside class folders, which give the labels. To use the "
         f"labels in it, give the table: --data {tmp_path}/metadata.csv",
-        "index.parquet": "is a parquet file beside images, whose folders give the labels",
+        "index.parquet": "is a parquet file beside class folders, which give the labels",
         "dog/notes.txt": "is not an image in a format that is read",
         "dog/more/empty.jpg": "is empty",
         "docs": "is a folder without images",

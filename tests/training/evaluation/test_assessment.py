@@ -57,6 +57,15 @@ def test_logits_are_computed_in_parts_and_cover_all_images(
     torch.testing.assert_close(given.logits, predict(network, whole.pixels))
 
 
+@pytest.mark.parametrize("images", [1, 2, 5, 40])
+def test_few_images_are_assessed(images: int) -> None:
+    held_out = drawn(images, 0)
+    best = held_out.logits[-1].argmax(-1)
+    for targets in (held_out.targets, best, (best + 1) % 4):
+        assessment = assess(LabelledLogits(held_out.logits, targets), None, FLOPS)
+        assert [each.images for each in assessment.sets] == [images]
+
+
 def test_images_of_another_split_are_rejected() -> None:
     assert len(own_dataset(finished_progress(), str(PARQUET)).held_out) == 100
     with pytest.raises(CheckpointError, match=r"--data: .* is not the data of the checkpoint"):

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import pickle
 import tempfile
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from training.errors import CheckpointError
 from training.fit.checkpoint import (
     FORMAT,
     Checkpoint,
+    Progress,
     load_checkpoint,
     load_progress,
     new_network,
@@ -185,3 +187,29 @@ def test_weights_of_another_network_are_rejected() -> None:
     del checkpoint.weights["heads.0.linear.bias"]
     with pytest.raises(CheckpointError, match=r"heads\.0\.linear\.bias"):
         checkpoint.network()
+
+
+def as_in_version_0_1(progress: Progress) -> Progress:
+    """Return the progress as it is read from a file that has no way of splitting."""
+    fields = progress.model_dump(mode="json")
+    del fields["recipe"]["held_out_split"]
+    return Progress.model_validate_json(json.dumps(fields))
+
+
+def test_a_checkpoint_of_version_0_1_keeps_its_random_split() -> None:
+    old = as_in_version_0_1(tiny_progress())
+    assert (old.recipe.held_out_split, old.recipe.held_out) == ("random", 100)
+    again = Progress.model_validate_json(old.model_dump_json())
+    assert again == old
+    new = Progress.model_validate_json(tiny_progress().model_dump_json())
+    assert new.recipe.held_out_split == "by_class"
+
+
+def test_a_run_of_version_0_1_is_continued_with_its_split() -> None:
+    old = as_in_version_0_1(tiny_progress(held_out=5000)).recipe
+    for held_out in (None, 5000):
+        given = tiny_progress(held_out=held_out).recipe
+        assert given.continuing(old) == old
+    assert tiny_progress(held_out=7).recipe.continuing(old).held_out == 7
+    new = tiny_progress().recipe
+    assert new.continuing(new) is new

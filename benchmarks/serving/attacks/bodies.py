@@ -5,7 +5,7 @@ memory are read from /proc, and a health check is sent every 20 ms beside it. Ex
 attack cost more than .5 s or 64 MB for a megabyte, or a health check took more than .2 s.
 
     python -m serving --bundle BUNDLE --port 8000 &
-    python -m benchmarks.serving.attacks_bodies --port 8000 --pid $! --megabytes 1
+    python -m benchmarks.serving.attacks.bodies --port 8000 --pid $! --megabytes 1
 """
 
 from __future__ import annotations
