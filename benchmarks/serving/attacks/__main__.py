@@ -154,7 +154,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
-    parser.add_argument("--checkout", type=Path, default=Path(), help="checkout of the server to start")
+    parser.add_argument("--checkout", type=Path, default=Path(), help="checkout of the server")
     parser.add_argument("--only", nargs="+", choices=sorted(ATTACKS), help="names of attacks")
     options = parser.parse_args()
     print(
