@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -24,6 +24,7 @@ from typing import Self
 from benchmarks.serving.attacks import connections  # noqa: F401 (adds attacks)
 from benchmarks.serving.attacks.registry import ATTACKS, Attack
 from benchmarks.serving.generator.connection import HOST
+from benchmarks.serving.generator.outcomes import OK
 from benchmarks.serving.servers.processes import PATIENCE, free_port, usage
 
 MB = 1_000_000
@@ -84,11 +85,13 @@ class Watch:
 
 def answers(port: int) -> bool:
     """Return whether the server answers a health check."""
-    client = http.client.HTTPConnection(HOST, port, timeout=60)
-    with suppress(OSError, http.client.HTTPException):
-        client.request("GET", "/health/live")
-        return client.getresponse().read() != b""
-    return False
+    with closing(http.client.HTTPConnection(HOST, port, timeout=60)) as client:
+        try:
+            client.request("GET", "/health/live")
+            with client.getresponse() as response:
+                return response.status == OK
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 @contextmanager
@@ -151,7 +154,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
-    parser.add_argument("--checkout", type=Path, default=Path(), help="whose server to start")
+    parser.add_argument("--checkout", type=Path, default=Path(), help="checkout of the server")
     parser.add_argument("--only", nargs="+", choices=sorted(ATTACKS), help="names of attacks")
     options = parser.parse_args()
     print(

@@ -121,7 +121,7 @@ def error_of(error: HttpParserError) -> ServingError:
 
 
 def with_path(target: bytes) -> bytes:
-    """Return a target that has a path: `/` if a client's absolute URL has none.
+    """Return a target that has a path: `/` for an absolute URL without a path.
 
     Raises:
         HttpParserInvalidURLError: The target is not a path or a URL.
