@@ -7,6 +7,7 @@
     ├── NotReadyError               503 not-ready: starting, or shutting down
     ├── PoolFullError               429 pool-full: no free slot
     ├── BodiesFullError             429 bodies-full: no room for another body
+    ├── DecodersFullError           429 decoders-full: too many large images are being decoded
     ├── DeadlineError               504 deadline: passed before the first exit
     └── InvalidRequestError         422 invalid-request: for the client to correct
         ├── UnauthorizedError       401 unauthorized
@@ -19,6 +20,7 @@
         ├── EmptyBodyError          400 empty-body
         ├── MalformedBodyError      400 malformed-body: not of its content type
         ├── NotAnImageError         415 not-an-image
+        ├── UnsupportedImageError   415 unsupported-image: of pixels that are not converted
         ├── DamagedImageError       422 damaged-image
         └── ImageTooLargeError      413 image-too-large
 
@@ -85,6 +87,14 @@ class BodiesFullError(ServingError):
     status = 429
     type = "bodies-full"
     headers = MappingProxyType({"Retry-After": "1", "Connection": "close"})
+
+
+class DecodersFullError(ServingError):
+    """Too many large images are queued for decoding. Small images are still taken."""
+
+    status = 429
+    type = "decoders-full"
+    headers = MappingProxyType({"Retry-After": "1"})
 
 
 class DeadlineError(ServingError):
@@ -170,6 +180,13 @@ class NotAnImageError(InvalidRequestError):
     type = "not-an-image"
 
 
+class UnsupportedImageError(InvalidRequestError):
+    """The bytes are an image, and its kind of pixels or compression is not read."""
+
+    status = 415
+    type = "unsupported-image"
+
+
 class DamagedImageError(InvalidRequestError):
     """The bytes begin as an image and cannot be decoded."""
 
@@ -177,7 +194,7 @@ class DamagedImageError(InvalidRequestError):
 
 
 class ImageTooLargeError(InvalidRequestError):
-    """The image has more pixels than this server decodes."""
+    """The image needs more memory or time to decode than this server allows."""
 
     status = 413
     type = "image-too-large"
