@@ -41,6 +41,9 @@ class RunOptions(Options):
         "auto",
         description="where the images are kept. auto: in memory if they take at most 4 GiB",
     )
+    skip_damaged: CliToggleFlag[bool] = Field(
+        default=False, description="leave out the images that cannot be decoded, and name them"
+    )
     workers: NonNegativeInt | None = Field(
         None, description="processes that decode images on disk (default: number of cores)"
     )

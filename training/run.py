@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -59,24 +60,42 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _images(recipe: Recipe, where: str) -> Dataset[Images] | Dataset[ImageFiles]:
-    """Return the recipe's images, in memory if `where` says so, or if they fit."""
+def _whole(files: ImageFiles, console: Console) -> ImageFiles:
+    """Return the files that can be decoded, and print the others."""
+    whole, errors = files.whole()
+    for error in errors:
+        console.print(f"skipped: {error}", highlight=False, markup=False)
+    return whole
+
+
+def _images(
+    recipe: Recipe, options: RunOptions, console: Console
+) -> Dataset[Images] | Dataset[ImageFiles]:
+    """Return the recipe's images, in memory if the options say so, or if they fit."""
+    where = options.images
     if where == "memory" and recipe.crop == "resized":
         raise RecipeError("--images: --crop resized needs the files on disk; give disk or auto")
     dataset = open_dataset(recipe.data, recipe.size, recipe.held_out, recipe.seed)
+    if options.skip_damaged:
+        parts = _whole(dataset.train, console), _whole(dataset.held_out, console)
+        dataset = replace(dataset, train=parts[0], held_out=parts[1])
     count = len(dataset.train) + len(dataset.held_out)
     return dataset.decoded() if _in_memory(recipe, where, count) else dataset
 
 
-def _test_images(recipe: Recipe, where: str, labels: tuple[str, ...]) -> Images | ImageFiles | None:
+def _test_images(
+    recipe: Recipe, options: RunOptions, labels: tuple[str, ...], console: Console
+) -> Images | ImageFiles | None:
     """Return the images of the test split, if any, to report errors in them before training.
 
     All are decoded if they fit in memory, else one is.
     """
     test = load_test(recipe.data, recipe.size, labels)
+    if test and options.skip_damaged:
+        test = _whole(test, console)
     if not test:
         return None
-    if _in_memory(recipe, where, len(test)):
+    if _in_memory(recipe, options.images, len(test)):
         return test.decoded()
     test.select(torch.arange(1)).decoded()
     return test
@@ -101,8 +120,8 @@ def run(options: RunOptions, recipe: Recipe) -> None:
 
 def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     console = Console(soft_wrap=True, quiet=rank() > 0)
-    dataset = _images(recipe, options.images)
-    test = _test_images(recipe, options.images, dataset.labels) if rank() == 0 else None
+    dataset = _images(recipe, options, console)
+    test = _test_images(recipe, options, dataset.labels, console) if rank() == 0 else None
     progress = Progress(
         recipe_name=options.recipe,
         recipe=recipe,

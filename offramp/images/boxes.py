@@ -26,13 +26,13 @@ def jpeg2000_size(file: bytes) -> tuple[int, int]:
     if not file.startswith(CODESTREAM):
         found = [begin for kind, begin, _ in _boxes(file, 0, len(file)) if kind == b"jp2c"]
         if not found:
-            raise DamagedFileError("this JPEG 2000 file has no image; send it whole")
+            raise DamagedFileError("this JPEG 2000 file has no image")
         start = found[0]
     if file[start : start + 4] != CODESTREAM or len(file) < start + 42:
-        raise DamagedFileError("this JPEG 2000 file is cut off; send it whole")
+        raise DamagedFileError("this JPEG 2000 file is cut off")
     x1, y1, x0, y0, across, down, tile_x, tile_y = struct.unpack_from(">8I", file, start + 8)
     if not (x0 < x1 and y0 < y1 and across and down and tile_x <= x0 and tile_y <= y0):
-        raise DamagedFileError("the size of this JPEG 2000 file is damaged; send it whole")
+        raise DamagedFileError("the size of this JPEG 2000 file is damaged")
     if -(-(x1 - tile_x) // across) * -(-(y1 - tile_y) // down) > MAX_TILES:
         raise CostlyFileError(f"it has more than {MAX_TILES} tiles; save it with fewer")
     return x1 - x0, y1 - y0
@@ -48,7 +48,7 @@ def heif_size(file: bytes) -> tuple[int, int]:
     for kind, begin, end in _boxes(file, 0, len(file)):
         if kind == b"meta":
             return _largest(file, begin, end)
-    raise DamagedFileError("this image has no header; send it whole")
+    raise DamagedFileError("this image has no header")
 
 
 def _largest(file: bytes, begin: int, end: int) -> tuple[int, int]:
@@ -65,7 +65,7 @@ def _largest(file: bytes, begin: int, end: int) -> tuple[int, int]:
     else:
         raise CostlyFileError(f"it has more than {MAX_BOXES} images; save the first alone")
     if not all(best):
-        raise DamagedFileError("this image has no size in its header; send it whole")
+        raise DamagedFileError("this image has no size in its header")
     return best
 
 

@@ -52,7 +52,7 @@ def decode_essence(
     except (UnsupportedPixelsError, CostlyFileError):
         raise
     except Exception as error:  # Pillow's plugins raise many types on damaged files
-        raise DamagedFileError(f"cannot be decoded ({str(error)[:200]}); send it whole") from error
+        raise DamagedFileError(str(error)[:200]) from error
 
 
 def _check_transparency(header: Header, file: bytes) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from itertools import count
 
 from offramp.bundle.orientation import UPRIGHT, orientation_in, raw_profile
 from offramp.images.errors import CostlyFileError, DamagedFileError
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
+IDAT = b"IDAT"
+IEND = b"\0\0\0\0IEND\xaeB`\x82"
 MAX_PROFILE = 1 << 17  # bytes of a compressed EXIF text that are read
 MAX_GIF_BLOCKS = 2000  # before the first frame
 _ORIENTING = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
@@ -36,35 +39,56 @@ def png_essence(file: bytes) -> Essence:
     """Return a PNG with its critical chunks and its transparency.
 
     Raises:
-        DamagedFileError: A chunk is cut off, or a chunk that is kept has a wrong checksum.
+        DamagedFileError: The transparency has a wrong checksum.
         CostlyFileError: It has far more chunks than writers make.
     """
-    kept, exif, xmp, at = [PNG_START], b"", b"", len(PNG_START)
-    for _ in range(4096 + len(file) // 512):
+    chunks, at = _PngChunks(file), len(PNG_START)
+    most = 4096 + len(file) // 512
+    for number in count():
         if at + 8 > len(file):
             break  # the decoder says what is missing
-        length, kind = int.from_bytes(file[at : at + 4]), file[at + 4 : at + 8]
-        after = at + 12 + length
-        if kind == b"tRNS":
-            kept.append(_transparency(file, at, after))
-        elif kind == b"IHDR" or not kind[0] & 32:  # critical, unless its first letter is small
-            if kind != b"IHDR" or at == len(PNG_START):
-                kept.append(file[at:after])
-        elif kind in _ORIENTING:
-            exif, xmp = _oriented(kind, file[at + 8 : after - 4], exif, xmp)
-        if kind == b"IEND":
+        if number == most:
+            chunks.end_early(most)
+            break
+        after = at + 12 + int.from_bytes(file[at : at + 4])
+        chunks.add(at, after)
+        if chunks.last == b"IEND":
             break
         at = after
-    else:
-        raise CostlyFileError(f"it has more than {4096 + len(file) // 512} chunks; save it again")
-    return Essence(b"".join(kept), orientation_in(exif, xmp))
+    return Essence(b"".join(chunks.kept), orientation_in(chunks.exif, chunks.xmp))
+
+
+class _PngChunks:
+    """The chunks of a PNG: those that are kept, and those with its orientation."""
+
+    def __init__(self, file: bytes) -> None:
+        self._file = file
+        self.kept = [PNG_START]
+        self.last = self.exif = self.xmp = b""
+
+    def add(self, at: int, after: int) -> None:
+        kind = self.last = self._file[at + 4 : at + 8]
+        critical = not kind[0] & 32  # its first letter is a capital
+        if kind == b"tRNS":
+            self.kept.append(_transparency(self._file, at, after))
+        elif critical and (kind != b"IHDR" or at == len(PNG_START)):
+            self.kept.append(self._file[at:after])
+        elif kind in _ORIENTING:
+            content = self._file[at + 8 : after - 4]
+            self.exif, self.xmp = _oriented(kind, content, self.exif, self.xmp)
+
+    def end_early(self, most: int) -> None:
+        """End the file where a long animation follows the image."""
+        if self.kept[-1][4:8] != IDAT or self.last == IDAT:
+            raise CostlyFileError(f"it has more than {most} chunks; save it again")
+        self.kept.append(IEND)
 
 
 def _transparency(file: bytes, at: int, after: int) -> bytes:
     """Return the chunk, with a grey of fewer than 8 bits scaled as Pillow scales the pixels."""
     content = file[at + 4 : after - 4]
     if zlib.crc32(content) != int.from_bytes(file[after - 4 : after]):
-        raise DamagedFileError("the transparency of this PNG has a wrong checksum; send it whole")
+        raise DamagedFileError("the transparency of this PNG has a wrong checksum")
     depth, colour = file[24], file[25]
     if colour == 0 and depth in (1, 2, 4) and len(content) == 6:
         level = int.from_bytes(content[4:]) & ((1 << depth) - 1)
@@ -153,5 +177,5 @@ def gif_essence(file: bytes) -> Essence:
         blocks += 1
         control = file[begin:at] if graphic else control
     if file[at : at + 1] != b",":
-        raise DamagedFileError("this GIF has no frame, or is damaged; send it whole")
+        raise DamagedFileError("this GIF has no frame, or is damaged")
     return Essence(file[:start] + control + file[at:], UPRIGHT)

@@ -24,7 +24,9 @@ WORK = {
     "PNG": 1.0, "GIF": 1.0, "BMP": 1.0, "TIFF": 1.0, "PPM": 1.0, "JPEG": 1.0,
     "WEBP": 1.3, "AVIF": 1.3, "HEIF": 2.0, "JPEG2000": 16.0,
 }  # fmt: skip
-_PNG_START = 24  # bytes of signature and header, up to the size
+DEEP = 1.25  # times as much for 16 bits
+ROW = 2.0  # more for each row
+_PNG_START = 25  # bytes of signature and header, up to the depth
 _RAW_BMP = (0, 3, 6)  # compressions: none, and masks of the colours
 _PPM = re.compile(rb"P([456])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})"
                   rb"(?:(?:\s|#[^\n]*\n)+(\d{1,9}))?\s")  # fmt: skip
@@ -97,13 +99,13 @@ def read_header(file: bytes, side: int) -> Header:
     try:
         width, height, detail = _SIZES[name](file)
     except struct.error as error:
-        raise DamagedFileError(
-            f"the header of this {name} file is cut off; send it whole"
-        ) from error
+        raise DamagedFileError(f"the header of this {name} file is cut off") from error
     area = width * height
     if not area:
-        raise DamagedFileError(f"the size of this {name} file is 0; send it whole")
-    work = WORK[name] * area + (_jpeg_in_tiff(file, detail) if isinstance(detail, Tiff) else 0.0)
+        raise DamagedFileError(f"the size of this {name} file is 0")
+    deep = DEEP if name == "PNG" and file[24] == 16 else 1.0
+    work = WORK[name] * deep * area + ROW * height
+    work += _jpeg_in_tiff(file, detail) if isinstance(detail, Tiff) else 0.0
     return Header(name, width, height, area, area, work, detail)
 
 

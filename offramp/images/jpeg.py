@@ -30,7 +30,7 @@ _AFTER_ENTROPY = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 XMP_START = b"http://ns.adobe.com/xap/1.0/\x00"
 # Work of one pass over a block, where decoding a pixel of a PNG is 1. A refining scan looks at all
 # coefficients of a block. Arithmetic coding needs no bits for most of them.
-FIRST_PASS, REFINING_PASS, ARITHMETIC_PASS = 1.0, 4.0, 24.0
+FIRST_PASS, REFINING_PASS, ARITHMETIC_PASS = 1.0, 5.0, 24.0
 
 
 class Component(NamedTuple):
@@ -89,7 +89,7 @@ def read_jpeg(file: bytes) -> Jpeg:
     at, segments = len(SOI), _Segments(file)
     for _ in range(MAX_SEGMENTS):
         if at + 4 > len(file) or file[at] != 0xFF:
-            raise DamagedFileError("the header of this JPEG is cut off or damaged; send it whole")
+            raise DamagedFileError("the header of this JPEG is cut off or damaged")
         marker = file[at + 1]
         if marker == SOS:
             return segments.header(at)
@@ -125,19 +125,19 @@ class _Segments:
 
     def header(self, scan: int) -> Jpeg:
         if self._frame is None:
-            raise DamagedFileError("this JPEG has no frame before its first scan; send it whole")
+            raise DamagedFileError("this JPEG has no frame before its first scan")
         marker, frame = self._frame
         number = frame[5] if len(frame) > 5 else 0
         starts = range(6, 6 + 3 * number, 3)
         if not 1 <= number <= 4 or len(frame) < starts.stop:
-            raise DamagedFileError("the frame of this JPEG is damaged; send it whole")
+            raise DamagedFileError("the frame of this JPEG is damaged")
         components = tuple(
             Component(frame[at], frame[at + 1] >> 4, frame[at + 1] & 15) for at in starts
         )
         height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
         samplings = [side for _, *sides in components for side in sides]
         if not height or not width or min(samplings) < 1 or max(samplings) > 4:
-            raise DamagedFileError("the frame of this JPEG is damaged; send it whole")
+            raise DamagedFileError("the frame of this JPEG is damaged")
         turn = orientation_in(self._exif, self._xmp)
         return Jpeg(width, height, marker, components, tuple(self._kept), scan, turn)
 

@@ -86,7 +86,7 @@ def read_tiff(file: bytes) -> Tiff:
         big = struct.unpack_from(order + "H", file, 2)[0] == 43
         entries = list(_entries(file, order, big))
     except struct.error as error:
-        raise DamagedFileError("this TIFF is cut off; send it whole") from error
+        raise DamagedFileError("this TIFF is cut off") from error
     values = {each.tag: _first(file, order, each, big) for each in entries if each.kind in _CODES}
     strips = max((each.count for each in entries if each.tag in (STRIPS, TILES)), default=0)
     if strips > MAX_STRIPS:

@@ -186,7 +186,7 @@ def plan(file: bytes, target: ImageInput, max_pixels: int) -> Plan:
     try:
         header = read_header(file, side_wanted(target))
     except ImageFileError as error:
-        raise _SERVING_ERRORS[type(error)](str(error)) from error
+        raise _served(error) from error
     most = min(max_pixels, MAX_JPEG2000_PIXELS) if header.format == "JPEG2000" else max_pixels
     if header.decoded > most:
         raise ImageTooLargeError(
@@ -243,4 +243,13 @@ def decode_planned(planned: Plan, target: ImageInput) -> NDArray[np.uint8]:
     try:
         return decode_essence(planned.header, planned.header.essence(planned.file), target)
     except ImageFileError as error:
-        raise _SERVING_ERRORS[type(error)](str(error)) from error
+        raise _served(error) from error
+
+
+def _served(error: ImageFileError) -> InvalidRequestError:
+    text = (
+        f"cannot be decoded ({error}); send it whole"
+        if isinstance(error, DamagedFileError)
+        else str(error)
+    )
+    return _SERVING_ERRORS[type(error)](text)
