@@ -39,7 +39,7 @@ class ClassifyImages(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", val_json_bytes="base64")
 
     images: tuple[bytes, ...] = Field(
-        min_length=1, description="image files (JPEG, PNG, WebP), each as base64"
+        min_length=1, description="image files, each as base64"
     )
 
 

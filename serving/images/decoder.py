@@ -48,6 +48,7 @@ LEAST_BYTES = 1 << 20
 MAX_JPEG2000_PIXELS = 1 << 20
 # Work that can be queued for each thread: about four seconds. A call alone is always taken.
 MAX_QUEUED_WORK = 8 * PER_BYTE * LEAST_BYTES
+CHEAP_WORK = 1 << 20  # of a call that is always taken: about 30 ms
 _SERVING_ERRORS: dict[type[ImageFileError], type[InvalidRequestError]] = {
     UnknownFormatError: NotAnImageError,
     DamagedFileError: DamagedImageError,
@@ -103,7 +104,8 @@ class Decoder:
         """
         plans = [self._plan_one(number, file) for number, file in enumerate(files, 1)]
         work = check_call([each.header for each in plans], sum(map(len, files)))
-        if self._threads.work and self._threads.work + work > self._max_queued:
+        queued = self._threads.work
+        if work > CHEAP_WORK and queued and queued + work > self._max_queued:
             raise DecodersFullError(
                 "too many large images are being decoded; try again in a moment"
             )
