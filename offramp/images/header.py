@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from offramp.bundle.orientation import TRANSPOSED, UPRIGHT
@@ -116,7 +117,7 @@ def _jpeg(file: bytes, side: int) -> Header:
     decoded = -(-width // scale) * -(-height // scale)
     pixels = decoded
     if found.has_many_scans(file):  # all coefficients are kept, of two bytes each
-        pixels += 32 * sum(found.blocks(each) for each in found.components)
+        pixels += 34 * sum(found.blocks(each) for each in found.components)
     return Header(
         "JPEG", width, height, pixels, decoded, decoded + work_of_scans(file, found), found
     )
@@ -195,7 +196,7 @@ def _jpeg_in_tiff(file: bytes, found: Tiff) -> float:
     return file.count(b"\xff\xda") * 4 * area / 64 * 4 / max(1, found.strips)
 
 
-_SIZES = {
+_SIZES: dict[str, Callable[[bytes], _Size]] = {
     "PNG": _png,
     "GIF": _gif,
     "BMP": _bmp,

@@ -30,7 +30,7 @@ _AFTER_ENTROPY = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 XMP_START = b"http://ns.adobe.com/xap/1.0/\x00"
 # Work of one pass over a block, where decoding a pixel of a PNG is 1. A refining scan looks at all
 # coefficients of a block. Arithmetic coding needs no bits for most of them.
-FIRST_PASS, REFINING_PASS, ARITHMETIC_PASS = 1.0, 5.0, 24.0
+FIRST_PASS, REFINING_PASS, ARITHMETIC_PASS = 1.0, 8.0, 24.0
 
 
 class Component(NamedTuple):

@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
     tag: int
     kind: int
-    count: int
+    number: int
     raw: bytes
 
 
@@ -88,7 +88,7 @@ def read_tiff(file: bytes) -> Tiff:
     except struct.error as error:
         raise DamagedFileError("this TIFF is cut off") from error
     values = {each.tag: _first(file, order, each, big) for each in entries if each.kind in _CODES}
-    strips = max((each.count for each in entries if each.tag in (STRIPS, TILES)), default=0)
+    strips = max((each.number for each in entries if each.tag in (STRIPS, TILES)), default=0)
     if strips > MAX_STRIPS:
         raise CostlyFileError(f"it has {strips} strips, at most {MAX_STRIPS} are read")
     _check(values)
@@ -115,9 +115,9 @@ def _entries(file: bytes, order: str, big: bool) -> list[Entry]:  # noqa: FBT001
 def _first(file: bytes, order: str, entry: Entry, big: bool) -> int:  # noqa: FBT001 (of the file)
     room = 8 if big else 4
     where = entry.raw[-room:]
-    if not entry.count:
+    if not entry.number:
         return 0
-    if _SIZES[entry.kind] * entry.count > room:
+    if _SIZES[entry.kind] * entry.number > room:
         (at,) = struct.unpack(order + ("Q" if big else "I"), where)
         where = file[at : at + 8]
     try:

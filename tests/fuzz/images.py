@@ -27,7 +27,8 @@ from tests.serving.servers import until
 
 GROWTH = 1.2
 SEEDS: tuple[tuple[str, dict[str, object]], ...] = (
-    ("JPEG", {}), ("JPEG", {"progressive": True}), ("JPEG", {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}),
+    ("JPEG", {}), ("JPEG", {"progressive": True}),
+    ("JPEG", {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}),
     ("PNG", {}), ("WEBP", {}), ("WEBP", {"lossless": True}), ("GIF", {}), ("BMP", {}), ("TIFF", {}),
     ("TIFF", {"compression": "tiff_lzw"}), ("TIFF", {"compression": "jpeg"}), ("JPEG2000", {}),
     ("AVIF", {}), ("PPM", {}),
@@ -64,13 +65,20 @@ def damaged(count: int, seed: int) -> Iterator[bytes]:
 
 def cpu_seconds(process: int) -> float:
     """Return the CPU time of a process."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    fields = (
+        Path(f"/proc/{process}/stat")
+        .read_text(encoding="ascii", errors="replace")
+        .rpartition(")")[2]
+        .split()
+    )
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(process: int) -> int:
     """Return the resident memory of a process, in bytes."""
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    pages = int(
+        Path(f"/proc/{process}/statm").read_text(encoding="ascii", errors="replace").split()[1]
+    )
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
