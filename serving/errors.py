@@ -7,6 +7,7 @@
     ├── NotReadyError               503 not-ready: starting, or shutting down
     ├── PoolFullError               429 pool-full: no free slot
     ├── BodiesFullError             429 bodies-full: no room for another body
+    ├── DecodersFullError           429 decoders-full: too many large images are being decoded
     ├── DeadlineError               504 deadline: passed before the first exit
     │   └── DeadlineTooShortError   422 deadline: too short for this server even when idle
     └── InvalidRequestError         422 invalid-request: for the client to correct
@@ -25,6 +26,7 @@
         ├── EmptyBodyError          400 empty-body
         ├── MalformedBodyError      400 malformed-body: not of its content type
         ├── NotAnImageError         415 not-an-image
+        ├── UnsupportedImageError   415 unsupported-image: of pixels that are not converted
         ├── DamagedImageError       422 damaged-image
         └── ImageTooLargeError      413 image-too-large
 
@@ -91,6 +93,14 @@ class BodiesFullError(ServingError):
     status = 429
     type = "bodies-full"
     headers = MappingProxyType({"Retry-After": "1", "Connection": "close"})
+
+
+class DecodersFullError(ServingError):
+    """Too many large images are queued for decoding. Small images are still taken."""
+
+    status = 429
+    type = "decoders-full"
+    headers = MappingProxyType({"Retry-After": "1"})
 
 
 class DeadlineError(ServingError):
@@ -222,6 +232,13 @@ class NotAnImageError(InvalidRequestError):
     type = "not-an-image"
 
 
+class UnsupportedImageError(InvalidRequestError):
+    """The bytes are an image, and its kind of pixels or compression is not read."""
+
+    status = 415
+    type = "unsupported-image"
+
+
 class DamagedImageError(InvalidRequestError):
     """The bytes begin as an image and cannot be decoded."""
 
@@ -229,7 +246,7 @@ class DamagedImageError(InvalidRequestError):
 
 
 class ImageTooLargeError(InvalidRequestError):
-    """The image has more pixels than this server decodes."""
+    """The image needs more memory or time to decode than this server allows."""
 
     status = 413
     type = "image-too-large"

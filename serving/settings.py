@@ -190,7 +190,12 @@ class Settings(BaseSettings):
         description="maximum size of the bodies of all calls in progress, in bytes",
     )
     body_seconds: float = Field(30, gt=0, description="maximum time to receive a body, in seconds")
-    max_pixels: int = Field(25_000_000, ge=1, description="maximum size of one image, in pixels")
+    max_pixels: int = Field(
+        25_000_000,
+        ge=1,
+        description="maximum size at which one image is decoded, in pixels. A JPEG is decoded at "
+        "1/2, 1/4 or 1/8 of its size where that is enough",
+    )
     drain_seconds: int = Field(
         30, ge=0, description="time for calls in progress to end after SIGTERM, in seconds"
     )

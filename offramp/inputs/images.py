@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from offramp.bundle.manifest import ImageInput
-from offramp.bundle.preprocess import bring_to_size
+from offramp.bundle.preprocess import bring_to_size, side_wanted
 from offramp.errors import UnreadableFileError
+from offramp.images.decode import decode_essence
+from offramp.images.header import read_header
 from serving.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
@@ -23,13 +25,13 @@ from serving.errors import (
     ImageTooLargeError,
     NotAnImageError,
     StageError,
+    UnsupportedImageError,
 )
 
 Pixels = NDArray[np.uint8]
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | Pixels
 PIECE = 1 << 16  # bytes that are read from a pipe at once
 MAX_PIXELS = 25_000_000  # as the server's default
-FORMATS = ("JPEG", "PNG", "WEBP")  # that servers read, by Pillow's names
 
 
 # The errors that are about one image. The other images of a stream are not affected.
@@ -43,6 +45,7 @@ IMAGE_ERRORS = (
     NotAnImageError,
     StageError,
     UnreadableFileError,
+    UnsupportedImageError,
 )
 
 
@@ -156,8 +159,8 @@ def shrunk(file: bytes, target: ImageInput) -> Pixels | None:
     if len(file) <= target.height * target.width * 3:
         return None
     try:
-        with Image.open(io.BytesIO(file), formats=FORMATS) as image:
-            return np.asarray(bring_to_size(image, target))
+        header = read_header(file, side_wanted(target))
+        return decode_essence(header, header.essence(file), target)
     except Exception:  # noqa: BLE001 (the server answers with the reason)
         return None
 

@@ -174,15 +174,18 @@ def create_app(
     """
     manifest = manifest or read_manifest(settings.bundle)
     engine, metrics = build_engine(settings, manifest, shared, on_device=on_device)
+    body_reader = BodyReader(
+        settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds
+    )
     return _app(
         ServerContext(
             manifest=manifest,
             description=describe(manifest).model_dump_json().encode(),
             engine=engine,
-            body_reader=BodyReader(
-                settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds
+            body_reader=body_reader,
+            decoder=Decoder(
+                manifest.input, settings.max_pixels, settings.threads, body_reader.keep
             ),
-            decoder=Decoder(manifest.input, settings.max_pixels, settings.threads),
             metrics=metrics,
             max_images=settings.max_images,
             api_key=settings.api_key.get_secret_value() if settings.api_key else None,

@@ -90,6 +90,10 @@ class BodyReader:
         """Release the bytes of a body at the end of its call."""
         self.held -= size
 
+    def keep(self, size: int) -> None:
+        """Count bytes that outlive their call, or with a negative number no longer do."""
+        self.held += size
+
     async def _collect(self, receive: Receive, chunks: list[bytes]) -> None:
         size, more = 0, True
         while more:

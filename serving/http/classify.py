@@ -29,6 +29,7 @@ from serving.http.openapi import CLASSIFY_PIXELS
 from serving.http.problems import INTERNAL_ERROR, SAFETY_HEADERS, error_response
 from serving.http.query import ParsedQuery, QueryReader
 from serving.http.schemas import AnswerFormatter
+from serving.images.decoder import Plan
 
 JSON_TYPE = (b"content-type", JSON.encode())
 # Bytes of a form or JSON that are read in about a millisecond. Larger ones are read one by one on a
@@ -100,16 +101,25 @@ class Classify:
         self, images: list[bytes] | NDArray[np.uint8], parsed: ParsedQuery, arrived: float
     ) -> bytes:
         context = self._context
+        plans = self._planned(images)
         with context.engine.admit(len(images), parsed.policy) as slots:
             started = perf_counter()
-            pixels = await self._decoded(images, parsed.policy, started - arrived)
+            pixels = await self._decoded(images, plans, parsed.policy, started - arrived)
             decode = perf_counter() - started
             context.metrics.decode(decode)
             answers = await context.engine.classify(slots, pixels, parsed.policy, arrived)
         return self.content(answers, parsed, decode)
 
+    def _planned(self, images: list[bytes] | NDArray[np.uint8]) -> list[Plan]:
+        """Check the headers of images before they take slots."""
+        return [] if isinstance(images, np.ndarray) else self._context.decoder.plan(images)
+
     async def _decoded(
-        self, images: list[bytes] | NDArray[np.uint8], policy: Policy, age: float
+        self,
+        images: list[bytes] | NDArray[np.uint8],
+        plans: Sequence[Plan],
+        policy: Policy,
+        age: float,
     ) -> list[NDArray[np.uint8]]:
         if isinstance(images, np.ndarray):
             return list(images)
@@ -119,7 +129,7 @@ class Classify:
             return small
         try:
             async with asyncio.timeout(policy.seconds_left(age)):
-                return await decoder.decode(images)
+                return await decoder.decode(plans)
         except TimeoutError as error:
             context.metrics.count(policy.name, "expired", len(images))
             raise context.engine.missed(policy, "deadline_ms passed while decoding") from error

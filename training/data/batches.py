@@ -135,7 +135,7 @@ class DiskBatches(Batches):
         workers: int,
     ) -> None:
         super().__init__(recipe, len(train), len(held_out), device)
-        self._files = train
+        self._files, self._held_out_files = train, held_out
         self._plan = _Plan()
         seed = recipe.seed if recipe.crop == "resized" else None
         self._loader: DataLoader[Decoded] = DataLoader(
@@ -163,7 +163,7 @@ class DiskBatches(Batches):
         self._plan.batches, self._plan.epoch = batches, epoch
         for decoded in self._loader:
             if isinstance(decoded, str):
-                raise DataError(decoded)
+                raise (self._held_out_files if epoch is None else self._files).damage()
             yield Images(*decoded).to(self._device)
 
 
