@@ -144,7 +144,7 @@ def speed(work: Callable[[], int]) -> Speed:
 
 def resident_bytes() -> int:
     """Return the resident memory of this process."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
