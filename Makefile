@@ -10,12 +10,13 @@ OUT    ?= results
 PEERS  := litserve mosec bentoml ray mlserver kserve nvidia-pytriton
 SERVE  := .venv-serving
 RAY    := .venv-ray
+FUZZ   := .venv-fuzz
 DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
 .PHONY: help serve test lint format benchmark-served bench-cut bench-gpu bench-scheduling model-tables \
-        bench-training bench-training-step bench-peers bench-serving deploy-check ray-check lock clean
+        bench-training bench-training-step bench-peers bench-serving fuzz-api deploy-check ray-check lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)) on the CPU'
@@ -31,6 +32,7 @@ help:
 	@echo 'make bench-training-step  measure what surgery saves of a training step, in flops and time'
 	@echo 'make bench-peers          make an environment for each server to compare with'
 	@echo 'make bench-serving        compare with the limit and other servers, overload, accounting (hours; DATA, BUNDLE)'
+	@echo 'make fuzz-api             check the API with 10,000 requests that schemathesis generates (minutes)'
 	@echo 'make deploy-check         check images, compose, dashboard, alerts and manifests (root, minutes)'
 	@echo 'make ray-check            run Ray Serve under load, and kill replicas during the run (root)'
 	@echo 'make lock                 pin the dependencies again (needs uv)'
@@ -96,7 +98,12 @@ bench-peers: $(PEERS:%=.venv-peers/%/.ready)
 bench-serving: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.serving --data $(DATA) --bundle $(BUNDLE) --out $(OUT)
 
-# On Debian: apt-get install prometheus podman runc netavark aardvark-dns mmdebstrap. kubectl is optional.
+fuzz-api: $(DEV)/.ready
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/pip install --quiet -e '.[fuzz]'
+	$(DEV)/bin/python -m tests.fuzz.api --schemathesis $(FUZZ)/bin/schemathesis
+
+# On Debian: apt-get install prometheus podman runc netavark aardvark-dns mmdebstrap iptables. kubectl is optional.
 deploy-check: $(DEV)/.ready
 	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[operations]'
 	$(DEV)/bin/python -m deploy.check
@@ -112,4 +119,4 @@ lock:
 	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra operations --extra ray --extra dev -o requirements/constraints.txt
 
 clean:
-	rm -rf $(DEV) $(SERVE) $(RAY) .venv-peers
+	rm -rf $(DEV) $(SERVE) $(RAY) $(FUZZ) .venv-peers

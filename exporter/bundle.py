@@ -35,9 +35,9 @@ from offramp.bundle.manifest import (
     Provenance,
     StageSpec,
     Version,
-    read_graph,
     read_manifest,
 )
+from offramp.bundle.stage_files import read_graph
 from training.data.images import Images, image_input
 from training.evaluation.evaluate import Scored
 from training.evaluation.thresholds import fit_temperature

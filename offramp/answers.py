@@ -11,7 +11,7 @@ from offramp.bundle.manifest import ImageInput
 
 @dataclass(frozen=True, slots=True)
 class RankedClass:
-    """One class of the top k."""
+    """A class of the top k."""
 
     label: str
     index: int

@@ -40,7 +40,7 @@ class Classifier:
         with Classifier.open("bundles/mine") as classifier:
             answers = classifier.classify(["cat.jpg"], budget="low")
 
-    An image is a path, the bytes of a JPEG, PNG or WebP file, a Pillow image, or RGB pixels as
+    An image is a path, the bytes of an image file, a Pillow image, or RGB pixels as
     an array, uint8 [H, W, 3]. Methods can be called from several threads.
 
     Args:

@@ -27,7 +27,7 @@ class Client:
         with Client("http://127.0.0.1:8000") as client:
             answers = client.classify(["cat.jpg"], budget="low")
 
-    An image is a path, the bytes of a JPEG, PNG or WebP file, a Pillow image, or RGB pixels as
+    An image is a path, the bytes of an image file, a Pillow image, or RGB pixels as
     an array, uint8 [H, W, 3]. Files are sent as they are. Pillow images and arrays are brought to
     the model's input size first. Methods can be called from several threads.
 

@@ -59,7 +59,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class BudgetEvaluation:
-    """What a budget gave on the evaluated images.
+    """Result of a budget on the evaluated images.
 
     Attributes:
         budget: The budget as requested.

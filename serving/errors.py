@@ -7,7 +7,9 @@
     ├── NotReadyError               503 not-ready: starting, or shutting down
     ├── PoolFullError               429 pool-full: no free slot
     ├── BodiesFullError             429 bodies-full: no room for another body
+    ├── DecodersFullError           429 decoders-full: too many large images are being decoded
     ├── DeadlineError               504 deadline: passed before the first exit
+    │   └── DeadlineTooShortError   422 deadline: too short for this server even when idle
     └── InvalidRequestError         422 invalid-request: for the client to correct
         ├── UnauthorizedError       401 unauthorized
         ├── ParameterError          422 invalid-parameter
@@ -16,9 +18,15 @@
         ├── BudgetTooLowError       422 budget-too-low: the cheapest point costs more
         ├── BodyTooLargeError       413 body-too-large
         ├── BodyTimeoutError        408 body-timeout
+        ├── MalformedRequestError   400 malformed-request: not HTTP/1.1, or no valid Host
+        ├── HttpVersionError        505 version-not-supported: HTTP/2.0, HTTP/0.9
+        ├── TargetTooLongError      414 target-too-long
+        ├── HeadTooLargeError       431 head-too-large: the header section, or trailers
+        ├── ContentEncodingError    415 content-encoding: a compressed body
         ├── EmptyBodyError          400 empty-body
         ├── MalformedBodyError      400 malformed-body: not of its content type
         ├── NotAnImageError         415 not-an-image
+        ├── UnsupportedImageError   415 unsupported-image: of pixels that are not converted
         ├── DamagedImageError       422 damaged-image
         └── ImageTooLargeError      413 image-too-large
 
@@ -87,11 +95,25 @@ class BodiesFullError(ServingError):
     headers = MappingProxyType({"Retry-After": "1", "Connection": "close"})
 
 
+class DecodersFullError(ServingError):
+    """Too many large images are queued for decoding. Small images are still taken."""
+
+    status = 429
+    type = "decoders-full"
+    headers = MappingProxyType({"Retry-After": "1"})
+
+
 class DeadlineError(ServingError):
     """The deadline passed before the first exit was reached."""
 
     status = 504
     type = "deadline"
+
+
+class DeadlineTooShortError(DeadlineError):
+    """The deadline passed, and it is so short that an idle server would miss it too."""
+
+    status = 422
 
 
 class InvalidRequestError(ServingError):
@@ -149,6 +171,46 @@ class BodyTimeoutError(InvalidRequestError):
     headers = MappingProxyType({"Connection": "close"})
 
 
+class MalformedRequestError(InvalidRequestError):
+    """The bytes are not an HTTP/1.1 request. What follows them cannot be parsed."""
+
+    status = 400
+    type = "malformed-request"
+    headers = MappingProxyType({"Connection": "close"})
+
+
+class HttpVersionError(InvalidRequestError):
+    """The request line has another version than HTTP/1.1 and HTTP/1.0."""
+
+    status = 505
+    type = "version-not-supported"
+    headers = MappingProxyType({"Connection": "close"})
+
+
+class TargetTooLongError(InvalidRequestError):
+    """The target of the request line is longer than the limit."""
+
+    status = 414
+    type = "target-too-long"
+    headers = MappingProxyType({"Connection": "close"})
+
+
+class HeadTooLargeError(InvalidRequestError):
+    """The head, the trailers or the chunk extensions of a request are over a limit."""
+
+    status = 431
+    type = "head-too-large"
+    headers = MappingProxyType({"Connection": "close"})
+
+
+class ContentEncodingError(InvalidRequestError):
+    """The body is compressed, or encoded in another way."""
+
+    status = 415
+    type = "content-encoding"
+    headers = MappingProxyType({"Accept-Encoding": "identity"})
+
+
 class EmptyBodyError(InvalidRequestError):
     """The body, or an image in it, has no bytes."""
 
@@ -170,6 +232,13 @@ class NotAnImageError(InvalidRequestError):
     type = "not-an-image"
 
 
+class UnsupportedImageError(InvalidRequestError):
+    """The bytes are an image, and its kind of pixels or compression is not read."""
+
+    status = 415
+    type = "unsupported-image"
+
+
 class DamagedImageError(InvalidRequestError):
     """The bytes begin as an image and cannot be decoded."""
 
@@ -177,7 +246,7 @@ class DamagedImageError(InvalidRequestError):
 
 
 class ImageTooLargeError(InvalidRequestError):
-    """The image has more pixels than this server decodes."""
+    """The image needs more memory or time to decode than this server allows."""
 
     status = 413
     type = "image-too-large"

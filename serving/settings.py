@@ -6,11 +6,11 @@ Options take precedence over the environment.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from offramp.option_parser import nearest
@@ -22,15 +22,65 @@ Overload = Literal["refuse", "degrade"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "OFFRAMP_"
+ORIGIN = r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
+ORIGINS = rf"^\s*(\*|({ORIGIN})(\s*,\s*({ORIGIN}))*)?\s*$"
+KEY = f"{PREFIX}API_KEY"
+WHITE_SPACE = " \t\r\n"
+KEY_CHARACTERS = frozenset(map(chr, range(0x20, 0x7F)))  # that each client can send in a header
 MAX_BATCH = {"cpu": 16, "cuda": 64}
+MEMBERSHIP = Path("/proc/self/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
 ENVIRONMENT = """\
 Every option can also be set by an environment variable: OFFRAMP_MAX_BATCH sets --max-batch.
 An option takes precedence over a variable."""
 
 
 def cores() -> int:
-    """Return the number of cores that this process can use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process can use, at most its CPU quota rounded down."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return own if quota is None else max(1, min(own, int(quota)))
+
+
+def cpu_quota(membership: Path = MEMBERSHIP, mount: Path = CGROUPS) -> float | None:
+    """Return the CPU time for each second that control groups (CFS) allow, or None for no limit.
+
+    A container often sees all cores of the machine, and is stopped when its quota is spent. The
+    quota of each parent group holds too.
+
+    Args:
+        membership: File with the control groups of this process.
+        mount: Folder of the control groups, version 2 or 1.
+    """
+    try:
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    quotas = []
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        names = controllers.split(",")
+        if controllers and "cpu" not in names:
+            continue
+        roots = [mount] if not controllers else [mount / name for name in (controllers, "cpu")]
+        parts = Path(path.lstrip("/")).parts
+        # In a container the path can be that of the host, which its mount does not have.
+        groups = [Path(*parts[:k]) for k in range(len(parts) + 1)]
+        quotas += [_quota_of(root / group) for root in roots for group in groups]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _quota_of(group: Path) -> float | None:
+    """Return the quota of one control group, None if it has none."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota = (group / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
+            period = (group / "cpu.cfs_period_us").read_text(encoding="ascii")
+        return int(quota) / int(period) if quota not in ("max", "-1") else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
 
 
 def threads_per_worker(values: dict[str, Any]) -> int:
@@ -52,7 +102,11 @@ class Settings(BaseSettings):
     )
 
     bundle: Path = Field(description="folder of the bundle, as `offramp export` writes it")
-    host: str = Field("127.0.0.1", description="address to listen on, 0.0.0.0 for all addresses")
+    host: str = Field(
+        "127.0.0.1",
+        description="address to listen on. 0.0.0.0 is every IPv4 address, :: every address of "
+        "IPv6 and IPv4",
+    )
     port: int = Field(8000, ge=0, le=65535, description="port to listen on, 0 for any free port")
     api_key: SecretStr | None = Field(
         None,
@@ -61,6 +115,18 @@ class Settings(BaseSettings):
         "by the environment, because other users of the machine can see options",
     )
     provider: Provider = Field("cpu", description="processor that runs the stages")
+    cors_origins: str = Field(
+        "",
+        pattern=ORIGINS,
+        description="origins of web pages that can call the API (CORS), separated by commas, as in "
+        "https://shop.example,http://localhost:3000; or *; without it the API allows none",
+    )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="prefix under which a proxy serves the API, as in /offramp, whether or not the "
+        "proxy removes it",
+    )
     device: int = Field(0, ge=0, description="number of the CUDA device")
     layout: Layout = Field(
         "native",
@@ -80,7 +146,8 @@ class Settings(BaseSettings):
         ge=1,
         le=1024,
         description="batches that each worker runs, and images that it decodes, at the same time, "
-        "1 to 1024. On cuda, at most two batches (default: cores / workers)",
+        "1 to 1024. On cuda, at most two batches. A CPU quota of the container limits the cores "
+        "(default: cores / workers)",
     )
     max_batch: int = Field(
         default_factory=batch_of_provider,
@@ -123,13 +190,39 @@ class Settings(BaseSettings):
         description="maximum size of the bodies of all calls in progress, in bytes",
     )
     body_seconds: float = Field(30, gt=0, description="maximum time to receive a body, in seconds")
-    max_pixels: int = Field(25_000_000, ge=1, description="maximum size of one image, in pixels")
+    max_pixels: int = Field(
+        25_000_000,
+        ge=1,
+        description="maximum size at which one image is decoded, in pixels. A JPEG is decoded at "
+        "1/2, 1/4 or 1/8 of its size where that is enough",
+    )
     drain_seconds: int = Field(
         30, ge=0, description="time for calls in progress to end after SIGTERM, in seconds"
     )
     log_level: LogLevel = Field(
         "info", description="lowest level that is logged. debug logs every call"
     )
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins in `cors_origins`, as a browser sends them."""
+        return tuple(each.strip().lower() for each in self.cors_origins.split(",") if each.strip())
+
+    @field_validator("api_key")
+    @classmethod
+    def _clients_can_send_the_key(cls, key: SecretStr | None) -> SecretStr | None:
+        """Remove white space at both ends, which HTTP removes from a header as well."""
+        if key is None:
+            return None
+        text = key.get_secret_value().strip(WHITE_SPACE)
+        if not text:
+            raise ValueError(f"the key ({KEY}) has only white space: no client can send it")
+        if not KEY_CHARACTERS.issuperset(text):
+            raise ValueError(
+                f"the key ({KEY}) has a control character or one outside ASCII, which not all "
+                "clients can send"
+            )
+        return SecretStr(text)
 
     @model_validator(mode="after")
     def _call_fits(self) -> Self:
@@ -155,3 +248,13 @@ def unknown_variables(names: Iterable[str]) -> Iterator[str]:
             near = nearest(field, known)
             hint = f"did you mean {known[near]}?" if near else "offramp serve --help lists them"
             yield f"{name} is not a setting and has no effect; {hint}"
+
+
+def key_warnings(environment: Mapping[str, str]) -> Iterator[str]:
+    """Return a warning if the API key in the environment has white space around it.
+
+    A file with a secret often ends with a line end.
+    """
+    for name, value in environment.items():
+        if name.upper() == KEY and value != value.strip(WHITE_SPACE):
+            yield f"{name} begins or ends with white space or a line end, which is removed"

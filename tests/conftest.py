@@ -1,8 +1,13 @@
-"""Keep tests out of the user's caches and turn telemetry off."""
+"""Keep tests out of the user's caches, turn telemetry off, and let Ctrl-C reach children."""
 
 import os
+import signal
 import tempfile
 
 _cache = tempfile.TemporaryDirectory(prefix="offramp-tests-")
 os.environ["HF_HOME"] = _cache.name
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+# A shell's background jobs ignore SIGINT, and every child would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

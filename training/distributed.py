@@ -25,12 +25,12 @@ TIMEOUT = timedelta(minutes=10)  # of a process that waits for the others
 
 
 def processes() -> int:
-    """Return the number of processes; 1 without `torchrun`."""
+    """Return the number of processes, which is 1 without `torchrun`."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Return the number of this process, from 0; rank 0 writes files and prints."""
+    """Return the number of this process, from 0. Rank 0 writes files and prints."""
     return dist.get_rank() if processes() > 1 else 0
 
 
@@ -65,7 +65,7 @@ def shard(batch: Tensor) -> Tensor:
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
-    """Replace a tensor by its sum over all processes; return it."""
+    """Replace a tensor by its sum over all processes and return it."""
     if processes() > 1:
         dist.all_reduce(tensor)
     return tensor

@@ -13,7 +13,7 @@ from offramp.errors import OfframpError
 
 
 class TrainingError(OfframpError, ValueError):
-    """Base of the tree; the text says what is wrong and what to do."""
+    """Base of the tree. The text says what is wrong and what to do."""
 
 
 class RecipeError(TrainingError):
@@ -25,7 +25,7 @@ class DataError(TrainingError):
 
 
 class DivergedError(TrainingError):
-    """The loss or a gradient is not finite; the last checkpoint is still valid."""
+    """The loss or a gradient is not finite. The last checkpoint is still valid."""
 
 
 class CheckpointError(TrainingError):

@@ -44,6 +44,9 @@ class RunOptions(Options):
     strict: CliToggleFlag[bool] = Field(
         default=False, description="stop if any file of the images is left out, except hidden files"
     )
+    skip_damaged: CliToggleFlag[bool] = Field(
+        default=False, description="leave out the images that cannot be decoded, and name them"
+    )
     workers: NonNegativeInt | None = Field(
         None, description="processes that decode images on disk (default: number of cores)"
     )

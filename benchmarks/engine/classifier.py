@@ -14,6 +14,7 @@ server over HTTP. Exit status 1 if a goal is missed.
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import tempfile
 from collections import deque
@@ -22,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, islice, repeat
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 
@@ -46,23 +47,34 @@ UNTIMED = Timings(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """Images a second: of the stages alone, the decoding alone, arrays, and files."""
+class Speed:
+    """Images a second, and milliseconds of CPU for an image."""
 
-    limit: float
-    decoding: float
-    arrays: float
-    files: float
+    rate: float
+    cpu: float
+
+    def __str__(self) -> str:
+        return f"{self.rate:7.0f}/s {self.cpu:6.3f} ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Speeds of the stages alone, of the decoding alone, and of the classifier."""
+
+    limit: Speed
+    decoding: Speed
+    arrays: Speed
+    files: Speed
 
     @property
     def of_limit(self) -> float:
         """The rate of arrays as a share of the limit."""
-        return self.arrays / self.limit
+        return self.arrays.rate / self.limit.rate
 
     @property
     def of_limit_with_decoding(self) -> float:
         """The rate of files as a share of the limit of stages and decoding on the same cores."""
-        return self.files * (1 / self.limit + 1 / self.decoding)
+        return self.files.rate * (1 / self.limit.rate + 1 / self.decoding.rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +90,13 @@ class Subject:
 
     def round(self, seconds: float) -> Round:
         """Measure everything once."""
-        limit = measure(self.stages, cores(), seconds).rate
-        return Round(limit, self._decoding(), self._rate(self.pixels), self._rate(self.paths))
+        limit = measure(self.stages, cores(), seconds)
+        return Round(
+            Speed(limit.rate, limit.cpu),
+            self._decoding(),
+            self._speed(self.pixels),
+            self._speed(self.paths),
+        )
 
     def memory(self, times: int) -> tuple[int, int]:
         """Return resident bytes after a first pass over the files, and the most after it."""
@@ -100,7 +117,7 @@ class Subject:
         ours = self.classifier.classify(contents, self.budget, explain=True)
         return sum(not same(a, b) for a, b in zip(ours, answers, strict=True))
 
-    def _decoding(self) -> float:
+    def _decoding(self) -> Speed:
         target = self.classifier.manifest.input
 
         def part(files: Sequence[bytes]) -> int:
@@ -108,21 +125,21 @@ class Subject:
 
         parts = [self.contents[first :: 8 * cores()] for first in range(8 * cores())]
         with ThreadPoolExecutor(cores()) as executor:
-            return rate(lambda: sum(executor.map(part, parts)))
+            return speed(lambda: sum(executor.map(part, parts)))
 
-    def _rate(self, images: Sequence[Path] | Pixels) -> float:
-        return rate(lambda: self._consume(images))
+    def _speed(self, images: Sequence[Path] | Pixels) -> Speed:
+        return speed(lambda: self._consume(images))
 
     def _consume(self, images: Sequence[Path] | Pixels) -> int:
         answers = self.classifier.classify_iter(images, self.budget)
         return sum(isinstance(answer, Answer) for answer in answers)
 
 
-def rate(work: Callable[[], int]) -> float:
-    """Return images a second of a function that returns how many it did."""
-    started = perf_counter()
+def speed(work: Callable[[], int]) -> Speed:
+    """Return the speed of a function that returns the number of its images."""
+    started, cpu = perf_counter(), process_time()
     done = work()
-    return done / (perf_counter() - started)
+    return Speed(done / (perf_counter() - started), 1e3 * (process_time() - cpu) / done)
 
 
 def resident_bytes() -> int:
@@ -174,11 +191,11 @@ def stages_of(bundle: Path, manifest: Manifest, budget: str, images: Pixels) -> 
 
 def report(rounds: Sequence[Round]) -> tuple[float, float]:
     """Print each round, and return the medians of both shares."""
-    print("images/s: stages alone, decoding alone, arrays (share), files (share with decoding)")
+    print("images/s and CPU of an image: stages alone, decoding alone, arrays, files; shares")
     for each in rounds:
         print(
-            f"{each.limit:8.0f} {each.decoding:8.0f} {each.arrays:8.0f} ({each.of_limit:.3f}) "
-            f"{each.files:8.0f} ({each.of_limit_with_decoding:.3f})"
+            f"{each.limit}  {each.decoding}  {each.arrays}  {each.files}  "
+            f"{each.of_limit:.3f} {each.of_limit_with_decoding:.3f}"
         )
     arrays = float(np.median([each.of_limit for each in rounds]))
     return arrays, float(np.median([each.of_limit_with_decoding for each in rounds]))
@@ -217,6 +234,7 @@ def main() -> int:
     parser.add_argument("--compared", type=int, default=500, help="answers (default: 500)")
     arguments = parser.parse_args()
     contents = contents_of(arguments.data, arguments.count)
+    gc.freeze()  # as the server does
     with (
         tempfile.TemporaryDirectory() as folder,
         Classifier.open(arguments.bundle) as classifier,

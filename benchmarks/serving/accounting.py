@@ -51,6 +51,7 @@ SLOTS = 128  # of all workers; fewer than the requests of a burst
 WARM_UP = 3.0  # seconds
 PATIENCE = 30.0  # seconds, longest wait for the last slots to become free
 EXPIRED = 504
+TOO_SHORT = 422  # a deadline that an idle server misses too
 Send = Callable[[Plan, Load], Report]
 ENDS = {BUDGET: "answered", DEADLINE: "deadline", DEGRADED: "degraded"}
 EXPECTED = {"answered", "deadline", "expired", "refused", "hung up"}  # outcomes that must occur
@@ -58,7 +59,13 @@ EXPECTED = {"answered", "deadline", "expired", "refused", "hung up"}  # outcomes
 
 def outcome_names(outcomes: Outcomes) -> list[str]:
     """Return the name that the metrics give to the outcome of each request."""
-    names = {REFUSED: "refused", EXPIRED: "expired", HUNG_UP: "hung up", NO_ANSWER: "lost"}
+    names = {
+        REFUSED: "refused",
+        EXPIRED: "expired",
+        TOO_SHORT: "expired",
+        HUNG_UP: "hung up",
+        NO_ANSWER: "lost",
+    }
     pairs = zip(outcomes.status.tolist(), outcomes.ended_by.tolist(), strict=True)
     return [ENDS[by] if status == OK else names.get(status, f"{status}") for status, by in pairs]
 

@@ -12,7 +12,6 @@ Grafana by a web server that has only its mounts and its health check.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import socket
@@ -25,11 +24,11 @@ from pathlib import Path
 
 from deploy.check.loopback import check
 from deploy.check.podman import Podman, engine
+from deploy.check.programs import CONTAINERS, can_run, find
 from deploy.check.prometheus import Prometheus
 from deploy.check.samples import ROOT, images
 
 PROJECT = "offramp-check"
-NEEDED = ("podman", "mmdebstrap", "runc", "docker-compose")
 WORKERS = 2
 BASE = "localhost/offramp-base"
 SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources")
@@ -80,7 +79,7 @@ def compose(podman: Podman, *arguments: str, **settings: str) -> str:
     Raises:
         subprocess.CalledProcessError: Compose failed.
     """
-    program = shutil.which("docker-compose") or str(Path(sys.executable).parent / "docker-compose")
+    program = find("docker-compose") or "docker-compose"
     options = ["--progress=quiet", f"--project-name={PROJECT}", "--profile=cpu"]
     command = [program, *options, *arguments]
     environment = {**podman.environment, **settings}
@@ -200,17 +199,9 @@ def run_compose(podman: Podman) -> list[str]:
     return faults
 
 
-def missing() -> list[str]:
-    """Return the programs and rights that this check needs and that are missing."""
-    own = Path(sys.executable).parent
-    tools = [tool for tool in NEEDED if not (shutil.which(tool) or shutil.which(tool, path=own))]
-    return tools + ([] if os.geteuid() == 0 else ["root"])
-
-
 def main() -> int:
     """Run the check and return the exit status, 1 if it failed."""
-    if needed := missing():
-        print(f"containers   UNCHECKED  needs {', '.join(needed)}")
+    if not can_run("containers", CONTAINERS):
         return 0
     folder = Path(tempfile.mkdtemp(prefix="offramp-check-", dir="/var/tmp"))
     try:

@@ -20,6 +20,7 @@ import httpx
 
 from benchmarks.client import serving
 from deploy.check.dashboard import expressions_without_data
+from deploy.check.programs import LOOPBACK, can_run
 from deploy.check.prometheus import Prometheus, scraping
 from deploy.check.samples import BUNDLE, images
 from deploy.check.static import run
@@ -87,6 +88,8 @@ def main() -> int:
     )
     parser.add_argument("--rate", type=float, default=50, help="requests per second")
     arguments = parser.parse_args()
+    if not can_run("loopback", LOOPBACK):
+        return 0
     with (
         tempfile.TemporaryDirectory() as folder,
         serving(BUNDLE) as url,

@@ -23,6 +23,7 @@ import httpx
 import ray
 from ray import serve
 
+from deploy.check.programs import RAY, can_run
 from deploy.check.samples import BUNDLE, images
 from deploy.ray.app import Arguments, build
 
@@ -117,6 +118,8 @@ def main() -> int:
     """Run the check in a new network namespace and return the exit status, 1 if it failed."""
     if os.environ.get(IN_NAMESPACE):
         return run_check()
+    if not can_run("ray", RAY):
+        return 1
     environment = {**os.environ, IN_NAMESPACE: "1", "RAY_USAGE_STATS_ENABLED": "0"}
     command = ["unshare", "--net", sys.executable, "-m", "deploy.check.ray"]
     return subprocess.run(command, env=environment, check=False).returncode

@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from deploy.check.programs import find, missing
+
 ROOT = Path(__file__).parents[2]
 OVERLAYS = ("base", "monitoring", "gpu")
 KEY_FILE = "deploy/secrets.env"
@@ -37,7 +39,7 @@ def run(
         MissingError: The tool is neither on the path nor beside this Python.
         subprocess.CalledProcessError: The tool found a fault.
     """
-    program = shutil.which(tool) or shutil.which(tool, path=Path(sys.executable).parent)
+    program = find(tool)
     if program is None:
         raise MissingError(tool)
     ran = subprocess.run(
@@ -121,7 +123,7 @@ def report(name: str, check: Callable[[], str]) -> bool:
     try:
         print(f"{name:12} real       {check()}")
     except MissingError as error:
-        print(f"{name:12} UNCHECKED  {error} is not installed")
+        print(f"{name:12} UNCHECKED  needs {', '.join(missing([str(error)]))}")
     except (AssertionError, subprocess.CalledProcessError) as error:
         output = getattr(error, "stdout", None) or getattr(error, "stderr", None) or ""
         print(f"{name:12} FAILED     {error} {output}")

@@ -7,7 +7,6 @@ of the MSDNet and DFS papers.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from offramp.bundle.errors import BundleError
+from offramp.bundle.files import read_regular_file
 
 MANIFEST = "manifest.json"
 FORMAT: Literal[2] = 2
@@ -215,13 +215,15 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check `manifest.json` of a bundle.
 
     Raises:
-        BundleError: The file is missing, too large, or not a manifest of this format.
+        BundleError: The file is missing, not a regular file, too large, or not a manifest of this
+            format.
     """
     path = folder / MANIFEST
     try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
+        text = read_regular_file(path, MAX_MANIFEST_BYTES + 1)
+        if len(text) > MAX_MANIFEST_BYTES:
             raise BundleError(path, f"larger than {MAX_MANIFEST_BYTES} bytes; not a manifest")
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(text)
     except OSError as error:
         remedy = "a bundle is a folder that `python -m exporter` writes"
         raise BundleError(path, f"cannot be read ({error.strerror}); {remedy}") from error
@@ -232,19 +234,3 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(
             path, f"{where}: {first['msg']}{more}; export the bundle again"
         ) from error
-
-
-def read_graph(folder: Path, stage: StageSpec) -> bytes:
-    """Read a stage's graph and check its hash.
-
-    Raises:
-        BundleError: The file is missing, or is not the exported one.
-    """
-    path = folder / stage.file
-    try:
-        graph = path.read_bytes()
-    except OSError as error:
-        raise BundleError(path, f"cannot be read ({error.strerror})") from error
-    if hashlib.sha256(graph).hexdigest() != stage.sha256:
-        raise BundleError(path, "its sha256 is not the manifest's; copy or export the bundle again")
-    return graph

@@ -1,16 +1,17 @@
 """Bring an image to the size and form that stage 1 takes, as `ImageInput` defines.
 
 Training and serving both use this module, so that a network gets the same pixels in both. The
-result is always 8-bit RGB: the EXIF orientation is applied, transparent pixels are blended with
-white, 16 bits are scaled to 8, and palettes, grey and CMYK are converted.
+result is always 8-bit RGB: the orientation is applied (`orientation`), all kinds of pixels are
+converted on a stated scale (`modes`), and transparent pixels are blended with white.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from offramp.bundle.manifest import ImageInput
+from offramp.bundle.modes import to_rgb
+from offramp.bundle.orientation import orientation_of, turned
 
 FILTERS = {
     "box": Image.Resampling.BOX,
@@ -23,7 +24,12 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 GAP = 2.0  # a large image is first reduced with a box filter to this multiple of the target size
 
 
-def bring_to_size(image: Image.Image, target: ImageInput, part: Box | None = None) -> Image.Image:
+def bring_to_size(
+    image: Image.Image,
+    target: ImageInput,
+    part: Box | None = None,
+    orientation: int | None = None,
+) -> Image.Image:
     """Decode an opened image to RGB at the target's size.
 
     Args:
@@ -31,14 +37,18 @@ def bring_to_size(image: Image.Image, target: ImageInput, part: Box | None = Non
         target: Size of the result and the way to reach it.
         part: Part of the image to use instead of `target.fit`: left, top, right and bottom as
             fractions of the upright image's width and height.
+        orientation: Orientation of the image, 1 to 8, as in EXIF. `None`: read it from the image.
 
     Raises:
+        PixelsError: The pixels have no stated conversion to 8 bits.
         Exception: Any error that Pillow's plugins raise on a damaged file.
     """
     side = side_wanted(target, part)
     image.draft(None, (side, side))  # decodes a JPEG at 1/2, 1/4 or 1/8 if that is enough
-    ImageOps.exif_transpose(image, in_place=True)
-    return _opaque(fitted(_drawable(image), target, part))
+    image.load()
+    if orientation is None:
+        orientation = orientation_of(image)
+    return _opaque(fitted(to_rgb(turned(image, orientation)), target, part))
 
 
 def side_wanted(target: ImageInput, part: Box | None = None) -> int:
@@ -72,14 +82,6 @@ def _middle(size: tuple[int, int], wanted: tuple[int, int]) -> Box:
     # after rounding, the box can be slightly outside the image
     left, top = max(0.0, (size[0] - width) / 2), max(0.0, (size[1] - height) / 2)
     return left, top, min(left + width, size[0]), min(top + height, size[1])
-
-
-def _drawable(image: Image.Image) -> Image.Image:
-    """Convert to RGB or RGBA, the modes that resize and blend correctly."""
-    if image.mode.startswith("I"):  # 16-bit grey; convert() would clip it
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    mode = "RGBA" if image.has_transparency_data else "RGB"
-    return image if image.mode == mode else image.convert(mode)
 
 
 def _opaque(image: Image.Image) -> Image.Image:

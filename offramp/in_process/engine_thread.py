@@ -59,11 +59,12 @@ class EngineThread:
     def __init__(self, engine: Engine, target: ImageInput, settings: Settings) -> None:
         self._engine = engine
         self._target = target
+        self._shape = (target.height, target.width, 3)
         self._settings = settings
         self._decoders = ThreadPoolExecutor(settings.threads, "decode")
         self._room = _Room(settings.slots)
         self._closing = Lock()
-        self._loop = asyncio.new_event_loop()
+        self._loop = _new_loop()
         self._thread = Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._thread.start()
 
@@ -139,14 +140,16 @@ class EngineThread:
         ]
 
     async def _load(self, chunk: Sequence[ImageSource]) -> list[Pixels | OfframpError]:
-        shape = (self._target.height, self._target.width, 3)
-        if all(isinstance(each, np.ndarray) and each.shape == shape for each in chunk):
-            return self._load_part(chunk)
+        if all(isinstance(each, np.ndarray) and self._fits(each) for each in chunk):
+            return [*chunk]  # type: ignore[list-item] # all are arrays
         size = max(PART, -(-len(chunk) // self._settings.threads))
         parts = [chunk[start : start + size] for start in range(0, len(chunk), size)]
         loop = asyncio.get_running_loop()
         tasks = [loop.run_in_executor(self._decoders, self._load_part, part) for part in parts]
         return [each for part in await asyncio.gather(*tasks) for each in part]
+
+    def _fits(self, pixels: Pixels) -> bool:
+        return pixels.shape == self._shape and pixels.dtype == np.uint8
 
     def _load_part(self, part: Sequence[ImageSource]) -> list[Pixels | OfframpError]:
         return [load(source, self._target, self._settings) for source in part]
@@ -177,6 +180,14 @@ class EngineThread:
                     return await self._engine.classify(slots, pixels, policy, arrived)
             except PoolFullError:  # batches hold slots of requests that missed their deadline
                 await asyncio.sleep(RETRY_SECONDS)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # it does not exist for every system
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 class _Room:

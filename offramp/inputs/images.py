@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from offramp.bundle.manifest import ImageInput
-from offramp.bundle.preprocess import bring_to_size
+from offramp.bundle.preprocess import bring_to_size, side_wanted
 from offramp.errors import UnreadableFileError
+from offramp.images.decode import decode_essence
+from offramp.images.header import read_header
 from serving.errors import (
     BodyTimeoutError,
     BodyTooLargeError,
@@ -23,12 +25,13 @@ from serving.errors import (
     ImageTooLargeError,
     NotAnImageError,
     StageError,
+    UnsupportedImageError,
 )
 
 Pixels = NDArray[np.uint8]
 ImageSource = str | os.PathLike[str] | bytes | Image.Image | Pixels
+PIECE = 1 << 16  # bytes that are read from a pipe at once
 MAX_PIXELS = 25_000_000  # as the server's default
-FORMATS = ("JPEG", "PNG", "WEBP")  # that servers read, by Pillow's names
 
 
 # The errors that are about one image. The other images of a stream are not affected.
@@ -42,6 +45,7 @@ IMAGE_ERRORS = (
     NotAnImageError,
     StageError,
     UnreadableFileError,
+    UnsupportedImageError,
 )
 
 
@@ -64,19 +68,37 @@ def file_of(source: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:
         UnreadableFileError: It cannot be opened or read.
         BodyTooLargeError: It has more than `max_bytes`.
     """
-    content = source if isinstance(source, bytes) else _read(source, max_bytes + 1)
+    if isinstance(source, bytes):
+        return _bounded(source, "the file", max_bytes)
+    name = os.fspath(source)
+    try:
+        with open(name, "rb", buffering=0) as file:  # noqa: PTH123 (faster than Path.open)
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):  # a pipe, which can have no end
+                return _bounded(_piped(file, max_bytes + 1), name, max_bytes)
+            if status.st_size > max_bytes:
+                raise _too_large(name, max_bytes)
+            return file.readall()
+    except OSError as error:
+        raise UnreadableFileError(f"{name}: {error.strerror or error}") from error
+
+
+def _piped(file: io.FileIO, most: int) -> bytes:
+    parts, size = [], 0
+    while size < most and (part := file.read(min(PIECE, most - size))):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
+def _bounded(content: bytes, name: str, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
-        name = "the file" if isinstance(source, bytes) else os.fspath(source)
-        raise BodyTooLargeError(f"{name} has more than {max_bytes} bytes")
+        raise _too_large(name, max_bytes)
     return content
 
 
-def _read(path: str | os.PathLike[str], most: int) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(most)
-    except OSError as error:
-        raise UnreadableFileError(f"{os.fspath(path)}: {error.strerror or error}") from error
+def _too_large(name: str, max_bytes: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"{name} has more than {max_bytes} bytes")
 
 
 def pixels_from(
@@ -137,8 +159,8 @@ def shrunk(file: bytes, target: ImageInput) -> Pixels | None:
     if len(file) <= target.height * target.width * 3:
         return None
     try:
-        with Image.open(io.BytesIO(file), formats=FORMATS) as image:
-            return np.asarray(bring_to_size(image, target))
+        header = read_header(file, side_wanted(target))
+        return decode_essence(header, header.essence(file), target)
     except Exception:  # noqa: BLE001 (the server answers with the reason)
         return None
 

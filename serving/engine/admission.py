@@ -14,7 +14,7 @@ from serving.engine.outcomes import Outcomes
 from serving.engine.overload import DrainRate, Lag
 from serving.engine.policy import Policy
 from serving.engine.stage_threads import StageThreads
-from serving.errors import DeadlineError, PoolFullError
+from serving.errors import PoolFullError
 from serving.runtime.base import Slots
 
 log = logging.getLogger(__name__)
@@ -47,14 +47,14 @@ class Admission:
         """Refuse `count` requests of this age (seconds) that cannot reach the first exit in time.
 
         Raises:
-            DeadlineError: The deadline leaves too little time.
+            DeadlineError: The deadline leaves too little time, or is too short for any server.
         """
         left = policy.seconds_left(age)
         if left is None or self._stage_threads.reaches_first_exit(left, self.lag.seconds):
             return
         self.lag.decay()
         self._outcomes.count(policy.name, "expired", count)
-        raise DeadlineError("deadline_ms leaves no time to reach the first exit; allow more time")
+        raise self._outcomes.missed(policy, "deadline_ms leaves no time to reach the first exit")
 
     def take(self, count: int, policy: Policy) -> list[int]:
         """Take slots for a call, or raise and take no slot.

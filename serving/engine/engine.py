@@ -32,6 +32,9 @@ from serving.observe.metrics import Metrics
 from serving.runtime.base import Runtime, Slots
 
 DRAINING = "the server is shutting down; try again, or try another server"
+# An idle server misses a deadline below this many times the first exit's time, measured at start,
+# plus this time in seconds for HTTP and decoding.
+IDLE_MARGIN, IDLE_SECONDS = 2.0, 2e-3
 JOIN_SECONDS = 1.0  # in which idle threads end
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,7 @@ class Engine:
         stage_threads: The threads that run the stages.
         admission: The entrance, which takes slots and gives them back.
         refusal: The reason why requests are refused with 503. `None`: they are taken.
+        missed: Returns the error for a missed deadline.
         broken: The reason why the engine broke. It never recovers: the process has to end.
     """
 
@@ -72,7 +76,9 @@ class Engine:
         )
         self.refusal: str | None = None
         self.broken: str | None = None
-        self._outcomes = Outcomes(metrics, flops_of)
+        least = IDLE_SECONDS + IDLE_MARGIN * scheduler.latency.time(0, 1)
+        self._outcomes = Outcomes(metrics, flops_of, least)
+        self.missed = self._outcomes.missed
         self.admission = Admission(pool, self.stage_threads, self._outcomes)
         self._calls: set[Call] = set()
         self._when_broken: list[Callable[[], object]] = []

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from serving.engine.policy import Policy
 from serving.engine.request import Request
-from serving.errors import DeadlineError, ServingError, StageError
+from serving.errors import DeadlineError, DeadlineTooShortError, ServingError, StageError
 from serving.observe.metrics import Metrics, Outcome
 
 FAILED = "a stage failed under this request; the log says why"
@@ -25,11 +26,26 @@ class Outcomes:
         metrics: Counters of requests, answers and flops.
         flops_of: Flops of a request, from the exit that it leaves at (from 1) and the exits that
             its policy evaluates.
+        least_deadline: Seconds below which a deadline is too short for an idle server too.
     """
 
-    def __init__(self, metrics: Metrics, flops_of: Callable[[int, tuple[bool, ...]], int]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        flops_of: Callable[[int, tuple[bool, ...]], int],
+        least_deadline: float,
+    ) -> None:
         self._metrics = metrics
         self._flops_of = flops_of
+        self._least_deadline = least_deadline
+
+    def missed(self, policy: Policy, text: str) -> DeadlineError:
+        """Return the error for a missed deadline: of the client if it is too short when idle."""
+        assert policy.deadline is not None
+        if policy.deadline < self._least_deadline:
+            least = 1e3 * self._least_deadline
+            return DeadlineTooShortError(f"{text}; an idle server needs {least:.3g} ms")
+        return DeadlineError(f"{text}; allow more time")
 
     def count(self, budget: str, outcome: Outcome, requests: int = 1) -> None:
         """Count requests that ended. An error of the metrics is logged and not raised."""
@@ -61,7 +77,7 @@ class Outcomes:
     def answer_early(self, request: Request, now: float) -> None:
         """Answer a request at its deadline, or fail it if it reached no exit."""
         if not request.opinions:
-            error = DeadlineError("deadline_ms passed before the first exit; allow more time")
+            error = self.missed(request.policy, "deadline_ms passed before the first exit")
             self.fail(request, "expired", error)
         elif request.sound:
             self.answer(request, now, "deadline")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 
 from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.assembly import build_engine
@@ -22,8 +23,13 @@ from serving.http.body import BodyReader
 from serving.http.classify import Classify
 from serving.http.context import ServerContext
 from serving.http.fast_path import FastClassify
-from serving.http.openapi import CLASSIFY, add_operation
-from serving.http.problems import INTERNAL_ERROR, error_response, problem_response
+from serving.http.openapi import CLASSIFY, OPERATIONS, POST, body_schemas, describe_operations
+from serving.http.problems import (
+    INTERNAL_ERROR,
+    SAFETY_HEADERS,
+    error_response,
+    problem_response,
+)
 from serving.http.routes import authenticate, context_of, guarded, public
 from serving.http.schemas import describe
 from serving.images.decoder import Decoder
@@ -32,10 +38,11 @@ from serving.settings import Settings
 
 
 class Offramp(FastAPI):
-    """A FastAPI app, except for `POST /classify`, which bypasses it (`Classify`, `FastClassify`).
+    """A FastAPI app, except for `OPERATIONS`, which bypass it (`Classify`, `FastClassify`).
 
     Args:
         context: What the endpoints use.
+        root_path: Prefix under which a proxy serves the app, or empty.
         drain_seconds: Most time from the start of a shutdown to the end of the last request.
 
     Attributes:
@@ -43,35 +50,61 @@ class Offramp(FastAPI):
         fast_path: The endpoint that a `Connection` calls without a task.
     """
 
-    def __init__(self, context: ServerContext, drain_seconds: float) -> None:
+    def __init__(self, context: ServerContext, drain_seconds: float, root_path: str = "") -> None:
         super().__init__(
             title="Offramp",
             summary="Early-exit inference: say what an answer may cost.",
             version=context.manifest.version,
+            redirect_slashes=False,  # a redirect would name the host that the client gives
+            generate_unique_id_function=lambda route: route.name,
             lifespan=_lifespan,
         )
         self.state.context = context
         self.engine = context.engine
+        self._root_path = root_path
         self._classify = Classify(context)
         self.fast_path = FastClassify(context, self._classify)
-        self.router.routes.append(Route(CLASSIFY.path, self._classify, methods=[CLASSIFY.method]))
+        self._direct = frozenset(operation.path for operation in OPERATIONS)
+        for path in self._direct:
+            self.router.routes.append(Route(path, self._classify, methods=[POST]))
+
         self._drain_seconds = drain_seconds
         self._drain_until: float | None = None
 
+    def allow_origins(self, origins: Sequence[str]) -> None:
+        """Let pages of these origins (`scheme://host`, or `*`) call the API (CORS)."""
+        self._direct = frozenset()  # every call passes the middleware
+        self.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "HEAD", POST),
+            allow_headers=("Authorization", "Content-Type"),
+            expose_headers=("Retry-After",),
+        )
+
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document, with the description of `POST /classify`."""
+        """Return the OpenAPI document, with the description of `OPERATIONS`."""
         document = super().openapi()
         if CLASSIFY.path not in document["paths"]:
-            add_operation(document, CLASSIFY, secured=self.state.context.api_key is not None)
+            context: ServerContext = self.state.context
+            bodies = body_schemas(
+                context.manifest.input, context.max_images, context.body_reader.max_bytes
+            )
+            describe_operations(document, bodies, secured=context.api_key is not None)
         return document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a call, or run the lifespan."""
-        counts = scope["type"] == "http" and scope["method"] == "POST"
-        if counts and scope["path"] == scope.get("root_path", "") + CLASSIFY.path:
-            await self._classify(scope, receive, send)
-        else:
+        """Answer a request, or run the lifespan. HEAD is answered as GET, without the body."""
+        if self._root_path:
+            scope = {**scope, "root_path": self._root_path}
+        if scope["type"] != "http":
             await super().__call__(scope, receive, send)
+        elif scope["method"] == POST and _path_of(scope) in self._direct:
+            await self._classify(scope, receive, send)
+        elif scope["method"] == "HEAD":
+            await super().__call__({**scope, "method": "GET"}, receive, _safe(send, body=False))
+        else:
+            await super().__call__(scope, receive, _safe(send))
 
     def begin_drain(self) -> None:
         """Start the time that a shutdown can take. Further calls change nothing."""
@@ -86,6 +119,26 @@ class Offramp(FastAPI):
             await self.engine.drain(max(0.0, self._drain_until - monotonic()))
         finally:
             self.state.context.decoder.close()
+
+
+def _path_of(scope: Scope) -> str:
+    """Return the path of a call without the prefix, which a proxy keeps or removes."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def _safe(send: Send, *, body: bool = True) -> Send:
+    """Return a `send` that adds `SAFETY_HEADERS`, and without `body` sends an empty one."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [each for each in message["headers"] if each not in SAFETY_HEADERS]
+            message = {**message, "headers": [*headers, *SAFETY_HEADERS]}
+        elif not body and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return sending
 
 
 @asynccontextmanager
@@ -121,25 +174,30 @@ def create_app(
     """
     manifest = manifest or read_manifest(settings.bundle)
     engine, metrics = build_engine(settings, manifest, shared, on_device=on_device)
+    body_reader = BodyReader(
+        settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds
+    )
     return _app(
         ServerContext(
             manifest=manifest,
             description=describe(manifest).model_dump_json().encode(),
             engine=engine,
-            body_reader=BodyReader(
-                settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds
+            body_reader=body_reader,
+            decoder=Decoder(
+                manifest.input, settings.max_pixels, settings.threads, body_reader.keep
             ),
-            decoder=Decoder(manifest.input, settings.max_pixels, settings.threads),
             metrics=metrics,
             max_images=settings.max_images,
             api_key=settings.api_key.get_secret_value() if settings.api_key else None,
         ),
-        settings.drain_seconds,
+        settings,
     )
 
 
-def _app(context: ServerContext, drain_seconds: float) -> Offramp:
-    app = Offramp(context, drain_seconds)
+def _app(context: ServerContext, settings: Settings) -> Offramp:
+    app = Offramp(context, settings.drain_seconds, settings.root_path)
+    if settings.origins:
+        app.allow_origins(settings.origins)
     app.include_router(guarded, dependencies=[Depends(authenticate)] if context.api_key else [])
     app.include_router(public)
     app.add_exception_handler(ServingError, _offramp_error)
@@ -158,10 +216,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = error.detail.lower().replace(" ", "-")
     path = request.url.path
-    allowed = (error.headers or {}).get("Allow")
+    headers = dict(error.headers or {})
+    if "GET" in headers.get("Allow", ""):
+        headers["Allow"] += ", HEAD"
+    allowed = headers.get("Allow")
     does = f"answers {allowed} only" if allowed else "is not served; /docs lists what is"
     metrics = context_of(request).metrics
-    return problem_response(metrics, kind, error.status_code, f"{path} {does}", error.headers)
+    return problem_response(metrics, kind, error.status_code, f"{path[:256]} {does}", headers)
 
 
 async def _bug(request: Request, _: Exception) -> Response:

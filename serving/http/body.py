@@ -7,13 +7,9 @@ until it is complete. Bytes over a limit are neither kept nor read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
@@ -24,23 +20,14 @@ from serving.errors import (
     BodyTooLargeError,
     MalformedBodyError,
 )
+from serving.http.bodies.json_images import read_json
+from serving.http.bodies.multipart import read_form
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
 PIXELS = "application/vnd.offramp.uint8"
-MAX_FIELDS = 16  # of a form that are parsed; any field is an error, which names the first
+FILE_BYTES = "application/octet-stream"  # one of many types that a raw image can have
 LENGTH_DIGITS = 20  # at the end of a content length; the HTTP parser allows only zeros before
-CHUNK_BYTES = 1 << 16  # that the form parser takes at once
-
-
-class ClassifyImages(BaseModel):
-    """The JSON body of /classify."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", val_json_bytes="base64")
-
-    images: tuple[bytes, ...] = Field(
-        min_length=1, description="image files (JPEG, PNG, WebP), each as base64"
-    )
 
 
 class BodyReader:
@@ -52,11 +39,12 @@ class BodyReader:
         seconds: Longest time from the head of a call to the end of its body.
 
     Attributes:
+        max_bytes: As above.
         held: Total size of the bodies of all calls under way, in bytes.
     """
 
     def __init__(self, max_bytes: int, max_held: int, seconds: float) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._max_held = max_held
         self._seconds = seconds
         self.held = 0
@@ -102,6 +90,10 @@ class BodyReader:
         """Release the bytes of a body at the end of its call."""
         self.held -= size
 
+    def keep(self, size: int) -> None:
+        """Count bytes that outlive their call, or with a negative number no longer do."""
+        self.held += size
+
     async def _collect(self, receive: Receive, chunks: list[bytes]) -> None:
         size, more = 0, True
         while more:
@@ -121,9 +113,9 @@ class BodyReader:
         self.held += size
 
     def _check_size(self, size: int) -> None:
-        if size > self._max_bytes:
+        if size > self.max_bytes:
             raise BodyTooLargeError(
-                f"the body has more than {self._max_bytes} bytes; send smaller images"
+                f"the body has more than {self.max_bytes} bytes; send smaller images"
             )
 
 
@@ -137,28 +129,26 @@ def media_type_of(content_type: bytes) -> str:
     return content_type.partition(b";")[0].strip().lower().decode("latin-1")
 
 
-async def read_files(
-    media_type: str, body: bytes, headers: Iterable[tuple[bytes, bytes]], max_images: int
-) -> list[bytes]:
+def read_files(content_type: bytes, body: bytes, max_images: int) -> list[bytes]:
     """Return the image files of a raw, multipart or JSON body.
 
     Args:
-        media_type: Content type of the body, without parameters.
+        content_type: Header of this name, or empty.
         body: The whole body.
-        headers: Headers of the call, as ASGI gives them.
         max_images: Largest number of images in one call.
 
     Raises:
         MalformedBodyError: The body is not of its content type, or has too many images.
     """
+    media_type = media_type_of(content_type)
     if media_type == MULTIPART:
-        files = await _from_form(_FormParser(Headers(raw=list(headers)), body, max_images))
+        files = read_form(content_type, body, max_images)
     elif media_type == JSON:
-        files = _from_json(body)
+        files = read_json(body, max_images)
     else:
         return [body]
-    if not 0 < len(files) <= max_images:
-        raise MalformedBodyError(f"the body has {len(files)} images; send 1 to {max_images}")
+    if not files:
+        raise MalformedBodyError(f"the body has 0 images; send 1 to {max_images}")
     return files
 
 
@@ -177,53 +167,3 @@ def read_pixels(body: bytes, target: ImageInput, max_images: int) -> NDArray[np.
             "one after the other"
         )
     return np.frombuffer(body, np.uint8).reshape(count, height, width, 3)
-
-
-def _from_json(body: bytes) -> list[bytes]:
-    try:
-        return list(ClassifyImages.model_validate_json(body).images)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "body"
-        raise MalformedBodyError(
-            f'{where}: {first["msg"]}; send {{"images": ["<base64>", ...]}}'
-        ) from error
-
-
-class _FormParser(MultiPartParser):
-    """A form parser that refuses a truncated form and keeps files in memory.
-
-    The size of the files is already bounded.
-    """
-
-    spool_max_size = 0
-
-    def __init__(self, headers: Headers, body: bytes, max_images: int) -> None:
-        super().__init__(headers, self._whole(body), max_files=max_images, max_fields=MAX_FIELDS)
-        self._ended = False
-
-    async def _whole(self, body: bytes) -> AsyncGenerator[bytes, None]:
-        for at in range(0, len(body), CHUNK_BYTES):
-            yield body[at : at + CHUNK_BYTES]
-        if not self._ended:
-            raise MultiPartException("It ends before its last boundary.")
-
-    def on_end(self) -> None:
-        self._ended = True
-
-
-async def _from_form(parser: _FormParser) -> list[bytes]:
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise MalformedBodyError(f"multipart form: {error.message}") from error
-    try:
-        parts = form.multi_items()
-        options = [name for name, part in parts if not isinstance(part, UploadFile)]
-        if options:
-            raise MalformedBodyError(
-                f"multipart form: {options[0][:64]!r} is not a file; use the query"
-            )
-        return [await part.read() for _, part in parts if isinstance(part, UploadFile)]
-    finally:
-        await form.close()

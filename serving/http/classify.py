@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 import numpy as np
@@ -20,15 +21,20 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serving.engine.policy import Policy
 from serving.engine.request import Answer
-from serving.errors import DeadlineError, ServingError
-from serving.http.body import JSON, PIXELS, media_type_of, read_files, read_pixels
-from serving.http.connection import Disconnect, arrived_of, disconnect_of
+from serving.errors import ServingError
+from serving.http.body import JSON, MULTIPART, PIXELS, media_type_of, read_files, read_pixels
+from serving.http.connection import Disconnect, arrived_of, check_encoding, disconnect_of
 from serving.http.context import ServerContext
-from serving.http.problems import INTERNAL_ERROR, error_response
+from serving.http.openapi import CLASSIFY_PIXELS
+from serving.http.problems import INTERNAL_ERROR, SAFETY_HEADERS, error_response
 from serving.http.query import ParsedQuery, QueryReader
 from serving.http.schemas import AnswerFormatter
+from serving.images.decoder import Plan
 
 JSON_TYPE = (b"content-type", JSON.encode())
+# Bytes of a form or JSON that are read in about a millisecond. Larger ones are read one by one on a
+# thread, so that the event loop answers other requests between the steps.
+READ_AT_ONCE = 1 << 18
 
 
 class Classify:
@@ -39,6 +45,7 @@ class Classify:
         self.query_reader = QueryReader(context.manifest)
         self._formatter = AnswerFormatter(context.manifest)
         self._model = {"name": context.manifest.name, "version": context.manifest.version}
+        self._reader = ThreadPoolExecutor(1, "bodies")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call with JSON or with a problem."""
@@ -59,15 +66,20 @@ class Classify:
 
     async def _content(self, scope: Scope, receive: Receive, arrived: float) -> bytes:
         context, headers = self._context, dict[bytes, bytes](scope["headers"])
-        context.authenticate(headers.get(b"authorization", b"").decode("latin-1"))
+        context.authenticate_all(scope["headers"])
         parsed = self.query_reader.read(scope["query_string"])
+        check_encoding(scope["headers"])
         body = await context.body_reader.read(headers.get(b"content-length", b""), receive)
+        size = len(body)
         try:
-            images = await self._images(scope, headers.get(b"content-type", b""), body)
+            by_path = scope["path"].endswith(CLASSIFY_PIXELS.path)
+            content_type = PIXELS.encode() if by_path else headers.get(b"content-type", b"")
+            images = await self._images(content_type, body)
+            del body  # the images are copies, or the body itself
             with CancelOnDisconnect(receive, disconnect_of(scope)):
                 return await self._answers(images, parsed, arrived)
         finally:
-            context.body_reader.release(len(body))
+            context.body_reader.release(size)
 
     def content(self, answers: Sequence[Answer], parsed: ParsedQuery, decode: float) -> bytes:
         """Return the body of a response. `decode` is the decoding time in seconds."""
@@ -75,46 +87,57 @@ class Classify:
         budget = parsed.policy.asked
         return orjson.dumps({"model": self._model, "budget": budget, "answers": bodies})
 
-    async def _images(
-        self, scope: Scope, content_type: bytes, body: bytes
-    ) -> list[bytes] | NDArray[np.uint8]:
-        media_type = media_type_of(content_type)
+    async def _images(self, content_type: bytes, body: bytes) -> list[bytes] | NDArray[np.uint8]:
         max_images = self._context.max_images
+        media_type = media_type_of(content_type)
         if media_type == PIXELS:
             return read_pixels(body, self._context.manifest.input, max_images)
-        return await read_files(media_type, body, scope["headers"], max_images)
+        if media_type not in (JSON, MULTIPART) or len(body) <= READ_AT_ONCE:
+            return read_files(content_type, body, max_images)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader, read_files, content_type, body, max_images)
 
     async def _answers(
         self, images: list[bytes] | NDArray[np.uint8], parsed: ParsedQuery, arrived: float
     ) -> bytes:
         context = self._context
+        plans = self._planned(images)
         with context.engine.admit(len(images), parsed.policy) as slots:
             started = perf_counter()
-            pixels = await self._decoded(images, parsed.policy, started - arrived)
+            pixels = await self._decoded(images, plans, parsed.policy, started - arrived)
             decode = perf_counter() - started
             context.metrics.decode(decode)
             answers = await context.engine.classify(slots, pixels, parsed.policy, arrived)
         return self.content(answers, parsed, decode)
 
+    def _planned(self, images: list[bytes] | NDArray[np.uint8]) -> list[Plan]:
+        """Check the headers of images before they take slots."""
+        return [] if isinstance(images, np.ndarray) else self._context.decoder.plan(images)
+
     async def _decoded(
-        self, images: list[bytes] | NDArray[np.uint8], policy: Policy, age: float
+        self,
+        images: list[bytes] | NDArray[np.uint8],
+        plans: Sequence[Plan],
+        policy: Policy,
+        age: float,
     ) -> list[NDArray[np.uint8]]:
         if isinstance(images, np.ndarray):
             return list(images)
-        decoder = self._context.decoder
+        context = self._context
+        decoder = context.decoder
         if (sizes := decoder.small(images)) and (small := decoder.decode_small(images, sizes)):
             return small
         try:
             async with asyncio.timeout(policy.seconds_left(age)):
-                return await decoder.decode(images)
+                return await decoder.decode(plans)
         except TimeoutError as error:
-            self._context.metrics.count(policy.name, "expired", len(images))
-            raise DeadlineError("deadline_ms passed while decoding; allow more time") from error
+            context.metrics.count(policy.name, "expired", len(images))
+            raise context.engine.missed(policy, "deadline_ms passed while decoding") from error
 
 
 def headers_of(content: bytes) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response with this body."""
-    return [(b"content-length", str(len(content)).encode()), JSON_TYPE]
+    return [(b"content-length", str(len(content)).encode()), JSON_TYPE, *SAFETY_HEADERS]
 
 
 class CancelOnDisconnect:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from offramp.bundle.manifest import Manifest
@@ -36,16 +37,27 @@ class ServerContext:
         """Check the API key of a call, if the server has one.
 
         Args:
-            authorization: Header of this name, or an empty string.
+            authorization: Header of this name as ASGI decodes it (Latin-1), or an empty string.
 
         Raises:
             UnauthorizedError: The key is missing or wrong.
         """
         if self.api_key is None:
             return
-        scheme, _, given = authorization.partition(" ")
-        right = hmac.compare_digest(given.strip().encode(), self.api_key.encode())
-        if scheme.lower() != "bearer" or not right:
+        scheme, _, given = authorization.encode("latin-1").partition(b" ")
+        right = hmac.compare_digest(given.strip(b" \t"), self.api_key.encode())
+        if scheme.lower() != b"bearer" or not right:
             raise UnauthorizedError(
                 "the API key is missing or wrong; send Authorization: Bearer KEY"
             )
+
+    def authenticate_all(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Check the API key in all headers of a call, names in lower case.
+
+        Raises:
+            UnauthorizedError: The key is missing or wrong, or there are several.
+        """
+        found = [value for name, value in headers if name == b"authorization"]
+        if self.api_key is not None and len(found) > 1:
+            raise UnauthorizedError("there are several Authorization headers; send one")
+        self.authenticate(found[0].decode("latin-1") if found else "")

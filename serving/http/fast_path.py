@@ -51,6 +51,10 @@ class FastClassify:
         if path != PATH or b"#" in query:
             return None
         found, arrived = dict(headers), perf_counter()
+        if b"content-encoding" in found:
+            return None
+        if len(found) < len(headers) or b"origin" in found:
+            return None  # a header given twice, or a call of a web page, are left to `Classify`
         if not 0 < content_length_of(found.get(b"content-length", b"")) <= MAX_BODY_BYTES:
             return None
         media_type = media_type_of(found.get(b"content-type", b""))
@@ -68,6 +72,11 @@ class FastClassify:
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             ended.set_result(None)
             return ended
+
+    def refuse(self, error: ServingError, reply: Reply) -> None:
+        """Count an error and reply with its problem, as `FastPath` defines."""
+        problem = error_response(self._context.metrics, error)
+        reply(problem.status_code, problem.raw_headers, bytes(problem.body))
 
     def _start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
         context = self._context
@@ -116,5 +125,4 @@ class FastClassify:
         if not isinstance(error, ServingError):
             log.error("Exception in the fast path", exc_info=error)
             error = INTERNAL_ERROR
-        problem = error_response(self._context.metrics, error)
-        reply(problem.status_code, problem.raw_headers, bytes(problem.body))
+        self.refuse(error, reply)

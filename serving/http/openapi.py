@@ -1,34 +1,53 @@
-"""The OpenAPI description of `POST /classify`.
+"""The OpenAPI description of the operations that FastAPI cannot inspect, and of all problems.
 
-The endpoint is a plain ASGI app, which FastAPI cannot inspect. One record describes it here, and
-its part of the OpenAPI document is generated from that record, in the form that FastAPI uses.
+`POST /classify` and `POST /classify/pixels` are a plain ASGI app. One record describes each of
+them here, and their part of the OpenAPI document is generated from these records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from serving.http.body import JSON, MULTIPART, PIXELS, ClassifyImages
-from serving.http.problems import PROBLEM_JSON
+from offramp.bundle.manifest import ImageInput
+from serving.http.body import FILE_BYTES, JSON, MULTIPART, PIXELS
+from serving.http.problems import PROBLEM_JSON, problem_types
 from serving.http.query import ClassifyQuery
 from serving.http.schemas import Classification, Problem
 
+BASE64 = r"^(data:[A-Za-z0-9/+.;=_-]{0,200};base64,)?[A-Za-z0-9+/_\r\n-]+={0,2}[\r\n]*$"
 REFERENCE = "#/components/schemas/{model}"
+POST = "POST"
 Schema = dict[str, Any]
-Responses = Mapping[int | str, Schema]
-FILE: Schema = {"type": "string", "format": "binary"}
-PROBLEMS: Responses = {
-    code: {
-        "description": text,
-        "content": {PROBLEM_JSON: {"schema": Problem.model_json_schema()}},
-    }
-    for code, text in {"4XX": "The call is at fault.", "5XX": "The server is at fault."}.items()
+RETRY_AFTER = (429, 503)
+HEADERS: Mapping[int, Schema] = {
+    **{
+        status: {
+            "Retry-After": {
+                "description": "seconds to wait before the next attempt",
+                "schema": {"type": "integer", "minimum": 1},
+            }
+        }
+        for status in RETRY_AFTER
+    },
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
 }
+
+
+def problems(statuses: Sequence[int]) -> dict[int | str, Schema]:
+    """Return the responses with these statuses, each with the problem types that it can have."""
+    return {
+        status: {
+            "description": "Problem types: " + ", ".join(problem_types()[status]),
+            "content": {PROBLEM_JSON: {"schema": {"$ref": REFERENCE.format(model="Problem")}}},
+        }
+        | ({"headers": HEADERS[status]} if status in HEADERS else {})
+        for status in statuses
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,89 +56,152 @@ class Operation:
 
     Attributes:
         path: Path of the URL.
-        method: HTTP method.
         name: Name of the operation.
         description: Text for users, Markdown.
+        body: Description of the request body.
+        content: Name of the schema of the request body, by media type.
         tag: Group of the operation.
         query: Query parameters, one for each field.
-        body: Description of the request body.
-        content: Schema of the request body, by media type.
         answer: JSON body of the response with status 200.
-        problems: Responses with other statuses.
     """
 
     path: str
-    method: str
     name: str
     description: str
-    tag: str
-    query: type[BaseModel]
     body: str
-    content: Mapping[str, Schema]
-    answer: type[BaseModel]
-    problems: Responses
+    content: Mapping[str, str]
+    tag: str = "classification"
+    query: type[BaseModel] = ClassifyQuery
+    answer: type[BaseModel] = Classification
 
 
 CLASSIFY = Operation(
     path="/classify",
-    method="POST",
     name="classify",
     description="Classify one image or several, each at the earliest exit that the budget allows.\n"
     "\n`curl --data-binary @cat.jpg 'localhost:8000/classify?budget=low'`",
-    tag="classification",
-    query=ClassifyQuery,
     body="One image file (the default for all other content types), several as a multipart form "
     "or as base64 in JSON, or one image or several as pixels, already of the size that GET /model "
     "gives (`input`).",
     content={
-        "image/*": FILE,
-        MULTIPART: {"type": "object", "properties": {"images": {"type": "array", "items": FILE}}},
-        PIXELS: FILE | {"description": "uint8 [n, height, width, 3], RGB, C order"},
-        JSON: ClassifyImages.model_json_schema(mode="validation"),
+        FILE_BYTES: "ImageFile",
+        "image/*": "ImageFile",
+        MULTIPART: "ClassifyForm",
+        PIXELS: "Pixels",
+        JSON: "ClassifyImages",
     },
-    answer=Classification,
-    problems=PROBLEMS,
 )
+CLASSIFY_PIXELS = Operation(
+    path="/classify/pixels",
+    name="classify_pixels",
+    description="Classify images that are sent as pixels. The same as POST /classify with the "
+    f"content type `{PIXELS}`, for clients that cannot choose it.",
+    body="One image or several, already of the size that GET /model gives (`input`).",
+    content={FILE_BYTES: "Pixels"},
+)
+OPERATIONS = (CLASSIFY, CLASSIFY_PIXELS)
 
 
-def add_operation(document: Schema, operation: Operation, *, secured: bool) -> None:
-    """Add an operation to an OpenAPI document, before all others.
+def body_schemas(target: ImageInput, max_images: int, max_bytes: int) -> dict[str, Schema]:
+    """Return the schemas of request bodies by name, with the bounds of this server.
+
+    Args:
+        target: Input of the model.
+        max_images: Largest number of images in one call.
+        max_bytes: Largest size of one body, in bytes.
+    """
+    file = {"type": "string", "format": "binary", "minLength": 1, "maxLength": max_bytes}
+    pixel_bytes = target.height * target.width * 3
+    text = {
+        "type": "string",
+        "contentEncoding": "base64",
+        "pattern": BASE64,
+        "minLength": 4,
+        "maxLength": max_bytes,
+        "description": "an image file as base64, which can have line ends, or as a data URI",
+    }
+    return {
+        "ImageFile": file | {"description": "an image file"},
+        "Pixels": file
+        | {
+            "minLength": pixel_bytes,
+            "maxLength": max_images * pixel_bytes,
+            "description": f"uint8 [n, {target.height}, {target.width}, 3], RGB, C order: "
+            f"{pixel_bytes} bytes for each of 1 to {max_images} images",
+        },
+        "ClassifyForm": _object(_list(file, max_images), "image files, each with a file name"),
+        "ClassifyImages": _object(_list(text, max_images), "image files in JSON"),
+    }
+
+
+def _list(items: Schema, max_images: int) -> Schema:
+    return {"type": "array", "items": items, "minItems": 1, "maxItems": max_images}
+
+
+def _object(images: Schema, description: str) -> Schema:
+    return {
+        "type": "object",
+        "properties": {"images": images},
+        "required": ["images"],
+        "additionalProperties": False,
+        "description": description,
+    }
+
+
+def describe_operations(document: Schema, bodies: Mapping[str, Schema], *, secured: bool) -> None:
+    """Add the operations and their schemas to an OpenAPI document, before all others.
 
     Args:
         document: The document, changed in place.
-        operation: Description of the endpoint.
-        secured: Whether it requires the API key, as the scheme `HTTPBearer`.
+        bodies: Schemas of request bodies, as `body_schemas` returns them.
+        secured: Whether the operations require the API key, as the scheme `HTTPBearer`.
     """
-    _, schemas = models_json_schema([(operation.answer, "serialization")], ref_template=REFERENCE)
+    records: list[type[BaseModel]] = [Classification, Problem]
+    _, schemas = models_json_schema(
+        [(record, "serialization") for record in records], ref_template=REFERENCE
+    )
     components = document.setdefault("components", {}).setdefault("schemas", {})
     components.update(_without_nulls(schemas["$defs"]))
-    path = {operation.method.lower(): _described(operation, secured=secured)}
-    document["paths"] = {operation.path: path, **document["paths"]}
+    components.update({name: {"title": name} | schema for name, schema in bodies.items()})
+    names = [f"/problems/{name}" for names in problem_types().values() for name in names]
+    components["Problem"]["properties"]["type"]["examples"] = sorted(set(names))
+    described = {
+        operation.path: {POST.lower(): _described(operation, secured=secured)}
+        for operation in OPERATIONS
+    }
+    document["paths"] = {**described, **document["paths"]}
 
 
 def _described(operation: Operation, *, secured: bool) -> Schema:
-    answer = {"$ref": REFERENCE.format(model=operation.answer.__name__)}
     described: Schema = {
         "tags": [operation.tag],
-        "summary": operation.name.capitalize(),
+        "summary": operation.name.replace("_", " ").capitalize(),
         "description": operation.description,
-        "operationId": f"{operation.name}_{operation.name}_{operation.method.lower()}",
+        "operationId": operation.name,
         "parameters": _parameters(operation.query),
         "requestBody": {
             "required": True,
             "description": operation.body,
-            "content": {kind: {"schema": schema} for kind, schema in operation.content.items()},
+            "content": {
+                kind: {"schema": {"$ref": REFERENCE.format(model=name)}}
+                for kind, name in operation.content.items()
+            },
         },
         "responses": {
-            "200": {"description": "Successful Response", "content": {JSON: {"schema": answer}}},
-            **operation.problems,
+            "200": {
+                "description": "Successful Response",
+                "content": {
+                    JSON: {"schema": {"$ref": REFERENCE.format(model=operation.answer.__name__)}}
+                },
+            },
+            **{str(status): each for status, each in problems([*problem_types()]).items()},
         },
     }
     return described | {"security": [{"HTTPBearer": []}]} if secured else described
 
 
 def _parameters(query: type[BaseModel]) -> list[Schema]:
-    """Return a parameter for each field."""
+    """Return a parameter for each field. The alternative null means that it is optional."""
     schema = _without_nulls(query.model_json_schema())
     required = schema.get("required", [])
     return [
@@ -127,11 +209,22 @@ def _parameters(query: type[BaseModel]) -> list[Schema]:
             "name": name,
             "in": "query",
             "required": name in required,
-            "schema": field,
+            "schema": _not_null(field),
             "description": field["description"],
         }
         for name, field in schema["properties"].items()
     ]
+
+
+def _not_null(field: Schema) -> Schema:
+    """Return the schema of a field without the alternative null."""
+    alternatives: list[Schema] = [
+        each for each in field.get("anyOf", []) if each != {"type": "null"}
+    ]
+    if len(alternatives) != 1:
+        return field
+    rest = {key: value for key, value in field.items() if key != "anyOf"}
+    return alternatives[0] | rest
 
 
 def _without_nulls(schema: Schema) -> Schema:

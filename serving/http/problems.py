@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 
 from starlette.responses import JSONResponse
 
-from serving.errors import ServingError
+from serving.errors import ProviderError, ServingError, WorkerError
 from serving.observe.metrics import Metrics
 
 PROBLEM_JSON = "application/problem+json"
+# Headers of every response, from the fast path too. A body is never taken for another type.
+SAFETY_HEADERS = ((b"x-content-type-options", b"nosniff"),)
+AT_START = (ProviderError, WorkerError)  # raised before the server takes requests
 INTERNAL_ERROR = ServingError("an error of the server; its log says more")
 
 
@@ -28,9 +32,28 @@ def problem_response(
         "status": status,
         "detail": detail,
     }
-    return JSONResponse(body, status, headers, media_type=PROBLEM_JSON)
+    response = JSONResponse(body, status, headers, media_type=PROBLEM_JSON)
+    response.raw_headers += SAFETY_HEADERS
+    return response
 
 
 def error_response(metrics: Metrics, error: ServingError) -> JSONResponse:
     """Count an error of this server and return its problem response."""
     return problem_response(metrics, error.type, error.status, str(error), error.headers)
+
+
+@cache
+def problem_types() -> Mapping[int, tuple[str, ...]]:
+    """Return the problem types of each status that `POST /classify` can have, ascending."""
+    found: dict[int, set[str]] = {}
+    for error in _errors_below(ServingError):
+        found.setdefault(error.status, set()).add(error.type)
+    return {status: tuple(sorted(found[status])) for status in sorted(found)}
+
+
+def _errors_below(base: type[ServingError]) -> Iterator[type[ServingError]]:
+    """Yield the class and all classes below it that a response can report."""
+    if base not in AT_START:
+        yield base
+    for each in base.__subclasses__():
+        yield from _errors_below(each)

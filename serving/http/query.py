@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import QueryParams
 
 from offramp.bundle.manifest import Manifest
 from serving.engine.policy import Policy, resolve
@@ -14,6 +14,7 @@ from serving.errors import ParameterError, UnknownParameterError
 from serving.runtime.base import MOST_CLASSES
 
 CACHED_QUERIES = 1024
+MAX_PARAMETERS = 32
 MAX_CACHED_BYTES = 256  # of one query; longer ones are parsed each time
 
 
@@ -24,17 +25,23 @@ class ClassifyQuery(BaseModel):
 
     budget: str | None = Field(
         None,
+        json_schema_extra={
+            "pattern": r"^([a-z][a-z0-9_-]*|[0-9]{1,15}(\.[0-9]{1,15})?[kKmMgG%]?)$",
+            "maxLength": 64,
+        },
         description="cost of the answer: a budget's name (GET /model lists them), mean flops "
         "(multiply-adds) as in `120M`, `1.2G`, `400k` or a plain number, or a percentage of full "
         "depth as in `40%`. Default, without min_confidence: `medium`, or the last named budget",
     )
     min_confidence: float | None = Field(
         None,
+        json_schema_extra={"minimum": 0, "maximum": 1},
         description="instead of a budget: leave at the first exit with at least this confidence, "
         "from 0 to 1",
     )
     deadline_ms: float | None = Field(
         None,
+        json_schema_extra={"exclusiveMinimum": 0},
         description="milliseconds from arrival, above 0. The deepest exit reached by then gives "
         "the answer. Can be combined with all other parameters",
     )
@@ -69,7 +76,7 @@ class QueryReader:
         return self._cached(raw) if len(raw) <= MAX_CACHED_BYTES else self._parse(raw)
 
     def _parse(self, raw: bytes) -> ParsedQuery:
-        query = _validated(QueryParams(raw))
+        query = _validated(_parameters(raw))
         policy = resolve(
             self._manifest,
             query.budget,
@@ -80,13 +87,29 @@ class QueryReader:
         return ParsedQuery(policy, query)
 
 
-def _validated(parameters: QueryParams) -> ClassifyQuery:
-    names = [name for name, _ in parameters.multi_items()]
-    for name in names:
-        if names.count(name) > 1:
-            raise ParameterError(f"{name[:64]}: given more than once; give it once")
+def _parameters(raw: bytes) -> dict[str, str]:
+    """Return the parameters of a raw query string, in one pass.
+
+    Raises:
+        ParameterError: There are too many of them, or one is given twice.
+    """
     try:
-        return ClassifyQuery.model_validate(dict(parameters))
+        pairs = parse_qsl(
+            raw.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS
+        )
+    except ValueError as error:
+        raise ParameterError(f"the query has more than {MAX_PARAMETERS} parameters") from error
+    parameters: dict[str, str] = {}
+    for name, value in pairs:
+        if name in parameters:
+            raise ParameterError(f"{name[:64]}: given more than once; give it once")
+        parameters[name] = value
+    return parameters
+
+
+def _validated(parameters: dict[str, str]) -> ClassifyQuery:
+    try:
+        return ClassifyQuery.model_validate(parameters)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][-1])

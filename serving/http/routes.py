@@ -10,12 +10,15 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from serving.errors import NotReadyError
 from serving.http.body import JSON
 from serving.http.context import ServerContext
-from serving.http.openapi import PROBLEMS
+from serving.http.openapi import problems
 from serving.http.schemas import Health, ModelDescription
 from serving.observe.prometheus_internals import choose_encoder
 
+METRICS = {
+    kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")
+}
 public = APIRouter(tags=["operation"])
-guarded = APIRouter(tags=["classification"], responses=dict(PROBLEMS))
+guarded = APIRouter(tags=["classification"], responses=problems([401, 500]))
 
 
 def context_of(request: Request) -> ServerContext:
@@ -34,7 +37,7 @@ async def authenticate(
     Raises:
         UnauthorizedError: The key is missing or wrong.
     """
-    context_of(request).authenticate(request.headers.get("authorization", ""))
+    context_of(request).authenticate_all(request.scope["headers"])
 
 
 @guarded.get("/model", response_model=ModelDescription)
@@ -43,15 +46,13 @@ async def model(request: Request) -> Response:
     return Response(context_of(request).description, media_type=JSON)
 
 
-@public.head("/health/live", include_in_schema=False)
 @public.get("/health/live")
 async def live() -> Health:
     """Answer while the process runs."""
     return Health(status="live")
 
 
-@public.head("/health/ready", include_in_schema=False)
-@public.get("/health/ready", responses={503: PROBLEMS["5XX"]})
+@public.get("/health/ready", responses=problems([503]))
 async def ready(request: Request) -> Health:
     """Answer 200 while requests are taken, else 503 with the reason in `detail`."""
     if (reason := context_of(request).engine.refusal) is not None:
@@ -59,7 +60,7 @@ async def ready(request: Request) -> Health:
     return Health(status="ready")
 
 
-@public.get("/metrics", response_class=Response)
+@public.get("/metrics", response_class=Response, responses={200: {"content": METRICS}})
 async def metrics(request: Request) -> Response:
     """Return Prometheus metrics."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))

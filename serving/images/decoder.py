@@ -1,41 +1,73 @@
-"""Decode an image file to the tensor that stage 1 takes.
+"""Decode image files to the tensor that stage 1 takes, within bounds of memory and time.
 
-The formats are JPEG, PNG and WebP. Format and number of pixels are read from the header and
-checked before any pixel is decoded. Plain JPEGs are decoded by `jpeg`, all other files by Pillow,
-to the same pixels. Of an animation the first frame is used.
+Format, size and cost of every file are read from its header, and checked before any pixel is
+decoded. Plain JPEGs are decoded by `jpeg`, all other files by Pillow, to the same pixels. Of an
+animation the first frame is used.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from offramp.bundle.manifest import ImageInput
-from offramp.bundle.preprocess import bring_to_size
+from offramp.bundle.preprocess import side_wanted
+from offramp.images.decode import decode_essence
+from offramp.images.errors import (
+    CostlyFileError,
+    DamagedFileError,
+    ImageFileError,
+    UnknownFormatError,
+    UnsupportedPixelsError,
+)
+from offramp.images.header import Header, read_header
 from serving.errors import (
     DamagedImageError,
+    DecodersFullError,
     EmptyBodyError,
     ImageTooLargeError,
     InvalidRequestError,
     NotAnImageError,
+    UnsupportedImageError,
 )
-from serving.images.jpeg import decode_plain, plain_size
+from serving.images.jpeg import Plain, decode_plain, read_plain
+from serving.images.threads import DecodeThreads, Job
 
-# The plugins are imported by name, so that Pillow does not load all others to find them.
-FORMATS = (JpegImageFile.format, PngImageFile.format, WebPImageFile.format)
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit only warns; `max_pixels` replaces it
-Size = tuple[int, int]  # width, height
 # Pixels of all JPEGs of a call. To decode so many takes as long as to hand them to a thread.
 SMALL = 1 << 14
+# Bounds of a call, for each byte of its images. A body below a megabyte counts as one. A pixel
+# takes up to 4 bytes and 30 ns: 64 MB and half a second of one core for a megabyte.
+PER_BYTE = 16
+LEAST_BYTES = 1 << 20
+# JPEG 2000 is decoded while the interpreter is locked, so it delays all other requests.
+MAX_JPEG2000_PIXELS = 1 << 20
+# Work that can be queued for each thread: about four seconds. A call alone is always taken.
+MAX_QUEUED_WORK = 8 * PER_BYTE * LEAST_BYTES
+CHEAP_WORK = 1 << 20  # of a call that is always taken: about 30 ms
+_SERVING_ERRORS: dict[type[ImageFileError], type[InvalidRequestError]] = {
+    UnknownFormatError: NotAnImageError,
+    DamagedFileError: DamagedImageError,
+    UnsupportedPixelsError: UnsupportedImageError,
+    CostlyFileError: ImageTooLargeError,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An image that was checked and can be decoded.
+
+    Attributes:
+        file: Bytes of the image file.
+        header: Its header.
+    """
+
+    file: bytes
+    header: Header
 
 
 class Decoder:
@@ -43,91 +75,183 @@ class Decoder:
 
     Args:
         target: Size of the decoded image and the way to reach it.
-        max_pixels: Largest number of pixels of an image that is decoded.
+        max_pixels: Largest number of pixels of an image that is decoded. A JPEG is decoded at a
+            reduced size where that is enough.
         threads: Number of images decoded at the same time.
+        keep: Counts bytes that a cancelled decoding still holds, and with a negative number those
+            that it no longer holds.
     """
 
-    def __init__(self, target: ImageInput, max_pixels: int, threads: int) -> None:
+    def __init__(
+        self,
+        target: ImageInput,
+        max_pixels: int,
+        threads: int,
+        keep: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._target = target
         self._max_pixels = max_pixels
-        self._executor = ThreadPoolExecutor(threads, "decode")
+        self._threads = DecodeThreads(threads, max(max_pixels, PER_BYTE * LEAST_BYTES))
+        self._max_queued = threads * MAX_QUEUED_WORK
+        self._keep = keep
 
-    async def decode(self, files: Sequence[bytes]) -> list[NDArray[np.uint8]]:
-        """Decode images on threads to uint8 [H, W, 3] each.
+    def plan(self, files: Sequence[bytes]) -> list[Plan]:
+        """Check the headers of the images of a call, which takes no more than milliseconds.
+
+        Raises:
+            InvalidRequestError: As the function `plan` raises, with the number of the image.
+            DecodersFullError: Too much work is queued for the threads.
+        """
+        plans = [self._plan_one(number, file) for number, file in enumerate(files, 1)]
+        work = check_call([each.header for each in plans], sum(map(len, files)))
+        queued = self._threads.work
+        if work > CHEAP_WORK and queued and queued + work > self._max_queued:
+            raise DecodersFullError(
+                "too many large images are being decoded; try again in a moment"
+            )
+        return plans
+
+    async def decode(self, plans: Sequence[Plan]) -> list[NDArray[np.uint8]]:
+        """Decode images on threads to uint8 [H, W, 3] each. Images that are cheap come first.
 
         Raises:
             InvalidRequestError: As the function `decode` raises, with the number of the image.
         """
-        return await asyncio.gather(*(self._one(i, file) for i, file in enumerate(files, 1)))
+        jobs = [self._start(each) for each in plans]
+        try:
+            return [await self._result(number, job) for number, job in enumerate(jobs, 1)]
+        finally:
+            for job, each in zip(jobs, plans, strict=True):
+                if self._threads.cancel(job):  # it still runs and holds its file
+                    self._keep(len(each.file))
+                    job.when_ended(partial(self._keep, -len(each.file)))
 
-    def small(self, files: Sequence[bytes]) -> list[Size] | None:
-        """Return the sizes of images that are decoded as fast as a thread could take them.
+    def small(self, files: Sequence[bytes]) -> list[Plain] | None:
+        """Return the headers of images that are decoded as fast as a thread could take them.
 
         `None` if they are too large, or if one of them is not a plain JPEG.
         """
         if sum(map(len, files)) > SMALL:
             return None
-        sizes = [size for size in map(plain_size, files) if size]
-        pixels = [width * height for width, height in sizes]
-        if len(sizes) < len(files) or sum(pixels) > SMALL or max(pixels) > self._max_pixels:
+        found = [header for header in map(read_plain, files) if header]
+        pixels = [header.width * header.height for header in found]
+        if len(found) < len(files) or sum(pixels) > SMALL or max(pixels) > self._max_pixels:
             return None
-        return sizes
+        return found
 
     def decode_small(
-        self, files: Sequence[bytes], sizes: Sequence[Size]
+        self, files: Sequence[bytes], headers: Sequence[Plain]
     ) -> list[NDArray[np.uint8]] | None:
-        """Decode images of these `small` sizes at once. `None` if one of them is damaged."""
-        pairs = zip(files, sizes, strict=True)
-        images = [decode_plain(file, size, self._target) for file, size in pairs]
+        """Decode images with these `small` headers at once. `None` if one of them is damaged."""
+        pairs = zip(files, headers, strict=True)
+        images = [decode_plain(file, header, self._target) for file, header in pairs]
         whole = [image for image in images if image is not None]
         return whole if len(whole) == len(files) else None
 
-    async def _one(self, number: int, file: bytes) -> NDArray[np.uint8]:
-        loop = asyncio.get_running_loop()
-        arguments = (file, self._target, self._max_pixels)
+    def _plan_one(self, number: int, file: bytes) -> Plan:
         try:
-            return await loop.run_in_executor(self._executor, decode, *arguments)
+            return plan(file, self._target, self._max_pixels)
+        except InvalidRequestError as error:
+            raise type(error)(f"image {number}: {error}") from error
+
+    def _start(self, planned: Plan) -> Job:
+        header = planned.header
+        return self._threads.start(
+            partial(decode_planned, planned, self._target), header.work, header.pixels
+        )
+
+    @staticmethod
+    async def _result(number: int, job: Job) -> NDArray[np.uint8]:
+        try:
+            return await asyncio.shield(job.future)
         except InvalidRequestError as error:
             raise type(error)(f"image {number}: {error}") from error
 
     def close(self) -> None:
         """Stop the threads, without waiting for an image that is being decoded."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+
+
+def plan(file: bytes, target: ImageInput, max_pixels: int) -> Plan:
+    """Check the header of an image file.
+
+    Raises:
+        EmptyBodyError: The file has no bytes.
+        NotAnImageError: The file is of no format that is read.
+        UnsupportedImageError: Its kind of pixels or compression is not read.
+        ImageTooLargeError: More than `max_pixels` pixels would be decoded, or its parts need more
+            time than images of its size do.
+        DamagedImageError: The header is truncated or damaged.
+    """
+    if not file:
+        raise EmptyBodyError("there are no bytes; send the image as the body (--data-binary @file)")
+    try:
+        header = read_header(file, side_wanted(target))
+    except ImageFileError as error:
+        raise _served(error) from error
+    most = min(max_pixels, MAX_JPEG2000_PIXELS) if header.format == "JPEG2000" else max_pixels
+    if header.decoded > most:
+        raise ImageTooLargeError(
+            f"{header.width} x {header.height} = {header.width * header.height} pixels, at most "
+            f"{most} are decoded; send it smaller"
+        )
+    return Plan(file, header)
+
+
+def check_call(headers: Sequence[Header], size: int) -> float:
+    """Return the work to decode the images of a call.
+
+    Args:
+        headers: Headers of the images.
+        size: Bytes of all images.
+
+    Raises:
+        ImageTooLargeError: They need far more memory or time than their bytes explain.
+    """
+    most = PER_BYTE * max(size, LEAST_BYTES)
+    work = sum(header.work for header in headers)
+    if work > most or sum(header.pixels for header in headers) > most:
+        pixels = sum(header.width * header.height for header in headers)
+        raise ImageTooLargeError(
+            f"{size} bytes with {pixels} pixels need more time or memory to decode than is "
+            "allowed; send fewer images, smaller ones, or baseline JPEGs"
+        )
+    return work
 
 
 def decode(file: bytes, target: ImageInput, max_pixels: int) -> NDArray[np.uint8]:
     """Decode an image file to uint8 [target.height, target.width, 3], RGB.
 
     Raises:
-        EmptyBodyError: The file has no bytes.
-        NotAnImageError: The file is not JPEG, PNG or WebP.
-        ImageTooLargeError: The header gives more than `max_pixels` pixels.
-        DamagedImageError: The file is truncated or cannot be decoded.
+        InvalidRequestError: As `plan`, `check_call` and `decode_planned` raise.
     """
-    if not file:
-        raise EmptyBodyError("there are no bytes; send the image as the body (--data-binary @file)")
-    size = plain_size(file)
-    if size is not None:
-        _check_pixels(size, max_pixels)
-        pixels = decode_plain(file, size, target)
+    planned = plan(file, target, max_pixels)
+    check_call([planned.header], len(file))
+    return decode_planned(planned, target)
+
+
+def decode_planned(planned: Plan, target: ImageInput) -> NDArray[np.uint8]:
+    """Decode a checked image to uint8 [target.height, target.width, 3], RGB.
+
+    Raises:
+        DamagedImageError: The file is truncated or cannot be decoded.
+        UnsupportedImageError: Its pixels have no stated conversion to 8 bits.
+        ImageTooLargeError: It has more parts than are read.
+    """
+    if planned.header.format == "JPEG" and (plain := read_plain(planned.file)) is not None:
+        pixels = decode_plain(planned.file, plain, target)
         if pixels is not None:
             return pixels
     try:
-        with Image.open(io.BytesIO(file), formats=FORMATS) as image:
-            _check_pixels(image.size, max_pixels)
-            return np.asarray(bring_to_size(image, target))
-    except UnidentifiedImageError as error:
-        raise NotAnImageError("this is not a JPEG, PNG or WebP image; convert it to one") from error
-    except InvalidRequestError:
-        raise
-    except Exception as error:  # Pillow's plugins raise many types on damaged files
-        raise DamagedImageError(f"cannot be decoded ({error}); send it whole") from error
+        return decode_essence(planned.header, planned.header.essence(planned.file), target)
+    except ImageFileError as error:
+        raise _served(error) from error
 
 
-def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise ImageTooLargeError(
-            f"{width} x {height} = {width * height} pixels, at most {max_pixels} are decoded; "
-            "send it smaller"
-        )
+def _served(error: ImageFileError) -> InvalidRequestError:
+    text = (
+        f"cannot be decoded ({error}); send it whole"
+        if isinstance(error, DamagedFileError)
+        else str(error)
+    )
+    return _SERVING_ERRORS[type(error)](text)

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
+from serving.observe.mapped_memory import mapped_memory, reserve_room
 from serving.observe.prometheus_internals import floatToGoString
-from serving.observe.worker_metrics import mapped_memory
 
-CELLS = 1 << 16  # numbers in a worker's file; the unused part takes no room on disk
+CELLS = 1 << 16  # numbers in a worker's file; the unused part takes no room
 CELL_BYTES = 8
+CELLS_AT_ONCE = 1 << 11  # that are reserved together, 16 KiB
 Sums = NDArray[np.float64]
 
 
@@ -87,14 +88,18 @@ class Counters:
     Args:
         folder: Folder of all workers, which declare the same metrics. `None` for a single process.
         worker: Number of this worker.
+
+    Raises:
+        OSError: The folder has no room for a file, or for what is declared.
     """
 
     def __init__(self, folder: Path | None = None, worker: int = 0) -> None:
         self._folder = folder
         self._file = folder / f"{worker}.counters" if folder else None
-        self._cells = mapped_memory(self._file, CELLS * CELL_BYTES).cast("d")
+        self._cells = mapped_memory(self._file, CELLS * CELL_BYTES, reserve=False).cast("d")
         self._families: dict[str, _Family] = {}
         self._used = 0
+        self._reserved = 0
 
     def counter(self, name: str, text: str, **labels: object) -> Counter:
         """Declare one time series of a counter. The name is without `_total`."""
@@ -125,4 +130,11 @@ class Counters:
         at = family.children[tuple(map(str, labels.values()))] = self._used
         self._used += len(bounds) + 2 if bounds else 1
         assert self._used <= CELLS
+        self._reserve()
         return at
+
+    def _reserve(self) -> None:
+        """Reserve room for every declared cell, before it is written."""
+        if self._file and self._used > self._reserved:
+            self._reserved = self._used + -self._used % CELLS_AT_ONCE
+            reserve_room(self._file, self._reserved * CELL_BYTES)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily
 
-from serving.observe.worker_metrics import mapped_memory
+from serving.observe.mapped_memory import mapped_memory
 
 WINDOW = 1000  # answers of a budget in the window
 MIN_ANSWERS = 100  # with fewer answers, shares and drift are NaN

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
+from threading import Lock
+from typing import TextIO
+
+MAX_WARNINGS = 100  # different ones that are logged
+MAX_TEXT = 500  # characters of a warning that are logged
 
 
 class OneLine(logging.Formatter):
@@ -31,3 +37,35 @@ def set_up_log(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    # "default" would keep every text in memory, and texts can come from clients' files
+    warnings.simplefilter("always", append=True)
+    warnings.showwarning = WarningLog()
+
+
+class WarningLog:
+    """Logs each warning of Python and its libraries once, and at most 100 different ones."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._lock = Lock()
+        self._log = logging.getLogger("py.warnings")
+
+    def __call__(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        """Log a warning, as `warnings.showwarning` is called."""
+        del file, line
+        text = f"{category.__name__}: {message} ({filename}:{lineno})"[:MAX_TEXT]
+        with self._lock:
+            if text in self._seen or len(self._seen) > MAX_WARNINGS:
+                return
+            self._seen.add(text)
+            if len(self._seen) > MAX_WARNINGS:
+                text = f"more than {MAX_WARNINGS} different warnings; the others are not logged"
+        self._log.warning("%s", text)

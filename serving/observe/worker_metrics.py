@@ -9,7 +9,6 @@ reported as sums.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +20,8 @@ from prometheus_client import Metric
 from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.process_collector import ProcessCollector
 
+from serving.observe.folder_lock import PREFIX, hold, remove_abandoned
+from serving.observe.mapped_memory import no_room
 from serving.observe.prometheus_internals import write_metrics_of_worker
 
 MEMORY = Path("/dev/shm")  # noqa: S108 (a new folder in it, with access for its owner only)
@@ -42,10 +43,15 @@ class WorkerMetrics:
     worker: int
 
     def activate(self) -> None:
-        """Write every metric that this process creates from now on under this worker's number."""
+        """Write every metric that this process creates from now on under this worker's number.
+
+        Raises:
+            OSError: The folder has no room.
+        """
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.folder)
         write_metrics_of_worker(lambda: self.worker)
-        self._pid.write_text(str(os.getpid()), encoding="ascii")
+        hold(self.folder)
+        _write_pid(self._pid)
 
     def remove_dead(self) -> None:
         """Remove the live gauges of this worker, which has ended. Its counters stay."""
@@ -102,30 +108,29 @@ def _cpu_seconds_of_ended(supervisor: Path) -> float:
 def metrics_folder() -> Iterator[Path]:
     """Create a new folder, in memory if possible, and remove it at the end.
 
+    Folders of servers that were killed are removed first.
+
     Raises:
-        OSError: No folder for temporary files is writable.
+        OSError: No folder for temporary files is writable, or it has no room.
     """
     try:
-        place = MEMORY if os.access(MEMORY, os.W_OK) else gettempdir()
-        folder = TemporaryDirectory(prefix="offramp-", dir=place)
+        place = MEMORY if os.access(MEMORY, os.W_OK) else Path(gettempdir())
+        remove_abandoned(place)
+        folder = TemporaryDirectory(prefix=PREFIX, dir=place)
     except OSError as error:
         text = "several workers need a folder for temporary files: set TMPDIR, or --workers 1"
         raise OSError(text) from error
     with folder as name:
-        Path(name, SUPERVISOR).write_text(str(os.getpid()), encoding="ascii")
-        yield Path(name)
+        held = hold(Path(name))
+        try:
+            _write_pid(Path(name, SUPERVISOR))
+            yield Path(name)
+        finally:
+            os.close(held)
 
 
-def mapped_memory(file: Path | None, size: int) -> memoryview[int]:
-    """Map the first `size` bytes of a file that several workers use.
-
-    Bytes that no worker has written are 0. Without a file, return memory of this process alone.
-    """
-    if file is None or size == 0:
-        return memoryview(bytearray(size))
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+def _write_pid(file: Path) -> None:
     try:
-        os.ftruncate(descriptor, size)  # extends the file for the first worker only
-        return memoryview(mmap.mmap(descriptor, size))
-    finally:
-        os.close(descriptor)
+        file.write_text(str(os.getpid()), encoding="ascii")
+    except OSError as error:
+        raise no_room(file, error) from error

@@ -14,16 +14,17 @@ from offramp.bundle.manifest import Manifest, read_manifest
 from serving.http.app import create_app
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
+from serving.processes.hang_up import hang_up_terminates
 from serving.processes.server import listen, reserve, serve, work
 from serving.processes.supervisor import Supervisor
-from serving.settings import Settings, unknown_variables
+from serving.settings import Settings, key_warnings, unknown_variables
 
 MARGIN = 10.0  # seconds to end after drain_seconds, before a worker is killed
 log = logging.getLogger("serving")
 
 
 def run(settings: Settings) -> None:
-    """Serve a bundle until SIGTERM.
+    """Serve a bundle until SIGTERM or SIGHUP.
 
     Raises:
         BundleError: The bundle cannot be read.
@@ -32,13 +33,14 @@ def run(settings: Settings) -> None:
         KeyboardInterrupt: Ctrl-C stopped the server, after the calls in progress ended.
     """
     set_up_log(settings.log_level)
-    for warning in unknown_variables(os.environ):
+    for warning in (*unknown_variables(os.environ), *key_warnings(os.environ)):
         log.warning(warning)
     manifest = read_manifest(settings.bundle)
-    if settings.workers > 1:
-        _supervise(settings, manifest)
-    else:
-        _serve_alone(settings, manifest)
+    with hang_up_terminates():
+        if settings.workers > 1:
+            _supervise(settings, manifest)
+        else:
+            _serve_alone(settings, manifest)
 
 
 def _serve_alone(settings: Settings, manifest: Manifest) -> None:

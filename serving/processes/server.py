@@ -25,11 +25,14 @@ from serving.http.app import Offramp, create_app
 from serving.http.connection import Connection
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics
+from serving.processes.descriptors import DescriptorCheck
+from serving.processes.hang_up import hang_up_terminates
 from serving.processes.supervisor import end_with_parent
 from serving.settings import Settings
 
 # Seconds. More than the 60 of common load balancers, so that they close idle connections first.
 KEEP_ALIVE = 75
+TICKS = 10  # of uvicorn in a second
 GRACE = 2.0  # seconds after drain_seconds in which a process ends by itself
 LOG_SECONDS = 0.2  # for a last line in the log, which can be what hangs
 log = logging.getLogger(__name__)
@@ -39,7 +42,7 @@ def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     """Return a listening socket.
 
     Args:
-        host: Name or address.
+        host: Name or address. `::` takes IPv4 connections too, if the system can.
         port: Number, or 0 for any free one.
         reuse_port: Let other workers listen on the same port. The kernel spreads connections over
             all of them.
@@ -50,10 +53,19 @@ def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server(
-            (host, port), family=family, backlog=2048, reuse_port=reuse_port
+            (host, port),
+            family=family,
+            backlog=2048,
+            reuse_port=reuse_port,
+            dualstack_ipv6=_takes_ipv4(family),
         )
     except OSError as error:
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+
+
+def _takes_ipv4(family: int) -> bool:
+    """Return True for IPv6, if this system has sockets of both families."""
+    return family == socket.AF_INET6 and socket.has_dualstack_ipv6()
 
 
 def reserve(host: str, port: int) -> socket.socket:
@@ -67,6 +79,8 @@ def reserve(host: str, port: int) -> socket.socket:
     place = socket.socket(alone.family)
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if _takes_ipv4(place.family):
+        place.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     place.bind(address)
     return place
 
@@ -95,6 +109,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._on_stop = on_stop
+        self._descriptors = DescriptorCheck()
         app.engine.when_broken(self.stop)
 
     def stop(self) -> None:
@@ -102,6 +117,12 @@ class Server(uvicorn.Server):
         self._app.begin_drain()
         self._on_stop()
         self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Check the descriptors once a second. uvicorn calls this ten times a second."""
+        if counter % TICKS == 0:
+            self._descriptors.run()
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop because of a signal."""
@@ -166,12 +187,13 @@ def work(
     set_up_log(settings.log_level)
     end_with_parent()
     shared = WorkerMetrics(folder, number)
-    shared.activate()
     try:
-        app = create_app(settings, manifest, shared)
-        listener = listen(settings.host, port, reuse_port=True)
-        news.send(None)
-        serve(app, settings, listener)
+        with hang_up_terminates():
+            shared.activate()
+            app = create_app(settings, manifest, shared)
+            listener = listen(settings.host, port, reuse_port=True)
+            news.send(None)
+            serve(app, settings, listener)
     except (OfframpError, OSError) as error:
         with suppress(OSError):
             news.send(str(error))

@@ -1,8 +1,9 @@
 """Several worker processes: started, watched, replaced, ended.
 
-A worker sends on its pipe that it is ready, or the reason why it ends. If one ends by itself
-before it is ready, the server ends, because its successor would fail in the same way. A worker
-that is killed, or ends after it was ready, is replaced.
+A worker sends on its pipe that it is ready, or the reason why it ends. A worker that is killed, or
+ends after it was ready, is replaced. If one ends by itself before it is ready, its successor would
+fail in the same way: the server ends, unless other workers serve. In that case they serve on, and
+the worker is started again after a time, which doubles with each failure.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import signal
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +25,9 @@ from time import monotonic
 from serving.errors import WorkerError
 
 Job = Callable[[int, Connection], None]
-KILLED_AT_START = 3  # workers in a row: one more ends the server
+KILLED_AT_START = 3  # workers in a row that are replaced at once
+RETRY_SECONDS = 1.0  # to the next attempt after a first failure
+MAX_RETRY_SECONDS = 60.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,7 @@ class _Worker:
     process: SpawnProcess
     news: Connection
     ready: bool = False
+    reason: str | None = None
 
 
 class Supervisor:
@@ -45,10 +50,16 @@ class Supervisor:
         workers: Number of workers.
         patience: Seconds that workers have to end after SIGTERM.
         bury: Called with the number of each worker that is dead.
+        retry: Seconds to the next attempt after a worker failed at its start and others serve.
     """
 
     def __init__(
-        self, job: Job, workers: int, patience: float, bury: Callable[[int], None]
+        self,
+        job: Job,
+        workers: int,
+        patience: float,
+        bury: Callable[[int], None],
+        retry: float = RETRY_SECONDS,
     ) -> None:
         self._job = job
         self._count = workers
@@ -56,12 +67,16 @@ class Supervisor:
         self._bury = bury
         self._workers: dict[int, _Worker] = {}
         self._killed_at_start = 0
+        self._retry = retry
+        self._failures: Counter[int] = Counter()  # in a row, by worker
+        self._due: dict[int, float] = {}  # workers to start, with the time of each
 
     def run(self, ready: Callable[[], None]) -> None:
         """Work until SIGTERM or SIGINT. Call `ready` once, when all workers are ready.
 
         Raises:
-            WorkerError: a worker cannot start; the others were ended in order.
+            WorkerError: A worker cannot start, and no other serves.
+            OSError: A process cannot be started, and no other serves.
             KeyboardInterrupt: SIGINT ended the server, after its workers.
         """
         with _signals() as stop:
@@ -85,7 +100,9 @@ class Supervisor:
         while True:
             workers = list(self._workers.values())
             ends = [worker.process.sentinel for worker in workers]
-            events = wait([stop, *ends, *(w.news for w in workers if not w.ready)])
+            news = [worker.news for worker in workers if not worker.ready]
+            seconds = max(0.0, min(self._due.values()) - monotonic()) if self._due else None
+            events = wait([stop, *ends, *news], seconds)
             if stop in events:
                 if stop.recv(1)[0] == signal.SIGINT:
                     raise KeyboardInterrupt
@@ -95,7 +112,8 @@ class Supervisor:
                     self._hear(worker)
                 if worker.process.sentinel in events:
                     self._replace(worker)
-            if not called and all(worker.ready for worker in self._workers.values()):
+            self._start_due()
+            if not called and sum(w.ready for w in self._workers.values()) == self._count:
                 called = True
                 ready()
 
@@ -105,10 +123,13 @@ class Supervisor:
         except EOFError:
             worker.process.join()  # its end is the next event
             return
-        if reason is not None:
+        if reason is None:
+            worker.ready = True
+            self._killed_at_start = self._failures[worker.number] = 0
+            return
+        if not self._serves():
             raise WorkerError(reason)
-        worker.ready = True
-        self._killed_at_start = 0
+        worker.reason = reason  # its end is the next event
 
     def _replace(self, worker: _Worker) -> None:
         worker.process.join()
@@ -117,12 +138,35 @@ class Supervisor:
         self._bury(worker.number)
         code = worker.process.exitcode
         assert code is not None
+        del self._workers[worker.number]
         if not worker.ready:
             self._killed_at_start += 1
             if code >= 0 or self._killed_at_start > KILLED_AT_START:
-                raise WorkerError(f"worker {worker.number} {how} before it was ready")
+                self._postpone(worker.number, f"{how} before it was ready")
+                return
         log.error("worker %d %s and is replaced", worker.number, how)
-        self._start(worker.number)
+        self._due[worker.number] = monotonic()
+
+    def _serves(self) -> bool:
+        return any(worker.ready for worker in self._workers.values())
+
+    def _postpone(self, number: int, how: str) -> None:
+        """Start a worker later if others serve. If not, the server ends."""
+        if not self._serves():
+            raise WorkerError(f"worker {number} {how}")
+        seconds = min(MAX_RETRY_SECONDS, self._retry * 2.0 ** min(self._failures[number], 10))
+        self._failures[number] += 1
+        self._due[number] = monotonic() + seconds
+        text = "worker %d %s: the other workers serve on, and it is started again in %g s"
+        log.error(text, number, how, seconds)
+
+    def _start_due(self) -> None:
+        for number in [number for number, time in self._due.items() if time <= monotonic()]:
+            del self._due[number]
+            try:
+                self._start(number)
+            except OSError as error:
+                self._postpone(number, f"cannot be started ({error.strerror})")
 
     def _end(self) -> None:
         for worker in self._workers.values():
@@ -142,9 +186,9 @@ def _end_of(worker: _Worker) -> str:
     assert code is not None
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
-    reason = None
+    reason = worker.reason
     with suppress(EOFError, OSError):
-        reason = worker.news.recv() if worker.news.poll() else None
+        reason = worker.news.recv() if worker.news.poll() else reason
     return f"ended with {code} ({reason})" if reason else f"ended with {code}"
 
 

@@ -13,7 +13,8 @@ from onnx import ModelProto
 
 from offramp.bundle.errors import BundleError, CutError
 from offramp.bundle.graphs import EXIT_OUTPUTS, without_head
-from offramp.bundle.manifest import Manifest, TensorSpec, read_graph
+from offramp.bundle.manifest import Manifest, TensorSpec
+from offramp.bundle.stage_files import read_graph
 from serving.runtime.base import StageOutput, Tensors
 from serving.runtime.session import check_tensors, open_session, providers_of
 

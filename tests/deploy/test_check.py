@@ -1,5 +1,7 @@
 """Parts of `deploy/check` that need no Prometheus and no Podman."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -7,7 +9,17 @@ from deploy.check import prometheus
 from deploy.check.dashboard import legend, panels
 from deploy.check.loopback import bad, differences, good
 from deploy.check.picture import places, written
+from deploy.check.programs import (
+    CONTAINERS,
+    LOOPBACK,
+    RAY,
+    SOURCES,
+    STATIC,
+    can_run,
+    missing,
+)
 from deploy.check.prometheus import Series
+from deploy.check.samples import ROOT
 from deploy.check.traffic import Count, label
 
 BUDGETS = ["low", "medium", "full", "numeric"]
@@ -77,3 +89,40 @@ def test_only_the_target_differs_from_the_shipped_prometheus_configuration() -> 
     assert checked["global"] == shipped["global"]
     (job,), (shipped_job,) = checked["scrape_configs"], shipped["scrape_configs"]
     assert job["job_name"] == shipped_job["job_name"]
+
+
+@pytest.mark.parametrize("needed", [STATIC, LOOPBACK, CONTAINERS, RAY])
+def test_what_is_missing_is_named_with_the_way_to_get_it(
+    needed: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("deploy.check.programs.FOLDERS", (tmp_path,))
+    monkeypatch.setattr("os.geteuid", lambda: 1)
+    assert len(missing(needed)) == len(needed)
+    assert not can_run("a check", needed)
+    said = capsys.readouterr().out
+    assert all(f"{name} ({SOURCES[name]})" in said for name in needed)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    for name in needed:
+        (tmp_path / name).touch(mode=0o700)
+    assert can_run("a check", needed)
+    (tmp_path / needed[0]).unlink()
+    assert missing(needed) == [f"{needed[0]} ({SOURCES[needed[0]]})"]
+
+
+def test_the_makefile_names_every_package_of_the_system() -> None:
+    (line,) = [
+        line
+        for line in (ROOT / "Makefile").read_text().splitlines()
+        if line.startswith("# On Debian: apt-get install ")
+    ]
+    named = line.partition("install ")[2].partition(".")[0].split()
+    packages = {
+        SOURCES[name].removeprefix("apt-get install ")
+        for name in (*LOOPBACK, *CONTAINERS)
+        if SOURCES[name].startswith("apt-get")
+    }
+    assert packages == set(named)

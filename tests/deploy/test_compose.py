@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +64,42 @@ def test_the_gpu_server_gets_exactly_one_gpu() -> None:
     expected = {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
     assert gpu["reservations"]["devices"] == [expected]
     assert "reservations" not in cpu
+
+
+def configured(program: str, bundle: str) -> dict[str, object]:
+    """Return the mount of the bundle as Compose reads it."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OFFRAMP_")}
+    ran = subprocess.run(
+        [program, "--profile", "cpu", "config"],
+        cwd=ROOT,
+        env=environment | ({"OFFRAMP_BUNDLE": bundle} if bundle else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (mount,) = yaml.safe_load(ran.stdout)["services"]["serving-cpu"]["volumes"]
+    assert isinstance(mount, dict)
+    return mount
+
+
+@pytest.mark.parametrize(
+    ("bundle", "source"),
+    [
+        ("", ROOT / "deploy/bundles/cifar10-msdnet"),
+        ("bundles/mine", ROOT / "bundles/mine"),
+        ("mine", ROOT / "mine"),
+        ("./bundles/mine", ROOT / "bundles/mine"),
+        ("/bundles/mine", Path("/bundles/mine")),
+    ],
+)
+def test_the_bundle_is_a_path_and_is_not_created(bundle: str, source: Path) -> None:
+    for service in SERVERS.values():
+        (volume,) = service["volumes"]
+        assert volume["type"] == "bind"
+        assert volume["bind"] == {"create_host_path": False}
+        assert volume["read_only"]
+    beside = Path(sys.executable).parent
+    program = shutil.which("docker-compose", path=beside) or shutil.which("docker-compose")
+    if program is None:
+        pytest.skip("needs the extra operations")
+    assert configured(program, bundle)["source"] == str(source)

@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.client import classify, counters, serving
 from benchmarks.serving.served import metrics_add_up, statements
-from offramp.bundle.manifest import Manifest, read_graph, read_manifest
+from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.bundle.stage_files import read_graph
 from training.data.datasets import load_files
 from training.data.images import File
 

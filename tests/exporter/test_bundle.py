@@ -6,7 +6,8 @@ import pytest
 from exporter.bundle import Naming, export_network, make_manifest, write_bundle
 from exporter.errors import ExportError
 from offramp.bundle.errors import BundleError
-from offramp.bundle.manifest import Manifest, read_graph, read_manifest
+from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.bundle.stage_files import read_graph
 from tests.exporter.exported import checkpoint, export, held_out
 from training.networks.flops import flops_to_exits
 

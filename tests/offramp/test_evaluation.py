@@ -9,8 +9,8 @@ import pytest
 from exporter.budgets import estimate_mean, estimate_share
 from offramp import Classifier
 from offramp.bundle.manifest import Manifest
+from offramp.data.errors import DatasetError
 from offramp.evaluation import EvaluationError, Interval, predicted_mean, predicted_share, wilson
-from offramp.inputs.datasets import DatasetError
 from serving.errors import BudgetTooLowError, UnknownBudgetError
 from tests.offramp.pictures import DAMAGED, files, write_parquet
 from training.evaluation.calibration_error import wilson as wilson_of_training

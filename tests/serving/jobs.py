@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -78,3 +79,26 @@ def live_and_break(_: int, news: Connection) -> Never:
 
 def at_first(job: Job, folder: Path, then: Job = live) -> Job:
     return partial(first, job, folder, then)
+
+
+def each_in_turn(jobs: tuple[Job, ...], folder: Path, number: int, news: Connection) -> None:
+    """Run the next of some jobs in each process of worker 1, once worker 0 serves."""
+    if number == 0:
+        news.send(None)
+        (folder / "serves").touch()
+        live_on()
+    while not (folder / "serves").exists():
+        time.sleep(0.01)
+    begun = len(list(folder.glob("begun-*")))
+    (folder / f"begun-{begun}").touch()
+    jobs[begun](number, news)
+
+
+def live_on() -> Never:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    while True:
+        signal.pause()
+
+
+def in_turn(folder: Path, *jobs: Job) -> Job:
+    return partial(each_in_turn, jobs, folder)

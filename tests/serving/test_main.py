@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -137,6 +138,41 @@ def test_ctrl_c_drains_and_ends_with_130(bundle: Path, start: Start, workers: st
         assert process.popen.wait(30) == 130
         assert process.popen.stderr is not None
         assert "Traceback" not in process.popen.stderr.read()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_terminal_that_closes_drains_all_processes(
+    bundle: Path,
+    start: Start,
+    images: Callable[[int, int], np.ndarray],
+    encode: Callable[..., bytes],
+    wait_until: Callable[..., None],
+    workers: str,
+) -> None:
+    body = encode(images(1, 0)[0])
+    with start(bundle, "--threads", "1", "--workers", workers) as process:
+        host, port = process.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as raw:
+            head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            raw.sendall(head.encode() + body[:50])
+            time.sleep(0.3)  # a worker begins to read it
+            for pid in (process.popen.pid, *process.workers):
+                os.kill(pid, signal.SIGHUP)
+            wait_until(lambda: refused(host, port))
+            raw.sendall(body[50:])
+            assert raw.recv(65536).startswith(b"HTTP/1.1 200")
+        assert process.popen.wait(20) in (0, -signal.SIGTERM)
+
+
+def test_a_server_under_nohup_serves_on_after_sighup(bundle: Path, start: Start) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which the server inherits
+    try:
+        with start(bundle, "--threads", "1") as process:
+            process.popen.send_signal(signal.SIGHUP)
+            time.sleep(0.2)
+            assert httpx.get(f"{process.url}/health/ready").status_code == 200
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_unknown_variable_is_logged_with_the_nearest_name(tmp_path: Path) -> None:

@@ -1,11 +1,19 @@
 import os
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from offramp.errors import UsageError
 from offramp.options import read_options
-from serving.settings import ENVIRONMENT, Settings, unknown_variables
+from serving.settings import (
+    ENVIRONMENT,
+    Settings,
+    cores,
+    cpu_quota,
+    key_warnings,
+    unknown_variables,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +87,53 @@ def test_max_batch_goes_with_the_provider(provider: str, batch: int) -> None:
 
 
 def test_threads_are_the_cores() -> None:
-    assert settings().threads == len(os.sched_getaffinity(0))
+    assert settings().threads == cores()
+    assert 1 <= cores() <= len(os.sched_getaffinity(0))
+
+
+Files = dict[str, str]
+V1 = "cpu,cpuacct/cpu.cfs_quota_us", "cpu,cpuacct/cpu.cfs_period_us"
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "quota"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),  # version 2, in a container
+        ("0::/\n", {"cpu.max": "max 100000\n"}, None),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "200000 100000"}, 2),
+        ("0::/a/b\n", {"a/b/cpu.max": "50000 100000", "a/cpu.max": "200000 100000"}, 0.5),
+        ("0::/of/the/host\n", {"cpu.max": "300000 100000"}, 3),  # not in this mount
+        ("4:cpu,cpuacct:/\n1:memory:/\n", {V1[0]: "250000\n", V1[1]: "100000\n"}, 2.5),
+        ("4:cpu,cpuacct:/\n0::/\n", {V1[0]: "-1\n", V1[1]: "100000\n"}, None),
+        ("4:cpuacct,cpu:/x\n", {"cpu/cpu.cfs_quota_us": "4", "cpu/cpu.cfs_period_us": "2"}, 2),
+        ("1:memory:/\n", {"memory/cpu.max": "1 2"}, None),
+        ("0::/\n", {"cpu.max": "what\n"}, None),
+        ("0::/\n", {"cpu.max": "1 0\n"}, None),
+        ("nothing\n", {}, None),
+        ("", {}, None),
+    ],
+)
+def test_the_quota_of_control_groups_is_read(
+    groups: str, files: Files, quota: float | None, tmp_path: Path
+) -> None:
+    (tmp_path / "self").write_text(groups)
+    for name, text in files.items():
+        (tmp_path / "mount" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mount" / name).write_text(text)
+    assert cpu_quota(tmp_path / "self", tmp_path / "mount") == quota
+
+
+def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
+    assert cpu_quota(tmp_path / "missing", tmp_path) is None
+
+
+@pytest.mark.parametrize(("quota", "threads"), [(0.5, 1), (1.9, 1), (2.0, 2), (64.0, 3), (None, 3)])
+def test_threads_are_at_most_the_quota(
+    quota: float | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr("serving.settings.cpu_quota", lambda: quota)
+    assert settings().threads == threads
 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,9 +179,89 @@ def test_the_key_is_not_shown_and_nothing_changes_later() -> None:
         read.port = 1  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("text", ["key\n", "key\r\n", " key", "\tkey \n\n"])
+def test_white_space_around_the_key_is_removed_with_a_warning(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OFFRAMP_API_KEY", text)
+    key = settings().api_key
+    assert key is not None
+    assert key.get_secret_value() == "key"
+    (warning,) = key_warnings(os.environ)
+    assert warning.startswith("OFFRAMP_API_KEY begins or ends with white space")
+
+
+def test_a_key_without_white_space_around_it_gives_no_warning() -> None:
+    assert not list(key_warnings({"OFFRAMP_API_KEY": "a key", "OFFRAMP_HOST": "x\n"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("\n", "has only white space"),
+        (" \t\r\n", "has only white space"),
+        ("schlüssel", "outside ASCII"),
+        ("key\nkey", "has a control character"),
+        ("key\x7f", "has a control character"),
+        ("\x00key", "has a control character"),
+        ("key\udcff", "outside ASCII"),  # a byte of the environment that is not UTF-8
+    ],
+)
+@pytest.mark.parametrize("by_option", [False, True])
+def test_a_key_that_clients_cannot_send_is_refused_and_not_shown(
+    text: str, says: str, by_option: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--api-key", text) if by_option or "\x00" in text else ()
+    if not flags:
+        monkeypatch.setenv("OFFRAMP_API_KEY", text)
+    with pytest.raises(UsageError, match="OFFRAMP_API_KEY") as caught:
+        settings(*flags)
+    assert says in str(caught.value)
+    assert text.strip() not in str(caught.value) or not text.strip()
+
+
 def test_unknown_variables_are_listed_with_the_nearest_name() -> None:
     names = ["PATH", "OFFRAMP_PORT", "offramp_slots", "OFFRAMP_MAX_BATCHES", "OFFRAMP_XYZ"]
     assert list(unknown_variables(names)) == [
         "OFFRAMP_MAX_BATCHES is not a setting and has no effect; did you mean OFFRAMP_MAX_BATCH?",
         "OFFRAMP_XYZ is not a setting and has no effect; offramp serve --help lists them",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "origins"),
+    [
+        ("", ()),
+        ("*", ("*",)),
+        ("https://Shop.example", ("https://shop.example",)),
+        (
+            "http://localhost:3000 , https://[::1]:8443",
+            ("http://localhost:3000", "https://[::1]:8443"),
+        ),
+    ],
+)
+def test_origins_are_separated_by_commas(given: str, origins: tuple[str, ...]) -> None:
+    assert settings("--cors-origins", given).origins == origins
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *(
+            ("--cors-origins", given)
+            for given in ("shop.example", "https://a/", "https://a,*", "https://*.a", "null", ",")
+        ),
+        *(
+            ("--root-path", given)
+            for given in ("api", "/api/", "/", "//a", "/a b", "/a?b", "http://a")
+        ),
+    ],
+)
+def test_origins_and_prefixes_that_no_request_can_have_are_refused(flags: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match=flags[0]):
+        settings(*flags)
+
+
+@pytest.mark.parametrize("prefix", ["", "/api", "/a/b-c_d.e~1"])
+def test_a_prefix_is_kept_as_given(prefix: str) -> None:
+    assert settings("--root-path", prefix).root_path == prefix

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,24 +108,14 @@ def test_a_run_of_version_0_1_is_resumed_with_its_held_out_images(tmp_path: Path
     assert len(load_checkpoint(checkpoint).progress.epochs) == 2
 
 
-@pytest.fixture
-def heeding_ctrl_c() -> Iterator[None]:
-    """A child must not inherit that SIGINT is ignored, as it is in a shell's background jobs."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     options = [*OPTIONS, "--data", source_with_test(tmp_path / "images"), "--epochs=8"]
     command = [sys.executable, "-m", "training", *options, "--out", str(tmp_path)]
     # one thread: beside other work, small steps on several would crawl
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
-    ) as running:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environment, text=True) as running:
         assert running.stdout is not None
         for line in running.stdout:
             if line.startswith("epoch   1/8"):

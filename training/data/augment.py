@@ -28,14 +28,14 @@ class Augment:
         """Draw the changes to each image of a batch.
 
         Args:
-            indices: int64 [N], positions of the images in the data set; they decide which images
+            indices: int64 [N], positions of the images in the data set. They decide which images
                 are mirrored in this epoch.
             epoch: number of the epoch, from 0.
             size: height and width of the images, in pixels.
             rng: generator of shifts and squares.
 
         Returns:
-            int64 [N, 3 or 5]: rows down, columns across, mirrored; with cutout, the centre of the
+            int64 [N, 3 or 5]: rows down, columns across, mirrored. With cutout, the centre of the
             square.
         """
         drawn = [self._random(indices, 2 * self.shift + 1, rng) for _ in range(2)]
@@ -90,7 +90,7 @@ def _reflected(extent: int, by: int, device: torch.device) -> Tensor:
 
 
 def shrink(images: Tensor, size: int) -> Tensor:
-    """Resize images float [N, 3, H, W] to `size` x `size`; smaller images train faster."""
+    """Resize images float [N, 3, H, W] to `size` x `size`. Smaller images train faster."""
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)

@@ -135,7 +135,7 @@ class DiskBatches(Batches):
         workers: int,
     ) -> None:
         super().__init__(recipe, len(train), len(held_out), device)
-        self._files = train
+        self._files, self._held_out_files = train, held_out
         self._plan = _Plan()
         seed = recipe.seed if recipe.crop == "resized" else None
         self._loader: DataLoader[Decoded] = DataLoader(
@@ -163,7 +163,7 @@ class DiskBatches(Batches):
         self._plan.batches, self._plan.epoch = batches, epoch
         for decoded in self._loader:
             if isinstance(decoded, str):
-                raise DataError(decoded)
+                raise (self._held_out_files if epoch is None else self._files).damage()
             yield Images(*decoded).to(self._device)
 
 
@@ -174,7 +174,7 @@ def new_batches(
     device: torch.device,
     workers: int,
 ) -> Batches:
-    """Build the batches of images in memory or on disk; see Batches."""
+    """Build the batches of images in memory or on disk (see Batches)."""
     if isinstance(train, Images):
         return MemoryBatches(recipe, train, held_out.decoded(), device)
     assert isinstance(held_out, ImageFiles)
@@ -182,7 +182,7 @@ def new_batches(
 
 
 class _Key(NamedTuple):
-    """A training image in an epoch (from 0), or a held-out image (epoch None)."""
+    """A training image in an epoch (from 0), or a held-out image (epoch `None`)."""
 
     epoch: int | None
     position: int
@@ -205,14 +205,14 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Decoder:
-    """The decoder in a worker; `seed` is that of random crops, None: the middle of an image."""
+    """The decoder in a worker. `seed` is that of random crops. `None`: the middle of an image."""
 
     train: ImageFiles
     held_out: ImageFiles
     seed: int | None
 
     def __getitems__(self, keys: Sequence[_Key]) -> Decoded:
-        """Decode the images of a batch; return the error text if one of them is damaged."""
+        """Decode the images of a batch, or return the error text if one of them is damaged."""
         epoch = keys[0].epoch
         files = self.held_out if epoch is None else self.train
         chosen = files.select(torch.tensor([key.position for key in keys]))

@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from PIL import ExifTags, Image
 
 from offramp.bundle.preprocess import Box
 
 AREA = (0.08, 1.0)  # area of the crop, as a share of that of the image
 RATIO = (3 / 4, 4 / 3)  # width of the crop, divided by its height
 TRIES = 10
-TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
 def random_part(size: tuple[int, int], rng: np.random.Generator) -> Box:
@@ -37,10 +35,3 @@ def _middle(ratio: float) -> Box:
     wanted = min(max(ratio, RATIO[0]), RATIO[1])
     across, down = min(1.0, wanted / ratio), min(1.0, ratio / wanted)
     return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
-
-
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height of an opened image after rotation by its EXIF orientation."""
-    width, height = image.size
-    turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
-    return (height, width) if turned else (width, height)

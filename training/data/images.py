@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,17 +10,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from offramp.bundle.manifest import ImageInput
-from offramp.bundle.preprocess import bring_to_size
+from offramp.bundle.preprocess import side_wanted
 from offramp.data.records import Encoded
-from training.data.crop import random_part, upright_size
+from offramp.images.decode import decode_essence
+from offramp.images.errors import ImageFileError, UnknownFormatError
+from offramp.images.formats import format_of
+from offramp.images.header import read_header, upright_size
+from training.data.crop import random_part
 from training.data.encoded import EncodedImages
 from training.errors import DataError
 
 READ_AT_ONCE = 1000  # files
+LISTED = 100  # damaged files in one error
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Images:
         return Images(self.pixels[indices], self.targets[indices])
 
     def to(self, device: torch.device) -> Images:
-        """Copy the images to a device; the copy is asynchronous from pinned memory."""
+        """Copy the images to a device. The copy is asynchronous from pinned memory."""
         return Images(
             self.pixels.to(device, non_blocking=True), self.targets.to(device, non_blocking=True)
         )
@@ -122,27 +125,62 @@ class ImageFiles:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for indices in torch.arange(len(self)).split(READ_AT_ONCE):
                 some = self.select(indices)
-                decoded = np.stack(list(pool.map(self.pixels, some.files())))
-                yield Images(torch.from_numpy(decoded), some.targets)
+                decoded = list(pool.map(self._attempt, some.files()))
+                pixels = [each for each in decoded if not isinstance(each, DataError)]
+                if len(pixels) < len(decoded):
+                    raise self.damage()
+                yield Images(torch.from_numpy(np.stack(pixels)), some.targets)
+
+    def whole(self) -> tuple[ImageFiles, list[DataError]]:
+        """Decode all files, and return those that are not damaged and the errors of the others."""
+        kept, errors = [], []
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for indices in torch.arange(len(self)).split(READ_AT_ONCE):
+                found = pool.map(self._attempt, self.select(indices).files())
+                for index, each in zip(indices.tolist(), found, strict=True):
+                    if isinstance(each, DataError):
+                        errors.append(each)
+                    else:
+                        kept.append(index)
+        return self.select(torch.tensor(kept, dtype=torch.int64)), errors
+
+    def damage(self) -> DataError:
+        """Decode all files, and return one error that lists all that are damaged."""
+        errors = self.whole()[1]
+        if len(errors) == 1:
+            return errors[0]
+        start = f"data: {self.source}, "
+        listed = [str(error).removeprefix(start) for error in errors[:LISTED]]
+        if len(errors) > LISTED:
+            listed.append(f"and {len(errors) - LISTED} more")
+        return DataError(
+            f"data: {len(errors)} of {len(self)} images cannot be decoded; remove them, or give "
+            f"--skip-damaged. {start}" + ", ".join(listed)
+        )
+
+    def _attempt(self, file: File) -> NDArray[np.uint8] | DataError:
+        try:
+            return self.pixels(file)
+        except DataError as error:
+            return error
 
     def pixels(self, file: File, crop: np.random.Generator | None = None) -> NDArray[np.uint8]:
         """Decode one file to uint8 [size, size, 3]: the middle, or with `crop` a random part.
 
         Raises:
-            DataError: the file is damaged, or not an image.
+            DataError: the file is damaged, of a kind that is not read, or not an image.
         """
+        target = image_input(self.size)
         try:
-            with Image.open(io.BytesIO(file.encoded)) as image:
-                part = random_part(upright_size(image), crop) if crop else None
-                return np.array(bring_to_size(image, image_input(self.size), part))
-        except UnidentifiedImageError as error:
-            raise DataError(
-                f"data: {self.source}, {file.name} is not an image; remove it"
-            ) from error
-        except Exception as error:  # Pillow's plugins raise many kinds of errors on damaged files
-            raise DataError(
-                f"data: {self.source}, {file.name} cannot be decoded: {error}"
-            ) from error
+            header = read_header(file.encoded, side_wanted(target))
+            essence = header.essence(file.encoded)
+            part = random_part(upright_size(header, essence), crop) if crop else None
+            return decode_essence(header, essence, target, part)
+        except ImageFileError as error:
+            text = f"cannot be decoded: {error}"
+            if isinstance(error, UnknownFormatError) and format_of(file.encoded) is None:
+                text = "is not an image; remove it"
+            raise DataError(f"data: {self.source}, {file.name} {text}") from error
 
 
 def image_input(size: int) -> ImageInput:

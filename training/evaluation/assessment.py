@@ -42,7 +42,7 @@ class LabelledLogits:
 
 @dataclass(frozen=True, slots=True)
 class ExitQuality:
-    """One exit on one set: accuracy with its 95 % interval, calibration, AUROC."""
+    """Results of an exit on one set: accuracy with its 95 % interval, calibration, AUROC."""
 
     accuracy: float
     interval: tuple[float, float]
@@ -53,7 +53,7 @@ class ExitQuality:
 
 @dataclass(frozen=True, slots=True)
 class BudgetResult:
-    """Results of the thresholds of a budget on one set; `shares` leave at each exit."""
+    """Results of a budget's thresholds on one set. `shares` are those that leave at each exit."""
 
     mean_flops: float
     accuracy: float
@@ -62,7 +62,7 @@ class BudgetResult:
 
 @dataclass(frozen=True, slots=True)
 class SetAssessment:
-    """All results on one set; curves and summaries by procedure, budgets by share."""
+    """All results on one set: curves and summaries by procedure, budgets by share."""
 
     name: str
     images: int
@@ -99,7 +99,7 @@ def own_dataset(progress: Progress, source: str, *, strict: bool = False) -> Dat
 
 
 def labelled_logits(network: MultiExitNetwork, images: Images | ImageFiles) -> LabelledLogits:
-    """Compute the logits of images on the network's device; the result is on the CPU."""
+    """Compute the logits of images on the network's device. The result is on the CPU."""
     device = next(network.parameters()).device
     logits, targets = [], []
     for part in images.parts():
@@ -173,7 +173,7 @@ def _quality(logits: Tensor, scored: Scored, k: int) -> ExitQuality:
 def _cross_fitted(
     points: Mapping[float, Tradeoff], curves: Mapping[str, Curve]
 ) -> dict[float, BudgetResult]:
-    """Take accuracies from the first procedure's curve; those of the points are optimistic."""
+    """Take accuracies from the first procedure's curve. Those of the points are optimistic."""
     curve = next(iter(curves.values()))
     return {
         share: BudgetResult(

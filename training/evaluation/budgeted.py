@@ -78,7 +78,7 @@ def _curve(points: list[Tradeoff]) -> Curve:
 
 
 def folds(scored: Scored) -> Iterator[tuple[Scored, Scored]]:
-    """Divide the images into FOLDS parts; yield (all other parts, part) for each part."""
+    """Divide the images into FOLDS parts and yield (all other parts, part) for each part."""
     number = np.arange(scored.images) % FOLDS
     for fold in range(min(FOLDS, scored.images)):
         others = scored.select(number != fold) if scored.images > 1 else scored
@@ -86,7 +86,7 @@ def folds(scored: Scored) -> Iterator[tuple[Scored, Scored]]:
 
 
 def crossfit(scored: Scored, procedure: Procedure) -> Curve:
-    """Measure a procedure's curve; thresholds for an image are solved on other images.
+    """Measure a procedure's curve, with the thresholds for an image solved on other images.
 
     The curve has BUDGETS points, from the mean flops of the first exit to those of full depth.
 
@@ -108,7 +108,7 @@ def crossfit(scored: Scored, procedure: Procedure) -> Curve:
 
 
 def accuracy_at(curve: Curve, flops: float) -> float | None:
-    """Return the accuracy for these mean flops; None if the first point costs more."""
+    """Return the accuracy for these mean flops, or `None` if the first point costs more."""
     # by rounding, the mean of the first exit can be slightly above its flops
     if flops < curve.flops[0] * (1 - 1e-9):
         return None
@@ -116,7 +116,7 @@ def accuracy_at(curve: Curve, flops: float) -> float | None:
 
 
 def flops_to_reach(curve: Curve, accuracy: float) -> float | None:
-    """Return the least mean flops at which the curve reaches `accuracy`; None if it does not."""
+    """Return the least mean flops at which the curve reaches `accuracy`, or `None`."""
     above = np.flatnonzero(curve.accuracy >= accuracy)
     if len(above) == 0:
         return None
@@ -143,8 +143,8 @@ class Summary:
     """A summary of a curve.
 
     Args:
-        accuracies: accuracies at SHARES of full depth's flops; None below the curve's first point.
-        flops: flops to reach full depth's accuracy minus LESS; None if the curve does not.
+        accuracies: accuracies at SHARES of full depth's flops, or `None` below the first point.
+        flops: flops to reach full depth's accuracy minus LESS, or `None` if the curve does not.
         area: accuracy averaged over flops, from those of the first exit to those of full depth.
     """
 

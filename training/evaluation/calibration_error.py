@@ -17,8 +17,8 @@ class Reliability:
 
     Args:
         images: number of images in each bin, int64 [bins].
-        confidence: mean confidence in each bin, float64 [bins]; 0 in an empty bin.
-        accuracy: share of right predictions in each bin, float64 [bins]; 0 in an empty bin.
+        confidence: mean confidence in each bin (0 in an empty bin), float64 [bins].
+        accuracy: share of right predictions in each bin (0 in an empty bin), float64 [bins].
     """
 
     images: NDArray[np.int64]
@@ -30,7 +30,7 @@ class Reliability:
         """Expected calibration error: sum over bins of share * |accuracy - confidence|.
 
         Source: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 2,
-        equation 3; 15 bins as in its section 5.
+        equation 3, with 15 bins as in its section 5.
         """
         share = self.images / self.images.sum()
         return float((share * np.abs(self.accuracy - self.confidence)).sum())
@@ -42,7 +42,7 @@ def reliability(
     """Compute the bins of a reliability diagram.
 
     Args:
-        confidence: confidences [N] in [0, 1], N > 0; 0 goes into the first bin.
+        confidence: confidences [N] in [0, 1], N > 0. The first bin includes 0.
         right: bool [N], True for a right prediction.
         bins: number of bins.
     """
@@ -69,7 +69,7 @@ def auroc(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float |
         right: bool [N], True for a right prediction.
 
     Returns:
-        The area in [0, 1]; None if all predictions are right or all are wrong.
+        The area in [0, 1], or `None` if all predictions are right or all are wrong.
     """
     levels, place = np.unique(confidence, return_inverse=True)
     rights = np.bincount(place[right], minlength=len(levels))

@@ -26,7 +26,7 @@ class Scored:
         right: bool [exits, N], True for a right prediction.
         flops: multiply-adds up to each exit, with all heads on the way, [exits].
         heads: multiply-adds of each head, [exits]. A head is not computed, and costs nothing, if no
-            image can leave at its exit (a threshold above 1). None: every head on the way is
+            image can leave at its exit (a threshold above 1). `None`: every head on the way is
             computed, as in the papers.
     """
 

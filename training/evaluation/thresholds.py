@@ -53,10 +53,10 @@ def msdnet_thresholds(scored: Scored, ratio: float) -> Floats:
 
     Args:
         scored: held-out images.
-        ratio: ratio of neighbouring exits' shares; below 1, more images leave early.
+        ratio: ratio of neighbouring exits' shares. Below 1, more images leave early.
 
     Returns:
-        Thresholds, float64 [exits]; the last is 0.
+        Thresholds, float64 [exits], the last of them 0.
     """
     exits = len(scored.flops)
     shares = ratio ** np.arange(1, exits + 1)
@@ -103,7 +103,7 @@ def improve_thresholds(scored: Scored, thresholds: Floats, price: float) -> Floa
 
 
 def _best_threshold(scored: Scored, price: float, thresholds: Floats, k: int) -> float:
-    """Find the best threshold of exit k (from 0), the others fixed; `price` is that of one flop."""
+    """Find the best threshold of exit k (from 0), others fixed, at a `price` for one flop."""
     evaluated = thresholds <= 1
     evaluated[k] = False
     worth = scored.right - price * scored.flops_evaluating(evaluated)[:, None]

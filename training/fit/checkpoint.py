@@ -38,7 +38,7 @@ CHECKPOINT = "checkpoint.safetensors"  # name of the file in the folder of a run
 
 
 class Epoch(FrozenModel):
-    """Results of one epoch; `accuracies` are those of each exit on the held-out images."""
+    """Results of one epoch. `accuracies` are those of each exit on the held-out images."""
 
     number: PositiveInt
     loss: float
@@ -127,7 +127,7 @@ def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; at any time the file at `path` is complete, either the old or the new."""
+    """Write a checkpoint. At any time the file at `path` is complete, either the old or the new."""
     tensors = {f"weights/{name}": t for name, t in checkpoint.weights.items()}
     tensors |= {f"objective/{name}": t for name, t in checkpoint.objective.items()}
     tensors |= {f"optimizers/{name}": t for name, t in checkpoint.optimizers.items()}
@@ -171,7 +171,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
-    """Open a checkpoint and yield file and metadata; raise CheckpointError on any defect."""
+    """Open a checkpoint and yield file and metadata, or raise CheckpointError."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -47,8 +47,8 @@ class GradientAccumulator:
         objective: objective to minimise.
         size: height and width of the images, in pixels.
         bf16: True to run the forward pass in bfloat16 where autocast does.
-        micro_batch: largest number of images in one forward pass; None: no limit.
-        compiler: backend of torch.compile; None: not compiled.
+        micro_batch: largest number of images in one forward pass. `None`: no limit.
+        compiler: backend of torch.compile. `None`: not compiled.
 
     Raises:
         RecipeError: `compiler` is unknown, or the objective needs more than one backward pass.

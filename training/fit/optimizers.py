@@ -80,7 +80,7 @@ class Optimizers:
         lr: peak learning rate of SGD.
         muon_lr: peak learning rate of Muon.
         momentum: momentum of both.
-        weight_decay: weight decay of SGD; with `muon`, for matrices alone.
+        weight_decay: weight decay of SGD. With `muon`, for matrices alone.
     """
 
     def __init__(

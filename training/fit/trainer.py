@@ -46,18 +46,18 @@ OnStep = Callable[[int, Tensor, float], None]
 
 
 def ignore_step(_steps: int, _loss: Tensor, _lr: float) -> None:
-    """Do nothing; the default OnStep."""
+    """Do nothing after a step."""
 
 
 class Trainer:
     """Owner of a run's state: the network, the optimizers and the finished epochs.
 
     Args:
-        progress: start of the run; its recipe decides everything.
+        progress: start of the run. Its recipe decides everything.
         dataset: images, in memory or on disk.
         device: device to compute on.
-        workers: processes that decode images on disk; 0: this process decodes them.
-        compiler: backend of torch.compile; None: not compiled.
+        workers: processes that decode images on disk (0: this process decodes them).
+        compiler: backend of torch.compile. `None`: not compiled.
 
     Raises:
         RecipeError: the network cannot read images of that size, or options exclude each other.
@@ -140,7 +140,7 @@ class Trainer:
             track: wrapper of the batches, for a progress bar.
             on_step: callback after each step.
             save: callback after every `save_every` steps.
-            save_every: number of steps; None: no callback.
+            save_every: number of steps. `None`: no callback.
 
         Raises:
             DivergedError: the loss, or a gradient, is not finite.
@@ -190,7 +190,7 @@ class Trainer:
         self.progress = self.progress.model_copy(update={"running": running})
 
     def _mean(self, loss: Tensor) -> float:
-        """Average a loss of the current epoch over all processes; raise if it is not finite."""
+        """Average a loss over all processes, or raise DivergedError if it is not finite."""
         average_over_processes(mean := loss.clone())
         if not torch.isfinite(mean):
             epoch = len(self.progress.epochs) + 1
@@ -198,7 +198,7 @@ class Trainer:
         return float(mean)
 
     def _evaluate(self) -> tuple[float, ...]:
-        """Compute the accuracy of each exit; every process evaluates its shard of the images."""
+        """Compute the accuracy of each exit. Every process evaluates its shard of the images."""
         right = torch.zeros(self.network.exits, dtype=torch.int64, device=self.device)
         for images in self._batches.held_out():
             logits = predict(self.network, images.pixels)
@@ -222,12 +222,12 @@ def fit(
 
     Args:
         trainer: trainer of the run.
-        path: file of the checkpoint, the same for all processes; rank 0 writes it.
+        path: file of the checkpoint, the same for all processes. Rank 0 writes it.
         resume: True to continue from the checkpoint if the file exists.
         track: wrapper of the batches, for a progress bar.
         report: callback after each epoch.
         on_step: callback after each step.
-        save_every: number of steps between checkpoints within an epoch; None: only after epochs.
+        save_every: number of steps between checkpoints within an epoch. `None`: only after epochs.
 
     Raises:
         CheckpointError: with `resume`, the file is damaged, of another recipe, or different among

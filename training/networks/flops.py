@@ -1,7 +1,7 @@
 """Costs of each exit: flops for one image, and parameters.
 
 Flops are multiply-adds. The convention `products` counts those of convolutions and matrix
-products alone. All our figures use it. torch's counter gives 2 for each multiply-add; this module
+products alone. All our figures use it. torch's counter gives 2 for each multiply-add. This module
 is the only place that halves it. The convention `papers` is the count in the tables of the MSDNet
 and DFS papers. It adds the elements that each ReLU reads, the elements in the windows of each
 pool, and the biases of linear layers (not of convolutions). Both conventions ignore batch norm,
@@ -47,7 +47,7 @@ class Costs:
 
 
 def flops_to_exits(network: MultiExitNetwork, size: int) -> tuple[int, ...]:
-    """Return the products spent up to each exit; see `flop_costs`."""
+    """Return the products spent up to each exit (see `flop_costs`)."""
     return flop_costs(network, size).cumulative
 
 
@@ -56,7 +56,7 @@ def flop_costs(network: MultiExitNetwork, size: int, convention: Convention = "p
     """Count the flops of every stage and head for one image.
 
     Args:
-        network: network on any device, `meta` included; it keeps its mode.
+        network: network on any device, `meta` included. It keeps its mode.
         size: height and width of the image, in pixels.
         convention: operations that count (see the module).
     """
@@ -79,7 +79,7 @@ def flops_of_step(network: MultiExitNetwork, size: int) -> tuple[int, int]:
     """Count the products of a training step for one image: forward, and backward with surgery.
 
     Args:
-        network: network with its surgery; it does not change.
+        network: network with its surgery. It does not change.
         size: height and width of the image, in pixels.
     """
     twin = deepcopy(network).to("meta").eval()

@@ -62,7 +62,7 @@ class SingleTensorStage(nn.Module):
 
 
 class GlobalAveragePool(nn.Module):
-    """The mean of each channel; torch's adaptive pool would be exported as a gather."""
+    """The mean of each channel, without torch's adaptive pool, which exports as a gather."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W] to [N, C]."""
@@ -113,8 +113,8 @@ class MultiExitNetwork(nn.Module):
 
         Args:
             x: images.
-            boundary: steps that follow surgery at every boundary, in order; an objective has
-                them (`Objective.boundary`).
+            boundary: steps that follow surgery at every boundary, in order, for example
+                `Objective.boundary`.
         """
         features: Sequence[Tensor | FeatureMap] = [x]
         logits: list[Tensor] = []

@@ -26,7 +26,7 @@ from training.record import FrozenModel
 
 
 def _rules(*needed: str) -> ModuleType:
-    """Import the rules of torchjd; raise RecipeError if it or a library in `needed` is missing."""
+    """Import torchjd's rules, or raise RecipeError if it or a library in `needed` is missing."""
     try:
         for module in needed:
             import_module(module)

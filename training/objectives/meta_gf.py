@@ -27,7 +27,7 @@ class MetaGFOptions(FrozenModel):
 
 
 class MetaGF(Combined):
-    """Sum over exits of importance times gradient; the importances of a tensor have mean 1.
+    """Sum over exits of importance times gradient. The importances of a tensor have mean 1.
 
     With w = softmax(a) over the n exits that reach a tensor, its fused gradient is
     n * sum_i w_i g_i. After the step the slope of the summed loss along a_i is
@@ -67,7 +67,7 @@ class MetaGF(Combined):
         return (of_parameters * jacobian).sum(dim=0)
 
     def weights(self) -> Tensor:
-        """Compute the w of every exit and tensor, [exits, tensors]; each column has the sum 1."""
+        """Compute the w of every exit and tensor, [exits, tensors]. Each column has the sum 1."""
         return self.logs.masked_fill(~self.reach, -torch.inf).softmax(dim=0)
 
     def _learn(self, jacobian: Tensor) -> None:
@@ -89,5 +89,5 @@ class MetaGF(Combined):
 
 
 def _cosines(rows: Tensor, one: Tensor) -> Tensor:
-    """Compute the cosine of each row of [exits, n] with [n]; 0 where one of them is 0."""
+    """Compute the cosine of each row of [exits, n] with [n], or 0 where one of them is 0."""
     return torch.nn.functional.cosine_similarity(rows, one[None], dim=1, eps=1e-12)

@@ -18,7 +18,7 @@ class Objective(nn.Module):
     State that is trained with the network, or that a resumed run needs, is a parameter or a buffer.
 
     Args:
-        network: network to train; an objective does not change it.
+        network: network to train. An objective does not change it.
         label_smoothing: probability spread evenly over all labels, in [0, 1).
     """
 

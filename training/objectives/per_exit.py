@@ -21,7 +21,7 @@ def shared_parameters(network: MultiExitNetwork) -> list[nn.Parameter]:
 
 
 def gradient_of_each(losses: Tensor, network: MultiExitNetwork) -> Tensor:
-    """Compute the Jacobian of the losses; add the gradients of the heads to their `grad`.
+    """Compute the Jacobian of the losses, and add the gradients of the heads to their `grad`.
 
     Both are averaged over all processes. The backward pass of an exit runs through the stages up
     to that exit alone.
@@ -48,7 +48,7 @@ def gradient_of_each(losses: Tensor, network: MultiExitNetwork) -> Tensor:
 
 
 def _flatten(gradients: Sequence[Tensor | None], like: Sequence[Tensor], into: Tensor) -> None:
-    """Write the gradients one after another; skip the elements of parameters without gradient."""
+    """Write the gradients one after another, and skip parameters without gradient."""
     start = 0
     for gradient, parameter in zip(gradients, like, strict=True):
         if gradient is not None:

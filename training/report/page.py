@@ -25,7 +25,7 @@ def render(progress: Progress, figures: Mapping[str, str], assessment: Assessmen
     Args:
         progress: state of the run.
         figures: `<svg>` elements by name from `training.report.figures`, which are not escaped.
-        assessment: evaluation of the finished run; None: the page shows the epochs alone.
+        assessment: evaluation of the finished run. `None`: the page shows the epochs alone.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"percent": _percent, "millions": _millions, "decimal": _decimal}

@@ -15,7 +15,7 @@ KEPT = 50  # losses kept on the device before they are fetched, because a fetch 
 
 
 class EventLog:
-    """Loss and learning rate of every step; accuracies, loss and speed of every epoch.
+    """A log of loss and learning rate for every step, and of accuracies and speed for every epoch.
 
     The loss of a step is that of this process's shard of the batch. The loss of an epoch is that
     of all processes.

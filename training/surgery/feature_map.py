@@ -44,7 +44,7 @@ class FeatureMap:
         return self.values.shape
 
     def mean(self, *args: Any, **kwargs: Any) -> Tensor | FeatureMap:  # noqa: ANN401
-        """Call `torch.mean`; the result is a map unless the mean is over channels or images."""
+        """Call `torch.mean`. The result is a map unless the mean is over channels or images."""
         made: Tensor | FeatureMap = torch.mean(self, *args, **kwargs)  # type: ignore[call-overload] # the arguments of torch.mean
         return made
 
@@ -184,7 +184,7 @@ def _cat(
 
 
 def _conv2d(
-    input: FeatureMap,  # noqa: A002 (torch's name, which a caller may use)
+    input: FeatureMap,  # noqa: A002 (torch's name, which a caller can use)
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Sequence[int] | int = 1,

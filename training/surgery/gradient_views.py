@@ -20,7 +20,7 @@ MaybeTensor = Tensor | None
 
 
 class SplitViews(NamedTuple):
-    """One tensor three times: whole, before channel k, and from channel k on."""
+    """A tensor three times: whole, before channel k, and from channel k on."""
 
     whole: Tensor
     first: Tensor

@@ -36,10 +36,10 @@ class Layer(Protocol):
     def weight_gradients(
         self, gradient: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[MaybeTensor, MaybeTensor]:
-        """Return the gradients of weight and bias, or None for those not `wanted`."""
+        """Return the gradients of weight and bias, or `None` for those not `wanted`."""
 
     def input_gradient(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return the gradient of x; only the shape and layout of x are read."""
+        """Return the gradient of x. Only the shape and layout of x are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def apply_layer(
 
 
 def _autocast(tensor: MaybeTensor) -> MaybeTensor:
-    """Cast as autocast does; inside an autograd Function autocast would not record the cast."""
+    """Cast as autocast does. Inside an autograd Function autocast would not record the cast."""
     if tensor is None or tensor.dtype == torch.float64:
         return tensor
     device = tensor.device.type
@@ -170,7 +170,7 @@ class _PartialBackward(torch.autograd.Function):
 
 
 def _columns(weight: Tensor, spans: tuple[Span, ...]) -> Tensor:
-    """Return the part of the weight that reads live channels; for a single run, a view."""
+    """Return the part of the weight that reads live channels, as a view for a single run."""
     parts = [weight[:, start:end] for start, end in spans]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 

@@ -17,7 +17,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from benchmarks.serving.peers.settings import BUNDLE, GRAPH
-from offramp.bundle.manifest import Manifest, read_graph, read_manifest
+from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.bundle.stage_files import read_graph
 from serving.engine.policy import resolve
 from serving.images.decoder import decode
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import onnx
 
 from offramp.bundle.graphs import cut, exit_outputs, join
-from offramp.bundle.manifest import Manifest, read_graph
+from offramp.bundle.manifest import Manifest
+from offramp.bundle.stage_files import read_graph
 
 
 def full_depth(folder: Path, manifest: Manifest) -> onnx.ModelProto:

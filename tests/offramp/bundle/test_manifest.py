@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from offramp.bundle.errors import BundleError
-from offramp.bundle.manifest import Estimate, Manifest, read_graph, read_manifest
+from offramp.bundle.manifest import Estimate, Manifest, read_manifest
+from offramp.bundle.stage_files import read_graph
 
 
 def test_a_bundle_is_read_and_its_graphs_have_the_right_hash(bundle: Path) -> None:

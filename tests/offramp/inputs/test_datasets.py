@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
 
-from offramp.inputs.datasets import DatasetError, find_images, read_examples
+from offramp.data.errors import DatasetError
+from offramp.inputs.datasets import find_images, read_examples
 from tests.offramp.pictures import files, write_files, write_parquet
 
 LABELS = ("cat", "dog", "eel")

@@ -10,9 +10,8 @@ from typing import Never
 
 import pytest
 
-from serving.http import connection as connection_module
 from serving.http.classify import Classify
-from serving.http.connection import BODY_SECONDS, Connection
+from serving.http.connection import BODY_SECONDS, Connection, protocol
 from serving.images.decoder import Decoder
 from tests.serving.http.raw import KEY, PIXELS, Connect, Taken, answer_of, head
 from tests.serving.servers import GatedRuntime, Running, serving, until
@@ -113,9 +112,11 @@ def test_the_total_size_of_all_bodies_is_bounded(bundle: Path, jpeg: bytes) -> N
         address = ("127.0.0.1", server.port)
         with socket.create_connection(address, timeout=20) as link, link.makefile("rb") as file:
             link.sendall(head(len(jpeg)) + jpeg)
-            assert answer_of(file)[0] == 429
-            reader.release(len(jpeg))
-            assert reader.held == 0
+            status, headers, _ = answer_of(file)
+            assert (status, headers["connection"], file.read()) == (429, "close", b"")
+        reader.release(len(jpeg))
+        assert reader.held == 0
+        with socket.create_connection(address, timeout=20) as link, link.makefile("rb") as file:
             link.sendall(head(len(jpeg)) + jpeg)
             assert answer_of(file)[0] == 200
 
@@ -137,7 +138,7 @@ def test_deadlines_count_from_the_arrival_of_the_head_on_both_paths(
 def test_refusals_on_the_fast_path_keep_the_connection_open(
     connect: Connect, taken: Taken, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_module, "HEAD_SECONDS", 0.4)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.4)
     with connect() as connection, connection.makefile("rb") as file:
         time.sleep(0.2)
         for _ in range(8):

@@ -2,67 +2,166 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
-from fastapi import FastAPI, Query
+import pytest
+from fastapi import FastAPI
 
-from serving.http.openapi import CLASSIFY, PROBLEMS, add_operation
+from serving.errors import ProviderError, ServingError, WorkerError
 from serving.http.query import ClassifyQuery
-from serving.http.schemas import Classification
+from serving.http.schemas import Classification, ModelDescription, Problem
+from tests.serving.answers import problem
 from tests.serving.servers import serving
 
-
-def test_the_description_is_the_one_that_fastapi_gives_for_a_function() -> None:
-    """Compare `add_operation` with FastAPI's own description of an equal function."""
-    app, ours = FastAPI(), FastAPI()
-    content = {kind: {"schema": schema} for kind, schema in CLASSIFY.content.items()}
-    body = {"required": True, "description": CLASSIFY.body, "content": content}
-
-    @app.post(
-        CLASSIFY.path,
-        tags=[CLASSIFY.tag],
-        description=CLASSIFY.description,
-        response_model=Classification,
-        responses=dict(PROBLEMS),
-        openapi_extra={"requestBody": body},
-    )
-    async def classify(query: Annotated[ClassifyQuery, Query()]) -> None:
-        raise AssertionError(query)
-
-    document: dict[str, Any] = ours.openapi()
-    add_operation(document, CLASSIFY, secured=False)
-    assert document == app.openapi()
+PIXELS = "application/vnd.offramp.uint8"
+CLASSIFY = ("/classify", "/classify/pixels")
 
 
-def test_it_describes_bodies_answers_and_problems(client: httpx.Client) -> None:
-    paths = client.get("/openapi.json").json()["paths"]
-    classify = paths["/classify"]["post"]
-    pixels = "application/vnd.offramp.uint8"
-    kinds = {"image/*", "multipart/form-data", "application/json", pixels}
-    assert set(classify["requestBody"]["content"]) == kinds
-    assert set(classify["responses"]) == {"200", "4XX", "5XX"}
-    answer = classify["responses"]["200"]["content"]["application/json"]["schema"]
-    assert answer == {"$ref": "#/components/schemas/Classification"}
-    assert set(paths) == {"/classify", "/model", "/health/live", "/health/ready", "/metrics"}
-    assert client.get("/docs").status_code == 200
+@pytest.fixture(scope="module")
+def document(client: httpx.Client) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/openapi.json").json()
+    return found
 
 
-def test_it_describes_every_parameter(client: httpx.Client) -> None:
-    described = client.get("/openapi.json").json()["paths"]["/classify"]["post"]["parameters"]
+def references(part: object) -> Iterator[str]:
+    """Yield every reference in a part of the document."""
+    if isinstance(part, dict):
+        if isinstance(part.get("$ref"), str):
+            yield part["$ref"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            yield from references(each)
+
+
+def errors_below(base: type[ServingError]) -> Iterator[type[ServingError]]:
+    yield base
+    for each in base.__subclasses__():
+        yield from errors_below(each)
+
+
+def test_every_operation_has_a_short_name(document: dict[str, Any]) -> None:
+    names = {
+        path: {method: each["operationId"] for method, each in methods.items()}
+        for path, methods in document["paths"].items()
+    }
+    assert names == {
+        "/classify": {"post": "classify"},
+        "/classify/pixels": {"post": "classify_pixels"},
+        "/model": {"get": "model"},
+        "/health/live": {"get": "live"},
+        "/health/ready": {"get": "ready"},
+        "/metrics": {"get": "metrics"},
+    }
+
+
+def test_every_reference_has_a_schema_and_every_schema_is_used(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    used = set(references(document))
+    assert used == {f"#/components/schemas/{name}" for name in schemas}
+    assert [name for name in schemas if "Problem" in name] == ["Problem"]
+
+
+@pytest.mark.parametrize("record", [Classification, ModelDescription, Problem])
+def test_records_are_described_as_fastapi_describes_them(
+    document: dict[str, Any], record: type[Any]
+) -> None:
+    app = FastAPI()
+
+    @app.get("/", response_model=record)
+    async def answer() -> None:
+        raise AssertionError
+
+    ours = document["components"]["schemas"]
+    for name, schema in app.openapi()["components"]["schemas"].items():
+        found = deepcopy(ours[name])
+        if name == "Problem":
+            del found["properties"]["type"]["examples"]  # the problem types
+        assert found == schema
+
+
+@pytest.mark.parametrize("path", CLASSIFY)
+def test_it_describes_every_parameter_with_its_bounds(document: dict[str, Any], path: str) -> None:
+    described = document["paths"][path]["post"]["parameters"]
     places = {each["name"]: (each["in"], each["required"]) for each in described}
     assert places == dict.fromkeys(ClassifyQuery.model_fields, ("query", False))
     for each in described:
         assert each["description"] == ClassifyQuery.model_fields[each["name"]].description
+        assert "anyOf" not in each["schema"]
     schema = {each["name"]: each["schema"] for each in described}
     assert (schema["top_k"]["minimum"], schema["top_k"]["maximum"]) == (1, 100)
+    confidence = schema["min_confidence"]
+    assert (confidence["type"], confidence["minimum"], confidence["maximum"]) == ("number", 0, 1)
+    assert schema["deadline_ms"]["exclusiveMinimum"] == 0
+    assert (schema["budget"]["type"], schema["budget"]["maxLength"]) == ("string", 64)
+
+
+def test_it_describes_every_body_with_the_bounds_of_the_server(bundle: Path) -> None:
+    with serving(bundle, max_images=3, max_body_bytes=50_000) as server, server.client as client:
+        document = client.get("/openapi.json").json()
+    content = document["paths"]["/classify"]["post"]["requestBody"]["content"]
+    bodies = {kind: each["schema"]["$ref"].rpartition("/")[2] for kind, each in content.items()}
+    assert bodies == {
+        "application/octet-stream": "ImageFile",
+        "image/*": "ImageFile",
+        "multipart/form-data": "ClassifyForm",
+        "application/json": "ClassifyImages",
+        PIXELS: "Pixels",
+    }
+    pixels = document["paths"]["/classify/pixels"]["post"]["requestBody"]["content"]
+    assert list(references(pixels)) == ["#/components/schemas/Pixels"]
+    schemas = document["components"]["schemas"]
+    lengths = {
+        name: (schemas[name]["minLength"], schemas[name]["maxLength"])
+        for name in ("ImageFile", "Pixels")
+    }
+    assert lengths == {"ImageFile": (1, 50_000), "Pixels": (3072, 3 * 3072)}
+    for name in ("ClassifyForm", "ClassifyImages"):
+        images = schemas[name]["properties"]["images"]
+        assert (images["minItems"], images["maxItems"]) == (1, 3)
+        assert images["items"]["maxLength"] == 50_000
+        assert (schemas[name]["required"], schemas[name]["additionalProperties"]) == (
+            ["images"],
+            False,
+        )
+
+
+@pytest.mark.parametrize("path", CLASSIFY)
+def test_it_lists_every_problem_type_with_its_status(document: dict[str, Any], path: str) -> None:
+    responses = document["paths"][path]["post"]["responses"]
+    reported = set(errors_below(ServingError)) - {ProviderError, WorkerError}
+    assert set(responses) == {"200", *(str(error.status) for error in reported)}
+    for error in reported:
+        response = responses[str(error.status)]
+        assert error.type in response["description"].split(": ")[1].split(", ")
+        (schema,) = response["content"].values()
+        assert schema["schema"] == {"$ref": "#/components/schemas/Problem"}
+    examples = document["components"]["schemas"]["Problem"]["properties"]["type"]["examples"]
+    assert set(examples) == {f"/problems/{error.type}" for error in reported}
+    for status in ("429", "503"):
+        assert "Retry-After" in responses[status]["headers"]
 
 
 def test_it_describes_the_key_of_a_server_with_one(bundle: Path, client: httpx.Client) -> None:
     with serving(bundle, api_key="s3cret") as server, server.client as guarded:
         paths = guarded.get("/openapi.json").json()["paths"]
-    for path, method in (("/classify", "post"), ("/model", "get")):
+    for path, method in (("/classify", "post"), ("/classify/pixels", "post"), ("/model", "get")):
         assert paths[path][method]["security"] == [{"HTTPBearer": []}]
     assert "security" not in paths["/health/live"]["get"]
     assert "security" not in client.get("/openapi.json").json()["paths"]["/classify"]["post"]
+
+
+def test_documented_bounds_are_those_of_the_server(client: httpx.Client) -> None:
+    for query, kind in (
+        ("min_confidence=1.01", "invalid-parameter"),
+        ("deadline_ms=0", "invalid-parameter"),
+        ("top_k=101", "invalid-parameter"),
+        ("budget=", "unknown-budget"),
+        ("budget=LOW!", "unknown-budget"),
+        (f"budget={'1' * 16}", "unknown-budget"),
+    ):
+        problem(client.post(f"/classify?{query}", content=b"x"), 422, kind)

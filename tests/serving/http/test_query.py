@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from pydantic import ValidationError
 
@@ -12,7 +14,13 @@ from serving.errors import (
     UnknownBudgetError,
     UnknownParameterError,
 )
-from serving.http.query import CACHED_QUERIES, MAX_CACHED_BYTES, ClassifyQuery, QueryReader
+from serving.http.query import (
+    CACHED_QUERIES,
+    MAX_CACHED_BYTES,
+    MAX_PARAMETERS,
+    ClassifyQuery,
+    QueryReader,
+)
 
 
 @pytest.fixture
@@ -51,6 +59,12 @@ def test_the_cache_is_bounded(query_reader: QueryReader) -> None:
         (b"top_k=many", ParameterError, "^top_k: Input should be a valid integer"),
         (b"budget=", UnknownBudgetError, "is not one of low"),
         (b"explain=true&explain=true", ParameterError, "^explain: given more than once"),
+        (b"&".join(b"a%d" % k for k in range(MAX_PARAMETERS + 1)), ParameterError, "more than 32"),
+        (b"&".join(b"a%d" % k for k in range(MAX_PARAMETERS)), UnknownParameterError, "'a0'"),
+        (b"budget=" + b"9" * 8000, UnknownBudgetError, "is none of low"),
+        (b"budget=" + b"9" * 8000 + b"%25", UnknownBudgetError, "is none of low"),
+        (b"top_k=" + b"9" * 8000, ParameterError, "^top_k"),
+        (b"deadline_ms=" + b"9" * 8000, ParameterError, "^deadline_ms"),
         (b"\xff=1", UnknownParameterError, "there are budget, min_confidence, deadline_ms"),
         (b"budget=1", BudgetTooLowError, "ask for at least"),
     ],
@@ -61,6 +75,19 @@ def test_a_wrong_query_is_refused_each_time(
     for _ in range(2):
         with pytest.raises(error, match=says):
             query_reader.read(raw)
+
+
+@pytest.mark.parametrize("unit", [b"a%d&", b"budget&", b"&", b"%%ff=%%ff&", b"a=%d;"])
+def test_a_query_of_a_megabyte_is_refused_in_little_time(
+    query_reader: QueryReader, unit: bytes
+) -> None:
+    parts = (unit % k if b"d" in unit and b"%d" in unit else unit for k in range(1 << 20))
+    raw = b"".join(parts)[: 1 << 20]
+    start = time.process_time()
+    with pytest.raises(ServingError) as raised:
+        query_reader.read(raw)
+    assert time.process_time() - start < 0.5
+    assert len(str(raised.value)) < 500
 
 
 @pytest.mark.parametrize("query", [{"top_k": 0}, {"top_k": 101}, {"budgets": "low"}])

@@ -190,8 +190,26 @@ def test_classify_and_model_require_the_key(bundle: Path, files: list[bytes]) ->
             assert "Authorization: Bearer" in problem(response, 401, "unauthorized")
             assert response.headers["www-authenticate"] == "Bearer"
             problem(client.get("/model", headers=headers), 401, "unauthorized")
+        key = b"Bearer s3cret"
+        for several in ([key, key], [b"Bearer wrong", key], [key, b"Basic abc"]):
+            lines = [(b"Authorization", value) for value in several]
+            for content in (files[0], png(random_images(1, 0)[0], "JPEG")):
+                response = client.post("/classify", content=content, headers=lines)
+                assert "several Authorization" in problem(response, 401, "unauthorized")
+            problem(client.get("/model", headers=lines), 401, "unauthorized")
         right = {"authorization": "Bearer s3cret"}
         assert labels(client.post("/classify", content=files[0], headers=right))
         assert client.get("/model", headers=right).status_code == 200
         assert client.get("/health/ready").status_code == 200
         assert client.get("/metrics").status_code == 200
+
+
+@pytest.mark.parametrize("key", ["clé", "ключ", "鍵 \N{KEY}", "à", "\xa0"])
+def test_a_key_outside_ascii_is_compared_as_utf_8(bundle: Path, key: str) -> None:
+    jpeg = png(random_images(1, 0)[0], "JPEG")
+    with serving(bundle, api_key=key) as server, server.client as client:
+        for given, status in ((key, 200), (f"{key}x", 401), (key[:-1] + "?", 401)):
+            headers = [(b"authorization", b"Bearer " + given.encode())]
+            assert client.get("/model", headers=headers).status_code == status
+            response = client.post("/classify", content=jpeg, headers=headers)
+            assert response.status_code == status

@@ -12,6 +12,8 @@ from serving.http import connection
 from serving.http.connection import Connection
 from serving.http.uvicorn_internals import (
     EXTENDED,
+    OF_CYCLE,
+    REPLACED,
     STATUS_LINE,
     USED,
     FastCycle,
@@ -40,14 +42,28 @@ def test_one_module_imports_the_protocol() -> None:
     assert importers("uvicorn.protocols") == {"serving/http/uvicorn_internals.py"}
 
 
+def own_classes() -> list[type]:
+    """Return `Connection` and its bases, up to uvicorn's protocol."""
+    classes = Connection.__mro__
+    return list(classes[: classes.index(HttpToolsProtocol)])
+
+
+def used_on(name: str) -> set[str]:
+    return set().union(*(attributes_of(name, each) for each in own_classes()))
+
+
 def test_every_attribute_used_is_listed() -> None:
-    own = vars(Connection).keys() - EXTENDED.keys() | Connection.__annotations__.keys()
-    used = attributes_of("self", Connection) - own
-    assert used == {name.partition(".")[0] for name in USED}
-    assert attributes_of("super()", Connection) == EXTENDED.keys()
+    methods = EXTENDED.keys() | REPLACED.keys()
+    defined = set[str]().union(*(vars(each) for each in own_classes()))
+    declared = set[str]().union(*(inspect.get_annotations(each) for each in own_classes()))
+    named = {name.partition(".")[0] for name in USED}
+    own = (defined | declared) - methods
+    assert used_on("self") - own == named
+    assert used_on("super()") - own == EXTENDED.keys()
+    assert used_on("self.cycle") | {"response_complete"} == OF_CYCLE.keys()  # read by getattr
     for name in USED:
         owner, _, attribute = name.partition(".")
-        assert not attribute or attribute in attributes_of(f"self.{owner}", Connection), name
+        assert not attribute or attribute in used_on(f"self.{owner}"), name
 
 
 def test_every_attribute_listed_is_on_a_connection(server: Running) -> None:
@@ -59,9 +75,11 @@ def test_every_attribute_listed_is_on_a_connection(server: Running) -> None:
         for each in live:
             for name in USED:
                 attrgetter(name)(each)
-    for name in EXTENDED:
+            for name in OF_CYCLE:
+                attrgetter(name)(each.cycle)
+    for name in EXTENDED.keys() | REPLACED.keys():
         assert callable(vars(HttpToolsProtocol)[name]), name
-        assert name in vars(Connection), name
+        assert any(name in vars(each) for each in own_classes()), name
 
 
 def test_a_fast_cycle_has_each_attribute_that_uvicorn_reads() -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from offramp.bundle.manifest import ImageInput
 from offramp.bundle.preprocess import bring_to_size
-from serving.images.jpeg import decode_plain, plain_size
+from serving.images.jpeg import MAX_SCANS, Plain, decode_plain, read_plain
 
 CIFAR = Path(__file__).parents[2] / "data" / "cifar10-500.parquet"
 TARGET = ImageInput(height=32, width=32, fit="crop", filter="bilinear")
@@ -49,9 +49,9 @@ def jpeg(image: Image.Image, **options: Any) -> bytes:
 
 
 def assert_equal(file: bytes, target: ImageInput) -> None:
-    size = plain_size(file)
-    assert size is not None
-    pixels = decode_plain(file, size, target)
+    header = read_plain(file)
+    assert header is not None
+    pixels = decode_plain(file, header, target)
     assert pixels is not None
     np.testing.assert_array_equal(pixels, pillow(file, target))
 
@@ -96,22 +96,22 @@ def test_every_plain_jpeg_gives_equal_pixels(
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
 def test_large_photos_give_equal_pixels(size: tuple[int, int], subsampling: str) -> None:
     file = jpeg(noise(*size), subsampling=subsampling, icc_profile=bytes(3000), comment=b"hi")
-    assert plain_size(file) == size
+    header = read_plain(file)
+    assert header is not None
+    assert header[:2] == size
     for target in TARGETS:
         assert_equal(file, target)
 
 
-def exif() -> bytes:
+def exif(orientation: int) -> bytes:
     tags = Image.Exif()
-    tags[0x0112] = 6
+    tags[0x0112] = orientation
     return tags.tobytes()
 
 
 GOOD = noise(64, 48)
 PIXELS = np.asarray(GOOD)
 UNUSUAL = {
-    "exif": jpeg(GOOD, exif=exif()),
-    "xmp": jpeg(GOOD, xmp=b"<tiff:Orientation>6</tiff:Orientation>"),
     "grey": jpeg(GOOD.convert("L")),
     "cmyk": jpeg(GOOD.convert("CMYK")),
     "rgb": jpeg(GOOD, keep_rgb=True),
@@ -127,13 +127,43 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_unusual_files_are_left_to_pillow(name: str) -> None:
-    assert plain_size(UNUSUAL[name]) is None
+    assert read_plain(UNUSUAL[name]) is None
 
 
-def test_a_file_with_two_images_is_left_to_pillow() -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("target", TARGETS)
+def test_photos_with_metadata_give_equal_pixels(orientation: int, target: ImageInput) -> None:
+    xmp = b"<tiff:Orientation>%d</tiff:Orientation>" % orientation
+    photo = noise(640, 480)
+    for file in (
+        jpeg(photo, exif=exif(orientation)),
+        jpeg(photo, xmp=xmp),
+        jpeg(photo, exif=exif(orientation), icc_profile=bytes(3000), comment=b"hi", xmp=b"xmp"),
+    ):
+        header = read_plain(file)
+        assert header == (640, 480, orientation)
+        assert_equal(file, target)
+
+
+def test_a_photo_without_a_jfif_segment_gives_equal_pixels() -> None:
+    file = jpeg(noise(640, 480), exif=exif(8))
+    after = 4 + int.from_bytes(file[4:6])
+    assert file[2:4] == b"\xff\xe0"
+    assert_equal(file[:2] + file[after:], TARGET)
+
+
+def test_the_first_image_of_a_file_with_two_gives_equal_pixels() -> None:
     buffer = io.BytesIO()
-    GOOD.save(buffer, "MPO", save_all=True, append_images=[GOOD])
-    assert plain_size(buffer.getvalue()) is None
+    GOOD.save(buffer, "MPO", save_all=True, append_images=[noise(64, 48, 1)])
+    assert_equal(buffer.getvalue(), TARGET)
+
+
+def test_a_progressive_jpeg_with_many_scans_is_not_plain() -> None:
+    file = jpeg(GOOD, progressive=True)
+    scan = file.rindex(b"\xff\xda")
+    many = file[:scan] + file[scan:-2] * (MAX_SCANS + 1) + file[-2:]
+    assert read_plain(file) is not None
+    assert read_plain(many) is None
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -141,7 +171,7 @@ def test_truncated_files_are_left_to_pillow(progressive: bool) -> None:
     file = jpeg(noise(200, 200), progressive=progressive)
     for fraction in (0.5, 0.9, 0.99):
         part = file[: int(fraction * len(file))]
-        assert decode_plain(part, (200, 200), TARGET) is None
+        assert decode_plain(part, Plain(200, 200), TARGET) is None
 
 
 @settings(max_examples=400, deadline=None)
@@ -153,7 +183,7 @@ def test_damaged_files_give_equal_pixels_or_are_left_to_pillow(
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     file = bytes(content)
-    size = plain_size(file)
+    size = read_plain(file)
     if size is None or size[0] * size[1] > 1 << 20:
         return
     pixels = decode_plain(file, size, TARGET)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import WorkerError
-from serving.processes.supervisor import KILLED_AT_START, Job, Supervisor
+from serving.processes.supervisor import KILLED_AT_START, RETRY_SECONDS, Job, Supervisor
 from tests.serving import jobs
 from tests.serving.servers import WaitUntil
 
@@ -23,14 +23,18 @@ def terminate() -> None:
 
 
 def supervise(
-    job: Job, workers: int = 2, patience: float = 20, ready: Callable[[], None] = terminate
+    job: Job,
+    workers: int = 2,
+    patience: float = 20,
+    ready: Callable[[], None] = terminate,
+    retry: float = RETRY_SECONDS,
 ) -> list[int]:
     """Run until all are ready, then SIGTERM. Return the numbers of workers that died before."""
     dead: list[int] = []
     others = set(multiprocessing.active_children())  # of earlier tests
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
-        Supervisor(job, workers, patience, dead.append).run(ready)
+        Supervisor(job, workers, patience, dead.append, retry).run(ready)
     finally:
         after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
         assert before == after
@@ -86,6 +90,33 @@ def test_a_successor_that_cannot_start_ends_all(tmp_path: Path) -> None:
     job = jobs.at_first(jobs.live_and_be_killed, tmp_path, then=jobs.refuse)
     with pytest.raises(WorkerError, match="the bundle is damaged"):
         supervise(job, workers=1, ready=lambda: None)
+
+
+def test_a_worker_that_cannot_be_replaced_ends_only_itself_while_others_serve(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = jobs.in_turn(
+        tmp_path, jobs.live_and_be_killed, jobs.refuse, jobs.end_at_start, jobs.refuse, jobs.live
+    )
+    begun = time.monotonic()
+    assert supervise(job, retry=0.1) == [1, 1, 1, 1]
+    assert time.monotonic() - begun > 0.1 + 0.2 + 0.4
+    ends = "the other workers serve on, and it is started again in"
+    assert caplog.messages == [
+        "worker 1 was killed by SIGKILL and is replaced",
+        f"worker 1 ended with 1 (the bundle is damaged) before it was ready: {ends} 0.1 s",
+        f"worker 1 ended with 5 before it was ready: {ends} 0.2 s",
+        f"worker 1 ended with 1 (the bundle is damaged) before it was ready: {ends} 0.4 s",
+    ]
+
+
+def test_a_worker_that_is_always_killed_at_its_start_is_started_later_while_others_serve(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = jobs.in_turn(tmp_path, *[jobs.be_killed] * (KILLED_AT_START + 1), jobs.live)
+    supervise(job, retry=0.1)
+    assert len(caplog.messages) == KILLED_AT_START + 1
+    assert "serve on" in caplog.messages[-1]
 
 
 def test_a_worker_that_ends_at_its_start_ends_all() -> None:

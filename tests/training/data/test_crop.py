@@ -1,11 +1,8 @@
-from pathlib import Path
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import ExifTags, Image
 
-from training.data.crop import random_part, upright_size
+from training.data.crop import random_part
 
 SIDES = st.integers(1, 5000)
 
@@ -32,13 +29,3 @@ def test_the_part_of_a_narrow_image_is_its_middle() -> None:
     """No part with an allowed ratio and area fits into it."""
     part = random_part((1000, 10), np.random.default_rng(0))
     assert np.allclose(part, (0.5 - 1 / 150, 0, 0.5 + 1 / 150, 1))
-
-
-def test_upright_size_follows_the_exif_orientation(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6
-    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    Image.new("RGB", (30, 20)).save(tmp_path / "plain.jpg")
-    with Image.open(tmp_path / "turned.jpg") as turned, Image.open(tmp_path / "plain.jpg") as plain:
-        assert upright_size(turned) == (20, 30)
-        assert upright_size(plain) == (30, 20)

@@ -1,4 +1,6 @@
 import io
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,9 +9,11 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from offramp.bundle.preprocess import bring_to_size
+from offramp.images.header import read_header, upright_size
 from tests.training.samples import PARQUET
 from training.data.datasets import open_dataset
-from training.data.images import image_input
+from training.data.images import ImageFiles, image_input
+from training.errors import DataError
 
 
 def jpeg(size: tuple[int, int], orientation: int = 1) -> bytes:
@@ -54,3 +58,47 @@ def test_selected_files_decode_to_the_images_in_memory() -> None:
     some, everything = files.select(chosen).decoded(), files.decoded()
     assert torch.equal(some.pixels, everything.pixels[chosen])
     assert torch.equal(some.targets, everything.targets[chosen])
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (30, 20)), (6, (20, 30))])
+def test_upright_size_follows_the_exif_orientation(orientation: int, size: tuple[int, int]) -> None:
+    encoded = jpeg((30, 20), orientation)
+    header = read_header(encoded, 16)
+    assert upright_size(header, header.essence(encoded)) == size
+
+
+def folder_with_damage(folder: Path) -> Path:
+    for label in ("a", "b"):
+        (folder / label).mkdir(parents=True)
+        for number in range(4):
+            Image.effect_noise((24, 24), 90).save(folder / label / f"{number}.png")
+    for name in ("a/1.png", "b/2.png"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[: len(whole) // 2])
+    (folder / "b/3.png").write_bytes(b"no image")
+    return folder
+
+
+def test_all_damaged_files_are_in_one_error(tmp_path: Path) -> None:
+    files = every_file(folder_with_damage(tmp_path / "data"))
+    with pytest.raises(DataError, match="3 of 8 images cannot be decoded") as error:
+        files.decoded()
+    text = str(error.value)
+    assert "--skip-damaged" in text
+    assert "\n" not in text
+    assert [name in text for name in ("1.png", "2.png", "3.png", "0.png")] == [True] * 3 + [False]
+
+
+def test_damaged_files_are_left_out_on_request(tmp_path: Path) -> None:
+    files = every_file(folder_with_damage(tmp_path / "data"))
+    whole, errors = files.whole()
+    assert len(errors) == 3
+    assert whole.decoded().targets.tolist() == [0, 0, 0, 1, 1]
+
+
+def every_file(folder: Path) -> ImageFiles:
+    data = open_dataset(str(folder), 16, held_out=1, seed=0)
+    rows = torch.cat([data.train.rows, data.held_out.rows])
+    targets = torch.cat([data.train.targets, data.held_out.targets])
+    order = rows.argsort()
+    return replace(data.train, rows=rows[order], targets=targets[order])

@@ -24,7 +24,7 @@ from training.record import FrozenModel
 
 
 class MSDNetConfig(FrozenModel):
-    """The shape of an MSDNet; the defaults are the paper's CIFAR network (7 exits).
+    """The shape of an MSDNet. The defaults are the paper's CIFAR network (7 exits).
 
     Its ImageNet network is the shape of the recipe `imagenet-paper`.
     """
@@ -122,7 +122,7 @@ class FirstLayer(nn.Module):
 
 
 class DenseScale(nn.Module):
-    """One scale of a dense layer: it appends channels from the finer scale and from its own."""
+    """A scale of a dense layer. It appends channels from the finer scale and from its own."""
 
     def __init__(self, down: nn.Sequential | None, normal: nn.Sequential) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class DenseScale(nn.Module):
 
 
 class DenseLayer(nn.Module):
-    """One dense layer over all remaining scales; it drops the finest if scales_out < scales_in."""
+    """A dense layer over all remaining scales. It drops the finest if scales_out < scales_in."""
 
     def __init__(self, config: MSDNetConfig, width: int, scales_in: int, scales_out: int) -> None:
         super().__init__()

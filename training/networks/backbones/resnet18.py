@@ -21,7 +21,7 @@ EXITS = 4
 
 
 class ResNet18Config(FrozenModel):
-    """The shape of a ResNet-18; the default is the paper's CIFAR network."""
+    """The shape of a ResNet-18. The default is the paper's CIFAR network."""
 
     channels: PositiveInt = Field(
         64, description="channels of the first stage; each later stage has twice as many"
@@ -55,7 +55,7 @@ class Residual(nn.Module):
 
 
 def separable(cin: int, cout: int) -> list[nn.Module]:
-    """Build two depthwise separable convolutions; the first halves height and width."""
+    """Build two depthwise separable convolutions. The first halves height and width."""
     return [
         nn.Conv2d(cin, cin, 3, 2, 1, groups=cin, bias=False),
         *conv_bn(cin, cin, 1),

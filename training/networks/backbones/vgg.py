@@ -20,7 +20,7 @@ WIDEST = 8
 
 
 class VGGConfig(FrozenModel):
-    """The shape of a VGG; the defaults are VGG-7 (6 exits). VGG-16: `convolutions` 2-2-3-3-3."""
+    """The shape of a VGG. The defaults are VGG-7 (6 exits). VGG-16: `convolutions` 2-2-3-3-3."""
 
     convolutions: tuple[PositiveInt, ...] = Field(
         (2, 2, 2), min_length=1, description="convolutions in each group; a max-pool ends a group"

@@ -24,7 +24,7 @@ Pool = Literal["token", "mean"]
 
 
 class ViTConfig(FrozenModel):
-    """The shape of a ViT; the defaults are the paper's ViT-tiny (6 exits)."""
+    """The shape of a ViT. The defaults are the paper's ViT-tiny (6 exits)."""
 
     image_size: PositiveInt = Field(224, description="height and width of the images, in pixels")
     patch: PositiveInt = Field(16, description="side of the square patch of a token, in pixels")
@@ -142,7 +142,7 @@ class Head(nn.Module):
 
 
 def vit(config: ViTConfig, classes: int) -> MultiExitNetwork:
-    """Build a ViT; the first stage has all blocks up to the first exit, each later one a block."""
+    """Build a ViT. The first stage has all blocks up to the first exit, each later one a block."""
     first = config.blocks - config.exits + 1
     stages = [SingleTensorStage(Embedding(config), *(Block(config) for _ in range(first)))]
     stages += [SingleTensorStage(Block(config)) for _ in range(config.exits - 1)]

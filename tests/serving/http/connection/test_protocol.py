@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from serving.http import connection
+from serving.http.connection import protocol
 from tests.serving.servers import Running
 
 Connect = Callable[[], socket.socket]
@@ -15,7 +15,7 @@ HEAD = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @pytest.fixture
 def connect(server: Running, monkeypatch: pytest.MonkeyPatch) -> Connect:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.4)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.4)
     return lambda: socket.create_connection(("127.0.0.1", server.port), timeout=10)
 
 

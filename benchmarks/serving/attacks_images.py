@@ -1,0 +1,188 @@
+"""Small bodies that are dear to decode: CPU seconds, memory and answers of a real server.
+
+    python -m benchmarks.serving.attacks_images --url http://127.0.0.1:8000 --pid 1234
+
+Each attack is sent once, with health checks beside it. Exit code 1: more than .5 s of CPU or 64 MB
+for a megabyte sent, where a body below a megabyte counts as one, or a health check over .2 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import io
+import os
+import struct
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from PIL import Image
+
+MOST_SECONDS, MOST_MEGABYTES, MOST_HEALTH = 0.5, 64.0, 0.2
+BOUNDARY = b"attack"
+
+
+def png(side: int, depth: int, colour: int, channels: int) -> bytes:
+    """Return a PNG of zeros."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    row = 1 + side * channels * depth // 8
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(row)) for _ in range(side)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    return start + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def jpeg(side: int, scans: int, *, refining: bool = False) -> bytes:
+    """Return a progressive JPEG of zeros with many scans of a few bytes each."""
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+    def zeros(bits: int) -> bytes:
+        return bytes(bits // 8) + (bytes([0xFF >> bits % 8]) if bits % 8 else b"")
+
+    blocks = (-(-side // 8)) ** 2
+    components = bytes([1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0])
+    file = (
+        b"\xff\xd8" + segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0") + segment(0xDB, b"\0" + b"\1" * 64)
+    )
+    file += segment(0xC2, struct.pack(">BHHB", 8, side, side, 3) + components)
+    file += segment(0xC4, b"\0\1" + bytes(15) + b"\0") + segment(
+        0xC4, b"\x10\1" + bytes(15) + b"\xe0"
+    )
+    file += segment(0xDA, bytes([3, 1, 0, 2, 0, 3, 0, 0, 0, 0])) + zeros(blocks * 3)
+    empty = zeros(15 * -(-blocks // 16384))  # runs of 16,384 blocks without a coefficient
+    first = segment(0xDA, bytes([1, 1, 0, 1, 63, 0x0D])) + empty
+    again = segment(0xDA, bytes([1, 1, 0, 1, 63, 0xDC])) + empty if refining else first
+    return file + first + again * (scans - 1) + b"\xff\xd9"
+
+
+def flat(form: str, side: int, frames: int = 1) -> bytes:
+    """Return an image of one colour, or an animation."""
+    images = [Image.new("RGB", (side, side), (i % 256, i // 256, 0)) for i in range(frames)]
+    buffer = io.BytesIO()
+    images[0].save(
+        buffer, form, **({"save_all": True, "append_images": images[1:]} if frames > 1 else {})
+    )
+    return buffer.getvalue()
+
+
+def attacks() -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the name and the images of each attack."""
+    yield "progressive JPEG, 5000 x 5000, 3,000 scans", [jpeg(5000, 3000)]
+    yield "progressive JPEG, 3300 x 3300, 90 scans", [jpeg(3300, 90)]
+    yield "progressive JPEG, 3300 x 3300, 10 refining scans", [jpeg(3300, 10, refining=True)]
+    yield "PNG, 5000 x 5000", [png(5000, 8, 2, 3)]
+    yield "PNG, 4000 x 4000, RGB", [png(4000, 8, 2, 3)]
+    yield "PNG, 3600 x 3600, RGBA of 16 bits", [png(3600, 16, 6, 4)]
+    yield "16 PNGs, 1000 x 1000", [png(1000, 8, 2, 3)] * 16
+    yield "16 PNGs, 4000 x 4000, 1 bit", [png(4000, 1, 0, 1)] * 16
+    yield "WebP, 3500 x 3500", [flat("WEBP", 3500)]
+    yield "AVIF, 3500 x 3500", [flat("AVIF", 3500)]
+    yield "JPEG 2000, 1000 x 1000", [flat("JPEG2000", 1000)]
+    for form in ("GIF", "WEBP", "PNG"):
+        yield f"{form}, 2,000 frames", [flat(form, 64, 2000)]
+
+
+def body_of(images: list[bytes]) -> tuple[bytes, str]:
+    """Return the body and the content type of a call."""
+    if len(images) == 1:
+        return images[0], "application/octet-stream"
+    part = b'--%b\r\ncontent-disposition: form-data; name="images"; filename="a"\r\n\r\n%b\r\n'
+    body = b"".join(part % (BOUNDARY, image) for image in images) + b"--%b--\r\n" % BOUNDARY
+    return body, f"multipart/form-data; boundary={BOUNDARY.decode()}"
+
+
+def cpu_seconds(process: int) -> float:
+    """Return the CPU time of a process."""
+    fields = (
+        Path(f"/proc/{process}/stat")
+        .read_text(encoding="ascii", errors="replace")
+        .rpartition(")")[2]
+        .split()
+    )
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak(process: int) -> float:
+    """Return the peak of the resident memory since `forget_peak`, in megabytes."""
+    lines = (
+        Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    )
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def forget_peak(process: int) -> float:
+    """Set the peak of the resident memory to its present value, and return it in megabytes."""
+    Path(f"/proc/{process}/clear_refs").write_text("5", encoding="ascii")
+    return peak(process)
+
+
+class HealthCheck(threading.Thread):
+    """Asks for the health of the server until it is stopped, and keeps the longest time."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(daemon=True)
+        self._address, self._stopped, self.longest = (host, port), threading.Event(), 0.0
+
+    def run(self) -> None:
+        """Ask every 10 ms."""
+        client = http.client.HTTPConnection(*self._address, timeout=60)
+        while not self._stopped.wait(0.01):
+            started = time.perf_counter()
+            client.request("GET", "/health/live")
+            client.getresponse().read()
+            self.longest = max(self.longest, time.perf_counter() - started)
+
+    def stop(self) -> float:
+        """Stop, and return the longest time in seconds."""
+        self._stopped.set()
+        self.join()
+        return self.longest
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.attacks_images")
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--pid", type=int, required=True, help="process of the server")
+    options = parser.parse_args()
+    url = urlsplit(options.url)
+    assert url.hostname
+    assert url.port
+    print("| attack | bytes | status | CPU s | MB | longest health check, s |\n" + "|---" * 6 + "|")
+    failed = False
+    for name, images in attacks():
+        body, kind = body_of(images)
+        health = HealthCheck(url.hostname, url.port)
+        client = http.client.HTTPConnection(url.hostname, url.port, timeout=120)
+        memory, used = forget_peak(options.pid), cpu_seconds(options.pid)
+        health.start()
+        client.request("POST", "/classify", body, {"content-type": kind})
+        status = client.getresponse().status
+        longest = health.stop()
+        used, memory = cpu_seconds(options.pid) - used, peak(options.pid) - memory
+        sent = max(1.0, len(body) / 1e6)
+        failed |= (
+            used > MOST_SECONDS * sent or memory > MOST_MEGABYTES * sent or longest > MOST_HEALTH
+        )
+        print(
+            f"| {name} | {len(body)} | {status} | {used:.2f} | {memory:.0f} | {longest:.2f} |",
+            flush=True,
+        )
+        client.close()
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

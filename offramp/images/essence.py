@@ -1,0 +1,181 @@
+"""PNG, WebP and GIF files without what does not change the pixels of their first frame.
+
+Text, profiles and EXIF never reach a decoder, so that they cannot decide whether an image is read:
+whatever their size, type or checksum. Of an animation only the first frame is kept.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from itertools import count
+
+from offramp.bundle.orientation import UPRIGHT, orientation_in, raw_profile
+from offramp.images.errors import CostlyFileError, DamagedFileError
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+IDAT = b"IDAT"
+IEND = b"\0\0\0\0IEND\xaeB`\x82"
+MAX_PROFILE = 1 << 17  # bytes of a compressed EXIF text that are read
+MAX_GIF_BLOCKS = 2000  # before the first frame
+_ORIENTING = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
+
+
+@dataclass(frozen=True, slots=True)
+class Essence:
+    """The part of a file that decides its pixels.
+
+    Attributes:
+        file: The file without everything else.
+        orientation: Orientation, 1 to 8, as in EXIF.
+    """
+
+    file: bytes
+    orientation: int
+
+
+def png_essence(file: bytes) -> Essence:
+    """Return a PNG with its critical chunks and its transparency.
+
+    Raises:
+        DamagedFileError: The transparency has a wrong checksum.
+        CostlyFileError: It has far more chunks than writers make.
+    """
+    chunks, at = _PngChunks(file), len(PNG_START)
+    most = 4096 + len(file) // 512
+    for number in count():
+        if at + 8 > len(file):
+            break  # the decoder says what is missing
+        if number == most:
+            chunks.end_early(most)
+            break
+        after = at + 12 + int.from_bytes(file[at : at + 4])
+        chunks.add(at, after)
+        if chunks.last == b"IEND":
+            break
+        at = after
+    return Essence(b"".join(chunks.kept), orientation_in(chunks.exif, chunks.xmp))
+
+
+class _PngChunks:
+    """The chunks of a PNG: those that are kept, and those with its orientation."""
+
+    def __init__(self, file: bytes) -> None:
+        self._file = file
+        self.kept = [PNG_START]
+        self.last = self.exif = self.xmp = b""
+
+    def add(self, at: int, after: int) -> None:
+        kind = self.last = self._file[at + 4 : at + 8]
+        critical = not kind[0] & 32  # its first letter is a capital
+        if kind == b"tRNS":
+            self.kept.append(_transparency(self._file, at, after))
+        elif critical and (kind != b"IHDR" or at == len(PNG_START)):
+            self.kept.append(self._file[at:after])
+        elif kind in _ORIENTING:
+            content = self._file[at + 8 : after - 4]
+            self.exif, self.xmp = _oriented(kind, content, self.exif, self.xmp)
+
+    def end_early(self, most: int) -> None:
+        """End the file where a long animation follows the image."""
+        if self.kept[-1][4:8] != IDAT or self.last == IDAT:
+            raise CostlyFileError(f"it has more than {most} chunks; save it again")
+        self.kept.append(IEND)
+
+
+def _transparency(file: bytes, at: int, after: int) -> bytes:
+    """Return the chunk, with a grey of fewer than 8 bits scaled as Pillow scales the pixels."""
+    content = file[at + 4 : after - 4]
+    if zlib.crc32(content) != int.from_bytes(file[after - 4 : after]):
+        raise DamagedFileError("the transparency of this PNG has a wrong checksum")
+    depth, colour = file[24], file[25]
+    if colour == 0 and depth in (1, 2, 4) and len(content) == 6:
+        level = int.from_bytes(content[4:]) & ((1 << depth) - 1)
+        content = b"tRNS" + struct.pack(">H", level * 255 // ((1 << depth) - 1))
+    return struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+
+
+def _oriented(kind: bytes, content: bytes, exif: bytes, xmp: bytes) -> tuple[bytes, bytes]:
+    if kind == b"eXIf":
+        return content, xmp
+    keyword, _, text = content[: MAX_PROFILE + 80].partition(b"\0")
+    if kind == b"iTXt" and keyword == b"XML:com.adobe.xmp":
+        return exif, text
+    if keyword == b"Raw profile type exif" and not exif and kind != b"iTXt":
+        try:
+            read = (
+                zlib.decompressobj().decompress(text[1:], MAX_PROFILE) if kind == b"zTXt" else text
+            )
+        except zlib.error:
+            return exif, xmp
+        return raw_profile(read), xmp
+    return exif, xmp
+
+
+def webp_essence(file: bytes) -> Essence:
+    """Return a WebP with its first frame, and without EXIF, XMP and profile.
+
+    Raises:
+        DamagedFileError: A chunk is cut off.
+        CostlyFileError: It has more than 2,000 chunks before its last frame.
+    """
+    if file[12:16] != b"VP8X":
+        return Essence(file, UPRIGHT)
+    kept, exif, xmp, frames, at = [_without_metadata(file)], b"", b"", 0, 30
+    chunks = 0
+    while at + 8 <= len(file):
+        kind, length = file[at : at + 4], int.from_bytes(file[at + 4 : at + 8], "little")
+        after = at + 8 + length + (length & 1)
+        frames += kind == b"ANMF"
+        if kind in (b"VP8 ", b"VP8L", b"ALPH", b"ANIM") or (kind == b"ANMF" and frames == 1):
+            kept.append(file[at:after])
+        elif kind == b"EXIF":
+            exif = exif or file[at + 8 : after]
+        elif kind == b"XMP ":
+            xmp = xmp or file[at + 8 : after]
+        at, chunks = after, chunks + 1
+        if chunks > MAX_GIF_BLOCKS and frames < 2:
+            raise CostlyFileError(f"it has more than {MAX_GIF_BLOCKS} chunks; save it again")
+        if chunks > MAX_GIF_BLOCKS:
+            break  # a long animation
+    body = b"".join(kept)
+    return Essence(
+        b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body, orientation_in(exif, xmp)
+    )
+
+
+def _without_metadata(file: bytes) -> bytes:
+    """Return the chunk VP8X with its flags of profile, EXIF and XMP cleared."""
+    chunk = bytearray(file[12:30])
+    if len(chunk) == 18:
+        chunk[8] &= ~0b00101100
+    return bytes(chunk)
+
+
+def gif_essence(file: bytes) -> Essence:
+    """Return a GIF without comments and applications before its first frame.
+
+    Raises:
+        DamagedFileError: There is no frame.
+        CostlyFileError: More than `MAX_GIF_BLOCKS` blocks come before the first frame.
+    """
+    flags = file[10] if len(file) > 12 else 0
+    start = at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+    control, blocks = b"", 0
+    while file[at : at + 1] == b"!":
+        begin, graphic = at, file[at + 1 : at + 2] == b"\xf9"
+        at += 2
+        while at < len(file) and file[at]:
+            at += 1 + file[at]
+            blocks += 1
+            if blocks > MAX_GIF_BLOCKS:
+                raise CostlyFileError(
+                    f"more than {MAX_GIF_BLOCKS} blocks come before its first frame; save it again"
+                )
+        at += 1
+        blocks += 1
+        control = file[begin:at] if graphic else control
+    if file[at : at + 1] != b",":
+        raise DamagedFileError("this GIF has no frame, or is damaged")
+    return Essence(file[:start] + control + file[at:], UPRIGHT)

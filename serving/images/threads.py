@@ -1,0 +1,155 @@
+"""Threads that decode images: the cheapest first, and only so many pixels at once.
+
+The event loop owns the queue. A thread gets one job at a time. The threads are daemons, so that the
+end of the process does not wait for an image that is being decoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Run = Callable[[], Pixels]
+
+
+@dataclass(slots=True, order=True)
+class Job:
+    """An image on its way through the threads. The order is that of the queue.
+
+    Attributes:
+        work: Time to decode it, where a pixel of a PNG is 1.
+        number: Position in the order of arrival.
+        pixels: Pixels that are in memory while it is decoded.
+        run: Decodes it.
+        future: Its result.
+        running: A thread has taken it.
+    """
+
+    work: float
+    number: int
+    pixels: int = field(compare=False)
+    run: Run = field(compare=False)
+    future: asyncio.Future[Pixels] = field(compare=False)
+    running: bool = field(default=False, compare=False)
+    _ended: list[Callable[[], None]] = field(default_factory=list, compare=False)
+
+    def when_ended(self, callback: Callable[[], None]) -> None:
+        """Call a function, on the event loop, when no thread runs this job any more."""
+        self._ended.append(callback)
+
+    def end(self) -> None:
+        """Note that no thread runs this job any more."""
+        self.running = False
+        for callback in self._ended:
+            callback()
+
+
+class DecodeThreads:
+    """A queue of images and the threads that decode them. Only an event loop calls it.
+
+    Args:
+        threads: Number of threads. Each starts with its first job.
+        max_pixels: Most pixels of the images that are decoded at once. A larger one runs alone.
+
+    Attributes:
+        work: Work of all images that are queued or being decoded.
+    """
+
+    def __init__(self, threads: int, max_pixels: int) -> None:
+        self._idle = threads
+        self._threads = threads
+        self._started = 0
+        self._max_pixels = max_pixels
+        self._pixels = 0
+        self._queue: list[Job] = []
+        self._numbers = count()
+        self._jobs: SimpleQueue[tuple[Job, asyncio.AbstractEventLoop] | None] = SimpleQueue()
+        self.work = 0.0
+
+    def start(self, run: Run, work: float, pixels: int) -> Job:
+        """Queue an image.
+
+        Args:
+            run: Decodes it, on a thread.
+            work: Time to decode it.
+            pixels: Pixels that are in memory meanwhile.
+        """
+        future: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
+        job = Job(work, next(self._numbers), pixels, run, future)
+        self.work += work
+        heapq.heappush(self._queue, job)
+        self._feed()
+        return job
+
+    def cancel(self, job: Job) -> bool:
+        """Cancel a job that has not ended. Return whether a thread still runs it."""
+        if not job.running and not job.future.done():
+            self._queue.remove(job)
+            heapq.heapify(self._queue)
+            self.work -= job.work
+        if job.future.done() and not job.future.cancelled():
+            job.future.exception()  # an error that nothing waits for is not one for the log
+        job.future.cancel()
+        return job.running
+
+    def close(self) -> None:
+        """Let the threads end after what they run. What is queued is not decoded."""
+        for job in self._queue:
+            job.future.cancel()
+        self._queue.clear()
+        for _ in range(self._started):
+            self._jobs.put(None)
+
+    def _feed(self) -> None:
+        while self._idle and self._queue:
+            job = self._queue[0]
+            if self._pixels and self._pixels + job.pixels > self._max_pixels:
+                return
+            heapq.heappop(self._queue)
+            job.running = True
+            self._idle -= 1
+            self._pixels += job.pixels
+            self._jobs.put((job, asyncio.get_running_loop()))
+            if self._threads - self._idle > self._started:
+                self._started += 1
+                threading.Thread(target=_work, args=(self._jobs, self._end), daemon=True).start()
+
+    def _end(self, job: Job, result: Pixels | None, error: Exception | None) -> None:
+        self._idle += 1
+        self._pixels -= job.pixels
+        self.work -= job.work
+        job.end()
+        if not job.future.done():
+            if error is not None:
+                job.future.set_exception(error)
+            else:
+                assert result is not None
+                job.future.set_result(result)
+        self._feed()
+
+
+def _work(
+    jobs: SimpleQueue[tuple[Job, asyncio.AbstractEventLoop] | None],
+    end: Callable[[Job, Pixels | None, Exception | None], Any],
+) -> None:
+    while (taken := jobs.get()) is not None:
+        job, loop = taken
+        result, error = None, None
+        try:
+            result = job.run()
+        except Exception as failure:  # noqa: BLE001 (becomes the result of the job)
+            error = failure
+        try:
+            loop.call_soon_threadsafe(end, job, result, error)
+        except RuntimeError:  # the loop is closed: the process ends
+            return

@@ -1,0 +1,68 @@
+"""Memory that several workers map, in files whose pages are reserved before they are written.
+
+A file system in memory gives a page at the first write to it. If the file system is full then,
+the kernel kills the process (SIGBUS). A reserved page is always there.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+
+def mapped_memory(file: Path | None, size: int, *, reserve: bool = True) -> memoryview[int]:
+    """Map the first `size` bytes of a file that several workers use.
+
+    Bytes that no worker has written are 0. Without a file, return memory of this process alone.
+
+    Args:
+        file: File, created if it is missing.
+        size: Bytes.
+        reserve: Reserve all pages. If not, the caller reserves the pages that it writes.
+
+    Raises:
+        OSError: The file system has no room.
+    """
+    if file is None or size == 0:
+        return memoryview(bytearray(size))
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.ftruncate(descriptor, size)  # extends the file for the first worker only
+        if reserve:
+            reserve_room(file, size, descriptor)
+        return memoryview(mmap.mmap(descriptor, size))
+    finally:
+        os.close(descriptor)
+
+
+def reserve_room(file: Path, size: int, descriptor: int | None = None) -> None:
+    """Reserve the pages of the first `size` bytes of a file, which is created if it is missing.
+
+    Args:
+        file: Name of the file.
+        size: Bytes. A smaller file is extended with zeros.
+        descriptor: The file, if it is open for writing.
+
+    Raises:
+        OSError: The file system has no room.
+    """
+    if descriptor is None:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            reserve_room(file, size, descriptor)
+        finally:
+            os.close(descriptor)
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        raise no_room(file, error) from error
+
+
+def no_room(file: Path, error: OSError) -> OSError:
+    """Return the error for a file that cannot be written, with what to do."""
+    return OSError(
+        f"the metrics of several workers have no room in {file.parent} ({error.strerror}): free "
+        "some of it, set --shm-size for a container, or use --workers 1"
+    )

@@ -1,0 +1,1 @@
+"""Fuzzing of a real server."""

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from offramp.bundle.modes import PixelsError, to_rgb
+
+
+def opened(values: Any, form: str = "TIFF") -> Image.Image:
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, form)
+    return Image.open(io.BytesIO(buffer.getvalue()))
+
+
+def png(depth: int, rows: bytes, transparency: bytes) -> Image.Image:
+    """Return an opened grey PNG of 4 x 1 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + crc
+
+    header = struct.pack(">IIBBBBB", 4, 1, depth, 0, 0, 0, 0)
+    body = (
+        chunk(b"IHDR", header) + chunk(b"tRNS", transparency) + chunk(b"IDAT", zlib.compress(rows))
+    )
+    return Image.open(io.BytesIO(b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")))
+
+
+def test_floats_from_0_to_1_are_scaled_by_255() -> None:
+    values = np.array([[0.0, 0.25, 0.5, 1.0]], np.float32)
+    assert np.asarray(to_rgb(opened(values)))[0, :, 1].tolist() == [0, 64, 128, 255]
+
+
+@pytest.mark.parametrize("odd", [-0.1, 1.5, 255.0, np.nan, np.inf, -np.inf])
+def test_other_floats_are_an_error_with_a_remedy(odd: float) -> None:
+    with pytest.raises(PixelsError, match="no known scale; only 0 to 1 is read"):
+        to_rgb(opened(np.array([[0.5, odd]], np.float32)))
+
+
+def test_small_32_bit_integers_are_kept() -> None:
+    values = np.array([[0, 20, 255]], np.int32)
+    assert np.asarray(to_rgb(opened(values)))[0, :, 2].tolist() == [0, 20, 255]
+
+
+@pytest.mark.parametrize("odd", [-1, 256, 0x10100, 2**31 - 1])
+def test_other_32_bit_integers_are_an_error(odd: int) -> None:
+    with pytest.raises(PixelsError, match=r"32-bit integers from .* have no known scale"):
+        to_rgb(opened(np.array([[0, odd]], np.int32)))
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_16_bit_grey_keeps_its_high_bits(form: str) -> None:
+    values = np.array([[0, 255, 256, 65535]], np.uint16)
+    assert np.asarray(to_rgb(opened(values, form)))[0, :, 0].tolist() == [0, 0, 1, 255]
+
+
+def test_the_transparent_value_of_16_bit_grey_is_transparent() -> None:
+    image = png(16, b"\0" + struct.pack(">4H", 0x8000, 0x8001, 0, 65535), b"\x80\x00")
+    got = np.asarray(to_rgb(image))
+    assert got[0, :, 3].tolist() == [0, 255, 255, 255]
+    assert got[0, :, 0].tolist() == [128, 128, 0, 255]
+
+
+def test_other_modes_are_an_error_that_names_them() -> None:
+    with pytest.raises(PixelsError, match="mode LAB are not converted; save it as 8-bit RGB"):
+        to_rgb(Image.new("LAB", (4, 4)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("1", 1, (255, 255, 255)),
+        ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
+        ("RGBX", (1, 2, 3, 4), (1, 2, 3)),
+        ("YCbCr", (0, 128, 128), (0, 0, 0)),
+    ],
+)
+def test_modes_of_8_bits_are_converted(mode: str, colour: Any, expected: tuple[int, ...]) -> None:
+    assert to_rgb(Image.new(mode, (4, 4), colour)).getpixel((1, 1)) == expected

@@ -1,0 +1,98 @@
+"""Clients that write before they read see the response that refuses them."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from serving.http.connection import closing
+from tests.serving.http.raw import statuses_of
+from tests.serving.servers import Running, serving, until
+
+HEAD = b"POST /classify HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize("size", [(16 << 20) + 1, 40 << 20, 100 << 20])
+def test_a_client_that_writes_first_sees_413(server: Running, size: int) -> None:
+    for _ in range(3):
+        client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        client.request("POST", "/classify", bytes(size))
+        assert client.getresponse().status == 413
+        client.close()
+
+
+def test_a_client_that_writes_first_sees_413_for_chunks(server: Running) -> None:
+    chunks = (bytes(1 << 18) for _ in range(4 * 40))
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    client.request("POST", "/classify", chunks, encode_chunked=True)
+    assert client.getresponse().status == 413
+    client.close()
+
+
+def test_a_client_that_writes_first_sees_408_and_429(bundle: Path) -> None:
+    largest = 1 << 20
+    with serving(
+        bundle, max_body_bytes=largest, max_held_bytes=largest, body_seconds=0.5
+    ) as server:
+        address = ("127.0.0.1", server.port)
+        with socket.create_connection(address, timeout=20) as one:
+            one.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n" + bytes(700_000))
+            until(lambda: server.app.state.context.body_reader.held == 700_000)
+            with socket.create_connection(address, timeout=20) as two:
+                two.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n" + bytes(1_000_000))
+                time.sleep(0.1)
+                two.sendall(b"more")
+                assert statuses_of(two) == [429]
+            time.sleep(0.6)
+            one.sendall(bytes(300_000))
+            assert statuses_of(one) == [408]
+
+
+@pytest.mark.parametrize("more", ["", "Connection: close\r\n"])
+def test_a_client_that_writes_first_sees_the_refusal_of_its_head(
+    server: Running, more: str
+) -> None:
+    head = f"POST /{'x' * 9000} HTTP/1.1\r\nHost: x\r\n{more}Content-Length: {30 << 20}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(head.encode() + bytes(30 << 20))
+        assert statuses_of(client) == [414]
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_what_is_discarded_is_bounded(server: Running, chunked: bool) -> None:
+    kind = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 999999999999"
+    block = b"%x\r\n%b\r\n" % (1 << 20, bytes(1 << 20))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(HEAD + kind + b"\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            client.sendall(block * 400)
+
+
+def test_a_head_without_end_is_cut_off_early(server: Running) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(HEAD + b"a: ")
+        with pytest.raises(ConnectionError):
+            client.sendall(b"x" * (32 << 20))
+
+
+def test_a_client_that_stays_is_closed_in_time(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "LINGER_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(HEAD + b"Content-Length: 99999999\r\n\r\n")
+        assert statuses_of(client) == [413]
+        start = time.monotonic()
+        with pytest.raises(ConnectionError):
+            trickle(client)
+        assert time.monotonic() - start < 5
+
+
+def trickle(client: socket.socket) -> None:
+    while True:
+        client.sendall(b"x")
+        time.sleep(0.02)
