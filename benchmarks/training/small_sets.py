@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from offramp.bundle.manifest import read_manifest
+from offramp.cli import main as offramp
 from offramp.data.reader import read_dataset
 from offramp.data.summary import summarize
 
@@ -106,10 +107,19 @@ def check_read(found: SmallSet) -> None:
     assert {split: count.tolist() for split, count in counts.items()} == expected, counts
 
 
-def run_commands(found: SmallSet, out: Path, epochs: int) -> None:
-    """Train, export and evaluate as the README says, and print classes and counts."""
+def run_commands(found: SmallSet, out: Path, options: Sequence[str]) -> None:
+    """Train, export and evaluate as the README says, and print classes and counts.
+
+    Args:
+        found: The set.
+        out: Folder of the run and of the bundle.
+        options: Options of `offramp train` beside those of the README.
+
+    Raises:
+        AssertionError: The bundle has other labels.
+        SystemExit: A command fails.
+    """
     run, bundle = out / "run", out / "bundle"
-    options = ["--epochs", str(epochs), "--device", "cpu"]
     _offramp("train", "cifar-compact", "--data", str(found.source), "--out", str(run), *options)
     print((run / "data.txt").read_text(encoding="utf-8"), end="")
     _offramp("export", "--checkpoint", str(run / "checkpoint.safetensors"), "--out", str(bundle))
@@ -125,11 +135,12 @@ def run_commands(found: SmallSet, out: Path, epochs: int) -> None:
 
 
 def _offramp(*words: str) -> str:
-    command = [sys.executable, "-m", "offramp", *words]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"offramp {' '.join(words)}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    """Run a command in this process, and return what it prints."""
+    with redirect_stdout(io.StringIO()) as printed:
+        code = offramp(words)
+    if code:
+        raise SystemExit(f"offramp {' '.join(words)}: exit code {code}\n{printed.getvalue()}")
+    return printed.getvalue()
 
 
 def main() -> None:
@@ -143,7 +154,7 @@ def main() -> None:
         for number, found in enumerate(small_sets(folder / "sets")):
             print(f"{found.name}:")
             check_read(found)
-            run_commands(found, folder / str(number), arguments.epochs)
+            run_commands(found, folder / str(number), ["--epochs", str(arguments.epochs)])
 
 
 if __name__ == "__main__":

@@ -18,11 +18,13 @@ def test_classes_and_counts_of_every_small_set_are_read(sets: list[SmallSet]) ->
         check_read(each)
 
 
+@pytest.mark.timeout(600)
 def test_the_three_commands_run_on_300_photos(
     sets: list[SmallSet], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_commands(sets[0], tmp_path, epochs=1)
+    smaller = ("--shape.exits=2", "--shape.channels=4", "--shape.growth=4", "--epochs=1")
+    run_commands(sets[0], tmp_path, smaller)
     shown = capsys.readouterr().out
     assert "5 classes, 300 images" in shown
-    assert "  all          270        30" in shown
+    assert "  all         270        30" in shown
     assert "270 training and 30 held-out images" in shown
