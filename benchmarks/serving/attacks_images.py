@@ -80,8 +80,8 @@ def flat(form: str, side: int, frames: int = 1) -> bytes:
 def attacks() -> Iterator[tuple[str, list[bytes]]]:
     """Yield the name and the images of each attack."""
     yield "progressive JPEG, 5000 x 5000, 3,000 scans", [jpeg(5000, 3000)]
-    yield "progressive JPEG, 3300 x 3300, 90 scans", [jpeg(3300, 90)]
-    yield "progressive JPEG, 3300 x 3300, 10 refining scans", [jpeg(3300, 10, refining=True)]
+    yield "progressive JPEG, 3200 x 3200, 80 scans", [jpeg(3200, 80)]
+    yield "progressive JPEG, 3200 x 3200, 9 refining scans", [jpeg(3200, 9, refining=True)]
     yield "PNG, 5000 x 5000", [png(5000, 8, 2, 3)]
     yield "PNG, 4000 x 4000, RGB", [png(4000, 8, 2, 3)]
     yield "PNG, 3600 x 3600, RGBA of 16 bits", [png(3600, 16, 6, 4)]
