@@ -7,7 +7,10 @@ import tempfile
 _cache = tempfile.TemporaryDirectory(prefix="offramp-tests-")
 os.environ["HF_HOME"] = _cache.name
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
 
-# A shell's background jobs ignore SIGINT, and every child would inherit that.
+# Background jobs ignore SIGINT, and `nohup` SIGHUP. Every child would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -114,5 +114,11 @@ def test_help_of_make_names_every_target() -> None:
     declared = re.search(r"^\.PHONY: ((?:.*\\\n)*.*)$", text, re.MULTILINE)
     assert declared
     targets = set(declared[1].replace("\\", "").split()) - {"help"}
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert {line.split()[1] for line in done.stdout.splitlines()} == targets

@@ -204,8 +204,8 @@ def test_classify_and_model_require_the_key(bundle: Path, files: list[bytes]) ->
         assert client.get("/metrics").status_code == 200
 
 
-@pytest.mark.parametrize("key", ["clé", "ключ", "鍵 \N{KEY}", "à", "\xa0"])
-def test_a_key_outside_ascii_is_compared_as_utf_8(bundle: Path, key: str) -> None:
+@pytest.mark.parametrize("key", ["k", "two words", "~!{}"])
+def test_a_key_is_compared_as_a_whole(bundle: Path, key: str) -> None:
     jpeg = png(random_images(1, 0)[0], "JPEG")
     with serving(bundle, api_key=key) as server, server.client as client:
         for given, status in ((key, 200), (f"{key}x", 401), (key[:-1] + "?", 401)):

@@ -42,11 +42,13 @@ def supervise(
     return dead
 
 
-def terminate_after_a_message(caplog: pytest.LogCaptureFixture) -> Callable[[], None]:
-    """Return a callback that sends SIGTERM once there is a line in the log."""
+def terminate_after_messages(
+    caplog: pytest.LogCaptureFixture, count: int = 1
+) -> Callable[[], None]:
+    """Return a callback that sends SIGTERM once there are `count` lines in the log."""
 
     def end() -> None:
-        while not caplog.messages:
+        while len(caplog.messages) < count:
             time.sleep(0.01)
         terminate()
 
@@ -72,7 +74,7 @@ def test_ctrl_c_ends_all() -> None:
 def test_a_worker_that_ends_is_replaced_and_the_log_says_why(
     job: Job, says: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ready = terminate_after_a_message(caplog)
+    ready = terminate_after_messages(caplog)
     assert supervise(jobs.at_first(job, tmp_path), ready=ready) == [0]
     assert caplog.messages == [says]
 
@@ -99,7 +101,8 @@ def test_a_worker_that_cannot_be_replaced_ends_only_itself_while_others_serve(
         tmp_path, jobs.live_and_be_killed, jobs.refuse, jobs.end_at_start, jobs.refuse, jobs.live
     )
     begun = time.monotonic()
-    assert supervise(job, retry=0.1) == [1, 1, 1, 1]
+    ready = terminate_after_messages(caplog, 4)
+    assert supervise(job, ready=ready, retry=0.1) == [1, 1, 1, 1]
     assert time.monotonic() - begun > 0.1 + 0.2 + 0.4
     ends = "the other workers serve on, and it is started again in"
     assert caplog.messages == [
@@ -114,7 +117,8 @@ def test_a_worker_that_is_always_killed_at_its_start_is_started_later_while_othe
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = jobs.in_turn(tmp_path, *[jobs.be_killed] * (KILLED_AT_START + 1), jobs.live)
-    supervise(job, retry=0.1)
+    ready = terminate_after_messages(caplog, KILLED_AT_START + 1)
+    supervise(job, ready=ready, retry=0.1)
     assert len(caplog.messages) == KILLED_AT_START + 1
     assert "serve on" in caplog.messages[-1]
 

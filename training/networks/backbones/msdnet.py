@@ -36,7 +36,8 @@ class MSDNetConfig(FrozenModel):
         "even", description="`even`: `step` layers in each later stage; `lin_grow`: more each time"
     )
     stem: Literal["cifar", "imagenet"] = Field(
-        "cifar", description="`cifar`: 3x3 at full resolution; `imagenet`: 7x7, max-pool, a quarter"
+        "cifar",
+        description="cifar: 3x3 at full resolution. imagenet: 7x7 and max-pool, at a quarter",
     )
     channels: PositiveInt = Field(16, description="channels of the finest scale at the start")
     growth: PositiveInt = Field(16, description="channels a dense layer adds to the finest scale")
