@@ -37,7 +37,7 @@ class MSDNetConfig(FrozenModel):
     )
     stem: Literal["cifar", "imagenet"] = Field(
         "cifar",
-        description="cifar: 3x3 at full resolution. imagenet: 7x7 and max-pool, at a quarter",
+        description="cifar: 3x3 at full resolution. imagenet: 7x7 and pooling, at a quarter",
     )
     channels: PositiveInt = Field(16, description="channels of the finest scale at the start")
     growth: PositiveInt = Field(16, description="channels a dense layer adds to the finest scale")
