@@ -175,12 +175,7 @@ def convert_bundle(
         console.print(f"quantizing with {len(images.train)} images of the training set")
     converted = quantize(manifest, floats, images, precision)
     before = Chain(floats).run(images.held_out.pixels)
-    for k, exit_ in enumerate(agreement(manifest, before, converted, images.held_out), 1):
-        console.print(
-            f"  exit {k}   accuracy {exit_.before:.2%} -> {exit_.after:.2%}   "
-            f"same class {exit_.same:.2%}",
-            highlight=False,
-        )
+    _print_agreement(agreement(manifest, before, converted, images.held_out), console)
     new_version = version or f"{manifest.version}-{precision}"
     new = with_new_measurements(
         manifest, converted.export, version=new_version, precision=precision
@@ -188,3 +183,12 @@ def convert_bundle(
     write_bundle(out, new, converted.export)
     for line in summary(new):
         console.print(line, highlight=False)
+
+
+def _print_agreement(exits: list[Agreement], console: Console) -> None:
+    for k, exit_ in enumerate(exits, 1):
+        console.print(
+            f"  exit {k}   accuracy {exit_.before:.2%} -> {exit_.after:.2%}   "
+            f"same class {exit_.same:.2%}",
+            highlight=False,
+        )

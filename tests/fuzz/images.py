@@ -55,8 +55,9 @@ def damaged(count: int, seed: int) -> Iterator[bytes]:
         for _ in range(rng.integers(1, 9)):
             # headers decide most, so half of the changes are there
             most = min(64, len(content)) if rng.random() < 0.5 else len(content)
-            values = [0, 1, 0x7F, 0x80, 0xFF, int(rng.integers(256))]
-            content[rng.integers(most)] = rng.choice(values)
+            content[rng.integers(most)] = int(
+                rng.choice([0, 1, 0x7F, 0x80, 0xFF, int(rng.integers(256))])
+            )
         if rng.random() < 0.1:
             content = content[: rng.integers(1, len(content))]
         if rng.random() < 0.05:

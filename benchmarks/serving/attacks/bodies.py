@@ -1,4 +1,4 @@
-"""Which bodies cost a server more CPU time, memory or delay of others than their bytes justify?
+"""Measure what hostile bodies cost a server in CPU time, memory and delay of other clients.
 
 Each attack is one request with a JSON or multipart body of a given size. The server's CPU time and
 memory are read from /proc, and a health check is sent every 20 ms beside it. Exit status 1: an

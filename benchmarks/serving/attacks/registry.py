@@ -15,7 +15,7 @@ Run = Callable[[int], int]  # port of the server; returns the bytes sent
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One attack.
+    """An attack.
 
     Attributes:
         name: In the table and on the command line.

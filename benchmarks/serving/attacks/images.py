@@ -1,6 +1,6 @@
 """Small bodies that are dear to decode: CPU seconds, memory and answers of a real server.
 
-    python -m benchmarks.serving.attacks_images --url http://127.0.0.1:8000 --pid 1234
+    python -m benchmarks.serving.attacks.images --url http://127.0.0.1:8000 --pid 1234
 
 Each attack is sent once, with health checks beside it. Exit code 1: more than .5 s of CPU or 64 MB
 for a megabyte sent, where a body below a megabyte counts as one, or a health check over .2 s.
@@ -80,8 +80,8 @@ def flat(form: str, side: int, frames: int = 1) -> bytes:
 def attacks() -> Iterator[tuple[str, list[bytes]]]:
     """Yield the name and the images of each attack."""
     yield "progressive JPEG, 5000 x 5000, 3,000 scans", [jpeg(5000, 3000)]
-    yield "progressive JPEG, 3300 x 3300, 90 scans", [jpeg(3300, 90)]
-    yield "progressive JPEG, 3300 x 3300, 10 refining scans", [jpeg(3300, 10, refining=True)]
+    yield "progressive JPEG, 3200 x 3200, 80 scans", [jpeg(3200, 80)]
+    yield "progressive JPEG, 3200 x 3200, 9 refining scans", [jpeg(3200, 9, refining=True)]
     yield "PNG, 5000 x 5000", [png(5000, 8, 2, 3)]
     yield "PNG, 4000 x 4000, RGB", [png(4000, 8, 2, 3)]
     yield "PNG, 3600 x 3600, RGBA of 16 bits", [png(3600, 16, 6, 4)]
@@ -153,7 +153,7 @@ class HealthCheck(threading.Thread):
 
 def main() -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.attacks_images")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.attacks.images")
     parser.add_argument("--url", required=True)
     parser.add_argument("--pid", type=int, required=True, help="process of the server")
     options = parser.parse_args()
