@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from offramp.data.summary import Summary
 from training.data.datasets import Dataset, load_test, open_dataset
 from training.data.hub import hub_name
 from training.data.images import ImageFiles, Images
+from training.data.reopen import without_damaged
 from training.distributed import cores, local_rank, process_group, processes, rank
 from training.errors import RecipeError
 from training.fit.checkpoint import CHECKPOINT, Epoch, Progress, load_progress
@@ -61,23 +61,6 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
-
-
-def _whole(files: ImageFiles, console: Console) -> ImageFiles:
-    """Return the files that can be decoded, and print the others."""
-    whole, errors = files.whole()
-    for error in errors:
-        console.print(f"skipped: {error}", highlight=False, markup=False)
-    return whole
-
-
-def _without_damaged(dataset: Dataset[ImageFiles], console: Console) -> Dataset[ImageFiles]:
-    return replace(
-        dataset,
-        train=_whole(dataset.train, console),
-        held_out=_whole(dataset.held_out, console),
-        test=None if dataset.test is None else _whole(dataset.test, console),
-    )
 
 
 def _dataset(recipe: Recipe, where: str, *, strict: bool) -> Dataset[ImageFiles]:
@@ -144,7 +127,9 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
         console.print(taken, highlight=False, markup=False)
     opened = _dataset(recipe, options.images, strict=options.strict)
     if options.skip_damaged:
-        opened = _without_damaged(opened, console)
+        opened, errors = without_damaged(opened)
+        for error in errors:
+            console.print(f"skipped: {error}", highlight=False, markup=False)
     summary = opened.summary() if rank() == 0 else None
     _describe(opened, summary, console)
     test = _test_images(opened, recipe, options.images) if rank() == 0 else None

@@ -34,8 +34,9 @@ from exporter.to_int8 import convert_to_int8
 from exporter.verify import Chain, ChainOutput
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest
-from training.data.datasets import Dataset, open_dataset
+from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images
+from training.data.reopen import reopen_dataset
 from training.recipes import Recipe
 
 CALIBRATION_IMAGES = 512
@@ -67,9 +68,8 @@ def own_files(manifest: Manifest, source: str, *, strict: bool = False) -> Datas
     """
     recorded = Recipe.recorded(manifest.provenance.config)
     recipe = Recipe.parse(recorded, option="provenance.config", name="a recipe")
-    return open_dataset(
-        source, recipe.size, recipe.held_out, recipe.seed, recipe.held_out_split, strict=strict
-    )
+    images = (manifest.provenance.train_images, manifest.held_out.images)
+    return reopen_dataset(source, recipe, images, strict=strict)
 
 
 def own_images(manifest: Manifest, source: str, *, strict: bool = False) -> Dataset[Images]:

@@ -26,13 +26,10 @@ _STARTS = (
     (b"GIF89a", "GIF"),
     (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG2000"),
     (b"\xff\x4f\xff\x51", "JPEG2000"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-    (b"II+\x00", "TIFF"),
-    (b"MM\x00+", "TIFF"),
-    (b"BM", "BMP"),
 )
-_PPM = re.compile(rb"P[1-6]\s")
+_TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes of the header after the file's own
+_PPM = re.compile(rb"P[1-6]\s[\s\d#]")
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -49,6 +46,10 @@ def format_of(file: bytes) -> str | None:
         if b"avif" in brands or b"avis" in brands:
             return "AVIF"
         return "HEIF" if any(brand in _HEIF for brand in brands) else None
+    if file.startswith(_TIFF):
+        return "TIFF" if file[8:10] != b"CR" else None  # a raw file of a camera
+    if file[:2] == b"BM" and int.from_bytes(file[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
     return "PPM" if _PPM.match(file) else None
 
 

@@ -34,10 +34,10 @@ NOT_RUN = {
     "seq": "of the shell",
     "done": "of the shell",
 }
-# Commands that take minutes or hours: they run until they see that the reader's folder has too few
-# images, or the bundle already. By then every option has been read and checked.
+# Commands that take minutes or hours: they run until they see that the reader's folder has the run
+# or the bundle already. By then every option has been read and checked.
 ENDS_EARLY = {
-    "train": r"held.out",
+    "train": r"the run exists",
     "export": r"bundles/mine exists",
     "quantize": r"bundles/mine-int8 exists",
     "recalibrate": r"bundles/mine-2 exists",

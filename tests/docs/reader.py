@@ -29,7 +29,7 @@ STARTED = re.compile(r"at (http://[^\s\"]+)")
 
 
 def furnish(folder: Path) -> None:
-    """Fill a folder with what the documents suppose: a clone, images, an exported bundle."""
+    """Fill a folder with what the documents suppose: a clone, images, runs, a bundle."""
     for entry in ROOT.iterdir():
         if not entry.name.startswith(".") and entry.name not in ("runs", "results"):
             (folder / entry.name).symlink_to(entry)
@@ -44,6 +44,9 @@ def furnish(folder: Path) -> None:
     for name in ("my/imagenet", "my/cifar10", "our/images"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).symlink_to(folder / "my" / "images")
+    for name in ("mine", "big"):
+        (folder / "runs" / name).mkdir(parents=True)
+        (folder / "runs" / name / "checkpoint.safetensors").touch()
     (folder / "bundles").mkdir()
     (folder / "bundles" / "mine").symlink_to(BUNDLE)
     for name in ("mine-int8", "mine-2"):

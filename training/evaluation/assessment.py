@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.datasets import Dataset, open_dataset
+from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images
-from training.errors import CheckpointError
+from training.data.reopen import reopen_dataset, without_damaged
+from training.errors import CheckpointError, DataError
 from training.evaluation.budgeted import (
     PROCEDURES,
     Curve,
@@ -89,13 +90,18 @@ def own_dataset(progress: Progress, source: str, *, strict: bool = False) -> Dat
         DataError: the images cannot be loaded.
         CheckpointError: the images are not those of the run.
     """
-    recipe = progress.recipe
-    dataset = open_dataset(
-        source, recipe.size, recipe.held_out, recipe.seed, recipe.held_out_split, strict=strict
-    )
-    if dataset.fingerprint() != progress.fingerprint:
-        raise CheckpointError(f"--data: {source} is not the data of the checkpoint")
-    return dataset
+    images = (progress.train_images, None)
+    dataset = reopen_dataset(source, progress.recipe, images, strict=strict)
+    try:
+        if dataset.fingerprint() == progress.fingerprint:
+            return dataset
+    except DataError:
+        # The run may have left these images out, with --skip-damaged.
+        dataset = without_damaged(dataset)[0]
+        if dataset.fingerprint() != progress.fingerprint:
+            raise
+        return dataset
+    raise CheckpointError(f"--data: {source} is not the data of the checkpoint")
 
 
 def labelled_logits(network: MultiExitNetwork, images: Images | ImageFiles) -> LabelledLogits:

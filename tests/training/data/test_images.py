@@ -75,7 +75,7 @@ def folder_with_damage(folder: Path) -> Path:
     for name in ("a/1.png", "b/2.png"):
         whole = (folder / name).read_bytes()
         (folder / name).write_bytes(whole[: len(whole) // 2])
-    (folder / "b/3.png").write_bytes(b"no image")
+    (folder / "b/3.png").write_bytes(b"\x89PNG\r\n\x1a\nno image")
     return folder
 
 

@@ -1,0 +1,53 @@
+"""Data sets without their damaged images, and the data set of a run opened again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from offramp.data.records import printable
+from training.data.datasets import Dataset, open_dataset
+from training.data.images import ImageFiles
+from training.errors import DataError
+from training.recipes import Recipe
+
+
+def without_damaged(
+    dataset: Dataset[ImageFiles],
+) -> tuple[Dataset[ImageFiles], list[DataError]]:
+    """Decode all images, and return the data set without the damaged ones, and their errors.
+
+    Raises:
+        DataError: a class has no training image left, or no held-out image is left.
+    """
+    train, errors = dataset.train.whole()
+    held_out, others = dataset.held_out.whole()
+    test, tested = dataset.test.whole() if dataset.test else (None, [])
+    kept = set(train.targets.tolist())
+    lacking = [label for k, label in enumerate(dataset.labels) if k not in kept]
+    if lacking or not len(held_out):
+        missing = f"training image of {printable(lacking[0])}" if lacking else "held-out image"
+        raise DataError(f"data: all are damaged, so no {missing} is left: {[*errors, *others][0]}")
+    return replace(dataset, train=train, held_out=held_out, test=test), [*errors, *others, *tested]
+
+
+def reopen_dataset(
+    source: str, recipe: Recipe, images: tuple[int, int | None], *, strict: bool = False
+) -> Dataset[ImageFiles]:
+    """Open the data set of a run again, split as in the run.
+
+    Args:
+        source: see `open_dataset`.
+        recipe: recipe of the run.
+        images: number of training images of the run, and of held-out images if known. If there are
+            more now, damaged images are left out, as `--skip-damaged` does.
+        strict: refuse a data set with files that are left out.
+
+    Raises:
+        DataError: the images cannot be loaded.
+    """
+    opened = open_dataset(
+        source, recipe.size, recipe.held_out, recipe.seed, recipe.held_out_split, strict=strict
+    )
+    train, held_out = images
+    more = len(opened.train) > train or (held_out is not None and len(opened.held_out) > held_out)
+    return without_damaged(opened)[0] if more else opened
