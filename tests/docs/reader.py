@@ -24,7 +24,7 @@ from tests.docs.documents import ROOT
 
 BUNDLE = ROOT / "deploy" / "bundles" / "cifar10-msdnet"
 IMAGES = ROOT / "tests" / "data" / "cifar10-500.parquet"
-EACH = 1  # images of each class in `my/images`, too few to hold any out
+EACH = 3  # images of each class in `my/images`
 STARTED = re.compile(r"at (http://[^\s\"]+)")
 
 
