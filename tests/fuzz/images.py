@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import io
-import os
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.serving.servers.processes import usage
 from tests.serving.servers import until
 
 GROWTH = 1.2
@@ -65,25 +65,6 @@ def damaged(count: int, seed: int) -> Iterator[bytes]:
         yield bytes(content)
 
 
-def cpu_seconds(process: int) -> float:
-    """Return the CPU time of a process."""
-    fields = (
-        Path(f"/proc/{process}/stat")
-        .read_text(encoding="ascii", errors="replace")
-        .rpartition(")")[2]
-        .split()
-    )
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident(process: int) -> int:
-    """Return the resident memory of a process, in bytes."""
-    pages = int(
-        Path(f"/proc/{process}/statm").read_text(encoding="ascii", errors="replace").split()[1]
-    )
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.images")
@@ -109,18 +90,18 @@ def _fuzz(server: subprocess.Popen[bytes], port: int, images: int, seed: int) ->
     worst, size, before = 0.0, 0, 0
     for number, file in enumerate(damaged(images, seed)):
         if number == images // 10:
-            before = resident(server.pid)
-        used, started = cpu_seconds(server.pid), time.perf_counter()
+            before = usage(server.pid).memory
+        used, started = usage(server.pid).cpu, time.perf_counter()
         client.request("POST", "/classify", file)
         response = client.getresponse()
         response.read()
         statuses[response.status] += 1
-        used = cpu_seconds(server.pid) - used
+        used = usage(server.pid).cpu - used
         if used > worst:
             worst, size = used, len(file)
             print(f"{used:.2f} s of CPU for {size} bytes, {response.status}, image {number}, "
                   f"{time.perf_counter() - started:.2f} s", flush=True)  # fmt: skip
-    after = resident(server.pid)
+    after = usage(server.pid).memory
     print(f"answers: {dict(sorted(statuses.items()))}")
     print(f"memory: {before / 1e6:.0f} MB after a tenth, {after / 1e6:.0f} MB at the end")
     # bodies below a megabyte count as one, as in the server's own bound

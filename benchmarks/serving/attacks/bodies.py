@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import os
 import socket
 import sys
 import threading
@@ -21,8 +20,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.serving.servers.processes import usage
+
 MEGABYTE = 1 << 20
-TICKS = os.sysconf("SC_CLK_TCK")
 HOST = "127.0.0.1"
 SECONDS, MEGABYTES, DELAY = 0.5, 64.0, 0.2  # bounds: CPU and memory of a megabyte, health check
 PATIENCE = 300.0  # seconds for a response
@@ -118,7 +118,7 @@ def measure(port: int, pid: int, attack: Attack, size: int) -> Cost:
         status.append(_status(port, body, attack.kind))
         ended.set()
 
-    cpu, memory = _cpu(pid), _memory(pid)
+    cpu, memory = usage(pid).cpu, _memory(pid)
     peak = memory
     threads = [
         threading.Thread(target=send),
@@ -129,7 +129,7 @@ def measure(port: int, pid: int, attack: Attack, size: int) -> Cost:
     while any(thread.is_alive() for thread in threads):
         peak = max(peak, _memory(pid))
         time.sleep(0.002)
-    return Cost(status[0], len(body), _cpu(pid) - cpu, peak - memory, max(delays))
+    return Cost(status[0], len(body), usage(pid).cpu - cpu, peak - memory, max(delays))
 
 
 def _status(port: int, body: bytes, kind: str) -> int | str:
@@ -155,11 +155,6 @@ def _check_health(port: int, ended: threading.Event, delays: list[float]) -> Non
             if last:
                 return
             time.sleep(0.02)
-
-
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def _memory(pid: int) -> float:

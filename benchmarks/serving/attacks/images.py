@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import io
-import os
 import struct
 import sys
 import threading
@@ -22,6 +21,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from PIL import Image
+
+from benchmarks.serving.servers.processes import usage
 
 MOST_SECONDS, MOST_MEGABYTES, MOST_HEALTH = 0.5, 64.0, 0.2
 BOUNDARY = b"attack"
@@ -103,17 +104,6 @@ def body_of(images: list[bytes]) -> tuple[bytes, str]:
     return body, f"multipart/form-data; boundary={BOUNDARY.decode()}"
 
 
-def cpu_seconds(process: int) -> float:
-    """Return the CPU time of a process."""
-    fields = (
-        Path(f"/proc/{process}/stat")
-        .read_text(encoding="ascii", errors="replace")
-        .rpartition(")")[2]
-        .split()
-    )
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def peak(process: int) -> float:
     """Return the peak of the resident memory since `forget_peak`, in megabytes."""
     lines = (
@@ -166,12 +156,12 @@ def main() -> int:
         body, kind = body_of(images)
         health = HealthCheck(url.hostname, url.port)
         client = http.client.HTTPConnection(url.hostname, url.port, timeout=120)
-        memory, used = forget_peak(options.pid), cpu_seconds(options.pid)
+        memory, used = forget_peak(options.pid), usage(options.pid).cpu
         health.start()
         client.request("POST", "/classify", body, {"content-type": kind})
         status = client.getresponse().status
         longest = health.stop()
-        used, memory = cpu_seconds(options.pid) - used, peak(options.pid) - memory
+        used, memory = usage(options.pid).cpu - used, peak(options.pid) - memory
         sent = max(1.0, len(body) / 1e6)
         failed |= (
             used > MOST_SECONDS * sent or memory > MOST_MEGABYTES * sent or longest > MOST_HEALTH
