@@ -58,7 +58,7 @@ def each_image(images: ImageSource | Iterable[ImageSource]) -> Iterator[ImageSou
     if one or (isinstance(images, np.ndarray) and images.ndim != 4):
         yield images  # type: ignore[misc] # an array of four axes is the only one of many images
     else:
-        yield from images  # type: ignore[misc]
+        yield from images  # type: ignore[misc] # as above, what is left are many
 
 
 def file_of(source: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:

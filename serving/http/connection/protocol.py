@@ -99,7 +99,7 @@ class Connection(ReadingProtocol):
     def _start_task(self) -> None:
         self.scope["extensions"] = {DISCONNECT: self._disconnect}  # type: ignore[dict-item] # no dict
         if self._head is not None:
-            self.scope["extensions"][ARRIVED] = self._head.arrived  # type: ignore[assignment]
+            self.scope["extensions"][ARRIVED] = self._head.arrived  # type: ignore[assignment] # as above
         super()._start_task()
 
     def _parse(self) -> None:
