@@ -1,0 +1,95 @@
+"""The named recipes."""
+
+from __future__ import annotations
+
+from training.recipes.recipe import Recipe
+
+RECIPES: dict[str, Recipe] = {
+    # Trains on two CPU cores. The bundle in this repository is made with it.
+    "cifar-compact": Recipe(
+        shape={"exits": 4, "base": 1, "step": 2, "bottleneck": False, "head_dropout": 0.0},
+        epochs=20,
+        batch_size=256,
+        optimizer="muon",
+        lr=0.05,
+        muon_lr=0.06,
+        momentum=0.8,
+        schedule="linear",
+        warmup=0.1,
+        label_smoothing=0.1,
+        shift=3,
+        small_size=24,
+        small_epochs=11,
+    ),
+    # Small enough to train many times on a CPU, to compare the objectives.
+    # SGD, as in the papers: Muon would remove the scale of the gradients that they weigh.
+    "cifar-comparison": Recipe(
+        shape={
+            "exits": 4,
+            "base": 1,
+            "step": 1,
+            "channels": 8,
+            "growth": 8,
+            "bottleneck": False,
+            "head_channels": 64,
+            "head_dropout": 0.0,
+        },
+        epochs=8,
+        batch_size=128,
+        schedule="linear",
+        warmup=0.1,
+        small_size=24,
+        small_epochs=6,
+    ),
+    # The paper's network with the schedule of cifar-compact, for a GPU.
+    "cifar-full": Recipe(
+        shape={"head_dropout": 0.1},
+        epochs=60,
+        batch_size=500,
+        optimizer="muon",
+        lr=0.05,
+        muon_lr=0.05,
+        momentum=0.8,
+        schedule="linear",
+        warmup=0.1,
+        label_smoothing=0.1,
+        shift=3,
+        cutout=8,
+        precision="bf16",
+    ),
+    # The paper's own run, except for the validation split, crops padded by reflection (not grey)
+    # and mirroring in every other epoch. The paper's images are CIFAR-100's: --data cifar100.
+    "cifar-paper": Recipe(),
+    # The same for ResNet-18, and without AutoAugment.
+    "cifar-paper-resnet18": Recipe(
+        backbone="resnet18", variant="paper", objective="distillation", cutout=16
+    ),
+    # The same for VGG-7, and without AutoAugment.
+    "cifar-paper-vgg7": Recipe(
+        backbone="vgg",
+        variant="paper",
+        weight_decay=1e-4,
+        cutout=16,
+        milestones=(270 / 300, 280 / 300, 295 / 300),
+    ),
+    # The paper's own run, except for mirroring in every other epoch, normalisation by the images'
+    # own mean and deviation, and evaluation on the whole centre square of an image, not on 7/8.
+    "imagenet-paper": Recipe(
+        data="ILSVRC/imagenet-1k",
+        size=224,
+        shape={
+            "exits": 5,
+            "step": 4,
+            "stem": "imagenet",
+            "channels": 32,
+            "growth_factors": [1, 2, 4, 4],
+            "bottleneck_factors": [1, 2, 4, 4],
+            "head_channels": None,
+        },
+        epochs=90,
+        batch_size=256,
+        weight_decay=0.0,
+        crop="resized",
+        milestones=(70 / 90, 80 / 90, 85 / 90),
+    ),
+}
