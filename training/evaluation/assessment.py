@@ -31,6 +31,7 @@ from training.networks.multi_exit import MultiExitNetwork
 from training.networks.predict import predict
 
 BUDGET_SHARES = (0.25, 0.5, 0.75)  # budgets in the report, as shares of full depth's flops
+MEDIUM = 0.5  # the share that a bundle calls medium
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class BudgetResult:
     mean_flops: float
     accuracy: float
     shares: tuple[float, ...]
+    thresholds: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,7 @@ def _cross_fitted(
             point.mean_flops,
             accuracy_at(curve, point.mean_flops) or float(curve.accuracy[0]),
             point.shares,
+            point.thresholds,
         )
         for share, point in points.items()
     }
@@ -195,5 +198,7 @@ def _measured(points: Mapping[float, Tradeoff], scored: Scored) -> dict[float, B
     results = {}
     for share, point in points.items():
         measured = apply_thresholds(scored, np.array(point.thresholds))
-        results[share] = BudgetResult(measured.mean_flops, measured.accuracy, measured.shares)
+        results[share] = BudgetResult(
+            measured.mean_flops, measured.accuracy, measured.shares, measured.thresholds
+        )
     return results

@@ -4,33 +4,59 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from offramp.data.records import printable
 from training.evaluation.assessment import BUDGET_SHARES, Assessment
 from training.evaluation.budgeted import LESS, SHARES
 from training.fit.checkpoint import Progress, new_network
 from training.networks.flops import flop_costs, parameter_costs
 from training.recipes import RECIPES, Recipe
+from training.report.classes import NUMBERED, ClassResults
+from training.report.examples import PhotoGroup
 
-TEMPLATE = Path(__file__).with_name("report.html")
+TEMPLATE = "report.html"  # includes classes.html
+CLASSES = 100  # most classes of which all are in the table
+LOWEST = 50  # classes in the table if there are more
+CONFUSIONS = 20  # pairs of classes in the table
+NAME = 48  # characters of a class name
 
 
-def render(progress: Progress, figures: Mapping[str, str], assessment: Assessment | None) -> str:
+@dataclass(frozen=True, slots=True)
+class HeldOutDetails:
+    """The classes and photos of the held-out images, and the photos by exit."""
+
+    classes: ClassResults
+    wrong: tuple[PhotoGroup, ...]
+    leaving: tuple[PhotoGroup, ...]
+
+
+def render(
+    progress: Progress,
+    figures: Mapping[str, str],
+    assessment: Assessment | None,
+    details: HeldOutDetails | None = None,
+) -> str:
     """Render the page.
 
     Args:
         progress: state of the run.
         figures: `<svg>` elements by name from `training.report.figures`, which are not escaped.
         assessment: evaluation of the finished run. `None`: the page shows the epochs alone.
+        details: classes and photos of the finished run. `None`: the page has no such sections.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(Path(__file__).parent)
+    )
     environment.filters |= {"percent": _percent, "millions": _millions, "decimal": _decimal}
+    environment.filters["name"] = _name
     flops, parameters = costs(progress)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return environment.get_template(TEMPLATE).render(
         progress=progress,
         recipe=progress.recipe,
         facts=_facts(progress),
@@ -42,7 +68,22 @@ def render(progress: Progress, figures: Mapping[str, str], assessment: Assessmen
         shares=SHARES,
         less=LESS,
         budgets=BUDGET_SHARES,
+        has_details=details is not None,
+        **(_details(details) if details else {}),
     )
+
+
+def _details(details: HeldOutDetails) -> dict[str, object]:
+    classes = details.classes
+    return {
+        "classes": classes,
+        "class_rows": classes.rows(None if len(classes.labels) <= CLASSES else LOWEST),
+        "matrix": classes.matrix(),
+        "numbered": NUMBERED,
+        "confusions": classes.confusions(CONFUSIONS),
+        "wrong": details.wrong,
+        "leaving": details.leaving,
+    }
 
 
 def costs(progress: Progress) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -80,6 +121,12 @@ def _flat(recipe: Recipe) -> dict[str, str]:
     shape = fields.pop("shape")
     fields |= {f"shape.{name}": value for name, value in shape.items()}
     return {name: json.dumps(value) for name, value in fields.items()}
+
+
+def _name(label: str, most: int | None = NAME) -> str:
+    """Return the name of a class on one line, shortened to `most` characters."""
+    line = printable(label)
+    return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
 
 
 def _percent(value: float | None, digits: int = 2) -> str:

@@ -7,27 +7,33 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
-from training.data.datasets import load_test
+from offramp.data.records import printable
+from training.data.datasets import Dataset, load_test
 from training.data.images import ImageFiles, Images
 from training.errors import DataError
 from training.evaluation.assessment import (
+    MEDIUM,
     Assessment,
     LabelledLogits,
     assess,
     labelled_logits,
     own_dataset,
+    score,
 )
 from training.evaluation.budgeted import LESS, SHARES
 from training.evaluation.evaluate import Floats
 from training.fit.checkpoint import Progress, load_checkpoint
 from training.networks.multi_exit import MultiExitNetwork
+from training.report.classes import ClassResults, class_results
+from training.report.examples import leaving_images, photo_groups, wrong_predictions
 from training.report.figures import budgeted_figure, epochs_figure, reliability_figure, svg
-from training.report.page import costs, render
+from training.report.page import HeldOutDetails, costs, render
 
 PAGE = "report.html"
 
@@ -45,7 +51,7 @@ def write_assessment(
     folder: Path,
     progress: Progress,
     network: MultiExitNetwork,
-    held_out: Images | ImageFiles,
+    dataset: Dataset[Images] | Dataset[ImageFiles],
     test: Images | ImageFiles | None,
 ) -> None:
     """Evaluate a finished run on its held-out images and, if present, on its test split.
@@ -53,16 +59,44 @@ def write_assessment(
     Writes the whole page, `calibration.svg`, `budgeted.svg`, `anytime.csv` (each exit),
     `budgeted.csv` (the curves) and `summary.csv` (their table). If a test image cannot be read, all
     of these cover the held-out images alone, and a warning is written to standard error.
+
+    Writes `classes.csv` and `confusion.csv` too, which cover the held-out images alone, as the
+    photos of the page do.
     """
     flops = np.array(costs(progress)[0], dtype=np.float64)
-    assessment = assess(labelled_logits(network, held_out), _test_logits(network, test), flops)
+    held_out = labelled_logits(network, dataset.held_out)
+    assessment = assess(held_out, _test_logits(network, test), flops)
+    others = {"train": dataset.train.targets} | ({"test": test.targets} if test else {})
+    details = _details(progress.labels, dataset.held_out, held_out, assessment, flops, others)
     figures = {
         "accuracy": svg(epochs_figure(progress)),
         "calibration": svg(reliability_figure(assessment.sets[-1])),
         "budgeted": svg(budgeted_figure(assessment, flops)),
     }
     _write_tables(folder, assessment, flops)
-    _write_page(folder, progress, figures, assessment)
+    _write_class_tables(folder, details.classes)
+    _write_page(folder, progress, figures, assessment, details)
+
+
+def _details(
+    labels: tuple[str, ...],
+    images: Images | ImageFiles,
+    held_out: LabelledLogits,
+    assessment: Assessment,
+    flops: Floats,
+    others: Mapping[str, Tensor],
+) -> HeldOutDetails:
+    """Describe the classes and photos of the held-out images. `others`: classes of other images."""
+    scored = score(held_out, assessment.temperatures, flops)
+    predicted = held_out.logits.argmax(-1).numpy()
+    thresholds = np.array(assessment.sets[0].budgets[MEDIUM].thresholds)
+    counted = {name: targets.cpu().numpy() for name, targets in others.items()}
+    wrong, leaving = (
+        photo_groups(chosen, images, labels, predicted, scored)
+        for chosen in (wrong_predictions(scored), leaving_images(scored, thresholds))
+    )
+    classes = class_results(labels, predicted, held_out.targets.numpy(), counted)
+    return HeldOutDetails(classes, wrong, leaving)
 
 
 def _test_logits(
@@ -76,11 +110,15 @@ def _test_logits(
 
 
 def _write_page(
-    folder: Path, progress: Progress, figures: dict[str, str], assessment: Assessment | None
+    folder: Path,
+    progress: Progress,
+    figures: dict[str, str],
+    assessment: Assessment | None,
+    details: HeldOutDetails | None = None,
 ) -> None:
     for name, drawn in figures.items():
         (folder / f"{name}.svg").write_text(drawn, encoding="utf-8")
-    (folder / PAGE).write_text(render(progress, figures, assessment), encoding="utf-8")
+    (folder / PAGE).write_text(render(progress, figures, assessment, details), encoding="utf-8")
 
 
 def _write_tables(folder: Path, assessment: Assessment, flops: Floats) -> None:
@@ -92,6 +130,16 @@ def _write_tables(folder: Path, assessment: Assessment, flops: Floats) -> None:
     columns = ["set", "images", "procedure", *(f"accuracy_at_{share}" for share in SHARES)]
     columns += [*(f"flops_to_full_less_{less}" for less in LESS), "area"]
     _write_csv(folder / "summary.csv", columns, _summaries(assessment))
+
+
+def _write_class_tables(folder: Path, classes: ClassResults) -> None:
+    exits = range(1, len(classes.right) + 1)
+    columns = ["class", *classes.counts, *(f"accuracy_exit_{k}" for k in exits)]
+    rows = ([printable(row.label), *row.images, *row.accuracies] for row in classes.rows())
+    _write_csv(folder / "classes.csv", columns, rows)
+    names = [printable(label) for label in classes.labels]
+    pairs = ([names[true], names[other], count] for true, other, count in classes.pairs.tolist())
+    _write_csv(folder / "confusion.csv", ["class", "predicted", "images"], pairs)
 
 
 def _anytime(assessment: Assessment, flops: Floats) -> Iterator[list[object]]:
@@ -139,8 +187,8 @@ def report_checkpoint(checkpoint: Path, data: str | None) -> Path:
     loaded = load_checkpoint(checkpoint)
     progress, folder = loaded.progress, checkpoint.parent
     source = data or progress.recipe.data
-    held_out = own_dataset(progress, source).held_out
+    dataset = own_dataset(progress, source)
     test = load_test(source, progress.recipe.size, progress.labels)
     write_report(folder, progress)
-    write_assessment(folder, progress, loaded.network(), held_out, test)
+    write_assessment(folder, progress, loaded.network(), dataset, test)
     return folder / PAGE

@@ -54,6 +54,16 @@ def test_the_command_reports_a_finished_checkpoint(
     full = [r["accuracy_at_1.0"] for r in summary if r["set"] == "test"]
     assert full == [anytime[-1]["accuracy"]] * 3, "every procedure ends at full depth"
 
+    classes = rows(tmp_path / "classes.csv")
+    counts = [sum(int(row[name]) for row in classes) for name in ("train", "held-out", "test")]
+    assert counts == [400, 100, 60]
+    confusion = rows(tmp_path / "confusion.csv")
+    assert sum(int(row["images"]) for row in confusion) == 100, "held-out images alone"
+    right = sum(int(row["images"]) for row in confusion if row["class"] == row["predicted"])
+    assert right == round(100 * float(anytime[1]["accuracy"]))
+    assert '<img src="data:image/jpeg;base64,' in page
+    assert len(page) < 3_000_000
+
 
 def test_a_damaged_test_image_limits_the_report_to_held_out_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
