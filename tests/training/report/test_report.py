@@ -3,12 +3,14 @@ from pathlib import Path
 
 import pytest
 
+from exporter.budgets import NAMED_SHARES
 from tests.training.samples import (
     PARQUET,
     finished_progress,
     source_with_test,
     untrained_checkpoint,
 )
+from training.evaluation.assessment import MEDIUM
 from training.fit.checkpoint import save_checkpoint
 from training.report.__main__ import main
 from training.report.report import write_report
@@ -24,6 +26,10 @@ def test_the_log_and_the_curves_are_written(tmp_path: Path) -> None:
     assert [row["accuracy_exit_2"] for row in rows(tmp_path / "log.csv")] == ["0.2", "0.4"]
     drawn = (tmp_path / "accuracy.svg").read_text(encoding="utf-8")
     assert drawn in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_budget_medium_is_that_of_a_bundle() -> None:
+    assert NAMED_SHARES["medium"] == MEDIUM
 
 
 def test_the_command_reports_a_finished_checkpoint(
