@@ -1,15 +1,10 @@
 """Recipes: the options of a run, and the recipes that have a name."""
 
+from training.recipes.images import HeldOutSplit
 from training.recipes.named import RECIPES
-from training.recipes.recipe import (
-    BackboneName,
-    Fraction,
-    HeldOutSplit,
-    ObjectiveName,
-    OptimizerName,
-    Recipe,
-    Schedule,
-)
+from training.recipes.network import BackboneName, Fraction
+from training.recipes.optimization import OptimizerName, Schedule
+from training.recipes.recipe import ObjectiveName, Recipe
 
 __all__ = [
     "RECIPES",

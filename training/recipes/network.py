@@ -1,0 +1,28 @@
+"""The fields of a recipe that describe the network."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from training.record import FrozenModel
+from training.surgery.variants import Variant
+
+BackboneName = Literal["msdnet", "resnet18", "vgg", "vit"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class NetworkFields(FrozenModel):
+    """The network of a run, and its surgery."""
+
+    backbone: BackboneName = Field("msdnet", description="family of networks")
+    shape: dict[str, object] = Field(
+        {}, description="fields of the backbone's config that differ from its defaults"
+    )
+    variant: Variant = Field("released", description="rule that says which gradients surgery stops")
+    beta: Fraction | tuple[Fraction, ...] = Field(
+        0.5,
+        description="fraction of the channels that deeper exits train, 0 to 1, or a list with one "
+        "fraction for each boundary: '[0.3, 0.5]'",
+    )

@@ -1,0 +1,44 @@
+"""The fields of a recipe that say how the loss is minimised."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from training.recipes.network import Fraction
+from training.record import FrozenModel
+
+OptimizerName = Literal["sgd", "muon"]
+Schedule = Literal["cosine", "linear", "multistep"]
+
+
+class OptimizationFields(FrozenModel):
+    """The optimizer, its rates and their schedule."""
+
+    epochs: PositiveInt = Field(300, description="passes over the training images")
+    batch_size: PositiveInt = Field(500, description="images in one step, over all processes")
+    micro_batch: PositiveInt | None = Field(
+        None,
+        description="maximum images in one forward pass. Gradients are summed over a batch (null: "
+        "the whole batch at once)",
+    )
+    optimizer: OptimizerName = Field("sgd", description="optimizer of the convolutions")
+    lr: PositiveFloat = Field(0.1, description="peak learning rate of SGD")
+    muon_lr: PositiveFloat = Field(0.1, description="peak relative step of Muon")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="momentum of either optimizer, 0 to less than 1"
+    )
+    weight_decay: NonNegativeFloat = Field(5e-4, description="weight decay under SGD")
+    schedule: Schedule = Field("multistep", description="course of the learning rate")
+    milestones: tuple[Fraction, ...] = Field(
+        (250 / 300, 280 / 300, 295 / 300),
+        description="fractions of the run after which multistep divides the learning rate by 10",
+    )
+    warmup: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="fraction of the run in which the learning rate rises, 0 to less than 1",
+    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="precision of the forward pass")
