@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from training.errors import RecipeError
 from training.fit.checkpoint import new_network
 from training.fit.optimizers import Optimizers
+from training.fit.parameter_groups import parameter_groups
 from training.networks.multi_exit import MultiExitNetwork, Normalize
 from training.recipes import Recipe
 
@@ -36,15 +35,15 @@ def initial_network(recipe: Recipe, classes: int, sample: Tensor) -> MultiExitNe
     return network
 
 
-def initial_optimizers(recipe: Recipe, parameters: Sequence[nn.Parameter]) -> Optimizers:
-    """Build the recipe's optimizers, without momentum."""
+def initial_optimizers(
+    recipe: Recipe, network: MultiExitNetwork, objective: nn.Module
+) -> Optimizers:
+    """Build the recipe's optimizers of network and objective, without state."""
     return Optimizers(
-        parameters,
+        parameter_groups(recipe, network, objective),
         recipe.optimizer,
-        lr=recipe.lr,
         muon_lr=recipe.muon_lr,
         momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
     )
 
 

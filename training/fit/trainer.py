@@ -90,8 +90,7 @@ class Trainer:
             micro_batch=recipe.micro_batch,
             compiler=compiler,
         )
-        parameters = [*self.network.parameters(), *self.objective.parameters()]
-        self._optimizers = initial_optimizers(recipe, parameters)
+        self._optimizers = initial_optimizers(recipe, self.network, self.objective)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore a checkpoint of the same recipe and the same images.

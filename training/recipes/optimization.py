@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from training.recipes.network import Fraction
 from training.record import FrozenModel
 
-OptimizerName = Literal["sgd", "muon"]
+OptimizerName = Literal["sgd", "muon", "adamw"]
 Schedule = Literal["cosine", "linear", "multistep"]
 
 
@@ -23,13 +23,34 @@ class OptimizationFields(FrozenModel):
         description="maximum images in one forward pass. Gradients are summed over a batch (null: "
         "the whole batch at once)",
     )
-    optimizer: OptimizerName = Field("sgd", description="optimizer of the convolutions")
-    lr: PositiveFloat = Field(0.1, description="peak learning rate of SGD")
+    optimizer: OptimizerName = Field(
+        "sgd", description="optimizer of the convolutions. adamw and sgd fine-tune well"
+    )
+    lr: PositiveFloat = Field(0.1, description="peak learning rate of SGD or AdamW")
+    trunk_lr: PositiveFloat | None = Field(
+        None,
+        description="peak learning rate of the stages; that of the heads is --lr (null: --lr)",
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="factor of the learning rate from each stage to the one before it, more than 0 "
+        "to 1 (1: no factor)",
+    )
     muon_lr: PositiveFloat = Field(0.1, description="peak relative step of Muon")
     momentum: float = Field(
-        0.9, ge=0, lt=1, description="momentum of either optimizer, 0 to less than 1"
+        0.9,
+        ge=0,
+        lt=1,
+        description="momentum of SGD and Muon, and AdamW's first beta, 0 to less than 1",
     )
-    weight_decay: NonNegativeFloat = Field(5e-4, description="weight decay under SGD")
+    weight_decay: NonNegativeFloat = Field(5e-4, description="weight decay under SGD or AdamW")
+    decayed: Literal["all", "matrices"] = Field(
+        "all",
+        description="parameters that decay under SGD: all, as in the papers, or weights of "
+        "convolutions and linear layers alone, as always under AdamW",
+    )
     schedule: Schedule = Field("multistep", description="course of the learning rate")
     milestones: tuple[Fraction, ...] = Field(
         (250 / 300, 280 / 300, 295 / 300),

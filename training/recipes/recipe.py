@@ -67,3 +67,13 @@ class Recipe(AugmentationFields, OptimizationFields, NetworkFields, ImageFields)
                 f"most {self.size - 1}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _rates_fit(self) -> Self:
+        option = "trunk_lr" if self.trunk_lr is not None else "layer_decay"
+        if self.optimizer == "muon" and (self.trunk_lr is not None or self.layer_decay != 1):
+            raise ValueError(
+                f"{option}: Muon rescales all filters in its first step, so it has no rate for the "
+                "trunk; give --optimizer adamw or sgd"
+            )
+        return self

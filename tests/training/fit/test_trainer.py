@@ -73,6 +73,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     [
         {"optimizer": "sgd", "schedule": "linear", "small_size": 24, "small_epochs": 1},
         {"optimizer": "muon", "micro_batch": 40},
+        {"optimizer": "adamw", "lr": 2e-3, "trunk_lr": 3e-4, "layer_decay": 0.8},
         {"objective": "distillation"},
         {"objective": "pcgrad"},
         {"objective": "nash-mtl"},
