@@ -153,7 +153,8 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     train(trainer, options, console)
     if rank() == 0:
         console.print("evaluating exits, calibration and budgets")
-        write_assessment(options.out, trainer.progress, trainer.network, dataset.held_out, test)
+        network = trainer.exported_network()
+        write_assessment(options.out, trainer.progress, network, dataset.held_out, test)
     console.print(f"report: {options.out / PAGE}")
     console.print(f"done: {options.out / CHECKPOINT}")
 

@@ -26,6 +26,7 @@ from training.distributed import (
     sum_over_processes,
 )
 from training.errors import CheckpointError, DivergedError
+from training.fit.batch_norm import start_training
 from training.fit.checkpoint import (
     Checkpoint,
     Epoch,
@@ -34,9 +35,12 @@ from training.fit.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from training.fit.early_stop import is_exhausted
+from training.fit.exported import exported_weights, on_device
 from training.fit.gradient import GradientAccumulator
 from training.fit.initial import initial_network, initial_optimizers
 from training.fit.optimizers import lr_factor
+from training.networks.multi_exit import MultiExitNetwork
 from training.networks.predict import predict
 from training.objectives import build_objective
 
@@ -79,9 +83,10 @@ class Trainer:
         objective = build_objective(
             recipe.objective, recipe.objective_options, network, recipe.label_smoothing
         )
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = on_device(network, device)
         self.objective = objective.to(device)
         self.device = device
+        self._exported = exported_weights(recipe, self.network, len(dataset.labels))
         self._gradient = GradientAccumulator(
             self.network,
             self.objective,
@@ -100,7 +105,7 @@ class Trainer:
         """
         checkpoint.progress.check_same_run(self.progress)
         try:
-            self.network.load_state_dict(checkpoint.weights)
+            self._exported.load(checkpoint)
             self.objective.load_state_dict(checkpoint.objective)
             self._optimizers.load(checkpoint.optimizers)
         except (RuntimeError, KeyError) as error:
@@ -111,10 +116,17 @@ class Trainer:
         """Return the current state of the run."""
         return Checkpoint(
             self.progress,
-            self.network.state_dict(),
+            self._exported.weights(),
             self.objective.state_dict(),
             self._optimizers.state(),
+            self._exported.training_state(),
         )
+
+    def exported_network(self) -> MultiExitNetwork:
+        """Return a network with the weights to export, on the device of the run."""
+        if not self._exported.training_state():
+            return self.network
+        return on_device(self.checkpoint().network(), self.device)
 
     @property
     def steps_done(self) -> int:
@@ -123,8 +135,9 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        """True if every epoch of the recipe is finished."""
-        return len(self.progress.epochs) >= self.progress.recipe.epochs
+        """True if every epoch of the recipe is finished, or the run stops early."""
+        epochs, recipe = self.progress.epochs, self.progress.recipe
+        return len(epochs) >= recipe.epochs or is_exhausted(epochs, recipe.patience)
 
     def run_epoch(
         self,
@@ -146,7 +159,7 @@ class Trainer:
         """
         before, steps = self.progress.running, self._batches.steps
         number, start = len(self.progress.epochs), time.perf_counter() - before.seconds
-        self.network.train()
+        start_training(self.network, self.progress.recipe.batch_norm)
         loss = torch.tensor(before.loss, device=self.device)
         batches = self._batches.epoch(number, before.steps)
         for done, images in enumerate(track(batches, steps - before.steps), before.steps + 1):
@@ -155,7 +168,7 @@ class Trainer:
                 self._record_partial_epoch(done, loss, time.perf_counter() - start)
                 save()
         trained = time.perf_counter() - start
-        average_statistics(self.network)
+        average_statistics(*self._exported.networks)
         epoch = Epoch(
             number=number + 1,
             loss=self._mean(loss) / steps,
@@ -166,6 +179,7 @@ class Trainer:
         self.progress = self.progress.model_copy(
             update={"epochs": (*self.progress.epochs, epoch), "running": PartialEpoch()}
         )
+        self._exported.after_epoch(self.progress.epochs)
         return epoch
 
     def _step(self, images: Images, epoch: int, done: int, on_step: OnStep) -> Tensor:
@@ -179,12 +193,13 @@ class Trainer:
         share_done = (epoch + (done - 1) / steps) / recipe.epochs
         factor = lr_factor(recipe.schedule, share_done, recipe.warmup, recipe.milestones)
         self._optimizers.step(factor)
+        self._exported.after_step(epoch * steps + done)
         on_step(epoch * steps + done, loss, factor * recipe.lr)
         return loss
 
     def _record_partial_epoch(self, done: int, loss: Tensor, seconds: float) -> None:
         """Record the state of the current epoch, for a checkpoint."""
-        average_statistics(self.network)
+        average_statistics(*self._exported.networks)
         running = PartialEpoch(steps=done, loss=self._mean(loss), seconds=seconds)
         self.progress = self.progress.model_copy(update={"running": running})
 
@@ -200,7 +215,7 @@ class Trainer:
         """Compute the accuracy of each exit. Every process evaluates its shard of the images."""
         right = torch.zeros(self.network.exits, dtype=torch.int64, device=self.device)
         for images in self._batches.held_out():
-            logits = predict(self.network, images.pixels)
+            logits = predict(self._exported.evaluated, images.pixels)
             right += (logits.argmax(-1) == images.targets).sum(-1)
         right = sum_over_processes(right)
         accuracies: list[float] = (right.double() / self._batches.held_out_images).tolist()

@@ -3,12 +3,13 @@
 from training.recipes.images import HeldOutSplit
 from training.recipes.named import RECIPES
 from training.recipes.network import BackboneName, Fraction
-from training.recipes.optimization import OptimizerName, Schedule
+from training.recipes.optimization import BatchNormMode, OptimizerName, Schedule
 from training.recipes.recipe import ObjectiveName, Recipe
 
 __all__ = [
     "RECIPES",
     "BackboneName",
+    "BatchNormMode",
     "Fraction",
     "HeldOutSplit",
     "ObjectiveName",

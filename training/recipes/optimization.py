@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from training.recipes.network import Fraction
 from training.record import FrozenModel
 
 OptimizerName = Literal["sgd", "muon", "adamw"]
 Schedule = Literal["cosine", "linear", "multistep"]
+BatchNormMode = Literal["train", "frozen"]
 
 
 class OptimizationFields(FrozenModel):
@@ -63,3 +64,20 @@ class OptimizationFields(FrozenModel):
         description="fraction of the run in which the learning rate rises, 0 to less than 1",
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="precision of the forward pass")
+    batch_norm: BatchNormMode = Field(
+        "train",
+        description="batch norm of the stages in training: by the batch, or frozen, by the running "
+        "statistics, which then do not change",
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay per step of the moving average of the weights, which is evaluated and "
+        "exported, 0 to less than 1 (0: no average). 0.99 or 0.999 are usual",
+    )
+    patience: NonNegativeInt = Field(
+        0,
+        description="epochs without a better held-out accuracy, in the mean over exits, after "
+        "which the run ends. The weights of the best epoch are exported (0: no early stop)",
+    )

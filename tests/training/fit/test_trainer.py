@@ -63,6 +63,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         (first.weights, second.weights),
         (first.objective, second.objective),
         (first.optimizers, second.optimizers),
+        (first.training_state, second.training_state),
     ):
         assert a.keys() == b.keys()
         assert all(torch.equal(a[name], b[name]) for name in a)
@@ -74,12 +75,14 @@ def assert_same_run(one: Path, other: Path) -> None:
         {"optimizer": "sgd", "schedule": "linear", "small_size": 24, "small_epochs": 1},
         {"optimizer": "muon", "micro_batch": 40},
         {"optimizer": "adamw", "lr": 2e-3, "trunk_lr": 3e-4, "layer_decay": 0.8},
+        {"ema": 0.9},
+        {"ema": 0.9, "patience": 1, "epochs": 4, "lr": 1e-5},
         {"objective": "distillation"},
         {"objective": "pcgrad"},
         {"objective": "nash-mtl"},
         {"objective": "meta-gf"},
     ],
-    ids=lambda options: options.get("objective", options.get("optimizer")),
+    ids=lambda options: "-".join(str(value) for value in options.values()),
 )
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     tmp_path: Path, options: dict[str, Any]
