@@ -10,8 +10,10 @@ from training.recipes.recipe import (
     Recipe,
     Schedule,
 )
+from training.recipes.weights import PLAIN, Resizing, Weights
 
 __all__ = [
+    "PLAIN",
     "RECIPES",
     "BackboneName",
     "Fraction",
@@ -19,5 +21,7 @@ __all__ = [
     "ObjectiveName",
     "OptimizerName",
     "Recipe",
+    "Resizing",
     "Schedule",
+    "Weights",
 ]

@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from offramp.bundle.manifest import Filter
+from training.recipes.weights import PLAIN, Resizing, Share, Weights
 from training.record import FrozenModel
 from training.surgery.variants import Variant
 
@@ -43,6 +45,19 @@ class Recipe(FrozenModel):
         "parquet file, folder of parquet files, or name on the Hugging Face hub",
     )
     size: PositiveInt = Field(32, description="height and width of the images, in pixels")
+    filter: Filter | None = Field(
+        None,
+        description="filter that resizes the images (null: that of the pretrained weights, or "
+        "bilinear)",
+    )
+    margin: Share | None = Field(
+        None,
+        description="central share of the shorter side that is kept before resizing, more than 0 "
+        "to 1 (null: that of the pretrained weights, or 1)",
+    )
+    weights: Weights | None = Field(
+        None, description="pretrained weights that the run starts from (null: random)"
+    )
     held_out: PositiveInt | None = Field(
         None,
         description="training images that are reserved for thresholds and temperatures (null: a "
@@ -127,12 +142,24 @@ class Recipe(FrozenModel):
         """Return the fields of a recipe in a file. Files of version 0.1 were split at random."""
         return {"held_out_split": "random", "held_out": 5000, **fields}
 
+    @property
+    def resizing(self) -> Resizing:
+        """Return the resizing of the images: as given, as the weights need it, or plain."""
+        default = self.weights.resizing if self.weights else PLAIN
+        return Resizing(
+            self.filter or default.filter, default.margin if self.margin is None else self.margin
+        )
+
     def continuing(self, saved: Recipe) -> Recipe:
-        """Return this recipe with the held-out images of the saved recipe of version 0.1."""
+        """Return this recipe with the pretrained weights of the saved recipe.
+
+        The held-out images, too, are those of a saved recipe of version 0.1.
+        """
+        recipe = self.model_copy(update={"weights": saved.weights})
         if saved.held_out_split == "by_class":
-            return self
+            return recipe
         held_out = self.held_out or saved.held_out
-        return self.model_copy(update={"held_out_split": "random", "held_out": held_out})
+        return recipe.model_copy(update={"held_out_split": "random", "held_out": held_out})
 
     @model_validator(mode="after")
     def _shift_fits(self) -> Self:
