@@ -112,7 +112,7 @@ def _recipe_options(defaults: Recipe) -> type[Options]:
     fields: dict[str, Any] = {
         name: (field.annotation, Field(getattr(defaults, name), description=field.description))
         for name, field in Recipe.model_fields.items()
-        if name not in PREFIXES
+        if name not in (*PREFIXES, "weights")
     }
     return create_model("recipe", __base__=Options, __doc__="fields of the recipe", **fields)
 

@@ -73,6 +73,7 @@ def _dataset(recipe: Recipe, where: str, *, strict: bool) -> Dataset[ImageFiles]
         recipe.seed,
         recipe.held_out_split,
         strict=strict,
+        resizing=recipe.resizing,
     )
 
 
@@ -93,7 +94,7 @@ def _test_images(
     """
     test = dataset.test
     if dataset.found is None:  # split as in version 0.1
-        test = load_test(recipe.data, recipe.size, dataset.labels)
+        test = load_test(recipe.data, recipe.size, dataset.labels, recipe.resizing)
     if not test:
         return None
     if _in_memory(recipe, where, len(test)):

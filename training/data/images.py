@@ -22,6 +22,7 @@ from offramp.images.header import read_header, upright_size
 from training.data.crop import random_part
 from training.data.encoded import EncodedImages
 from training.errors import DataError
+from training.recipes import PLAIN, Resizing
 
 READ_AT_ONCE = 1000  # files
 LISTED = 100  # damaged files in one error
@@ -75,6 +76,7 @@ class ImageFiles:
         targets: labels, int64 [N].
         size: height and width of the decoded images, in pixels.
         source: name of the data set in error texts.
+        resizing: way to bring an image to that size.
     """
 
     encoded: EncodedImages
@@ -82,6 +84,7 @@ class ImageFiles:
     targets: Tensor
     size: int
     source: str
+    resizing: Resizing = PLAIN
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -170,7 +173,7 @@ class ImageFiles:
         Raises:
             DataError: the file is damaged, of a kind that is not read, or not an image.
         """
-        target = image_input(self.size)
+        target = image_input(self.size, self.resizing)
         try:
             header = read_header(file.encoded, side_wanted(target))
             essence = header.essence(file.encoded)
@@ -183,6 +186,8 @@ class ImageFiles:
             raise DataError(f"data: {self.source}, {file.name} {text}") from error
 
 
-def image_input(size: int) -> ImageInput:
+def image_input(size: int, resizing: Resizing = PLAIN) -> ImageInput:
     """Return the resizing of images, the same in training and serving."""
-    return ImageInput(height=size, width=size, fit="crop", filter="bilinear")
+    return ImageInput(
+        height=size, width=size, fit="crop", filter=resizing.filter, margin=resizing.margin
+    )

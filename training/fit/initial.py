@@ -22,6 +22,7 @@ def initial_network(recipe: Recipe, classes: int, sample: Tensor) -> MultiExitNe
         recipe: recipe of the run.
         classes: number of labels.
         sample: training images uint8 [N, H, W, 3], for the mean and deviation of each channel.
+            With pretrained weights, these are those of the images that the weights were trained on.
 
     Raises:
         RecipeError: the recipe describes no valid network, or one that cannot read images of the
@@ -31,7 +32,11 @@ def initial_network(recipe: Recipe, classes: int, sample: Tensor) -> MultiExitNe
     network = new_network(recipe, classes)
     for size in {recipe.size, recipe.small_size or recipe.size}:
         _check_size(network, size)
-    _set_statistics(network.normalize, sample)
+    if recipe.weights is None:
+        _set_statistics(network.normalize, sample)
+    else:
+        network.normalize.mean.copy_(torch.tensor(recipe.weights.mean))
+        network.normalize.std.copy_(torch.tensor(recipe.weights.std))
     return network
 
 

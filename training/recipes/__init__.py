@@ -5,8 +5,10 @@ from training.recipes.named import RECIPES
 from training.recipes.network import BackboneName, Fraction
 from training.recipes.optimization import BatchNormMode, OptimizerName, Schedule
 from training.recipes.recipe import ObjectiveName, Recipe
+from training.recipes.weights import PLAIN, Resizing, Weights
 
 __all__ = [
+    "PLAIN",
     "RECIPES",
     "BackboneName",
     "BatchNormMode",
@@ -15,5 +17,7 @@ __all__ = [
     "ObjectiveName",
     "OptimizerName",
     "Recipe",
+    "Resizing",
     "Schedule",
+    "Weights",
 ]

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from offramp.bundle.manifest import Filter
+from training.recipes.weights import Share
 from training.record import FrozenModel
 
 HeldOutSplit = Literal["by_class", "random"]
@@ -20,6 +22,16 @@ class ImageFields(FrozenModel):
         "parquet file, folder of parquet files, or name on the Hugging Face hub",
     )
     size: PositiveInt = Field(32, description="height and width of the images, in pixels")
+    filter: Filter | None = Field(
+        None,
+        description="filter that resizes the images (null: that of the pretrained weights, or "
+        "bilinear)",
+    )
+    margin: Share | None = Field(
+        None,
+        description="central share of the shorter side that is kept before resizing, more than 0 "
+        "to 1 (null: that of the pretrained weights, or 1)",
+    )
     held_out: PositiveInt | None = Field(
         None,
         description="training images that are reserved for thresholds and temperatures (null: a "

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from training.recipes.weights import Weights
 from training.record import FrozenModel
 from training.surgery.variants import Variant
 
@@ -19,6 +20,9 @@ class NetworkFields(FrozenModel):
     backbone: BackboneName = Field("msdnet", description="family of networks")
     shape: dict[str, object] = Field(
         {}, description="fields of the backbone's config that differ from its defaults"
+    )
+    weights: Weights | None = Field(
+        None, description="pretrained weights that the run starts from (null: random)"
     )
     variant: Variant = Field("released", description="rule that says which gradients surgery stops")
     beta: Fraction | tuple[Fraction, ...] = Field(

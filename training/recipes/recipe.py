@@ -11,6 +11,7 @@ from training.recipes.augmentation import AugmentationFields
 from training.recipes.images import ImageFields
 from training.recipes.network import NetworkFields
 from training.recipes.optimization import OptimizationFields
+from training.recipes.weights import PLAIN, Resizing
 
 ObjectiveName = Literal[
     "joint",
@@ -52,12 +53,24 @@ class Recipe(AugmentationFields, OptimizationFields, NetworkFields, ImageFields)
         """Return the fields of a recipe in a file. Files of version 0.1 were split at random."""
         return {"held_out_split": "random", "held_out": 5000, **fields}
 
+    @property
+    def resizing(self) -> Resizing:
+        """Return the resizing of the images: as given, as the weights need it, or plain."""
+        default = self.weights.resizing if self.weights else PLAIN
+        return Resizing(
+            self.filter or default.filter, default.margin if self.margin is None else self.margin
+        )
+
     def continuing(self, saved: Recipe) -> Recipe:
-        """Return this recipe with the held-out images of the saved recipe of version 0.1."""
+        """Return this recipe with the pretrained weights of the saved recipe.
+
+        The held-out images, too, are those of a saved recipe of version 0.1.
+        """
+        recipe = self.model_copy(update={"weights": saved.weights})
         if saved.held_out_split == "by_class":
-            return self
+            return recipe
         held_out = self.held_out or saved.held_out
-        return self.model_copy(update={"held_out_split": "random", "held_out": held_out})
+        return recipe.model_copy(update={"held_out_split": "random", "held_out": held_out})
 
     @model_validator(mode="after")
     def _shift_fits(self) -> Self:
