@@ -19,7 +19,7 @@ from offramp.images.decode import decode_essence
 from offramp.images.errors import ImageFileError, UnknownFormatError
 from offramp.images.formats import format_of
 from offramp.images.header import read_header, upright_size
-from training.data.crop import random_part
+from training.data.crop import SMALLEST_AREA, random_part
 from training.data.encoded import EncodedImages
 from training.errors import DataError
 from training.recipes import PLAIN, Resizing
@@ -77,6 +77,7 @@ class ImageFiles:
         size: height and width of the decoded images, in pixels.
         source: name of the data set in error texts.
         resizing: way to bring an image to that size.
+        smallest_crop: smallest area of a random part, as a share of that of the image.
     """
 
     encoded: EncodedImages
@@ -85,6 +86,7 @@ class ImageFiles:
     size: int
     source: str
     resizing: Resizing = PLAIN
+    smallest_crop: float = SMALLEST_AREA
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -177,7 +179,9 @@ class ImageFiles:
         try:
             header = read_header(file.encoded, side_wanted(target))
             essence = header.essence(file.encoded)
-            part = random_part(upright_size(header, essence), crop) if crop else None
+            part = None
+            if crop:
+                part = random_part(upright_size(header, essence), crop, self.smallest_crop)
             return decode_essence(header, essence, target, part)
         except ImageFileError as error:
             text = f"cannot be decoded: {error}"

@@ -18,6 +18,7 @@ from torch import Tensor
 from training.data.batches import new_batches
 from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images
+from training.data.mixup import new_mixup
 from training.distributed import (
     average_over_processes,
     average_statistics,
@@ -43,6 +44,7 @@ from training.fit.optimizers import lr_factor
 from training.networks.multi_exit import MultiExitNetwork
 from training.networks.predict import predict
 from training.objectives import build_objective
+from training.objectives.class_weights import class_weights
 
 Track = Callable[[Iterable[Images], int], Iterable[Images]]
 # Arguments: the number of steps so far, the step's loss [] on this process, its learning rate.
@@ -81,8 +83,13 @@ class Trainer:
         self._batches = new_batches(recipe, dataset.train, dataset.held_out, device, workers)
         network = initial_network(recipe, len(dataset.labels), self._batches.sample())
         objective = build_objective(
-            recipe.objective, recipe.objective_options, network, recipe.label_smoothing
+            recipe.objective,
+            recipe.objective_options,
+            network,
+            recipe.label_smoothing,
+            class_weights(recipe.class_weights, dataset.train.targets, len(dataset.labels)),
         )
+        self._mixup = new_mixup(recipe, len(dataset.labels), len(dataset.train))
         self.network = on_device(network, device)
         self.objective = objective.to(device)
         self.device = device
@@ -188,9 +195,12 @@ class Trainer:
         seeds = np.random.SeedSequence((recipe.seed, epoch, done, rank()))
         torch.manual_seed(int(seeds.generate_state(1)[0]))
         small = recipe.small_size if epoch < recipe.small_epochs else None
-        self._optimizers.zero_grad()
-        loss = self._gradient.add(images, small or recipe.size)
         share_done = (epoch + (done - 1) / steps) / recipe.epochs
+        self.objective.start_step(share_done)
+        self._optimizers.zero_grad()
+        if self._mixup:
+            images = self._mixup(images, epoch, done)
+        loss = self._gradient.add(images, small or recipe.size)
         factor = lr_factor(recipe.schedule, share_done, recipe.warmup, recipe.milestones)
         self._optimizers.step(factor)
         self._exported.after_step(epoch * steps + done)

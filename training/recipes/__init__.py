@@ -4,7 +4,7 @@ from training.recipes.images import HeldOutSplit
 from training.recipes.named import RECIPES
 from training.recipes.network import BackboneName, Fraction
 from training.recipes.optimization import BatchNormMode, OptimizerName, Schedule
-from training.recipes.recipe import ObjectiveName, Recipe
+from training.recipes.recipe import ClassWeights, ObjectiveName, Recipe
 from training.recipes.weights import PLAIN, Resizing, Weights
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "RECIPES",
     "BackboneName",
     "BatchNormMode",
+    "ClassWeights",
     "Fraction",
     "HeldOutSplit",
     "ObjectiveName",

@@ -23,6 +23,7 @@ ObjectiveName = Literal[
     "nash-mtl",
     "meta-gf",
 ]
+ClassWeights = Literal["none", "balanced"]
 
 
 # Pydantic orders the fields from the last base to the first.
@@ -40,6 +41,11 @@ class Recipe(AugmentationFields, OptimizationFields, NetworkFields, ImageFields)
         ge=0,
         lt=1,
         description="probability that is spread evenly over all labels, 0 to less than 1",
+    )
+    class_weights: ClassWeights = Field(
+        "none",
+        description="weights of classes in the losses: none, or balanced, so that a class with few "
+        "images has the same weight as one with many",
     )
     seed: int = Field(
         0,
