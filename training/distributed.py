@@ -88,6 +88,12 @@ def average_statistics(*networks: nn.Module) -> None:
             average_over_processes(module.running_var)
 
 
+def wait_for_all() -> None:
+    """Wait until every process has called this, at most `TIMEOUT`."""
+    if processes() > 1:
+        dist.barrier()
+
+
 def equal_on_all_processes(number: int, device: torch.device) -> bool:
     """Return True if all processes pass the same number."""
     mean = torch.tensor(float(number), dtype=torch.float64, device=device)

@@ -41,6 +41,9 @@ class RunOptions(Options):
         "auto",
         description="where the images are kept. auto: in memory if they take at most 4 GiB",
     )
+    cache: Path | None = Field(
+        None, description="folder of the images that --shrink true keeps (default: --out)"
+    )
     strict: CliToggleFlag[bool] = Field(
         default=False, description="stop if any file of the images is left out, except hidden files"
     )

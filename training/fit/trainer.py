@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.data.augment import new_mixup
 from training.data.batches import new_batches
 from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images
-from training.data.mixup import new_mixup
 from training.distributed import (
     average_over_processes,
     average_statistics,

@@ -46,3 +46,8 @@ class ImageFields(FrozenModel):
         None, description="size of the images in the first epochs, in pixels (null: --size)"
     )
     small_epochs: NonNegativeInt = Field(0, description="epochs that train at --small-size")
+    shrink: bool = Field(
+        default=False,
+        description="decode and shrink images on disk once, and train on the results in --cache: "
+        "for photos that are far larger than --size",
+    )

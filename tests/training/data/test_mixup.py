@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.training.samples import tiny_dataset, tiny_progress
+from training.data.augment import Mixup, new_mixup
 from training.data.images import Images
-from training.data.mixup import Mixup, new_mixup
 from training.errors import RecipeError
 
 
@@ -40,10 +40,10 @@ def test_blends_depend_on_epoch_and_step_alone() -> None:
 def test_processes_blend_like_one(monkeypatch: pytest.MonkeyPatch) -> None:
     mixup, whole = Mixup(0.4, seed=0, classes=10), batch(8)
     expected = mixup(whole, 0, 1)
-    monkeypatch.setattr("training.data.mixup.processes", lambda: 2)
+    monkeypatch.setattr("training.data.augment.processes", lambda: 2)
     for rank in (0, 1):
         monkeypatch.setattr(
-            "training.data.mixup.shard", lambda shares, r=rank: shares.tensor_split(2)[r]
+            "training.data.augment.shard", lambda shares, r=rank: shares.tensor_split(2)[r]
         )
         half = slice(4 * rank, 4 * rank + 4)
         found = mixup(whole.select(torch.arange(8)[half]), 0, 1)

@@ -11,7 +11,7 @@ from tests.training.samples import TINY, tiny_dataset, tiny_progress
 from training.data.datasets import load_dataset, open_dataset
 from training.data.images import Images
 from training.errors import CheckpointError, DivergedError, RecipeError
-from training.fit.checkpoint import Checkpoint, Epoch, load_checkpoint
+from training.fit.checkpoint import Checkpoint, Epoch, load_checkpoint, save_checkpoint
 from training.fit.trainer import Trainer, fit
 
 CPU = torch.device("cpu")
@@ -113,6 +113,25 @@ def test_training_from_disk_equals_training_from_memory(tmp_path: Path) -> None:
     trainer = Trainer(tiny_progress(epochs=1), files, CPU)
     fit(trainer, tmp_path / "disk", resume=False, track=untracked, report=lambda _: None)
     assert_same_run(tmp_path / "memory", tmp_path / "disk")
+
+
+def test_random_parts_of_growing_size_are_resumed_bit_for_bit(tmp_path: Path) -> None:
+    options = {"crop": "resized", "crop_area": 0.5, "color_jitter": 0.2}
+    options |= {"small_size": 24, "small_epochs": 1}
+    files = open_dataset(TINY.data, TINY.size, TINY.held_out, TINY.seed)
+
+    def epochs(path: Path, number: int) -> None:
+        trainer = Trainer(tiny_progress(**options), files, CPU)
+        if path.exists():
+            trainer.restore(load_checkpoint(path))
+        for _ in range(number):
+            trainer.run_epoch(untracked)
+        save_checkpoint(path, trainer.checkpoint())
+
+    epochs(tmp_path / "whole", 2)
+    for _ in range(2):
+        epochs(tmp_path / "parts", 1)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_each_step_is_reported() -> None:
