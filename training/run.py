@@ -22,8 +22,9 @@ from training.errors import RecipeError
 from training.fit.checkpoint import Epoch, Progress, load_checkpoint
 from training.fit.checks import check_batches, check_recipe
 from training.fit.early_stop import best_epoch
+from training.fit.loop import fit
 from training.fit.same_run import check_same_recipe, moved
-from training.fit.trainer import Trainer, fit
+from training.fit.trainer import Trainer
 from training.networks.flops import flops_to_exits
 from training.options import RunOptions
 from training.place import CHECKPOINT

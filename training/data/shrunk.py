@@ -117,6 +117,7 @@ def shrunk(files: ImageFiles, folder: Path, name: str, *, parts: bool, track: Tr
         DataError: an image is damaged.
         UnwritableFileError: the cache cannot be written.
     """
+    shrink: Shrink
     if parts:
         side = stored_side(files.size, files.smallest_crop)
         form, shrink = f"parts-{side}", partial(_as_jpeg, files.source, side)
@@ -164,8 +165,8 @@ def _complete(
     with replaced(path) as partly, ZipFile(partly, "w") as new:
         for name, content in _kept(path, known.keys() & wanted.keys()):
             new.writestr(name, content)
-        for position, content in _each(files, missing, shrink, track):
-            new.writestr(names[rows[position]].decode(), content or b"")
+        for position, made in _each(files, missing, shrink, track):
+            new.writestr(names[rows[position]].decode(), made or b"")
     _opened.cache_clear()
     return {name for name, empty in _known(path).items() if not empty}
 

@@ -1,4 +1,4 @@
-"""The training loop: an epoch, an evaluation, a checkpoint, until the recipe is finished.
+"""The trainer: the steps of an epoch, its evaluation, and the state of a run.
 
 All randomness is seeded from the recipe's seed, the epoch and the step, so a resumed run ends
 exactly like an uninterrupted one. Several processes compute the same steps as one, except for batch
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +21,6 @@ from training.data.images import ImageFiles, Images
 from training.distributed import (
     average_over_processes,
     average_statistics,
-    equal_on_all_processes,
     rank,
     sum_over_processes,
 )
@@ -33,8 +31,6 @@ from training.fit.checkpoint import (
     Epoch,
     PartialEpoch,
     Progress,
-    load_checkpoint,
-    save_checkpoint,
 )
 from training.fit.early_stop import is_exhausted
 from training.fit.exported import exported_weights, on_device
@@ -233,46 +229,3 @@ class Trainer:
         right = sum_over_processes(right)
         accuracies: list[float] = (right.double() / self._batches.held_out_images).tolist()
         return tuple(accuracies)
-
-
-def fit(
-    trainer: Trainer,
-    path: Path,
-    *,
-    resume: bool,
-    track: Track,
-    report: Callable[[Epoch], None],
-    on_step: OnStep = ignore_step,
-    save_every: int | None = None,
-) -> None:
-    """Run a recipe to its end, with a checkpoint at `path` after every epoch.
-
-    Args:
-        trainer: trainer of the run.
-        path: file of the checkpoint, the same for all processes. Rank 0 writes it.
-        resume: True to continue from the checkpoint if the file exists.
-        track: wrapper of the batches, for a progress bar.
-        report: callback after each epoch.
-        on_step: callback after each step.
-        save_every: number of steps between checkpoints within an epoch. `None`: only after epochs.
-
-    Raises:
-        CheckpointError: with `resume`, the file is damaged, of another recipe, or different among
-            processes. Without, the file exists.
-        UnwritableFileError: the checkpoint cannot be written. The one before it stays.
-    """
-    if path.exists() and not resume:
-        raise CheckpointError(f"{path}: the run exists; add --resume or choose another --out")
-    if path.exists():
-        trainer.restore(load_checkpoint(path))
-    if not equal_on_all_processes(trainer.steps_done, trainer.device):
-        raise CheckpointError(f"{path}: processes see different files; they must share a folder")
-
-    def save() -> None:
-        if rank() == 0:
-            save_checkpoint(path, trainer.checkpoint())
-
-    while not trainer.done:
-        epoch = trainer.run_epoch(track, on_step, save, save_every)
-        save()
-        report(epoch)

@@ -23,7 +23,7 @@ SIZE = 48
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write eight smooth photos of 360 x 270 pixels, one of them turned by EXIF, and a small one."""
+    """Write eight smooth photos of 360 x 270 pixels, one turned by EXIF, and a small one."""
     folder = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for number in range(9):

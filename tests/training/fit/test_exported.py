@@ -12,7 +12,8 @@ from training.data.images import Images
 from training.fit.checkpoint import Epoch, load_checkpoint
 from training.fit.early_stop import best_epoch, is_exhausted
 from training.fit.exported import update_average
-from training.fit.trainer import Trainer, fit
+from training.fit.loop import fit
+from training.fit.trainer import Trainer
 from training.networks.predict import predict
 
 CPU = torch.device("cpu")

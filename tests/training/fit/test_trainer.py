@@ -12,7 +12,8 @@ from training.data.datasets import load_dataset, open_dataset
 from training.data.images import Images
 from training.errors import CheckpointError, DivergedError, RecipeError
 from training.fit.checkpoint import Checkpoint, Epoch, load_checkpoint, save_checkpoint
-from training.fit.trainer import Trainer, fit
+from training.fit.loop import fit
+from training.fit.trainer import Trainer
 
 CPU = torch.device("cpu")
 
