@@ -21,6 +21,7 @@ from training.distributed import cores, local_rank, process_group, processes, ra
 from training.errors import RecipeError
 from training.fit.checkpoint import Epoch, Progress, load_checkpoint
 from training.fit.checks import check_batches, check_recipe
+from training.fit.gradient import Losses
 from training.fit.same_run import check_same_recipe, moved
 from training.fit.trainer import Trainer, fit
 from training.networks.flops import flops_to_exits
@@ -65,17 +66,6 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
-
-
-def _dataset(recipe: Recipe, *, strict: bool) -> Dataset[ImageFiles]:
-    return open_dataset(
-        recipe.data,
-        recipe.size,
-        recipe.held_out,
-        recipe.seed,
-        recipe.held_out_split,
-        strict=strict,
-    )
 
 
 def _images(
@@ -131,12 +121,7 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     losses = check_recipe(recipe, options.compile)
     if taken:
         console.print(taken, highlight=False, markup=False)
-    opened = _dataset(recipe, strict=options.strict)
-    check_batches(losses, recipe, len(opened.train))
-    if options.skip_damaged:
-        opened, errors = without_damaged(opened)
-        for error in errors:
-            console.print(f"skipped: {error}", highlight=False, markup=False)
+    opened = _opened(options, recipe, losses, console)
     summary = opened.summary() if rank() == 0 else None
     _describe(opened, summary, console)
     test = _test_images(opened, recipe, options.images) if rank() == 0 else None
@@ -155,17 +140,42 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     trainer = Trainer(progress, dataset, device, workers=workers, compiler=options.compile)
     for line in introduction(trainer, dataset):
         console.print(line, highlight=False)
-    with writing(options.out):
-        options.out.mkdir(parents=True, exist_ok=True)
-    if summary:
-        lines = summary.lines(classes=None, names=None)
-        write_text(options.out / TABLE, "".join(f"{line}\n" for line in lines))
+    _make_folder(options.out, summary)
     train(trainer, options, console)
     if rank() == 0:
         console.print("evaluating exits, calibration and budgets")
         write_assessment(options.out, trainer.progress, trainer.network, dataset.held_out, test)
     console.print(f"report: {options.out / PAGE}")
     console.print(f"done: {options.out / CHECKPOINT}")
+
+
+def _opened(
+    options: RunOptions, recipe: Recipe, losses: Losses, console: Console
+) -> Dataset[ImageFiles]:
+    """Open the images, and check that batches of so many can be trained on."""
+    dataset = open_dataset(
+        recipe.data,
+        recipe.size,
+        recipe.held_out,
+        recipe.seed,
+        recipe.held_out_split,
+        strict=options.strict,
+    )
+    if options.skip_damaged:
+        dataset, errors = without_damaged(dataset)
+        for error in errors:
+            console.print(f"skipped: {error}", highlight=False, markup=False)
+    check_batches(losses, recipe, len(dataset.train))
+    return dataset
+
+
+def _make_folder(folder: Path, summary: Summary | None) -> None:
+    """Make the folder of the run, with the whole table of the data set."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if summary:
+        lines = summary.lines(classes=None, names=None)
+        write_text(folder / TABLE, "".join(f"{line}\n" for line in lines))
 
 
 def _saved(options: RunOptions, console: Console) -> Progress | None:
