@@ -22,6 +22,7 @@ from training.errors import RecipeError
 from training.fit.checkpoint import Epoch, Progress, load_checkpoint
 from training.fit.checks import check_batches, check_recipe
 from training.fit.early_stop import best_epoch
+from training.fit.gradient import Losses
 from training.fit.loop import fit
 from training.fit.same_run import check_same_recipe, moved
 from training.fit.trainer import Trainer
@@ -69,18 +70,6 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dataset(recipe: Recipe, *, strict: bool) -> Dataset[ImageFiles]:
-    return open_dataset(
-        recipe.data,
-        recipe.size,
-        recipe.held_out,
-        recipe.seed,
-        recipe.held_out_split,
-        strict=strict,
-        resizing=recipe.resizing,
-    )
-
-
 def run(options: RunOptions, recipe: Recipe) -> None:
     """Load the images, train, and keep the report up to date.
 
@@ -103,12 +92,7 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     losses = check_recipe(recipe, options.compile)
     if taken:
         console.print(taken, highlight=False, markup=False)
-    opened = _dataset(recipe, strict=options.strict)
-    check_batches(losses, recipe, len(opened.train))
-    if options.skip_damaged:
-        opened, errors = without_damaged(opened)
-        for error in errors:
-            console.print(f"skipped: {error}", highlight=False, markup=False)
+    opened = _opened(options, recipe, losses, console)
     summary = opened.summary() if rank() == 0 else None
     _describe(opened, summary, console)
     test = run_test_images(opened, recipe, options.images) if rank() == 0 else None
@@ -128,7 +112,7 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     trainer = Trainer(progress, dataset, device, workers=workers, compiler=options.compile)
     for line in introduction(trainer, dataset):
         console.print(line, highlight=False)
-    _start_folder(options.out, summary)
+    _make_folder(options.out, summary)
     train(trainer, options, console)
     if rank() == 0:
         console.print("evaluating exits, calibration and budgets")
@@ -138,8 +122,29 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     console.print(f"done: {options.out / CHECKPOINT}")
 
 
-def _start_folder(folder: Path, summary: Summary | None) -> None:
-    """Make the folder of a run, with the table of its images."""
+def _opened(
+    options: RunOptions, recipe: Recipe, losses: Losses, console: Console
+) -> Dataset[ImageFiles]:
+    """Open the images, and check that batches of so many can be trained on."""
+    dataset = open_dataset(
+        recipe.data,
+        recipe.size,
+        recipe.held_out,
+        recipe.seed,
+        recipe.held_out_split,
+        strict=options.strict,
+        resizing=recipe.resizing,
+    )
+    if options.skip_damaged:
+        dataset, errors = without_damaged(dataset)
+        for error in errors:
+            console.print(f"skipped: {error}", highlight=False, markup=False)
+    check_batches(losses, recipe, len(dataset.train))
+    return dataset
+
+
+def _make_folder(folder: Path, summary: Summary | None) -> None:
+    """Make the folder of the run, with the whole table of the data set."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if summary:
