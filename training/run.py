@@ -19,6 +19,7 @@ from training.data.reopen import without_damaged
 from training.distributed import cores, local_rank, process_group, processes, rank
 from training.errors import RecipeError
 from training.fit.checkpoint import CHECKPOINT, Epoch, Progress, load_progress
+from training.fit.initial import with_weights
 from training.fit.trainer import Trainer, fit
 from training.networks.flops import flops_to_exits
 from training.options import RunOptions
@@ -122,8 +123,11 @@ def run(options: RunOptions, recipe: Recipe) -> None:
 
 def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     console = Console(soft_wrap=True, quiet=rank() > 0)
+    pretrained = None
     if options.resume and (saved := options.out / CHECKPOINT).exists():
         recipe = recipe.continuing(load_progress(saved).recipe)
+    else:
+        recipe, pretrained = with_weights(recipe, options.weights, keep_head=options.keep_head)
     if taken := hub_name(recipe.data):
         console.print(taken, highlight=False, markup=False)
     opened = _dataset(recipe, options.images, strict=options.strict)
@@ -144,7 +148,14 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
         commit=_commit(),
     )
     workers = cores() if options.workers is None else options.workers
-    trainer = Trainer(progress, dataset, device, workers=workers, compiler=options.compile)
+    trainer = Trainer(
+        progress,
+        dataset,
+        device,
+        workers=workers,
+        compiler=options.compile,
+        pretrained=pretrained,
+    )
     for line in introduction(trainer, dataset):
         console.print(line, highlight=False)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from training.recipes.weights import PLAIN, Resizing, Share, Weights
 from training.record import FrozenModel
 from training.surgery.variants import Variant
 
-BackboneName = Literal["msdnet", "resnet18", "vgg", "vit"]
+BackboneName = Literal["efficientnet_lite", "msdnet", "resnet18", "vgg", "vit"]
 ObjectiveName = Literal[
     "joint",
     "equilibrium",
