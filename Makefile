@@ -45,7 +45,7 @@ $(SERVE)/.ready: requirements/serving-cpu.txt
 
 $(DEV)/.ready: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -m venv $(DEV)
-	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[cpu,serving,exporter,objectives,dev]'
+	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[cpu,serving,exporter,objectives,weights,dev]'
 	@touch $@
 
 serve: $(SERVE)/.ready
@@ -116,7 +116,7 @@ ray-check:
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
 	$(LOCK) --extra serving --extra gpu --generate-hashes -o requirements/serving-gpu.txt
-	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra operations --extra ray --extra dev -o requirements/constraints.txt
+	$(LOCK) --extra serving --extra exporter --extra objectives --extra weights --extra timm --extra cpu --extra operations --extra ray --extra dev -o requirements/constraints.txt
 
 clean:
 	rm -rf $(DEV) $(SERVE) $(RAY) $(FUZZ) .venv-peers

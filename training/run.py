@@ -23,6 +23,7 @@ from training.fit.checkpoint import Epoch, Progress, load_checkpoint
 from training.fit.checks import check_batches, check_recipe
 from training.fit.early_stop import best_epoch
 from training.fit.gradient import Losses
+from training.fit.initial import with_weights
 from training.fit.loop import fit
 from training.fit.same_run import check_same_recipe, moved
 from training.fit.trainer import Trainer
@@ -84,11 +85,13 @@ def run(options: RunOptions, recipe: Recipe) -> None:
 
 def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     console = Console(soft_wrap=True, quiet=rank() > 0)
-    taken = hub_name(recipe.data)
+    taken, pretrained = hub_name(recipe.data), None
     saved = _saved(options, console)
     if saved:
         recipe = recipe.continuing(saved.recipe)
         check_same_recipe(saved, recipe)
+    else:
+        recipe, pretrained = with_weights(recipe, options.weights, keep_head=options.keep_head)
     losses = check_recipe(recipe, options.compile)
     if taken:
         console.print(taken, highlight=False, markup=False)
@@ -109,7 +112,14 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     if line := saved and moved(saved, progress):
         console.print(line, highlight=False, markup=False)
     workers = cores() if options.workers is None else options.workers
-    trainer = Trainer(progress, dataset, device, workers=workers, compiler=options.compile)
+    trainer = Trainer(
+        progress,
+        dataset,
+        device,
+        workers=workers,
+        compiler=options.compile,
+        pretrained=pretrained,
+    )
     for line in introduction(trainer, dataset):
         console.print(line, highlight=False)
     _make_folder(options.out, summary)

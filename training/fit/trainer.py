@@ -40,6 +40,7 @@ from training.fit.optimizers import lr_factor
 from training.fit.same_run import check_same_run
 from training.networks.multi_exit import MultiExitNetwork
 from training.networks.predict import predict
+from training.networks.weights import Pretrained
 from training.objectives import build_objective
 from training.objectives.class_weights import class_weights
 
@@ -61,6 +62,7 @@ class Trainer:
         device: device to compute on.
         workers: processes that decode images on disk (0: this process decodes them).
         compiler: backend of torch.compile. `None`: not compiled.
+        pretrained: weights to start from. None: fresh ones.
 
     Raises:
         RecipeError: the network cannot read images of that size, or options exclude each other.
@@ -74,11 +76,12 @@ class Trainer:
         *,
         workers: int = 0,
         compiler: str | None = None,
+        pretrained: Pretrained | None = None,
     ) -> None:
         recipe = progress.recipe
         self.progress = progress
         self._batches = new_batches(recipe, dataset.train, dataset.held_out, device, workers)
-        network = initial_network(recipe, len(dataset.labels), self._batches.sample())
+        network = initial_network(recipe, len(dataset.labels), self._batches.sample(), pretrained)
         objective = build_objective(
             recipe.objective,
             recipe.objective_options,

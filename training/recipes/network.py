@@ -10,7 +10,7 @@ from training.recipes.weights import Weights
 from training.record import FrozenModel
 from training.surgery.variants import Variant
 
-BackboneName = Literal["msdnet", "resnet18", "vgg", "vit"]
+BackboneName = Literal["efficientnet_lite", "msdnet", "resnet18", "vgg", "vit"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
