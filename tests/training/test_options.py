@@ -177,7 +177,7 @@ def test_the_help_without_a_recipe_lists_recipes_and_where_the_rest_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     shown = help_of(capsys, "--help")
-    assert "{msdnet,resnet18,vgg,vit}" in shown
+    assert "{efficientnet_lite,msdnet,resnet18,vgg,vit}" in shown
     assert "those of cifar-paper" in shown
     assert "offramp train RECIPE --help" in shown
     assert Recipe() == RECIPES["cifar-paper"]
