@@ -225,9 +225,10 @@ def train(trainer: Trainer, options: RunOptions, console: Console) -> None:
             write_report(options.out, trainer.progress)
 
         fitted(track=track, report=report, on_step=log.step)
-    if len(found := trainer.progress.epochs) < epochs:
+    best = best_epoch(found := trainer.progress.epochs)
+    if trainer.progress.recipe.patience and best is not found[-1]:
         console.print(
-            f"stopped early: the weights of epoch {best_epoch(found).number} are exported, with "
-            "the best held-out accuracy in the mean over exits"
+            f"the weights of epoch {best.number} of {len(found)} are exported, with the best "
+            "held-out accuracy in the mean over exits"
         )
     write_report(options.out, trainer.progress)
