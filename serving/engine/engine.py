@@ -3,7 +3,7 @@
     with engine.admit(count, policy) as slots:               the only entrance
         answers = await engine.classify(slots, images, ...)    or without a task: submit, close
 
-The event loop owns slots, futures and timers. The stage threads own queues and batches. A request
+The event loop owns slots, futures and timers. The stage threads own running batches. A request
 ends in one of two ways: the stage threads report it (`_leave`), or the event loop gives it up
 because its client hung up or its deadline passed (`_give_up`). Its slot is free again once it is
 in no batch. If a stage thread breaks, all calls fail and no more are taken (`_break`).
