@@ -81,6 +81,17 @@ def check_head(
         )
 
 
+def values_of(name: bytes, headers: Headers) -> list[bytes]:
+    """Return the values of all headers of this name, in lower case."""
+    return [value for each, value in headers if each == name]
+
+
+def length_of(value: bytes) -> int:
+    """Return a length that the parser accepted, of 20 digits at most."""
+    digits = value.strip()[-20:]
+    return int(digits) if digits.isdigit() else 0
+
+
 def check_encoding(headers: Headers) -> None:
     """Check that a body is not compressed or encoded in another way.
 
