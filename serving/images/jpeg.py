@@ -94,8 +94,9 @@ def decode_plain(file: bytes, header: Plain, target: ImageInput) -> NDArray[np.u
         header: Its header, from `read_plain`.
         target: Size of the result and the way to reach it.
     """
-    scale = scale_of(min(header.width, header.height), side_wanted(target))
-    width, height = -(-header.width // scale), -(-header.height // scale)
+    across, down, orientation = header
+    scale = scale_of(min(across, down), side_wanted(target))
+    width, height = -(-across // scale), -(-down // scale)
     try:
         # decodes at the smallest scale that gives at least this size, which is `scale`
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
@@ -105,6 +106,6 @@ def decode_plain(file: bytes, header: Plain, target: ImageInput) -> NDArray[np.u
         return None
     if pixels.shape[:2] != (height, width):
         return None
-    if header.orientation == UPRIGHT and (height, width) == (target.height, target.width):
+    if orientation == UPRIGHT and height == target.height and width == target.width:
         return pixels
-    return np.asarray(fitted(turned(Image.fromarray(pixels), header.orientation), target))
+    return np.asarray(fitted(turned(Image.fromarray(pixels), orientation), target))
