@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -94,7 +95,7 @@ class FastClassify:
                 decode = perf_counter() - started
                 context.metrics.decode(decode)
                 call = context.engine.submit(slots, pixels, parsed.policy, head.arrived)
-            call.future.add_done_callback(lambda _: self._end(call, parsed, decode, reply))
+            call.future.add_done_callback(partial(self._end, call, parsed, decode, reply))
             return call.future
         finally:
             context.body_reader.release(len(body))
@@ -104,11 +105,11 @@ class FastClassify:
         decoder = self._context.decoder
         if head.media_type == PIXELS:
             images = read_pixels(body, self._context.manifest.input, self._context.max_images)
-            return len(images), lambda: list(images)
+            return len(images), partial(list, images)
         sizes = decoder.small([body])
-        return None if sizes is None else (1, lambda: decoder.decode_small([body], sizes))
+        return None if sizes is None else (1, partial(decoder.decode_small, [body], sizes))
 
-    def _end(self, call: Call, parsed: ParsedQuery, decode: float, reply: Reply) -> None:
+    def _end(self, call: Call, parsed: ParsedQuery, decode: float, reply: Reply, _: object) -> None:
         self._context.engine.close(call)
         if call.future.cancelled():  # the client disconnected, or the server shuts down
             return

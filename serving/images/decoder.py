@@ -135,10 +135,10 @@ class Decoder:
             return None
         found, pixels = [], 0
         for header in map(read_plain, files):
-            if header is None or header.width * header.height > self._max_pixels:
+            if header is None or (area := header.width * header.height) > self._max_pixels:
                 return None
             found.append(header)
-            pixels += header.width * header.height
+            pixels += area
         return found if pixels <= SMALL else None
 
     def decode_small(

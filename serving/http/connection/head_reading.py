@@ -27,8 +27,8 @@ class HeadReadingProtocol(RefusingProtocol):
     _trailers = 0
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
-        super().on_message_begin()
+        """Begin a request. The fast path needs no scope: `_start_application` makes it."""
+        self.url, self.headers, self.expect_100_continue = b"", [], False
         self._begun, self._trailers, self._body_left = True, 0, 0
 
     def on_url(self, url: bytes) -> None:
@@ -53,7 +53,8 @@ class HeadReadingProtocol(RefusingProtocol):
         method, version, found = parser.get_method(), parser.get_http_version(), dict(headers)
         if b"content-length" in found:
             self._body_left = length_of(found[b"content-length"])  # the only one: see the parser
-        if len(found) == len(headers) and b"transfer-encoding" not in found and b"host" in found:
+        once = len(found) == len(headers)
+        if once and b"host" in found and b"transfer-encoding" not in found:
             check_head(method, version, (found[b"host"],), ())
         else:
             hosts, codings = values_of(b"host", headers), values_of(b"transfer-encoding", headers)
@@ -65,15 +66,22 @@ class HeadReadingProtocol(RefusingProtocol):
             self.url = with_path(self.url)
         self._room = MAX_HEAD_BYTES
         if not parser.should_upgrade():
-            self._begin_request(method, version, found)
+            self._begin_request(method, version, found if once else None)
             self._in_body = True
 
-    def _begin_request(self, method: bytes, version: str, found: Mapping[bytes, bytes]) -> None:
-        """Begin a request. `found` has the last header of each name."""
+    def _begin_request(
+        self, method: bytes, version: str, found: Mapping[bytes, bytes] | None
+    ) -> None:
+        """Begin a request. `found`: its headers, `None` if one is given twice."""
         raise NotImplementedError
 
-    def _start_task(self) -> None:
-        """Let uvicorn start the application."""
+    def _start_application(self, extensions: dict[str, object]) -> None:
+        """Let uvicorn start the application, with these extensions in the scope."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
+        self.scope["extensions"] = extensions  # type: ignore[typeddict-item] # of other values
         super().on_headers_complete()
         self.cycle.transport = CycleTransport(self.transport, self._close)  # type: ignore[assignment]
 

@@ -91,14 +91,16 @@ class Connection(ReadingProtocol):
             self._leave_fast_path()
         super().shutdown()
 
-    def _begin_request(self, method: bytes, version: str, found: Mapping[bytes, bytes]) -> None:
+    def _begin_request(
+        self, method: bytes, version: str, found: Mapping[bytes, bytes] | None
+    ) -> None:
         """Offer a complete head to the fast path, else let uvicorn start the application."""
         if (
             method == b"POST"
             and version == "1.1"
+            and found is not None
             and self._offers is not None
             and self._idle
-            and len(found) == len(self.headers)  # no header is given twice
             and not self.expect_100_continue
             and not (self.flow.write_paused or self.transport.is_closing())
         ):
@@ -108,10 +110,10 @@ class Connection(ReadingProtocol):
             self._start_task()
 
     def _start_task(self) -> None:
-        self.scope["extensions"] = {DISCONNECT: self._disconnect}  # type: ignore[dict-item] # no dict
+        extensions: dict[str, object] = {DISCONNECT: self._disconnect}
         if self._head is not None:
-            self.scope["extensions"][ARRIVED] = self._head.arrived  # type: ignore[assignment] # as above
-        super()._start_task()
+            extensions[ARRIVED] = self._head.arrived
+        self._start_application(extensions)
 
     def _parse(self) -> None:
         """Parse what arrived, then start or stop the timers."""

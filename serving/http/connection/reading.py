@@ -125,7 +125,10 @@ class ReadingProtocol(HeadReadingProtocol):
     def _parse(self) -> None:
         """Parse what arrived, up to the end of a request that needs its response first."""
         try:
-            while self._at < len(self._data) and not (self._waiting or self._discarding):
+            while self._at < len(self._data):
+                if self._waiting or self._discarding:
+                    self._pause()
+                    return
                 if self._in_body:
                     self._feed_body()
                 else:
@@ -134,15 +137,17 @@ class ReadingProtocol(HeadReadingProtocol):
             self._refuse(error)
         except HttpParserError as error:
             self._refuse(error_of(error))
-        if self._at < len(self._data):
-            if not self.transport.is_closing():
-                self._flow.full = True
-                self.flow.pause_reading()
-        elif self._in_body or self._room == MAX_HEAD_BYTES:
+        if self._in_body or self._room == MAX_HEAD_BYTES:
             self._data, self._at = b"", 0
         else:
             self._data = self._data[-OVERLAP:]
             self._at = len(self._data)
+
+    def _pause(self) -> None:
+        """Read no more until `_continue`."""
+        if not self.transport.is_closing():
+            self._flow.full = True
+            self.flow.pause_reading()
 
     def _feed_head(self) -> None:
         """Parse a head, or the part of it that arrived.
