@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from serving.engine.policy import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class Opinion:
+class Opinion(NamedTuple):
     """Output of one exit for one image.
 
     Attributes:
