@@ -9,6 +9,7 @@ from serving.http.connection.closing import CycleTransport
 from serving.http.connection.heads import (
     MAX_FIELDS,
     MAX_HEAD_BYTES,
+    MAX_PIPELINED,
     MAX_TARGET_BYTES,
     check_head,
     length_of,
@@ -83,6 +84,7 @@ class HeadReadingProtocol(RefusingProtocol):
         self.scope["headers"] = headers
         self.scope["extensions"] = extensions  # type: ignore[typeddict-item] # of other values
         super().on_headers_complete()
+        self.cycle.keep_alive = self.cycle.keep_alive and self._pipelined < MAX_PIPELINED
         self.cycle.transport = CycleTransport(self.transport, self._close)  # type: ignore[assignment]
 
     def _refuse(self, error: ServingError) -> None:

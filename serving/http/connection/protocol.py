@@ -14,7 +14,7 @@ from typing import Any
 
 from serving.errors import ServingError
 from serving.http.connection.closing import CLOSE
-from serving.http.connection.heads import MAX_HEAD_BYTES
+from serving.http.connection.heads import MAX_HEAD_BYTES, MAX_PIPELINED
 from serving.http.connection.interface import (
     ARRIVED,
     DISCONNECT,
@@ -127,7 +127,8 @@ class Connection(ReadingProtocol):
     def _start_fast_path(self, head: RequestHead, body: bytes) -> bool:
         """Start a request on the fast path. False if the fast path does not take it."""
         assert self._fast_path is not None
-        cycle = FastCycle(keep_alive=self.parser.should_keep_alive())
+        last = self._pipelined >= MAX_PIPELINED
+        cycle = FastCycle(keep_alive=self.parser.should_keep_alive() and not last)
         future = self._fast_path.start(head, body, partial(self._reply, cycle))
         if future is None:
             return False

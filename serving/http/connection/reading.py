@@ -87,6 +87,10 @@ class ReadingProtocol(HeadReadingProtocol):
 
     def _after_response(self, *, starts: bool) -> None:
         """Continue, refuse or close. `starts`: another request that is parsed starts now."""
+        if starts or self._at < len(self._data):
+            self._pipelined += 1
+        else:
+            self._pipelined = 0
         if starts and not self._in_body:
             return
         if self._at < len(self._data):

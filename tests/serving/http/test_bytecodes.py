@@ -84,5 +84,4 @@ def test_the_event_loop_runs_few_bytecodes_for_a_small_jpeg(
     fewest = min(found[3:], key=Counter.total)
     assert fewest["read_plain"] > 0
     assert fewest["Classify.__call__"] == 0
-    print(sorted(each.total() for each in found), fewest.most_common(30))
     assert fewest.total() <= MOST_BYTECODES, fewest.most_common(20)
