@@ -84,7 +84,8 @@ class HeadReadingProtocol(RefusingProtocol):
         self.scope["headers"] = headers
         self.scope["extensions"] = extensions  # type: ignore[typeddict-item] # of other values
         super().on_headers_complete()
-        self.cycle.keep_alive = self.cycle.keep_alive and self._pipelined < MAX_PIPELINED
+        if self._pipelined + len(self.pipeline) >= MAX_PIPELINED:
+            self.cycle.keep_alive = False
         self.cycle.transport = CycleTransport(self.transport, self._close)  # type: ignore[assignment]
 
     def _refuse(self, error: ServingError) -> None:

@@ -19,7 +19,7 @@ from tests.serving.http.raw import answer_of
 from tests.serving.servers import serving
 from tests.serving.small_bundle import png, random_images
 
-MOST_BYTECODES = 3650
+MOST_BYTECODES = 3700
 REQUESTS = 20
 QUIET_SECONDS = 0.03
 FAST_PATH = "FastClassify.start"
