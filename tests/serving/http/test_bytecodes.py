@@ -55,7 +55,7 @@ def counter() -> Iterator[BytecodeCounter]:
     previous = threading.gettrace()
     threading.settrace(counter.trace)
     yield counter
-    threading.settrace(previous)  # type: ignore[arg-type] # None is no trace
+    threading.settrace(previous)
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="other bytecodes")
