@@ -19,7 +19,8 @@ from offramp.images.formats import NAMES, format_of, is_read
 from offramp.images.jpeg import Jpeg, read_jpeg, work_of_scans
 from offramp.images.tiff import COMPRESSION, HEIGHT, JPEG, WIDTH, Tiff, read_tiff
 
-SCALES = (8, 4, 2, 1)  # a JPEG is decoded at 1/8, 1/4, 1/2 or 1/1 of its size
+# A JPEG is decoded at 1/8, 1/4, 1/2 or 1/1 of its size, by the times that it is as large as needed.
+SCALES = (1, 1, 2, 2, 4, 4, 4, 4, 8)
 # Time to decode a pixel, where that of a PNG is 1 (up to 30 ns): the worst found of each format.
 WORK = {
     "PNG": 1.0, "GIF": 1.0, "BMP": 1.0, "TIFF": 1.0, "PPM": 1.0, "JPEG": 1.0,
@@ -125,8 +126,7 @@ def _jpeg(file: bytes, side: int) -> Header:
 
 def scale_of(shorter: int, side: int) -> int:
     """Return the reduction at which a JPEG is decoded, as Pillow chooses it."""
-    room = shorter // side
-    return next(scale for scale in SCALES if room >= scale or scale == 1)
+    return SCALES[min(shorter // side, 8)]
 
 
 _Size = tuple[int, int, Tiff | Essence | None]

@@ -184,10 +184,10 @@ class AnswerFormatter:
             "deadline_hit": answer.deadline_hit,
             "degraded": answer.degraded,
             "timings_ms": {
-                "decode": _milliseconds(decode),
-                "queue": _milliseconds(answer.queue),
-                "compute": _milliseconds(answer.compute),
-                "total": _milliseconds(answer.total),
+                "decode": round(decode * 1e3, 3),
+                "queue": round(answer.queue * 1e3, 3),
+                "compute": round(answer.compute * 1e3, 3),
+                "total": round(answer.total * 1e3, 3),
             },
         }
         return body | {"explain": _opinions(answer, self._labels)} if query.explain else body
@@ -228,7 +228,3 @@ def _opinions(answer: Answer, labels: tuple[str, ...]) -> list[dict[str, Any]]:
             }
         )
     return opinions
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1e3, 3)

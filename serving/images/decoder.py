@@ -133,20 +133,25 @@ class Decoder:
         """
         if sum(map(len, files)) > SMALL:
             return None
-        found = [header for header in map(read_plain, files) if header]
-        pixels = [header.width * header.height for header in found]
-        if len(found) < len(files) or sum(pixels) > SMALL or max(pixels) > self._max_pixels:
-            return None
-        return found
+        found, pixels = [], 0
+        for header in map(read_plain, files):
+            if header is None or (area := header.width * header.height) > self._max_pixels:
+                return None
+            found.append(header)
+            pixels += area
+        return found if pixels <= SMALL else None
 
     def decode_small(
         self, files: Sequence[bytes], headers: Sequence[Plain]
     ) -> list[NDArray[np.uint8]] | None:
         """Decode images with these `small` headers at once. `None` if one of them is damaged."""
-        pairs = zip(files, headers, strict=True)
-        images = [decode_plain(file, header, self._target) for file, header in pairs]
-        whole = [image for image in images if image is not None]
-        return whole if len(whole) == len(files) else None
+        images = []
+        for file, header in zip(files, headers, strict=True):
+            image = decode_plain(file, header, self._target)
+            if image is None:
+                return None
+            images.append(image)
+        return images
 
     def _plan_one(self, number: int, file: bytes) -> Plan:
         try:
