@@ -16,6 +16,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import CliToggleFlag
 
+from exporter.place import check_file, check_name, check_place
+from offramp.bundle.manifest import read_manifest
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
@@ -95,6 +97,9 @@ def recalibrate(arguments: Sequence[str]) -> int:
 
 def _export(arguments: Sequence[str]) -> None:
     options = read_options(ExportOptions, arguments, "offramp export", RECALIBRATE)
+    check_place(options.out)
+    check_name(options.name, options.version)
+    check_file(options.checkpoint, "--checkpoint", "a checkpoint that `offramp train` wrote")
     # Late: a wrong option is reported before the slow imports.
     from exporter.run import export_checkpoint
 
@@ -103,6 +108,9 @@ def _export(arguments: Sequence[str]) -> None:
 
 def _recalibrate(arguments: Sequence[str]) -> None:
     options = read_options(RecalibrateOptions, arguments, "offramp recalibrate")
+    check_place(options.out)
+    check_name(options.name, options.version)
+    read_manifest(options.bundle)
     # Late, as above.
     from exporter.run import recalibrate_bundle
 

@@ -12,7 +12,6 @@ from rich.console import Console
 from exporter.bundle import (
     Export,
     Naming,
-    check_place,
     export_network,
     make_manifest,
     read_bundle,
@@ -26,7 +25,7 @@ from offramp.data.held_out import few_warnings
 from offramp.data.records import Found
 from offramp.data.summary import left_out_lines
 from training.evaluation.assessment import own_dataset
-from training.fit.checkpoint import load_checkpoint
+from training.fit.checkpoint import Progress, load_checkpoint
 
 if TYPE_CHECKING:
     from exporter.__main__ import ExportOptions, RecalibrateOptions
@@ -42,9 +41,10 @@ def export_checkpoint(options: ExportOptions) -> None:
     # torch warns of each torchvision operator that it does not find. No network here has any.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     console = Console(soft_wrap=True)
-    check_place(options.out)
     checkpoint = load_checkpoint(options.checkpoint)
     progress = checkpoint.progress
+    if line := unfinished(progress):
+        console.print(line, highlight=False, markup=False)
     source = options.data or progress.recipe.data
     naming = _naming(
         options.name or progress.recipe_name, options.version, options.dataset or Path(source).name
@@ -67,7 +67,6 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
         OSError: A file cannot be read or written.
     """
     console = Console(soft_wrap=True)
-    check_place(options.out)
     manifest, graphs = read_bundle(options.bundle)
     naming = _naming(
         options.name or manifest.name,
@@ -80,6 +79,17 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
     source = f"{naming.dataset}, {options.split}"
     new, export = recalibrate(named, graphs, images, source, console.print)
     _write(options.out, new, export, console)
+
+
+def unfinished(progress: Progress) -> str | None:
+    """Return a warning if a run was stopped before the last epoch of its recipe."""
+    epochs, planned = len(progress.epochs), progress.recipe.epochs
+    if epochs >= planned:
+        return None
+    return (
+        f"warning: this run was stopped after {epochs} of {planned} epochs, and is exported as it "
+        "is; --resume finishes it"
+    )
 
 
 def _write(out: Path, manifest: Manifest, export: Export, console: Console) -> None:

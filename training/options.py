@@ -80,6 +80,8 @@ def read_run(arguments: Sequence[str]) -> tuple[RunOptions, Recipe]:
         raise UsageError(explain(error, RunOptions, given)) from error
     named = _named(options.recipe)
     recipe = _validated(Recipe, named.model_dump() | changes)
+    if options.images == "memory" and recipe.crop == "resized":
+        raise UsageError("--images: --crop resized needs the files on disk; give disk or auto")
     recipe = _with_nested(recipe, named, nested)
     return options, _with_small_epochs(recipe, named, changes.keys())
 

@@ -12,16 +12,21 @@ from rich.console import Console
 from rich.progress import track as rich_track
 
 from offramp.data.summary import Summary
+from offramp.writing import write_text, writing
 from training.data.datasets import Dataset, load_test, open_dataset
 from training.data.hub import hub_name
 from training.data.images import ImageFiles, Images
 from training.data.reopen import without_damaged
 from training.distributed import cores, local_rank, process_group, processes, rank
 from training.errors import RecipeError
-from training.fit.checkpoint import CHECKPOINT, Epoch, Progress, load_progress
+from training.fit.checkpoint import Epoch, Progress, load_checkpoint
+from training.fit.checks import check_batches, check_recipe
+from training.fit.gradient import Losses
+from training.fit.same_run import check_same_recipe, moved
 from training.fit.trainer import Trainer, fit
 from training.networks.flops import flops_to_exits
 from training.options import RunOptions
+from training.place import CHECKPOINT
 from training.recipes import Recipe
 from training.report.report import PAGE, write_assessment, write_report
 from training.report.tensorboard import EventLog
@@ -61,19 +66,6 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
-
-
-def _dataset(recipe: Recipe, where: str, *, strict: bool) -> Dataset[ImageFiles]:
-    if where == "memory" and recipe.crop == "resized":
-        raise RecipeError("--images: --crop resized needs the files on disk; give disk or auto")
-    return open_dataset(
-        recipe.data,
-        recipe.size,
-        recipe.held_out,
-        recipe.seed,
-        recipe.held_out_split,
-        strict=strict,
-    )
 
 
 def _images(
@@ -121,15 +113,15 @@ def run(options: RunOptions, recipe: Recipe) -> None:
 
 def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     console = Console(soft_wrap=True, quiet=rank() > 0)
-    if options.resume and (saved := options.out / CHECKPOINT).exists():
-        recipe = recipe.continuing(load_progress(saved).recipe)
-    if taken := hub_name(recipe.data):
+    taken = hub_name(recipe.data)
+    saved = _saved(options, console)
+    if saved:
+        recipe = recipe.continuing(saved.recipe)
+        check_same_recipe(saved, recipe)
+    losses = check_recipe(recipe, options.compile)
+    if taken:
         console.print(taken, highlight=False, markup=False)
-    opened = _dataset(recipe, options.images, strict=options.strict)
-    if options.skip_damaged:
-        opened, errors = without_damaged(opened)
-        for error in errors:
-            console.print(f"skipped: {error}", highlight=False, markup=False)
+    opened = _opened(options, recipe, losses, console)
     summary = opened.summary() if rank() == 0 else None
     _describe(opened, summary, console)
     test = _test_images(opened, recipe, options.images) if rank() == 0 else None
@@ -142,20 +134,59 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
         fingerprint=dataset.fingerprint(),
         commit=_commit(),
     )
+    if line := saved and moved(saved, progress):
+        console.print(line, highlight=False, markup=False)
     workers = cores() if options.workers is None else options.workers
     trainer = Trainer(progress, dataset, device, workers=workers, compiler=options.compile)
     for line in introduction(trainer, dataset):
         console.print(line, highlight=False)
-    options.out.mkdir(parents=True, exist_ok=True)
-    if summary:
-        text = "".join(f"{line}\n" for line in summary.lines(classes=None, names=None))
-        (options.out / TABLE).write_text(text, encoding="utf-8")
+    _make_folder(options.out, summary)
     train(trainer, options, console)
     if rank() == 0:
         console.print("evaluating exits, calibration and budgets")
         write_assessment(options.out, trainer.progress, trainer.network, dataset.held_out, test)
     console.print(f"report: {options.out / PAGE}")
     console.print(f"done: {options.out / CHECKPOINT}")
+
+
+def _opened(
+    options: RunOptions, recipe: Recipe, losses: Losses, console: Console
+) -> Dataset[ImageFiles]:
+    """Open the images, and check that batches of so many can be trained on."""
+    dataset = open_dataset(
+        recipe.data,
+        recipe.size,
+        recipe.held_out,
+        recipe.seed,
+        recipe.held_out_split,
+        strict=options.strict,
+    )
+    if options.skip_damaged:
+        dataset, errors = without_damaged(dataset)
+        for error in errors:
+            console.print(f"skipped: {error}", highlight=False, markup=False)
+    check_batches(losses, recipe, len(dataset.train))
+    return dataset
+
+
+def _make_folder(folder: Path, summary: Summary | None) -> None:
+    """Make the folder of the run, with the whole table of the data set."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if summary:
+        lines = summary.lines(classes=None, names=None)
+        write_text(folder / TABLE, "".join(f"{line}\n" for line in lines))
+
+
+def _saved(options: RunOptions, console: Console) -> Progress | None:
+    """Read and check the whole checkpoint to resume, if there is one."""
+    path = options.out / CHECKPOINT
+    if not options.resume:
+        return None
+    if not path.exists():
+        console.print(f"{path}: no checkpoint yet, so the run starts at its beginning")
+        return None
+    return load_checkpoint(path).progress
 
 
 def _describe(dataset: Dataset[ImageFiles], summary: Summary | None, console: Console) -> None:

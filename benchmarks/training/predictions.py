@@ -27,8 +27,9 @@ from training.evaluation.assessment import (
     temperatures_of,
 )
 from training.evaluation.evaluate import Scored
-from training.fit.checkpoint import CHECKPOINT, Progress, load_checkpoint
+from training.fit.checkpoint import Progress, load_checkpoint
 from training.networks.flops import flops_to_exits
+from training.place import CHECKPOINT
 
 CACHE = "answers.npz"
 SETS = ("held_out", "test")

@@ -12,7 +12,10 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import CliToggleFlag
 
+from exporter.errors import ExportError
+from exporter.place import check_name, check_place
 from exporter.quantize import Precision
+from offramp.bundle.manifest import read_manifest
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
@@ -50,6 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _quantize(arguments: Sequence[str]) -> None:
     options = read_options(QuantizeOptions, arguments, "offramp quantize")
+    check_place(options.out)
+    manifest = read_manifest(options.bundle)
+    check_name(None, options.version or f"{manifest.version}-{options.precision}")
+    if manifest.precision != "fp32":
+        raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
     # Late: a wrong option is reported before the slow imports.
     from exporter.quantize.convert import convert_bundle
 

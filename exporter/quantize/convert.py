@@ -19,7 +19,6 @@ from rich.console import Console
 
 from exporter.bundle import (
     Export,
-    check_place,
     read_bundle,
     score,
     with_new_measurements,
@@ -166,7 +165,6 @@ def convert_bundle(
         OSError: The new bundle cannot be written.
     """
     console = Console(soft_wrap=True)
-    check_place(out)
     manifest, floats = read_bundle(bundle)
     if manifest.precision != "fp32":
         raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")

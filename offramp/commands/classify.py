@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, CliPositionalArg, CliToggleFlag, SettingsConfigDict
 
-from offramp.commands.output import FileOutput, Output, Row, StandardOutput
+from offramp.commands.output import FileOutput, Output, Row, StandardOutput, check_output
 from offramp.commands.progress import Progress
 from offramp.errors import OfframpError
 from offramp.exit_codes import exit_code, missing_extra
@@ -113,6 +113,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(options: ClassifyOptions) -> None:
+    if options.out is not None:
+        check_output(options.out, overwrite=options.overwrite)
+    if options.bundle is not None:
+        _check_budget(options, options.bundle)
     from offramp.data.summary import left_out_lines
     from offramp.inputs.datasets import find_images
 
@@ -133,6 +137,14 @@ def _run(options: ClassifyOptions) -> None:
                 failed.append(f"{row.file}: {row.error}")
         output.finish()
     _report(progress, failed)
+
+
+def _check_budget(options: ClassifyOptions, bundle: Path) -> None:
+    """Check bundle and budget before images are listed and stages loaded."""
+    from offramp.bundle.manifest import read_manifest
+    from serving.engine.policy import resolve
+
+    resolve(read_manifest(bundle), options.budget, options.min_confidence, options.deadline_ms)
 
 
 def _local(options: ClassifyOptions, stack: ExitStack) -> tuple[dict[str, str], Classify]:

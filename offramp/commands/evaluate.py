@@ -13,6 +13,7 @@ from pydantic import Field
 from pydantic_core import to_jsonable_python
 from pydantic_settings import CliToggleFlag
 
+from offramp.errors import OfframpError
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
@@ -58,7 +59,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(options: EvaluateOptions) -> None:
+    from offramp.bundle.manifest import read_manifest
     from offramp.classifier import Classifier
+    from offramp.evaluation import Evaluator
+
+    Evaluator(read_manifest(options.bundle), options.budget or None)  # checks the budgets
+    if not options.data.exists():
+        raise OfframpError(f"--data: there is no file or folder {options.data}")
     from offramp.data.summary import left_out_lines
 
     with Classifier.open(

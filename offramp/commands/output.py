@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from offramp.errors import OfframpError
+from offramp.writing import check_folder, writing
 
 PARTIAL = ".partial"
 WRITING = ".writing"
@@ -116,6 +117,23 @@ class StandardOutput(Output):
         self._stream.flush()
 
 
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Check that a file of rows can be written, before images are read. Nothing is written.
+
+    Raises:
+        OutputError: The file exists, or pyarrow is missing.
+        UnwritableFileError: Its folder does not exist, or must not be written to.
+    """
+    if path.suffix == ".parquet":
+        _check_pyarrow()
+    if path.is_dir() or (path.exists() and not overwrite):
+        remedy = "choose another --out" if path.is_dir() else "--overwrite replaces it"
+        raise OutputError(f"{path} exists; {remedy}")
+    if not path.parent.exists():
+        raise OutputError(f"{path}: there is no folder {path.parent}; make it first")
+    check_folder(path.parent, "--out")
+
+
 class FileOutput(Output):
     """A CSV, JSON lines or parquet file that exists only when it is complete.
 
@@ -133,39 +151,59 @@ class FileOutput(Output):
     def __init__(self, path: Path, run: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self._path = path
         self._partial = path.with_name(path.name + PARTIAL)
-        if path.suffix == ".parquet":
-            _check_pyarrow()
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path} exists; --overwrite replaces it")
-        if overwrite:
-            self._partial.unlink(missing_ok=True)
-        self.done = self._resume(run)
-        self._lines = self._partial.open("a", encoding="utf-8")
-        if not self._partial.stat().st_size:
-            self._lines.write(json.dumps({"run": run}) + "\n")
-            self._lines.flush()
+        check_output(path, overwrite=overwrite)
+        with writing(self._partial):
+            if overwrite:
+                self._partial.unlink(missing_ok=True)
+            self.done = self._resume(run)
+            self._lines = self._partial.open("a", encoding="utf-8")
+            if not self._partial.stat().st_size:
+                self._lines.write(json.dumps({"run": run}) + "\n")
+                self._lines.flush()
 
     def write(self, row: Row) -> None:
-        """Write a row beside the file."""
-        self._lines.write(row.line)
+        """Write a row beside the file.
+
+        Raises:
+            UnwritableFileError: There is no room. The rows before stay.
+        """
+        with writing(self._partial):
+            self._lines.write(row.line)
 
     def finish(self) -> None:
-        """Turn the rows into the file, and remove them."""
-        self._lines.close()
-        writing = self._path.with_name(self._path.name + WRITING)
-        if self._path.suffix == ".parquet":
-            _write_parquet(writing, self._rows())
-        elif self._path.suffix == ".csv":
-            _write_csv(writing, self._rows())
-        else:
-            with writing.open("w", encoding="utf-8") as file:
-                file.writelines(row.line for row in self._rows())
-        os.replace(writing, self._path)  # noqa: PTH105 (as one step, on every system)
+        """Turn the rows into the file, and remove them.
+
+        Raises:
+            UnwritableFileError: There is no room. The rows stay.
+        """
+        self.close()
+        unfinished = self._path.with_name(self._path.name + WRITING)
+        try:
+            with writing(self._path):
+                self._write(unfinished)
+                os.replace(unfinished, self._path)  # noqa: PTH105 (one step, on every system)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
         self._partial.unlink()
 
     def close(self) -> None:
-        """Close the rows. They stay, for a run that continues this one."""
-        self._lines.close()
+        """Close the rows. They stay, for a run that continues this one.
+
+        Raises:
+            UnwritableFileError: There is no room for the last of them.
+        """
+        with writing(self._partial):
+            self._lines.close()
+
+    def _write(self, path: Path) -> None:
+        if self._path.suffix == ".parquet":
+            _write_parquet(path, self._rows())
+        elif self._path.suffix == ".csv":
+            _write_csv(path, self._rows())
+        else:
+            with path.open("w", encoding="utf-8") as file:
+                file.writelines(row.line for row in self._rows())
 
     def _resume(self, run: Mapping[str, Any]) -> set[str]:
         """Return the names that have a row."""

@@ -9,6 +9,7 @@ import pytest
 
 from exporter.__main__ import Confidence, export, main, recalibrate
 from exporter.quantize.__main__ import main as quantize
+from exporter.run import unfinished
 from offramp.bundle.manifest import read_manifest
 from tests.training.samples import (
     PARQUET,
@@ -58,6 +59,9 @@ def test_a_checkpoint_becomes_a_bundle_that_can_be_recalibrated(
         (recalibrate, ["--bundle=nowhere", "--out=y", "--data=z"], 1, "nowhere/manifest.json"),
         (main, ["--bundle=nowhere", "--out=y", "--data=z"], 1, "nowhere/manifest.json"),
         (main, ["--checkpoint", "x", "--bundle", "y"], 2, "--checkpoint: no such option"),
+        (export, ["--checkpoint=x", "--out=y", "--name=Not Valid"], 1, "--name: "),
+        (export, ["--checkpoint=x", f"--out={PARQUET}/y"], 1, "is not a folder"),
+        (recalibrate, ["--bundle=x", "--out=y", "--data=z", "--version="], 1, "--version: "),
         (quantize, ["--precison", "int8"], 2, "did you mean --precision?"),
         (quantize, ["--bundle=nowhere", "--out=y", "--data=z"], 1, "nowhere/manifest.json"),
     ],
@@ -79,6 +83,15 @@ def test_a_module_is_a_command_with_help(module: str) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert ended.stdout.startswith("usage: ")
     assert "(required)" in ended.stdout
+
+
+def test_the_export_of_a_run_that_was_stopped_says_so() -> None:
+    assert unfinished(finished_progress()) is None
+    line = unfinished(finished_progress(epochs=7))
+    assert line == (
+        "warning: this run was stopped after 2 of 7 epochs, and is exported as it is; --resume "
+        "finishes it"
+    )
 
 
 def test_the_confidences_are_those_of_the_registry() -> None:

@@ -37,6 +37,7 @@ from training.fit.checkpoint import (
 from training.fit.gradient import GradientAccumulator
 from training.fit.initial import initial_network, initial_optimizers
 from training.fit.optimizers import lr_factor
+from training.fit.same_run import check_same_run
 from training.networks.predict import predict
 from training.objectives import build_objective
 
@@ -99,14 +100,16 @@ class Trainer:
         Raises:
             CheckpointError: the recipe or the images differ, or the weights do not fit.
         """
-        checkpoint.progress.check_same_run(self.progress)
+        check_same_run(checkpoint.progress, self.progress)
         try:
             self.network.load_state_dict(checkpoint.weights)
             self.objective.load_state_dict(checkpoint.objective)
             self._optimizers.load(checkpoint.optimizers)
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(f"the checkpoint does not fit its recipe: {error}") from error
-        self.progress = checkpoint.progress
+        # the images can have moved
+        recipe = checkpoint.progress.recipe.model_copy(update={"data": self.progress.recipe.data})
+        self.progress = checkpoint.progress.model_copy(update={"recipe": recipe})
 
     def checkpoint(self) -> Checkpoint:
         """Return the current state of the run."""
@@ -232,6 +235,7 @@ def fit(
     Raises:
         CheckpointError: with `resume`, the file is damaged, of another recipe, or different among
             processes. Without, the file exists.
+        UnwritableFileError: the checkpoint cannot be written. The one before it stays.
     """
     if path.exists() and not resume:
         raise CheckpointError(f"{path}: the run exists; add --resume or choose another --out")

@@ -8,13 +8,15 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
+from offramp.writing import write_text
 from training.data.datasets import load_test
 from training.data.images import ImageFiles, Images
-from training.errors import DataError
+from training.errors import CheckpointError, DataError
 from training.evaluation.assessment import (
     Assessment,
     LabelledLogits,
@@ -79,8 +81,8 @@ def _write_page(
     folder: Path, progress: Progress, figures: dict[str, str], assessment: Assessment | None
 ) -> None:
     for name, drawn in figures.items():
-        (folder / f"{name}.svg").write_text(drawn, encoding="utf-8")
-    (folder / PAGE).write_text(render(progress, figures, assessment), encoding="utf-8")
+        write_text(folder / f"{name}.svg", drawn)
+    write_text(folder / PAGE, render(progress, figures, assessment))
 
 
 def _write_tables(folder: Path, assessment: Assessment, flops: Floats) -> None:
@@ -119,10 +121,11 @@ def _summaries(assessment: Assessment) -> Iterator[list[object]]:
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
+    text = StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def report_checkpoint(checkpoint: Path, data: str | None) -> Path:
@@ -137,6 +140,8 @@ def report_checkpoint(checkpoint: Path, data: str | None) -> Path:
         OSError: A file cannot be read or written.
     """
     loaded = load_checkpoint(checkpoint)
+    if not loaded.progress.epochs:
+        raise CheckpointError(f"{checkpoint}: no epoch is finished yet; continue with --resume")
     progress, folder = loaded.progress, checkpoint.parent
     source = data or progress.recipe.data
     held_out = own_dataset(progress, source).held_out
