@@ -89,7 +89,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=50, help="requests per second")
     arguments = parser.parse_args()
     if not can_run("loopback", LOOPBACK):
-        return 0
+        return 1
     with (
         tempfile.TemporaryDirectory() as folder,
         serving(BUNDLE) as url,
