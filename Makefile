@@ -103,12 +103,17 @@ fuzz-api: $(DEV)/.ready
 	$(FUZZ)/bin/pip install --quiet -e '.[fuzz]'
 	$(DEV)/bin/python -m tests.fuzz.api --schemathesis $(FUZZ)/bin/schemathesis
 
-# On Debian: apt-get install prometheus podman runc netavark aardvark-dns mmdebstrap iptables. kubectl is optional.
-deploy-check: $(DEV)/.ready
+# On Debian: apt-get install python3-venv git nginx prometheus podman runc netavark aardvark-dns mmdebstrap iptables
+# kubectl is optional. What is missing is named first, before an environment is made.
+deploy-check:
+	@$(PYTHON) -m deploy.check.programs deploy
+	@$(MAKE) --no-print-directory $(DEV)/.ready
 	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[operations]'
 	$(DEV)/bin/python -m deploy.check
 
+# On Debian: apt-get install python3-venv iproute2 util-linux
 ray-check:
+	@$(PYTHON) -m deploy.check.programs ray
 	$(PYTHON) -m venv $(RAY)
 	$(RAY)/bin/pip install --quiet -c requirements/constraints.txt -e '.[serving,cpu,ray]' httpx pyarrow
 	$(RAY)/bin/python -m deploy.check.ray
@@ -117,6 +122,7 @@ lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
 	$(LOCK) --extra serving --extra gpu --generate-hashes -o requirements/serving-gpu.txt
 	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra operations --extra ray --extra dev -o requirements/constraints.txt
+	$(LOCK) --extra exporter --extra objectives --extra cpu --generate-hashes -c requirements/constraints.txt -o requirements/training.txt
 
 clean:
 	rm -rf $(DEV) $(SERVE) $(RAY) $(FUZZ) .venv-peers
