@@ -39,6 +39,7 @@ from training.data.reopen import reopen_dataset
 from training.recipes import Recipe
 
 CALIBRATION_IMAGES = 512
+MOST_LOST = 0.01  # accuracy of an exit; more is reported
 ROUNDING = 1e-3  # share of images that can change class by another processor's rounding
 
 
@@ -139,6 +140,16 @@ def agreement(
     return [Agreement(*row) for row in zip(*columns, strict=True)]
 
 
+def lost_accuracy(exits: Sequence[Agreement], precision: Precision) -> list[str]:
+    """Return a warning for each exit that lost more than `MOST_LOST` of its accuracy."""
+    return [
+        f"exit {k} is right on {each.after:.2%} of the held-out images in {precision}, and on "
+        f"{each.before:.2%} in fp32. Serve the bundle in fp32 if that is too little"
+        for k, each in enumerate(exits, 1)
+        if each.before - each.after > MOST_LOST
+    ]
+
+
 def convert_bundle(
     bundle: Path,
     out: Path,
@@ -173,7 +184,10 @@ def convert_bundle(
         console.print(f"quantizing with {len(images.train)} images of the training set")
     converted = quantize(manifest, floats, images, precision)
     before = Chain(floats).run(images.held_out.pixels)
-    _print_agreement(agreement(manifest, before, converted, images.held_out), console)
+    exits = agreement(manifest, before, converted, images.held_out)
+    _print_agreement(exits, console)
+    for line in lost_accuracy(exits, precision):
+        console.print(f"WARNING: {line}", highlight=False, style="yellow")
     new_version = version or f"{manifest.version}-{precision}"
     new = with_new_measurements(
         manifest, converted.export, version=new_version, precision=precision
