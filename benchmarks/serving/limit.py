@@ -121,7 +121,10 @@ def whole(folder: Path, manifest: Manifest, images: Pixels, batch: int = BATCH) 
 
 
 def measure(work: Work, threads: int, seconds: float) -> Limit:
-    """Run all batches repeatedly on a number of threads, for a number of seconds."""
+    """Run all batches repeatedly on a number of threads, for at least a number of seconds.
+
+    Each thread ends after a whole round. A part of one would be other stages than the whole.
+    """
     done: list[tuple[float, float, float]] = []
     barrier = threading.Barrier(threads)
 
@@ -129,7 +132,7 @@ def measure(work: Work, threads: int, seconds: float) -> Limit:
         order = np.random.default_rng(first).permutation(len(work.batches)).tolist()
         barrier.wait()
         cpu, start, count = time.thread_time(), time.perf_counter(), 0
-        while (wall := time.perf_counter() - start) < seconds:
+        while (wall := time.perf_counter() - start) < seconds or count % len(order):
             work.batches[order[count % len(order)]]()
             count += 1
         done.append((count / len(order), wall, time.thread_time() - cpu))
