@@ -8,7 +8,7 @@ from serving.engine.request import Answer as EngineAnswer
 from serving.http.query import ClassifyQuery
 from serving.http.schemas import DECIMALS, FEW_CLASSES, AnswerFormatter
 
-_SCALE = 10**DECIMALS  # below 2**29, as `rounded` needs
+_SCALE: int = 10**DECIMALS  # below 2**29, as `rounded` needs
 
 
 class AnswerBuilder:
