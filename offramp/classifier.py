@@ -11,10 +11,11 @@ from typing import Literal, Self
 
 from pydantic import ValidationError
 
-from offramp.answers import Answer, answer_from
+from offramp.answers import Answer
 from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
 from offramp.errors import OfframpError
 from offramp.evaluation import Evaluation, Evaluator
+from offramp.in_process.answer_builder import AnswerBuilder
 from offramp.in_process.engine_thread import Answered, EngineThread
 from offramp.in_process.settings import parameter_error, settings_from
 from offramp.inputs.datasets import read_examples
@@ -22,7 +23,6 @@ from offramp.inputs.images import ImageSource, each_image
 from serving.engine.assembly import build_engine
 from serving.engine.policy import Policy, resolve
 from serving.http.query import ClassifyQuery
-from serving.http.schemas import AnswerFormatter
 from serving.settings import Settings
 
 
@@ -52,7 +52,7 @@ class Classifier:
         self.manifest = manifest
         engine, _ = build_engine(settings, manifest)
         self._engine = EngineThread(engine, manifest.input, settings)
-        self._bodies = AnswerFormatter(manifest)
+        self._builder = AnswerBuilder(manifest)
 
     @classmethod
     def open(
@@ -93,6 +93,7 @@ class Classifier:
             max_batch=max_batch,
             slots=slots,
             max_pixels=max_pixels,
+            order="fullest",  # full batches give the highest throughput
         )
         return cls(read_manifest(settings.bundle), settings)
 
@@ -232,7 +233,7 @@ class Classifier:
         return _Asked(policy, query)
 
     def _answer(self, outcome: Answered, asked: _Asked) -> Answer:
-        return answer_from(self._bodies.format(outcome.answer, asked.query, outcome.decode))
+        return self._builder.build(outcome.answer, asked.query, outcome.decode)
 
     def _answers_or_errors(
         self, images: Iterator[ImageSource], asked: _Asked

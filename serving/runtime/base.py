@@ -169,7 +169,7 @@ class Slots(ABC):
 
     def give(self, slot: int) -> None:
         """Give a slot back."""
-        assert self.free < self.slots
+        assert len(self._free) < self.slots
         self._free.append(slot)
 
     def put(self, slot: int, image: NDArray[np.uint8]) -> None:
