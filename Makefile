@@ -45,7 +45,7 @@ $(SERVE)/.ready: requirements/serving-cpu.txt
 
 $(DEV)/.ready: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -m venv $(DEV)
-	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[cpu,serving,exporter,objectives,dev]'
+	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[cpu,serving,exporter,objectives,weights,dev]'
 	@touch $@
 
 serve: $(SERVE)/.ready
@@ -121,8 +121,8 @@ ray-check:
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
 	$(LOCK) --extra serving --extra gpu --generate-hashes -o requirements/serving-gpu.txt
-	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra operations --extra ray --extra dev -o requirements/constraints.txt
-	$(LOCK) --extra exporter --extra objectives --extra cpu --generate-hashes -c requirements/constraints.txt -o requirements/training.txt
+	$(LOCK) --extra serving --extra exporter --extra objectives --extra weights --extra timm --extra cpu --extra operations --extra ray --extra dev -o requirements/constraints.txt
+	$(LOCK) --extra exporter --extra objectives --extra weights --extra cpu --generate-hashes -c requirements/constraints.txt -o requirements/training.txt
 
 clean:
 	rm -rf $(DEV) $(SERVE) $(RAY) $(FUZZ) .venv-peers

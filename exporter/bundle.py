@@ -33,6 +33,7 @@ from offramp.bundle.manifest import (
     HeldOut,
     Manifest,
     Name,
+    PretrainedWeights,
     Provenance,
     StageSpec,
     Version,
@@ -45,6 +46,7 @@ from training.evaluation.evaluate import Scored
 from training.evaluation.thresholds import fit_temperature
 from training.fit.checkpoint import Checkpoint
 from training.networks.confidence import CONFIDENCES
+from training.recipes import Recipe
 
 VERIFIED_IMAGES = 1000
 PLOT = "budgets.svg"
@@ -148,7 +150,7 @@ def make_manifest(
         version=naming.version,
         created=datetime.now(UTC).replace(microsecond=0),
         labels=progress.labels,
-        input=image_input(progress.recipe.size),
+        input=image_input(progress.recipe.size, progress.recipe.resizing),
         precision="fp32",
         confidence=confidence,
         stages=stage_specs(export),
@@ -163,7 +165,17 @@ def make_manifest(
             seed=progress.recipe.seed,
             commit=progress.commit,
             config=recipe,
+            weights=pretrained(progress.recipe),
         ),
+    )
+
+
+def pretrained(recipe: Recipe) -> PretrainedWeights | None:
+    """Return the manifest's entry for the weights that training started from, if any."""
+    if recipe.weights is None:
+        return None
+    return PretrainedWeights(
+        source=recipe.weights.source, licence=recipe.weights.licence, sha256=recipe.weights.sha256
     )
 
 

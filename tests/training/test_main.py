@@ -109,6 +109,23 @@ def test_a_run_of_version_0_1_is_resumed_with_its_held_out_images(tmp_path: Path
     assert len(load_checkpoint(checkpoint).progress.epochs) == 2
 
 
+def test_a_run_on_shrunk_photos_is_resumed_from_its_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An epoch that is left shows the time left, and an early stop is said."""
+    folder = photos(tmp_path / "photos", ["ant", "bee"], 20)
+    cache = ["--cache", str(tmp_path / "cache"), "--shrink", "true", "--crop", "resized"]
+    options = [*OPTIONS, *cache, "--data", str(folder), "--held-out=4", "--workers=0"]
+    options += ["--batch-size=12", "--epochs=8", "--patience=1", "--ema=0.9", "--lr=1e-6"]
+    assert main([*options, "--out", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr().out
+    assert " s left\n" in shown or " min left\n" in shown
+    assert "stopped early: the weights of epoch" in shown
+    made = sorted(path.name[:8] for path in (tmp_path / "cache").iterdir())
+    assert made == ["held-out", "train-pa"]
+    assert main([*options, "--out", str(tmp_path / "run"), "--resume"]) == 0
+
+
 def limit_file_size() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 

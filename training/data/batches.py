@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import torch
@@ -67,7 +68,7 @@ class Batches(ABC):
         self._recipe = recipe
         self._device = device
         shift = recipe.shift if recipe.crop == "shifted" else 0
-        self._augment = Augment(shift, recipe.flip, recipe.cutout)
+        self._augment = Augment(shift, recipe.flip, recipe.cutout, recipe.color_jitter)
 
     def epoch(self, number: int, first: int) -> Iterator[Images]:
         """Yield this process's shard of the batch of each step, augmented.
@@ -143,6 +144,7 @@ class DiskBatches(Batches):
         workers: int,
     ) -> None:
         super().__init__(recipe, len(train), len(held_out), device)
+        train = replace(train, smallest_crop=recipe.crop_area)
         self._files, self._held_out_files = train, held_out
         seed = recipe.seed if recipe.crop == "resized" else None
         self._loader = Loader(

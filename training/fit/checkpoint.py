@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,21 @@ class Progress(FrozenModel):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A run after a step: its progress, and the state of network, objective and optimizers."""
+    """A run after a step: its progress, and the state of network, objective and optimizers.
+
+    Attributes:
+        progress: Recipe, data and epochs.
+        weights: Weights to export.
+        objective: State of the objective.
+        optimizers: State of the optimizers.
+        training_state: Weights that training needs, where they are not those to export.
+    """
 
     progress: Progress
     weights: dict[str, Tensor]
     objective: dict[str, Tensor]
     optimizers: dict[str, Tensor]
+    training_state: dict[str, Tensor] = field(default_factory=dict)
 
     def network(self) -> MultiExitNetwork:
         """Build the network with these weights, in eval mode.
@@ -123,6 +132,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {f"weights/{name}": t for name, t in checkpoint.weights.items()}
     tensors |= {f"objective/{name}": t for name, t in checkpoint.objective.items()}
     tensors |= {f"optimizers/{name}": t for name, t in checkpoint.optimizers.items()}
+    tensors |= {f"training/{name}": t for name, t in checkpoint.training_state.items()}
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     progress = checkpoint.progress.model_dump_json()
     metadata = {"format": FORMAT, "progress": progress, "sha256": _digest(progress, tensors)}
@@ -157,6 +167,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         _under("weights/", tensors),
         _under("objective/", tensors),
         _under("optimizers/", tensors),
+        _under("training/", tensors),
     )
 
 

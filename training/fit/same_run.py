@@ -88,6 +88,8 @@ def _unused(recipe: Recipe) -> set[str]:
         unused.add("milestones")
     if recipe.crop != "shifted":
         unused.add("shift")
+    else:
+        unused.add("crop_area")
     if not recipe.small_epochs or recipe.small_size in (None, recipe.size):
         unused |= {"small_size", "small_epochs"}
     return unused

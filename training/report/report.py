@@ -145,7 +145,7 @@ def report_checkpoint(checkpoint: Path, data: str | None) -> Path:
     progress, folder = loaded.progress, checkpoint.parent
     source = data or progress.recipe.data
     held_out = own_dataset(progress, source).held_out
-    test = load_test(source, progress.recipe.size, progress.labels)
+    test = load_test(source, progress.recipe.size, progress.labels, progress.recipe.resizing)
     write_report(folder, progress)
     write_assessment(folder, progress, loaded.network(), held_out, test)
     return folder / PAGE
