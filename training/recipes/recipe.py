@@ -20,6 +20,7 @@ from training.record import FrozenModel
 from training.surgery.variants import Variant
 
 BackboneName = Literal["efficientnet_lite", "msdnet", "resnet18", "vgg", "vit"]
+TimmName = Annotated[str, Field(pattern=r"^timm:[A-Za-z0-9_.]+$")]
 ObjectiveName = Literal[
     "joint",
     "equilibrium",
@@ -68,7 +69,9 @@ class Recipe(FrozenModel):
         description="way to choose them: from each class in proportion, or at random as in "
         "version 0.1",
     )
-    backbone: BackboneName = Field("msdnet", description="family of networks")
+    backbone: BackboneName | TimmName = Field(
+        "msdnet", description="family of networks, or timm:NAME for a network of timm"
+    )
     shape: dict[str, object] = Field(
         {}, description="fields of the backbone's config that differ from its defaults"
     )
