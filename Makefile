@@ -15,12 +15,13 @@ DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
-.PHONY: help serve test lint format benchmark-served bench-cut bench-gpu bench-scheduling model-tables \
+.PHONY: help serve test test-timm lint format benchmark-served bench-cut bench-gpu bench-scheduling model-tables \
         bench-training bench-training-step bench-peers bench-serving fuzz-api deploy-check ray-check lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)) on the CPU'
 	@echo 'make test                 run the whole test suite'
+	@echo 'make test-timm            install the extra timm and run its tests, which make test skips'
 	@echo 'make lint                 run ruff, mypy and import-linter'
 	@echo 'make format               format the code and fix what ruff can fix'
 	@echo 'make benchmark-served     send every test image over HTTP, compare with the manifest (DATA: folder or hub name)'
@@ -53,6 +54,10 @@ serve: $(SERVE)/.ready
 
 test: $(DEV)/.ready
 	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+test-timm: $(DEV)/.ready
+	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[timm]'
+	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest --numprocesses 2 tests/training/networks/backbones/test_timm_network.py tests/exporter/test_timm.py
 
 lint: $(DEV)/.ready
 	$(DEV)/bin/ruff format --check
