@@ -16,6 +16,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import CliToggleFlag
 
+from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
@@ -49,6 +50,8 @@ class ExportOptions(Options):
     confidence: Confidence = Field(
         "max_softmax", description="function of the probabilities that thresholds apply to"
     )
+    reject: str | None = Field(None, description=PHOTOS_HELP)
+    reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)
 
 
 class RecalibrateOptions(Options):
@@ -74,6 +77,8 @@ class RecalibrateOptions(Options):
     dataset: str | None = Field(
         None, description="name of the images in the manifest (default: last part of --data)"
     )
+    reject: str | None = Field(None, description=PHOTOS_HELP)
+    reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from exporter.bundle import (
+    VERIFIED_IMAGES,
     Export,
     Naming,
     check_place,
@@ -20,11 +21,15 @@ from exporter.bundle import (
 )
 from exporter.errors import ExportError
 from exporter.recalibrate import images_for, recalibrate
+from exporter.reject.photos import read_photos
+from exporter.reject.record import DROPPED, TORCH_SCORES, add_reject
 from exporter.report import summary
+from exporter.verify import verify_scores
 from offramp.bundle.manifest import Manifest
 from offramp.data.held_out import few_warnings
 from offramp.data.records import Found
 from offramp.data.summary import left_out_lines
+from training.data.images import Images
 from training.evaluation.assessment import own_dataset
 from training.fit.checkpoint import load_checkpoint
 
@@ -55,6 +60,12 @@ def export_checkpoint(options: ExportOptions) -> None:
     images = dataset.held_out.decoded()
     export = export_network(checkpoint, images, options.confidence, console.print)
     manifest = make_manifest(checkpoint, export, naming, options.confidence)
+    if options.reject:
+        manifest, export = _with_reject(options, manifest, export, images, console)
+        assert manifest.reject is not None
+        score = TORCH_SCORES[manifest.reject.score]
+        pixels = images.pixels[:VERIFIED_IMAGES]
+        verify_scores(checkpoint.network(), export.temperatures, export.graphs, pixels, score)
     _write(options.out, manifest, export, console)
 
 
@@ -79,7 +90,24 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
     named = manifest.model_copy(update={"name": naming.name, "version": naming.version})
     source = f"{naming.dataset}, {options.split}"
     new, export = recalibrate(named, graphs, images, source, console.print)
+    if options.reject:
+        new, export = _with_reject(options, new, export, images, console)
+    elif manifest.reject:
+        console.print(DROPPED)
     _write(options.out, new, export, console)
+
+
+def _with_reject(
+    options: ExportOptions | RecalibrateOptions,
+    manifest: Manifest,
+    export: Export,
+    images: Images,
+    console: Console,
+) -> tuple[Manifest, Export]:
+    assert options.reject
+    photos = read_photos(options.reject, manifest.input.height)
+    rate, log = options.reject_rate, console.print
+    return add_reject(manifest, export, images.pixels, photos, rate, log)
 
 
 def _write(out: Path, manifest: Manifest, export: Export, console: Console) -> None:

@@ -28,6 +28,17 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredOpinion(Opinion):
+    """Opinion for a request that asks whether to reject.
+
+    Attributes:
+        score: Score of the exit, higher for pictures of the classes.
+    """
+
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The answer to a request.
 
@@ -63,6 +74,14 @@ class Answer:
         last = self.opinions[-1]
         assert last is not None
         return last
+
+    @property
+    def rejected(self) -> bool:
+        """True if the picture is of none of the classes. Of a policy with `reject` only."""
+        thresholds, opinion = self.policy.reject, self.opinion
+        assert thresholds is not None
+        assert isinstance(opinion, ScoredOpinion)
+        return opinion.score < thresholds[self.exit - 1]
 
 
 @dataclass(slots=True, eq=False)
@@ -199,18 +218,21 @@ class Batch:
         self,
         confidence: NDArray[np.float32] | None,
         probabilities: NDArray[np.float32] | None,
+        score: NDArray[np.float32] | None = None,
     ) -> Decision:
         """Decide which requests leave at this exit.
 
         Args:
             confidence: Confidence of each request, [N]. `None`: the head did not run.
             probabilities: Probabilities of each, [N, classes]. `None`: the head did not run.
+            score: Score of each, [N]. `None`: the bundle rejects nothing, or the head did not run.
         """
         if confidence is None or probabilities is None:
             return Decision([None] * len(self.requests), list(range(len(self.requests))))
         if self.whole_network:
             pairs = zip(confidence.tolist(), probabilities, strict=True)
-            return Decision([Opinion(value, row) for value, row in pairs], [])
+            found: list[Opinion | None] = [Opinion(value, row) for value, row in pairs]
+            return Decision(found if score is None else self._scored(found, score), [])
         opinions: list[Opinion | None] = []
         continuing = []
         values = confidence.tolist()
@@ -226,4 +248,15 @@ class Batch:
                     request.degraded = True
                 else:
                     continuing.append(row)
-        return Decision(opinions, continuing)
+        return Decision(opinions if score is None else self._scored(opinions, score), continuing)
+
+    def _scored(
+        self, opinions: list[Opinion | None], score: NDArray[np.float32]
+    ) -> list[Opinion | None]:
+        """Return opinions with a score for the requests that ask whether to reject."""
+        return [
+            opinion
+            if opinion is None or request.policy.reject is None
+            else ScoredOpinion(opinion.confidence, opinion.probabilities, value)
+            for opinion, request, value in zip(opinions, self.requests, score.tolist(), strict=True)
+        ]

@@ -21,6 +21,7 @@ from offramp.bundle.manifest import (
     Manifest,
     OperatingPoint,
 )
+from offramp.bundle.reject import Reject
 from serving.engine.policy import default_budget
 from serving.engine.request import Answer
 from serving.http.query import ClassifyQuery
@@ -74,6 +75,9 @@ class ImageAnswer(FrozenRecord):
     degraded: bool = Field(description="answered early because the server is overloaded")
     timings_ms: Timings
     explain: tuple[ExitOpinion, ...] | None = Field(None, description="only with explain=true")
+    reject: bool | None = Field(
+        None, description="the picture is of none of the classes. Only with reject=true"
+    )
 
 
 class ModelName(FrozenRecord):
@@ -116,6 +120,11 @@ class ModelDescription(FrozenRecord):
     budgets: dict[str, OperatingPoint]
     curve: tuple[OperatingPoint, ...]
     held_out: HeldOut
+    reject: Reject | None = Field(
+        None,
+        exclude_if=lambda record: record is None,
+        description="the score by which answers are rejected, if the model can do that",
+    )
 
 
 class Health(FrozenRecord):
@@ -158,6 +167,7 @@ def describe(manifest: Manifest) -> ModelDescription:
         budgets=manifest.budgets,
         curve=manifest.curve,
         held_out=manifest.held_out,
+        reject=manifest.reject,
     )
 
 
@@ -173,7 +183,7 @@ class AnswerFormatter:
         """Return an `ImageAnswer` as JSON data. `decode` is the decoding time in seconds."""
         outcome = answer.opinion
         ranked = top_k(outcome.probabilities, self._labels, query.top_k)
-        body = {
+        body: dict[str, Any] = {
             **ranked[0],
             "confidence": round(outcome.confidence, DECIMALS),
             "top_k": ranked,
@@ -190,6 +200,8 @@ class AnswerFormatter:
                 "total": _milliseconds(answer.total),
             },
         }
+        if query.reject:
+            body["reject"] = answer.rejected
         return body | {"explain": _opinions(answer, self._labels)} if query.explain else body
 
 
