@@ -98,10 +98,11 @@ def summary(manifest: Manifest) -> list[str]:
             f"  {name:7} {point.mean_flops.value / 1e6:6.1f} M flops   "
             f"accuracy {100 * point.accuracy.value:5.2f} %   exits taken, %: {shares}"
         )
-    return lines + (_reject_lines(manifest.reject) if manifest.reject else [])
+    return lines + (reject_lines(manifest.reject) if manifest.reject else [])
 
 
-def _reject_lines(reject: Reject) -> list[str]:
+def reject_lines(reject: Reject) -> list[str]:
+    """Return lines of text on what the record does, at each exit and each named budget."""
     title = (
         f"  reject: {reject.score} of the exit taken, at most {100 * reject.false_reject:g} % of "
         f"the held-out images, against {reject.images:,} photos of other things ({reject.source})"

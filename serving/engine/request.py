@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -231,8 +232,8 @@ class Batch:
             return Decision([None] * len(self.requests), list(range(len(self.requests))))
         if self.whole_network:
             pairs = zip(confidence.tolist(), probabilities, strict=True)
-            found: list[Opinion | None] = [Opinion(value, row) for value, row in pairs]
-            return Decision(found if score is None else self._scored(found, score), [])
+            last: list[Opinion | None] = [Opinion(value, row) for value, row in pairs]
+            return Decision(last if score is None else _scored(last, self.requests, score), [])
         opinions: list[Opinion | None] = []
         continuing = []
         values = confidence.tolist()
@@ -248,15 +249,18 @@ class Batch:
                     request.degraded = True
                 else:
                     continuing.append(row)
-        return Decision(opinions if score is None else self._scored(opinions, score), continuing)
+        if score is not None:
+            opinions = _scored(opinions, self.requests, score)
+        return Decision(opinions, continuing)
 
-    def _scored(
-        self, opinions: list[Opinion | None], score: NDArray[np.float32]
-    ) -> list[Opinion | None]:
-        """Return opinions with a score for the requests that ask whether to reject."""
-        return [
-            opinion
-            if opinion is None or request.policy.reject is None
-            else ScoredOpinion(opinion.confidence, opinion.probabilities, value)
-            for opinion, request, value in zip(opinions, self.requests, score.tolist(), strict=True)
-        ]
+
+def _scored(
+    opinions: list[Opinion | None], requests: Sequence[Request], score: NDArray[np.float32]
+) -> list[Opinion | None]:
+    """Add the score to the opinions of requests that ask whether to reject."""
+    return [
+        ScoredOpinion(opinion.confidence, opinion.probabilities, value)
+        if opinion is not None and request.policy.reject is not None
+        else opinion
+        for opinion, request, value in zip(opinions, requests, score.tolist(), strict=True)
+    ]

@@ -101,11 +101,10 @@ class Metrics:
         self._declare_stages(model.exits)
         self._declare_model(model)
         if model.rejects:
-            text = "Answers to requests with reject=true, by budget and result."
-            counter, values = self._counter("reject_answers", text), (False, True)
+            rejected = self._counter("reject_answers", "Answers with reject=true, by its value.")
+            values = {False: "false", True: "true"}
             self._rejections = {
-                b: {v: counter(budget=b, reject=str(v).lower()) for v in values}
-                for b in model.budgets
+                b: {v: rejected(budget=b, reject=values[v]) for v in values} for b in model.budgets
             }
 
     def _declare_requests(self, model: Model) -> None:
