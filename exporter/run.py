@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from rich.console import Console
+from torch import Tensor
 
 from exporter.bundle import (
     VERIFIED_IMAGES,
@@ -31,7 +32,7 @@ from offramp.data.records import Found
 from offramp.data.summary import left_out_lines
 from training.data.images import Images
 from training.evaluation.assessment import own_dataset
-from training.fit.checkpoint import load_checkpoint
+from training.fit.checkpoint import Checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
     from exporter.__main__ import ExportOptions, RecalibrateOptions
@@ -62,10 +63,7 @@ def export_checkpoint(options: ExportOptions) -> None:
     manifest = make_manifest(checkpoint, export, naming, options.confidence)
     if options.reject:
         manifest, export = _with_reject(options, manifest, export, images, console)
-        assert manifest.reject is not None
-        score = TORCH_SCORES[manifest.reject.score]
-        pixels = images.pixels[:VERIFIED_IMAGES]
-        verify_scores(checkpoint.network(), export.temperatures, export.graphs, pixels, score)
+        _verify(checkpoint, manifest, export, images.pixels[:VERIFIED_IMAGES])
     _write(options.out, manifest, export, console)
 
 
@@ -108,6 +106,13 @@ def _with_reject(
     photos = read_photos(options.reject, manifest.input.height)
     rate, log = options.reject_rate, console.print
     return add_reject(manifest, export, images.pixels, photos, rate, log)
+
+
+def _verify(checkpoint: Checkpoint, manifest: Manifest, export: Export, pixels: Tensor) -> None:
+    """Compare the scores of the graphs with the network's, if the graphs give scores."""
+    if manifest.reject is not None and manifest.reject.score != "confidence":
+        score, network = TORCH_SCORES[manifest.reject.score], checkpoint.network()
+        verify_scores(network, export.temperatures, export.graphs, pixels, score)
 
 
 def _write(out: Path, manifest: Manifest, export: Export, console: Console) -> None:

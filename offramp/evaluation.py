@@ -13,7 +13,7 @@ from offramp.bundle.manifest import Estimate, Manifest, OperatingPoint
 from offramp.data.records import LeftOut
 from offramp.errors import OfframpError
 from serving.engine.policy import MIN_CONFIDENCE, Policy, resolve
-from serving.engine.request import Answer, ScoredOpinion
+from serving.engine.request import Answer, score_of
 
 Z_MEASURED = 1.96  # 95 %, two-sided
 Z_STATED = 3.29  # 99.9 %, two-sided: the manifest's
@@ -180,8 +180,7 @@ class Evaluator:
         self._right.append(
             np.array([opinion.probabilities.argmax() == label for opinion in opinions])
         )
-        scored = [opinion.score for opinion in opinions if isinstance(opinion, ScoredOpinion)]
-        self._scores.append(np.array(scored))
+        self._scores.append(np.array([score_of(opinion) for opinion in opinions]))
 
     def skip(self, name: str, reason: str) -> None:
         """Record an image that could not be evaluated."""

@@ -2,7 +2,7 @@
 
     python -m benchmarks.training.reject --data cifar10 --others my/other/photos
 
-Prints the area under the ROC curve of each exit by each score and by the confidence, and what the
+Prints the area under the ROC curve of each exit by each score, and what the
 thresholds that `offramp export --reject` would fit do at each exit and budget. Images of the
 classes are those that the bundle was calibrated on. Nothing is written.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from exporter.bundle import read_bundle
 from exporter.quantize.convert import own_files
 from exporter.reject import RATE
-from exporter.reject.fit import Scores, auroc_interval
+from exporter.reject.fit import auroc_interval
 from exporter.reject.graphs import without_score
 from exporter.reject.photos import read_photos
 from exporter.reject.record import Measured, fit_record, measure
@@ -26,10 +26,9 @@ SHIPPED = Path("deploy/bundles/cifar10-msdnet")
 
 
 def auroc_lines(measured: Measured) -> Iterator[str]:
-    """Yield a line for each score, and one for the confidence, with the areas of all exits."""
-    confidence = Scores(measured.inside, measured.outside)
+    """Yield a line for each score, with the areas of all exits."""
     counts = measured.inside.shape[1], measured.outside.shape[1]
-    for name, scores in {**measured.scores, "confidence": confidence}.items():
+    for name, scores in measured.scores.items():
         intervals = [auroc_interval(area, *counts) for area in scores.aurocs.tolist()]
         shown = "   ".join(f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]" for i in intervals)
         yield f"  {name:12}{shown}"

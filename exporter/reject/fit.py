@@ -108,7 +108,7 @@ def thresholds(scores: Scores, rate: float) -> Floats:
     return np.array([threshold(each, rate) for each in scores.inside])
 
 
-def better_score(found: Mapping[ScoreName, Scores]) -> ScoreName:
+def best_score(found: Mapping[ScoreName, Scores]) -> ScoreName:
     """Return the score with the largest area under the ROC curve, in the mean over all exits."""
     return max(found, key=lambda name: float(found[name].aurocs.mean()))
 
@@ -124,7 +124,7 @@ def cross_fit(found: Mapping[ScoreName, Scores], rate: float) -> CrossFit:
     areas, rejected = [], np.empty(first.inside.shape, dtype=bool)
     for inside, outside in _folds(first.inside.shape[1], first.outside.shape[1]):
         others = {name: each.select(~inside, ~outside) for name, each in found.items()}
-        name = better_score(others)
+        name = best_score(others)
         part = found[name].select(inside, outside)
         areas.append(part.aurocs)
         rejected[:, inside] = part.inside < thresholds(others[name], rate)[:, None]

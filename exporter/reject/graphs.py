@@ -1,12 +1,13 @@
 """Add a score to the exits of stage graphs, and remove it.
 
-This works on the graphs, not on the network. So a bundle without scores has the same bytes as
-before, and a bundle can get a score without its checkpoint, in any precision.
+This works on the graphs, not on the network. A bundle without scores therefore keeps its bytes, and
+a bundle can get a score without its checkpoint, in any precision.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -15,13 +16,13 @@ from onnx import helper, numpy_helper
 from exporter.errors import ExportError
 from exporter.graph import CONFIDENCE, PROBABILITIES, StageGraph
 from offramp.bundle.graphs import EXIT_OUTPUTS, SCORE, without_head
-from offramp.bundle.reject import ScoreName
 
+LogitScore = Literal["energy", "max_logit"]
 # Operator that computes each score from logits divided by the temperature, [N, classes].
-SCORES: Mapping[ScoreName, str] = {"energy": "ReduceLogSumExp", "max_logit": "ReduceMax"}
+SCORES: Mapping[LogitScore, str] = {"energy": "ReduceLogSumExp", "max_logit": "ReduceMax"}
 
 
-def with_score(graph: StageGraph, kind: ScoreName, name: str = SCORE) -> StageGraph:
+def with_score(graph: StageGraph, kind: LogitScore, name: str = SCORE) -> StageGraph:
     """Return a stage with one more output of its exit: a score, float32 [N].
 
     Args:

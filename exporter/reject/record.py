@@ -15,11 +15,11 @@ from exporter.reject.fit import (
     CrossFit,
     Scores,
     auroc_interval,
-    better_score,
+    best_score,
     cross_fit,
     thresholds,
 )
-from exporter.reject.graphs import SCORES, with_score
+from exporter.reject.graphs import SCORES, LogitScore, with_score
 from exporter.reject.photos import Photos
 from exporter.verify import Chain
 from offramp.bundle.manifest import Manifest
@@ -29,7 +29,7 @@ from training.evaluation.evaluate import exits_taken
 DROPPED = "the new bundle rejects nothing: --reject PHOTOS fits it again"
 Mask = NDArray[np.bool_]
 # The same scores in torch, of logits divided by the temperature, [..., classes].
-TORCH_SCORES: Mapping[ScoreName, Callable[[Tensor], Tensor]] = {
+TORCH_SCORES: Mapping[LogitScore, Callable[[Tensor], Tensor]] = {
     "energy": lambda logits: logits.logsumexp(-1),
     "max_logit": lambda logits: logits.amax(-1),
 }
@@ -65,12 +65,14 @@ def measure(graphs: Sequence[StageGraph], held_out: Tensor, others: Tensor) -> M
     *inside, sure_inside = chain.outputs(held_out, outputs)
     *outside, sure_outside = chain.outputs(others, outputs)
     found = zip(names, inside, outside, strict=True)
-    scores = {kind: Scores(one, other) for kind, one, other in found}
+    scores: dict[ScoreName, Scores] = {kind: Scores(one, other) for kind, one, other in found} | {
+        "confidence": Scores(sure_inside, sure_outside)
+    }
     return Measured(scores, sure_inside, sure_outside)
 
 
 def fit_record(measured: Measured, manifest: Manifest, photos: Photos, rate: float) -> Reject:
-    """Choose the better score, fit a threshold for each exit, and state what they do.
+    """Choose the best score, fit a threshold for each exit, and state what they do.
 
     Args:
         measured: Result of `measure`.
@@ -78,7 +80,7 @@ def fit_record(measured: Measured, manifest: Manifest, photos: Photos, rate: flo
         photos: The photos of other things.
         rate: Share of the held-out images that an exit can reject.
     """
-    score = better_score(measured.scores)
+    score = best_score(measured.scores)
     scores, crossed = measured.scores[score], cross_fit(measured.scores, rate)
     fitted = thresholds(scores, rate)
     caught = scores.outside < fitted[:, None]
@@ -131,6 +133,8 @@ def add_reject(
 ) -> tuple[Manifest, Export]:
     """Return the manifest with the record `reject`, and the export with the score in its graphs.
 
+    If the confidence is the best score, the graphs stay as they are.
+
     Args:
         manifest: Manifest of the export.
         export: Stages without a score.
@@ -146,5 +150,8 @@ def add_reject(
     for reason in photos.damaged:
         log(f"left out: {reason}")
     record = fit_record(measure(export.graphs, held_out, photos.pixels), manifest, photos, rate)
+    manifest = manifest.model_copy(update={"reject": record})
+    if record.score == "confidence":
+        return manifest, export
     scored = replace(export, graphs=[with_score(graph, record.score) for graph in export.graphs])
-    return manifest.model_copy(update={"reject": record, "stages": stage_specs(scored)}), scored
+    return manifest.model_copy(update={"stages": stage_specs(scored)}), scored

@@ -68,8 +68,8 @@ class StageSpec(FrozenRecord):
 
     A stage reads the image, or features of any earlier stages. Each part of the network is in the
     first stage with an exit that needs it. Beside its features the graph has the outputs
-    `probabilities` [N, classes], `confidence` [N] and, if the manifest has a record `reject`,
-    `score` [N]. The head is the part that only this exit needs. The whole last stage is a head.
+    `probabilities` [N, classes], `confidence` [N] and, if `reject` needs it, `score` [N]. The head
+    is the part that only this exit needs. The whole last stage is a head.
     """
 
     file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.onnx$")

@@ -1,7 +1,7 @@
 """The record `reject` of a manifest: scores that tell pictures of the classes from others.
 
-An exit gives a score beside its probabilities, higher for pictures of the classes. An answer is
-rejected if the score of the exit that it left at is below the threshold of that exit.
+Each exit has a score, higher for pictures of the classes. An answer is rejected if the score of the
+exit that it left at is below the threshold of that exit.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ScoreName = Literal["energy", "max_logit"]
+ScoreName = Literal["energy", "max_logit", "confidence"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -58,6 +58,7 @@ class Reject(_Record):
     The scores are functions of the logits z of an exit, divided by its temperature T.
     `energy`: log(sum(exp(z / T))) (Liu et al., NeurIPS 2020, with the opposite sign).
     `max_logit`: max(z / T) (Hendrycks et al., ICML 2022).
+    `confidence`: that of the exit (Hendrycks and Gimpel, ICLR 2017, for `max_softmax`).
     """
 
     score: ScoreName
@@ -68,6 +69,11 @@ class Reject(_Record):
     )
     images: int = Field(gt=0, description="number of photos of other things")
     source: str = Field(description="their name")
+
+    @property
+    def in_graphs(self) -> bool:
+        """Return whether the graphs have an output `score`. If not, the confidence is the score."""
+        return self.score != "confidence"
 
     @property
     def thresholds(self) -> tuple[float, ...]:

@@ -30,13 +30,14 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True)
 class ScoredOpinion(Opinion):
-    """Opinion for a request that asks whether to reject.
-
-    Attributes:
-        score: Score of the exit, higher for pictures of the classes.
-    """
+    """Opinion with the score of its exit, for a request that asks whether to reject."""
 
     score: float
+
+
+def score_of(opinion: Opinion) -> float:
+    """Return the score of an opinion: the confidence, if the graphs give no score."""
+    return opinion.score if isinstance(opinion, ScoredOpinion) else opinion.confidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,9 @@ class Answer:
     @property
     def rejected(self) -> bool:
         """True if the picture is of none of the classes. Of a policy with `reject` only."""
-        thresholds, opinion = self.policy.reject, self.opinion
+        thresholds = self.policy.reject
         assert thresholds is not None
-        assert isinstance(opinion, ScoredOpinion)
-        return opinion.score < thresholds[self.exit - 1]
+        return score_of(self.opinion) < thresholds[self.exit - 1]
 
 
 @dataclass(slots=True, eq=False)
@@ -226,7 +226,7 @@ class Batch:
         Args:
             confidence: Confidence of each request, [N]. `None`: the head did not run.
             probabilities: Probabilities of each, [N, classes]. `None`: the head did not run.
-            score: Score of each, [N]. `None`: the bundle rejects nothing, or the head did not run.
+            score: Score of each, [N]. `None`: the graphs give none, or the head did not run.
         """
         if confidence is None or probabilities is None:
             return Decision([None] * len(self.requests), list(range(len(self.requests))))

@@ -118,7 +118,8 @@ def load_stage(folder: Path, manifest: Manifest, k: int) -> Loaded:
         TensorSpec(name="confidence", dtype="float32", shape=()),
         TensorSpec(name=SCORE, dtype="float32", shape=()),
     )
-    names = SCORED_OUTPUTS if manifest.reject else EXIT_OUTPUTS
+    scored = manifest.reject is not None and manifest.reject.in_graphs
+    names = SCORED_OUTPUTS if scored else EXIT_OUTPUTS
     check_tensors(path, "input", whole.get_inputs(), spec.inputs)
     check_tensors(path, "output", whole.get_outputs(), (*spec.features, *exit_specs[: len(names)]))
     model = ModelProto.FromString(graph)

@@ -11,7 +11,7 @@ from exporter.reject.fit import (
     Scores,
     auroc,
     auroc_interval,
-    better_score,
+    best_score,
     cross_fit,
     threshold,
     thresholds,
@@ -75,12 +75,12 @@ def normal(means: list[float], images: int, seed: int) -> Floats:
     return np.array(means)[:, None] + rng.normal(0, 1, (len(means), images))
 
 
-def test_the_better_score_is_chosen_and_measured_on_other_images() -> None:
+def test_the_best_score_is_chosen_and_measured_on_other_images() -> None:
     inside = normal([1, 2], 1000, 0)
     good = Scores(inside, normal([0, 0], 800, 1))
     bad = Scores(inside, normal([1, 2], 800, 2))
     found = cross_fit({"energy": bad, "max_logit": good}, 0.1)
-    assert better_score({"energy": bad, "max_logit": good}) == "max_logit"
+    assert best_score({"energy": bad, "max_logit": good}) == "max_logit"
     assert found.aurocs == pytest.approx(good.aurocs, abs=0.01)
     assert found.aurocs == pytest.approx([0.76, 0.92], abs=0.03)
     assert found.rejected.shape == (2, 1000)

@@ -6,17 +6,16 @@ import pytest
 
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, stages_by_need
-from exporter.reject.graphs import SCORES, with_score, without_score
+from exporter.reject.graphs import SCORES, LogitScore, with_score, without_score
 from exporter.reject.record import TORCH_SCORES
 from exporter.to_fp16 import convert_to_fp16
 from exporter.verify import Chain, verify_scores
 from offramp.bundle.graphs import SCORED_OUTPUTS, join
-from offramp.bundle.reject import ScoreName
 from tests.exporter.exported import checkpoint, export, held_out
 
 
 @pytest.mark.parametrize("kind", ["energy", "max_logit"])
-def test_the_scores_are_those_of_torch(kind: ScoreName) -> None:
+def test_the_scores_are_those_of_torch(kind: LogitScore) -> None:
     graphs = [with_score(graph, kind) for graph in export().graphs]
     pixels, network = held_out().pixels, checkpoint().network()
     verify_scores(network, export().temperatures, graphs, pixels, TORCH_SCORES[kind])

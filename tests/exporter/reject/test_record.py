@@ -19,9 +19,11 @@ from tests.exporter.exported import checkpoint, export, held_out
 RATE = 0.1
 
 
-def noise() -> Photos:
+def noise(contrast: int = 8) -> Photos:
+    """Return noise on grey, of which this network's energy is the best score."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (60, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    pixels = (128 - contrast // 2 + pixels.float() * contrast / 256).to(torch.uint8)
     return Photos(pixels, "noise", ("a.png: damaged",))
 
 
@@ -47,6 +49,7 @@ def record_of(manifest: Manifest) -> Reject:
 def test_the_bundle_rejects_the_share_that_was_asked_for(folder: Path) -> None:
     manifest, graphs = read_bundle(folder)
     record = record_of(manifest)
+    assert record.score == "energy"
     assert (record.false_reject, record.images, record.source) == (RATE, 60, "noise")
     limits = np.array(record.thresholds)[:, None]
     (inside,) = Chain(graphs).outputs(held_out().pixels, ["score"])
@@ -91,6 +94,19 @@ def test_the_summary_has_a_line_for_each_exit_and_budget(folder: Path, plain: Ma
     lines = [line for line in summary(manifest) if line not in summary(plain)]
     assert len(lines) == 1 + manifest.exits + len(manifest.budgets)
     assert sum("AUROC" in line for line in lines) == manifest.exits
+
+
+def test_if_the_confidence_is_the_best_score_the_graphs_stay_as_they_are(plain: Manifest) -> None:
+    photos = noise(contrast=256)
+    new, same = add_reject(plain, export(), held_out().pixels, photos, RATE, log=lambda _: None)
+    record = record_of(new)
+    assert record.score == "confidence"
+    assert not record.in_graphs
+    assert same is export()
+    assert new.model_copy(update={"reject": None}) == plain
+    (confidence,) = Chain(export().graphs).outputs(photos.pixels, ["confidence"])
+    caught = (confidence < np.array(record.thresholds)[:, None]).mean(axis=1)
+    assert [each.caught for each in record.exits] == pytest.approx(caught.tolist())
 
 
 def test_photos_that_cannot_be_decoded_are_named(plain: Manifest) -> None:

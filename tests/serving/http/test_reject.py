@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +70,25 @@ def test_only_answers_to_requests_that_ask_are_counted(reject_bundle: Path) -> N
     assert total(samples, name, budget="low", reject="true") == rejected
     assert total(samples, name, budget="low", reject="false") == len(IMAGES) - rejected
     assert total(samples, name) == len(IMAGES)
+
+
+def test_without_a_score_in_the_graphs_the_confidence_decides(
+    bundle: Path, reject_bundle: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(bundle, tmp_path / "confidence")
+    path, thresholds = folder / "manifest.json", (0.5, 0.6, 0.7, 0.8)
+    record = json.loads((reject_bundle / "manifest.json").read_text())["reject"]
+    for each, threshold in zip(record["exits"], thresholds, strict=True):
+        each["threshold"] = threshold
+    record["score"] = "confidence"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"reject": record}))
+    with serving(folder) as running, running.client as client:
+        for budget in ("low", "full"):
+            answers = classify(client, f"budget={budget}&reject=true").json()["answers"]
+            assert [answer["reject"] for answer in answers] == [
+                answer["confidence"] < thresholds[answer["exit"] - 1] for answer in answers
+            ]
+            assert {answer["reject"] for answer in answers} == {True, False}
 
 
 def test_the_model_shows_its_record(rejecting: Running, reject_bundle: Path) -> None:
