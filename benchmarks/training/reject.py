@@ -10,7 +10,7 @@ classes are those that the bundle was calibrated on. Nothing is written.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from exporter.bundle import read_bundle
@@ -34,7 +34,7 @@ def auroc_lines(measured: Measured) -> Iterator[str]:
         yield f"  {name:12}{shown}"
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Measure one bundle."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="images that the bundle was made with")
     parser.add_argument("--others", required=True, help="photos of other things")
     parser.add_argument("--rate", type=float, default=RATE, help=f"share rejected wrongly ({RATE})")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     manifest, graphs = read_bundle(arguments.bundle)
     held_out = own_files(manifest, arguments.data).held_out.decoded()
     photos = read_photos(arguments.others, manifest.input.height)
