@@ -130,7 +130,7 @@ def verify_scores(
     Args:
         network: The network.
         temperatures: Temperature of each exit.
-        stages: The stages, whose exits give a score.
+        stages: The stages, with a score at each exit.
         pixels: The images.
         score: Function from logits divided by the temperature, [..., classes], to scores [...].
 

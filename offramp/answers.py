@@ -72,7 +72,7 @@ class Answer:
         degraded: Overload ended it before its budget was used.
         timings_ms: Times in milliseconds.
         explain: The prediction of each exit on the way. `None` unless it was requested.
-        reject: True if the picture is of none of the classes. `None` unless it was requested.
+        reject: True if the picture shows no class of the model. `None` unless it was requested.
     """
 
     label: str

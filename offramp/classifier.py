@@ -122,7 +122,7 @@ class Classifier:
             deadline_ms: Milliseconds from this call to the answer of each image.
             top_k: Classes to list.
             explain: Add the prediction of each exit on the way.
-            reject: Add whether the picture is of none of the classes, if the model can tell.
+            reject: Add whether the picture shows no class of the model, if the model can tell.
 
         Returns:
             One answer for each image, in their order.

@@ -75,7 +75,7 @@ def auroc_interval(value: float, inside: int, outside: int) -> Auroc:
 
 
 def _bound(value: float, end: float, inside: int, outside: int) -> float:
-    """Return the area between `value` and `end` whose own error Z reaches `value`."""
+    """Return the area between `value` and `end` at which `value` is Z standard errors away."""
     near, far = value, end
     for _ in range(60):
         middle = (near + far) / 2

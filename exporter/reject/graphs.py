@@ -50,7 +50,7 @@ def with_score(graph: StageGraph, kind: LogitScore, name: str = SCORE) -> StageG
 
 
 def without_score(graph: StageGraph) -> StageGraph:
-    """Return a stage whose exit gives no score."""
+    """Return the stage without the score of its exit."""
     if all(value.name != SCORE for value in graph.model.graph.output):
         return graph
     features = [spec.name for spec in graph.features]

@@ -111,8 +111,8 @@ def _is_parquet(path: Path) -> bool:
 def _decoded(
     items: Sequence[Encoded], size: int, source: str
 ) -> Iterator[NDArray[np.uint8] | DataError]:
-    none = torch.zeros(0, dtype=torch.int64)
-    reader = ImageFiles(_Listed(items), none, none, size, source)
+    no_rows = torch.zeros(0, dtype=torch.int64)
+    reader = ImageFiles(_Listed(items), no_rows, no_rows, size, source)
 
     def decode(item: Encoded) -> NDArray[np.uint8] | DataError:
         try:

@@ -18,7 +18,7 @@ from offramp.bundle.errors import CutError
 
 EXIT_OUTPUTS = ("probabilities", "confidence")
 SCORE = "score"
-SCORED_OUTPUTS = (*EXIT_OUTPUTS, SCORE)  # of a bundle whose record `reject` needs it
+SCORED_OUTPUTS = (*EXIT_OUTPUTS, SCORE)  # of a bundle with scores for its record `reject`
 # Their outputs depend on no value in the batch, and must not be stored for each image.
 _SHAPES = ("Shape", "Size")
 # Repeated in each stage instead of handed on, because the output has four times the bytes.

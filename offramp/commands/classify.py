@@ -74,8 +74,8 @@ class ClassifyOptions(BaseSettings):
     top_k: int = Field(5, ge=1, le=100, description="classes to list, in .jsonl only")
     reject: CliToggleFlag[bool] = Field(
         default=False,
-        description="add a column: whether the picture is of none of the classes; the bundle must "
-        "have been exported with --reject",
+        description="add a column: whether the picture shows no class of the model; the bundle "
+        "must have been exported with --reject",
     )
     out: Path | None = Field(
         None, description="file to write: .csv, .jsonl or .parquet; null: CSV on standard output"

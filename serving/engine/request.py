@@ -79,7 +79,7 @@ class Answer:
 
     @property
     def rejected(self) -> bool:
-        """True if the picture is of none of the classes. Of a policy with `reject` only."""
+        """True if the picture shows no class of the model. Of a policy with `reject` only."""
         thresholds = self.policy.reject
         assert thresholds is not None
         return score_of(self.opinion) < thresholds[self.exit - 1]
@@ -226,7 +226,7 @@ class Batch:
         Args:
             confidence: Confidence of each request, [N]. `None`: the head did not run.
             probabilities: Probabilities of each, [N, classes]. `None`: the head did not run.
-            score: Score of each, [N]. `None`: the graphs give none, or the head did not run.
+            score: Score of each, [N]. `None`: the graphs give no score, or the head did not run.
         """
         if confidence is None or probabilities is None:
             return Decision([None] * len(self.requests), list(range(len(self.requests))))

@@ -49,8 +49,8 @@ class ClassifyQuery(BaseModel):
     explain: bool = Field(default=False, description="add the result of each exit on the way")
     reject: bool = Field(
         default=False,
-        description="add `reject`: whether the picture is of none of the classes. Only of a model "
-        "for which GET /model has `reject`",
+        description="add `reject`: whether the picture shows no class of the model. Only of a "
+        "model for which GET /model has `reject`",
     )
 
 

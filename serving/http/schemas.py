@@ -76,7 +76,7 @@ class ImageAnswer(FrozenRecord):
     timings_ms: Timings
     explain: tuple[ExitOpinion, ...] | None = Field(None, description="only with explain=true")
     reject: bool | None = Field(
-        None, description="the picture is of none of the classes. Only with reject=true"
+        None, description="the picture shows no class of the model. Only with reject=true"
     )
 
 

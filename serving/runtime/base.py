@@ -32,7 +32,7 @@ class StageOutput:
         features: Tensors for later stages, by name, [N, ...].
         probabilities: float32, [N, classes]. `None` without the head.
         confidence: float32, [N]. NaN where a probability is not finite. `None` without the head.
-        score: float32, [N]. `None` without the head, or if the graphs give none.
+        score: float32, [N]. `None` without the head, or if the graphs give no score.
     """
 
     features: Tensors

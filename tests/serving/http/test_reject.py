@@ -1,4 +1,4 @@
-"""`reject=true`: the answer says whether the picture is of none of the classes."""
+"""`reject=true`: the answer says whether the picture shows no class of the model."""
 
 from __future__ import annotations
 
