@@ -207,4 +207,4 @@ def test_reject_is_a_column_of_a_run_that_asks_for_it(
     written = [str(row["reject"]) for row in read_table(tmp_path / "a.parquet").to_pylist()]
     assert written == [row["reject"] for row in rows]
     assert main([*options[:3], "--out", str(tmp_path / "a.jsonl")]) == 0
-    assert "reject" not in (tmp_path / "a.jsonl").read_text()
+    assert '"reject"' not in (tmp_path / "a.jsonl").read_text()
