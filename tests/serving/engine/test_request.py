@@ -112,7 +112,7 @@ def test_the_exit_that_a_request_leaves_at_decides_whether_it_is_rejected() -> N
     for each, found in zip(asking, decision.opinions, strict=True):
         each.opinions.append(found)
     assert [each.answer(11.0, 0).rejected for each in asking[:2]] == [True, False]
-    decision = Batch(1, (asking[2],)).decide(confidence[:1], ROWS[:1], np.float32([4]))
+    decision = Batch(1, (asking[2],)).decide(confidence[:1], ROWS[:1], np.array([4], np.float32))
     asking[2].opinions += decision.opinions
     assert asking[2].answer(11.0, 0).rejected
 
