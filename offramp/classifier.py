@@ -111,6 +111,7 @@ class Classifier:
         deadline_ms: float | None = None,
         top_k: int = 5,
         explain: bool = False,
+        reject: bool = False,
     ) -> list[Answer]:
         """Classify one image or many.
 
@@ -122,6 +123,7 @@ class Classifier:
             deadline_ms: Milliseconds from this call to the answer of each image.
             top_k: Classes to list.
             explain: Add the prediction of each exit on the way.
+            reject: Add whether the picture shows no class of the model, if the model can tell.
 
         Returns:
             One answer for each image, in their order.
@@ -133,7 +135,9 @@ class Classifier:
             StageError: A stage failed.
             NotReadyError: The classifier is closed.
         """
-        asked = self._asked(budget, min_confidence, deadline_ms, top_k, explain=explain)
+        asked = self._asked(
+            budget, min_confidence, deadline_ms, top_k, explain=explain, reject=reject
+        )
         answers: list[Answer] = []
         for outcome in self._engine.stream(each_image(images), asked.policy, perf_counter()):
             if isinstance(outcome, OfframpError):
@@ -150,6 +154,7 @@ class Classifier:
         deadline_ms: float | None = None,
         top_k: int = 5,
         explain: bool = False,
+        reject: bool = False,
     ) -> Iterator[Answer | OfframpError]:
         """Classify a stream of images of any length in bounded memory.
 
@@ -159,7 +164,9 @@ class Classifier:
         Yields:
             For each image, in their order, its answer or its error.
         """
-        asked = self._asked(budget, min_confidence, deadline_ms, top_k, explain=explain)
+        asked = self._asked(
+            budget, min_confidence, deadline_ms, top_k, explain=explain, reject=reject
+        )
         return self._answers_or_errors(iter(images), asked)
 
     def evaluate(
@@ -218,6 +225,7 @@ class Classifier:
         top_k: int,
         *,
         explain: bool,
+        reject: bool,
     ) -> _Asked:
         try:
             query = ClassifyQuery(
@@ -226,10 +234,13 @@ class Classifier:
                 deadline_ms=deadline_ms,
                 top_k=top_k,
                 explain=explain,
+                reject=reject,
             )
         except ValidationError as error:
             raise parameter_error(error) from error
-        policy = resolve(self.manifest, budget, min_confidence, deadline_ms, explain=explain)
+        policy = resolve(
+            self.manifest, budget, min_confidence, deadline_ms, explain=explain, reject=reject
+        )
         return _Asked(policy, query)
 
     def _answer(self, outcome: Answered, asked: _Asked) -> Answer:

@@ -27,7 +27,7 @@ class AnswerBuilder:
     def build(self, answer: EngineAnswer, query: ClassifyQuery, decode: float) -> Answer:
         """Return the answer to one image. `decode` is the decoding time in seconds."""
         labels = self._labels
-        if query.explain or len(labels) > FEW_CLASSES:
+        if query.explain or query.reject or len(labels) > FEW_CLASSES:
             return answer_from(self._formatter.format(answer, query, decode))
         last = answer.opinion
         values = last.probabilities.tolist()

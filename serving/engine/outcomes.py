@@ -73,6 +73,8 @@ class Outcomes:
                 compute=answer.compute,
                 outcome=outcome,
             )
+            if request.policy.reject is not None:
+                self._metrics.rejection(request.policy.name, rejected=answer.rejected)
         except Exception:
             log.exception("an answer was not counted")
 
