@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +53,7 @@ def test_built_answer_equals_the_one_read_from_json(
 
 def test_timings_are_milliseconds(manifest: Manifest) -> None:
     answer = answer_of(manifest, np.full((1, 10), 0.1, np.float32))
-    built = AnswerBuilder(manifest).build(replace(answer, queue=0.0), ClassifyQuery(), 0.0031234)
+    built = AnswerBuilder(manifest).build(answer._replace(queue=0.0), ClassifyQuery(), 0.0031234)
     timings = built.timings_ms
     assert (timings.decode, timings.queue, timings.compute, timings.total) == (3.123, 0, 1, 250)
 
