@@ -17,6 +17,7 @@ from pydantic import Field
 from pydantic_settings import CliToggleFlag
 
 from exporter.place import check_file, check_name, check_place
+from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
 from offramp.bundle.manifest import read_manifest
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
@@ -51,6 +52,8 @@ class ExportOptions(Options):
     confidence: Confidence = Field(
         "max_softmax", description="function of the probabilities that thresholds apply to"
     )
+    reject: str | None = Field(None, description=PHOTOS_HELP)
+    reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)
 
 
 class RecalibrateOptions(Options):
@@ -76,6 +79,8 @@ class RecalibrateOptions(Options):
     dataset: str | None = Field(
         None, description="name of the images in the manifest (default: last part of --data)"
     )
+    reject: str | None = Field(None, description=PHOTOS_HELP)
+    reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from rich.console import Console
+from torch import Tensor
 
 from exporter.bundle import (
+    VERIFIED_IMAGES,
     Export,
     Naming,
     export_network,
@@ -19,13 +21,17 @@ from exporter.bundle import (
 )
 from exporter.errors import ExportError
 from exporter.recalibrate import images_for, recalibrate
+from exporter.reject.photos import read_photos
+from exporter.reject.record import DROPPED, TORCH_SCORES, add_reject
 from exporter.report import summary
+from exporter.verify import verify_scores
 from offramp.bundle.manifest import Manifest
 from offramp.data.held_out import few_warnings
 from offramp.data.records import Found
 from offramp.data.summary import left_out_lines
+from training.data.images import Images
 from training.evaluation.assessment import own_dataset
-from training.fit.checkpoint import Progress, load_checkpoint
+from training.fit.checkpoint import Checkpoint, Progress, load_checkpoint
 
 if TYPE_CHECKING:
     from exporter.__main__ import ExportOptions, RecalibrateOptions
@@ -55,6 +61,9 @@ def export_checkpoint(options: ExportOptions) -> None:
     images = dataset.held_out.decoded()
     export = export_network(checkpoint, images, options.confidence, console.print)
     manifest = make_manifest(checkpoint, export, naming, options.confidence)
+    if options.reject:
+        manifest, export = _with_reject(options, manifest, export, images, console)
+        _verify(checkpoint, manifest, export, images.pixels[:VERIFIED_IMAGES])
     _write(options.out, manifest, export, console)
 
 
@@ -78,6 +87,10 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
     named = manifest.model_copy(update={"name": naming.name, "version": naming.version})
     source = f"{naming.dataset}, {options.split}"
     new, export = recalibrate(named, graphs, images, source, console.print)
+    if options.reject:
+        new, export = _with_reject(options, new, export, images, console)
+    elif manifest.reject:
+        console.print(DROPPED)
     _write(options.out, new, export, console)
 
 
@@ -90,6 +103,26 @@ def unfinished(progress: Progress) -> str | None:
         f"warning: this run was stopped after {epochs} of {planned} epochs, and is exported as it "
         "is; --resume finishes it"
     )
+
+
+def _with_reject(
+    options: ExportOptions | RecalibrateOptions,
+    manifest: Manifest,
+    export: Export,
+    images: Images,
+    console: Console,
+) -> tuple[Manifest, Export]:
+    assert options.reject
+    photos = read_photos(options.reject, manifest.input.height)
+    rate, log = options.reject_rate, console.print
+    return add_reject(manifest, export, images.pixels, photos, rate, log)
+
+
+def _verify(checkpoint: Checkpoint, manifest: Manifest, export: Export, pixels: Tensor) -> None:
+    """Compare the scores of the graphs with the network's, if the graphs give scores."""
+    if manifest.reject is not None and manifest.reject.score != "confidence":
+        score, network = TORCH_SCORES[manifest.reject.score], checkpoint.network()
+        verify_scores(network, export.temperatures, export.graphs, pixels, score)
 
 
 def _write(out: Path, manifest: Manifest, export: Export, console: Console) -> None:

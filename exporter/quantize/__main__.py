@@ -15,6 +15,7 @@ from pydantic_settings import CliToggleFlag
 from exporter.errors import ExportError
 from exporter.place import check_name, check_place
 from exporter.quantize import Precision
+from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
 from offramp.bundle.manifest import read_manifest
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
@@ -43,6 +44,8 @@ class QuantizeOptions(Options):
         None,
         description="version of the new bundle (default: that of --bundle, and the precision)",
     )
+    reject: str | None = Field(None, description=PHOTOS_HELP)
+    reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +64,7 @@ def _quantize(arguments: Sequence[str]) -> None:
     # Late: a wrong option is reported before the slow imports.
     from exporter.quantize.convert import convert_bundle
 
+    reject = (options.reject, options.reject_rate) if options.reject else None
     convert_bundle(
         options.bundle,
         options.out,
@@ -68,6 +72,7 @@ def _quantize(arguments: Sequence[str]) -> None:
         options.precision,
         options.version,
         strict=options.strict,
+        reject=reject,
     )
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.files import read_regular_file
+from offramp.bundle.reject import Reject, check_exits
 
 MANIFEST = "manifest.json"
 FORMAT: Literal[2] = 2
@@ -72,8 +73,8 @@ class StageSpec(FrozenRecord):
 
     A stage reads the image, or features of any earlier stages. Each part of the network is in the
     first stage with an exit that needs it. Beside its features the graph has the outputs
-    `probabilities` [N, classes] and `confidence` [N]. The head is the part that
-    only this exit needs. The whole last stage is a head.
+    `probabilities` [N, classes], `confidence` [N] and, if `reject` needs it, `score` [N]. The head
+    is the part that only this exit needs. The whole last stage is a head.
     """
 
     file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.onnx$")
@@ -177,6 +178,7 @@ class Manifest(FrozenRecord):
     curve: tuple[OperatingPoint, ...] = Field(min_length=1)
     held_out: HeldOut
     provenance: Provenance
+    reject: Reject | None = Field(None, exclude_if=lambda record: record is None)
 
     @property
     def exits(self) -> int:
@@ -224,6 +226,7 @@ class Manifest(FrozenRecord):
 
     @model_validator(mode="after")
     def _points_fit(self) -> Self:
+        check_exits(self.reject, self.exits)
         points = [(f"budget {name}", point) for name, point in self.budgets.items()]
         points += [(f"curve point {i}", point) for i, point in enumerate(self.curve)]
         for what, point in points:

@@ -72,6 +72,11 @@ class ClassifyOptions(BaseSettings):
         None, description="milliseconds from the start of an image to its answer"
     )
     top_k: int = Field(5, ge=1, le=100, description="classes to list, in .jsonl only")
+    reject: CliToggleFlag[bool] = Field(
+        default=False,
+        description="add a column: whether the picture shows no class of the model; the bundle "
+        "must have been exported with --reject",
+    )
     out: Path | None = Field(
         None, description="file to write: .csv, .jsonl or .parquet; null: CSV on standard output"
     )
@@ -181,14 +186,14 @@ def _asked(options: ClassifyOptions) -> dict[str, Any]:
         "min_confidence": options.min_confidence,
         "deadline_ms": options.deadline_ms,
         "top_k": options.top_k,
-    }
+    } | ({"reject": True} if options.reject else {})
 
 
 def _output(options: ClassifyOptions, model: dict[str, str]) -> Output:
     if options.out is None:
-        return StandardOutput(sys.stdout)
+        return StandardOutput(sys.stdout, reject=options.reject)
     run = {"model": model, **_asked(options)}
-    return FileOutput(options.out, run, overwrite=options.overwrite)
+    return FileOutput(options.out, run, overwrite=options.overwrite, reject=options.reject)
 
 
 def _rows(items: Iterable[tuple[str, ImageSource]], classify: Classify) -> Iterator[Row]:
@@ -203,7 +208,10 @@ def _rows(items: Iterable[tuple[str, ImageSource]], classify: Classify) -> Itera
         if isinstance(outcome, OfframpError):
             yield Row(names.popleft(), None, str(outcome))
         else:
-            yield Row(names.popleft(), asdict(outcome), None)
+            answer = asdict(outcome)
+            if outcome.reject is None:
+                del answer["reject"]
+            yield Row(names.popleft(), answer, None)
 
 
 def _report(progress: Progress, failed: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ COLUMNS: Mapping[str, str] = {  # of CSV and parquet, with their types in parque
     "degraded": "bool",
     "error": "string",
 }
+REJECT = "reject"  # a further column, before the error, of a run with --reject
 LONGEST_LINE = 1 << 20  # bytes of a row
 GROUP = 4096  # rows of a row group in parquet
 
@@ -51,9 +52,9 @@ class Row:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The values of COLUMNS."""
+        """The values of COLUMNS and REJECT."""
         answer = self.answer or {}
-        values = {name: answer.get(name) for name in COLUMNS}
+        values = {name: answer.get(name) for name in (*COLUMNS, REJECT)}
         return values | {"file": self.file, "error": self.error}
 
     @property
@@ -61,6 +62,14 @@ class Row:
         """The row as a line of JSON, with all fields of the answer."""
         content = {"error": self.error} if self.answer is None else self.answer
         return json.dumps({"file": self.file, **content}) + "\n"
+
+
+def _columns(*, reject: bool) -> dict[str, str]:
+    """Return the columns of a run, with their types in parquet."""
+    if not reject:
+        return dict(COLUMNS)
+    *others, error = COLUMNS.items()
+    return dict([*others, (REJECT, "bool"), error])
 
 
 def row_of(line: str) -> Row:
@@ -104,12 +113,11 @@ class Output(ABC):
 
 
 class StandardOutput(Output):
-    """CSV on a text stream, one row at a time."""
+    """CSV on a text stream, one row at a time. With `reject`, it has this column too."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, reject: bool = False) -> None:
         self._stream = stream
-        self._writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        self._writer.writeheader()
+        self._writer = _csv_writer(stream, _columns(reject=reject))
 
     def write(self, row: Row) -> None:
         """Write a row, at once."""
@@ -143,13 +151,17 @@ class FileOutput(Output):
         path: The file. Its suffix selects the format.
         run: The model and the arguments. A run continues only one with the same values.
         overwrite: Replace the file, and the rows of an interrupted run.
+        reject: CSV and parquet files have the column `reject` too.
 
     Raises:
         OutputError: The file exists, the rows beside it are of another run, or pyarrow is missing.
     """
 
-    def __init__(self, path: Path, run: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: Path, run: Mapping[str, Any], *, overwrite: bool = False, reject: bool = False
+    ) -> None:
         self._path = path
+        self._columns = _columns(reject=reject)
         self._partial = path.with_name(path.name + PARTIAL)
         check_output(path, overwrite=overwrite)
         with writing(self._partial):
@@ -198,9 +210,9 @@ class FileOutput(Output):
 
     def _write(self, path: Path) -> None:
         if self._path.suffix == ".parquet":
-            _write_parquet(path, self._rows())
+            _write_parquet(path, self._rows(), self._columns)
         elif self._path.suffix == ".csv":
-            _write_csv(path, self._rows())
+            _write_csv(path, self._rows(), self._columns)
         else:
             with path.open("w", encoding="utf-8") as file:
                 file.writelines(row.line for row in self._rows())
@@ -247,18 +259,22 @@ class FileOutput(Output):
                     ) from error
 
 
-def _write_csv(path: Path, rows: Iterator[Row]) -> None:
+def _csv_writer(file: TextIO, columns: Mapping[str, str]) -> csv.DictWriter[str]:
+    writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    return writer
+
+
+def _write_csv(path: Path, rows: Iterator[Row], columns: Mapping[str, str]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row.columns for row in rows)
+        _csv_writer(file, columns).writerows(row.columns for row in rows)
 
 
-def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
+def _write_parquet(path: Path, rows: Iterator[Row], columns: Mapping[str, str]) -> None:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
+    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
     with ParquetWriter(path, schema) as writer:
         while group := [row.columns for row in islice(rows, GROUP)]:
             writer.write_table(pa.Table.from_pylist(group, schema))

@@ -88,7 +88,7 @@ def initial_optimizers(
 def _check_size(network: MultiExitNetwork, size: int) -> None:
     try:
         network.eval()(torch.zeros(1, 3, size, size))
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # timm asserts the size
         raise RecipeError(
             f"size: this network cannot read {size} x {size} pixels; give a larger --size or "
             "--small-size"

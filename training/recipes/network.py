@@ -11,13 +11,16 @@ from training.record import FrozenModel
 from training.surgery.variants import Variant
 
 BackboneName = Literal["efficientnet_lite", "msdnet", "resnet18", "vgg", "vit"]
+TimmName = Annotated[str, Field(pattern=r"^timm:[A-Za-z0-9_.]+$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class NetworkFields(FrozenModel):
     """The network of a run, and its surgery."""
 
-    backbone: BackboneName = Field("msdnet", description="family of networks")
+    backbone: BackboneName | TimmName = Field(
+        "msdnet", description="family of networks, or timm:NAME for a network of timm"
+    )
     shape: dict[str, object] = Field(
         {}, description="fields of the backbone's config that differ from its defaults"
     )

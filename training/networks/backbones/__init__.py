@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from training.errors import RecipeError
@@ -14,6 +15,12 @@ from training.networks.backbones.efficientnet_lite import (
 )
 from training.networks.backbones.msdnet import MSDNetConfig, msdnet
 from training.networks.backbones.resnet18 import ResNet18Config, resnet18
+from training.networks.backbones.timm_network import (
+    PREFIX,
+    TimmConfig,
+    timm_network,
+    timm_weights,
+)
 from training.networks.backbones.vgg import VGGConfig, vgg
 from training.networks.backbones.vit import ViTConfig, vit
 from training.networks.multi_exit import MultiExitNetwork
@@ -49,11 +56,26 @@ BACKBONES: Mapping[str, Backbone] = {
 }
 
 
+def family_of(backbone: str) -> Backbone:
+    """Return the family of a backbone: one of BACKBONES, or a network of timm.
+
+    Raises:
+        RecipeError: the backbone is unknown.
+    """
+    if backbone.startswith(PREFIX):
+        name = backbone.removeprefix(PREFIX)
+        return Backbone(TimmConfig, partial(timm_network, name), partial(timm_weights, name))
+    if backbone not in BACKBONES:
+        known = ", ".join(BACKBONES)
+        raise RecipeError(f"backbone: {backbone!r} is not one of {known}, or timm:NAME")
+    return BACKBONES[backbone]
+
+
 def build_network(backbone: str, shape: Mapping[str, object], classes: int) -> MultiExitNetwork:
     """Build a network with fresh weights.
 
     Args:
-        backbone: name in BACKBONES.
+        backbone: name in BACKBONES, or `timm:NAME`.
         shape: fields of the backbone's config that differ from the defaults.
         classes: number of labels.
 
@@ -70,9 +92,9 @@ def pretrained_weights(
     """Read pretrained weights for a network.
 
     Args:
-        backbone: name in BACKBONES.
+        backbone: name in BACKBONES, or `timm:NAME`.
         shape: fields of the backbone's config that differ from the defaults.
-        source: `package`, or the path of a file.
+        source: `package`, `hub` for timm, or the path of a file.
         keep_head: the weights' own classifier becomes that of the last exit.
 
     Raises:
@@ -88,7 +110,5 @@ def pretrained_weights(
 
 
 def _configured(backbone: str, shape: Mapping[str, object]) -> tuple[Backbone, FrozenModel]:
-    if backbone not in BACKBONES:
-        raise RecipeError(f"backbone: {backbone!r} is not one of {', '.join(BACKBONES)}")
-    family = BACKBONES[backbone]
+    family = family_of(backbone)
     return family, family.config.parse(shape, option="shape", name=backbone)

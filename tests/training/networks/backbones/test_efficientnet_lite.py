@@ -43,8 +43,8 @@ def test_photos_get_the_classes_that_they_show() -> None:
 
 @pytest.mark.parametrize(
     ("variant", "size", "flops", "parameters"),
-    # published: 4.7, 5.4 and 6.1 million parameters, and 407, 631 and 899 million flops, which count
-    # more operations
+    # published: 4.7, 5.4 and 6.1 million parameters, and 407, 631 and 899 million flops, by a count
+    # of more operations
     [(0, 224, 385.2e6, 4.65e6), (1, 240, 600.2e6, 5.42e6), (2, 260, 859.7e6, 6.09e6)],
 )
 def test_flops_and_parameters_are_the_published_ones(
