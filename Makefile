@@ -15,12 +15,13 @@ DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
-.PHONY: help serve test lint format benchmark-served bench-cut bench-gpu bench-scheduling model-tables \
+.PHONY: help serve test test-timm lint format benchmark-served bench-cut bench-gpu bench-scheduling model-tables \
         bench-training bench-training-step bench-peers bench-serving fuzz-api deploy-check ray-check lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)) on the CPU'
 	@echo 'make test                 run the whole test suite'
+	@echo 'make test-timm            install the extra timm and run its tests, which make test skips'
 	@echo 'make lint                 run ruff, mypy and import-linter'
 	@echo 'make format               format the code and fix what ruff can fix'
 	@echo 'make benchmark-served     send every test image over HTTP, compare with the manifest (DATA: folder or hub name)'
@@ -45,7 +46,7 @@ $(SERVE)/.ready: requirements/serving-cpu.txt
 
 $(DEV)/.ready: pyproject.toml requirements/constraints.txt
 	$(PYTHON) -m venv $(DEV)
-	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[cpu,serving,exporter,objectives,dev]'
+	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[cpu,serving,exporter,objectives,weights,dev]'
 	@touch $@
 
 serve: $(SERVE)/.ready
@@ -53,6 +54,10 @@ serve: $(SERVE)/.ready
 
 test: $(DEV)/.ready
 	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+test-timm: $(DEV)/.ready
+	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[timm]'
+	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest --numprocesses 2 tests/training/networks/backbones/test_timm_network.py tests/exporter/test_timm.py
 
 lint: $(DEV)/.ready
 	$(DEV)/bin/ruff format --check
@@ -103,12 +108,17 @@ fuzz-api: $(DEV)/.ready
 	$(FUZZ)/bin/pip install --quiet -e '.[fuzz]'
 	$(DEV)/bin/python -m tests.fuzz.api --schemathesis $(FUZZ)/bin/schemathesis
 
-# On Debian: apt-get install prometheus podman runc netavark aardvark-dns mmdebstrap iptables. kubectl is optional.
-deploy-check: $(DEV)/.ready
+# On Debian: apt-get install python3-venv git nginx prometheus podman runc netavark aardvark-dns mmdebstrap iptables
+# kubectl is optional. What is missing is named first, before an environment is made.
+deploy-check:
+	@$(PYTHON) -m deploy.check.programs deploy
+	@$(MAKE) --no-print-directory $(DEV)/.ready
 	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[operations]'
 	$(DEV)/bin/python -m deploy.check
 
+# On Debian: apt-get install python3-venv iproute2 util-linux
 ray-check:
+	@$(PYTHON) -m deploy.check.programs ray
 	$(PYTHON) -m venv $(RAY)
 	$(RAY)/bin/pip install --quiet -c requirements/constraints.txt -e '.[serving,cpu,ray]' httpx pyarrow
 	$(RAY)/bin/python -m deploy.check.ray
@@ -116,7 +126,8 @@ ray-check:
 lock:
 	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
 	$(LOCK) --extra serving --extra gpu --generate-hashes -o requirements/serving-gpu.txt
-	$(LOCK) --extra serving --extra exporter --extra objectives --extra cpu --extra operations --extra ray --extra dev -o requirements/constraints.txt
+	$(LOCK) --extra serving --extra exporter --extra objectives --extra weights --extra timm --extra cpu --extra operations --extra ray --extra dev -o requirements/constraints.txt
+	$(LOCK) --extra exporter --extra objectives --extra weights --extra cpu --generate-hashes -c requirements/constraints.txt -o requirements/training.txt
 
 clean:
 	rm -rf $(DEV) $(SERVE) $(RAY) $(FUZZ) .venv-peers

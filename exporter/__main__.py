@@ -16,6 +16,9 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import CliToggleFlag
 
+from exporter.place import check_file, check_name, check_place
+from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
+from offramp.bundle.manifest import read_manifest
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
@@ -49,6 +52,8 @@ class ExportOptions(Options):
     confidence: Confidence = Field(
         "max_softmax", description="function of the probabilities that thresholds apply to"
     )
+    reject: str | None = Field(None, description=PHOTOS_HELP)
+    reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)
 
 
 class RecalibrateOptions(Options):
@@ -74,6 +79,8 @@ class RecalibrateOptions(Options):
     dataset: str | None = Field(
         None, description="name of the images in the manifest (default: last part of --data)"
     )
+    reject: str | None = Field(None, description=PHOTOS_HELP)
+    reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,6 +102,9 @@ def recalibrate(arguments: Sequence[str]) -> int:
 
 def _export(arguments: Sequence[str]) -> None:
     options = read_options(ExportOptions, arguments, "offramp export", RECALIBRATE)
+    check_place(options.out)
+    check_name(options.name, options.version)
+    check_file(options.checkpoint, "--checkpoint", "a checkpoint that `offramp train` wrote")
     # Late: a wrong option is reported before the slow imports.
     from exporter.run import export_checkpoint
 
@@ -103,6 +113,9 @@ def _export(arguments: Sequence[str]) -> None:
 
 def _recalibrate(arguments: Sequence[str]) -> None:
     options = read_options(RecalibrateOptions, arguments, "offramp recalibrate")
+    check_place(options.out)
+    check_name(options.name, options.version)
+    read_manifest(options.bundle)
     # Late, as above.
     from exporter.run import recalibrate_bundle
 

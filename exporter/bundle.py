@@ -22,6 +22,7 @@ from exporter.graph import (
     parameter_count,
     set_temperature,
 )
+from exporter.place import check_place
 from exporter.report import write_plot
 from exporter.stage_modules import StageModule, split
 from exporter.verify import Chain, ChainOutput, verify_blocks, verify_chain
@@ -32,17 +33,20 @@ from offramp.bundle.manifest import (
     HeldOut,
     Manifest,
     Name,
+    PretrainedWeights,
     Provenance,
     StageSpec,
     Version,
     read_manifest,
 )
 from offramp.bundle.stage_files import read_graph
+from offramp.writing import writing
 from training.data.images import Images, image_input
 from training.evaluation.evaluate import Scored
 from training.evaluation.thresholds import fit_temperature
 from training.fit.checkpoint import Checkpoint
 from training.networks.confidence import CONFIDENCES
+from training.recipes import Recipe
 
 VERIFIED_IMAGES = 1000
 PLOT = "budgets.svg"
@@ -146,7 +150,7 @@ def make_manifest(
         version=naming.version,
         created=datetime.now(UTC).replace(microsecond=0),
         labels=progress.labels,
-        input=image_input(progress.recipe.size),
+        input=image_input(progress.recipe.size, progress.recipe.resizing),
         precision="fp32",
         confidence=confidence,
         stages=stage_specs(export),
@@ -161,7 +165,17 @@ def make_manifest(
             seed=progress.recipe.seed,
             commit=progress.commit,
             config=recipe,
+            weights=pretrained(progress.recipe),
         ),
+    )
+
+
+def pretrained(recipe: Recipe) -> PretrainedWeights | None:
+    """Return the manifest's entry for the weights that training started from, if any."""
+    if recipe.weights is None:
+        return None
+    return PretrainedWeights(
+        source=recipe.weights.source, licence=recipe.weights.licence, sha256=recipe.weights.sha256
     )
 
 
@@ -200,16 +214,6 @@ def with_new_measurements(manifest: Manifest, export: Export, **changes: object)
     return manifest.model_copy(update=measured | changes)
 
 
-def check_place(folder: Path) -> None:
-    """Check that a bundle can be written here.
-
-    Raises:
-        ExportError: The path exists already.
-    """
-    if folder.exists():
-        raise ExportError(f"--out: {folder} exists; choose another folder or remove it first")
-
-
 def read_bundle(folder: Path) -> tuple[Manifest, list[StageGraph]]:
     """Read a bundle's manifest and graphs.
 
@@ -227,19 +231,29 @@ def read_bundle(folder: Path) -> tuple[Manifest, list[StageGraph]]:
 def write_bundle(folder: Path, manifest: Manifest, export: Export) -> None:
     """Write a bundle to a temporary folder, read it back, then rename the folder.
 
-    An incomplete bundle is never visible at `folder`.
+    An incomplete bundle is never visible at `folder`. After an error nothing is left.
 
     Raises:
         ExportError: `folder` exists already.
+        UnwritableFileError: The bundle cannot be written.
     """
     check_place(folder)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        with writing(folder):
+            partial.mkdir(parents=True)
+            _write_files(partial, manifest, export)
+            partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write_files(folder: Path, manifest: Manifest, export: Export) -> None:
     for spec, graph in zip(manifest.stages, export.graphs, strict=True):
-        (partial / spec.file).write_bytes(graph.serialized())
-    (partial / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    write_plot(partial / PLOT, manifest, export.scored)
-    for spec in read_manifest(partial).stages:
-        read_graph(partial, spec)
-    partial.rename(folder)
+        (folder / spec.file).write_bytes(graph.serialized())
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_plot(folder / PLOT, manifest, export.scored)
+    for spec in read_manifest(folder).stages:
+        read_graph(folder, spec)

@@ -14,7 +14,15 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 
 from exporter.stage_modules import StageModule
-from offramp.bundle.graphs import EXIT_OUTPUTS, cut, exit_outputs, join, renamed, without_head
+from offramp.bundle.graphs import (
+    EXIT_OUTPUTS,
+    SCORED_OUTPUTS,
+    cut,
+    exit_outputs,
+    join,
+    renamed,
+    without_head,
+)
 from offramp.bundle.manifest import TensorSpec
 
 OPSET = 20
@@ -42,7 +50,7 @@ class StageGraph:
     @property
     def features(self) -> tuple[TensorSpec, ...]:
         """Return the outputs for later stages, without the batch axis."""
-        return _specs(v for v in self.model.graph.output if v.name not in EXIT_OUTPUTS)
+        return _specs(v for v in self.model.graph.output if v.name not in SCORED_OUTPUTS)
 
     @property
     def flops(self) -> int:

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from exporter.bundle import Export, fit_temperatures, score, with_new_measurements
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, set_temperature
+from exporter.reject.graphs import without_score
 from exporter.verify import Chain
 from offramp.bundle.manifest import HeldOut, Manifest
 from training.data.datasets import load_split
 from training.data.images import Images, image_input
+from training.recipes import Resizing
 
 
 def images_for(manifest: Manifest, source: str, split: str, *, strict: bool = False) -> Images:
@@ -23,9 +25,11 @@ def images_for(manifest: Manifest, source: str, split: str, *, strict: bool = Fa
         ExportError: The bundle resizes images in a way that training does not support.
     """
     size = manifest.input.height
-    if manifest.input != image_input(size):
+    resizing = Resizing(manifest.input.filter, manifest.input.margin)
+    if manifest.input != image_input(size, resizing):
         raise ExportError("--bundle: it resizes images in a way that is not supported here")
-    return load_split(source, split, size, manifest.labels, strict=strict).decoded()
+    files = load_split(source, split, size, manifest.labels, strict=strict, resizing=resizing)
+    return files.decoded()
 
 
 def recalibrate(
@@ -37,13 +41,16 @@ def recalibrate(
 ) -> tuple[Manifest, Export]:
     """Fit temperatures and solve budgets on these images.
 
+    The result has no record `reject` and no scores, because other temperatures change them.
+
     Args:
         manifest: The manifest of a bundle.
-        graphs: Its graphs. Their temperatures are changed.
+        graphs: Its graphs. Their temperatures are changed, unless they have a score.
         images: Images that the network was not trained on.
         source: The name of the images in the manifest.
         log: Callback for progress messages.
     """
+    graphs = [without_score(graph) for graph in graphs]
     log(f"fitting temperatures on {len(images):,} images")
     temperatures = fit_temperatures(graphs, images)
     for graph, temperature in zip(graphs, temperatures, strict=True):
@@ -53,4 +60,4 @@ def recalibrate(
     blockwise = [stage.blockwise_flops_to_exit for stage in manifest.stages]
     export = Export(graphs, blockwise, temperatures, scored)
     held_out = HeldOut(images=scored.images, source=source)
-    return with_new_measurements(manifest, export, held_out=held_out), export
+    return with_new_measurements(manifest, export, held_out=held_out, reject=None), export

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from offramp.bundle.manifest import Manifest
+from offramp.bundle.reject import Reject, RejectBudget, RejectExit
 from training.evaluation.budgeted import crossfit, paper_procedure
 from training.evaluation.evaluate import Scored
 
@@ -97,4 +98,27 @@ def summary(manifest: Manifest) -> list[str]:
             f"  {name:7} {point.mean_flops.value / 1e6:6.1f} M flops   "
             f"accuracy {100 * point.accuracy.value:5.2f} %   exits taken, %: {shares}"
         )
-    return lines
+    return lines + (reject_lines(manifest.reject) if manifest.reject else [])
+
+
+def reject_lines(reject: Reject) -> list[str]:
+    """Return lines of text on what the record does, at each exit and each named budget."""
+    title = (
+        f"  reject: {reject.score} of the exit taken, at most {100 * reject.false_reject:g} % of "
+        f"the held-out images, against {reject.images:,} photos of other things ({reject.source})"
+    )
+    lines = [title]
+    for k, each in enumerate(reject.exits, 1):
+        area = each.auroc
+        lines.append(
+            f"  exit {k}   AUROC {area.value:.3f} [{area.low:.3f}, {area.high:.3f}]   "
+            f"{_shares(each)}"
+        )
+    return lines + [f"  {name:7} {_shares(each)}" for name, each in reject.budgets.items()]
+
+
+def _shares(each: RejectExit | RejectBudget) -> str:
+    return (
+        f"rejects {100 * each.false_reject:4.1f} % of the held-out images, "
+        f"{100 * each.caught:4.1f} % of the photos of other things"
+    )

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from rich.console import Console
+from torch import Tensor
 
 from exporter.bundle import (
+    VERIFIED_IMAGES,
     Export,
     Naming,
-    check_place,
     export_network,
     make_manifest,
     read_bundle,
@@ -20,13 +21,17 @@ from exporter.bundle import (
 )
 from exporter.errors import ExportError
 from exporter.recalibrate import images_for, recalibrate
+from exporter.reject.photos import read_photos
+from exporter.reject.record import DROPPED, TORCH_SCORES, add_reject
 from exporter.report import summary
+from exporter.verify import verify_scores
 from offramp.bundle.manifest import Manifest
 from offramp.data.held_out import few_warnings
 from offramp.data.records import Found
 from offramp.data.summary import left_out_lines
+from training.data.images import Images
 from training.evaluation.assessment import own_dataset
-from training.fit.checkpoint import load_checkpoint
+from training.fit.checkpoint import Checkpoint, Progress, load_checkpoint
 
 if TYPE_CHECKING:
     from exporter.__main__ import ExportOptions, RecalibrateOptions
@@ -42,9 +47,10 @@ def export_checkpoint(options: ExportOptions) -> None:
     # torch warns of each torchvision operator that it does not find. No network here has any.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     console = Console(soft_wrap=True)
-    check_place(options.out)
     checkpoint = load_checkpoint(options.checkpoint)
     progress = checkpoint.progress
+    if line := unfinished(progress):
+        console.print(line, highlight=False, markup=False)
     source = options.data or progress.recipe.data
     naming = _naming(
         options.name or progress.recipe_name, options.version, options.dataset or Path(source).name
@@ -55,6 +61,9 @@ def export_checkpoint(options: ExportOptions) -> None:
     images = dataset.held_out.decoded()
     export = export_network(checkpoint, images, options.confidence, console.print)
     manifest = make_manifest(checkpoint, export, naming, options.confidence)
+    if options.reject:
+        manifest, export = _with_reject(options, manifest, export, images, console)
+        _verify(checkpoint, manifest, export, images.pixels[:VERIFIED_IMAGES])
     _write(options.out, manifest, export, console)
 
 
@@ -67,7 +76,6 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
         OSError: A file cannot be read or written.
     """
     console = Console(soft_wrap=True)
-    check_place(options.out)
     manifest, graphs = read_bundle(options.bundle)
     naming = _naming(
         options.name or manifest.name,
@@ -79,7 +87,42 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
     named = manifest.model_copy(update={"name": naming.name, "version": naming.version})
     source = f"{naming.dataset}, {options.split}"
     new, export = recalibrate(named, graphs, images, source, console.print)
+    if options.reject:
+        new, export = _with_reject(options, new, export, images, console)
+    elif manifest.reject:
+        console.print(DROPPED)
     _write(options.out, new, export, console)
+
+
+def unfinished(progress: Progress) -> str | None:
+    """Return a warning if a run was stopped before the last epoch of its recipe."""
+    epochs, planned = len(progress.epochs), progress.recipe.epochs
+    if epochs >= planned:
+        return None
+    return (
+        f"warning: this run was stopped after {epochs} of {planned} epochs, and is exported as it "
+        "is; --resume finishes it"
+    )
+
+
+def _with_reject(
+    options: ExportOptions | RecalibrateOptions,
+    manifest: Manifest,
+    export: Export,
+    images: Images,
+    console: Console,
+) -> tuple[Manifest, Export]:
+    assert options.reject
+    photos = read_photos(options.reject, manifest.input.height)
+    rate, log = options.reject_rate, console.print
+    return add_reject(manifest, export, images.pixels, photos, rate, log)
+
+
+def _verify(checkpoint: Checkpoint, manifest: Manifest, export: Export, pixels: Tensor) -> None:
+    """Compare the scores of the graphs with the network's, if the graphs give scores."""
+    if manifest.reject is not None and manifest.reject.score != "confidence":
+        score, network = TORCH_SCORES[manifest.reject.score], checkpoint.network()
+        verify_scores(network, export.temperatures, export.graphs, pixels, score)
 
 
 def _write(out: Path, manifest: Manifest, export: Export, console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from exporter.errors import VerificationError
 from exporter.graph import CONFIDENCE, IMAGE, PROBABILITIES, StageGraph
 from exporter.stage_modules import StageModule
+from offramp.bundle.graphs import SCORE
 from training.networks.multi_exit import MultiExitNetwork
 from training.networks.predict import predict
 
@@ -47,21 +48,22 @@ class Chain:
 
     def run(self, pixels: Tensor, batch_size: int = 64) -> ChainOutput:
         """Return the outputs of every exit for images uint8 [N, H, W, 3]."""
-        batches = [self._run_batch(batch.numpy()) for batch in torch.split(pixels, batch_size)]
-        return ChainOutput(
-            np.concatenate([b.probabilities for b in batches], axis=1),
-            np.concatenate([b.confidence for b in batches], axis=1),
-        )
+        return ChainOutput(*self.outputs(pixels, (PROBABILITIES, CONFIDENCE), batch_size))
 
-    def _run_batch(self, images: NDArray[np.generic]) -> ChainOutput:
+    def outputs(self, pixels: Tensor, names: Sequence[str], batch_size: int = 64) -> list[Array]:
+        """Return outputs of all exits by name, each [exits, N, ...], for images [N, H, W, 3]."""
+        parts = [self._run_batch(batch.numpy(), names) for batch in torch.split(pixels, batch_size)]
+        return [np.concatenate(part, axis=1) for part in zip(*parts, strict=True)]
+
+    def _run_batch(self, images: NDArray[np.generic], names: Sequence[str]) -> list[Array]:
         known: dict[str, NDArray[np.generic]] = {IMAGE: images}
-        probabilities, confidence = [], []
+        found: list[list[Array]] = [[] for _ in names]
         for k in range(len(self._sessions)):
             outputs = self.stage(k, known)
             known |= outputs
-            probabilities.append(outputs[PROBABILITIES])
-            confidence.append(outputs[CONFIDENCE])
-        return ChainOutput(np.stack(probabilities), np.stack(confidence))
+            for values, name in zip(found, names, strict=True):
+                values.append(outputs[name])
+        return [np.stack(values) for values in found]
 
 
 @torch.no_grad()
@@ -113,6 +115,34 @@ def verify_chain(
             where = f"exit {k} in the chain, output {PROBABILITIES}"
             worst = max(worst, _compare(where, *pair))
     return worst
+
+
+@torch.no_grad()
+def verify_scores(
+    network: MultiExitNetwork,
+    temperatures: Sequence[float],
+    stages: Sequence[StageGraph],
+    pixels: Tensor,
+    score: Callable[[Tensor], Tensor],
+) -> None:
+    """Compare the scores of the chain with the network's on images uint8 [N, H, W, 3].
+
+    Args:
+        network: The network.
+        temperatures: Temperature of each exit.
+        stages: The stages, with a score at each exit.
+        pixels: The images.
+        score: Function from logits divided by the temperature, [..., classes], to scores [...].
+
+    Raises:
+        VerificationError: A score differs by more than TOLERANCE, relative to the largest. The
+            text names exit and difference.
+    """
+    scale = torch.tensor(temperatures)[:, None, None]
+    expected = score(predict(network, pixels) / scale).numpy()
+    (actual,) = Chain(stages).outputs(pixels, [SCORE])
+    for k, pair in enumerate(zip(actual, expected, strict=True), 1):
+        _compare(f"exit {k} in the chain, output {SCORE}", *pair)
 
 
 def _compare(where: str, actual: Array, expected: Array) -> float:

@@ -72,6 +72,7 @@ class Answer:
         degraded: Overload ended it before its budget was used.
         timings_ms: Times in milliseconds.
         explain: The prediction of each exit on the way. `None` unless it was requested.
+        reject: True if the picture shows no class of the model. `None` unless it was requested.
     """
 
     label: str
@@ -87,6 +88,7 @@ class Answer:
     degraded: bool
     timings_ms: Timings
     explain: tuple[ExitOpinion, ...] | None = None
+    reject: bool | None = None
 
 
 def answer_from(body: Mapping[str, Any]) -> Answer:
@@ -113,6 +115,7 @@ def answer_from(body: Mapping[str, Any]) -> Answer:
         body["degraded"],
         Timings(timings["decode"], timings["queue"], timings["compute"], timings["total"]),
         None if explain is None else tuple(map(_opinion, explain)),
+        body.get("reject"),
     )
 
 

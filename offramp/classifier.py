@@ -11,10 +11,11 @@ from typing import Literal, Self
 
 from pydantic import ValidationError
 
-from offramp.answers import Answer, answer_from
+from offramp.answers import Answer
 from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
 from offramp.errors import OfframpError
 from offramp.evaluation import Evaluation, Evaluator
+from offramp.in_process.answer_builder import AnswerBuilder
 from offramp.in_process.engine_thread import Answered, EngineThread
 from offramp.in_process.settings import parameter_error, settings_from
 from offramp.inputs.datasets import read_examples
@@ -22,7 +23,6 @@ from offramp.inputs.images import ImageSource, each_image
 from serving.engine.assembly import build_engine
 from serving.engine.policy import Policy, resolve
 from serving.http.query import ClassifyQuery
-from serving.http.schemas import AnswerFormatter
 from serving.settings import Settings
 
 
@@ -52,7 +52,7 @@ class Classifier:
         self.manifest = manifest
         engine, _ = build_engine(settings, manifest)
         self._engine = EngineThread(engine, manifest.input, settings)
-        self._bodies = AnswerFormatter(manifest)
+        self._builder = AnswerBuilder(manifest)
 
     @classmethod
     def open(
@@ -93,6 +93,7 @@ class Classifier:
             max_batch=max_batch,
             slots=slots,
             max_pixels=max_pixels,
+            order="fullest",  # full batches give the highest throughput
         )
         return cls(read_manifest(settings.bundle), settings)
 
@@ -110,6 +111,7 @@ class Classifier:
         deadline_ms: float | None = None,
         top_k: int = 5,
         explain: bool = False,
+        reject: bool = False,
     ) -> list[Answer]:
         """Classify one image or many.
 
@@ -121,6 +123,7 @@ class Classifier:
             deadline_ms: Milliseconds from this call to the answer of each image.
             top_k: Classes to list.
             explain: Add the prediction of each exit on the way.
+            reject: Add whether the picture shows no class of the model, if the model can tell.
 
         Returns:
             One answer for each image, in their order.
@@ -132,7 +135,9 @@ class Classifier:
             StageError: A stage failed.
             NotReadyError: The classifier is closed.
         """
-        asked = self._asked(budget, min_confidence, deadline_ms, top_k, explain=explain)
+        asked = self._asked(
+            budget, min_confidence, deadline_ms, top_k, explain=explain, reject=reject
+        )
         answers: list[Answer] = []
         for outcome in self._engine.stream(each_image(images), asked.policy, perf_counter()):
             if isinstance(outcome, OfframpError):
@@ -149,6 +154,7 @@ class Classifier:
         deadline_ms: float | None = None,
         top_k: int = 5,
         explain: bool = False,
+        reject: bool = False,
     ) -> Iterator[Answer | OfframpError]:
         """Classify a stream of images of any length in bounded memory.
 
@@ -158,7 +164,9 @@ class Classifier:
         Yields:
             For each image, in their order, its answer or its error.
         """
-        asked = self._asked(budget, min_confidence, deadline_ms, top_k, explain=explain)
+        asked = self._asked(
+            budget, min_confidence, deadline_ms, top_k, explain=explain, reject=reject
+        )
         return self._answers_or_errors(iter(images), asked)
 
     def evaluate(
@@ -217,6 +225,7 @@ class Classifier:
         top_k: int,
         *,
         explain: bool,
+        reject: bool,
     ) -> _Asked:
         try:
             query = ClassifyQuery(
@@ -225,14 +234,17 @@ class Classifier:
                 deadline_ms=deadline_ms,
                 top_k=top_k,
                 explain=explain,
+                reject=reject,
             )
         except ValidationError as error:
             raise parameter_error(error) from error
-        policy = resolve(self.manifest, budget, min_confidence, deadline_ms, explain=explain)
+        policy = resolve(
+            self.manifest, budget, min_confidence, deadline_ms, explain=explain, reject=reject
+        )
         return _Asked(policy, query)
 
     def _answer(self, outcome: Answered, asked: _Asked) -> Answer:
-        return answer_from(self._bodies.format(outcome.answer, asked.query, outcome.decode))
+        return self._builder.build(outcome.answer, asked.query, outcome.decode)
 
     def _answers_or_errors(
         self, images: Iterator[ImageSource], asked: _Asked

@@ -65,6 +65,7 @@ class Client:
         deadline_ms: float | None = None,
         top_k: int = 5,
         explain: bool = False,
+        reject: bool = False,
     ) -> list[Answer]:
         """Classify one image or many, up to 16 in one call to the server.
 
@@ -76,6 +77,7 @@ class Client:
             deadline_ms: Milliseconds from the arrival of a call at the server to its answers.
             top_k: Classes to list.
             explain: Add the prediction of each exit on the way.
+            reject: Add whether the picture shows no class of the model, if the model can tell.
 
         Returns:
             One answer for each image, in their order.
@@ -86,7 +88,7 @@ class Client:
             TransportError: No answer came.
             ServingError: The server refused or failed. Its subclass tells why.
         """
-        query = Query(budget, min_confidence, deadline_ms, top_k, explain)
+        query = Query(budget, min_confidence, deadline_ms, top_k, explain, reject)
         return self._run(self._exchange.classify(each_image(images), query))
 
     def classify_iter(
@@ -98,6 +100,7 @@ class Client:
         deadline_ms: float | None = None,
         top_k: int = 5,
         explain: bool = False,
+        reject: bool = False,
         connections: int = 8,
     ) -> Iterator[Answer | OfframpError]:
         """Classify a stream of images of any length in bounded memory, one in each call.
@@ -109,7 +112,7 @@ class Client:
         Yields:
             For each image, in their order, its answer or its error.
         """
-        query = Query(budget, min_confidence, deadline_ms, top_k, explain)
+        query = Query(budget, min_confidence, deadline_ms, top_k, explain, reject)
         running: deque[Future[Answer | OfframpError]] = deque()
         with ThreadPoolExecutor(connections, "client") as executor:
             try:
@@ -195,9 +198,10 @@ class AsyncClient:
         deadline_ms: float | None = None,
         top_k: int = 5,
         explain: bool = False,
+        reject: bool = False,
     ) -> list[Answer]:
         """Classify one image or many, as `Client.classify` does."""
-        query = Query(budget, min_confidence, deadline_ms, top_k, explain)
+        query = Query(budget, min_confidence, deadline_ms, top_k, explain, reject)
         return await self._run(self._exchange.classify(each_image(images), query))
 
     async def model(self) -> Model:

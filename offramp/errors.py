@@ -17,3 +17,7 @@ class TransportError(OfframpError):
 
 class UnreadableFileError(OfframpError):
     """An image file cannot be opened or read."""
+
+
+class UnwritableFileError(OfframpError):
+    """A file or folder cannot be written: no space, no permission, or no such folder."""

@@ -13,7 +13,7 @@ from offramp.bundle.manifest import Estimate, Manifest, OperatingPoint
 from offramp.data.records import LeftOut
 from offramp.errors import OfframpError
 from serving.engine.policy import MIN_CONFIDENCE, Policy, resolve
-from serving.engine.request import Answer
+from serving.engine.request import Answer, score_of
 
 Z_MEASURED = 1.96  # 95 %, two-sided
 Z_STATED = 3.29  # 99.9 %, two-sided: the manifest's
@@ -66,18 +66,21 @@ class BudgetEvaluation:
         accuracy: Share of images with the right class.
         mean_flops: Multiply-adds of an image.
         exit_shares: For each exit, the share of images that left there.
+        rejected: Share of images rejected, all of them wrongly. `None` unless the manifest states
+            it for this budget.
     """
 
     budget: str
     accuracy: Measurement
     mean_flops: Measurement
     exit_shares: tuple[Measurement, ...]
+    rejected: Measurement | None = None
 
     @property
     def agrees(self) -> bool:
-        """Tell if accuracy, flops and all exit shares agree with the manifest."""
-        measured = (self.accuracy, self.mean_flops, *self.exit_shares)
-        return all(measurement.agrees for measurement in measured)
+        """Tell if all measurements agree with the manifest."""
+        measured = (self.accuracy, self.mean_flops, *self.exit_shares, self.rejected)
+        return all(measurement.agrees for measurement in measured if measurement is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +165,13 @@ class Evaluator:
         self._budgets = [_budget(manifest, name) for name in names]
         self._confidences: list[NDArray[np.float64]] = []
         self._right: list[NDArray[np.bool_]] = []
+        self._scores: list[NDArray[np.float64]] = []
         self._skipped: list[SkippedImage] = []
         never = (NEVER,) * (manifest.exits - 1)
-        self.policy = Policy(MIN_CONFIDENCE, "all exits", (*never, 0.0), explain=True)
+        reject = None if manifest.reject is None else manifest.reject.thresholds
+        self.policy = Policy(
+            MIN_CONFIDENCE, "all exits", (*never, 0.0), explain=True, reject=reject
+        )
 
     def add(self, answer: Answer, label: int) -> None:
         """Add an image that ran under `policy`, and the index of its class."""
@@ -173,6 +180,7 @@ class Evaluator:
         self._right.append(
             np.array([opinion.probabilities.argmax() == label for opinion in opinions])
         )
+        self._scores.append(np.array([score_of(opinion) for opinion in opinions]))
 
     def skip(self, name: str, reason: str) -> None:
         """Record an image that could not be evaluated."""
@@ -209,7 +217,19 @@ class Evaluator:
             self._share(accuracy, budget.point.accuracy, images),
             self._mean(costs[exits].astype(np.float64), budget.point.mean_flops),
             tuple(self._share(share, estimate, images) for share, estimate in stated),
+            self._rejected(policy.asked, exits),
         )
+
+    def _rejected(self, budget: str, exits: NDArray[np.intp]) -> Measurement | None:
+        record, images = self._manifest.reject, len(exits)
+        if record is None or budget not in record.budgets:
+            return None
+        scores, value = np.stack(self._scores, axis=1), record.budgets[budget].false_reject
+        rejected = scores[exits, np.arange(images)] < np.array(record.thresholds)[exits]
+        held_out = self._manifest.held_out.images
+        own = predicted_share(value, held_out, held_out)
+        stated = Estimate(value=value, low=own.low, high=own.high)
+        return self._share(float(rejected.mean()), stated, images)
 
     def _share(self, share: float, stated: Estimate, images: int) -> Measurement:
         predicted = predicted_share(stated.value, self._manifest.held_out.images, images)

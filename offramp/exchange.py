@@ -46,6 +46,7 @@ class Query:
     deadline_ms: float | None
     top_k: int
     explain: bool
+    reject: bool = False
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -57,7 +58,8 @@ class Query:
             "top_k": self.top_k,
         }
         parameters = {name: str(value) for name, value in given.items() if value is not None}
-        return parameters | ({"explain": "true"} if self.explain else {})
+        flags = {"explain": self.explain, "reject": self.reject}
+        return parameters | {name: "true" for name, value in flags.items() if value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from serving.settings import ENVIRONMENT, Settings
 
 def main(arguments: Sequence[str]) -> int:
     """Serve a bundle, and return the exit code (see `offramp.exit_codes`)."""
-    return exit_code(lambda: _serve(arguments), extra="serving", stopped="")
+    return exit_code(lambda: _serve(arguments), extra="serving", stopped="", own_signals=True)
 
 
 def _serve(arguments: Sequence[str]) -> None:

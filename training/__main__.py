@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from offramp.exit_codes import exit_code
 from training.options import read_run
+from training.place import check_place
 
 STOPPED = "stopped; to continue after the last checkpoint, run the same command with --resume"
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(arguments: Sequence[str]) -> None:
     options, recipe = read_run(arguments)
+    check_place(options.out, resume=options.resume)
     # Late: a wrong option is reported before the slow import of torch.
     from training.run import run
 

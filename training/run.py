@@ -9,25 +9,33 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import track as rich_track
 
 from offramp.data.summary import Summary
-from training.data.datasets import Dataset, load_test, open_dataset
+from offramp.writing import write_text, writing
+from training.data.datasets import Dataset, open_dataset
 from training.data.hub import hub_name
 from training.data.images import ImageFiles, Images
+from training.data.prepare import run_images, run_test_images
 from training.data.reopen import without_damaged
 from training.distributed import cores, local_rank, process_group, processes, rank
 from training.errors import RecipeError
-from training.fit.checkpoint import CHECKPOINT, Epoch, Progress, load_progress
-from training.fit.trainer import Trainer, fit
+from training.fit.checkpoint import Epoch, Progress, load_checkpoint
+from training.fit.checks import check_batches, check_recipe
+from training.fit.early_stop import best_epoch
+from training.fit.gradient import Losses
+from training.fit.initial import with_weights
+from training.fit.loop import fit
+from training.fit.same_run import check_same_recipe, moved
+from training.fit.trainer import Trainer
 from training.networks.flops import flops_to_exits
 from training.options import RunOptions
+from training.place import CHECKPOINT
 from training.recipes import Recipe
+from training.report.remaining import seconds_left, text_of, track_epoch
 from training.report.report import PAGE, write_assessment, write_report
 from training.report.tensorboard import EventLog
 
 TABLE = "data.txt"  # name of the file with the whole table of the data set
-IN_MEMORY = 4 * 2**30  # maximum bytes of pixels
 
 
 def _git(*arguments: str) -> str:
@@ -63,50 +71,6 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dataset(recipe: Recipe, where: str, *, strict: bool) -> Dataset[ImageFiles]:
-    if where == "memory" and recipe.crop == "resized":
-        raise RecipeError("--images: --crop resized needs the files on disk; give disk or auto")
-    return open_dataset(
-        recipe.data,
-        recipe.size,
-        recipe.held_out,
-        recipe.seed,
-        recipe.held_out_split,
-        strict=strict,
-    )
-
-
-def _images(
-    dataset: Dataset[ImageFiles], recipe: Recipe, where: str
-) -> Dataset[Images] | Dataset[ImageFiles]:
-    """Return the images, in memory if `where` says so, or if they fit."""
-    count = len(dataset.train) + len(dataset.held_out)
-    return dataset.decoded() if _in_memory(recipe, where, count) else dataset
-
-
-def _test_images(
-    dataset: Dataset[ImageFiles], recipe: Recipe, where: str
-) -> Images | ImageFiles | None:
-    """Return the images of the test split, if any, to report errors in them before training.
-
-    All are decoded if they fit in memory, else one is.
-    """
-    test = dataset.test
-    if dataset.found is None:  # split as in version 0.1
-        test = load_test(recipe.data, recipe.size, dataset.labels)
-    if not test:
-        return None
-    if _in_memory(recipe, where, len(test)):
-        return test.decoded()
-    test.select(torch.arange(1)).decoded()
-    return test
-
-
-def _in_memory(recipe: Recipe, where: str, images: int) -> bool:
-    fits = recipe.crop == "shifted" and 3 * images * recipe.size**2 <= IN_MEMORY
-    return where == "memory" or (where == "auto" and fits)
-
-
 def run(options: RunOptions, recipe: Recipe) -> None:
     """Load the images, train, and keep the report up to date.
 
@@ -121,19 +85,22 @@ def run(options: RunOptions, recipe: Recipe) -> None:
 
 def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     console = Console(soft_wrap=True, quiet=rank() > 0)
-    if options.resume and (saved := options.out / CHECKPOINT).exists():
-        recipe = recipe.continuing(load_progress(saved).recipe)
-    if taken := hub_name(recipe.data):
+    taken, pretrained = hub_name(recipe.data), None
+    saved = _saved(options, console)
+    if saved:
+        recipe = recipe.continuing(saved.recipe)
+        check_same_recipe(saved, recipe)
+    else:
+        recipe, pretrained = with_weights(recipe, options.weights, keep_head=options.keep_head)
+    losses = check_recipe(recipe, options.compile)
+    if taken:
         console.print(taken, highlight=False, markup=False)
-    opened = _dataset(recipe, options.images, strict=options.strict)
-    if options.skip_damaged:
-        opened, errors = without_damaged(opened)
-        for error in errors:
-            console.print(f"skipped: {error}", highlight=False, markup=False)
+    opened = _opened(options, recipe, losses, console)
     summary = opened.summary() if rank() == 0 else None
     _describe(opened, summary, console)
-    test = _test_images(opened, recipe, options.images) if rank() == 0 else None
-    dataset = _images(opened, recipe, options.images)
+    test = run_test_images(opened, recipe, options.images) if rank() == 0 else None
+    cache = options.cache or options.out
+    dataset = run_images(opened, recipe, options.images, cache, console)
     progress = Progress(
         recipe_name=options.recipe,
         recipe=recipe,
@@ -142,20 +109,68 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
         fingerprint=dataset.fingerprint(),
         commit=_commit(),
     )
+    if line := saved and moved(saved, progress):
+        console.print(line, highlight=False, markup=False)
     workers = cores() if options.workers is None else options.workers
-    trainer = Trainer(progress, dataset, device, workers=workers, compiler=options.compile)
+    trainer = Trainer(
+        progress,
+        dataset,
+        device,
+        workers=workers,
+        compiler=options.compile,
+        pretrained=pretrained,
+    )
     for line in introduction(trainer, dataset):
         console.print(line, highlight=False)
-    options.out.mkdir(parents=True, exist_ok=True)
-    if summary:
-        text = "".join(f"{line}\n" for line in summary.lines(classes=None, names=None))
-        (options.out / TABLE).write_text(text, encoding="utf-8")
+    _make_folder(options.out, summary)
     train(trainer, options, console)
     if rank() == 0:
         console.print("evaluating exits, calibration and budgets")
-        write_assessment(options.out, trainer.progress, trainer.network, dataset, test)
+        network = trainer.exported_network()
+        write_assessment(options.out, trainer.progress, network, dataset, test)
     console.print(f"report: {options.out / PAGE}")
     console.print(f"done: {options.out / CHECKPOINT}")
+
+
+def _opened(
+    options: RunOptions, recipe: Recipe, losses: Losses, console: Console
+) -> Dataset[ImageFiles]:
+    """Open the images, and check that batches of so many can be trained on."""
+    dataset = open_dataset(
+        recipe.data,
+        recipe.size,
+        recipe.held_out,
+        recipe.seed,
+        recipe.held_out_split,
+        strict=options.strict,
+        resizing=recipe.resizing,
+    )
+    if options.skip_damaged:
+        dataset, errors = without_damaged(dataset)
+        for error in errors:
+            console.print(f"skipped: {error}", highlight=False, markup=False)
+    check_batches(losses, recipe, len(dataset.train))
+    return dataset
+
+
+def _make_folder(folder: Path, summary: Summary | None) -> None:
+    """Make the folder of the run, with the whole table of the data set."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if summary:
+        lines = summary.lines(classes=None, names=None)
+        write_text(folder / TABLE, "".join(f"{line}\n" for line in lines))
+
+
+def _saved(options: RunOptions, console: Console) -> Progress | None:
+    """Read and check the whole checkpoint to resume, if there is one."""
+    path = options.out / CHECKPOINT
+    if not options.resume:
+        return None
+    if not path.exists():
+        console.print(f"{path}: no checkpoint yet, so the run starts at its beginning")
+        return None
+    return load_checkpoint(path).progress
 
 
 def _describe(dataset: Dataset[ImageFiles], summary: Summary | None, console: Console) -> None:
@@ -194,19 +209,26 @@ def train(trainer: Trainer, options: RunOptions, console: Console) -> None:
         return
 
     def track(batches: Iterable[Images], steps: int) -> Iterable[Images]:
-        description = f"epoch {len(trainer.progress.epochs) + 1}/{epochs}"
-        return rich_track(batches, description, steps, console=console, transient=True)
+        return track_epoch(batches, steps, trainer.progress, console)
 
     with EventLog(options.out) as log:
 
         def report(epoch: Epoch) -> None:
+            left = "" if trainer.done else text_of(seconds_left(trainer.progress))
             exits = "  ".join(f"{100 * a:5.2f}" for a in epoch.accuracies)
             console.print(
                 f"epoch {epoch.number:3}/{epochs}  loss {epoch.loss:7.4f}  "
                 f"held-out accuracy by exit, %: {exits}  {epoch.seconds:.0f} s"
+                f"{left and ', '}{left}"
             )
             log.epoch(epoch)
             write_report(options.out, trainer.progress)
 
         fitted(track=track, report=report, on_step=log.step)
+    best = best_epoch(found := trainer.progress.epochs)
+    if trainer.progress.recipe.patience and best is not found[-1]:
+        console.print(
+            f"the weights of epoch {best.number} of {len(found)} are exported, with the best "
+            "held-out accuracy in the mean over exits"
+        )
     write_report(options.out, trainer.progress)

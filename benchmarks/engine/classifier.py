@@ -1,9 +1,10 @@
 """Measure the in-process classifier against the limit that the stages alone allow.
 
 The limit is that of `benchmarks.serving.limit`: ONNX Runtime in a tight loop, with the same graphs
-and exits, and neither decoding nor queues. The classifier gets the images in two forms. Decoded
-arrays are compared with the limit itself. Image files in a folder are compared with the limit and
-the decoding of the same files together, each measured alone. All of these alternate in each round.
+and exits, and neither decoding nor queues. It runs batches of each size in `BATCHES`, and the
+fastest is the limit. The classifier gets the images in two forms. Decoded arrays are compared with
+the limit itself. Image files in a folder are compared with the limit and the decoding of the same
+files together, each measured alone. All of these alternate in each round.
 
     python -m benchmarks.engine.classifier --data cifar10/test.parquet
 
@@ -18,16 +19,16 @@ import gc
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain, islice, repeat
 from pathlib import Path
-from time import perf_counter, process_time
 
 import numpy as np
 
 from benchmarks.client import serving
+from benchmarks.engine.rounds import Round, Speed, report, speed
 from benchmarks.goals import Goal, print_goals
 from benchmarks.serving.limit import IMAGES, Work, measure, sample, staged
 from benchmarks.serving.offline import MAX_PIXELS, Pixels, evaluate, pixels
@@ -40,6 +41,7 @@ from serving.images.decoder import decode
 from serving.runtime.cpu import CpuRuntime
 from serving.settings import cores
 
+BATCHES = (8, 16)  # of the limit: that of `benchmarks.serving.limit`, and that of the engine
 SHARE = 0.9  # of the limit that the classifier should reach
 GROWTH = 16 << 20  # bytes by which memory may grow over all files
 TOLERANCE = 2e-6  # of a probability, which is rounded to 6 decimals
@@ -47,52 +49,21 @@ UNTIMED = Timings(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """Images a second, and milliseconds of CPU for an image."""
-
-    rate: float
-    cpu: float
-
-    def __str__(self) -> str:
-        return f"{self.rate:7.0f}/s {self.cpu:6.3f} ms"
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """Speeds of the stages alone, of the decoding alone, and of the classifier."""
-
-    limit: Speed
-    decoding: Speed
-    arrays: Speed
-    files: Speed
-
-    @property
-    def of_limit(self) -> float:
-        """The rate of arrays as a share of the limit."""
-        return self.arrays.rate / self.limit.rate
-
-    @property
-    def of_limit_with_decoding(self) -> float:
-        """The rate of files as a share of the limit of stages and decoding on the same cores."""
-        return self.files.rate * (1 / self.limit.rate + 1 / self.decoding.rate)
-
-
-@dataclass(frozen=True, slots=True)
 class Subject:
-    """A classifier, its images in all forms, and the work of the stages for them."""
+    """A classifier, its images in all forms, and the work of the stages in batches of each size."""
 
     classifier: Classifier
     budget: str
     paths: Sequence[Path]
     contents: Sequence[bytes]
     pixels: Pixels
-    stages: Work
+    stages: Sequence[Work]
 
     def round(self, seconds: float) -> Round:
         """Measure everything once."""
-        limit = measure(self.stages, cores(), seconds)
+        limits = [measure(work, cores(), seconds / len(self.stages)) for work in self.stages]
         return Round(
-            Speed(limit.rate, limit.cpu),
+            Speed(max(each.rate for each in limits), min(each.cpu for each in limits)),
             self._decoding(),
             self._speed(self.pixels),
             self._speed(self.paths),
@@ -135,13 +106,6 @@ class Subject:
         return sum(isinstance(answer, Answer) for answer in answers)
 
 
-def speed(work: Callable[[], int]) -> Speed:
-    """Return the speed of a function that returns the number of its images."""
-    started, cpu = perf_counter(), process_time()
-    done = work()
-    return Speed(done / (perf_counter() - started), 1e3 * (process_time() - cpu) / done)
-
-
 def resident_bytes() -> int:
     """Return the resident memory of this process."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -181,24 +145,13 @@ def written(folder: Path, contents: Sequence[bytes]) -> Iterator[Path]:
         yield path
 
 
-def stages_of(bundle: Path, manifest: Manifest, budget: str, images: Pixels) -> Work:
-    """Return the runs of the stages for images that leave in the shares of all images."""
+def stages_of(bundle: Path, manifest: Manifest, budget: str, images: Pixels) -> list[Work]:
+    """Return the runs of the stages, of each batch size, for images that leave as all images do."""
     thresholds = resolve(manifest, budget).thresholds
     exits = evaluate(bundle, manifest, images).exits(thresholds)
     chosen = sample(exits, min(IMAGES, len(images)))
-    return staged(CpuRuntime(bundle, manifest), thresholds, images[chosen])
-
-
-def report(rounds: Sequence[Round]) -> tuple[float, float]:
-    """Print each round, and return the medians of both shares."""
-    print("images/s and CPU of an image: stages alone, decoding alone, arrays, files; shares")
-    for each in rounds:
-        print(
-            f"{each.limit}  {each.decoding}  {each.arrays}  {each.files}  "
-            f"{each.of_limit:.3f} {each.of_limit_with_decoding:.3f}"
-        )
-    arrays = float(np.median([each.of_limit for each in rounds]))
-    return arrays, float(np.median([each.of_limit_with_decoding for each in rounds]))
+    runtime = CpuRuntime(bundle, manifest)
+    return [staged(runtime, thresholds, images[chosen], batch) for batch in BATCHES]
 
 
 def goals_of(subject: Subject, arguments: argparse.Namespace) -> Iterator[Goal]:

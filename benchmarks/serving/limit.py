@@ -79,7 +79,9 @@ def sample(exits: Integers, count: int) -> Integers:
     return by_exit[np.arange(count) * len(exits) // count]
 
 
-def staged(runtime: CpuRuntime, thresholds: Sequence[float], images: Pixels) -> Work:
+def staged(
+    runtime: CpuRuntime, thresholds: Sequence[float], images: Pixels, batch: int = BATCH
+) -> Work:
     """Prepare the batches of each stage for the images that reach it.
 
     Their number is that of a server with full batches. Their contents repeat after `PREPARED`
@@ -88,10 +90,10 @@ def staged(runtime: CpuRuntime, thresholds: Sequence[float], images: Pixels) -> 
     batches: list[RunBatch] = []
     for k, run in enumerate(Chain(runtime).run(images, thresholds)):
         count = len(next(iter(run.inputs.values())))
-        prepared = {n: np.ascontiguousarray(t[: PREPARED * BATCH]) for n, t in run.inputs.items()}
-        for start in range(0, count, BATCH):
-            first = start % (PREPARED * BATCH)
-            part = {n: t[first : first + min(BATCH, count - start)] for n, t in prepared.items()}
+        prepared = {n: np.ascontiguousarray(t[: PREPARED * batch]) for n, t in run.inputs.items()}
+        for start in range(0, count, batch):
+            first = start % (PREPARED * batch)
+            part = {n: t[first : first + min(batch, count - start)] for n, t in prepared.items()}
             batches.append(_run_batch(runtime, k, part, head=run.confidence is not None))
     return Work(batches, len(images))
 
@@ -119,7 +121,10 @@ def whole(folder: Path, manifest: Manifest, images: Pixels, batch: int = BATCH) 
 
 
 def measure(work: Work, threads: int, seconds: float) -> Limit:
-    """Run all batches repeatedly on a number of threads, for a number of seconds."""
+    """Run all batches repeatedly on a number of threads, for at least a number of seconds.
+
+    Each thread ends after a whole round. A part of one would be other stages than the whole.
+    """
     done: list[tuple[float, float, float]] = []
     barrier = threading.Barrier(threads)
 
@@ -127,7 +132,7 @@ def measure(work: Work, threads: int, seconds: float) -> Limit:
         order = np.random.default_rng(first).permutation(len(work.batches)).tolist()
         barrier.wait()
         cpu, start, count = time.thread_time(), time.perf_counter(), 0
-        while (wall := time.perf_counter() - start) < seconds:
+        while (wall := time.perf_counter() - start) < seconds or count % len(order):
             work.batches[order[count % len(order)]]()
             count += 1
         done.append((count / len(order), wall, time.thread_time() - cpu))

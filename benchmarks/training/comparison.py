@@ -12,8 +12,9 @@ from pathlib import Path
 
 from rich.progress import track
 
-from training.fit.checkpoint import CHECKPOINT, load_progress
+from training.fit.checkpoint import load_progress
 from training.options import read_run
+from training.place import CHECKPOINT
 from training.recipes import Recipe
 
 

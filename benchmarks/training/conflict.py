@@ -27,10 +27,11 @@ from benchmarks.timing import positive_int
 from training.data.images import Images
 from training.errors import DataError, TrainingError
 from training.evaluation.assessment import own_dataset
-from training.fit.checkpoint import CHECKPOINT, Checkpoint, load_checkpoint, new_network
+from training.fit.checkpoint import Checkpoint, load_checkpoint, new_network
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import build_objective
 from training.objectives.per_exit import gradient_of_each
+from training.place import CHECKPOINT
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,9 @@ from training.evaluation.assessment import (
     temperatures_of,
 )
 from training.evaluation.evaluate import Scored
-from training.fit.checkpoint import CHECKPOINT, Progress, load_checkpoint
+from training.fit.checkpoint import Progress, load_checkpoint
 from training.networks.flops import flops_to_exits
+from training.place import CHECKPOINT
 
 CACHE = "answers.npz"
 SETS = ("held_out", "test")
@@ -81,7 +82,7 @@ class Reader:
         checkpoint = load_checkpoint(path)
         progress, network = checkpoint.progress, checkpoint.network()
         source = self._data or progress.recipe.data
-        images = load_test(source, progress.recipe.size, progress.labels)
+        images = load_test(source, progress.recipe.size, progress.labels, progress.recipe.resizing)
         if not images:
             raise DataError(f"--data: {source} has no test split with labels")
         held_out = labelled_logits(network, self._held_out_of(progress, source))

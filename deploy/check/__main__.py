@@ -1,4 +1,4 @@
-"""Run all checks of `deploy/` that this machine allows: files, then loopback, then containers.
+"""Run all checks of `deploy/`: files, a proxy, then loopback, then containers.
 
 python -m deploy.check
 """
@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import sys
 
-from deploy.check import containers, loopback, static
-from deploy.check.programs import CONTAINERS, LOOPBACK, STATIC, missing
+from deploy.check.programs import DEPLOY, OPTIONAL, can_run, missing
 
 
 def main() -> int:
-    """Run the checks and return the exit status, 1 if one failed.
+    """Run the checks and return the exit status, 1 if one failed or a program is missing."""
+    if not can_run("deploy-check", DEPLOY):
+        return 1
+    if absent := missing(OPTIONAL):
+        print(f"{'static':12} would use  {', '.join(absent)}", flush=True)
+    # After the programs are known to be there, because these imports take seconds.
+    from deploy.check import containers, loopback, static
+    from deploy.nginx import check as proxy
 
-    Checks that cannot run here are reported and do not fail. Before the first check, everything
-    that is missing is printed.
-    """
-    for check, needed in {"static": STATIC, "loopback": LOOPBACK, "containers": CONTAINERS}.items():
-        if absent := missing(needed):
-            print(f"{check:12} needs      {', '.join(absent)}", flush=True)
-    return max(static.main(), loopback.main(), containers.main())
+    return max(static.main(), proxy.main(), loopback.main(), containers.main())
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ def run_compose(podman: Podman) -> list[str]:
 def main() -> int:
     """Run the check and return the exit status, 1 if it failed."""
     if not can_run("containers", CONTAINERS):
-        return 0
+        return 1
     folder = Path(tempfile.mkdtemp(prefix="offramp-check-", dir="/var/tmp"))
     try:
         with engine(folder) as podman:

@@ -1,17 +1,26 @@
-"""Programs that the checks need, with the packages that have them."""
+"""Programs that the checks need, with the packages that have them.
+
+    python3 -m deploy.check.programs deploy    (or ray)
+
+Names everything that is missing on this machine, and then exits with status 1. It needs only the
+standard library: `make` runs it before it makes an environment.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 # Folders that are often not on the path: of this environment, of Podman's helpers, of root.
 FOLDERS = (Path(sys.executable).parent, "/usr/lib/podman", "/usr/libexec/podman", "/usr/sbin")
 EXTRA = "pip install 'offramp[operations]'"
 ROOT = "root"  # the rights of this user, beside the programs
+VENV = "venv"  # a module, with the pip that Debian has in a package of its own
 SOURCES = {
     "aardvark-dns": "apt-get install aardvark-dns",
     "check-jsonschema": EXTRA,
@@ -24,12 +33,14 @@ SOURCES = {
     "kubernetes-validate": EXTRA,
     "mmdebstrap": "apt-get install mmdebstrap",
     "netavark": "apt-get install netavark",
+    "nginx": "apt-get install nginx",
     "podman": "apt-get install podman",
     "prometheus": "apt-get install prometheus",
     "promtool": "apt-get install prometheus",
     "runc": "apt-get install runc",
     "unshare": "apt-get install util-linux",
     ROOT: "run as root",
+    VENV: "apt-get install python3-venv",
 }
 STATIC = (
     "hadolint",
@@ -37,9 +48,9 @@ STATIC = (
     "docker-compose",
     "git",
     "promtool",
-    "kubectl",
     "kubernetes-validate",
 )
+PROXY = ("nginx",)
 LOOPBACK = ("prometheus", "promtool")
 CONTAINERS = (
     "podman",
@@ -51,7 +62,10 @@ CONTAINERS = (
     "docker-compose",
     ROOT,
 )
+DEPLOY = tuple(dict.fromkeys((*STATIC, *PROXY, *LOOPBACK, *CONTAINERS)))
+OPTIONAL = ("kubectl",)
 RAY = ("ip", "unshare", ROOT)
+TARGETS = {"deploy": DEPLOY, "ray": RAY}
 
 
 def find(program: str) -> str | None:
@@ -62,15 +76,37 @@ def find(program: str) -> str | None:
 
 def missing(needed: Sequence[str]) -> list[str]:
     """Return what is missing of the programs and rights, each with the way to get it."""
-    absent = [
-        name for name in needed if (os.geteuid() != 0 if name == ROOT else find(name) is None)
-    ]
-    return [f"{name} ({SOURCES[name]})" for name in absent]
+    return [f"{name} ({SOURCES[name]})" for name in needed if not _is_there(name)]
+
+
+def _is_there(name: str) -> bool:
+    if name == ROOT:
+        return os.geteuid() == 0
+    if name == VENV:
+        return find_spec("ensurepip") is not None
+    return find(name) is not None
 
 
 def can_run(check: str, needed: Sequence[str]) -> bool:
     """Return True if nothing is missing. If not, print what is."""
     absent = missing(needed)
     if absent:
-        print(f"{check:12} UNCHECKED  needs {', '.join(absent)}")
+        print(f"{check:12} CANNOT RUN needs {', '.join(absent)}", flush=True)
     return not absent
+
+
+def before_environment(target: str) -> tuple[str, ...]:
+    """Return what a target of `make` needs before it installs Python packages."""
+    return (VENV, *(name for name in TARGETS[target] if SOURCES[name] != EXTRA))
+
+
+def main() -> int:
+    """Run the check and return the exit status, 1 if something is missing."""
+    parser = argparse.ArgumentParser(description="Name the programs that a check lacks.")
+    parser.add_argument("target", choices=TARGETS, help="target of make, without `-check`")
+    target = parser.parse_args().target
+    return 0 if can_run(f"{target}-check", before_environment(target)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,12 +14,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.check.programs import find, missing
+from deploy.check.programs import STATIC, can_run, find, missing
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = ("base", "monitoring", "gpu")
 KEY_FILE = "deploy/secrets.env"
 OPERATOR = ("ServiceMonitor", "PrometheusRule")  # resources of the operator: no schema is shipped
+# The first version that has `sleep` in `preStop` without a feature gate. kubernetes-validate reads
+# the schemas of this one and of the newest it has.
+LEAST_KUBERNETES = "1.30"
 
 
 class MissingError(Exception):
@@ -115,7 +118,9 @@ def kubernetes() -> str:
             file = Path(folder, f"{overlay}.yaml")
             file.write_text("\n---\n".join(known), encoding="utf-8")
             run("kubernetes-validate", "--strict", str(file))
-    return f"{', '.join(OVERLAYS)} are valid, without a schema: {', '.join(OPERATOR)}"
+            run("kubernetes-validate", "--strict", "-k", f"{LEAST_KUBERNETES}.0", str(file))
+    versions = f"for Kubernetes {LEAST_KUBERNETES} and the newest"
+    return f"{', '.join(OVERLAYS)} are valid {versions}, without a schema: {', '.join(OPERATOR)}"
 
 
 def report(name: str, check: Callable[[], str]) -> bool:
@@ -132,7 +137,9 @@ def report(name: str, check: Callable[[], str]) -> bool:
 
 
 def main() -> int:
-    """Entry point."""
+    """Run the checks and return the exit status, 1 if one failed or a program is missing."""
+    if not can_run("static", STATIC):
+        return 1
     checks = (dockerfiles, compose, key, prometheus, kubernetes)
     failed = [check for check in checks if not report(check.__name__, check)]
     return 1 if failed else 0

@@ -12,7 +12,11 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import CliToggleFlag
 
+from exporter.errors import ExportError
+from exporter.place import check_name, check_place
 from exporter.quantize import Precision
+from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
+from offramp.bundle.manifest import read_manifest
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
@@ -40,6 +44,8 @@ class QuantizeOptions(Options):
         None,
         description="version of the new bundle (default: that of --bundle, and the precision)",
     )
+    reject: str | None = Field(None, description=PHOTOS_HELP)
+    reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,9 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _quantize(arguments: Sequence[str]) -> None:
     options = read_options(QuantizeOptions, arguments, "offramp quantize")
+    check_place(options.out)
+    manifest = read_manifest(options.bundle)
+    check_name(None, options.version or f"{manifest.version}-{options.precision}")
+    if manifest.precision != "fp32":
+        raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
     # Late: a wrong option is reported before the slow imports.
     from exporter.quantize.convert import convert_bundle
 
+    reject = (options.reject, options.reject_rate) if options.reject else None
     convert_bundle(
         options.bundle,
         options.out,
@@ -60,6 +72,7 @@ def _quantize(arguments: Sequence[str]) -> None:
         options.precision,
         options.version,
         strict=options.strict,
+        reject=reject,
     )
 
 

@@ -19,7 +19,6 @@ from rich.console import Console
 
 from exporter.bundle import (
     Export,
-    check_place,
     read_bundle,
     score,
     with_new_measurements,
@@ -28,6 +27,8 @@ from exporter.bundle import (
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, stages_by_need
 from exporter.quantize import Precision
+from exporter.reject.photos import read_photos
+from exporter.reject.record import DROPPED, add_reject
 from exporter.report import summary
 from exporter.to_fp16 import convert_to_fp16
 from exporter.to_int8 import convert_to_int8
@@ -40,6 +41,7 @@ from training.data.reopen import reopen_dataset
 from training.recipes import Recipe
 
 CALIBRATION_IMAGES = 512
+MOST_LOST = 0.01  # accuracy of an exit; more is reported
 ROUNDING = 1e-3  # share of images that can change class by another processor's rounding
 
 
@@ -140,6 +142,16 @@ def agreement(
     return [Agreement(*row) for row in zip(*columns, strict=True)]
 
 
+def lost_accuracy(exits: Sequence[Agreement], precision: Precision) -> list[str]:
+    """Return a warning for each exit that lost more than `MOST_LOST` of its accuracy."""
+    return [
+        f"exit {k} is right on {each.after:.2%} of the held-out images in {precision}, and on "
+        f"{each.before:.2%} in fp32. Serve the bundle in fp32 if that is too little"
+        for k, each in enumerate(exits, 1)
+        if each.before - each.after > MOST_LOST
+    ]
+
+
 def convert_bundle(
     bundle: Path,
     out: Path,
@@ -148,6 +160,7 @@ def convert_bundle(
     version: str | None,
     *,
     strict: bool = False,
+    reject: tuple[str, float] | None = None,
 ) -> None:
     """Convert a bundle, write the new one, and print what changed.
 
@@ -158,6 +171,8 @@ def convert_bundle(
         precision: Number format to convert to.
         version: Version of the new bundle. None: that of the bundle, and the precision.
         strict: Refuse a data set with files that are left out.
+        reject: Photos of other things, and the share of held-out images that can be rejected
+            wrongly. None: the new bundle rejects nothing.
 
     Raises:
         ExportError: The bundle cannot be converted, or these are not its images.
@@ -166,7 +181,6 @@ def convert_bundle(
         OSError: The new bundle cannot be written.
     """
     console = Console(soft_wrap=True)
-    check_place(out)
     manifest, floats = read_bundle(bundle)
     if manifest.precision != "fp32":
         raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
@@ -175,12 +189,21 @@ def convert_bundle(
         console.print(f"quantizing with {len(images.train)} images of the training set")
     converted = quantize(manifest, floats, images, precision)
     before = Chain(floats).run(images.held_out.pixels)
-    _print_agreement(agreement(manifest, before, converted, images.held_out), console)
+    exits = agreement(manifest, before, converted, images.held_out)
+    _print_agreement(exits, console)
+    for line in lost_accuracy(exits, precision):
+        console.print(f"WARNING: {line}", highlight=False, style="yellow")
     new_version = version or f"{manifest.version}-{precision}"
     new = with_new_measurements(
-        manifest, converted.export, version=new_version, precision=precision
+        manifest, converted.export, version=new_version, precision=precision, reject=None
     )
-    write_bundle(out, new, converted.export)
+    export = converted.export
+    if reject is not None:
+        photos, pixels = read_photos(reject[0], manifest.input.height), images.held_out.pixels
+        new, export = add_reject(new, export, pixels, photos, reject[1], console.print)
+    elif manifest.reject:
+        console.print(DROPPED)
+    write_bundle(out, new, export)
     for line in summary(new):
         console.print(line, highlight=False)
 

@@ -17,6 +17,8 @@ from onnx import AttributeProto, ModelProto, NodeProto, ValueInfoProto
 from offramp.bundle.errors import CutError
 
 EXIT_OUTPUTS = ("probabilities", "confidence")
+SCORE = "score"
+SCORED_OUTPUTS = (*EXIT_OUTPUTS, SCORE)  # of a bundle with scores for its record `reject`
 # Their outputs depend on no value in the batch, and must not be stored for each image.
 _SHAPES = ("Shape", "Size")
 # Repeated in each stage instead of handed on, because the output has four times the bytes.
@@ -24,16 +26,20 @@ _EXPANDING = ("DequantizeLinear",)
 _CONTROL_FLOW = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 
 
-def exit_outputs(exits: int) -> list[tuple[str, ...]]:
+def exit_outputs(exits: int, names: Sequence[str] = EXIT_OUTPUTS) -> list[tuple[str, ...]]:
     """Return the output names of each exit in a graph that `join` made from `exits` stages."""
-    return [tuple(f"{name}_{k}" for name in EXIT_OUTPUTS) for k in range(1, exits + 1)]
+    return [tuple(f"{name}_{k}" for name in names) for k in range(1, exits + 1)]
 
 
-def join(stages: Sequence[ModelProto]) -> ModelProto:
+def join(stages: Sequence[ModelProto], exit_names: Sequence[str] = EXIT_OUTPUTS) -> ModelProto:
     """Join a chain of stages, which read features of earlier ones, into one graph.
 
     The inputs of the first stage keep their names. Every other name of stage k gets the prefix
     `k/`, except the exit's outputs, which become `probabilities_k` and `confidence_k`.
+
+    Args:
+        stages: The graphs, in their order.
+        exit_names: Outputs of an exit. Others than these become inner values.
 
     Raises:
         CutError: A stage reads a tensor that no earlier stage gives, or operator sets differ.
@@ -44,7 +50,8 @@ def join(stages: Sequence[ModelProto]) -> ModelProto:
     whole.graph.name = "whole"
     given = {value.name: value.name for value in stages[0].graph.input}
     whole.graph.input.extend(stages[0].graph.input)
-    for k, (stage, outputs) in enumerate(zip(stages, exit_outputs(len(stages)), strict=True), 1):
+    exits = exit_outputs(len(stages), exit_names)
+    for k, (stage, outputs) in enumerate(zip(stages, exits, strict=True), 1):
         if list(stage.opset_import) != list(stages[0].opset_import):
             raise CutError(f"stage {k} has other operator sets than stage 1")
         if unknown := {value.name for value in stage.graph.input} - given.keys():
@@ -52,7 +59,7 @@ def join(stages: Sequence[ModelProto]) -> ModelProto:
                 f"stage {k} reads {', '.join(sorted(unknown))}, which no earlier stage gives"
             )
         names = {value.name: given[value.name] for value in stage.graph.input}
-        names |= dict(zip(EXIT_OUTPUTS, outputs, strict=True))
+        names |= dict(zip(exit_names, outputs, strict=True))
         made = {name: f"{k}/{name}" for name in _names(stage) if name not in names}
         part = renamed(stage, names | made)
         given |= made

@@ -18,12 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.files import read_regular_file
+from offramp.bundle.reject import Reject, check_exits
 
 MANIFEST = "manifest.json"
 FORMAT: Literal[2] = 2
 MAX_MANIFEST_BYTES = 4 << 20
 
 Version = Annotated[str, Field(min_length=1, max_length=64)]
+Filter = Literal["box", "bilinear", "bicubic", "lanczos"]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
@@ -31,6 +33,10 @@ class FrozenRecord(BaseModel):
     """A frozen record that refuses unknown fields, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _is_whole(margin: float) -> bool:
+    return margin == 1
 
 
 class TensorSpec(FrozenRecord):
@@ -67,8 +73,8 @@ class StageSpec(FrozenRecord):
 
     A stage reads the image, or features of any earlier stages. Each part of the network is in the
     first stage with an exit that needs it. Beside its features the graph has the outputs
-    `probabilities` [N, classes] and `confidence` [N]. The head is the part that
-    only this exit needs. The whole last stage is a head.
+    `probabilities` [N, classes], `confidence` [N] and, if `reject` needs it, `score` [N]. The head
+    is the part that only this exit needs. The whole last stage is a head.
     """
 
     file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.onnx$")
@@ -106,12 +112,20 @@ class ImageInput(FrozenRecord):
     """The conversion of an image to the tensor `image`: uint8, [N, height, width, 3], RGB.
 
     `crop` scales the shorter side to fit and takes the centre. `stretch` changes the proportions.
+    An image that has exactly this size is used as it is, without `margin`.
     """
 
     height: int = Field(gt=0, le=4096)
     width: int = Field(gt=0, le=4096)
     fit: Literal["crop", "stretch"]
-    filter: Literal["box", "bilinear", "bicubic", "lanczos"]
+    filter: Filter
+    margin: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="central share of each side that is resized, after `fit`; the rest is cut off",
+        exclude_if=_is_whole,  # versions without this field can read such a bundle
+    )
 
 
 class HeldOut(FrozenRecord):
@@ -119,6 +133,18 @@ class HeldOut(FrozenRecord):
 
     images: int = Field(gt=0)
     source: str
+
+
+class PretrainedWeights(FrozenRecord):
+    """The published weights that training started from."""
+
+    source: str = Field(min_length=1, description="package with its version, or name of the file")
+    licence: str = Field(min_length=1, description="as their source states it")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of their file or tensors")
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class Provenance(FrozenRecord):
@@ -131,6 +157,9 @@ class Provenance(FrozenRecord):
     seed: int
     commit: str
     config: dict[str, object]
+    weights: PretrainedWeights | None = Field(
+        None, description="where training started from (null: random)", exclude_if=_is_none
+    )
 
 
 class Manifest(FrozenRecord):
@@ -149,6 +178,7 @@ class Manifest(FrozenRecord):
     curve: tuple[OperatingPoint, ...] = Field(min_length=1)
     held_out: HeldOut
     provenance: Provenance
+    reject: Reject | None = Field(None, exclude_if=lambda record: record is None)
 
     @property
     def exits(self) -> int:
@@ -196,6 +226,7 @@ class Manifest(FrozenRecord):
 
     @model_validator(mode="after")
     def _points_fit(self) -> Self:
+        check_exits(self.reject, self.exits)
         points = [(f"budget {name}", point) for name, point in self.budgets.items()]
         points += [(f"curve point {i}", point) for i, point in enumerate(self.curve)]
         for what, point in points:

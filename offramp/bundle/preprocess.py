@@ -53,18 +53,20 @@ def bring_to_size(
 
 def side_wanted(target: ImageInput, part: Box | None = None) -> int:
     """Return the smallest width and height, in pixels, to decode an image at before resizing."""
-    across = min(part[2] - part[0], part[3] - part[1]) if part else 1.0
+    across = min(part[2] - part[0], part[3] - part[1]) if part else target.margin
     return int(GAP * max(target.width, target.height) / across)
 
 
 def fitted(image: Image.Image, target: ImageInput, part: Box | None = None) -> Image.Image:
-    """Resize an upright image, RGB or RGBA, to the target's size."""
+    """Resize an upright image, RGB or RGBA, to the target's size.
+
+    An image of that size is returned as it is, also if the target has a margin: a client that
+    brought it to this size has cut the margin off.
+    """
     size = (target.width, target.height)
     if not part and image.size == size:
         return image
-    box = _scaled(part, image.size) if part else None
-    if box is None and target.fit == "crop":
-        box = _middle(image.size, size)
+    box = _scaled(part, image.size) if part else _centre(image.size, target)
     return image.resize(size, FILTERS[target.filter], box, reducing_gap=GAP)
 
 
@@ -75,10 +77,18 @@ def _scaled(part: Box, size: tuple[int, int]) -> Box:
     return part[0] * width, part[1] * height, right, bottom
 
 
-def _middle(size: tuple[int, int], wanted: tuple[int, int]) -> Box:
-    """Return the largest centred box with the proportions of `wanted`."""
-    scale = min(size[0] / wanted[0], size[1] / wanted[1])
-    width, height = scale * wanted[0], scale * wanted[1]
+def _centre(size: tuple[int, int], target: ImageInput) -> Box | None:
+    """Return the centred box to resize, or None for the whole image."""
+    if target.fit == "crop":
+        scale = target.margin * min(size[0] / target.width, size[1] / target.height)
+        return _middle(size, scale * target.width, scale * target.height)
+    if target.margin == 1:
+        return None
+    return _middle(size, target.margin * size[0], target.margin * size[1])
+
+
+def _middle(size: tuple[int, int], width: float, height: float) -> Box:
+    """Return the centred box of this width and height."""
     # after rounding, the box can be slightly outside the image
     left, top = max(0.0, (size[0] - width) / 2), max(0.0, (size[1] - height) / 2)
     return left, top, min(left + width, size[0]), min(top + height, size[1])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, CliPositionalArg, CliToggleFlag, SettingsConfigDict
 
-from offramp.commands.output import FileOutput, Output, Row, StandardOutput
+from offramp.commands.output import FileOutput, Output, Row, StandardOutput, check_output
 from offramp.commands.progress import Progress
 from offramp.errors import OfframpError
 from offramp.exit_codes import exit_code, missing_extra
@@ -72,6 +72,11 @@ class ClassifyOptions(BaseSettings):
         None, description="milliseconds from the start of an image to its answer"
     )
     top_k: int = Field(5, ge=1, le=100, description="classes to list, in .jsonl only")
+    reject: CliToggleFlag[bool] = Field(
+        default=False,
+        description="add a column: whether the picture shows no class of the model; the bundle "
+        "must have been exported with --reject",
+    )
     out: Path | None = Field(
         None, description="file to write: .csv, .jsonl or .parquet; null: CSV on standard output"
     )
@@ -113,6 +118,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(options: ClassifyOptions) -> None:
+    if options.out is not None:
+        check_output(options.out, overwrite=options.overwrite)
+    if options.bundle is not None:
+        _check_budget(options, options.bundle)
     from offramp.data.summary import left_out_lines
     from offramp.inputs.datasets import find_images
 
@@ -133,6 +142,14 @@ def _run(options: ClassifyOptions) -> None:
                 failed.append(f"{row.file}: {row.error}")
         output.finish()
     _report(progress, failed)
+
+
+def _check_budget(options: ClassifyOptions, bundle: Path) -> None:
+    """Check bundle and budget before images are listed and stages loaded."""
+    from offramp.bundle.manifest import read_manifest
+    from serving.engine.policy import resolve
+
+    resolve(read_manifest(bundle), options.budget, options.min_confidence, options.deadline_ms)
 
 
 def _local(options: ClassifyOptions, stack: ExitStack) -> tuple[dict[str, str], Classify]:
@@ -169,14 +186,14 @@ def _asked(options: ClassifyOptions) -> dict[str, Any]:
         "min_confidence": options.min_confidence,
         "deadline_ms": options.deadline_ms,
         "top_k": options.top_k,
-    }
+    } | ({"reject": True} if options.reject else {})
 
 
 def _output(options: ClassifyOptions, model: dict[str, str]) -> Output:
     if options.out is None:
-        return StandardOutput(sys.stdout)
+        return StandardOutput(sys.stdout, reject=options.reject)
     run = {"model": model, **_asked(options)}
-    return FileOutput(options.out, run, overwrite=options.overwrite)
+    return FileOutput(options.out, run, overwrite=options.overwrite, reject=options.reject)
 
 
 def _rows(items: Iterable[tuple[str, ImageSource]], classify: Classify) -> Iterator[Row]:
@@ -191,7 +208,10 @@ def _rows(items: Iterable[tuple[str, ImageSource]], classify: Classify) -> Itera
         if isinstance(outcome, OfframpError):
             yield Row(names.popleft(), None, str(outcome))
         else:
-            yield Row(names.popleft(), asdict(outcome), None)
+            answer = asdict(outcome)
+            if outcome.reject is None:
+                del answer["reject"]
+            yield Row(names.popleft(), answer, None)
 
 
 def _report(progress: Progress, failed: Sequence[str]) -> None:

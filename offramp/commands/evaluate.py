@@ -13,6 +13,7 @@ from pydantic import Field
 from pydantic_core import to_jsonable_python
 from pydantic_settings import CliToggleFlag
 
+from offramp.errors import OfframpError
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
@@ -58,7 +59,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(options: EvaluateOptions) -> None:
+    from offramp.bundle.manifest import read_manifest
     from offramp.classifier import Classifier
+    from offramp.evaluation import Evaluator
+
+    Evaluator(read_manifest(options.bundle), options.budget or None)  # checks the budgets
+    if not options.data.exists():
+        raise OfframpError(f"--data: there is no file or folder {options.data}")
     from offramp.data.summary import left_out_lines
 
     with Classifier.open(
@@ -71,7 +78,11 @@ def _run(options: EvaluateOptions) -> None:
     for line in left_out_lines(evaluation.left_out):
         print(line, file=sys.stderr)
     if options.format == "json":
-        print(json.dumps(to_jsonable_python(asdict(evaluation)), indent=1))
+        result = asdict(evaluation)
+        for budget in result["budgets"]:
+            if budget["rejected"] is None:
+                del budget["rejected"]
+        print(json.dumps(to_jsonable_python(result), indent=1))
         return
     print("\n".join(table(evaluation, title)))
     for image in evaluation.skipped[:LISTED]:
@@ -102,6 +113,8 @@ def _lines(budget: BudgetEvaluation) -> Iterator[str]:
     yield _line("mean flops (M)", budget.mean_flops, MILLION)
     for number, share in enumerate(budget.exit_shares, 1):
         yield _line(f"exit {number}", share)
+    if budget.rejected is not None:
+        yield _line("wrong rejects", budget.rejected)
 
 
 def _line(name: str, seen: Measurement, unit: float = 1.0) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from offramp.errors import OfframpError
+from offramp.writing import check_folder, writing
 
 PARTIAL = ".partial"
 WRITING = ".writing"
@@ -32,6 +33,7 @@ COLUMNS: Mapping[str, str] = {  # of CSV and parquet, with their types in parque
     "degraded": "bool",
     "error": "string",
 }
+REJECT = "reject"  # a further column, before the error, of a run with --reject
 LONGEST_LINE = 1 << 20  # bytes of a row
 GROUP = 4096  # rows of a row group in parquet
 
@@ -50,9 +52,9 @@ class Row:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The values of COLUMNS."""
+        """The values of COLUMNS and REJECT."""
         answer = self.answer or {}
-        values = {name: answer.get(name) for name in COLUMNS}
+        values = {name: answer.get(name) for name in (*COLUMNS, REJECT)}
         return values | {"file": self.file, "error": self.error}
 
     @property
@@ -60,6 +62,14 @@ class Row:
         """The row as a line of JSON, with all fields of the answer."""
         content = {"error": self.error} if self.answer is None else self.answer
         return json.dumps({"file": self.file, **content}) + "\n"
+
+
+def _columns(*, reject: bool) -> dict[str, str]:
+    """Return the columns of a run, with their types in parquet."""
+    if not reject:
+        return dict(COLUMNS)
+    *others, error = COLUMNS.items()
+    return dict([*others, (REJECT, "bool"), error])
 
 
 def row_of(line: str) -> Row:
@@ -103,17 +113,33 @@ class Output(ABC):
 
 
 class StandardOutput(Output):
-    """CSV on a text stream, one row at a time."""
+    """CSV on a text stream, one row at a time. With `reject`, it has this column too."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, reject: bool = False) -> None:
         self._stream = stream
-        self._writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        self._writer.writeheader()
+        self._writer = _csv_writer(stream, _columns(reject=reject))
 
     def write(self, row: Row) -> None:
         """Write a row, at once."""
         self._writer.writerow(row.columns)
         self._stream.flush()
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Check that a file of rows can be written, before images are read. Nothing is written.
+
+    Raises:
+        OutputError: The file exists, or pyarrow is missing.
+        UnwritableFileError: Its folder does not exist, or must not be written to.
+    """
+    if path.suffix == ".parquet":
+        _check_pyarrow()
+    if path.is_dir() or (path.exists() and not overwrite):
+        remedy = "choose another --out" if path.is_dir() else "--overwrite replaces it"
+        raise OutputError(f"{path} exists; {remedy}")
+    if not path.parent.exists():
+        raise OutputError(f"{path}: there is no folder {path.parent}; make it first")
+    check_folder(path.parent, "--out")
 
 
 class FileOutput(Output):
@@ -125,47 +151,71 @@ class FileOutput(Output):
         path: The file. Its suffix selects the format.
         run: The model and the arguments. A run continues only one with the same values.
         overwrite: Replace the file, and the rows of an interrupted run.
+        reject: CSV and parquet files have the column `reject` too.
 
     Raises:
         OutputError: The file exists, the rows beside it are of another run, or pyarrow is missing.
     """
 
-    def __init__(self, path: Path, run: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: Path, run: Mapping[str, Any], *, overwrite: bool = False, reject: bool = False
+    ) -> None:
         self._path = path
+        self._columns = _columns(reject=reject)
         self._partial = path.with_name(path.name + PARTIAL)
-        if path.suffix == ".parquet":
-            _check_pyarrow()
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path} exists; --overwrite replaces it")
-        if overwrite:
-            self._partial.unlink(missing_ok=True)
-        self.done = self._resume(run)
-        self._lines = self._partial.open("a", encoding="utf-8")
-        if not self._partial.stat().st_size:
-            self._lines.write(json.dumps({"run": run}) + "\n")
-            self._lines.flush()
+        check_output(path, overwrite=overwrite)
+        with writing(self._partial):
+            if overwrite:
+                self._partial.unlink(missing_ok=True)
+            self.done = self._resume(run)
+            self._lines = self._partial.open("a", encoding="utf-8")
+            if not self._partial.stat().st_size:
+                self._lines.write(json.dumps({"run": run}) + "\n")
+                self._lines.flush()
 
     def write(self, row: Row) -> None:
-        """Write a row beside the file."""
-        self._lines.write(row.line)
+        """Write a row beside the file.
+
+        Raises:
+            UnwritableFileError: There is no room. The rows before stay.
+        """
+        with writing(self._partial):
+            self._lines.write(row.line)
 
     def finish(self) -> None:
-        """Turn the rows into the file, and remove them."""
-        self._lines.close()
-        writing = self._path.with_name(self._path.name + WRITING)
-        if self._path.suffix == ".parquet":
-            _write_parquet(writing, self._rows())
-        elif self._path.suffix == ".csv":
-            _write_csv(writing, self._rows())
-        else:
-            with writing.open("w", encoding="utf-8") as file:
-                file.writelines(row.line for row in self._rows())
-        os.replace(writing, self._path)  # noqa: PTH105 (as one step, on every system)
+        """Turn the rows into the file, and remove them.
+
+        Raises:
+            UnwritableFileError: There is no room. The rows stay.
+        """
+        self.close()
+        unfinished = self._path.with_name(self._path.name + WRITING)
+        try:
+            with writing(self._path):
+                self._write(unfinished)
+                os.replace(unfinished, self._path)  # noqa: PTH105 (one step, on every system)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
         self._partial.unlink()
 
     def close(self) -> None:
-        """Close the rows. They stay, for a run that continues this one."""
-        self._lines.close()
+        """Close the rows. They stay, for a run that continues this one.
+
+        Raises:
+            UnwritableFileError: There is no room for the last of them.
+        """
+        with writing(self._partial):
+            self._lines.close()
+
+    def _write(self, path: Path) -> None:
+        if self._path.suffix == ".parquet":
+            _write_parquet(path, self._rows(), self._columns)
+        elif self._path.suffix == ".csv":
+            _write_csv(path, self._rows(), self._columns)
+        else:
+            with path.open("w", encoding="utf-8") as file:
+                file.writelines(row.line for row in self._rows())
 
     def _resume(self, run: Mapping[str, Any]) -> set[str]:
         """Return the names that have a row."""
@@ -209,18 +259,22 @@ class FileOutput(Output):
                     ) from error
 
 
-def _write_csv(path: Path, rows: Iterator[Row]) -> None:
+def _csv_writer(file: TextIO, columns: Mapping[str, str]) -> csv.DictWriter[str]:
+    writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    return writer
+
+
+def _write_csv(path: Path, rows: Iterator[Row], columns: Mapping[str, str]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(row.columns for row in rows)
+        _csv_writer(file, columns).writerows(row.columns for row in rows)
 
 
-def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
+def _write_parquet(path: Path, rows: Iterator[Row], columns: Mapping[str, str]) -> None:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
+    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
     with ParquetWriter(path, schema) as writer:
         while group := [row.columns for row in islice(rows, GROUP)]:
             writer.write_table(pa.Table.from_pylist(group, schema))

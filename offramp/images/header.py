@@ -1,7 +1,7 @@
 """Format, size and cost of an image file, from its header alone.
 
-The cost bounds what a decoder does before it starts. It has two parts: the pixels that are kept in
-memory (a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is enough), and the work.
+The cost bounds what a decoder does before it starts. It has two parts: the memory and the work. A
+JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is enough.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from offramp.images.errors import DamagedFileError, UnknownFormatError, Unsuppor
 from offramp.images.essence import Essence, gif_essence, png_essence, webp_essence
 from offramp.images.formats import NAMES, format_of, is_read
 from offramp.images.jpeg import Jpeg, read_jpeg, work_of_scans
+from offramp.images.memory import TURN, of_file, of_jpeg, of_tiff
 from offramp.images.tiff import COMPRESSION, HEIGHT, JPEG, WIDTH, Tiff, read_tiff
 
-SCALES = (8, 4, 2, 1)  # a JPEG is decoded at 1/8, 1/4, 1/2 or 1/1 of its size
+# A JPEG is decoded at 1/8, 1/4, 1/2 or 1/1 of its size, by the times that it is as large as needed.
+SCALES = (1, 1, 2, 2, 4, 4, 4, 4, 8)
 # Time to decode a pixel, where that of a PNG is 1 (up to 30 ns): the worst found of each format.
 WORK = {
     "PNG": 1.0, "GIF": 1.0, "BMP": 1.0, "TIFF": 1.0, "PPM": 1.0, "JPEG": 1.0,
@@ -27,6 +29,7 @@ WORK = {
 }  # fmt: skip
 DEEP = 1.25  # times as much for 16 bits
 ROW = 2.0  # more for each row
+FREE = 4  # pixels of a PNG, for each byte of it, that are within all bounds of memory
 _PNG_START = 25  # bytes of signature and header, up to the depth
 _RAW_BMP = (0, 3, 6)  # compressions: none, and masks of the colours
 _PPM = re.compile(rb"P([456])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})"
@@ -41,7 +44,7 @@ class Header:
         format: Format, by Pillow's name.
         width: Pixels, before the image is turned upright.
         height: Pixels, before the image is turned upright.
-        pixels: Pixels that are kept in memory while it is decoded, of 4 bytes each.
+        memory: Bytes of memory to decode it, at most.
         decoded: Pixels of the decoded image, before it is brought to the target's size.
         work: Time to decode it, where a pixel of a PNG is 1.
         detail: More of the header of a JPEG, TIFF or GIF.
@@ -50,7 +53,7 @@ class Header:
     format: str
     width: int
     height: int
-    pixels: int
+    memory: int
     decoded: int
     work: float
     detail: Jpeg | Tiff | Essence | None = None
@@ -107,7 +110,13 @@ def read_header(file: bytes, side: int) -> Header:
     deep = DEEP if name == "PNG" and file[24] == 16 else 1.0
     work = WORK[name] * deep * area + ROW * height
     work += _jpeg_in_tiff(file, detail) if isinstance(detail, Tiff) else 0.0
-    return Header(name, width, height, area, area, work, detail)
+    if isinstance(detail, Tiff):
+        memory = float(of_tiff(detail, area))
+    else:
+        memory = of_file(name, file, area)
+        if name == "PNG" and area > FREE * len(file):
+            memory += TURN * area * (png_essence(file).orientation != UPRIGHT)
+    return Header(name, width, height, int(memory), area, work, detail)
 
 
 def _jpeg(file: bytes, side: int) -> Header:
@@ -115,18 +124,17 @@ def _jpeg(file: bytes, side: int) -> Header:
     width, height = found.width, found.height
     scale = scale_of(min(width, height), side)
     decoded = -(-width // scale) * -(-height // scale)
-    pixels = decoded
-    if found.has_many_scans(file):  # all coefficients are kept, of two bytes each
-        pixels += 34 * sum(found.blocks(each) for each in found.components)
-    return Header(
-        "JPEG", width, height, pixels, decoded, decoded + work_of_scans(file, found), found
-    )
+    blocks = 0
+    if found.has_many_scans(file):  # all coefficients are kept
+        blocks = sum(found.blocks(each) for each in found.components)
+    memory = of_jpeg(decoded, blocks, found.orientation)
+    work = decoded + work_of_scans(file, found)
+    return Header("JPEG", width, height, memory, decoded, work, found)
 
 
 def scale_of(shorter: int, side: int) -> int:
     """Return the reduction at which a JPEG is decoded, as Pillow chooses it."""
-    room = shorter // side
-    return next(scale for scale in SCALES if room >= scale or scale == 1)
+    return SCALES[min(shorter // side, 8)]
 
 
 _Size = tuple[int, int, Tiff | Essence | None]

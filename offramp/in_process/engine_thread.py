@@ -135,8 +135,7 @@ class EngineThread:
         answers = iter(await self._answers(pixels, policy, since))
         found = [each if isinstance(each, OfframpError) else next(answers) for each in loaded]
         return [
-            each if isinstance(each, OfframpError) else Answered(each, decode_seconds)
-            for each in found
+            Answered(each, decode_seconds) if isinstance(each, Answer) else each for each in found
         ]
 
     async def _load(self, chunk: Sequence[ImageSource]) -> list[Pixels | OfframpError]:

@@ -84,3 +84,30 @@ class Admission:
         self.drain_rate.freed(perf_counter(), len(slots))
         if self._pool.free == self._pool.slots:
             self.idle.set()
+
+    def cancel(self, slots: Sequence[int], policy: Policy) -> None:
+        """Count requests that were cancelled before they were submitted."""
+        self._outcomes.count(policy.name, "cancelled", len(slots))
+
+
+class Admitted:
+    """A context of the slots of a call. It gives back those that are in the list at its end.
+
+    A class, because every request enters one: a generator as a context takes far longer.
+    """
+
+    __slots__ = ("_admission", "_policy", "_slots")
+
+    def __init__(self, admission: Admission, policy: Policy, slots: list[int]) -> None:
+        self._admission = admission
+        self._policy = policy
+        self._slots = slots
+
+    def __enter__(self) -> list[int]:
+        return self._slots
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._slots:
+            if kind is not None and issubclass(kind, asyncio.CancelledError):
+                self._admission.cancel(self._slots, self._policy)
+            self._admission.give(self._slots)

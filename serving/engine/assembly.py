@@ -95,4 +95,5 @@ def _described(manifest: Manifest, provider: str) -> Model:
             for name, point in manifest.budgets.items()
         },
         budgets_without_shares=(NUMERIC, MIN_CONFIDENCE),
+        rejects=manifest.reject is not None,
     )

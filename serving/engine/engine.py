@@ -3,7 +3,7 @@
     with engine.admit(count, policy) as slots:               the only entrance
         answers = await engine.classify(slots, images, ...)    or without a task: submit, close
 
-The event loop owns slots, futures and timers. The stage threads own queues and batches. A request
+The event loop owns slots, futures and timers. The stage threads own running batches. A request
 ends in one of two ways: the stage threads report it (`_leave`), or the event loop gives it up
 because its client hung up or its deadline passed (`_give_up`). Its slot is free again once it is
 in no batch. If a stage thread breaks, all calls fail and no more are taken (`_break`).
@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.admission import Admission
+from serving.engine.admission import Admission, Admitted
 from serving.engine.outcomes import BROKEN, FAILED, Outcomes
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy
@@ -96,11 +96,10 @@ class Engine:
         """Call back on the event loop, once, if the engine breaks."""
         self._when_broken.append(callback)
 
-    @contextmanager
-    def admit(self, count: int, policy: Policy) -> Iterator[list[int]]:
+    def admit(self, count: int, policy: Policy) -> Admitted:
         """Take `count` slots for the images of a call, or raise and take no slot.
 
-        Slots that are still in the list when the context ends are given back.
+        The result is a context of the list of slots, and gives those back that are still in it.
 
         Raises:
             NotReadyError: The server is shutting down, or its engine broke.
@@ -109,16 +108,9 @@ class Engine:
         """
         if self.refusal is not None:
             raise NotReadyError(self.refusal)
-        self.admission.check_deadline(policy, count, 0.0)
-        slots = self.admission.take(count, policy)
-        try:
-            yield slots
-        except asyncio.CancelledError:
-            # those that were submitted are counted as their call ends
-            self._outcomes.count(policy.name, "cancelled", len(slots))
-            raise
-        finally:
-            self.admission.give(slots)
+        if policy.deadline is not None:
+            self.admission.check_deadline(policy, count, 0.0)
+        return Admitted(self.admission, policy, self.admission.take(count, policy))
 
     async def classify(
         self,
@@ -162,7 +154,9 @@ class Engine:
         if self.broken is not None:
             raise NotReadyError(self.broken)
         submitted = perf_counter()
-        self.admission.check_deadline(policy, len(slots), submitted - arrived)
+        left = policy.seconds_left(submitted - arrived)
+        if left is not None:
+            self.admission.check_deadline(policy, len(slots), submitted - arrived)
         loop = asyncio.get_running_loop()
         call, lag = Call(loop.create_future()), self.admission.lag.seconds
         for slot, image in zip(slots, images, strict=True):
@@ -171,7 +165,6 @@ class Engine:
         self.stage_threads.add(call.requests)
         slots.clear()  # from here on they come back with their requests
         self._calls.add(call)
-        left = policy.seconds_left(submitted - arrived)
         if left is not None:
             call.timer = loop.call_later(left - lag, self._expire, call)
         self._wake()

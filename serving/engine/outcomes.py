@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 
 from serving.engine.policy import Policy
 from serving.engine.request import Request
@@ -16,6 +17,7 @@ from serving.observe.metrics import Metrics, Outcome
 FAILED = "a stage failed under this request; the log says why"
 BROKEN = "the engine broke under this request; the log says why"
 LOST = "an error of the server under this request; the log says why"
+CACHED_FLOPS = 1024  # pairs of an exit and the exits evaluated
 log = logging.getLogger(__name__)
 
 
@@ -36,7 +38,7 @@ class Outcomes:
         least_deadline: float,
     ) -> None:
         self._metrics = metrics
-        self._flops_of = flops_of
+        self._flops_of = lru_cache(CACHED_FLOPS)(flops_of)
         self._least_deadline = least_deadline
 
     def missed(self, policy: Policy, text: str) -> DeadlineError:
@@ -71,6 +73,8 @@ class Outcomes:
                 compute=answer.compute,
                 outcome=outcome,
             )
+            if request.policy.reject is not None:
+                self._metrics.rejection(request.policy.name, rejected=answer.rejected)
         except Exception:
             log.exception("an answer was not counted")
 

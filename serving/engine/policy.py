@@ -40,6 +40,7 @@ class Policy:
         thresholds: One for each exit. The last is 0.
         deadline: Most seconds from arrival to the answer. `None`: no bound.
         explain: Every exit on the way gives an opinion.
+        reject: For each exit, the score below which an answer is rejected. `None`: not asked for.
         asks: For each exit, whether the policy evaluates it. A stage that no policy of a batch
             evaluates runs without its head.
     """
@@ -49,6 +50,7 @@ class Policy:
     thresholds: tuple[float, ...]
     deadline: float | None = None
     explain: bool = False
+    reject: tuple[float, ...] | None = None
     asks: tuple[bool, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +90,7 @@ def resolve(
     deadline_ms: float | None = None,
     *,
     explain: bool = False,
+    reject: bool = False,
 ) -> Policy:
     """Return the policy of a request.
 
@@ -98,26 +101,38 @@ def resolve(
         min_confidence: A threshold in [0, 1], instead of a budget.
         deadline_ms: Milliseconds, above 0.
         explain: Evaluate every exit on the way.
+        reject: Decide whether to reject the answer, by the bundle's thresholds of a score.
 
     Raises:
-        ParameterError: Both a budget and a confidence were given, or a number is out of range.
+        ParameterError: Both a budget and a confidence were given, a number is out of range, or
+            the bundle has no such thresholds.
         UnknownBudgetError: The budget is neither a name nor a number.
         BudgetTooLowError: No operating point is that cheap.
     """
     if deadline_ms is not None and not (math.isfinite(deadline_ms) and deadline_ms > 0):
         raise ParameterError(f"deadline_ms: must be above 0 milliseconds, got {deadline_ms:g}")
     deadline = None if deadline_ms is None else deadline_ms / 1e3
+    scores = _reject_thresholds(manifest) if reject else None
     if min_confidence is None:
         asked = default_budget(manifest) if budget is None else budget
         name, point = _operating_point(manifest, asked)
-        return Policy(name, asked, point.thresholds, deadline, explain)
+        return Policy(name, asked, point.thresholds, deadline, explain, scores)
     if budget is not None:
         raise ParameterError("budget and min_confidence exclude each other: leave one out")
     if not 0 <= min_confidence <= 1:
         raise ParameterError(f"min_confidence: must be from 0 to 1, got {min_confidence:g}")
     thresholds = (min_confidence,) * (manifest.exits - 1) + (0.0,)
     asked = f"{MIN_CONFIDENCE}={min_confidence:g}"
-    return Policy(MIN_CONFIDENCE, asked, thresholds, deadline, explain)
+    return Policy(MIN_CONFIDENCE, asked, thresholds, deadline, explain, scores)
+
+
+def _reject_thresholds(manifest: Manifest) -> tuple[float, ...]:
+    if manifest.reject is None:
+        raise ParameterError(
+            "reject: this bundle rejects nothing; leave it out, or serve a bundle that was made by "
+            "offramp export or recalibrate with --reject"
+        )
+    return manifest.reject.thresholds
 
 
 def _operating_point(manifest: Manifest, asked: str) -> tuple[str, OperatingPoint]:

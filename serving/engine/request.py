@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,22 +14,27 @@ from numpy.typing import NDArray
 from serving.engine.policy import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class Opinion:
+class Opinion(NamedTuple):
     """Output of one exit for one image.
 
     Attributes:
         confidence: In [0, 1]. Not finite: the network failed on this image.
         probabilities: float32, [classes]. Of many classes, those beyond the `MOST_CLASSES`
             likeliest can be 0.
+        score: Score of the exit, for a request that asks whether to reject, if the graphs give one.
     """
 
     confidence: float
     probabilities: NDArray[np.float32]
+    score: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+def score_of(opinion: Opinion) -> float:
+    """Return the score of an opinion: the confidence, if the graphs give no score."""
+    return opinion.confidence if opinion.score is None else opinion.score
+
+
+class Answer(NamedTuple):
     """The answer to a request.
 
     Attributes:
@@ -63,6 +69,13 @@ class Answer:
         last = self.opinions[-1]
         assert last is not None
         return last
+
+    @property
+    def rejected(self) -> bool:
+        """True if the picture shows no class of the model. Of a policy with `reject` only."""
+        thresholds = self.policy.reject
+        assert thresholds is not None
+        return score_of(self.opinion) < thresholds[self.exit - 1]
 
 
 @dataclass(slots=True, eq=False)
@@ -199,18 +212,21 @@ class Batch:
         self,
         confidence: NDArray[np.float32] | None,
         probabilities: NDArray[np.float32] | None,
+        score: NDArray[np.float32] | None = None,
     ) -> Decision:
         """Decide which requests leave at this exit.
 
         Args:
             confidence: Confidence of each request, [N]. `None`: the head did not run.
             probabilities: Probabilities of each, [N, classes]. `None`: the head did not run.
+            score: Score of each, [N]. `None`: the graphs give no score, or the head did not run.
         """
         if confidence is None or probabilities is None:
             return Decision([None] * len(self.requests), list(range(len(self.requests))))
         if self.whole_network:
             pairs = zip(confidence.tolist(), probabilities, strict=True)
-            return Decision([Opinion(value, row) for value, row in pairs], [])
+            last: list[Opinion | None] = [Opinion(value, row) for value, row in pairs]
+            return Decision(last if score is None else _scored(last, self.requests, score), [])
         opinions: list[Opinion | None] = []
         continuing = []
         values = confidence.tolist()
@@ -226,4 +242,18 @@ class Batch:
                     request.degraded = True
                 else:
                     continuing.append(row)
+        if score is not None:
+            opinions = _scored(opinions, self.requests, score)
         return Decision(opinions, continuing)
+
+
+def _scored(
+    opinions: list[Opinion | None], requests: Sequence[Request], score: NDArray[np.float32]
+) -> list[Opinion | None]:
+    """Add the score to the opinions of requests that ask whether to reject."""
+    return [
+        opinion._replace(score=value)
+        if opinion is not None and request.policy.reject is not None
+        else opinion
+        for opinion, request, value in zip(opinions, requests, score.tolist(), strict=True)
+    ]

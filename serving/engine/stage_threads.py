@@ -209,7 +209,7 @@ class StageThreads:
                 output = self.runtime.run_whole(inputs)
             else:
                 output = self.runtime.run(stage, inputs, head=batch.head)
-            decision = batch.decide(output.confidence, output.probabilities)
+            decision = batch.decide(output.confidence, output.probabilities, output.score)
             if rows := decision.continuing:
                 self._pool.scatter(stage, [slots[row] for row in rows], rows, output.features)
         except Exception:

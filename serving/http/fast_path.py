@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -20,7 +21,7 @@ from serving.engine.request import Call
 from serving.errors import ServingError
 from serving.http.body import JSON, MULTIPART, PIXELS, content_length_of, media_type_of, read_pixels
 from serving.http.classify import Classify, headers_of
-from serving.http.connection import Headers, Reply, RequestHead
+from serving.http.connection import Reply, RequestHead
 from serving.http.context import ServerContext
 from serving.http.openapi import CLASSIFY
 from serving.http.problems import INTERNAL_ERROR, error_response
@@ -45,22 +46,20 @@ class FastClassify:
         self._context = context
         self._classify = classify
 
-    def head_of(self, url: bytes, headers: Headers) -> RequestHead | None:
+    def head_of(self, url: bytes, headers: Mapping[bytes, bytes]) -> RequestHead | None:
         """Return the head of a request that `start` can take, as `FastPath` defines."""
         path, _, query = url.partition(b"?")
         if path != PATH or b"#" in query:
             return None
-        found, arrived = dict(headers), perf_counter()
-        if b"content-encoding" in found:
+        arrived = perf_counter()
+        if b"content-encoding" in headers or b"origin" in headers:
+            return None  # encoded, or the call of a web page
+        if not 0 < content_length_of(headers.get(b"content-length", b"")) <= MAX_BODY_BYTES:
             return None
-        if len(found) < len(headers) or b"origin" in found:
-            return None  # a header given twice, or a call of a web page, are left to `Classify`
-        if not 0 < content_length_of(found.get(b"content-length", b"")) <= MAX_BODY_BYTES:
-            return None
-        media_type = media_type_of(found.get(b"content-type", b""))
+        media_type = media_type_of(headers.get(b"content-type", b""))
         if media_type in SLOW_TYPES:
             return None
-        authorization = found.get(b"authorization", b"").decode("latin-1")
+        authorization = headers.get(b"authorization", b"").decode("latin-1")
         return RequestHead(query, media_type, authorization, arrived)
 
     def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
@@ -96,7 +95,7 @@ class FastClassify:
                 decode = perf_counter() - started
                 context.metrics.decode(decode)
                 call = context.engine.submit(slots, pixels, parsed.policy, head.arrived)
-            call.future.add_done_callback(lambda _: self._end(call, parsed, decode, reply))
+            call.future.add_done_callback(partial(self._end, call, parsed, decode, reply))
             return call.future
         finally:
             context.body_reader.release(len(body))
@@ -106,11 +105,11 @@ class FastClassify:
         decoder = self._context.decoder
         if head.media_type == PIXELS:
             images = read_pixels(body, self._context.manifest.input, self._context.max_images)
-            return len(images), lambda: list(images)
+            return len(images), partial(list, images)
         sizes = decoder.small([body])
-        return None if sizes is None else (1, lambda: decoder.decode_small([body], sizes))
+        return None if sizes is None else (1, partial(decoder.decode_small, [body], sizes))
 
-    def _end(self, call: Call, parsed: ParsedQuery, decode: float, reply: Reply) -> None:
+    def _end(self, call: Call, parsed: ParsedQuery, decode: float, reply: Reply, _: object) -> None:
         self._context.engine.close(call)
         if call.future.cancelled():  # the client disconnected, or the server shuts down
             return

@@ -47,6 +47,11 @@ class ClassifyQuery(BaseModel):
     )
     top_k: int = Field(5, ge=1, le=MOST_CLASSES, description="number of classes to list")
     explain: bool = Field(default=False, description="add the result of each exit on the way")
+    reject: bool = Field(
+        default=False,
+        description="add `reject`: whether the picture shows no class of the model. Only of a "
+        "model for which GET /model has `reject`",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,8 @@ class QueryReader:
         """Parse a raw query string.
 
         Raises:
-            ParameterError: A parameter has a wrong value, excludes another, or is given twice.
+            ParameterError: A parameter has a wrong value, excludes another, is given twice, or is
+                `reject` and the bundle rejects nothing.
             UnknownParameterError: There is no such parameter.
             UnknownBudgetError: The budget is neither a name nor a number.
             BudgetTooLowError: No operating point is as cheap as the budget.
@@ -83,6 +89,7 @@ class QueryReader:
             query.min_confidence,
             query.deadline_ms,
             explain=query.explain,
+            reject=query.reject,
         )
         return ParsedQuery(policy, query)
 

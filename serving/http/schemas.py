@@ -20,7 +20,9 @@ from offramp.bundle.manifest import (
     ImageInput,
     Manifest,
     OperatingPoint,
+    PretrainedWeights,
 )
+from offramp.bundle.reject import Reject
 from serving.engine.policy import default_budget
 from serving.engine.request import Answer
 from serving.http.query import ClassifyQuery
@@ -74,6 +76,9 @@ class ImageAnswer(FrozenRecord):
     degraded: bool = Field(description="answered early because the server is overloaded")
     timings_ms: Timings
     explain: tuple[ExitOpinion, ...] | None = Field(None, description="only with explain=true")
+    reject: bool | None = Field(
+        None, description="the picture shows no class of the model. Only with reject=true"
+    )
 
 
 class ModelName(FrozenRecord):
@@ -116,6 +121,12 @@ class ModelDescription(FrozenRecord):
     budgets: dict[str, OperatingPoint]
     curve: tuple[OperatingPoint, ...]
     held_out: HeldOut
+    weights: PretrainedWeights | None = None
+    reject: Reject | None = Field(
+        None,
+        exclude_if=lambda record: record is None,
+        description="the score by which answers are rejected, if the model can do that",
+    )
 
 
 class Health(FrozenRecord):
@@ -158,6 +169,8 @@ def describe(manifest: Manifest) -> ModelDescription:
         budgets=manifest.budgets,
         curve=manifest.curve,
         held_out=manifest.held_out,
+        weights=manifest.provenance.weights,
+        reject=manifest.reject,
     )
 
 
@@ -173,7 +186,7 @@ class AnswerFormatter:
         """Return an `ImageAnswer` as JSON data. `decode` is the decoding time in seconds."""
         outcome = answer.opinion
         ranked = top_k(outcome.probabilities, self._labels, query.top_k)
-        body = {
+        body: dict[str, Any] = {
             **ranked[0],
             "confidence": round(outcome.confidence, DECIMALS),
             "top_k": ranked,
@@ -184,12 +197,14 @@ class AnswerFormatter:
             "deadline_hit": answer.deadline_hit,
             "degraded": answer.degraded,
             "timings_ms": {
-                "decode": _milliseconds(decode),
-                "queue": _milliseconds(answer.queue),
-                "compute": _milliseconds(answer.compute),
-                "total": _milliseconds(answer.total),
+                "decode": round(decode * 1e3, 3),
+                "queue": round(answer.queue * 1e3, 3),
+                "compute": round(answer.compute * 1e3, 3),
+                "total": round(answer.total * 1e3, 3),
             },
         }
+        if query.reject:
+            body["reject"] = answer.rejected
         return body | {"explain": _opinions(answer, self._labels)} if query.explain else body
 
 
@@ -228,7 +243,3 @@ def _opinions(answer: Answer, labels: tuple[str, ...]) -> list[dict[str, Any]]:
             }
         )
     return opinions
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1e3, 3)

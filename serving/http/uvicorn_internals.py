@@ -28,7 +28,7 @@ __all__ = [
 EXTENDED: Mapping[str, str] = {
     "connection_made": "start the timer of the first head",
     "connection_lost": "call the application when its client disconnects",
-    "on_message_begin": "count the headers of each request",
+    "on_message_begin": "make the scope of a request, for the application only",
     "on_headers_complete": "check the head, and offer it to the fast path",
     "on_body": "keep the body for the fast path",
     "on_message_complete": "start the fast path, or continue to read",

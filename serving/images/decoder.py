@@ -40,9 +40,11 @@ from serving.images.threads import DecodeThreads, Job
 
 # Pixels of all JPEGs of a call. To decode so many takes as long as to hand them to a thread.
 SMALL = 1 << 14
-# Bounds of a call, for each byte of its images. A body below a megabyte counts as one. A pixel
-# takes up to 4 bytes and 30 ns: 64 MB and half a second of one core for a megabyte.
+# Bounds of a call, for each byte of its images: pixels of a PNG that take as long, and bytes of
+# memory. A body below a megabyte counts as one. A pixel takes up to 30 ns, so a megabyte takes at
+# most half a second of one core and 64 MB.
 PER_BYTE = 16
+MEMORY_PER_BYTE = 64
 LEAST_BYTES = 1 << 20
 # JPEG 2000 is decoded while the interpreter is locked, so it delays all other requests.
 MAX_JPEG2000_PIXELS = 1 << 20
@@ -91,7 +93,7 @@ class Decoder:
     ) -> None:
         self._target = target
         self._max_pixels = max_pixels
-        self._threads = DecodeThreads(threads, max(max_pixels, PER_BYTE * LEAST_BYTES))
+        self._threads = DecodeThreads(threads, max(4 * max_pixels, MEMORY_PER_BYTE * LEAST_BYTES))
         self._max_queued = threads * MAX_QUEUED_WORK
         self._keep = keep
 
@@ -133,20 +135,25 @@ class Decoder:
         """
         if sum(map(len, files)) > SMALL:
             return None
-        found = [header for header in map(read_plain, files) if header]
-        pixels = [header.width * header.height for header in found]
-        if len(found) < len(files) or sum(pixels) > SMALL or max(pixels) > self._max_pixels:
-            return None
-        return found
+        found, pixels = [], 0
+        for header in map(read_plain, files):
+            if header is None or (area := header.width * header.height) > self._max_pixels:
+                return None
+            found.append(header)
+            pixels += area
+        return found if pixels <= SMALL else None
 
     def decode_small(
         self, files: Sequence[bytes], headers: Sequence[Plain]
     ) -> list[NDArray[np.uint8]] | None:
         """Decode images with these `small` headers at once. `None` if one of them is damaged."""
-        pairs = zip(files, headers, strict=True)
-        images = [decode_plain(file, header, self._target) for file, header in pairs]
-        whole = [image for image in images if image is not None]
-        return whole if len(whole) == len(files) else None
+        images = []
+        for file, header in zip(files, headers, strict=True):
+            image = decode_plain(file, header, self._target)
+            if image is None:
+                return None
+            images.append(image)
+        return images
 
     def _plan_one(self, number: int, file: bytes) -> Plan:
         try:
@@ -157,7 +164,7 @@ class Decoder:
     def _start(self, planned: Plan) -> Job:
         header = planned.header
         return self._threads.start(
-            partial(decode_planned, planned, self._target), header.work, header.pixels
+            partial(decode_planned, planned, self._target), header.work, header.memory
         )
 
     @staticmethod
@@ -208,13 +215,15 @@ def check_call(headers: Sequence[Header], size: int) -> float:
     Raises:
         ImageTooLargeError: They need far more memory or time than their bytes explain.
     """
-    most = PER_BYTE * max(size, LEAST_BYTES)
+    size_counted = max(size, LEAST_BYTES)
     work = sum(header.work for header in headers)
-    if work > most or sum(header.pixels for header in headers) > most:
+    memory = sum(header.memory for header in headers)
+    if work > PER_BYTE * size_counted or memory > MEMORY_PER_BYTE * size_counted:
         pixels = sum(header.width * header.height for header in headers)
         raise ImageTooLargeError(
-            f"{size} bytes with {pixels} pixels need more time or memory to decode than is "
-            "allowed; send fewer images, smaller ones, or baseline JPEGs"
+            f"{size} bytes with {pixels} pixels need more time or memory to decode than is allowed "
+            f"({memory / 1e6:.0f} MB, at most {MEMORY_PER_BYTE * size_counted / 1e6:.0f} MB); send "
+            "fewer images, smaller ones, or baseline JPEGs"
         )
     return work
 

@@ -8,6 +8,8 @@ trained on them.
 
 from __future__ import annotations
 
+import re
+import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -21,15 +23,18 @@ from offramp.bundle.preprocess import fitted, side_wanted
 from offramp.images.header import scale_of
 from offramp.images.jpeg import MAX_EXIF, MAX_SEGMENTS, SOI, XMP_START
 
-FRAMES = (0xC0, 0xC2)  # baseline, progressive
-SCAN, APP0, APP1, ADOBE = 0xDA, 0xE0, 0xE1, 0xEE
+# The markers of segments, with the byte 0xff before each.
+FRAMES = (0xFFC0, 0xFFC2)  # baseline, progressive
+SCAN, APP0, APP1, ADOBE = 0xFFDA, 0xFFE0, 0xFFE1, 0xFFEE
 # Huffman and quantisation tables, restart interval, comment, and what applications add
-SKIPPED = frozenset({0xC4, 0xDB, 0xDD, 0xFE, *range(APP0, 0xF0)}) - {ADOBE}
-SAMPLINGS = (
-    0x11,
-    0x21,
-    0x22,
-)  # of luma relative to chroma: equal, twice across, twice in both directions
+SKIPPED = frozenset({0xFFC4, 0xFFDB, 0xFFDD, 0xFFFE, *range(APP1 + 1, 0xFFF0)}) - {ADOBE}
+# Two numbers: marker and length (with the two bytes of itself) of a segment, or height and width.
+read_pair = struct.Struct(">HH").unpack_from
+JFIF = b"JFIF\0"
+# Frame headers of three components of 8 bits. Each has a number, its sampling and a table. The
+# sampling of luma is equal to that of chroma, twice across, or twice in both directions.
+FRAME = re.compile(rb"\x08.{4}\x03.[\x11\x21\x22]..\x11..\x11.", re.DOTALL)
+FRAME_OF_YCBCR = re.compile(rb"\x08.{4}\x03\x01[\x11\x21\x22].\x02\x11.\x03\x11.", re.DOTALL)
 SMALLEST = 8  # pixels of a side; below, several scales give the same size
 MAX_SCANS = 64  # of a progressive JPEG; encoders make about ten
 
@@ -46,46 +51,39 @@ def read_plain(file: bytes) -> Plain | None:  # noqa: C901 (one loop: small imag
     """Read the header of a plain JPEG. `None` for any other file."""
     if not file.startswith(SOI):
         return None
-    at, frame, marker, jfif, exif, xmp = len(SOI), b"", 0, False, b"", b""
-    progressive = False
-    for _ in range(MAX_SEGMENTS):
-        if file[at : at + 1] != b"\xff" or at + 4 > len(file):
+    at, frame_at, frame_end, progressive = len(SOI), 0, 0, False
+    jfif, exif, xmp = False, b"", b""
+    try:
+        for _ in range(MAX_SEGMENTS):
+            marker, length = read_pair(file, at)
+            if marker not in SKIPPED:
+                if marker == SCAN:
+                    break
+                if marker in FRAMES and not frame_at:
+                    frame_at, frame_end, progressive = at + 4, at + 2 + length, marker == FRAMES[1]
+                elif marker == APP0:
+                    jfif = jfif or file.startswith(JFIF, at + 4)
+                elif marker == APP1:
+                    content = file[at + 4 : at + 2 + length]
+                    if content.startswith(EXIF_START) and len(exif) < MAX_EXIF:
+                        exif += content[len(EXIF_START) :]
+                    elif content.startswith(XMP_START):
+                        xmp = content
+                else:
+                    return None
+            at += 2 + length
+        else:
             return None
-        marker, end = file[at + 1], at + 2 + int.from_bytes(file[at + 2 : at + 4])
-        if marker == SCAN:
-            break
-        if marker in FRAMES and not frame:
-            frame, progressive = file[at + 4 : end], marker == FRAMES[1]
-        elif marker == APP1:
-            content = file[at + 4 : end]
-            if content.startswith(EXIF_START) and len(exif) < MAX_EXIF:
-                exif += content[len(EXIF_START) :]
-            elif content.startswith(XMP_START):
-                xmp = content
-        elif marker not in SKIPPED:
-            return None
-        elif marker == APP0:
-            jfif = jfif or file[at + 4 : at + 9] == b"JFIF\0"
-        at = end
-    if marker != SCAN or (progressive and file.count(b"\xff\xda", at) > MAX_SCANS):
+    except struct.error:  # the file ends in the header
         return None
-    orientation = orientation_in(exif, xmp) if exif or xmp else UPRIGHT
-    return _of_frame(frame, orientation, jfif=jfif)
-
-
-def _of_frame(frame: bytes, orientation: int, *, jfif: bool) -> Plain | None:
-    """Read a frame header.
-
-    It has precision, height, width, and for each component number, sampling and table.
-    """
-    if len(frame) != 15 or frame[0] != 8 or frame[5] != 3:
+    # Without JFIF, colours with other numbers can be RGB.
+    frame = (FRAME if jfif else FRAME_OF_YCBCR).fullmatch(file, frame_at, frame_end)
+    if frame is None or (progressive and file.count(b"\xff\xda", at) > MAX_SCANS):
         return None
-    if frame[7] not in SAMPLINGS or not frame[10] == frame[13] == 0x11:
+    height, width = read_pair(file, frame_at + 1)
+    if height < SMALLEST or width < SMALLEST:
         return None
-    if not jfif and frame[6:15:3] != b"\x01\x02\x03":  # else the colours can be RGB
-        return None
-    height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
-    return Plain(width, height, orientation) if min(width, height) >= SMALLEST else None
+    return Plain(width, height, orientation_in(exif, xmp) if exif or xmp else UPRIGHT)
 
 
 def decode_plain(file: bytes, header: Plain, target: ImageInput) -> NDArray[np.uint8] | None:
@@ -96,8 +94,9 @@ def decode_plain(file: bytes, header: Plain, target: ImageInput) -> NDArray[np.u
         header: Its header, from `read_plain`.
         target: Size of the result and the way to reach it.
     """
-    scale = scale_of(min(header.width, header.height), side_wanted(target))
-    width, height = -(-header.width // scale), -(-header.height // scale)
+    across, down, orientation = header
+    scale = scale_of(min(across, down), side_wanted(target))
+    width, height = -(-across // scale), -(-down // scale)
     try:
         # decodes at the smallest scale that gives at least this size, which is `scale`
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
@@ -107,6 +106,6 @@ def decode_plain(file: bytes, header: Plain, target: ImageInput) -> NDArray[np.u
         return None
     if pixels.shape[:2] != (height, width):
         return None
-    if header.orientation == UPRIGHT and (height, width) == (target.height, target.width):
+    if orientation == UPRIGHT and height == target.height and width == target.width:
         return pixels
-    return np.asarray(fitted(turned(Image.fromarray(pixels), header.orientation), target))
+    return np.asarray(fitted(turned(Image.fromarray(pixels), orientation), target))

@@ -1,4 +1,4 @@
-"""Threads that decode images: the cheapest first, and only so many pixels at once.
+"""Threads that decode images: the cheapest first, and only in so much memory at once.
 
 The event loop owns the queue. A thread gets one job at a time. The threads are daemons, so that the
 end of the process does not wait for an image that is being decoded.
@@ -29,7 +29,7 @@ class Job:
     Attributes:
         work: Time to decode it, where a pixel of a PNG is 1.
         number: Position in the order of arrival.
-        pixels: Pixels that are in memory while it is decoded.
+        memory: Bytes that decoding it takes.
         run: Decodes it.
         future: Its result.
         running: A thread has taken it.
@@ -37,7 +37,7 @@ class Job:
 
     work: float
     number: int
-    pixels: int = field(compare=False)
+    memory: int = field(compare=False)
     run: Run = field(compare=False)
     future: asyncio.Future[Pixels] = field(compare=False)
     running: bool = field(default=False, compare=False)
@@ -59,33 +59,33 @@ class DecodeThreads:
 
     Args:
         threads: Number of threads. Each starts with its first job.
-        max_pixels: Most pixels of the images that are decoded at once. A larger one runs alone.
+        max_memory: Most bytes of the images that are decoded at once. A larger one runs alone.
 
     Attributes:
         work: Work of all images that are queued or being decoded.
     """
 
-    def __init__(self, threads: int, max_pixels: int) -> None:
+    def __init__(self, threads: int, max_memory: int) -> None:
         self._idle = threads
         self._threads = threads
         self._started = 0
-        self._max_pixels = max_pixels
-        self._pixels = 0
+        self._max_memory = max_memory
+        self._memory = 0
         self._queue: list[Job] = []
         self._numbers = count()
         self._jobs: SimpleQueue[tuple[Job, asyncio.AbstractEventLoop] | None] = SimpleQueue()
         self.work = 0.0
 
-    def start(self, run: Run, work: float, pixels: int) -> Job:
+    def start(self, run: Run, work: float, memory: int) -> Job:
         """Queue an image.
 
         Args:
             run: Decodes it, on a thread.
             work: Time to decode it.
-            pixels: Pixels that are in memory meanwhile.
+            memory: Bytes that decoding it takes.
         """
         future: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
-        job = Job(work, next(self._numbers), pixels, run, future)
+        job = Job(work, next(self._numbers), memory, run, future)
         self.work += work
         heapq.heappush(self._queue, job)
         self._feed()
@@ -113,12 +113,12 @@ class DecodeThreads:
     def _feed(self) -> None:
         while self._idle and self._queue:
             job = self._queue[0]
-            if self._pixels and self._pixels + job.pixels > self._max_pixels:
+            if self._memory and self._memory + job.memory > self._max_memory:
                 return
             heapq.heappop(self._queue)
             job.running = True
             self._idle -= 1
-            self._pixels += job.pixels
+            self._memory += job.memory
             self._jobs.put((job, asyncio.get_running_loop()))
             if self._threads - self._idle > self._started:
                 self._started += 1
@@ -126,7 +126,7 @@ class DecodeThreads:
 
     def _end(self, job: Job, result: Pixels | None, error: Exception | None) -> None:
         self._idle += 1
-        self._pixels -= job.pixels
+        self._memory -= job.memory
         self.work -= job.work
         job.end()
         if not job.future.done():

@@ -45,17 +45,18 @@ class Counter:
 class Histogram:
     """A set of labels of a histogram. Its cells are the sum, then the count of each bucket."""
 
-    __slots__ = ("_at", "_bounds", "_cells")
+    __slots__ = ("_at", "_bounds", "_buckets_at", "_cells")
 
     def __init__(self, cells: memoryview[float], at: int, bounds: Sequence[float]) -> None:
         self._cells = cells
         self._at = at
+        self._buckets_at = at + 1
         self._bounds = bounds
 
     def add(self, amount: float) -> None:
         """Add an observation, not NaN. Calls must come from one thread at a time."""
         self._cells[self._at] += amount
-        self._cells[self._at + 1 + bisect_left(self._bounds, amount)] += 1
+        self._cells[self._buckets_at + bisect_left(self._bounds, amount)] += 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ class Model:
         mean_flops: Expected flops of an answer, by named budget.
         expected: Expected share of requests at each exit, by named budget.
         budgets_without_shares: Further budget labels, without expected shares.
+        rejects: The bundle has thresholds to reject answers by.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Model:
     mean_flops: Mapping[str, float]
     expected: Mapping[str, tuple[float, ...]]
     budgets_without_shares: tuple[str, ...]
+    rejects: bool = False
 
     @property
     def budgets(self) -> tuple[str, ...]:
@@ -98,6 +100,12 @@ class Metrics:
         self._declare_requests(model)
         self._declare_stages(model.exits)
         self._declare_model(model)
+        if model.rejects:
+            rejected = self._counter("reject_answers", "Answers with reject=true, by its value.")
+            values = {False: "false", True: "true"}
+            self._rejections = {
+                b: {v: rejected(budget=b, reject=values[v]) for v in values} for b in model.budgets
+            }
 
     def _declare_requests(self, model: Model) -> None:
         budgets, exits, name = model.budgets, range(1, model.exits + 1), model.name
@@ -206,6 +214,10 @@ class Metrics:
         self._compute.add(compute)
         if outcome == "answered":
             self._drift.add(budget, stage)
+
+    def rejection(self, budget: str, *, rejected: bool) -> None:
+        """Count an answer to a request that asks whether to reject. Not without `Model.rejects`."""
+        self._rejections[budget][rejected].add()
 
     def decode(self, seconds: float) -> None:
         """Observe the time in which the images of a call were decoded."""

@@ -32,11 +32,13 @@ class StageOutput:
         features: Tensors for later stages, by name, [N, ...].
         probabilities: float32, [N, classes]. `None` without the head.
         confidence: float32, [N]. NaN where a probability is not finite. `None` without the head.
+        score: float32, [N]. `None` without the head, or if the graphs give no score.
     """
 
     features: Tensors
     probabilities: NDArray[np.float32] | None
     confidence: NDArray[np.float32] | None
+    score: NDArray[np.float32] | None = None
 
 
 class RunnableStage(Protocol):
@@ -169,7 +171,7 @@ class Slots(ABC):
 
     def give(self, slot: int) -> None:
         """Give a slot back."""
-        assert self.free < self.slots
+        assert len(self._free) < self.slots
         self._free.append(slot)
 
     def put(self, slot: int, image: NDArray[np.uint8]) -> None:

@@ -19,7 +19,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from offramp.bundle.graphs import without_head
+from offramp.bundle.graphs import SCORE, without_head
 from offramp.bundle.manifest import Manifest, TensorSpec
 from serving.runtime.base import MOST_CLASSES, Runtime, StageOutput, Tensors, sizes_up_to
 from serving.runtime.cuda_graph import (
@@ -118,7 +118,8 @@ class CudaStage:
         if not head:
             return StageOutput({}, None, None)
         probabilities = self._dense(results) if self._ranked else results[PROBABILITIES]
-        return StageOutput({}, probabilities, mark_non_finite(results[CONFIDENCE], probabilities))
+        confidence = mark_non_finite(results[CONFIDENCE], probabilities)
+        return StageOutput({}, probabilities, confidence, results.get(SCORE))
 
     def _dense(self, results: Results) -> NDArray[np.float32]:
         """Return the largest probabilities in the places of their classes, and 0 elsewhere."""

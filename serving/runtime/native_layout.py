@@ -51,8 +51,8 @@ def portable_stages(loaded: Sequence[Loaded]) -> Stages:
     images = _noise(stages)
 
     def whole_network() -> Stage:
-        outputs = exit_outputs(len(loaded))[-1]
-        graph = without_head(join([each.model for each in loaded]), outputs)
+        outputs = exit_outputs(len(loaded), stages[0].exit)[-1]
+        graph = without_head(join([each.model for each in loaded], stages[0].exit), outputs)
         session = open_session(Path("all stages"), graph, providers_of("cpu", 0))
         return Stage(session, None, stages[0].inputs, (), outputs)
 
@@ -71,10 +71,10 @@ def optimize_stages(loaded: Sequence[Loaded]) -> Stages:
         LayoutError: Their outputs differ from those of the portable stages.
         CutError, OSError, ValueError: The stages cannot be made.
     """
-    exits = exit_outputs(len(loaded))
     portable = [each.stage for each in loaded]
+    exits = exit_outputs(len(loaded), portable[0].exit)
     ((image,), images) = portable[0].inputs, _noise(portable)
-    whole = _optimised(join([each.model for each in loaded]))
+    whole = _optimised(join([each.model for each in loaded], portable[0].exit))
     parts = cut(whole, exits)
     specs = {image.name: image} | _specs(whole, parts, exits, images)
     weights = common_weights(whole)

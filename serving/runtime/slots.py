@@ -104,10 +104,12 @@ class HostSlots(Slots):
 
     def give(self, slot: int) -> None:
         """Give a slot back, and release its features."""
-        with self._lock:
-            for group in self._groups:
-                if group.held[slot] is not None:
-                    self._release(group, slot)
+        # without the lock: the slot is in no batch, so that no thread changes what it holds
+        holding = [group for group in self._groups if group.held[slot] is not None]
+        if holding:
+            with self._lock:
+                for group in holding:
+                    self._release(group, [slot])
         super().give(slot)
 
     def gather(self, stage: int, slots: list[int]) -> Arrays:
@@ -120,8 +122,7 @@ class HostSlots(Slots):
             with self._lock:
                 parts = _parts(group, slots)
                 if stage == group.last:
-                    for slot in slots:
-                        self._release(group, slot)
+                    self._release(group, slots)
             for name in self._inputs[stage]:
                 if name in group.names:
                     found[name] = _together([m[name][start:end] for m, start, end in parts])
@@ -147,14 +148,18 @@ class HostSlots(Slots):
                 if self.held > self._most:
                     self._compact()
 
-    def _release(self, group: _Group, slot: int) -> None:
-        output = group.held[slot]
-        assert output is not None
-        group.held[slot] = None
-        del output.rows[slot]
-        if not output.rows:
-            self._alive.remove(output)
-            self.held -= output.nbytes
+    def _release(self, group: _Group, slots: list[int]) -> None:
+        """Release what a group holds for slots. The lock is held."""
+        held = group.held
+        for slot in slots:
+            output = held[slot]
+            assert output is not None
+            held[slot] = None
+            rows = output.rows
+            del rows[slot]
+            if not rows:
+                self._alive.remove(output)
+                self.held -= output.nbytes
 
     def _compact(self) -> None:
         for output in self._alive:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from offramp.bundle.errors import BundleError, CutError
-from offramp.bundle.graphs import EXIT_OUTPUTS, without_head
+from offramp.bundle.graphs import EXIT_OUTPUTS, SCORE, SCORED_OUTPUTS, without_head
 from offramp.bundle.manifest import Manifest, TensorSpec
 from offramp.bundle.stage_files import read_graph
 from serving.runtime.base import StageOutput, Tensors
@@ -28,7 +28,8 @@ class Stage:
         trunk: Session without it. `None` for the last stage: its head always runs.
         inputs: Tensors that both read.
         features: Tensors that both give to later stages.
-        exit: Names of the probabilities and the confidence, which `whole` gives too.
+        exit: Names of the probabilities and the confidence, which `whole` gives too. With a third
+            name: that of the score.
         weights: Weights that the sessions use and do not keep alive.
     """
 
@@ -48,9 +49,11 @@ class Stage:
             return StageOutput(
                 dict(zip(names, self.trunk.run(names, given), strict=True)), None, None
             )
-        *features, probabilities, confidence = self.whole.run([*names, *self.exit], given)
-        made = dict(zip(names, features, strict=True))
-        return StageOutput(made, probabilities, mark_non_finite(confidence, probabilities))
+        outputs = self.whole.run([*names, *self.exit], given)
+        probabilities, confidence, *score = outputs[len(names) :]
+        made = dict(zip(names, outputs, strict=False))  # those of the exit come last
+        confidence = mark_non_finite(confidence, probabilities)
+        return StageOutput(made, probabilities, confidence, *score)
 
 
 def mark_non_finite(
@@ -113,9 +116,12 @@ def load_stage(folder: Path, manifest: Manifest, k: int) -> Loaded:
     exit_specs = (
         TensorSpec(name="probabilities", dtype="float32", shape=(len(manifest.labels),)),
         TensorSpec(name="confidence", dtype="float32", shape=()),
+        TensorSpec(name=SCORE, dtype="float32", shape=()),
     )
+    scored = manifest.reject is not None and manifest.reject.in_graphs
+    names = SCORED_OUTPUTS if scored else EXIT_OUTPUTS
     check_tensors(path, "input", whole.get_inputs(), spec.inputs)
-    check_tensors(path, "output", whole.get_outputs(), (*spec.features, *exit_specs))
+    check_tensors(path, "output", whole.get_outputs(), (*spec.features, *exit_specs[: len(names)]))
     model = ModelProto.FromString(graph)
     trunk = None
     if spec.features:
@@ -124,4 +130,4 @@ def load_stage(folder: Path, manifest: Manifest, k: int) -> Loaded:
         except CutError as error:
             raise BundleError(path, f"its head cannot be removed: {error}") from error
         trunk = open_session(path, bare.SerializeToString(), providers)
-    return Loaded(Stage(whole, trunk, spec.inputs, spec.features), model)
+    return Loaded(Stage(whole, trunk, spec.inputs, spec.features, names), model)

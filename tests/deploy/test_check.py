@@ -1,5 +1,8 @@
 """Parts of `deploy/check` that need no Prometheus and no Podman."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,13 @@ from deploy.check.loopback import bad, differences, good
 from deploy.check.picture import places, written
 from deploy.check.programs import (
     CONTAINERS,
+    DEPLOY,
     LOOPBACK,
+    PROXY,
     RAY,
     SOURCES,
     STATIC,
+    before_environment,
     can_run,
     missing,
 )
@@ -91,7 +97,7 @@ def test_only_the_target_differs_from_the_shipped_prometheus_configuration() -> 
     assert job["job_name"] == shipped_job["job_name"]
 
 
-@pytest.mark.parametrize("needed", [STATIC, LOOPBACK, CONTAINERS, RAY])
+@pytest.mark.parametrize("needed", [STATIC, PROXY, LOOPBACK, CONTAINERS, RAY, DEPLOY])
 def test_what_is_missing_is_named_with_the_way_to_get_it(
     needed: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
@@ -113,16 +119,65 @@ def test_what_is_missing_is_named_with_the_way_to_get_it(
     assert missing(needed) == [f"{needed[0]} ({SOURCES[needed[0]]})"]
 
 
-def test_the_makefile_names_every_package_of_the_system() -> None:
-    (line,) = [
-        line
-        for line in (ROOT / "Makefile").read_text().splitlines()
-        if line.startswith("# On Debian: apt-get install ")
-    ]
-    named = line.partition("install ")[2].partition(".")[0].split()
-    packages = {
-        SOURCES[name].removeprefix("apt-get install ")
-        for name in (*LOOPBACK, *CONTAINERS)
-        if SOURCES[name].startswith("apt-get")
-    }
-    assert packages == set(named)
+APT = "apt-get install "
+
+
+def packages(target: str) -> set[str]:
+    """Return the packages of the system that a target of make needs."""
+    sources = [SOURCES[name] for name in before_environment(target)]
+    return {source.removeprefix(APT) for source in sources if source.startswith(APT)}
+
+
+def recipe(target: str) -> tuple[str, list[str]]:
+    """Return the comment above a target of make, and its recipe."""
+    text = (ROOT / "Makefile").read_text()
+    found = re.search(rf"((?:^#.*\n)+){target}:.*\n((?:\t.*\n)+)", text, re.MULTILINE)
+    assert found
+    return found[1], found[2].splitlines()
+
+
+@pytest.mark.parametrize("target", ["deploy", "ray"])
+def test_makefile_and_readme_name_every_package_of_the_system(target: str) -> None:
+    comment, _ = recipe(f"{target}-check")
+    (line,) = [line for line in comment.splitlines() if APT in line]
+    assert set(line.partition(APT)[2].split()) == packages(target)
+    readme = (ROOT / "deploy" / "README.md").read_text()
+    named = [set(line.split()) for line in re.findall(rf"{APT}(.*)", readme)]
+    assert packages(target) in named
+
+
+@pytest.mark.parametrize("target", ["deploy", "ray"])
+def test_a_recipe_checks_the_programs_before_it_makes_an_environment(target: str) -> None:
+    _, lines = recipe(f"{target}-check")
+    assert lines[0] == f"\t@$(PYTHON) -m deploy.check.programs {target}"
+    assert not re.search(rf"^{target}-check: *\S", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [
+        (("deploy.check.programs", "deploy"), "git"),
+        (("deploy.check",), "git"),
+        (("deploy.check.ray",), "ip"),
+    ],
+    ids=str,
+)
+def test_missing_programs_are_named_without_any_installed_package(
+    module: tuple[str, ...], named: str
+) -> None:
+    """`-S` hides all packages but the standard library, so that no slow import comes first."""
+    run = "import sys; from deploy.check import programs; programs.FOLDERS = (); "
+    run += (
+        f"sys.argv = {[*module]}; import runpy; runpy.run_module({module[0]!r}, {{}}, '__main__')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-S", "-W", "ignore", "-c", run],
+        cwd=ROOT,
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert f"{named} ({SOURCES[named]})" in ran.stdout
+    assert not ran.stderr

@@ -54,6 +54,66 @@ def test_the_training_image_has_all_packages() -> None:
     assert copied("Dockerfile.training") == PACKAGES
 
 
+REQUIREMENTS = ROOT / "requirements"
+PIN = re.compile(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("dockerfile", ["Dockerfile", "Dockerfile.training"])
+def test_images_install_only_packages_with_hashes(dockerfile: str) -> None:
+    text = (ROOT / "deploy" / dockerfile).read_text(encoding="utf-8")
+    installs = re.findall(r"install \\\n(.*)", text)
+    assert installs
+    assert all("--require-hashes" in line or "--no-index --no-deps" in line for line in installs)
+    for name in set(re.findall(r"[\w-]+\.txt", text)):
+        locked = (REQUIREMENTS / name).read_text(encoding="utf-8")
+        entries = re.split(r"\n(?=[a-z0-9])", locked)[1:]
+        assert entries
+        assert all("--hash=sha256:" in entry for entry in entries)
+        assert "://" not in locked  # no index is named
+
+
+def test_the_training_image_has_the_versions_that_are_tested() -> None:
+    pins, tested = (
+        dict(PIN.findall((REQUIREMENTS / name).read_text(encoding="utf-8")))
+        for name in ("training.txt", "constraints.txt")
+    )
+    assert {"torch", "setuptools", "onnx"} <= pins.keys()
+    assert {name: tested.get(name) for name in pins} == pins
+
+
+def images() -> set[str]:
+    """Return the images of registries that Dockerfiles and Compose name."""
+    files = ("deploy/Dockerfile", "deploy/Dockerfile.training", "docker-compose.yml")
+    texts = [(ROOT / file).read_text(encoding="utf-8") for file in files]
+    return {name for text in texts for name in re.findall(r"docker\.io/[\w./-]+:[\w.-]+", text)}
+
+
+def test_the_readme_pins_every_image_of_a_registry(tmp_path: Path) -> None:
+    """The documented commands run, with a `docker` that prints a digest."""
+    readme = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
+    ((block),) = [
+        block
+        for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
+        if "imagetools" in block
+    ]
+    assert {f"docker.io/{name}" for name in re.findall(r"\S+/\S+:[\w.-]+", block)} >= images()
+    for file in ("deploy/Dockerfile", "deploy/Dockerfile.training", "docker-compose.yml"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    digest = "sha256:" + "0123456789abcdef" * 4
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text(f"#!/bin/sh\necho {digest}\n", encoding="utf-8")
+    docker.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{docker.parent}:{os.environ['PATH']}"}
+    for _ in range(2):  # pinned images are pinned again
+        subprocess.run(["bash", "-ec", block], cwd=tmp_path, env=environment, check=True)
+        for name in images():
+            for file in ("deploy/Dockerfile", "deploy/Dockerfile.training", "docker-compose.yml"):
+                text = (tmp_path / file).read_text(encoding="utf-8")
+                assert text.count(name) == text.count(f"{name}@{digest}\n"), file
+
+
 class Ready(BaseHTTPRequestHandler):
     """A server that answers one path."""
 

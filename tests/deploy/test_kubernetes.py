@@ -4,11 +4,13 @@ from typing import Any
 import yaml
 from starlette.routing import Route
 
+from deploy.check.static import LEAST_KUBERNETES
 from deploy.kubernetes import rules
 from serving.http.routes import public
 from serving.settings import Settings
 
-BASE = Path(__file__).parents[2] / "deploy" / "kubernetes" / "base"
+DEPLOY = Path(__file__).parents[2] / "deploy"
+BASE = DEPLOY / "kubernetes" / "base"
 
 
 def read(name: str) -> Any:
@@ -47,3 +49,41 @@ def test_variables_are_settings() -> None:
 def test_alerts_use_the_services_name_as_job() -> None:
     assert read("service.yaml")["metadata"]["name"] == "offramp"
     assert 'up{job="offramp"}' in rules.text()
+
+
+def test_pods_need_the_secret_of_the_key() -> None:
+    (key,) = [entry for entry in SERVER["env"] if entry["name"] == "OFFRAMP_API_KEY"]
+    assert key["valueFrom"] == {"secretKeyRef": {"name": "offramp", "key": "api-key"}}
+
+
+def test_calls_come_from_named_sources_and_the_server_opens_no_connection() -> None:
+    policy = read("network.yaml")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["egress"] == []
+    (rule,) = policy["ingress"]
+    assert {"podSelector": {}} in rule["from"]
+    assert {} not in rule["from"]
+    (port,) = rule["ports"]
+    assert port["port"] in {each["name"] for each in SERVER["ports"]}
+
+
+def test_metrics_are_read_from_the_namespace_of_monitoring_alone() -> None:
+    policy = read("../monitoring/network.yaml")["spec"]
+    assert policy["policyTypes"] == ["Ingress"]  # a rule of the other kind would allow or deny more
+    assert policy["podSelector"] == read("network.yaml")["spec"]["podSelector"]
+    ((source,),) = [rule["from"] for rule in policy["ingress"]]
+    assert source["namespaceSelector"]["matchLabels"] == {
+        "kubernetes.io/metadata.name": "monitoring"
+    }
+    assert source["podSelector"]["matchLabels"]
+
+
+def test_the_readme_names_the_least_version_of_kubernetes() -> None:
+    assert f"Kubernetes {LEAST_KUBERNETES} or newer" in (DEPLOY / "README.md").read_text()
+
+
+def test_every_manifest_is_in_its_kustomization() -> None:
+    for folder in ("base", "monitoring"):
+        named = read(f"../{folder}/kustomization.yaml")["resources"]
+        files = {path.name for path in (DEPLOY / "kubernetes" / folder).glob("*.yaml")}
+        assert files - {"kustomization.yaml"} == {name for name in named if "/" not in name}

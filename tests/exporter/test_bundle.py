@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from exporter.errors import ExportError
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.bundle.stage_files import read_graph
+from offramp.errors import UnwritableFileError
 from tests.exporter.exported import checkpoint, export, held_out
 from training.networks.flops import flops_to_exits
 
@@ -31,6 +33,17 @@ def test_serving_reads_the_bundle_that_is_written(tmp_path: Path, manifest: Mani
 def test_an_existing_folder_is_not_overwritten(tmp_path: Path, manifest: Manifest) -> None:
     with pytest.raises(ExportError, match="exists"):
         write_bundle(tmp_path, manifest, export())
+
+
+def test_a_bundle_without_room_leaves_nothing(tmp_path: Path, manifest: Manifest) -> None:
+    code = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, code[1]))
+    try:
+        with pytest.raises(UnwritableFileError, match="bundle: cannot be written: File too large"):
+            write_bundle(tmp_path / "bundle", manifest, export())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, code)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_manifest_states_the_measurements(manifest: Manifest) -> None:

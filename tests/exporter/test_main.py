@@ -9,7 +9,9 @@ import pytest
 
 from exporter.__main__ import Confidence, export, main, recalibrate
 from exporter.quantize.__main__ import main as quantize
+from exporter.run import unfinished
 from offramp.bundle.manifest import read_manifest
+from tests.offramp.pictures import write_files
 from tests.training.samples import (
     PARQUET,
     finished_progress,
@@ -41,6 +43,37 @@ def test_a_checkpoint_becomes_a_bundle_that_can_be_recalibrated(
     assert again.held_out.images == 60
 
 
+def test_reject_is_fitted_by_export_and_recalibrate_and_ends_without_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, bundle = tmp_path / "checkpoint.safetensors", tmp_path / "bundle"
+    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress()))
+    write_files(tmp_path / "others", 30)
+    (tmp_path / "images").mkdir()
+    source = source_with_test(tmp_path / "images", images=60)
+    reject = ["--reject", str(tmp_path / "others"), "--reject-rate", "0.2"]
+    options = ["--checkpoint", str(checkpoint), "--out", str(bundle), "--data", source]
+    assert export([*options, *reject]) == 0
+    first = read_manifest(bundle).reject
+    assert first is not None
+    assert (first.false_reject, first.images, first.source) == (0.2, 30, "others")
+    assert "AUROC" in capsys.readouterr().out
+
+    options = ["--bundle", str(bundle), "--data", source, "--split", "test"]
+    assert recalibrate([*options, "--out", str(tmp_path / "second")]) == 0
+    assert read_manifest(tmp_path / "second").reject is None
+    assert "--reject PHOTOS fits it again" in capsys.readouterr().out
+    assert recalibrate([*options, "--out", str(tmp_path / "third"), *reject]) == 0
+    assert read_manifest(tmp_path / "third").reject is not None
+
+    options = ["--bundle", str(bundle), "--data", source, "--precision", "fp16"]
+    assert quantize([*options, "--out", str(tmp_path / "half")]) == 0
+    assert read_manifest(tmp_path / "half").reject is None
+    assert "--reject PHOTOS fits it again" in capsys.readouterr().out
+    assert quantize([*options, "--out", str(tmp_path / "both"), *reject]) == 0
+    assert read_manifest(tmp_path / "both").reject is not None
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "code", "says"),
     [
@@ -58,6 +91,10 @@ def test_a_checkpoint_becomes_a_bundle_that_can_be_recalibrated(
         (recalibrate, ["--bundle=nowhere", "--out=y", "--data=z"], 1, "nowhere/manifest.json"),
         (main, ["--bundle=nowhere", "--out=y", "--data=z"], 1, "nowhere/manifest.json"),
         (main, ["--checkpoint", "x", "--bundle", "y"], 2, "--checkpoint: no such option"),
+        (export, ["--checkpoint=x", "--out=y", "--name=Not Valid"], 1, "--name: "),
+        (export, ["--checkpoint=x", f"--out={PARQUET}/y"], 1, "is not a folder"),
+        (recalibrate, ["--bundle=x", "--out=y", "--data=z", "--version="], 1, "--version: "),
+        (export, ["--checkpoint=x", "--out=y", "--reject-rate=1"], 2, "--reject-rate"),
         (quantize, ["--precison", "int8"], 2, "did you mean --precision?"),
         (quantize, ["--bundle=nowhere", "--out=y", "--data=z"], 1, "nowhere/manifest.json"),
     ],
@@ -79,6 +116,15 @@ def test_a_module_is_a_command_with_help(module: str) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert ended.stdout.startswith("usage: ")
     assert "(required)" in ended.stdout
+
+
+def test_the_export_of_a_run_that_was_stopped_says_so() -> None:
+    assert unfinished(finished_progress()) is None
+    line = unfinished(finished_progress(epochs=7))
+    assert line == (
+        "warning: this run was stopped after 2 of 7 epochs, and is exported as it is; --resume "
+        "finishes it"
+    )
 
 
 def test_the_confidences_are_those_of_the_registry() -> None:

@@ -4,6 +4,7 @@ from typing import cast
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
@@ -13,7 +14,15 @@ from exporter.errors import ExportError
 from exporter.graph import StageGraph, parameter_count
 from exporter.quantize import Precision
 from exporter.quantize.__main__ import main
-from exporter.quantize.convert import Quantized, agreement, own_files, own_images, quantize
+from exporter.quantize.convert import (
+    Agreement,
+    Quantized,
+    agreement,
+    lost_accuracy,
+    own_files,
+    own_images,
+    quantize,
+)
 from exporter.to_int8 import convert_to_int8
 from exporter.verify import Chain
 from offramp.bundle.graphs import join
@@ -50,6 +59,36 @@ def test_all_inputs_of_convolutions_are_integers() -> None:
     inputs = [producers[name] for node in convolutions for name in node.input]
     assert set(inputs) == {"DequantizeLinear"}
     assert {v.name for v in converted.output} == {v.name for v in whole.graph.output}
+
+
+def test_products_of_integers_fit_in_16_bits_on_every_processor() -> None:
+    whole = join([graph.model for graph in export().graphs])
+    images = tiny_dataset().train.pixels[:64].numpy()
+    converted = convert_to_int8(whole, images)
+    weights = [numpy_helper.to_array(each) for each in converted.graph.initializer]
+    largest = [
+        int(np.abs(w.astype(int)).max()) for w in weights if w.dtype == np.int8 and w.ndim > 1
+    ]
+    assert largest
+    assert 2 * 255 * max(largest) < 1 << 15
+    name = whole.graph.output[-1].name
+    integers, floats = (
+        _run(converted, level, images, name)
+        for level in (ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+                      ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    )  # fmt: skip
+    assert np.abs(integers - floats).max() < 0.05
+
+
+def _run(
+    model: onnx.ModelProto, level: ort.GraphOptimizationLevel, images: NDArray[np.uint8], name: str
+) -> NDArray[np.float32]:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = level
+    graph = model.SerializeToString()
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    output: NDArray[np.float32] = session.run([name], {"image": images})[0]
+    return output
 
 
 def test_int8_stages_have_integer_features_and_the_same_flops(int8: Quantized) -> None:
@@ -104,6 +143,13 @@ def test_images_that_the_bundle_was_not_made_with_are_refused(
     other = replace(held_out(), targets=(held_out().targets + 1) % 10)
     with pytest.raises(ExportError, match="not the images that the bundle was made with"):
         agreement(manifest, before, int8, other)
+
+
+def test_an_exit_that_lost_more_than_a_point_of_accuracy_is_reported() -> None:
+    exits = [Agreement(0.85, 0.845, 0.97), Agreement(0.88, 0.7248, 0.77), Agreement(0.8, 0.9, 0.8)]
+    (warning,) = lost_accuracy(exits, "int8")
+    assert warning.startswith("exit 2 is right on 72.48% of the held-out images in int8")
+    assert "88.00% in fp32" in warning
 
 
 def test_own_images_are_those_of_training(manifest: Manifest) -> None:

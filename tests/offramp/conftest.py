@@ -1,5 +1,5 @@
 """Use the small bundle of the server's tests."""
 
-from tests.serving.conftest import bundle, damaged, manifest
+from tests.serving.conftest import bundle, damaged, manifest, reject_bundle
 
-__all__ = ["bundle", "damaged", "manifest"]
+__all__ = ["bundle", "damaged", "manifest", "reject_bundle"]

@@ -305,3 +305,22 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
 def test_the_curve_is_that_of_the_manifest(classifier: Classifier, manifest: Manifest) -> None:
     assert classifier.curve == manifest.curve
     assert classifier.manifest == manifest
+
+
+def test_reject_is_in_the_answers_that_ask_for_it(reject_bundle: Path) -> None:
+    images = random_images(12, 4)
+    with Classifier.open(reject_bundle, threads=2) as classifier:
+        plain = classifier.classify(images, "low")
+        asked = classifier.classify(images, "low", reject=True)
+        streamed = [*classifier.classify_iter(images, "low", reject=True)]
+    assert {answer.reject for answer in plain} == {None}
+    assert {answer.reject for answer in asked} == {True, False}
+    assert [a.reject for a in streamed if isinstance(a, Answer)] == [a.reject for a in asked]
+
+
+def test_a_bundle_that_rejects_nothing_refuses_reject(bundle: Path) -> None:
+    with (
+        Classifier.open(bundle, threads=2) as classifier,
+        pytest.raises(ParameterError, match="--reject"),
+    ):
+        classifier.classify(random_images(1, 4), reject=True)

@@ -195,3 +195,14 @@ def test_large_images_are_sent_in_calls_of_bounded_size(bundle: Path) -> None:
     images = [png(noise)] * 5  # 4 MB each, 20 MB in all
     with serving(bundle) as server, Client(server.url) as client:
         assert len(client.classify(images)) == 5
+
+
+def test_reject_equals_that_of_a_classifier(reject_bundle: Path) -> None:
+    images = random_images(8, 4)
+    with serving(reject_bundle) as server, Client(server.url) as client:
+        found = [answer.reject for answer in client.classify(images, reject=True)]
+        streamed = [*client.classify_iter(images, reject=True)]
+        assert {answer.reject for answer in client.classify(images)} == {None}
+    with Classifier.open(reject_bundle, threads=2) as classifier:
+        assert found == [answer.reject for answer in classifier.classify(images, reject=True)]
+    assert [each.reject for each in streamed if isinstance(each, Answer)] == found

@@ -122,3 +122,15 @@ def test_predicted_means_are_those_of_the_exporter(images: int, new: int) -> Non
     stated, expected = estimate_mean(100.0, 7.0, images), estimate_mean(100.0, 7.0, images, new)
     predicted = predicted_mean(stated, images, new)
     assert (predicted.low, predicted.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_wrong_rejects_are_those_of_the_answers(
+    reject_bundle: Path, labelled: tuple[Path, list[bytes], list[str]]
+) -> None:
+    path, images, _ = labelled
+    with Classifier.open(reject_bundle, threads=2) as classifier:
+        for budget in classifier.evaluate(path).budgets:
+            answers = classifier.classify(images, budget.budget, reject=True)
+            assert budget.rejected is not None
+            assert budget.rejected.value == pytest.approx(np.mean([a.reject for a in answers]))
+            assert budget.rejected.stated.value == 0.5

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from offramp.bundle.manifest import Manifest, read_manifest
+from tests.serving.reject_bundle import write_reject_bundle
 from tests.serving.servers import (
     Encode,
     GatedRuntime,
@@ -27,6 +28,11 @@ from tests.serving.small_bundle import png, random_images, write_bundle
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(tmp_path_factory.mktemp("bundles") / "testnet")
+
+
+@pytest.fixture(scope="session")
+def reject_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_reject_bundle(tmp_path_factory.mktemp("bundles") / "testnet")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from training.networks.multi_exit import MultiExitNetwork
 
 CLASSES = 10
 SMALL: dict[str, dict[str, object]] = {
+    "efficientnet_lite": {"width": 0.25, "exits": (0.3, 0.6), "hidden": 16},
     "msdnet": {
         "exits": 2,
         "base": 1,

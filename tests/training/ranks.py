@@ -17,7 +17,8 @@ from training.data.datasets import open_dataset
 from training.distributed import average_statistics, process_group, rank, sum_over_processes
 from training.errors import DataError
 from training.fit.checkpoint import save_checkpoint
-from training.fit.trainer import Trainer, fit
+from training.fit.loop import fit
+from training.fit.trainer import Trainer
 
 # A learning rate so low that differences in rounding do not grow.
 SLOW = 0.001

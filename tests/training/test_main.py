@@ -1,6 +1,8 @@
 """The command line, run as a user runs it."""
 
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -106,6 +108,86 @@ def test_a_run_of_version_0_1_is_resumed_with_its_held_out_images(tmp_path: Path
     save_checkpoint(checkpoint, replace(saved, progress=progress))
     assert main([*options, "--resume"]) == 0
     assert len(load_checkpoint(checkpoint).progress.epochs) == 2
+
+
+def test_a_run_on_shrunk_photos_is_resumed_from_its_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An epoch shows the time left of the run, and a line states the epoch that is exported."""
+    folder = photos(tmp_path / "photos", ["ant", "bee"], 20)
+    cache = ["--cache", str(tmp_path / "cache"), "--shrink", "true", "--crop", "resized"]
+    options = [*OPTIONS, *cache, "--data", str(folder), "--held-out=4", "--workers=0"]
+    options += ["--batch-size=12", "--epochs=8", "--patience=1", "--ema=0.9", "--lr=1e-6"]
+    assert main([*options, "--out", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr().out
+    assert " s left\n" in shown or " min left\n" in shown
+    assert re.search(r"the weights of epoch \d of \d are exported", shown)
+    made = sorted(path.name[:8] for path in (tmp_path / "cache").iterdir())
+    assert made == ["held-out", "train-pa"]
+    assert main([*options, "--out", str(tmp_path / "run"), "--resume"]) == 0
+
+
+def limit_file_size() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def test_a_checkpoint_without_room_is_one_line_and_leaves_no_partial_file(tmp_path: Path) -> None:
+    # a folder, because a table would be cached, which needs room too
+    folder = photos(tmp_path / "set", ["ant", "bee"], 20)
+    command = [sys.executable, "-m", "training", *OPTIONS, "--data", str(folder)]
+    command += ["--held-out=4", "--out", str(tmp_path / "run")]
+    ended = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        text=True,
+        preexec_fn=limit_file_size,
+    )
+    assert ended.returncode == 1
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    assert ended.stderr.startswith(f"error: {path}: cannot be written: ")
+    assert ended.stderr.count("\n") == 1
+    assert not [each for each in path.parent.iterdir() if "checkpoint" in each.name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--out", "{place}/run"], "checkpoint.safetensors: the run exists; add --resume"),
+        (["--out", "{place}/file"], "--out: {place}/file is not a folder"),
+        (["--out", "{place}/file/run"], "--out: {place}/file is not a folder"),
+        (["--out", "{place}/new", "--images=memory", "--crop=resized"], "--images: --crop resized"),
+    ],
+)
+def test_a_refusal_that_needs_no_data_comes_before_torch_is_imported(
+    tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.safetensors").touch()
+    (tmp_path / "file").touch()
+    code = "import sys; from training.__main__ import main; main(); print('torch' in sys.modules)"
+    words = [word.format(place=tmp_path) for word in arguments]
+    command = [sys.executable, "-c", code, "cifar-compact", "--data", "no/such/set", *words]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert says.format(place=tmp_path) in ended.stderr
+    assert ended.stdout == "False\n"
+
+
+def test_sigterm_is_one_line_and_status_143(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training", *OPTIONS, "--epochs=500"]
+    command += ["--images=disk", "--workers=1", "--out", str(tmp_path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environment, text=True) as running:
+        assert running.stdout is not None
+        next(line for line in running.stdout if line.startswith("epoch   1/"))
+        running.send_signal(signal.SIGTERM)
+        _, errors = running.communicate()
+    assert running.returncode == 143
+    assert errors.startswith("stopped; to continue")
+    assert errors.count("\n") == 1
+    assert load_checkpoint(tmp_path / "checkpoint.safetensors").progress.epochs
 
 
 def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Path) -> None:

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+
+from training.data.images import Images
+from training.distributed import processes, shard
+from training.errors import RecipeError
+from training.recipes import Recipe
+
+JITTERS = 1000  # steps between no change and the largest change of a colour
+GREY = (0.299, 0.587, 0.114)  # share of each channel in the brightness (ITU-R BT.601)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +27,13 @@ class Augment:
         shift: largest distance that an image moves in each direction, in pixels (0: no shift).
         flip: True to mirror every image in every other epoch, half of the images in each epoch.
         cutout: side of the square that is painted grey, in pixels (0: no square).
+        color_jitter: largest relative change of brightness, contrast and saturation, in [0, 1].
     """
 
     shift: int
     flip: bool
     cutout: int
+    color_jitter: float = 0.0
 
     def draw(self, indices: Tensor, epoch: int, size: int, rng: Generator) -> Tensor:
         """Draw the changes to each image of a batch.
@@ -32,22 +43,24 @@ class Augment:
                 are mirrored in this epoch.
             epoch: number of the epoch, from 0.
             size: height and width of the images, in pixels.
-            rng: generator of shifts and squares.
+            rng: generator of all other changes.
 
         Returns:
-            int64 [N, 3 or 5]: rows down, columns across, mirrored. With cutout, the centre of the
-            square.
+            int64 [N, 3 to 8]: rows down, columns across, mirrored. With cutout, the centre of the
+            square. With color_jitter, brightness, contrast and saturation, from 0 to 2 * JITTERS.
         """
         drawn = [self._random(indices, 2 * self.shift + 1, rng) for _ in range(2)]
         mirrored = (_scatter(indices) + epoch) % 2
         drawn.append(mirrored if self.flip else torch.zeros_like(mirrored))
         if self.cutout:
             drawn += [self._random(indices, size, rng) for _ in range(2)]
+        if self.color_jitter:
+            drawn += [self._random(indices, 2 * JITTERS + 1, rng) for _ in range(3)]
         return torch.stack(drawn, dim=1)
 
     def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
         """Change images uint8 [N, H, W, 3] as `drawn` says, on the device that holds both."""
-        down, across, mirrored, *centre = drawn.unsqueeze(2).unbind(1)
+        down, across, mirrored, *rest = drawn.unsqueeze(2).unbind(1)
         rows, columns = (
             start + torch.arange(extent, device=images.device)
             for start, extent in zip((down, across), images.shape[1:3], strict=True)
@@ -56,7 +69,10 @@ class Augment:
         padded = _reflect(images, self.shift)
         picked = torch.arange(len(images), device=images.device)[:, None, None]
         moved = padded[picked, rows[:, :, None], columns[:, None, :]]
-        return self._grey_square(moved, centre) if self.cutout else moved
+        if self.color_jitter:
+            factors = 1 + self.color_jitter * (torch.cat(rest[-3:], dim=1) / JITTERS - 1)
+            moved = jitter_colors(moved, factors)
+        return self._grey_square(moved, rest[:2]) if self.cutout else moved
 
     @staticmethod
     def _random(like: Tensor, below: int, rng: Generator) -> Tensor:
@@ -69,6 +85,24 @@ class Augment:
             inside.append((offset >= 0) & (offset < self.cutout))
         square = inside[0][:, :, None] & inside[1][:, None, :]
         return images.masked_fill(square[..., None], 127)
+
+
+def jitter_colors(images: Tensor, factors: Tensor) -> Tensor:
+    """Multiply brightness, contrast and saturation of images uint8 [N, H, W, 3].
+
+    Source: torchvision's `ColorJitter`, without hue and always in this order.
+
+    Args:
+        images: images to change.
+        factors: float [N, 3], 1 for no change.
+    """
+    bright, contrast, saturation = factors.to(torch.float32)[:, :, None, None, None].unbind(1)
+    weights = torch.tensor(GREY, device=images.device)
+    pixels = (images * bright).clamp_(0, 255)
+    mean = (pixels @ weights).mean(dim=(1, 2))[:, None, None, None]
+    pixels = torch.lerp(mean, pixels, contrast).clamp_(0, 255)
+    pixels = torch.lerp((pixels @ weights)[..., None], pixels, saturation)
+    return pixels.clamp_(0, 255).round_().to(torch.uint8)
 
 
 def _scatter(indices: Tensor) -> Tensor:
@@ -94,3 +128,59 @@ def shrink(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Mixup:
+    """Blends of neighbours in a batch, and of their labels: images 1 and 2, 3 and 4, and so on.
+
+    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization" (ICLR 2018), with a share for
+    each pair instead of one for the batch. The shares depend on seed, epoch and step alone, not
+    on the number of processes.
+
+    Args:
+        alpha: both parameters of the shares' beta distribution.
+        seed: seed of the run.
+        classes: number of labels.
+    """
+
+    alpha: float
+    seed: int
+    classes: int
+
+    def __call__(self, images: Images, epoch: int, step: int) -> Images:
+        """Return blended images uint8 [N, H, W, 3] with targets float32 [N, classes].
+
+        Args:
+            images: this process's shard of a batch.
+            epoch: number of the epoch, from 0.
+            step: number of the step in the epoch, from 1.
+        """
+        rng = np.random.default_rng((self.seed, epoch, step))
+        batch = processes() * len(images)
+        of_pairs = torch.from_numpy(rng.beta(self.alpha, self.alpha, (batch + 1) // 2)).float()
+        own = shard(of_pairs.repeat_interleave(2)[:batch]).to(images.pixels.device)[:, None]
+        partner = torch.arange(len(images), device=own.device) ^ 1
+        if len(images) % 2:  # the last image has no neighbour
+            partner[-1] -= 1
+        one_hot = F.one_hot(images.targets, self.classes).float()
+        pixels = images.pixels.flatten(1).float()
+        mixed = torch.lerp(pixels[partner], pixels, own).round().to(torch.uint8)
+        return Images(mixed.view_as(images.pixels), torch.lerp(one_hot[partner], one_hot, own))
+
+
+def new_mixup(recipe: Recipe, classes: int, train_images: int) -> Mixup | None:
+    """Build the mixup of a recipe, or return None if it has none.
+
+    Raises:
+        RecipeError: two neighbours can be in different processes.
+    """
+    if not recipe.mixup:
+        return None
+    in_process = min(recipe.batch_size, train_images) // processes()
+    if processes() > 1 and in_process % 2:
+        raise RecipeError(
+            f"mixup: {in_process} images of a batch in each process are not pairs; give an even "
+            "--batch-size for each process"
+        )
+    return Mixup(recipe.mixup, recipe.seed, classes)

@@ -8,26 +8,39 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import islice
-from multiprocessing import get_context
-from multiprocessing.context import BaseContext
-from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from training.data.augment import Augment
 from training.data.images import ImageFiles, Images
+from training.data.loader import Decoder, Loader
 from training.distributed import processes, shard
-from training.errors import DataError, RecipeError
+from training.errors import RecipeError
 from training.recipes import Recipe
 
 EVALUATED_AT_ONCE = 500  # images
-Decoded = tuple[Tensor, Tensor] | str  # pixels and labels of a batch, or an error text
 SAMPLED = 5000  # images, for their mean and deviation
+
+
+def whole_batch(recipe: Recipe, train_images: int) -> int:
+    """Return the number of images in each batch, over all processes.
+
+    Raises:
+        RecipeError: a batch cannot be divided evenly among the processes.
+    """
+    batch = min(recipe.batch_size, train_images)
+    if batch % processes():
+        remedy = f"give a --batch-size that is a multiple of {processes()}"
+        if train_images < processes():
+            remedy = "start at most as many processes as there are training images"
+        raise RecipeError(
+            f"batch_size: {batch} images cannot be divided evenly by {processes()} processes; "
+            f"{remedy}"
+        )
+    return batch
 
 
 class Batches(ABC):
@@ -46,11 +59,7 @@ class Batches(ABC):
     def __init__(
         self, recipe: Recipe, train_images: int, held_out_images: int, device: torch.device
     ) -> None:
-        batch = min(recipe.batch_size, train_images)
-        if batch % processes():
-            raise RecipeError(
-                f"batch_size: {batch} images cannot be divided evenly by {processes()} processes"
-            )
+        batch = whole_batch(recipe, train_images)
         self.steps = max(1, train_images // recipe.batch_size)
         self.images_in_epoch = self.steps * batch
         self.held_out_images = held_out_images
@@ -59,7 +68,7 @@ class Batches(ABC):
         self._recipe = recipe
         self._device = device
         shift = recipe.shift if recipe.crop == "shifted" else 0
-        self._augment = Augment(shift, recipe.flip, recipe.cutout)
+        self._augment = Augment(shift, recipe.flip, recipe.cutout, recipe.color_jitter)
 
     def epoch(self, number: int, first: int) -> Iterator[Images]:
         """Yield this process's shard of the batch of each step, augmented.
@@ -135,17 +144,11 @@ class DiskBatches(Batches):
         workers: int,
     ) -> None:
         super().__init__(recipe, len(train), len(held_out), device)
+        train = replace(train, smallest_crop=recipe.crop_area)
         self._files, self._held_out_files = train, held_out
-        self._plan = _Plan()
         seed = recipe.seed if recipe.crop == "resized" else None
-        self._loader: DataLoader[Decoded] = DataLoader(
-            _Decoder(train, held_out, seed),  # type: ignore[arg-type] # the loader calls __getitems__ alone
-            batch_sampler=self._plan,
-            num_workers=workers,
-            collate_fn=_unchanged,
-            pin_memory=device.type == "cuda",
-            multiprocessing_context=_workers_context() if workers else None,
-            persistent_workers=workers > 0,
+        self._loader = Loader(
+            Decoder(train, held_out, seed), workers, pin_memory=device.type == "cuda"
         )
 
     def held_out(self) -> Iterator[Images]:
@@ -160,8 +163,8 @@ class DiskBatches(Batches):
         return self._read(batches, epoch)
 
     def _read(self, batches: Sequence[Tensor], epoch: int | None) -> Iterator[Images]:
-        self._plan.batches, self._plan.epoch = batches, epoch
-        for decoded in self._loader:
+        # a process can have no held-out image
+        for decoded in self._loader.read([batch for batch in batches if len(batch)], epoch):
             if isinstance(decoded, str):
                 raise (self._held_out_files if epoch is None else self._files).damage()
             yield Images(*decoded).to(self._device)
@@ -179,64 +182,3 @@ def new_batches(
         return MemoryBatches(recipe, train, held_out.decoded(), device)
     assert isinstance(held_out, ImageFiles)
     return DiskBatches(recipe, train, held_out, device, workers)
-
-
-class _Key(NamedTuple):
-    """A training image in an epoch (from 0), or a held-out image (epoch `None`)."""
-
-    epoch: int | None
-    position: int
-
-
-@dataclass(slots=True)
-class _Plan:
-    """The batches that the loader reads next."""
-
-    batches: Sequence[Tensor] = ()
-    epoch: int | None = None
-
-    def __iter__(self) -> Iterator[list[_Key]]:
-        for indices in self.batches:
-            yield [_Key(self.epoch, i) for i in indices.tolist()]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-@dataclass(frozen=True, slots=True)
-class _Decoder:
-    """The decoder in a worker. `seed` is that of random crops. `None`: the middle of an image."""
-
-    train: ImageFiles
-    held_out: ImageFiles
-    seed: int | None
-
-    def __getitems__(self, keys: Sequence[_Key]) -> Decoded:
-        """Decode the images of a batch, or return the error text if one of them is damaged."""
-        epoch = keys[0].epoch
-        files = self.held_out if epoch is None else self.train
-        chosen = files.select(torch.tensor([key.position for key in keys]))
-        try:
-            pixels = [
-                files.pixels(file, self._crop(key))
-                for key, file in zip(keys, chosen.files(), strict=True)
-            ]
-        except DataError as error:  # an exception from a worker would include its traceback
-            return str(error)
-        return torch.from_numpy(np.stack(pixels)), chosen.targets
-
-    def _crop(self, key: _Key) -> np.random.Generator | None:
-        if self.seed is None or key.epoch is None:
-            return None
-        return np.random.default_rng((self.seed, key.epoch, key.position))
-
-
-def _unchanged(batch: Any) -> Any:  # noqa: ANN401 (torch's types expect a list)
-    return batch
-
-
-def _workers_context() -> BaseContext:
-    """Fork workers from a clean process: this one can have threads and a GPU context."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["training.data.batches"])
-    return context

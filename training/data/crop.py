@@ -12,16 +12,24 @@ import numpy as np
 
 from offramp.bundle.preprocess import Box
 
-AREA = (0.08, 1.0)  # area of the crop, as a share of that of the image
+SMALLEST_AREA = 0.08  # of the crop, as a share of that of the image
 RATIO = (3 / 4, 4 / 3)  # width of the crop, divided by its height
 TRIES = 10
 
 
-def random_part(size: tuple[int, int], rng: np.random.Generator) -> Box:
-    """Draw a part of an image of (width, height) pixels, as shares of width and height."""
+def random_part(
+    size: tuple[int, int], rng: np.random.Generator, smallest: float = SMALLEST_AREA
+) -> Box:
+    """Draw a part of an image of (width, height) pixels, as shares of width and height.
+
+    Args:
+        size: width and height of the image, in pixels.
+        rng: generator of the part.
+        smallest: smallest area of the part, as a share of that of the image, in (0, 1].
+    """
     width, height = size
     for _ in range(TRIES):
-        area = width * height * rng.uniform(*AREA)
+        area = width * height * rng.uniform(smallest, 1.0)
         ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
         across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < across <= width and 0 < down <= height:

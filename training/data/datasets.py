@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -26,7 +26,7 @@ from training.data.hub import hub_name, read_hub
 from training.data.images import File, ImageFiles, Images
 from training.data.legacy import open_at_random
 from training.errors import DataError
-from training.recipes import HeldOutSplit
+from training.recipes import PLAIN, HeldOutSplit, Resizing
 
 HASHED = 5000  # most held-out images in the fingerprint
 Held = TypeVar("Held", Images, ImageFiles)
@@ -110,6 +110,7 @@ def open_dataset(
     split: HeldOutSplit = "by_class",
     *,
     strict: bool = False,
+    resizing: Resizing = PLAIN,
 ) -> Dataset[ImageFiles]:
     """Open a data set and set its validation split apart.
 
@@ -122,19 +123,20 @@ def open_dataset(
         seed: seed of that split.
         split: rule for that split. "random": as checkpoints of version 0.1 were split.
         strict: refuse a data set with files that are left out.
+        resizing: way to bring an image to that size.
 
     Raises:
         DataError: the source does not exist, has no images with labels, has a class without
             training images, or has too few images or classes.
     """
     if split == "random":
-        return _checked_at_random(source, size, held_out, seed)
+        return _checked_at_random(source, size, held_out, seed, resizing)
     found = find_dataset(source, strict=strict)
     try:
         found.check_trainable()
-        train = _files(found, found.part("train"), size)
+        train = _files(found, found.part("train"), size, resizing)
         if "validation" in found.parts:
-            held = _files(found, found.part("validation"), size)
+            held = _files(found, found.part("validation"), size, resizing)
             train = train.select(_tensor(in_random_order(len(train), seed)))
             held = held.select(_tensor(in_random_order(len(held), seed)))
         else:
@@ -142,7 +144,8 @@ def open_dataset(
             train, held = train.select(_tensor(chosen[0])), train.select(_tensor(chosen[1]))
     except DatasetError as error:
         raise DataError(f"data: {error}") from error
-    test = _files(found, found.parts["test"], size) if "test" in found.parts else None
+    tested = found.parts.get("test")
+    test = _files(found, tested, size, resizing) if tested else None
     _check_all(found, len(train) + len(held) + (len(test) if test else 0))
     return Dataset(train, held, found.classes, test, found)
 
@@ -164,7 +167,13 @@ def find_dataset(source: str, *, strict: bool = False) -> Found:
 
 
 def load_split(
-    source: str, split: str, size: int, labels: tuple[str, ...], *, strict: bool = False
+    source: str,
+    split: str,
+    size: int,
+    labels: tuple[str, ...],
+    *,
+    strict: bool = False,
+    resizing: Resizing = PLAIN,
 ) -> ImageFiles:
     """Open one split of a data set; targets are positions in `labels`.
 
@@ -174,6 +183,7 @@ def load_split(
         size: height and width of the decoded images, in pixels.
         labels: all allowed labels.
         strict: refuse a data set with files that are left out.
+        resizing: way to bring an image to that size.
 
     Raises:
         DataError: the split does not exist, or an image has a label that is not in `labels`.
@@ -182,7 +192,7 @@ def load_split(
     named = next((name for name in found.parts if name == split), None)
     if named is None:
         raise DataError(f"data: {source} has no split {split!r}, only {', '.join(found.parts)}")
-    return _relabelled(found, named, size, labels)
+    return _relabelled(found, named, size, labels, resizing)
 
 
 def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
@@ -190,26 +200,34 @@ def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
     return list(load_split(source, split, 1, labels).files())
 
 
-def load_test(source: str, size: int, labels: tuple[str, ...]) -> ImageFiles | None:
+def load_test(
+    source: str, size: int, labels: tuple[str, ...], resizing: Resizing = PLAIN
+) -> ImageFiles | None:
     """Open the test split; return None if it does not exist or has no labels.
 
     Raises:
         DataError: there is no such data set, or a label is not in `labels`.
     """
     found = find_dataset(source)
-    return _relabelled(found, "test", size, labels) if "test" in found.parts else None
+    if "test" not in found.parts:
+        return None
+    return _relabelled(found, "test", size, labels, resizing)
 
 
 def _checked_at_random(
-    source: str, size: int, held_out: int | None, seed: int
+    source: str, size: int, held_out: int | None, seed: int, resizing: Resizing
 ) -> Dataset[ImageFiles]:
     hub_name(source)
     if held_out is None:
         raise DataError("held_out: the random split needs a number (--held-out N)")
-    return Dataset(*open_at_random(source, size, held_out, seed))
+    train, held, labels = open_at_random(source, size, held_out, seed)
+    train, held = replace(train, resizing=resizing), replace(held, resizing=resizing)
+    return Dataset(train, held, labels)
 
 
-def _relabelled(found: Found, split: Split, size: int, labels: tuple[str, ...]) -> ImageFiles:
+def _relabelled(
+    found: Found, split: Split, size: int, labels: tuple[str, ...], resizing: Resizing
+) -> ImageFiles:
     part, index = found.parts[split], {label: number for number, label in enumerate(labels)}
     used = [found.classes[k] for k in np.unique(part.targets)]
     if foreign := [label for label in used if label not in index]:
@@ -217,13 +235,13 @@ def _relabelled(found: Found, split: Split, size: int, labels: tuple[str, ...]) 
             f"data: {found.source}, {split}: label {foreign[0]!r} is not in the training set"
         )
     of_class = np.array([index.get(label, -1) for label in found.classes], dtype=np.int64)
-    return _files(found, Part(part.images, of_class[part.targets]), size)
+    return _files(found, Part(part.images, of_class[part.targets]), size, resizing)
 
 
-def _files(found: Found, part: Part, size: int) -> ImageFiles:
+def _files(found: Found, part: Part, size: int, resizing: Resizing) -> ImageFiles:
     encoded = by_row(part.images, found.source)
     rows, targets = torch.arange(len(part.targets)), torch.from_numpy(part.targets)
-    return ImageFiles(encoded, rows, targets, size, found.source)
+    return ImageFiles(encoded, rows, targets, size, found.source, resizing)
 
 
 def _tensor(indices: np.typing.NDArray[np.int64]) -> Tensor:

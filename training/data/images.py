@@ -19,9 +19,10 @@ from offramp.images.decode import decode_essence
 from offramp.images.errors import ImageFileError, UnknownFormatError
 from offramp.images.formats import format_of
 from offramp.images.header import read_header, upright_size
-from training.data.crop import random_part
+from training.data.crop import SMALLEST_AREA, random_part
 from training.data.encoded import EncodedImages
 from training.errors import DataError
+from training.recipes import PLAIN, Resizing
 
 READ_AT_ONCE = 1000  # files
 LISTED = 100  # damaged files in one error
@@ -75,6 +76,8 @@ class ImageFiles:
         targets: labels, int64 [N].
         size: height and width of the decoded images, in pixels.
         source: name of the data set in error texts.
+        resizing: way to bring an image to that size.
+        smallest_crop: smallest area of a random part, as a share of that of the image.
     """
 
     encoded: EncodedImages
@@ -82,6 +85,8 @@ class ImageFiles:
     targets: Tensor
     size: int
     source: str
+    resizing: Resizing = PLAIN
+    smallest_crop: float = SMALLEST_AREA
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -170,11 +175,13 @@ class ImageFiles:
         Raises:
             DataError: the file is damaged, of a kind that is not read, or not an image.
         """
-        target = image_input(self.size)
+        target = image_input(self.size, self.resizing)
         try:
             header = read_header(file.encoded, side_wanted(target))
             essence = header.essence(file.encoded)
-            part = random_part(upright_size(header, essence), crop) if crop else None
+            part = None
+            if crop:
+                part = random_part(upright_size(header, essence), crop, self.smallest_crop)
             return decode_essence(header, essence, target, part)
         except ImageFileError as error:
             text = f"cannot be decoded: {error}"
@@ -183,6 +190,8 @@ class ImageFiles:
             raise DataError(f"data: {self.source}, {file.name} {text}") from error
 
 
-def image_input(size: int) -> ImageInput:
+def image_input(size: int, resizing: Resizing = PLAIN) -> ImageInput:
     """Return the resizing of images, the same in training and serving."""
-    return ImageInput(height=size, width=size, fit="crop", filter="bilinear")
+    return ImageInput(
+        height=size, width=size, fit="crop", filter=resizing.filter, margin=resizing.margin
+    )

@@ -46,7 +46,13 @@ def reopen_dataset(
         DataError: the images cannot be loaded.
     """
     opened = open_dataset(
-        source, recipe.size, recipe.held_out, recipe.seed, recipe.held_out_split, strict=strict
+        source,
+        recipe.size,
+        recipe.held_out,
+        recipe.seed,
+        recipe.held_out_split,
+        strict=strict,
+        resizing=recipe.resizing,
     )
     train, held_out = images
     more = len(opened.train) > train or (held_out is not None and len(opened.held_out) > held_out)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from offramp.writing import replaced
 from training.errors import CheckpointError, RecipeError
 from training.networks.backbones import build_network
 from training.networks.multi_exit import MultiExitNetwork
@@ -34,7 +35,6 @@ from training.record import FrozenModel
 from training.surgery.boundary import Surgery
 
 FORMAT = "offramp checkpoint 1"
-CHECKPOINT = "checkpoint.safetensors"  # name of the file in the folder of a run
 
 
 class Epoch(FrozenModel):
@@ -72,27 +72,24 @@ class Progress(FrozenModel):
     def _as_recorded(cls, recipe: object) -> object:
         return Recipe.recorded(recipe) if isinstance(recipe, dict) else recipe
 
-    def check_same_run(self, start: Progress) -> None:
-        """Raise CheckpointError unless `start` is the start of this run."""
-        if self.fingerprint != start.fingerprint:
-            raise CheckpointError("data: the run to resume used other images, labels or split")
-        for field in Recipe.model_fields:
-            saved, given = getattr(self.recipe, field), getattr(start.recipe, field)
-            if saved != given:
-                raise CheckpointError(
-                    f"{field}: the run to resume has {saved}, this one {given}; resume with the "
-                    "same options or choose another --out"
-                )
-
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A run after a step: its progress, and the state of network, objective and optimizers."""
+    """A run after a step: its progress, and the state of network, objective and optimizers.
+
+    Attributes:
+        progress: Recipe, data and epochs.
+        weights: Weights to export.
+        objective: State of the objective.
+        optimizers: State of the optimizers.
+        training_state: Weights that training needs, where they are not those to export.
+    """
 
     progress: Progress
     weights: dict[str, Tensor]
     objective: dict[str, Tensor]
     optimizers: dict[str, Tensor]
+    training_state: dict[str, Tensor] = field(default_factory=dict)
 
     def network(self) -> MultiExitNetwork:
         """Build the network with these weights, in eval mode.
@@ -127,16 +124,20 @@ def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint. At any time the file at `path` is complete, either the old or the new."""
+    """Write a checkpoint. At any time the file at `path` is complete, either the old or the new.
+
+    Raises:
+        UnwritableFileError: the file cannot be written. The one before it stays.
+    """
     tensors = {f"weights/{name}": t for name, t in checkpoint.weights.items()}
     tensors |= {f"objective/{name}": t for name, t in checkpoint.objective.items()}
     tensors |= {f"optimizers/{name}": t for name, t in checkpoint.optimizers.items()}
+    tensors |= {f"training/{name}": t for name, t in checkpoint.training_state.items()}
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     progress = checkpoint.progress.model_dump_json()
     metadata = {"format": FORMAT, "progress": progress, "sha256": _digest(progress, tensors)}
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata)
-    partial.replace(path)
+    with replaced(path, SafetensorError, durable=True) as partial:
+        save_file(tensors, partial, metadata)
 
 
 def load_progress(path: Path) -> Progress:
@@ -166,6 +167,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         _under("weights/", tensors),
         _under("objective/", tensors),
         _under("optimizers/", tensors),
+        _under("training/", tensors),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -64,13 +65,7 @@ class GradientAccumulator:
         micro_batch: int | None,
         compiler: str | None,
     ) -> None:
-        if compiler and not objective.one_backward:
-            raise RecipeError(
-                "--compile: this objective runs a backward pass for each exit, which cannot be "
-                "compiled; leave the option out"
-            )
-        if compiler and compiler not in (known := torch.compiler.list_backends(exclude_tags=())):
-            raise RecipeError(f"--compile: {compiler!r} is not one of {', '.join(known)}")
+        check_compiler(compiler, objective)
         self._network, self._objective = network, objective
         self._bf16, self._micro_batch = bf16, micro_batch
         self._device = next(network.parameters()).device
@@ -100,12 +95,10 @@ class GradientAccumulator:
             The loss of the shard, summed over exits, [].
         """
         count = len(images)
-        pieces = torch.arange(count).split(self._micro_batch or count)
         loss = torch.zeros((), device=self._device)
-        for i, piece in enumerate(pieces, 1):
-            start, end = int(piece[0]), int(piece[-1]) + 1
+        for start, end in micro_batches(count, self._micro_batch):
             part = Images(images.pixels[start:end], images.targets[start:end])
-            loss += self._add(part, size, (end - start) / count, last=i == len(pieces))
+            loss += self._add(part, size, (end - start) / count, last=end == count)
         return loss
 
     def _add(self, images: Images, size: int, weight: float, *, last: bool) -> Tensor:
@@ -123,6 +116,34 @@ class GradientAccumulator:
             return nullcontext()
         local: AbstractContextManager[None] = self._losses.no_sync()
         return local
+
+
+def micro_batches(count: int, largest: int | None) -> list[tuple[int, int]]:
+    """Return start and end of each micro-batch of a batch of `count` images.
+
+    The last one has two images instead of one if `largest` is at least three, because batch norm
+    cannot train on one value per channel.
+    """
+    step = largest or count
+    starts = list(range(0, count, step))
+    if len(starts) > 1 and count - starts[-1] == 1 and step > 2:
+        starts[-1] -= 1
+    return list(pairwise([*starts, count]))
+
+
+def check_compiler(compiler: str | None, objective: Objective) -> None:
+    """Check that this backend of torch.compile exists and can compile the objective.
+
+    Raises:
+        RecipeError: it does not or cannot.
+    """
+    if compiler and not objective.one_backward:
+        raise RecipeError(
+            "--compile: this objective runs a backward pass for each exit, which cannot be "
+            "compiled; leave the option out"
+        )
+    if compiler and compiler not in (known := torch.compiler.list_backends(exclude_tags=())):
+        raise RecipeError(f"--compile: {compiler!r} is not one of {', '.join(known)}")
 
 
 def _unused(losses: Losses, size: int, device: torch.device) -> bool:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from training.errors import RecipeError
 from training.fit.checkpoint import new_network
 from training.fit.optimizers import Optimizers
+from training.fit.parameter_groups import parameter_groups
+from training.networks.backbones import pretrained_weights
 from training.networks.multi_exit import MultiExitNetwork, Normalize
+from training.networks.weights import Pretrained, load_pretrained
 from training.recipes import Recipe
 
 
-def initial_network(recipe: Recipe, classes: int, sample: Tensor) -> MultiExitNetwork:
-    """Build the recipe's network with fresh weights.
+def initial_network(
+    recipe: Recipe, classes: int, sample: Tensor, pretrained: Pretrained | None = None
+) -> MultiExitNetwork:
+    """Build the recipe's network with fresh weights, and copy pretrained ones into it.
 
     Sets torch's seed to that of the recipe, which also seeds what the caller builds next.
 
@@ -23,28 +26,61 @@ def initial_network(recipe: Recipe, classes: int, sample: Tensor) -> MultiExitNe
         recipe: recipe of the run.
         classes: number of labels.
         sample: training images uint8 [N, H, W, 3], for the mean and deviation of each channel.
+            With pretrained weights, these are those of the images that the weights were trained on.
+
+        pretrained: weights of the recipe's record. None: the weights stay fresh, for example to be
+            replaced by those of a checkpoint.
 
     Raises:
         RecipeError: the recipe describes no valid network, or one that cannot read images of the
-            recipe's size.
+            recipe's size, or the pretrained weights do not fit it.
     """
     torch.manual_seed(recipe.seed)
     network = new_network(recipe, classes)
     for size in {recipe.size, recipe.small_size or recipe.size}:
         _check_size(network, size)
-    _set_statistics(network.normalize, sample)
+    if recipe.weights is None:
+        _set_statistics(network.normalize, sample)
+    else:
+        network.normalize.mean.copy_(torch.tensor(recipe.weights.mean))
+        network.normalize.std.copy_(torch.tensor(recipe.weights.std))
+    if pretrained is not None:
+        load_pretrained(network, pretrained)
     return network
 
 
-def initial_optimizers(recipe: Recipe, parameters: Sequence[nn.Parameter]) -> Optimizers:
-    """Build the recipe's optimizers, without momentum."""
+def with_weights(
+    recipe: Recipe, source: str | None, *, keep_head: bool
+) -> tuple[Recipe, Pretrained | None]:
+    """Read the weights that a run starts from, and record them in its recipe.
+
+    Args:
+        recipe: recipe of the run.
+        source: value of `--weights`. None: the package, if the recipe has a record of weights.
+        keep_head: the weights' own classifier becomes that of the last exit.
+
+    Raises:
+        RecipeError: the weights cannot be read, or there are none with a head to keep.
+    """
+    if source is None and recipe.weights is not None:
+        source = "package"
+    if source in (None, "none"):
+        if keep_head:
+            raise RecipeError("--keep-head: there are no weights; give --weights")
+        return recipe.model_copy(update={"weights": None}), None
+    pretrained = pretrained_weights(recipe.backbone, recipe.shape, source, keep_head=keep_head)
+    return recipe.model_copy(update={"weights": pretrained.record}), pretrained
+
+
+def initial_optimizers(
+    recipe: Recipe, network: MultiExitNetwork, objective: nn.Module
+) -> Optimizers:
+    """Build the recipe's optimizers of network and objective, without state."""
     return Optimizers(
-        parameters,
+        parameter_groups(recipe, network, objective),
         recipe.optimizer,
-        lr=recipe.lr,
         muon_lr=recipe.muon_lr,
         momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
     )
 
 
@@ -52,7 +88,7 @@ def initial_optimizers(recipe: Recipe, parameters: Sequence[nn.Parameter]) -> Op
 def _check_size(network: MultiExitNetwork, size: int) -> None:
     try:
         network.eval()(torch.zeros(1, 3, size, size))
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # timm asserts the size
         raise RecipeError(
             f"size: this network cannot read {size} x {size} pixels; give a larger --size or "
             "--small-size"

@@ -14,7 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from training.fit.parameter_groups import ParameterGroup
 from training.recipes import OptimizerName, Schedule
+
+MOMENTUM = "momentum_buffer"
+SECOND_BETA = 0.999  # of AdamW
 
 
 def newton_schulz(matrices: Tensor, steps: int = 3) -> Tensor:
@@ -74,37 +78,34 @@ class Optimizers:
     """All optimizers of a run.
 
     Args:
-        parameters: parameters to update.
-        kind: `sgd`: plain momentum and weight decay for all parameters, as in the papers. `muon`:
-            Muon for convolutions, SGD with Nesterov momentum for the rest.
-        lr: peak learning rate of SGD.
+        groups: parameters to update, with peak learning rate and weight decay.
+        kind: `sgd`: momentum and weight decay, as in the papers. `adamw`: Adam with decoupled
+            weight decay. `muon`: Muon for convolutions, SGD with Nesterov momentum for the rest,
+            and weight decay for matrices alone.
         muon_lr: peak learning rate of Muon.
-        momentum: momentum of both.
-        weight_decay: weight decay of SGD. With `muon`, for matrices alone.
+        momentum: momentum of SGD and Muon, and the first beta of AdamW.
     """
 
     def __init__(
         self,
-        parameters: Sequence[nn.Parameter],
+        groups: Sequence[ParameterGroup],
         kind: OptimizerName,
         *,
-        lr: float,
         muon_lr: float,
         momentum: float,
-        weight_decay: float,
     ) -> None:
         self._all: list[Optimizer]
-        if kind == "sgd":
-            sgd = torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay)
-            self._all = [sgd]
+        if kind == "muon":
+            self._all = _muon(groups, muon_lr, momentum)
         else:
-            convolutions = [p for p in parameters if p.ndim == 4]
-            groups = [
-                {"params": [p for p in parameters if p.ndim == 2], "weight_decay": weight_decay},
-                {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            dicts = [
+                {"params": g.parameters, "lr": g.lr, "weight_decay": g.weight_decay} for g in groups
             ]
-            sgd = torch.optim.SGD(groups, lr, momentum, nesterov=True)
-            self._all = [sgd, Muon(convolutions, muon_lr, momentum)]
+            self._all = [
+                torch.optim.SGD(dicts, momentum=momentum)
+                if kind == "sgd"
+                else torch.optim.AdamW(dicts, betas=(momentum, SECOND_BETA))
+            ]
         self._peaks = [[group["lr"] for group in o.param_groups] for o in self._all]
 
     def step(self, factor: float) -> None:
@@ -120,18 +121,22 @@ class Optimizers:
             optimizer.zero_grad()
 
     def state(self) -> dict[str, Tensor]:
-        """Return every momentum, by the position of its optimizer and weight."""
+        """Return every tensor of state, by the position of its optimizer and weight.
+
+        A momentum has no name of its own: `0/3`. The others have: `0/3/exp_avg`.
+        """
         return {
-            f"{i}/{j}": state["momentum_buffer"]
+            f"{i}/{j}" if name == MOMENTUM else f"{i}/{j}/{name}": tensor
             for i, optimizer in enumerate(self._all)
             for j, state in optimizer.state_dict()["state"].items()
+            for name, tensor in state.items()
         }
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Restore the momenta that `state` returned.
+        """Restore the tensors that `state` returned.
 
         Raises:
-            KeyError: a momentum is missing or belongs to no weight.
+            KeyError: a tensor belongs to no weight.
         """
         weights = {
             f"{i}/{j}": (optimizer, weight)
@@ -140,9 +145,28 @@ class Optimizers:
                 w for group in optimizer.param_groups for w in group["params"]
             )
         }
-        for name, momentum in state.items():
-            optimizer, weight = weights[name]
-            optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(momentum)
+        for key, tensor in state.items():
+            i, j, *names = key.split("/")
+            optimizer, weight = weights[f"{i}/{j}"]
+            name = names[0] if names else MOMENTUM
+            # AdamW counts steps on the CPU, in a tensor [] for each weight
+            like = torch.empty_like(weight) if tensor.ndim else torch.empty_like(tensor)
+            optimizer.state[weight][name] = like.copy_(tensor)
+
+
+def _muon(groups: Sequence[ParameterGroup], lr: float, momentum: float) -> list[Optimizer]:
+    """Build SGD for vectors and matrices, and Muon for convolutions."""
+    (group,) = groups
+    decay = group.weight_decay
+    by_dims = [
+        {"params": [p for p in group.parameters if p.ndim == 2], "weight_decay": decay},
+        {"params": [p for p in group.parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    convolutions = [p for p in group.parameters if p.ndim == 4]
+    return [
+        torch.optim.SGD(by_dims, group.lr, momentum, nesterov=True),
+        Muon(convolutions, lr, momentum),
+    ]
 
 
 def lr_factor(

@@ -1,4 +1,4 @@
-"""The training loop: an epoch, an evaluation, a checkpoint, until the recipe is finished.
+"""The trainer: the steps of an epoch, its evaluation, and the state of a run.
 
 All randomness is seeded from the recipe's seed, the epoch and the step, so a resumed run ends
 exactly like an uninterrupted one. Several processes compute the same steps as one, except for batch
@@ -9,36 +9,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from training.data.augment import new_mixup
 from training.data.batches import new_batches
 from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images
 from training.distributed import (
     average_over_processes,
     average_statistics,
-    equal_on_all_processes,
     rank,
     sum_over_processes,
 )
 from training.errors import CheckpointError, DivergedError
+from training.fit.batch_norm import start_training
 from training.fit.checkpoint import (
     Checkpoint,
     Epoch,
     PartialEpoch,
     Progress,
-    load_checkpoint,
-    save_checkpoint,
 )
+from training.fit.early_stop import is_exhausted
+from training.fit.exported import exported_weights, on_device
 from training.fit.gradient import GradientAccumulator
 from training.fit.initial import initial_network, initial_optimizers
 from training.fit.optimizers import lr_factor
+from training.fit.same_run import check_same_run
+from training.networks.multi_exit import MultiExitNetwork
 from training.networks.predict import predict
+from training.networks.weights import Pretrained
 from training.objectives import build_objective
+from training.objectives.class_weights import class_weights
 
 Track = Callable[[Iterable[Images], int], Iterable[Images]]
 # Arguments: the number of steps so far, the step's loss [] on this process, its learning rate.
@@ -58,6 +62,7 @@ class Trainer:
         device: device to compute on.
         workers: processes that decode images on disk (0: this process decodes them).
         compiler: backend of torch.compile. `None`: not compiled.
+        pretrained: weights to start from. None: fresh ones.
 
     Raises:
         RecipeError: the network cannot read images of that size, or options exclude each other.
@@ -71,17 +76,24 @@ class Trainer:
         *,
         workers: int = 0,
         compiler: str | None = None,
+        pretrained: Pretrained | None = None,
     ) -> None:
         recipe = progress.recipe
         self.progress = progress
         self._batches = new_batches(recipe, dataset.train, dataset.held_out, device, workers)
-        network = initial_network(recipe, len(dataset.labels), self._batches.sample())
+        network = initial_network(recipe, len(dataset.labels), self._batches.sample(), pretrained)
         objective = build_objective(
-            recipe.objective, recipe.objective_options, network, recipe.label_smoothing
+            recipe.objective,
+            recipe.objective_options,
+            network,
+            recipe.label_smoothing,
+            class_weights(recipe.class_weights, dataset.train.targets, len(dataset.labels)),
         )
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._mixup = new_mixup(recipe, len(dataset.labels), len(dataset.train))
+        self.network = on_device(network, device)
         self.objective = objective.to(device)
         self.device = device
+        self._exported = exported_weights(recipe, self.network, len(dataset.labels))
         self._gradient = GradientAccumulator(
             self.network,
             self.objective,
@@ -90,8 +102,7 @@ class Trainer:
             micro_batch=recipe.micro_batch,
             compiler=compiler,
         )
-        parameters = [*self.network.parameters(), *self.objective.parameters()]
-        self._optimizers = initial_optimizers(recipe, parameters)
+        self._optimizers = initial_optimizers(recipe, self.network, self.objective)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore a checkpoint of the same recipe and the same images.
@@ -99,23 +110,32 @@ class Trainer:
         Raises:
             CheckpointError: the recipe or the images differ, or the weights do not fit.
         """
-        checkpoint.progress.check_same_run(self.progress)
+        check_same_run(checkpoint.progress, self.progress)
         try:
-            self.network.load_state_dict(checkpoint.weights)
+            self._exported.load(checkpoint)
             self.objective.load_state_dict(checkpoint.objective)
             self._optimizers.load(checkpoint.optimizers)
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(f"the checkpoint does not fit its recipe: {error}") from error
-        self.progress = checkpoint.progress
+        # the images can have moved
+        recipe = checkpoint.progress.recipe.model_copy(update={"data": self.progress.recipe.data})
+        self.progress = checkpoint.progress.model_copy(update={"recipe": recipe})
 
     def checkpoint(self) -> Checkpoint:
         """Return the current state of the run."""
         return Checkpoint(
             self.progress,
-            self.network.state_dict(),
+            self._exported.weights(),
             self.objective.state_dict(),
             self._optimizers.state(),
+            self._exported.training_state(),
         )
+
+    def exported_network(self) -> MultiExitNetwork:
+        """Return a network with the weights to export, on the device of the run."""
+        if not self._exported.training_state():
+            return self.network
+        return on_device(self.checkpoint().network(), self.device)
 
     @property
     def steps_done(self) -> int:
@@ -124,8 +144,9 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        """True if every epoch of the recipe is finished."""
-        return len(self.progress.epochs) >= self.progress.recipe.epochs
+        """True if every epoch of the recipe is finished, or the run stops early."""
+        epochs, recipe = self.progress.epochs, self.progress.recipe
+        return len(epochs) >= recipe.epochs or is_exhausted(epochs, recipe.patience)
 
     def run_epoch(
         self,
@@ -147,7 +168,7 @@ class Trainer:
         """
         before, steps = self.progress.running, self._batches.steps
         number, start = len(self.progress.epochs), time.perf_counter() - before.seconds
-        self.network.train()
+        start_training(self.network, self.progress.recipe.batch_norm)
         loss = torch.tensor(before.loss, device=self.device)
         batches = self._batches.epoch(number, before.steps)
         for done, images in enumerate(track(batches, steps - before.steps), before.steps + 1):
@@ -156,7 +177,7 @@ class Trainer:
                 self._record_partial_epoch(done, loss, time.perf_counter() - start)
                 save()
         trained = time.perf_counter() - start
-        average_statistics(self.network)
+        average_statistics(*self._exported.networks)
         epoch = Epoch(
             number=number + 1,
             loss=self._mean(loss) / steps,
@@ -167,6 +188,7 @@ class Trainer:
         self.progress = self.progress.model_copy(
             update={"epochs": (*self.progress.epochs, epoch), "running": PartialEpoch()}
         )
+        self._exported.after_epoch(self.progress.epochs)
         return epoch
 
     def _step(self, images: Images, epoch: int, done: int, on_step: OnStep) -> Tensor:
@@ -175,17 +197,21 @@ class Trainer:
         seeds = np.random.SeedSequence((recipe.seed, epoch, done, rank()))
         torch.manual_seed(int(seeds.generate_state(1)[0]))
         small = recipe.small_size if epoch < recipe.small_epochs else None
-        self._optimizers.zero_grad()
-        loss = self._gradient.add(images, small or recipe.size)
         share_done = (epoch + (done - 1) / steps) / recipe.epochs
+        self.objective.start_step(share_done)
+        self._optimizers.zero_grad()
+        if self._mixup:
+            images = self._mixup(images, epoch, done)
+        loss = self._gradient.add(images, small or recipe.size)
         factor = lr_factor(recipe.schedule, share_done, recipe.warmup, recipe.milestones)
         self._optimizers.step(factor)
+        self._exported.after_step(epoch * steps + done)
         on_step(epoch * steps + done, loss, factor * recipe.lr)
         return loss
 
     def _record_partial_epoch(self, done: int, loss: Tensor, seconds: float) -> None:
         """Record the state of the current epoch, for a checkpoint."""
-        average_statistics(self.network)
+        average_statistics(*self._exported.networks)
         running = PartialEpoch(steps=done, loss=self._mean(loss), seconds=seconds)
         self.progress = self.progress.model_copy(update={"running": running})
 
@@ -201,50 +227,8 @@ class Trainer:
         """Compute the accuracy of each exit. Every process evaluates its shard of the images."""
         right = torch.zeros(self.network.exits, dtype=torch.int64, device=self.device)
         for images in self._batches.held_out():
-            logits = predict(self.network, images.pixels)
+            logits = predict(self._exported.evaluated, images.pixels)
             right += (logits.argmax(-1) == images.targets).sum(-1)
         right = sum_over_processes(right)
         accuracies: list[float] = (right.double() / self._batches.held_out_images).tolist()
         return tuple(accuracies)
-
-
-def fit(
-    trainer: Trainer,
-    path: Path,
-    *,
-    resume: bool,
-    track: Track,
-    report: Callable[[Epoch], None],
-    on_step: OnStep = ignore_step,
-    save_every: int | None = None,
-) -> None:
-    """Run a recipe to its end, with a checkpoint at `path` after every epoch.
-
-    Args:
-        trainer: trainer of the run.
-        path: file of the checkpoint, the same for all processes. Rank 0 writes it.
-        resume: True to continue from the checkpoint if the file exists.
-        track: wrapper of the batches, for a progress bar.
-        report: callback after each epoch.
-        on_step: callback after each step.
-        save_every: number of steps between checkpoints within an epoch. `None`: only after epochs.
-
-    Raises:
-        CheckpointError: with `resume`, the file is damaged, of another recipe, or different among
-            processes. Without, the file exists.
-    """
-    if path.exists() and not resume:
-        raise CheckpointError(f"{path}: the run exists; add --resume or choose another --out")
-    if path.exists():
-        trainer.restore(load_checkpoint(path))
-    if not equal_on_all_processes(trainer.steps_done, trainer.device):
-        raise CheckpointError(f"{path}: processes see different files; they must share a folder")
-
-    def save() -> None:
-        if rank() == 0:
-            save_checkpoint(path, trainer.checkpoint())
-
-    while not trainer.done:
-        epoch = trainer.run_epoch(track, on_step, save, save_every)
-        save()
-        report(epoch)

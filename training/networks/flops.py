@@ -10,7 +10,7 @@ concatenation and dropout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -73,6 +73,27 @@ def flop_costs(network: MultiExitNetwork, size: int, convention: Convention = "p
         heads.append(count.total)
     network.train(training)
     return Costs(tuple(stages), tuple(heads))
+
+
+@torch.no_grad()
+def chain_flops(modules: Sequence[nn.Module], size: int) -> list[int]:
+    """Count the products of each module of a chain for one image. The modules keep their mode.
+
+    Args:
+        modules: each maps the output of the one before it. The first reads [1, 3, size, size].
+        size: height and width of the image, in pixels.
+    """
+    chain = nn.ModuleList(modules)
+    modes = [module.training for module in chain.modules()]
+    x, counts = next(chain.parameters()).new_zeros(1, 3, size, size), []
+    chain.eval()
+    for module in chain:
+        with _counting_products() as count:
+            x = module(x)
+        counts.append(count.total)
+    for module, mode in zip(chain.modules(), modes, strict=True):
+        module.training = mode
+    return counts
 
 
 def flops_of_step(network: MultiExitNetwork, size: int) -> tuple[int, int]:

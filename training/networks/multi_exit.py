@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,19 @@ class Branch:
 
 # A function of a branch and the number of deeper exits that changes gradients, not values.
 BoundaryStep = Callable[[Branch, int], Branch]
+
+
+@dataclass(frozen=True, slots=True)
+class Pretraining:
+    """The tensors of a network that published weights have.
+
+    Attributes:
+        names: Published name of each of these tensors.
+        classifier: Those of the last linear layer, whose shapes depend on the number of labels.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    classifier: frozenset[str] = frozenset()
 
 
 class Normalize(nn.Module):
@@ -84,7 +97,8 @@ class MultiExitNetwork(nn.Module):
     Features are a list of [N, C, H, W] or [N, tokens, C]. The first stage reads the image alone.
     Head k maps the last tensor of the features to logits.
 
-    `surgery` is one Surgery for all boundaries, or a sequence with one for each.
+    `surgery` is one Surgery for all boundaries, or a sequence with one for each. `pretraining`
+    names the tensors that published weights have.
 
     Args:
         stages: one module for each stage.
@@ -102,6 +116,7 @@ class MultiExitNetwork(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.heads = nn.ModuleList(heads)
         self.surgery: Surgery | Sequence[Surgery] = Surgery("joint")
+        self.pretraining = Pretraining()
 
     @property
     def exits(self) -> int:

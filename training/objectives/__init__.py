@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from training.errors import RecipeError
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.block_dependent import BlockDependent, BlockDependentOptions
@@ -48,7 +50,11 @@ OBJECTIVES: Mapping[str, ObjectiveEntry] = {
 
 
 def build_objective(
-    name: str, options: Mapping[str, object], network: MultiExitNetwork, label_smoothing: float
+    name: str,
+    options: Mapping[str, object],
+    network: MultiExitNetwork,
+    label_smoothing: float,
+    weights: Tensor | None = None,
 ) -> Objective:
     """Build an objective for a network.
 
@@ -57,6 +63,7 @@ def build_objective(
         options: fields of its options that differ from the defaults.
         network: network to train.
         label_smoothing: probability spread evenly over all labels, in [0, 1).
+        weights: weight of each class in the cross-entropies, float32 [classes]. `None`: equal.
 
     Raises:
         RecipeError: the objective is unknown, an option is unknown or out of range, or a library
@@ -66,4 +73,6 @@ def build_objective(
         raise RecipeError(f"objective: {name!r} is not one of {', '.join(OBJECTIVES)}")
     entry = OBJECTIVES[name]
     parsed = entry.options.parse(options, option="objective", name=name)
-    return entry.build(parsed, network, label_smoothing)
+    objective = entry.build(parsed, network, label_smoothing)
+    objective.class_weights = weights
+    return objective

@@ -3,6 +3,10 @@
 Source: Zhang et al., "Be Your Own Teacher" (ICCV 2019), section 3, with the constants of the
 released code of the DFS paper. There the cross-entropy against the teacher's softened
 probabilities is not multiplied by temperature^2, and the hint is a distance over the whole batch.
+
+With `scaled` it is multiplied, as in Hinton et al., "Distilling the Knowledge in a Neural Network"
+(2015), section 2, so that the size of the teacher's gradient does not depend on the temperature.
+With `ramp` the teacher's share rises from 0, because a teacher that is not trained teaches noise.
 """
 
 from __future__ import annotations
@@ -32,6 +36,13 @@ class DistillationOptions(FrozenModel):
     hint: NonNegativeFloat = Field(
         0.03, description="weight of the distance to the teacher's features (0: no hint)"
     )
+    scaled: bool = Field(default=False, description="multiply the teacher's term by temperature^2")
+    ramp: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="fraction of the run in which the teacher's share rises from 0, 0 to 1",
+    )
 
 
 class Distillation(Objective):
@@ -40,14 +51,21 @@ class Distillation(Objective):
     h is the input [N, width] of an exit's linear layer, before a dropout in front of it. A is a
     linear layer for each early exit. It is trained with the network and not exported.
 
+    KD is the cross-entropy against the teacher's softened probabilities, times temperature^2 with
+    `scaled`. No gradient reaches the teacher through it.
+
     With a hint, forward hooks on the heads read h. They change no value and no gradient.
     """
+
+    risen: Tensor
 
     def __init__(
         self, options: DistillationOptions, network: MultiExitNetwork, label_smoothing: float
     ) -> None:
         super().__init__(network, label_smoothing)
         self.options = options
+        # a tensor, so that a compiled step is not compiled again when it changes
+        self.register_buffer("risen", torch.zeros(()), persistent=False)
         self._linear_inputs: list[Tensor | None] = [None] * self.exits
         linears = [_last_linear(head) for head in network.heads]
         hinted = linears[:-1] if options.hint else []
@@ -59,7 +77,7 @@ class Distillation(Objective):
     def forward(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
         """See Objective."""
         losses = self.cross_entropies(logits, targets)
-        share = self.options.share
+        share = self._share()
         teacher = (logits[-1].detach().float() / self.options.temperature).softmax(dim=1)
         distilled = torch.stack([self._divergence(one, teacher) for one in logits[:-1]])
         early = (1 - share) * losses[:-1] + share * distilled
@@ -67,8 +85,19 @@ class Distillation(Objective):
             early = early + self.options.hint * self.distances()
         return torch.cat([early, losses[-1:]])
 
+    def start_step(self, share_done: float) -> None:
+        """See Objective."""
+        if self.options.ramp:
+            self.risen.fill_(min(1.0, share_done / self.options.ramp))
+
+    def _share(self) -> float | Tensor:
+        """Return the teacher's share in this step."""
+        return self.options.share * self.risen if self.options.ramp else self.options.share
+
     def _divergence(self, logits: Tensor, teacher: Tensor) -> Tensor:
-        return F.cross_entropy(logits.float() / self.options.temperature, teacher)
+        temperature = self.options.temperature
+        found = F.cross_entropy(logits.float() / temperature, teacher)
+        return found * temperature**2 if self.options.scaled else found
 
     def distances(self) -> Tensor:
         """Compute |A(h) - h_last| of each early exit in the last forward pass, [exits - 1]."""

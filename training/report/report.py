@@ -8,15 +8,17 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from offramp.data.records import printable
+from offramp.writing import write_text
 from training.data.datasets import Dataset, load_test
 from training.data.images import ImageFiles, Images
-from training.errors import DataError
+from training.errors import CheckpointError, DataError
 from training.evaluation.assessment import (
     MEDIUM,
     Assessment,
@@ -117,8 +119,8 @@ def _write_page(
     details: HeldOutDetails | None = None,
 ) -> None:
     for name, drawn in figures.items():
-        (folder / f"{name}.svg").write_text(drawn, encoding="utf-8")
-    (folder / PAGE).write_text(render(progress, figures, assessment, details), encoding="utf-8")
+        write_text(folder / f"{name}.svg", drawn)
+    write_text(folder / PAGE, render(progress, figures, assessment, details))
 
 
 def _write_tables(folder: Path, assessment: Assessment, flops: Floats) -> None:
@@ -167,10 +169,11 @@ def _summaries(assessment: Assessment) -> Iterator[list[object]]:
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
+    text = StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def report_checkpoint(checkpoint: Path, data: str | None) -> Path:
@@ -185,10 +188,12 @@ def report_checkpoint(checkpoint: Path, data: str | None) -> Path:
         OSError: A file cannot be read or written.
     """
     loaded = load_checkpoint(checkpoint)
+    if not loaded.progress.epochs:
+        raise CheckpointError(f"{checkpoint}: no epoch is finished yet; continue with --resume")
     progress, folder = loaded.progress, checkpoint.parent
     source = data or progress.recipe.data
     dataset = own_dataset(progress, source)
-    test = load_test(source, progress.recipe.size, progress.labels)
+    test = load_test(source, progress.recipe.size, progress.labels, progress.recipe.resizing)
     write_report(folder, progress)
     write_assessment(folder, progress, loaded.network(), dataset, test)
     return folder / PAGE

@@ -68,13 +68,20 @@ def jpeg(side: int, scans: int, *, refining: bool = False) -> bytes:
     return file + first + again * (scans - 1) + b"\xff\xd9"
 
 
-def flat(form: str, side: int, frames: int = 1) -> bytes:
+def flat(form: str, side: int, frames: int = 1, mode: str = "RGB", **options: object) -> bytes:
     """Return an image of one colour, or an animation."""
-    images = [Image.new("RGB", (side, side), (i % 256, i // 256, 0)) for i in range(frames)]
+    colours = [(i % 256, i // 256, 0, 99)[: len(mode)] for i in range(frames)]
+    images = [Image.new(mode, (side, side), colour) for colour in colours]
     buffer = io.BytesIO()
-    images[0].save(
-        buffer, form, **({"save_all": True, "append_images": images[1:]} if frames > 1 else {})
-    )
+    more = {"save_all": True, "append_images": images[1:]} if frames > 1 else {}
+    images[0].save(buffer, form, **more, **options)
+    return buffer.getvalue()
+
+
+def flat_jpeg(width: int, height: int, exif: Image.Exif) -> bytes:
+    """Return a JPEG too narrow to be decoded at a reduced size."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "JPEG", exif=exif)
     return buffer.getvalue()
 
 
@@ -90,6 +97,14 @@ def attacks() -> Iterator[tuple[str, list[bytes]]]:
     yield "16 PNGs, 4000 x 4000, 1 bit", [png(4000, 1, 0, 1)] * 16
     yield "WebP, 3500 x 3500", [flat("WEBP", 3500)]
     yield "AVIF, 3500 x 3500", [flat("AVIF", 3500)]
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the largest images that are decoded: of each format, and turned
+    yield "WebP, 2000 x 2000, turned", [flat("WEBP", 2000, exif=turned)]
+    yield "AVIF, 2150 x 2150, turned", [flat("AVIF", 2150, exif=turned)]
+    yield "AVIF, 1800 x 1800, alpha", [flat("AVIF", 1800, mode="RGBA", subsampling="4:4:4")]
+    yield "PNG, 2850 x 2850, RGBA", [flat("PNG", 2850, mode="RGBA")]
+    yield "PNG, 2000 x 2000, a transparent colour", [flat("PNG", 2000, transparency=(0, 0, 0))]
+    yield "JPEG, 65000 x 100, turned", [flat_jpeg(65000, 100, turned)]
     yield "JPEG 2000, 1000 x 1000", [flat("JPEG2000", 1000)]
     for form in ("GIF", "WEBP", "PNG"):
         yield f"{form}, 2,000 frames", [flat(form, 64, 2000)]

@@ -4,6 +4,7 @@
 - `heads`: the limits and checks of a request's head, as functions.
 - `closing`: a close that lets the client read the last response.
 - `refusing`: refusals as problems, and half-closed clients.
+- `head_reading`: the fields of a head, within bounds.
 - `reading`: parsing within bounds, one request at a time.
 - `protocol`: the timers and the fast path.
 """

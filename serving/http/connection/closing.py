@@ -94,9 +94,7 @@ class ClosingProtocol(HttpToolsProtocol):
         self, status: int, headers: Headers, body: bytes, *, keep_alive: bool
     ) -> None:
         """Write a whole response. A header says so if the connection is closed."""
-        parts = [STATUS_LINE[status]]
-        for name, value in (*self.server_state.default_headers, *headers):
-            parts += (name, b": ", value, b"\r\n")
+        fields = [b"%b: %b\r\n" % pair for pair in (*self.server_state.default_headers, *headers)]
         stated = keep_alive or CLOSE in headers
-        parts += (b"\r\n" if stated else b"connection: close\r\n\r\n", body)
-        self.transport.write(b"".join(parts))
+        end = b"\r\n" if stated else b"connection: close\r\n\r\n"
+        self.transport.write(b"".join((STATUS_LINE[status], *fields, end, body)))

@@ -21,6 +21,9 @@ from serving.http.problems import INTERNAL_ERROR
 MAX_TARGET_BYTES = 8 << 10
 MAX_HEAD_BYTES = 64 << 10  # of a head, and again of the chunk extensions and trailers of its body
 MAX_FIELDS = 100  # headers and trailers of one request
+# Requests that arrived before the response to the one before them, answered in a row on one
+# connection. The response to the last one closes it. A megabyte has up to 40,000 requests.
+MAX_PIPELINED = 16
 VERSIONS = ("1.1", "1.0")
 SHOWN = 100  # characters of a client's bytes in an error text
 # RFC 9110, 7.2: uri-host [":" port]. No comma, which would join two fields.
@@ -79,6 +82,17 @@ def check_head(
         raise MalformedRequestError(
             f"Transfer-Encoding: {shown(codings[0])}: in HTTP/1.1 chunked is read, no other"
         )
+
+
+def values_of(name: bytes, headers: Headers) -> list[bytes]:
+    """Return the values of all headers of this name, in lower case."""
+    return [value for each, value in headers if each == name]
+
+
+def length_of(value: bytes) -> int:
+    """Return a length that the parser accepted, of 20 digits at most."""
+    digits = value.strip()[-20:]
+    return int(digits) if digits.isdigit() else 0
 
 
 def check_encoding(headers: Headers) -> None:

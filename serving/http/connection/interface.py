@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.types import Scope
 
@@ -39,8 +39,7 @@ def arrived_of(scope: Scope) -> float:
     return perf_counter() if found is None else found
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """The parts of a request's head that a fast path needs.
 
     Attributes:
@@ -59,8 +58,11 @@ class RequestHead:
 class FastPath(typing.Protocol):
     """The attribute `fast_path` of an application. Answers some requests without a task."""
 
-    def head_of(self, url: bytes, headers: Headers) -> RequestHead | None:
-        """Return the head of a POST (names in lower case) that `start` can take, or `None`."""
+    def head_of(self, url: bytes, headers: Mapping[bytes, bytes]) -> RequestHead | None:
+        """Return the head of a POST that `start` can take, or `None`.
+
+        The names of headers are in lower case. No header is given twice.
+        """
 
     def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
         """Start to answer. `None` if the request needs the normal path, without any effect.

@@ -8,17 +8,18 @@ path, which needs no task.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from serving.errors import ServingError
 from serving.http.connection.closing import CLOSE
-from serving.http.connection.heads import MAX_HEAD_BYTES
+from serving.http.connection.heads import MAX_HEAD_BYTES, MAX_PIPELINED
 from serving.http.connection.interface import (
     ARRIVED,
     DISCONNECT,
     Disconnect,
+    FastPath,
     Headers,
     RequestHead,
 )
@@ -38,6 +39,7 @@ class Connection(ReadingProtocol):
     idle connections have other limits.
     """
 
+    _offers: FastPath | None = None  # that gets requests
     _disconnect: Disconnect
     _head_timer: asyncio.TimerHandle | None = None
     _head: RequestHead | None = None  # of a fast-path request without its whole body
@@ -47,6 +49,8 @@ class Connection(ReadingProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Start to wait for the first head."""
         super().connection_made(transport)
+        unsuited = self.config.access_log or self.root_path or self.limit_concurrency is not None
+        self._offers = None if unsuited else self._fast_path
         self._disconnect = Disconnect()
         self._watch_head()
 
@@ -61,7 +65,6 @@ class Connection(ReadingProtocol):
             super().on_body(body)
         else:
             self._body_left -= len(body)
-            self._room += len(body)
             self._chunks = [*self._chunks, body]
 
     def on_message_complete(self) -> None:
@@ -88,19 +91,29 @@ class Connection(ReadingProtocol):
             self._leave_fast_path()
         super().shutdown()
 
-    def _begin_request(self) -> None:
+    def _begin_request(
+        self, method: bytes, version: str, found: Mapping[bytes, bytes] | None
+    ) -> None:
         """Offer a complete head to the fast path, else let uvicorn start the application."""
-        if self._fast_path is not None and self._suits_fast_path():
-            self._head = self._fast_path.head_of(self.url, self.headers)
+        if (
+            method == b"POST"
+            and version == "1.1"
+            and found is not None
+            and self._offers is not None
+            and self._idle
+            and not self.expect_100_continue
+            and not (self.flow.write_paused or self.transport.is_closing())
+        ):
+            self._head = self._offers.head_of(self.url, found)
         self._unwatch_head()
         if self._head is None:
             self._start_task()
 
     def _start_task(self) -> None:
-        self.scope["extensions"] = {DISCONNECT: self._disconnect}  # type: ignore[dict-item] # no dict
+        extensions: dict[str, object] = {DISCONNECT: self._disconnect}
         if self._head is not None:
-            self.scope["extensions"][ARRIVED] = self._head.arrived  # type: ignore[assignment] # as above
-        super()._start_task()
+            extensions[ARRIVED] = self._head.arrived
+        self._start_application(extensions)
 
     def _parse(self) -> None:
         """Parse what arrived, then start or stop the timers."""
@@ -111,23 +124,11 @@ class Connection(ReadingProtocol):
         elif self.timeout_keep_alive_task is None and not self._waiting:
             self._watch_head()  # else it is answered, and no other head has begun
 
-    def _suits_fast_path(self) -> bool:
-        """Return whether to offer a request to the fast path."""
-        parser = self.parser
-        return (
-            parser.get_method() == b"POST"
-            and self._idle
-            and parser.get_http_version() == "1.1"
-            and not self.expect_100_continue
-            and not (self.flow.write_paused or self.transport.is_closing())
-            and not (self.config.access_log or self.root_path)
-            and self.limit_concurrency is None
-        )
-
     def _start_fast_path(self, head: RequestHead, body: bytes) -> bool:
         """Start a request on the fast path. False if the fast path does not take it."""
         assert self._fast_path is not None
-        cycle = FastCycle(keep_alive=self.parser.should_keep_alive())
+        last = self._pipelined >= MAX_PIPELINED
+        cycle = FastCycle(keep_alive=self.parser.should_keep_alive() and not last)
         future = self._fast_path.start(head, body, partial(self._reply, cycle))
         if future is None:
             return False

@@ -9,21 +9,15 @@ from __future__ import annotations
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from serving.errors import ServingError, TargetTooLongError
-from serving.http.connection.closing import CycleTransport
+from serving.errors import ServingError
+from serving.http.connection.head_reading import HeadReadingProtocol
 from serving.http.connection.heads import (
-    MAX_FIELDS,
     MAX_HEAD_BYTES,
-    MAX_TARGET_BYTES,
     check_begun_head,
-    check_head,
     error_of,
     head_too_large,
-    too_many_fields,
-    with_path,
     without_upgrade,
 )
-from serving.http.connection.refusing import RefusingProtocol
 
 HEAD_END = b"\r\n\r\n"  # the parser accepts no other line ends
 OVERLAP = len(HEAD_END) - 1  # bytes of a head's end that can be in an earlier piece
@@ -32,15 +26,10 @@ CHUNK_BYTES = 24  # room for the size and the line ends of each chunk, without e
 LEAST_PIECE, MOST_PIECE = 256, 4096
 
 
-class ReadingProtocol(RefusingProtocol):
+class ReadingProtocol(HeadReadingProtocol):
     """A protocol of uvicorn that bounds what it reads."""
 
-    _room = MAX_HEAD_BYTES  # bytes that the head, or all but the chunks of a body, can still have
     _waiting = False  # a whole request has no response yet: nothing is parsed
-    _begun = False  # a head began in the latest piece
-    _fields = 0
-    _hosts: list[bytes]
-    _codings: list[bytes]
 
     @property
     def unparsed(self) -> int:
@@ -60,55 +49,16 @@ class ReadingProtocol(RefusingProtocol):
             self._data = data
         self._parse()
 
-    def on_message_begin(self) -> None:
-        """Begin a request."""
-        super().on_message_begin()
-        self._begun, self._fields, self._body_left = True, 0, 0
-        self._hosts, self._codings = [], []
-
-    def on_url(self, url: bytes) -> None:
-        """Take a part of the target."""
-        self.url += url
-        if len(self.url) > MAX_TARGET_BYTES:
-            raise TargetTooLongError(f"the target has more than {MAX_TARGET_BYTES} bytes")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header. Ignore a trailer, which must not change the request."""
-        self._fields += 1
-        if self._fields > MAX_FIELDS:
-            raise too_many_fields()
-        if self._in_body:
-            return
-        name = name.lower()
-        if name == b"host":
-            self._hosts.append(value)
-        elif name == b"content-length":
-            self._body_left = int(value.strip()[-20:] or b"0")  # valid, or no head is complete
-        elif name == b"transfer-encoding":
-            self._codings.append(value)
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """Check a head, then begin its request. Leave out an offer of another protocol."""
-        parser = self.parser
-        check_head(parser.get_method(), parser.get_http_version(), self._hosts, self._codings)
-        if not self.url.startswith(b"/"):
-            self.url = with_path(self.url)
-        self._room = MAX_HEAD_BYTES
-        if not parser.should_upgrade():
-            self._begin_request()
-            self._in_body = True
-
     def on_chunk_header(self) -> None:
         """Allow for the size of a chunk."""
         self._room += CHUNK_BYTES
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
-        self._room += len(body)
-        self._body_left -= len(body)
+        if self._body_left > 0:
+            self._body_left -= len(body)
+        else:
+            self._room += len(body)
         self._pass_body(body)
 
     def on_message_complete(self) -> None:
@@ -137,6 +87,10 @@ class ReadingProtocol(RefusingProtocol):
 
     def _after_response(self, *, starts: bool) -> None:
         """Continue, refuse or close. `starts`: another request that is parsed starts now."""
+        if starts or self._at < len(self._data):
+            self._pipelined += 1
+        else:
+            self._pipelined = 0
         if starts and not self._in_body:
             return
         if self._at < len(self._data):
@@ -157,14 +111,6 @@ class ReadingProtocol(RefusingProtocol):
         else:
             self.cycle.keep_alive = False
 
-    def _begin_request(self) -> None:
-        self._start_task()
-
-    def _start_task(self) -> None:
-        """Let uvicorn start the application."""
-        super().on_headers_complete()
-        self.cycle.transport = CycleTransport(self.transport, self._close)  # type: ignore[assignment]
-
     def _pass_body(self, body: bytes) -> None:
         super().on_body(body)
 
@@ -182,44 +128,63 @@ class ReadingProtocol(RefusingProtocol):
 
     def _parse(self) -> None:
         """Parse what arrived, up to the end of a request that needs its response first."""
-        while self._at < len(self._data) and not (self._waiting or self._discarding):
-            try:
-                self._feed(self._next_piece())
-            except ServingError as error:
-                self._refuse(error)
-            except HttpParserError as error:
-                self._refuse(error_of(error))
-        if self._at < len(self._data):
-            if not self.transport.is_closing():
-                self._flow.full = True
-                self.flow.pause_reading()
-        elif self._in_body or self._room == MAX_HEAD_BYTES:
+        try:
+            while self._at < len(self._data):
+                if self._waiting or self._discarding:
+                    self._pause()
+                    return
+                if self._in_body:
+                    self._feed_body()
+                else:
+                    self._feed_head()
+        except ServingError as error:
+            self._refuse(error)
+        except HttpParserError as error:
+            self._refuse(error_of(error))
+        if self._in_body or self._room == MAX_HEAD_BYTES:
             self._data, self._at = b"", 0
         else:
             self._data = self._data[-OVERLAP:]
             self._at = len(self._data)
 
-    def _next_piece(self) -> bytes:
-        data, at = self._data, self._at
-        if not self._in_body:
-            end = data.find(HEAD_END, max(at - OVERLAP, 0))
-            stop = at + self._room
-            return data[at : stop if end < 0 else min(stop, end + len(HEAD_END))]
-        if self._body_left > 0:
-            return data[at : at + self._body_left]
-        end = data.find(HEAD_END, at + LEAST_PIECE, at + MOST_PIECE)
-        return data[at : at + MOST_PIECE if end < 0 else end + len(HEAD_END)]
+    def _pause(self) -> None:
+        """Read no more until `_continue`."""
+        if not self.transport.is_closing():
+            self._flow.full = True
+            self.flow.pause_reading()
 
-    def _feed(self, piece: bytes) -> None:
-        """Parse a piece.
+    def _feed_head(self) -> None:
+        """Parse a head, or the part of it that arrived.
 
         Raises:
             ServingError: A limit is exceeded.
             HttpParserError: The piece is not of an HTTP request.
         """
-        self._at += len(piece)
-        in_head, self._begun = not self._in_body, False
+        data, at = self._data, self._at
+        stop = at + self._room
+        end = data.find(HEAD_END, at - OVERLAP if at > OVERLAP else 0) + len(HEAD_END)
+        if OVERLAP < end < stop:
+            stop = end
+        piece = data[at:stop]
         self._room -= len(piece)
+        self._begun = False
+        self._feed(piece)
+        if self._begun and not self._in_body and self._room < MAX_HEAD_BYTES:
+            check_begun_head(piece)
+
+    def _feed_body(self) -> None:
+        """Parse a body, or the part of it that arrived. Raise as `_feed_head`."""
+        data, at = self._data, self._at
+        if self._body_left > 0:
+            self._feed(data[at : at + self._body_left])
+            return
+        end = data.find(HEAD_END, at + LEAST_PIECE, at + MOST_PIECE)
+        piece = data[at : at + MOST_PIECE if end < 0 else end + len(HEAD_END)]
+        self._room -= len(piece)
+        self._feed(piece)
+
+    def _feed(self, piece: bytes) -> None:
+        self._at += len(piece)
         self._head_ended = piece.endswith(HEAD_END)
         upgraded = None
         try:
@@ -231,8 +196,6 @@ class ReadingProtocol(RefusingProtocol):
             self._ignore_upgrade()
         elif self._room <= 0:
             raise head_too_large()
-        elif in_head and self._begun and not self._in_body and self._room < MAX_HEAD_BYTES:
-            check_begun_head(piece)
 
     def _ignore_upgrade(self) -> None:
         """Parse the latest head again, without its offer of another protocol."""

@@ -15,6 +15,7 @@ from serving.http.connection.closing import (
     MOST_LINGER_BYTES,
     ClosingProtocol,
 )
+from serving.http.connection.heads import MAX_PIPELINED
 from serving.http.connection.interface import FastPath, Headers
 
 # A client that shut its sending side can read, or is gone: this is not known before a response is
@@ -29,6 +30,7 @@ class RefusingProtocol(ClosingProtocol):
     _data = b""  # arrived
     _at = 0  # number of bytes of `_data` that are parsed
     _head_ended = False  # the latest piece ends a head
+    _pipelined = 0  # requests in a row that arrived before the response to the one before
     _in_body = False  # the head is parsed, and the body is not whole
     _body_left = 0  # bytes of a body with a known length
     _ended = False  # the client shut its sending side
@@ -61,7 +63,8 @@ class RefusingProtocol(ClosingProtocol):
 
     def _close(self) -> None:
         """Close after a response, lingeringly if the client can still be sending."""
-        if self._in_body or self._at < len(self._data):
+        still = self._in_body or self._at < len(self._data) or self._pipelined >= MAX_PIPELINED
+        if still and not self._ended:
             self._stop_parsing()
             self._linger()
         else:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.serving import limit
-from benchmarks.serving.limit import BATCH, Limits, sample, staged
+from benchmarks.serving.limit import BATCH, Limits, Work, measure, sample, staged
 from benchmarks.serving.offline import Chain, evaluate
 from offramp.bundle.manifest import read_manifest
 from serving.runtime.cpu import CpuRuntime
@@ -75,3 +75,10 @@ def test_limits_are_measured_on_a_sample_and_not_on_the_first_images(
     for found in made.measure(0.01).values():
         assert found.rate > 0
         assert found.cpu > 0
+
+
+def test_each_thread_measures_whole_rounds() -> None:
+    runs: list[int] = []  # a batch each
+    work = Work([lambda number=number: runs.append(number) for number in range(7)], 7)  # type: ignore[misc]
+    assert measure(work, 2, 0.01).rate > 0
+    assert len({runs.count(number) for number in range(7)}) == 1

@@ -12,7 +12,8 @@ from tests.training.samples import finished_progress, source_with_test, untraine
 from training.errors import DataError
 from training.evaluation.budgeted import direct_optimum
 from training.evaluation.evaluate import Scored
-from training.fit.checkpoint import CHECKPOINT, Checkpoint, save_checkpoint
+from training.fit.checkpoint import Checkpoint, save_checkpoint
+from training.place import CHECKPOINT
 
 
 def save_run(folder: Path, seed: int) -> Checkpoint:

@@ -13,9 +13,10 @@ from benchmarks.training.comparison import (
     runs_of,
 )
 from tests.training.samples import finished_progress, untrained_checkpoint
-from training.fit.checkpoint import CHECKPOINT, new_network, save_checkpoint
+from training.fit.checkpoint import new_network, save_checkpoint
 from training.networks.flops import flops_to_exits
 from training.objectives import build_objective
+from training.place import CHECKPOINT
 
 EVERY = (*ROWS, *VARIATIONS)
 

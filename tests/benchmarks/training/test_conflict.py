@@ -7,7 +7,8 @@ from benchmarks.training.conflict import Agreement, agreement, main
 from tests.training.families import small_network
 from tests.training.samples import finished_progress, source_with_test, untrained_checkpoint
 from training.data.images import Images
-from training.fit.checkpoint import CHECKPOINT, save_checkpoint
+from training.fit.checkpoint import save_checkpoint
+from training.place import CHECKPOINT
 
 BATCH = Images(
     torch.randint(

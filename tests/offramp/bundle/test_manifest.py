@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from offramp.bundle.errors import BundleError
-from offramp.bundle.manifest import Estimate, Manifest, read_manifest
+from offramp.bundle.manifest import Estimate, Manifest, PretrainedWeights, read_manifest
 from offramp.bundle.stage_files import read_graph
 
 
@@ -96,3 +96,22 @@ def test_a_missing_graph_is_refused_by_name(damaged: Path, manifest: Manifest) -
     (damaged / "stage3.onnx").unlink()
     with pytest.raises(BundleError, match=r"stage3\.onnx: cannot be read"):
         read_graph(damaged, manifest.stages[2])
+
+
+def test_fields_that_older_versions_do_not_know_are_written_only_where_they_say_something(
+    manifest: Manifest,
+) -> None:
+    weights = PretrainedWeights(source="a file", licence="CC0-1.0", sha256="0" * 64)
+    other = manifest.model_copy(
+        update={
+            "input": manifest.input.model_copy(update={"margin": 0.875}),
+            "provenance": manifest.provenance.model_copy(update={"weights": weights}),
+        }
+    )
+    plain, full = (json.loads(each.model_dump_json()) for each in (manifest, other))
+    assert "margin" not in plain["input"]
+    assert "weights" not in plain["provenance"]
+    assert full["input"]["margin"] == 0.875
+    assert full["provenance"]["weights"] == weights.model_dump()
+    assert Manifest.model_validate(plain) == manifest
+    assert Manifest.model_validate(full) == other

@@ -193,3 +193,18 @@ def test_a_terminal_has_a_progress_bar(bundle: Path, folder: Path, tmp_path: Pat
     time.sleep(0.1)
     assert "20/20 images" in os.read(ours, 1 << 16).decode()
     os.close(ours)
+
+
+def test_reject_is_a_column_of_a_run_that_asks_for_it(
+    reject_bundle: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [str(folder), "--bundle", str(reject_bundle), "--reject"]
+    assert main(options) == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert {row["reject"] for row in rows} == {"True", "False"}
+    assert [*rows[0]][-2:] == ["reject", "error"]
+    assert main([*options, "--out", str(tmp_path / "a.parquet")]) == 0
+    written = [str(row["reject"]) for row in read_table(tmp_path / "a.parquet").to_pylist()]
+    assert written == [row["reject"] for row in rows]
+    assert main([*options[:3], "--out", str(tmp_path / "a.jsonl")]) == 0
+    assert '"reject"' not in (tmp_path / "a.jsonl").read_text()

@@ -66,3 +66,14 @@ def test_exit_codes(
     names = {"BUNDLE": str(bundle), "DATA": str(data)}
     assert main([names.get(word, word) for word in arguments]) == code
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_wrong_rejects_are_shown_beside_the_manifest(
+    bundle: Path, reject_bundle: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", str(data), "--budget", "low", "--budget", "60%"]
+    assert main(["--bundle", str(reject_bundle), *options]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "wrong rejects" in line)
+    assert line.split()[-3] == "0.5000"
+    assert main(["--bundle", str(bundle), *options, "--format", "json"]) == 0
+    assert "reject" not in capsys.readouterr().out

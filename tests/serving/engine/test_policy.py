@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from offramp.bundle.manifest import Manifest
+from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.policy import Policy, default_budget, resolve
 from serving.engine.request import Batch, Opinion, Request
 from serving.errors import BudgetTooLowError, ParameterError, UnknownBudgetError
@@ -174,3 +175,13 @@ def test_a_policy_without_thresholds_is_one_class() -> None:
             each.opinions.append(found)
         continuing.append(decision.continuing)
     assert continuing == [[0, 1], [1]]
+
+
+def test_reject_needs_thresholds_in_the_bundle(manifest: Manifest, reject_bundle: Path) -> None:
+    rejecting = read_manifest(reject_bundle)
+    assert rejecting.reject is not None
+    assert resolve(rejecting, reject=True).reject == rejecting.reject.thresholds
+    assert resolve(rejecting, min_confidence=0.5, reject=True).reject is not None
+    assert resolve(rejecting).reject is None
+    with pytest.raises(ParameterError, match=r"^reject: .*offramp export or recalibrate"):
+        resolve(manifest, reject=True)

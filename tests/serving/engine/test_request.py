@@ -102,3 +102,28 @@ def test_under_overload_requests_without_a_deadline_leave_and_are_marked_if_forc
     assert None not in decision.opinions
     marked = [each.degraded for each in (unevaluated, unsure, sure, urgent)]
     assert marked == [True, True, False, False]
+
+
+def test_the_exit_that_a_request_leaves_at_decides_whether_it_is_rejected() -> None:
+    asking = [request(0.5, reject=(2.0, 5.0)) for _ in range(3)]
+    confidence, score = np.array([0.9, 0.9, 0.1], np.float32), np.array([1, 2, 9], np.float32)
+    decision = Batch(0, tuple(asking)).decide(confidence, ROWS[:3], score)
+    assert decision.continuing == [2]
+    for each, found in zip(asking, decision.opinions, strict=True):
+        each.opinions.append(found)
+    assert [each.answer(11.0, 0).rejected for each in asking[:2]] == [True, False]
+    decision = Batch(1, (asking[2],)).decide(confidence[:1], ROWS[:1], np.array([4], np.float32))
+    asking[2].opinions += decision.opinions
+    assert asking[2].answer(11.0, 0).rejected
+
+
+def test_a_request_that_does_not_ask_has_no_score() -> None:
+    for whole_network in (False, True):
+        batch = Batch(
+            0, (request(0.5), request(0.5, reject=(1.0, 1.0))), True, False, whole_network
+        )
+        decision = batch.decide(np.full(2, 0.9, np.float32), ROWS[:2], np.full(2, 3, np.float32))
+        plain, scored = decision.opinions
+        assert plain is not None
+        assert scored is not None
+        assert (plain.score, scored.score) == (None, 3)

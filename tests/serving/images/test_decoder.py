@@ -214,6 +214,22 @@ def test_a_phone_photo_of_50_megapixels_is_read(options: dict[str, Any]) -> None
     assert got.shape == (32, 32, 3)
 
 
+@pytest.mark.parametrize(
+    ("form", "mode", "most"), [("WEBP", "RGB", 2000), ("AVIF", "RGB", 2150), ("PNG", "RGBA", 2850)]
+)
+def test_the_memory_of_decoding_is_bounded_by_the_bytes_sent(
+    form: str, mode: str, most: int
+) -> None:
+    options = {"speed": 10} if form == "AVIF" else {"method": 0} if form == "WEBP" else {}
+    data = file(Image.new(mode, (most + 100, most + 100)), form, **options)
+    with pytest.raises(ImageTooLargeError, match=r"MB, at most 67 MB\); send fewer images"):
+        decode(data, TARGET, 25 * MEGA)
+    more = struct.pack(">I4s", 2_000_000, b"free") + bytes(1_999_992)  # a box that AVIF skips
+    assert decode(data + more, TARGET, 25 * MEGA).shape == (32, 32, 3)
+    data = file(Image.new(mode, (most, most)), form, **options)
+    assert decode(data, TARGET, 25 * MEGA).shape == (32, 32, 3)
+
+
 GOOD = {form: file(gradient(40, 30), form) for form in ("JPEG", "PNG", "WEBP")}
 
 

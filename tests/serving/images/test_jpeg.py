@@ -26,6 +26,8 @@ TARGETS = [
     ImageInput(height=24, width=48, fit="stretch", filter="lanczos"),
     ImageInput(height=3, width=2, fit="crop", filter="bicubic"),
     ImageInput(height=224, width=224, fit="crop", filter="box"),
+    ImageInput(height=96, width=96, fit="crop", filter="bicubic", margin=0.875),
+    ImageInput(height=24, width=40, fit="stretch", filter="bilinear", margin=0.5),
 ]
 
 

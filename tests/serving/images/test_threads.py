@@ -55,14 +55,14 @@ def flat(side: int) -> bytes:
 def test_cheap_images_are_decoded_first_and_few_pixels_at_once() -> None:
     async def scenario() -> list[str]:
         log: list[str] = []
-        threads = DecodeThreads(threads=2, max_pixels=100)
+        threads = DecodeThreads(threads=2, max_memory=100)
         gates = [Gate(log, name) for name in ("first", "large", "cheap", "small")]
-        first = threads.start(gates[0], work=1, pixels=60)
+        first = threads.start(gates[0], work=1, memory=60)
         await entered(gates[0])
-        large = threads.start(gates[1], work=50, pixels=90)
-        cheap = threads.start(gates[2], work=2, pixels=30)
+        large = threads.start(gates[1], work=50, memory=90)
+        cheap = threads.start(gates[2], work=2, memory=30)
         await entered(gates[2])
-        small = threads.start(gates[3], work=3, pixels=30)
+        small = threads.start(gates[3], work=3, memory=30)
         assert threads.work == 56
         assert log == ["first", "cheap"], "two threads, and the large one does not fit"
         for gate in gates:
@@ -78,10 +78,10 @@ def test_cheap_images_are_decoded_first_and_few_pixels_at_once() -> None:
 def test_a_cancelled_job_ends_at_once_or_when_its_thread_does() -> None:
     async def scenario() -> None:
         log: list[str] = []
-        threads = DecodeThreads(threads=1, max_pixels=100)
+        threads = DecodeThreads(threads=1, max_memory=100)
         running, queued = Gate(log, "running"), Gate(log, "queued")
-        first = threads.start(running, work=5, pixels=1)
-        second = threads.start(queued, work=7, pixels=1)
+        first = threads.start(running, work=5, memory=1)
+        second = threads.start(queued, work=7, memory=1)
         await entered(running)
         ended: list[bool] = []
         assert not threads.cancel(second)

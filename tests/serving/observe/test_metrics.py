@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -199,3 +200,13 @@ def test_names_have_the_prefix_and_labels_are_bounded(metrics: Metrics) -> None:
     }
     with pytest.raises(KeyError):
         metrics.count("a name from a client", "answered")
+
+
+def test_rejections_are_counted_by_budget_if_the_model_rejects() -> None:
+    metrics = Metrics(replace(MODEL, rejects=True))
+    for rejected in (True, False, True):
+        metrics.rejection("low", rejected=rejected)
+    assert value(metrics, "reject_answers_total", budget="low", reject="true") == 2
+    assert value(metrics, "reject_answers_total", budget="low", reject="false") == 1
+    assert value(metrics, "reject_answers_total", budget="numeric", reject="true") == 0
+    assert value(Metrics(MODEL), "reject_answers_total", budget="low", reject="true") is None

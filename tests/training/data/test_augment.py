@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.augment import Augment, shrink
+from training.data.augment import Augment, jitter_colors, shrink
 
 RNG_SEED = 3
 
@@ -54,6 +54,40 @@ def test_cutout_paints_at_most_one_square() -> None:
     assert ((painted == 127) | (painted == 255)).all()
     assert int(grey.max()) == 16
     assert int(grey.min()) >= 4, "at least a corner of the square"
+
+
+def test_color_jitter_changes_each_image_within_its_limits() -> None:
+    grey = torch.full((40, 4, 4, 3), 100, dtype=torch.uint8)
+    changed = apply(Augment(0, flip=False, cutout=0, color_jitter=0.2), grey)
+    assert (changed == changed[:, :1, :1, :1]).all(), "grey without contrast stays grey"
+    levels = changed[:, 0, 0, 0].tolist()
+    assert 80 <= min(levels) < 90
+    assert 110 < max(levels) <= 120
+
+
+def test_colors_are_multiplied_by_their_factors() -> None:
+    image = torch.tensor([[[[200, 100, 50], [100, 100, 100]]]], dtype=torch.uint8)
+
+    def changed(*factors: float) -> list[list[int]]:
+        found: list[list[int]] = jitter_colors(image, torch.tensor([factors]))[0, 0].tolist()
+        return found
+
+    assert changed(1, 1, 1) == image[0, 0].tolist()
+    assert changed(1.5, 1, 1) == [[255, 150, 75], [150, 150, 150]]
+    assert changed(1, 0, 1) == [[112, 112, 112]] * 2, "the mean brightness"
+    assert changed(1, 1, 0) == [[124, 124, 124], [100, 100, 100]], "the pixel's brightness"
+
+
+def test_color_jitter_does_not_change_the_other_draws() -> None:
+    batch = images(8)
+    plain, jittered = (Augment(2, flip=True, cutout=3, color_jitter=each) for each in (0.0, 0.5))
+    draws = [
+        augment.draw(torch.arange(8), 0, 8, torch.Generator().manual_seed(1))
+        for augment in (plain, jittered)
+    ]
+    assert torch.equal(draws[0], draws[1][:, :5])
+    grey = (jittered(batch, draws[1]) == 127).all(-1)
+    assert grey[(plain(batch, draws[0]) == 127).all(-1)].all(), "the square stays grey"
 
 
 def test_shrink_resizes_and_keeps_the_mean() -> None:

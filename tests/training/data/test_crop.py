@@ -25,6 +25,13 @@ def test_parts_have_the_published_sizes_and_ratios() -> None:
     assert abs((across * down).mean() - 0.5) < 0.05, "areas are uniform, except those too large"
 
 
+def test_parts_are_not_smaller_than_the_given_area() -> None:
+    rng = np.random.default_rng(0)
+    parts = np.array([random_part((500, 500), rng, 0.7) for _ in range(500)])
+    areas = (parts[:, 2] - parts[:, 0]) * (parts[:, 3] - parts[:, 1])
+    assert 0.69 < areas.min() < 0.71
+
+
 def test_the_part_of_a_narrow_image_is_its_middle() -> None:
     """No part with an allowed ratio and area fits into it."""
     part = random_part((1000, 10), np.random.default_rng(0))

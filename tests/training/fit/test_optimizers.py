@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from training.fit.optimizers import Muon, Optimizers, lr_factor, newton_schulz
+from training.fit.parameter_groups import ParameterGroup
 from training.recipes import RECIPES, OptimizerName, Recipe, Schedule
 
 PAPER = Recipe().milestones
@@ -32,8 +33,8 @@ def test_a_step_of_muon_has_the_relative_size_of_its_learning_rate() -> None:
     assert 0.06 < float(relative) < 0.12, "three iterations bring it close, not exactly there"
 
 
-@pytest.mark.parametrize("kind", ["sgd", "muon"])
-def test_both_optimizers_fit_a_small_network(kind: OptimizerName) -> None:
+@pytest.mark.parametrize(("kind", "lr"), [("sgd", 0.1), ("muon", 0.1), ("adamw", 0.03)])
+def test_each_optimizer_fits_a_small_network(kind: OptimizerName, lr: float) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1, bias=False),
@@ -43,9 +44,8 @@ def test_both_optimizers_fit_a_small_network(kind: OptimizerName) -> None:
         nn.Flatten(),
         nn.Linear(8, 2),
     )
-    optimizers = Optimizers(
-        list(network.parameters()), kind, lr=0.1, muon_lr=0.05, momentum=0.9, weight_decay=1e-4
-    )
+    groups = [ParameterGroup(list(network.parameters()), lr, 1e-4)]
+    optimizers = Optimizers(groups, kind, muon_lr=0.05, momentum=0.9)
     images, targets = torch.randn(64, 3, 8, 8), torch.arange(64) % 2
     images[targets == 1, 0] += 1
     losses = []
@@ -56,6 +56,31 @@ def test_both_optimizers_fit_a_small_network(kind: OptimizerName) -> None:
         optimizers.step(1.0)
         losses.append(loss.item())
     assert losses[-1] < 0.1 * losses[0]
+
+
+def test_adamw_continues_from_its_state_bit_for_bit() -> None:
+    torch.manual_seed(0)
+    start, gradients = torch.randn(4, 3), torch.randn(6, 4, 3)
+
+    def adamw(weight: nn.Parameter) -> Optimizers:
+        group = ParameterGroup([weight], 0.1, 0.01)
+        return Optimizers([group], "adamw", muon_lr=0.1, momentum=0.9)
+
+    def update(optimizers: Optimizers, weight: nn.Parameter, steps: range) -> None:
+        for step in steps:
+            weight.grad = gradients[step].clone()
+            optimizers.step(1 - step / 10)
+
+    whole = nn.Parameter(start.clone())
+    update(adamw(whole), whole, range(6))
+    first = nn.Parameter(start.clone())
+    update(before := adamw(first), first, range(3))
+    assert before.state().keys() == {"0/0/step", "0/0/exp_avg", "0/0/exp_avg_sq"}
+    second = nn.Parameter(first.detach().clone())
+    after = adamw(second)
+    after.load({name: tensor.clone() for name, tensor in before.state().items()})
+    update(after, second, range(3, 6))
+    assert torch.equal(whole, second)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "multistep"])

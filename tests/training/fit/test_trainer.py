@@ -11,8 +11,9 @@ from tests.training.samples import TINY, tiny_dataset, tiny_progress
 from training.data.datasets import load_dataset, open_dataset
 from training.data.images import Images
 from training.errors import CheckpointError, DivergedError, RecipeError
-from training.fit.checkpoint import Checkpoint, Epoch, load_checkpoint
-from training.fit.trainer import Trainer, fit
+from training.fit.checkpoint import Checkpoint, Epoch, load_checkpoint, save_checkpoint
+from training.fit.loop import fit
+from training.fit.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -63,6 +64,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         (first.weights, second.weights),
         (first.objective, second.objective),
         (first.optimizers, second.optimizers),
+        (first.training_state, second.training_state),
     ):
         assert a.keys() == b.keys()
         assert all(torch.equal(a[name], b[name]) for name in a)
@@ -73,12 +75,17 @@ def assert_same_run(one: Path, other: Path) -> None:
     [
         {"optimizer": "sgd", "schedule": "linear", "small_size": 24, "small_epochs": 1},
         {"optimizer": "muon", "micro_batch": 40},
+        {"optimizer": "adamw", "lr": 2e-3, "trunk_lr": 3e-4, "layer_decay": 0.8},
+        {"ema": 0.9},
+        {"mixup": 0.4, "color_jitter": 0.3, "class_weights": "balanced"},
+        {"objective": "distillation", "objective_options": {"ramp": 0.75, "scaled": True}},
+        {"ema": 0.9, "patience": 1, "epochs": 4, "lr": 1e-5},
         {"objective": "distillation"},
         {"objective": "pcgrad"},
         {"objective": "nash-mtl"},
         {"objective": "meta-gf"},
     ],
-    ids=lambda options: options.get("objective", options.get("optimizer")),
+    ids=lambda options: "-".join(str(value) for value in options.values()),
 )
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     tmp_path: Path, options: dict[str, Any]
@@ -107,6 +114,25 @@ def test_training_from_disk_equals_training_from_memory(tmp_path: Path) -> None:
     trainer = Trainer(tiny_progress(epochs=1), files, CPU)
     fit(trainer, tmp_path / "disk", resume=False, track=untracked, report=lambda _: None)
     assert_same_run(tmp_path / "memory", tmp_path / "disk")
+
+
+def test_random_parts_of_growing_size_are_resumed_bit_for_bit(tmp_path: Path) -> None:
+    options = {"crop": "resized", "crop_area": 0.5, "color_jitter": 0.2}
+    options |= {"small_size": 24, "small_epochs": 1}
+    files = open_dataset(TINY.data, TINY.size, TINY.held_out, TINY.seed)
+
+    def epochs(path: Path, number: int) -> None:
+        trainer = Trainer(tiny_progress(**options), files, CPU)
+        if path.exists():
+            trainer.restore(load_checkpoint(path))
+        for _ in range(number):
+            trainer.run_epoch(untracked)
+        save_checkpoint(path, trainer.checkpoint())
+
+    epochs(tmp_path / "whole", 2)
+    for _ in range(2):
+        epochs(tmp_path / "parts", 1)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_each_step_is_reported() -> None:

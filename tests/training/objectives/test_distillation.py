@@ -65,3 +65,30 @@ def test_without_a_hint_the_objective_has_no_parameters() -> None:
     assert not list(objective.parameters())
     logits = list(torch.randn(network.exits, 5, CLASSES))
     assert torch.isfinite(objective(logits, TARGETS)).all()
+
+
+def early_losses(objective: Distillation, share_done: float) -> Tensor:
+    objective.start_step(share_done)
+    logits = list(torch.randn(3, 5, CLASSES, generator=torch.Generator().manual_seed(2)))
+    found: Tensor = objective(logits, TARGETS)
+    return found[:-1]
+
+
+def objective_with(**options: object) -> Distillation:
+    objective = build_objective("distillation", {"hint": 0, **options}, small_network("vit"), 0.0)
+    assert isinstance(objective, Distillation)
+    return objective
+
+
+def test_the_scaled_term_is_multiplied_by_the_square_of_the_temperature() -> None:
+    only_teacher = {"share": 1.0, "temperature": 3.0}
+    plain = early_losses(objective_with(**only_teacher), 0)
+    scaled = early_losses(objective_with(**only_teacher, scaled=True), 0)
+    torch.testing.assert_close(scaled, 9 * plain)
+
+
+def test_the_share_of_the_teacher_rises_over_the_ramp() -> None:
+    ramp = objective_with(share=0.5, ramp=0.2)
+    for share_done, share in ((0, 0.0), (0.1, 0.25), (0.2, 0.5), (0.9, 0.5)):
+        expected = early_losses(objective_with(share=share), share_done)
+        torch.testing.assert_close(early_losses(ramp, share_done), expected)

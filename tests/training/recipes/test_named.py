@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from training.fit.checkpoint import new_network
+from training.networks.backbones import pretrained_weights
 from training.recipes import RECIPES, Recipe
 
 EXITS = {
@@ -12,6 +13,7 @@ EXITS = {
     "cifar-paper-resnet18": 4,
     "cifar-paper-vgg7": 6,
     "imagenet-paper": 5,
+    "photos": 4,
 }
 
 
@@ -29,3 +31,9 @@ def test_each_recipe_describes_a_network_for_its_image_size(name: str) -> None:
 def test_a_recipe_is_unchanged_by_a_checkpoints_header(name: str) -> None:
     """Otherwise a run could not be resumed."""
     assert Recipe.model_validate_json(RECIPES[name].model_dump_json()) == RECIPES[name]
+
+
+def test_the_record_of_weights_is_that_of_the_package() -> None:
+    recipe = RECIPES["photos"]
+    found = pretrained_weights(recipe.backbone, recipe.shape, "package", keep_head=False)
+    assert recipe.weights == found.record

@@ -4,26 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from training.errors import RecipeError
+from training.networks.backbones.efficientnet_lite import (
+    EfficientNetLiteConfig,
+    efficientnet_lite,
+    origin,
+)
 from training.networks.backbones.msdnet import MSDNetConfig, msdnet
 from training.networks.backbones.resnet18 import ResNet18Config, resnet18
+from training.networks.backbones.timm_network import (
+    PREFIX,
+    TimmConfig,
+    timm_network,
+    timm_weights,
+)
 from training.networks.backbones.vgg import VGGConfig, vgg
 from training.networks.backbones.vit import ViTConfig, vit
 from training.networks.multi_exit import MultiExitNetwork
+from training.networks.weights import Pretrained, read_weights
 from training.record import FrozenModel
 
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A family of networks: the class of its config, and the function that builds it."""
+    """A family of networks.
+
+    Attributes:
+        config: Class of its config.
+        build: Function that builds a network with fresh weights, from config and number of labels.
+        weights: Function that reads pretrained weights, from config and `--weights`.
+    """
 
     config: type[FrozenModel]
     build: Callable[[Any, int], MultiExitNetwork]
+    weights: Callable[[Any, str], Pretrained] | None = None
+
+
+def _lite_weights(config: EfficientNetLiteConfig, source: str) -> Pretrained:
+    return read_weights(source, origin(config))
 
 
 BACKBONES: Mapping[str, Backbone] = {
+    "efficientnet_lite": Backbone(EfficientNetLiteConfig, efficientnet_lite, _lite_weights),
     "msdnet": Backbone(MSDNetConfig, msdnet),
     "resnet18": Backbone(ResNet18Config, resnet18),
     "vgg": Backbone(VGGConfig, vgg),
@@ -31,18 +56,59 @@ BACKBONES: Mapping[str, Backbone] = {
 }
 
 
+def family_of(backbone: str) -> Backbone:
+    """Return the family of a backbone: one of BACKBONES, or a network of timm.
+
+    Raises:
+        RecipeError: the backbone is unknown.
+    """
+    if backbone.startswith(PREFIX):
+        name = backbone.removeprefix(PREFIX)
+        return Backbone(TimmConfig, partial(timm_network, name), partial(timm_weights, name))
+    if backbone not in BACKBONES:
+        known = ", ".join(BACKBONES)
+        raise RecipeError(f"backbone: {backbone!r} is not one of {known}, or timm:NAME")
+    return BACKBONES[backbone]
+
+
 def build_network(backbone: str, shape: Mapping[str, object], classes: int) -> MultiExitNetwork:
     """Build a network with fresh weights.
 
     Args:
-        backbone: name in BACKBONES.
+        backbone: name in BACKBONES, or `timm:NAME`.
         shape: fields of the backbone's config that differ from the defaults.
         classes: number of labels.
 
     Raises:
         RecipeError: the backbone is unknown, or a field of `shape` is unknown or out of range.
     """
-    if backbone not in BACKBONES:
-        raise RecipeError(f"backbone: {backbone!r} is not one of {', '.join(BACKBONES)}")
-    family = BACKBONES[backbone]
-    return family.build(family.config.parse(shape, option="shape", name=backbone), classes)
+    family, config = _configured(backbone, shape)
+    return family.build(config, classes)
+
+
+def pretrained_weights(
+    backbone: str, shape: Mapping[str, object], source: str, *, keep_head: bool
+) -> Pretrained:
+    """Read pretrained weights for a network.
+
+    Args:
+        backbone: name in BACKBONES, or `timm:NAME`.
+        shape: fields of the backbone's config that differ from the defaults.
+        source: `package`, `hub` for timm, or the path of a file.
+        keep_head: the weights' own classifier becomes that of the last exit.
+
+    Raises:
+        RecipeError: the backbone has no weights, or they cannot be read.
+    """
+    family, config = _configured(backbone, shape)
+    if family.weights is None:
+        known = ", ".join(name for name, each in BACKBONES.items() if each.weights)
+        raise RecipeError(f"--weights: backbone {backbone} has none; {known} can start from some")
+    found = family.weights(config, source)
+    record = found.record.model_copy(update={"keep_head": keep_head})
+    return Pretrained(found.tensors, record)
+
+
+def _configured(backbone: str, shape: Mapping[str, object]) -> tuple[Backbone, FrozenModel]:
+    family = family_of(backbone)
+    return family, family.config.parse(shape, option="shape", name=backbone)

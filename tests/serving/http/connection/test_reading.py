@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import socket
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.http.connection import Connection
 from serving.http.connection.heads import MAX_FIELDS, MAX_HEAD_BYTES, MAX_TARGET_BYTES
 from tests.serving.http.raw import exchange, statuses_of
 from tests.serving.servers import Running
@@ -165,34 +163,3 @@ def test_what_has_no_end_is_refused_while_it_arrives(
 def test_small_chunks_are_no_attack(server: Running) -> None:
     body = b"x" * (MAX_HEAD_BYTES // 2)
     assert exchange(server.port, chunked(body, 1)) == [415]
-
-
-@pytest.mark.parametrize("request_bytes", [LIVE, post(b"none", query=b"?colour=red"), post(PNG)])
-def test_pipelined_requests_wait_in_little_memory(server: Running, request_bytes: bytes) -> None:
-    """Send more than the kernel's buffers hold, and read no response for a while."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=1) as client:
-        with pytest.raises(TimeoutError):
-            client.sendall(request_bytes * ((64 << 20) // len(request_bytes)))
-        (connection,) = server.server.server_state.connections
-        assert isinstance(connection, Connection)
-        assert connection.unparsed <= 1 << 20  # a few reads of the event loop
-        assert not connection.pipeline
-        assert client.recv(9) == b"HTTP/1.1 "
-
-
-def test_pipelined_requests_are_all_answered(server: Running) -> None:
-    assert exchange(server.port, LIVE * 2000) == [200] * 2000
-    after_chunks = chunked(b"none", 4) + LIVE * 50
-    assert exchange(server.port, after_chunks) == [415] + [200] * 50
-
-
-def test_requests_of_other_connections_are_answered_in_between(server: Running) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
-        client.sendall(post(JPEG, query=b"?colour=red") * 500)  # refused without a task
-        start = time.monotonic()
-        assert exchange(server.port, LIVE) == [200]
-        assert time.monotonic() - start < 2
-        client.shutdown(socket.SHUT_WR)
-        statuses = statuses_of(client)
-    assert statuses
-    assert set(statuses) == {422}

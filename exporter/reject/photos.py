@@ -1,0 +1,126 @@
+"""Photos of other things than the classes: any folder, parquet file or data set of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from exporter.errors import ExportError
+from offramp.data.errors import DatasetError
+from offramp.data.formats import HEAD, PARQUET, format_of
+from offramp.data.records import Encoded, Stored
+from offramp.inputs.datasets import ImageItems, find_images
+from training.data.datasets import find_dataset
+from training.data.images import READ_AT_ONCE, File, ImageFiles
+from training.errors import DataError
+
+LEAST = 20
+MOST = 5000  # photos that are used, evenly spaced over all
+
+
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """Photos of other things.
+
+    Attributes:
+        pixels: RGB at the network's input size, uint8 [N, H, W, 3].
+        source: Name of the photos in the manifest.
+        damaged: Files that cannot be decoded, with reasons. They are left out.
+    """
+
+    pixels: Tensor
+    source: str
+    damaged: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """Encoded images by row."""
+
+    items: Sequence[Encoded]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def read(self, rows: Sequence[int]) -> Iterator[Encoded]:
+        return (self.items[row] for row in rows)
+
+
+def read_photos(source: str, size: int) -> Photos:
+    """Read and decode photos, at most `MOST` of them. Labels are ignored.
+
+    Args:
+        source: A folder in which all images at all depths are read, a parquet file, or a data set
+            as for training.
+        size: Height and width of the decoded images, in pixels.
+
+    Raises:
+        ExportError: There are fewer than `LEAST`.
+        DataError: The source does not exist or has no images.
+    """
+    pixels: list[NDArray[np.uint8]] = []
+    damaged: list[str] = []
+    chosen = _chosen(source)
+    while some := list(islice(chosen, READ_AT_ONCE)):
+        for each in _decoded(some, size, source):
+            if isinstance(each, DataError):
+                damaged.append(str(each).removeprefix("data: "))
+            else:
+                pixels.append(each)
+    if len(pixels) < LEAST:
+        reason = f" ({damaged[0]})" if damaged else ""
+        raise ExportError(
+            f"--reject: {source} has {len(pixels)} photos that can be decoded{reason}; give at "
+            f"least {LEAST}, better some hundred"
+        )
+    return Photos(torch.from_numpy(np.stack(pixels)), Path(source).name, tuple(damaged))
+
+
+def _chosen(source: str) -> Iterator[Encoded]:
+    found = _found(source)
+    total = sum(len(images) for images in found)
+    some = min(total, MOST)
+    rows = {row * total // some for row in range(some)}
+    return (item for row, item in enumerate(chain(*found)) if row in rows)
+
+
+def _found(source: str) -> Sequence[ImageItems | Stored]:
+    path = Path(source)
+    try:
+        if path.is_dir() or (path.is_file() and _is_parquet(path)):
+            return [find_images([path])]
+        return [part.images for part in find_dataset(source).parts.values()]
+    except DatasetError as error:
+        raise DataError(f"--reject: {error}") from error
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return format_of(file.read(HEAD)) == PARQUET
+
+
+def _decoded(
+    items: Sequence[Encoded], size: int, source: str
+) -> Iterator[NDArray[np.uint8] | DataError]:
+    no_rows = torch.zeros(0, dtype=torch.int64)
+    reader = ImageFiles(_Listed(items), no_rows, no_rows, size, source)
+
+    def decode(item: Encoded) -> NDArray[np.uint8] | DataError:
+        try:
+            return reader.pixels(File(item.read(), -1, item.name))
+        except OSError as error:
+            return DataError(f"data: {item.name} cannot be read: {error.strerror or error}")
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(decode, items)

@@ -1,0 +1,96 @@
+"""Writing of files that are complete or absent, and early checks of the place for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from offramp.errors import UnwritableFileError
+
+PARTIAL = ".partial"
+
+
+@contextmanager
+def writing(path: Path, *more: type[Exception]) -> Iterator[None]:
+    """Raise an error that names `path` for each error of a write.
+
+    Args:
+        path: File or folder that is written in this context.
+        more: Errors of writers that raise no OSError.
+
+    Raises:
+        UnwritableFileError: OSError, or one of `more`, was raised.
+    """
+    errors: tuple[type[Exception], ...] = (OSError, *more)
+    try:
+        yield
+    except errors as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UnwritableFileError(f"{path}: cannot be written: {reason}") from error
+
+
+@contextmanager
+def replaced(path: Path, *more: type[Exception], durable: bool = False) -> Iterator[Path]:
+    """Yield a path beside `path` to write a file to, then move the file to `path`.
+
+    After an error `path` is as it was, and the file beside it is removed.
+
+    Args:
+        path: File to write.
+        more: Errors of writers that raise no OSError.
+        durable: True to wait until the file is on the disk. Some file systems report only then
+            that there is no room.
+
+    Raises:
+        UnwritableFileError: The file cannot be written.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with writing(path, *more):
+            yield partial
+            if durable:
+                _synchronize(partial)
+            partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8. At any time `path` is complete, either the old or the new.
+
+    Raises:
+        UnwritableFileError: The file cannot be written.
+    """
+    with replaced(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+
+
+def check_folder(path: Path, name: str) -> None:
+    """Check that a folder can be written to, or be made. Nothing is written.
+
+    Args:
+        path: The folder.
+        name: Option that it belongs to, for errors.
+
+    Raises:
+        UnwritableFileError: It is a file, is below a file, or must not be written to.
+    """
+    existing = next(each for each in (path, *path.absolute().parents) if os.path.lexists(each))
+    if not existing.is_dir():
+        raise UnwritableFileError(f"{name}: {existing} is not a folder; choose another place")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UnwritableFileError(
+            f"{name}: {path} cannot be written: {existing} is read-only for this user"
+        )
+
+
+def _synchronize(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

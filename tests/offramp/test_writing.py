@@ -1,0 +1,57 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from offramp.errors import UnwritableFileError
+from offramp.writing import check_folder, replaced, write_text
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    for text in ("one", "two\r\n"):
+        write_text(path, text)
+        assert path.read_bytes() == text.encode()
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_after_an_error_the_file_before_stays_and_nothing_else(
+    tmp_path: Path, error: BaseException
+) -> None:
+    path = tmp_path / "a"
+    write_text(path, "before")
+    expected = UnwritableFileError if isinstance(error, OSError) else KeyboardInterrupt
+
+    def fail() -> None:
+        with replaced(path, durable=True) as partial:
+            partial.write_text("half")
+            raise error
+
+    with pytest.raises(expected) as raised:
+        fail()
+    if isinstance(error, OSError):
+        assert str(raised.value) == f"{path}: cannot be written: No space left on device"
+    assert path.read_text() == "before"
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_that_was_removed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnwritableFileError, match=r"gone/a: cannot be written: No such file"):
+        write_text(tmp_path / "gone" / "a", "text")
+
+
+def test_a_place_is_checked_and_nothing_is_written(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new" / "deep", "--out")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "deep"):
+        with pytest.raises(UnwritableFileError, match=r"^--out: .*file is not a folder"):
+            check_folder(path, "--out")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
+def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UnwritableFileError, match="is read-only"):
+        check_folder(tmp_path / "new", "--out")

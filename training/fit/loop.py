@@ -1,0 +1,54 @@
+"""The loop of a run: an epoch and a checkpoint, until the recipe is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from training.distributed import equal_on_all_processes, rank
+from training.errors import CheckpointError
+from training.fit.checkpoint import Epoch, load_checkpoint, save_checkpoint
+from training.fit.trainer import OnStep, Track, Trainer, ignore_step
+
+
+def fit(
+    trainer: Trainer,
+    path: Path,
+    *,
+    resume: bool,
+    track: Track,
+    report: Callable[[Epoch], None],
+    on_step: OnStep = ignore_step,
+    save_every: int | None = None,
+) -> None:
+    """Run a recipe to its end, with a checkpoint at `path` after every epoch.
+
+    Args:
+        trainer: trainer of the run.
+        path: file of the checkpoint, the same for all processes. Rank 0 writes it.
+        resume: True to continue from the checkpoint if the file exists.
+        track: wrapper of the batches, for a progress bar.
+        report: callback after each epoch.
+        on_step: callback after each step.
+        save_every: number of steps between checkpoints within an epoch. `None`: only after epochs.
+
+    Raises:
+        CheckpointError: with `resume`, the file is damaged, of another recipe, or different among
+            processes. Without, the file exists.
+        UnwritableFileError: the checkpoint cannot be written. The one before it stays.
+    """
+    if path.exists() and not resume:
+        raise CheckpointError(f"{path}: the run exists; add --resume or choose another --out")
+    if path.exists():
+        trainer.restore(load_checkpoint(path))
+    if not equal_on_all_processes(trainer.steps_done, trainer.device):
+        raise CheckpointError(f"{path}: processes see different files; they must share a folder")
+
+    def save() -> None:
+        if rank() == 0:
+            save_checkpoint(path, trainer.checkpoint())
+
+    while not trainer.done:
+        epoch = trainer.run_epoch(track, on_step, save, save_every)
+        save()
+        report(epoch)

@@ -1,0 +1,70 @@
+"""The groups of parameters that an optimizer updates alike: their learning rate and their decay.
+
+The trunk is all stages of a network. Everything else that is trained is of the heads: the heads
+themselves and the objective's own parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from training.networks.multi_exit import MultiExitNetwork
+from training.recipes import Recipe
+
+MATRICES = (2, 4)  # dimensions of linear and convolutional weights; class tokens have three
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterGroup:
+    """Parameters with the same peak learning rate and weight decay."""
+
+    parameters: Sequence[nn.Parameter]
+    lr: float
+    weight_decay: float
+
+
+def parameter_groups(
+    recipe: Recipe, network: MultiExitNetwork, objective: nn.Module
+) -> list[ParameterGroup]:
+    """Return all parameters to train, by the recipe's rates and decay.
+
+    The groups and the order within them decide the names of an optimizer's state in a checkpoint.
+    With one rate, and decay of all parameters, there is one group.
+    """
+    trunk = recipe.trunk_lr or recipe.lr
+    parts: list[tuple[nn.Module, float]] = []
+    if trunk == recipe.lr and recipe.layer_decay == 1:
+        parts.append((network, recipe.lr))
+    else:
+        deepest = network.exits - 1
+        parts += [
+            (stage, trunk * recipe.layer_decay ** (deepest - k))
+            for k, stage in enumerate(network.stages)
+        ]
+        parts.append((network.heads, recipe.lr))
+    parts.append((objective, recipe.lr))
+    return _merged([group for part, lr in parts for group in _groups(part, lr, recipe)])
+
+
+def _groups(part: nn.Module, lr: float, recipe: Recipe) -> list[ParameterGroup]:
+    """Return the parameters of a part: one group, or those that decay and those that do not."""
+    trained = [p for p in part.parameters() if p.requires_grad]
+    if recipe.optimizer == "muon" or (recipe.optimizer == "sgd" and recipe.decayed == "all"):
+        return [ParameterGroup(trained, lr, recipe.weight_decay)]
+    matrices = [p for p in trained if p.ndim in MATRICES]
+    others = [p for p in trained if p.ndim not in MATRICES]
+    return [
+        ParameterGroup(matrices, lr, recipe.weight_decay),
+        ParameterGroup(others, lr, 0.0),
+    ]
+
+
+def _merged(groups: Sequence[ParameterGroup]) -> list[ParameterGroup]:
+    """Return the groups without empty ones. Those with the same rate and decay become one."""
+    merged: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for group in groups:
+        merged.setdefault((group.lr, group.weight_decay), []).extend(group.parameters)
+    return [ParameterGroup(found, *key) for key, found in merged.items() if found]

@@ -1,0 +1,219 @@
+"""Any network of timm, by its name: `timm:convnext_tiny`.
+
+timm is in the extra `timm`. Only what is built or read here imports it. Features are a list of one
+tensor: maps [N, C, H, W] or [N, H, W, C], or tokens [N, tokens, C]. Surgery masks gradients: layers
+of timm compute the whole backward pass, also of channels that are stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from training.errors import RecipeError
+from training.networks.backbones.timm_chain import chain_of, outputs_of
+from training.networks.exits import ExitsConfig, TokenHead, exit_blocks, grouped, map_head
+from training.networks.flops import chain_flops
+from training.networks.multi_exit import (
+    Features,
+    MultiExitNetwork,
+    Pretraining,
+    SingleTensorStage,
+)
+from training.networks.weights import UNKNOWN_LICENCE, Origin, Pretrained, published_names
+from training.networks.weights import read_weights as read_file
+from training.recipes import Weights
+from training.surgery.feature_map import FeatureMap
+
+PREFIX = "timm:"
+FILTERS = ("box", "bilinear", "bicubic", "lanczos")
+
+
+class TimmConfig(ExitsConfig):
+    """The size of a network of timm, and its exits."""
+
+    image_size: PositiveInt | None = Field(
+        None,
+        description="height and width of the images in pixels, for networks that are made for one "
+        "size, as transformers are (null: as published)",
+    )
+
+
+class MaskedStage(SingleTensorStage):
+    """A stage of layers that read plain tensors alone."""
+
+    def forward(self, features: Features) -> Features:
+        """Map a list of one tensor to a list of one tensor."""
+        return super().forward([_plain(x) for x in features])
+
+
+class MaskedHead(nn.Module):
+    """A head of layers that read plain tensors alone, with the channels in dimension 1 or -1."""
+
+    def __init__(self, head: nn.Module, *, channels_last: bool) -> None:
+        super().__init__()
+        self.head = head
+        self.channels_last = channels_last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features to logits [N, classes]."""
+        x = _plain(x)
+        logits: Tensor = self.head(x.permute(0, 3, 1, 2) if self.channels_last else x)
+        return logits
+
+
+def _plain(x: Tensor | FeatureMap) -> Tensor:
+    return x.masked() if isinstance(x, FeatureMap) else x
+
+
+def timm_network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwork:
+    """Build a network of timm with exits at ends of blocks. The last is the network's own head.
+
+    Args:
+        name: name of the network in timm.
+        config: its exits.
+        classes: number of labels.
+
+    Raises:
+        RecipeError: timm is not installed, has no such network, or the network or its exits do not
+            fit a chain of blocks.
+    """
+    model = _created(name, config, num_classes=classes).eval()
+    size = config.image_size or int(model.pretrained_cfg["input_size"][-1])
+    images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        chain = chain_of(model, images)
+        shapes = [made.shape for made in outputs_of(chain.blocks, images)]
+    places = exit_blocks(config, chain_flops(chain.blocks, size))
+    last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+    heads = [_head(config, model, shapes[k - 1], classes, last=last) for k in places[:-1]]
+    stages = [MaskedStage(*blocks) for blocks in grouped(chain.blocks, places)]
+    maps = len(shapes[-1]) == 4 and not last
+    network = MultiExitNetwork(stages, [*heads, chain.tail], channel_dim=1 if maps else -1)
+    names = published_names(network, [("", model)])
+    classifier = model.pretrained_cfg.get("classifier") or ""
+    network.pretraining = Pretraining(
+        names, frozenset(own for own, there in names.items() if there.startswith(f"{classifier}."))
+    )
+    return network.train()
+
+
+def _head(
+    config: TimmConfig, model: nn.Module, shape: torch.Size, classes: int, *, last: bool
+) -> nn.Module:
+    if len(shape) == 3:
+        prefix = int(getattr(model, "num_prefix_tokens", 0))
+        pool = "token" if prefix and getattr(model, "global_pool", "token") == "token" else "mean"
+        return TokenHead(
+            shape[-1],
+            classes,
+            prefix=prefix,
+            pool=pool,  # type: ignore[arg-type] # one of two literals
+            dropout=config.dropout,
+        )
+    channels = shape[-1] if last else shape[1]
+    head = map_head(config, channels, classes, nn.SiLU())
+    return MaskedHead(head, channels_last=last)
+
+
+def timm_weights(name: str, config: TimmConfig, source: str) -> Pretrained:
+    """Read weights from timm's hub, through its cache, or from a file.
+
+    Args:
+        name: name of the network in timm.
+        config: size of the images. Embeddings of positions are interpolated to it.
+        source: `hub`, or the path of a file with the tensors as timm names them.
+
+    Raises:
+        RecipeError: timm is not installed, or the weights cannot be read.
+    """
+    if source == "package":
+        raise RecipeError("--weights: no package has weights of timm; give hub or a file")
+    cfg = _created(name, config).pretrained_cfg
+    if source != "hub":
+        found = read_file(source, _origin(cfg))
+        return Pretrained(_resampled(found.tensors, name, config), found.record)
+    try:
+        tensors = _created(name, config, pretrained=True).state_dict()
+    except Exception as error:  # of the hub's client, which has many
+        raise RecipeError(
+            f"--weights: timm cannot load {name} from its hub ({error}); give the path of a file"
+        ) from error
+    origin = _origin(cfg)
+    record = Weights(
+        source=f"timm, {cfg.get('hf_hub_id') or name}",
+        licence=origin.licence,
+        sha256=_digest(tensors),
+        **{field: getattr(origin, field) for field in ("size", "mean", "std", "filter", "margin")},
+    )
+    return Pretrained(tensors, record)
+
+
+def _origin(cfg: Mapping[str, Any]) -> Origin:
+    """Return how timm says that the weights were trained."""
+    interpolation = cfg.get("interpolation")
+    return Origin(
+        package=None,
+        licence=cfg.get("license") or UNKNOWN_LICENCE,
+        size=int(cfg["input_size"][-1]),
+        mean=tuple(cfg["mean"]),
+        std=tuple(cfg["std"]),
+        filter=interpolation if interpolation in FILTERS else "bicubic",
+        margin=float(cfg.get("crop_pct") or 1.0),
+    )
+
+
+def _resampled(tensors: Mapping[str, Tensor], name: str, config: TimmConfig) -> dict[str, Tensor]:
+    """Return the tensors with the embedding of positions for the size of the images."""
+    found, model = dict(tensors), _created(name, config)
+    wanted = model.state_dict().get("pos_embed")
+    given = found.get("pos_embed")
+    if wanted is not None and given is not None and given.shape != wanted.shape:
+        prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+        found["pos_embed"] = _timm().layers.resample_abs_pos_embed(
+            given, new_size=list(model.patch_embed.grid_size), num_prefix_tokens=prefix
+        )
+    return found
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _created(name: str, config: TimmConfig, **options: object) -> Any:  # noqa: ANN401 (a network of timm)
+    timm = _timm()
+    if name.partition(".")[0] not in timm.list_models():
+        raise RecipeError(
+            f"--backbone: timm {timm.__version__} has no network {name}; see timm.list_models()"
+        )
+    if config.image_size is not None:
+        options["img_size"] = config.image_size
+    try:
+        return timm.create_model(name, **options)
+    except TypeError as error:
+        if "img_size" not in str(error):
+            raise
+        raise RecipeError(
+            f"shape.image_size: {name} reads images of every size; leave it out"
+        ) from error
+
+
+def _timm() -> ModuleType:
+    try:
+        # Late: the extra is optional.
+        import timm
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another torch
+        raise RecipeError(
+            f"--backbone: timm cannot be imported ({error}); pip install 'offramp[timm]'"
+        ) from error
+    return timm

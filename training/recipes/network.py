@@ -1,0 +1,35 @@
+"""The fields of a recipe that describe the network."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from training.recipes.weights import Weights
+from training.record import FrozenModel
+from training.surgery.variants import Variant
+
+BackboneName = Literal["efficientnet_lite", "msdnet", "resnet18", "vgg", "vit"]
+TimmName = Annotated[str, Field(pattern=r"^timm:[A-Za-z0-9_.]+$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class NetworkFields(FrozenModel):
+    """The network of a run, and its surgery."""
+
+    backbone: BackboneName | TimmName = Field(
+        "msdnet", description="family of networks, or timm:NAME for a network of timm"
+    )
+    shape: dict[str, object] = Field(
+        {}, description="fields of the backbone's config that differ from its defaults"
+    )
+    weights: Weights | None = Field(
+        None, description="pretrained weights that the run starts from (null: random)"
+    )
+    variant: Variant = Field("released", description="rule that says which gradients surgery stops")
+    beta: Fraction | tuple[Fraction, ...] = Field(
+        0.5,
+        description="fraction of the channels that deeper exits train, 0 to 1, or a list with one "
+        "fraction for each boundary: '[0.3, 0.5]'",
+    )
