@@ -91,9 +91,10 @@ def _equal(chain: Chain, images: Tensor, expected: Tensor) -> bool:
 
 
 def _tokens(model: nn.Module) -> Chain | None:
-    if not isinstance(getattr(model, "blocks", None), nn.Sequential):
+    blocks = getattr(model, "blocks", None)
+    if not isinstance(blocks, nn.Sequential):
         return None
-    first, *others = model.blocks.children()
+    first, *others = blocks.children()
     return Chain([nn.Sequential(TokenEmbedding(model), first), *others], TokenTail(model))
 
 
