@@ -108,7 +108,7 @@ def test_a_classifier_for_other_classes_is_kept_only_if_it_fits(tmp_path: Path) 
 
 
 class Trap:
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+    def __reduce__(self) -> tuple[object, ...]:
         return os.mkdir, ("trapped",)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from pydantic import Field, PositiveFloat
@@ -76,8 +76,11 @@ ORIGINS = tuple(
 class EfficientNetLiteConfig(ExitsConfig):
     """The shape of an EfficientNet-Lite, and its exits."""
 
-    variant: Literal[0, 1, 2] = Field(
-        0, description="published network: Lite0, Lite1 or Lite2, for 224, 240 and 260 pixels"
+    variant: int = Field(
+        0,
+        ge=0,
+        le=2,
+        description="published network: Lite0, Lite1 or Lite2, for 224, 240 and 260 pixels",
     )
     width: PositiveFloat = Field(
         1.0, description="factor of all numbers of channels. No weights are published for others"
