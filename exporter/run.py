@@ -113,7 +113,7 @@ def _with_reject(
     console: Console,
 ) -> tuple[Manifest, Export]:
     assert options.reject
-    photos = read_photos(options.reject, manifest.input.height)
+    photos = read_photos(options.reject, manifest.input)
     rate, log = options.reject_rate, console.print
     return add_reject(manifest, export, images.pixels, photos, rate, log)
 

@@ -199,7 +199,7 @@ def convert_bundle(
     )
     export = converted.export
     if reject is not None:
-        photos, pixels = read_photos(reject[0], manifest.input.height), images.held_out.pixels
+        photos, pixels = read_photos(reject[0], manifest.input), images.held_out.pixels
         new, export = add_reject(new, export, pixels, photos, reject[1], console.print)
     elif manifest.reject:
         console.print(DROPPED)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exporter.errors import ExportError
+from offramp.bundle.manifest import ImageInput
 from offramp.data.errors import DatasetError
 from offramp.data.formats import HEAD, PARQUET, format_of
 from offramp.data.records import Encoded, Stored
@@ -22,6 +23,7 @@ from offramp.inputs.datasets import ImageItems, find_images
 from training.data.datasets import find_dataset
 from training.data.images import READ_AT_ONCE, File, ImageFiles
 from training.errors import DataError
+from training.recipes.weights import Resizing
 
 LEAST = 20
 MOST = 5000  # photos that are used, evenly spaced over all
@@ -55,13 +57,13 @@ class _Listed:
         return (self.items[row] for row in rows)
 
 
-def read_photos(source: str, size: int) -> Photos:
+def read_photos(source: str, target: ImageInput) -> Photos:
     """Read and decode photos, at most `MOST` of them. Labels are ignored.
 
     Args:
         source: A folder in which all images at all depths are read, a parquet file, or a data set
             as for training.
-        size: Height and width of the decoded images, in pixels.
+        target: Size of the decoded images, and the way to reach it.
 
     Raises:
         ExportError: There are fewer than `LEAST`.
@@ -71,7 +73,7 @@ def read_photos(source: str, size: int) -> Photos:
     damaged: list[str] = []
     chosen = _chosen(source)
     while some := list(islice(chosen, READ_AT_ONCE)):
-        for each in _decoded(some, size, source):
+        for each in _decoded(some, target, source):
             if isinstance(each, DataError):
                 damaged.append(str(each).removeprefix("data: "))
             else:
@@ -109,14 +111,15 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _decoded(
-    items: Sequence[Encoded], size: int, source: str
+    items: Sequence[Encoded], target: ImageInput, source: str
 ) -> Iterator[NDArray[np.uint8] | DataError]:
     no_rows = torch.zeros(0, dtype=torch.int64)
-    reader = ImageFiles(_Listed(items), no_rows, no_rows, size, source)
+    resizing = Resizing(target.filter, target.margin)
+    reader = ImageFiles(_Listed(items), no_rows, no_rows, target.height, source)
 
     def decode(item: Encoded) -> NDArray[np.uint8] | DataError:
         try:
-            return reader.pixels(File(item.read(), -1, item.name))
+            return reader.pixels(File(item.read(), -1, item.name, resizing))
         except OSError as error:
             return DataError(f"data: {item.name} cannot be read: {error.strerror or error}")
         except DataError as error:

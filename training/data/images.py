@@ -30,11 +30,12 @@ LISTED = 100  # damaged files in one error
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An encoded image file, its label, and its name in error texts."""
+    """An encoded image file, its label, its name in error texts, and its resizing."""
 
     encoded: bytes
     target: int
     name: str
+    resizing: Resizing = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class ImageFiles:
         ):
             stored = self.encoded.read(rows.tolist())
             for one, target in zip(stored, targets.tolist(), strict=True):
-                yield File(self._read(one), target, one.name)
+                yield File(self._read(one), target, one.name, self.resizing)
 
     def _read(self, one: Encoded) -> bytes:
         try:
@@ -175,7 +176,7 @@ class ImageFiles:
         Raises:
             DataError: the file is damaged, of a kind that is not read, or not an image.
         """
-        target = image_input(self.size, self.resizing)
+        target = image_input(self.size, file.resizing)
         try:
             header = read_header(file.encoded, side_wanted(target))
             essence = header.essence(file.encoded)

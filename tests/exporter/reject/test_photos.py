@@ -11,6 +11,7 @@ from exporter.reject.photos import LEAST, read_photos
 from tests.offramp.pictures import DAMAGED, write_files
 from tests.training.samples import LABELS, PARQUET
 from training.data.datasets import find_dataset, load_split
+from training.data.images import image_input
 from training.errors import DataError
 
 
@@ -18,7 +19,7 @@ def test_a_folder_is_read_at_all_depths_whatever_its_names_are(tmp_path: Path) -
     write_files(tmp_path / "holiday", 15, 1)
     write_files(tmp_path / "pets" / "cats", 10, 2)
     (tmp_path / "pets" / "cats" / "broken.png").write_bytes(DAMAGED)
-    found = read_photos(str(tmp_path), 32)
+    found = read_photos(str(tmp_path), image_input(32))
     assert (found.pixels.shape, found.pixels.dtype) == ((25, 32, 32, 3), torch.uint8)
     assert found.source == tmp_path.name
     (reason,) = found.damaged
@@ -26,7 +27,7 @@ def test_a_folder_is_read_at_all_depths_whatever_its_names_are(tmp_path: Path) -
 
 
 def test_photos_are_decoded_as_for_training() -> None:
-    found = read_photos(str(PARQUET), 32)
+    found = read_photos(str(PARQUET), image_input(32))
     expected = load_split(str(PARQUET), "train", 32, LABELS).decoded()
     torch.testing.assert_close(found.pixels, expected.pixels)
 
@@ -38,16 +39,16 @@ def test_a_table_is_read_as_a_data_set(tmp_path: Path) -> None:
         writer.writerow(["file", "label"])
         writer.writerows([path.relative_to(tmp_path), "x"] for path in paths)
     assert len(find_dataset(str(tmp_path / "labels.csv")).classes) == 1
-    assert len(read_photos(str(tmp_path / "labels.csv"), 16).pixels) == 24
+    assert len(read_photos(str(tmp_path / "labels.csv"), image_input(16)).pixels) == 24
 
 
 def test_too_few_photos_are_refused(tmp_path: Path) -> None:
     write_files(tmp_path, LEAST - 1)
     (tmp_path / "broken.png").write_bytes(DAMAGED)
     with pytest.raises(ExportError, match=r"19 photos that can be decoded \(.*broken.*at least 20"):
-        read_photos(str(tmp_path), 32)
+        read_photos(str(tmp_path), image_input(32))
 
 
 def test_a_source_without_photos_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^--reject: .*no image"):
-        read_photos(str(tmp_path), 32)
+        read_photos(str(tmp_path), image_input(32))
