@@ -18,7 +18,6 @@ from pydantic_settings import CliToggleFlag
 
 from exporter.place import check_file, check_name, check_place
 from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
-from offramp.bundle.manifest import read_manifest
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
@@ -115,8 +114,10 @@ def _recalibrate(arguments: Sequence[str]) -> None:
     options = read_options(RecalibrateOptions, arguments, "offramp recalibrate")
     check_place(options.out)
     check_name(options.name, options.version)
+    # Late, as above: first the import of numpy, then that of ONNX.
+    from offramp.bundle.manifest import read_manifest
+
     read_manifest(options.bundle)
-    # Late, as above.
     from exporter.run import recalibrate_bundle
 
     recalibrate_bundle(options)

@@ -32,14 +32,13 @@ from offramp.bundle.manifest import (
     FrozenRecord,
     HeldOut,
     Manifest,
-    Name,
     PretrainedWeights,
     Provenance,
     StageSpec,
-    Version,
     read_manifest,
 )
 from offramp.bundle.stage_files import read_graph
+from offramp.bundle.values import Name, Version
 from offramp.writing import writing
 from training.data.images import Images, image_input
 from training.evaluation.evaluate import Scored

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from exporter.errors import ExportError
-from offramp.bundle.manifest import Name, Version
+from offramp.bundle.values import Name, Version
 from offramp.writing import check_folder
 
 

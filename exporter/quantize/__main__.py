@@ -16,7 +16,6 @@ from exporter.errors import ExportError
 from exporter.place import check_name, check_place
 from exporter.quantize import Precision
 from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
-from offramp.bundle.manifest import read_manifest
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
@@ -57,11 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _quantize(arguments: Sequence[str]) -> None:
     options = read_options(QuantizeOptions, arguments, "offramp quantize")
     check_place(options.out)
+    # Late: a wrong option is reported before the slow imports, numpy first and then ONNX.
+    from offramp.bundle.manifest import read_manifest
+
     manifest = read_manifest(options.bundle)
     check_name(None, options.version or f"{manifest.version}-{options.precision}")
     if manifest.precision != "fp32":
         raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
-    # Late: a wrong option is reported before the slow imports.
     from exporter.quantize.convert import convert_bundle
 
     reject = (options.reject, options.reject_rate) if options.reject else None

@@ -19,14 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from offramp.bundle.errors import BundleError
 from offramp.bundle.files import read_regular_file
 from offramp.bundle.reject import Reject, check_exits
+from offramp.bundle.values import Filter, Name, Version
 
 MANIFEST = "manifest.json"
 FORMAT: Literal[2] = 2
 MAX_MANIFEST_BYTES = 4 << 20
-
-Version = Annotated[str, Field(min_length=1, max_length=64)]
-Filter = Literal["box", "bilinear", "bicubic", "lanczos"]
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
 class FrozenRecord(BaseModel):

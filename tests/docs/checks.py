@@ -29,6 +29,7 @@ NOT_RUN = {
     "kustomize": "belongs to kubectl",
     "nvidia-smi": "needs an NVIDIA GPU",
     "sudo": "changes the host",
+    "apt-get": "changes the host",
     "cd": "of the shell",
     "for": "of the shell; the command in the loop runs once",
     "seq": "of the shell",
@@ -39,7 +40,7 @@ NOT_RUN = {
 ENDS_EARLY = {
     "train": r"the run exists",
     "export": r"bundles/mine exists",
-    "quantize": r"bundles/mine-int8 exists",
+    "quantize": r"bundles/(mine|cifar10-msdnet)-int8 exists",
     "recalibrate": r"bundles/mine-2 exists",
 }
 

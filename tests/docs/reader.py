@@ -49,7 +49,7 @@ def furnish(folder: Path) -> None:
         (folder / "runs" / name / "checkpoint.safetensors").touch()
     (folder / "bundles").mkdir()
     (folder / "bundles" / "mine").symlink_to(BUNDLE)
-    for name in ("mine-int8", "mine-2"):
+    for name in ("mine-int8", "cifar10-msdnet-int8", "mine-2"):
         (folder / "bundles" / name).mkdir()
 
 

@@ -22,6 +22,8 @@ from tests.docs.documents import ROOT, Block, blocks, commands, inline_commands
 from tests.docs.reader import furnish, parse, run, server
 
 LANGUAGES = {"console", "python", "yaml", "text"}  # text: pictures, nothing to run
+# Blocks in another language, by a word of each: the test that runs it.
+RUN_BY = {"imagetools": "tests/deploy/test_dockerfile.py"}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,12 @@ def test_yaml_is_yaml(block: Block) -> None:
 
 
 def test_every_block_has_a_test() -> None:
-    assert {block.name for block in blocks() if block.language not in LANGUAGES} == set()
+    others = [block for block in blocks() if block.language not in LANGUAGES]
+    run_by = {word: [b.name for b in others if word in b.text] for word in RUN_BY}
+    assert all(len(names) == 1 for names in run_by.values()), run_by
+    assert {block.name for block in others} == {name for (name,) in run_by.values()}
+    for word, test in RUN_BY.items():
+        assert word in (ROOT / test).read_text(encoding="utf-8"), test
 
 
 def shape(value: object) -> object:

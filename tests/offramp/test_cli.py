@@ -20,7 +20,9 @@ WRONG_OPTIONS = [
     ["recalibrate", "--bundel", "x"],
     ["quantize", "--precison", "int8"],
 ]
-SLOW = ["torch", "onnxruntime", "onnx", "fastapi", "datasets", "matplotlib"]
+SLOW = ["torch", "onnxruntime", "onnx", "fastapi", "datasets", "matplotlib", "numpy"]
+BUNDLE = str(Path(__file__).parents[2] / "deploy" / "bundles" / "cifar10-msdnet")
+A_FILE = f"{BUNDLE}/manifest.json"  # its content is not read before the import of torch
 
 
 def offramp(
@@ -66,7 +68,7 @@ def test_help_and_a_wrong_option_take_less_than_half_a_second(
 
 
 def test_help_lists_every_command_and_imports_nothing_slow() -> None:
-    shown = offramp("--help", python=without(*SLOW, "numpy", "pydantic")).stdout
+    shown = offramp("--help", python=without(*SLOW, "pydantic")).stdout
     for command in COMMANDS:
         assert f"  {command.name} " in shown
         assert command.summary in shown
@@ -109,8 +111,8 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
     [
         ("torch", ["train", "cifar-compact", "--out", "x"], "training"),
         ("torch", ["train", "cifar-compact", "--help"], "training"),
-        ("torch", ["export", "--checkpoint", "x", "--out", "y"], "exporter"),
-        ("onnx", ["quantize", "--bundle=x", "--data=x", "--out=y"], "exporter"),
+        ("torch", ["export", "--checkpoint", A_FILE, "--out", "y"], "exporter"),
+        ("onnx", ["quantize", f"--bundle={BUNDLE}", "--data=x", "--out=y"], "exporter"),
         ("fastapi", ["serve", "--bundle", "x"], "serving"),
         ("onnxruntime", ["serve", "--bundle", "x"], "serving,cpu"),
     ],

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from offramp.bundle.manifest import Filter
+from offramp.bundle.values import Filter
 from training.errors import RecipeError
 from training.networks.multi_exit import MultiExitNetwork
 from training.recipes import Weights

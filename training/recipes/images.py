@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from offramp.bundle.manifest import Filter
+from offramp.bundle.values import Filter
 from training.recipes.weights import Share
 from training.record import FrozenModel
 

@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, PositiveInt
 
-from offramp.bundle.manifest import Filter
+from offramp.bundle.values import Filter
 from training.record import FrozenModel
 
 Share = Annotated[float, Field(gt=0, le=1)]
