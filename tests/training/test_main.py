@@ -81,7 +81,7 @@ def test_the_table_of_the_images_is_printed_and_written(
     assert "\n".join(lines) in shown
     assert "warning: only 4 held-out images: accuracies are known to ±49 points" in shown
     assert (out / "data.txt").read_text(encoding="utf-8").splitlines() == lines
-    assert main([*OPTIONS, *options, "--strict"]) == 1
+    assert main([*OPTIONS, *options, "--strict", "--out", str(tmp_path / "other")]) == 1
     assert "train/notes [b].txt is not an image" in capsys.readouterr().err
 
 
