@@ -7,7 +7,7 @@ import torch
 from exporter.bundle import Export, export_network
 from exporter.graph import StageGraph, export_stages, set_temperature
 from exporter.stage_modules import StageModule, split
-from tests.training.samples import LABELS, tiny_dataset, tiny_progress
+from tests.training.samples import LABELS, TINY, tiny_dataset, tiny_progress
 from training.data.images import Images
 from training.fit.checkpoint import Checkpoint, new_network
 from training.networks.confidence import CONFIDENCES
@@ -23,9 +23,9 @@ def held_out() -> Images:
 
 
 @cache
-def checkpoint(**recipe: object) -> Checkpoint:
+def checkpoint(variant: str = TINY.variant) -> Checkpoint:
     """Return fresh weights, with batch-norm statistics and normalisation as after training."""
-    progress = tiny_progress(shape=SHAPE, **recipe)
+    progress = tiny_progress(shape=SHAPE, variant=variant)
     torch.manual_seed(0)
     network = new_network(progress.recipe, len(LABELS))
     network.normalize.mean.fill_(0.45)
@@ -37,10 +37,14 @@ def checkpoint(**recipe: object) -> Checkpoint:
     return Checkpoint(progress, network.state_dict(), {}, {})
 
 
+def export(variant: str = TINY.variant) -> Export:
+    """Return the checkpoint, exported and calibrated once for each variant."""
+    return _export(variant)
+
+
 @cache
-def export(**recipe: object) -> Export:
-    """Return the checkpoint, exported and calibrated."""
-    return export_network(checkpoint(**recipe), held_out(), "max_softmax", log=lambda _: None)
+def _export(variant: str) -> Export:
+    return export_network(checkpoint(variant), held_out(), "max_softmax", log=lambda _: None)
 
 
 def modules() -> list[StageModule]:

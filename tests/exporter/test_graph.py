@@ -53,12 +53,6 @@ def test_batch_is_the_only_dynamic_axis_and_no_metadata_describes_the_machine() 
         assert not [n for n in graph.model.graph.node if n.op_type in ("Dropout", "Identity")]
 
 
-@pytest.mark.parametrize("variant", ["released", "paper"])
-def test_surgery_adds_no_node(variant: str) -> None:
-    ops = {n.op_type for g in export(variant=variant).graphs for n in g.model.graph.node}
-    assert not ops & {"Split", "Slice", "SplitToSequence"}
-
-
 def test_set_temperature_changes_the_divisor_of_the_logits() -> None:
     model = onnx.ModelProto()
     model.CopyFrom(export().graphs[0].model)

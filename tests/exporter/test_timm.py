@@ -11,12 +11,12 @@ import torch
 from exporter.bundle import Naming, export_network, make_manifest, write_bundle
 from offramp import Classifier
 from tests.training.samples import LABELS, TINY, tiny_progress
-from tests.training.timm_models import SMALL, Small, import_timm
+from tests.training.timm_models import SMALL, Small
 from training.data.datasets import load_dataset
 from training.fit.trainer import Trainer
 from training.networks.predict import predict
 
-import_timm()
+pytestmark = pytest.mark.timm
 
 
 @pytest.mark.parametrize("small", SMALL, ids=[each.name for each in SMALL])

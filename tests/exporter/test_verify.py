@@ -27,8 +27,13 @@ def damaged(k: int) -> list[StageGraph]:
 
 
 @pytest.mark.parametrize("variant", ["joint", "released", "paper", "unreferenced"])
-def test_the_chain_gives_the_outputs_of_the_network(variant: str) -> None:
+def test_the_chain_gives_the_outputs_of_the_network_and_has_no_node_of_surgery(
+    variant: str,
+) -> None:
     exported = export(variant=variant)
+    if variant != "unreferenced":
+        ops = {node.op_type for graph in exported.graphs for node in graph.model.graph.node}
+        assert not ops & {"Split", "Slice", "SplitToSequence"}
     output = Chain(exported.graphs).run(held_out().pixels, batch_size=7)
     logits = predict(checkpoint(variant=variant).network(), held_out().pixels)
     temperatures = torch.tensor(exported.temperatures)[:, None, None]

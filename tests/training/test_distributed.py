@@ -120,8 +120,6 @@ def test_the_command_runs_under_torchrun(tmp_path: Path) -> None:
 def test_different_checkpoints_among_processes_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "training.fit.trainer.equal_on_all_processes", lambda _number, _device: False
-    )
+    monkeypatch.setattr("training.fit.loop.equal_on_all_processes", lambda _number, _device: False)
     with pytest.raises(CheckpointError, match="must share a folder"):
         run(Case(VIT), tmp_path / "c")

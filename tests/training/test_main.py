@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def test_the_table_of_the_images_is_printed_and_written(
     assert "\n".join(lines) in shown
     assert "warning: only 4 held-out images: accuracies are known to ±49 points" in shown
     assert (out / "data.txt").read_text(encoding="utf-8").splitlines() == lines
-    assert main([*OPTIONS, *options, "--strict"]) == 1
+    assert main([*OPTIONS, *options, "--strict", "--out", str(tmp_path / "other")]) == 1
     assert "train/notes [b].txt is not an image" in capsys.readouterr().err
 
 
@@ -127,27 +128,27 @@ def test_a_run_on_shrunk_photos_is_resumed_from_its_cache(
     assert main([*options, "--out", str(tmp_path / "run"), "--resume"]) == 0
 
 
-def limit_file_size() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Limit the size of a file that this process writes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_checkpoint_without_room_is_one_line_and_leaves_no_partial_file(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("small_files")
+def test_a_checkpoint_without_room_is_one_line_and_leaves_no_partial_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     # a folder, because a table would be cached, which needs room too
     folder = photos(tmp_path / "set", ["ant", "bee"], 20)
-    command = [sys.executable, "-m", "training", *OPTIONS, "--data", str(folder)]
-    command += ["--held-out=4", "--out", str(tmp_path / "run")]
-    ended = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        text=True,
-        preexec_fn=limit_file_size,
-    )
-    assert ended.returncode == 1
+    options = [*OPTIONS, "--data", str(folder), "--held-out=4", "--out", str(tmp_path / "run")]
+    assert main(options) == 1
+    errors = capsys.readouterr().err
     path = tmp_path / "run" / "checkpoint.safetensors"
-    assert ended.stderr.startswith(f"error: {path}: cannot be written: ")
-    assert ended.stderr.count("\n") == 1
+    assert errors.startswith(f"error: {path}: cannot be written: ")
+    assert errors.count("\n") == 1
     assert not [each for each in path.parent.iterdir() if "checkpoint" in each.name]
 
 
@@ -190,7 +191,9 @@ def test_sigterm_is_one_line_and_status_143(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "checkpoint.safetensors").progress.epochs
 
 
-def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "images").mkdir()
     options = [*OPTIONS, "--data", source_with_test(tmp_path / "images"), "--epochs=8"]
     command = [sys.executable, "-m", "training", *options, "--out", str(tmp_path)]
@@ -211,11 +214,10 @@ def test_ctrl_c_loses_the_running_epoch_at_most_and_resume_goes_on(tmp_path: Pat
     checkpoint = tmp_path / "checkpoint.safetensors"
     # a checkpoint may have been written whose line was not
     assert done <= len(load_checkpoint(checkpoint).progress.epochs) <= done + 1 < 8
-    finished = subprocess.run(
-        [*command, "--resume"], check=True, capture_output=True, env=environment, text=True
-    )
-    assert "epoch   1/8" not in finished.stdout
-    assert "epoch   8/8" in finished.stdout
+    assert main([*options, "--out", str(tmp_path), "--resume"]) == 0
+    shown = capsys.readouterr().out
+    assert "epoch   1/8" not in shown
+    assert "epoch   8/8" in shown
     assert len(load_checkpoint(checkpoint).progress.epochs) == 8
     summary = (tmp_path / "summary.csv").read_text(encoding="utf-8")
     assert summary.count("\ntest,") == 3

@@ -1,11 +1,8 @@
-"""Small networks of timm, and the skip of their tests where timm cannot be imported."""
+"""Small networks of timm, for tests with the mark `timm`."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any, NamedTuple
-
-import pytest
+from typing import NamedTuple
 
 
 class Small(NamedTuple):
@@ -24,11 +21,3 @@ SMALL = (
     Small("deit_tiny_patch16_224", {"image_size": 32, "exits": [0.5]}, 32),
     Small("vit_small_patch14_dinov2", {"image_size": 28, "blocks": [6]}, 28),
 )
-
-
-def import_timm() -> Any:
-    """Import timm, or skip the module of the caller with the reason."""
-    try:
-        return import_module("timm")
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"needs the extra timm ({error}); make test-timm", allow_module_level=True)

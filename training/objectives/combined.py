@@ -124,7 +124,8 @@ class CAGrad(Combined):
         self, options: CAGradOptions, network: MultiExitNetwork, label_smoothing: float
     ) -> None:
         super().__init__(network, label_smoothing)
-        self.rule = _rules("cvxpy", "clarabel").CAGrad(c=options.radius)
+        # torchjd's limit of 1e-4 gives no gradient at all if one exit's is so much shorter
+        self.rule = _rules("cvxpy", "clarabel").CAGrad(c=options.radius, norm_eps=1e-12)
 
     def combine(self, jacobian: Tensor) -> Tensor:
         """See Combined."""

@@ -41,4 +41,4 @@ def test_the_output_of_a_benchmark_is_printed_and_its_goals_are_returned(
 
 def test_a_failed_benchmark_is_an_error() -> None:
     with pytest.raises(subprocess.CalledProcessError):
-        verdicts(["benchmarks.training.budgeted"])
+        verdicts(["benchmarks.training.no_such_benchmark"])

@@ -65,6 +65,15 @@ def test_cagrad_helps_the_worst_exit_within_its_ball() -> None:
     assert (rows @ found).min() > (rows @ total).min()
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_cagrad_gives_a_gradient_although_that_of_one_exit_is_much_shorter(scale: float) -> None:
+    rows = scale * jacobian([[1e-5, 1e-5, 0], [0, 1, 0], [0, -0.5, 0.8]])
+    total, found = rows.sum(0), combined("cagrad").combine(rows)
+    assert found.any()
+    assert (found - total).norm() <= 0.4 * total.norm() * 1.01
+    assert rows[0] @ found > rows[0] @ total
+
+
 @given(seed=st.integers(0, 1000), exits=st.integers(1, 9))
 def test_nash_weights_solve_the_bargain(seed: int, exits: int) -> None:
     rows = torch.randn(exits, 8, generator=torch.Generator().manual_seed(seed)).double()

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.training.timm_models import import_timm
 from training.errors import RecipeError
 from training.networks.backbones import build_network, pretrained_weights
 from training.networks.weights import load_pretrained
 from training.surgery.boundary import Surgery
 
-timm = import_timm()
+pytestmark = pytest.mark.timm
+
+
+@pytest.fixture(scope="module")
+def timm() -> Any:
+    """Import timm only if its tests are selected, because its import takes seconds."""
+    return import_module("timm")
 
 
 @torch.no_grad()
@@ -23,7 +30,9 @@ timm = import_timm()
     ("name", "size"),
     [("resnet10t", 64), ("mobilenetv3_small_050", 64), ("deit_tiny_patch16_224", 224)],
 )
-def test_weights_of_a_file_give_the_logits_of_timm(name: str, size: int, tmp_path: Path) -> None:
+def test_weights_of_a_file_give_the_logits_of_timm(
+    timm: Any, name: str, size: int, tmp_path: Path
+) -> None:
     torch.manual_seed(3)
     model, path = timm.create_model(name).eval(), tmp_path / "weights.safetensors"
     for module in model.modules():
@@ -42,7 +51,7 @@ def test_weights_of_a_file_give_the_logits_of_timm(name: str, size: int, tmp_pat
     assert (record.filter, record.margin) == (cfg["interpolation"], cfg["crop_pct"])
 
 
-def test_positions_are_interpolated_to_the_size_of_the_images(tmp_path: Path) -> None:
+def test_positions_are_interpolated_to_the_size_of_the_images(timm: Any, tmp_path: Path) -> None:
     name, path = "timm:deit_tiny_patch16_224", tmp_path / "weights.pth"
     torch.save(timm.create_model("deit_tiny_patch16_224").state_dict(), path)
     shape = {"image_size": 64}
