@@ -46,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     manifest, graphs = read_bundle(arguments.bundle)
     held_out = own_files(manifest, arguments.data).held_out.decoded()
-    photos = read_photos(arguments.others, manifest.input.height)
+    photos = read_photos(arguments.others, manifest.input)
     measured = measure([without_score(graph) for graph in graphs], held_out.pixels, photos.pixels)
     print(
         f"{manifest.name} {manifest.version}: AUROC of exits 1 to {manifest.exits}, 95 % interval,"
