@@ -28,6 +28,7 @@ from training.fit.loop import fit
 from training.fit.same_run import check_same_recipe, moved
 from training.fit.trainer import Trainer
 from training.networks.flops import flops_to_exits
+from training.networks.weights import Pretrained
 from training.options import RunOptions
 from training.place import CHECKPOINT
 from training.recipes import Recipe
@@ -85,15 +86,10 @@ def run(options: RunOptions, recipe: Recipe) -> None:
 
 def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     console = Console(soft_wrap=True, quiet=rank() > 0)
-    taken, pretrained = hub_name(recipe.data), None
     saved = _saved(options, console)
-    if saved:
-        recipe = recipe.continuing(saved.recipe)
-        check_same_recipe(saved, recipe)
-    else:
-        recipe, pretrained = with_weights(recipe, options.weights, keep_head=options.keep_head)
+    recipe, pretrained = _with_weights(options, recipe, saved)
     losses = check_recipe(recipe, options.compile)
-    if taken:
+    if taken := hub_name(recipe.data):
         console.print(taken, highlight=False, markup=False)
     opened = _opened(options, recipe, losses, console)
     summary = opened.summary() if rank() == 0 else None
@@ -101,14 +97,7 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     test = run_test_images(opened, recipe, options.images) if rank() == 0 else None
     cache = options.cache or options.out
     dataset = run_images(opened, recipe, options.images, cache, console)
-    progress = Progress(
-        recipe_name=options.recipe,
-        recipe=recipe,
-        labels=dataset.labels,
-        train_images=len(dataset.train),
-        fingerprint=dataset.fingerprint(),
-        commit=_commit(),
-    )
+    progress = _started(options.recipe, recipe, dataset)
     if line := saved and moved(saved, progress):
         console.print(line, highlight=False, markup=False)
     workers = cores() if options.workers is None else options.workers
@@ -130,6 +119,28 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
         write_assessment(options.out, trainer.progress, network, dataset, test)
     console.print(f"report: {options.out / PAGE}")
     console.print(f"done: {options.out / CHECKPOINT}")
+
+
+def _with_weights(
+    options: RunOptions, recipe: Recipe, saved: Progress | None
+) -> tuple[Recipe, Pretrained | None]:
+    """Return the recipe with its record of weights, and the weights if the run starts."""
+    if saved is None:
+        return with_weights(recipe, options.weights, keep_head=options.keep_head)
+    recipe = recipe.continuing(saved.recipe)
+    check_same_recipe(saved, recipe)
+    return recipe, None
+
+
+def _started(name: str, recipe: Recipe, dataset: Dataset[Images] | Dataset[ImageFiles]) -> Progress:
+    return Progress(
+        recipe_name=name,
+        recipe=recipe,
+        labels=dataset.labels,
+        train_images=len(dataset.train),
+        fingerprint=dataset.fingerprint(),
+        commit=_commit(),
+    )
 
 
 def _opened(

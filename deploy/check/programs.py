@@ -69,7 +69,7 @@ TARGETS = {"deploy": DEPLOY, "ray": RAY}
 
 
 def find(program: str) -> str | None:
-    """Return the path of a program, or None."""
+    """Return the path of a program, or `None`."""
     folders = os.pathsep.join(map(str, FOLDERS))
     return shutil.which(program) or shutil.which(program, path=folders)
 

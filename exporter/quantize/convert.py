@@ -27,11 +27,11 @@ from exporter.bundle import (
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, stages_by_need
 from exporter.quantize import Precision
+from exporter.quantize.to_fp16 import convert_to_fp16
+from exporter.quantize.to_int8 import convert_to_int8
 from exporter.reject.photos import read_photos
 from exporter.reject.record import DROPPED, add_reject
 from exporter.report import summary
-from exporter.to_fp16 import convert_to_fp16
-from exporter.to_int8 import convert_to_int8
 from exporter.verify import Chain, ChainOutput
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest
@@ -197,15 +197,26 @@ def convert_bundle(
     new = with_new_measurements(
         manifest, converted.export, version=new_version, precision=precision, reject=None
     )
-    export = converted.export
-    if reject is not None:
-        photos, pixels = read_photos(reject[0], manifest.input), images.held_out.pixels
-        new, export = add_reject(new, export, pixels, photos, reject[1], console.print)
-    elif manifest.reject:
+    if reject is None and manifest.reject:
         console.print(DROPPED)
+    new, export = _with_reject(new, converted.export, images.held_out, reject, console)
     write_bundle(out, new, export)
     for line in summary(new):
         console.print(line, highlight=False)
+
+
+def _with_reject(
+    manifest: Manifest,
+    export: Export,
+    held_out: Images,
+    reject: tuple[str, float] | None,
+    console: Console,
+) -> tuple[Manifest, Export]:
+    if reject is None:
+        return manifest, export
+    source, rate = reject
+    photos = read_photos(source, manifest.input)
+    return add_reject(manifest, export, held_out.pixels, photos, rate, console.print)
 
 
 def _print_agreement(exits: list[Agreement], console: Console) -> None:

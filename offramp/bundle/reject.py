@@ -44,7 +44,7 @@ class RejectExit(_Record):
 
 
 class RejectBudget(_Record):
-    """What the thresholds do at a budget, where images leave at different exits."""
+    """Effect of the thresholds at a budget, where images leave at different exits."""
 
     false_reject: Share = Field(
         description="share of held-out images rejected, by thresholds fitted on other ones"

@@ -23,7 +23,7 @@ from exporter.quantize.convert import (
     own_images,
     quantize,
 )
-from exporter.to_int8 import convert_to_int8
+from exporter.quantize.to_int8 import convert_to_int8
 from exporter.verify import Chain
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest, read_manifest

@@ -170,7 +170,7 @@ class Mixup:
 
 
 def new_mixup(recipe: Recipe, classes: int, train_images: int) -> Mixup | None:
-    """Build the mixup of a recipe, or return None if it has none.
+    """Build the mixup of a recipe, or return `None` for a recipe without mixup.
 
     Raises:
         RecipeError: two neighbours can be in different processes.

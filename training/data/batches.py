@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.data.augment import Augment
 from training.data.images import ImageFiles, Images
-from training.data.loader import Decoder, Loader
+from training.data.loading.loader import Decoder, Loader
 from training.distributed import processes, shard
 from training.errors import RecipeError
 from training.recipes import Recipe

@@ -41,7 +41,7 @@ class Dataset(Generic[Held]):
         held_out: Images for thresholds and temperatures.
         labels: Classes.
         test: Images of the test split, if there is one with labels.
-        found: The data set as it was found. None: it was split as before version 0.2.
+        found: The data set as it was found. `None`: it was split as before version 0.2.
     """
 
     train: Held
@@ -203,7 +203,7 @@ def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
 def load_test(
     source: str, size: int, labels: tuple[str, ...], resizing: Resizing = PLAIN
 ) -> ImageFiles | None:
-    """Open the test split; return None if it does not exist or has no labels.
+    """Open the test split; return `None` if it does not exist or has no labels.
 
     Raises:
         DataError: there is no such data set, or a label is not in `labels`.

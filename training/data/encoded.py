@@ -46,7 +46,7 @@ class TableImages:
     Attributes:
         table: data set with a column of {"bytes", "path"}.
         column: name of that column.
-        rows: the parquet files that the rows are from, or None. Paths in cells are relative to
+        rows: the parquet files that the rows are from, or `None`. Paths in cells are relative to
             them.
     """
 

@@ -31,7 +31,7 @@ def hub_name(source: str) -> str | None:
     """Return the sentence that says that a source is taken for a name on the hub.
 
     Returns:
-        None if the source is a file or folder.
+        `None` if the source is a file or folder.
 
     Raises:
         DataError: there is no such file or folder, and it cannot be a name on the hub.

@@ -56,7 +56,7 @@ Shrink = Callable[[File], bytes | None]  # None: the image stays in its own file
 
 @dataclass(frozen=True, slots=True)
 class ShrunkImages:
-    """Images of which some are in a cache, and the others in their own files.
+    """Images, some of them in a cache, and the others in their own files.
 
     Attributes:
         originals: Images in their own files.

@@ -28,8 +28,9 @@ def initial_network(
         sample: training images uint8 [N, H, W, 3], for the mean and deviation of each channel.
             With pretrained weights, these are those of the images that the weights were trained on.
 
-        pretrained: weights of the recipe's record. None: the weights stay fresh, for example to be
-            replaced by those of a checkpoint.
+        pretrained: weights of the recipe's record. `None`: the weights stay fresh, for those of a
+            checkpoint.
+
 
     Raises:
         RecipeError: the recipe describes no valid network, or one that cannot read images of the
@@ -56,7 +57,7 @@ def with_weights(
 
     Args:
         recipe: recipe of the run.
-        source: value of `--weights`. None: the package, if the recipe has a record of weights.
+        source: value of `--weights`. `None`: the package, if the recipe has a record of weights.
         keep_head: the weights' own classifier becomes that of the last exit.
 
     Raises:

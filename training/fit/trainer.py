@@ -62,7 +62,7 @@ class Trainer:
         device: device to compute on.
         workers: processes that decode images on disk (0: this process decodes them).
         compiler: backend of torch.compile. `None`: not compiled.
-        pretrained: weights to start from. None: fresh ones.
+        pretrained: weights to start from. `None`: fresh ones.
 
     Raises:
         RecipeError: the network cannot read images of that size, or options exclude each other.

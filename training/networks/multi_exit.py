@@ -33,7 +33,7 @@ class Pretraining:
 
     Attributes:
         names: Published name of each of these tensors.
-        classifier: Those of the last linear layer, whose shapes depend on the number of labels.
+        classifier: Those of the last linear layer, with shapes that depend on the number of labels.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)

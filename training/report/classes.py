@@ -20,7 +20,7 @@ SHADES = 9  # of the cells with images
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """One class in a table.
+    """A class in a table.
 
     Attributes:
         label: Name of the class.
@@ -50,7 +50,7 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class MatrixRow:
-    """One row of the confusion matrix: a class, and its (images, shade) for each prediction.
+    """Row of the confusion matrix: a class, and its (images, shade) for each prediction.
 
     Shade 0 has no images. Shades 1 to 9 are shares of the row in steps of a ninth.
     """

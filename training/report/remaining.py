@@ -25,7 +25,7 @@ def seconds_left(progress: Progress, done: float = 0.0, seconds: float = 0.0) ->
         seconds: time of the running epoch so far.
 
     Returns:
-        The time, or None before the first step.
+        The time, or `None` before the first step.
     """
     finished = len(progress.epochs)
     costs = [_cost(progress, epoch) for epoch in range(progress.recipe.epochs)]

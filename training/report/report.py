@@ -181,7 +181,7 @@ def report_checkpoint(checkpoint: Path, data: str | None) -> Path:
 
     Args:
         checkpoint: File that training wrote.
-        data: Source of the images. None: the source that training used.
+        data: Source of the images. `None`: the source that training used.
 
     Raises:
         TrainingError: The checkpoint or the images cannot be used.

@@ -25,7 +25,7 @@ TOLERANCE = 1e-4  # relative to the largest output
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
-    """A network in parts: blocks, of which the first includes the stem, and the rest."""
+    """A network in parts: blocks, and the first includes the stem, and the rest."""
 
     blocks: list[nn.Module]
     tail: nn.Module

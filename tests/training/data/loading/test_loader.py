@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from training.data.datasets import open_dataset
-from training.data.loader import Decoder, Loader
+from training.data.loading.loader import Decoder, Loader
 from training.errors import RecipeError
 
 SCRIPT = """
 import sys, torch
 from training.data.datasets import open_dataset
-from training.data.loader import Decoder, Loader
+from training.data.loading.loader import Decoder, Loader
 if __name__ == "__main__":
     images = open_dataset(sys.argv[1], 32, 2, 0)
     loader = Loader(Decoder(images.train, images.held_out, None), 2, pin_memory=False)

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from benchmarks.training.decoding import main
+from benchmarks.training.photos.decoding import main
 from tests.training.samples import PARQUET
 
 

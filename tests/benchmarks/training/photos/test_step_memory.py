@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from benchmarks.training.step_memory import main
+from benchmarks.training.photos.step_memory import main
 
 
 def test_the_command_measures_time_and_memory(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 
-import training.data.loader  # noqa: F401 (its processes are forked with it)
+import training.data.loading.loader  # noqa: F401 (its processes are forked with it)
 
 # Without an orderly end of the interpreter, which takes seconds after torch was imported.
 atexit.register(os._exit, 0)

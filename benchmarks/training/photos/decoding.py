@@ -3,7 +3,7 @@
 The cache is that of `offramp train --shrink true`. With `--megapixels` the images of `--data` are
 first enlarged to that many, and saved as JPEGs that EXIF turns, like photos of a phone.
 
-    python -m benchmarks.training.decoding --data my/images --megapixels 12
+    python -m benchmarks.training.photos.decoding --data my/images --megapixels 12
 """
 
 from __future__ import annotations

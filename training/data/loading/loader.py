@@ -124,7 +124,7 @@ def _unchanged(batch: Any) -> Any:  # noqa: ANN401 (torch's types expect a list)
 def _workers_context() -> BaseContext:
     """Fork workers from a clean process: this one can have threads and a GPU context."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["training.data.fork_server"])
+    context.set_forkserver_preload(["training.data.loading.fork_server"])
     return context
 
 

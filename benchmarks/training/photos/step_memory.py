@@ -2,7 +2,7 @@
 
 The weights are random. The memory is that of this process, without decoding processes.
 
-    python -m benchmarks.training.step_memory --recipe photos --micro-batch 16
+    python -m benchmarks.training.photos.step_memory --recipe photos --micro-batch 16
 """
 
 from __future__ import annotations
