@@ -189,10 +189,7 @@ def convert_bundle(
         console.print(f"quantizing with {len(images.train)} images of the training set")
     converted = quantize(manifest, floats, images, precision)
     before = Chain(floats).run(images.held_out.pixels)
-    exits = agreement(manifest, before, converted, images.held_out)
-    _print_agreement(exits, console)
-    for line in lost_accuracy(exits, precision):
-        console.print(f"WARNING: {line}", highlight=False, style="yellow")
+    _print_agreement(agreement(manifest, before, converted, images.held_out), precision, console)
     new_version = version or f"{manifest.version}-{precision}"
     new = with_new_measurements(
         manifest, converted.export, version=new_version, precision=precision, reject=None
@@ -219,10 +216,12 @@ def _with_reject(
     return add_reject(manifest, export, held_out.pixels, photos, rate, console.print)
 
 
-def _print_agreement(exits: list[Agreement], console: Console) -> None:
+def _print_agreement(exits: list[Agreement], precision: Precision, console: Console) -> None:
     for k, exit_ in enumerate(exits, 1):
         console.print(
             f"  exit {k}   accuracy {exit_.before:.2%} -> {exit_.after:.2%}   "
             f"same class {exit_.same:.2%}",
             highlight=False,
         )
+    for line in lost_accuracy(exits, precision):
+        console.print(f"WARNING: {line}", highlight=False, style="yellow")

@@ -31,7 +31,6 @@ def initial_network(
         pretrained: weights of the recipe's record. `None`: the weights stay fresh, for those of a
             checkpoint.
 
-
     Raises:
         RecipeError: the recipe describes no valid network, or one that cannot read images of the
             recipe's size, or the pretrained weights do not fit it.
