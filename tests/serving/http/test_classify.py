@@ -41,6 +41,13 @@ class Client:
         self.messages.put_nowait({"type": "http.disconnect"})
 
 
+async def released(app: FastAPI) -> None:
+    """Wait until no body is held: a decoding that has begun holds its bytes to its end."""
+    async with asyncio.timeout(20):
+        while app.state.context.body_reader.held:  # noqa: ASYNC110 (a thread ends it)
+            await asyncio.sleep(0.001)
+
+
 def scope(path: str = "/classify", root: str = "", query: bytes = b"") -> Scope:
     return {
         "type": "http",
@@ -82,6 +89,7 @@ def test_a_client_that_disconnected_gets_no_answer(app: FastAPI, file: bytes) ->
         client = Client(file)
         client.disconnect()
         await app(scope(), client.receive, client.send)
+        await released(app)
         return client.sent
 
     assert asyncio.run(call()) == []
@@ -99,9 +107,7 @@ def test_a_cancelled_call_stays_cancelled(app: FastAPI, file: bytes) -> None:
         assert client.sent == []
         client.disconnect()
         await asyncio.sleep(0)
-        async with asyncio.timeout(20):  # a decoding that has begun holds its bytes to its end
-            while app.state.context.body_reader.held:  # noqa: ASYNC110 (a thread ends it)
-                await asyncio.sleep(0.001)
+        await released(app)
 
     asyncio.run(call())
     assert app.state.context.body_reader.held == 0
