@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -199,13 +200,14 @@ def _created(name: str, config: TimmConfig, **options: object) -> Any:  # noqa: 
     if config.image_size is not None:
         options["img_size"] = config.image_size
     try:
-        return timm.create_model(name, **options)
+        model: nn.Module = timm.create_model(name, **options)
     except TypeError as error:
         if "img_size" not in str(error):
             raise
         raise RecipeError(
             f"shape.image_size: {name} reads images of every size; leave it out"
         ) from error
+    return model
 
 
 def _timm() -> ModuleType:
