@@ -212,10 +212,8 @@ def _created(name: str, config: TimmConfig, **options: object) -> Any:  # noqa: 
 
 def _timm() -> ModuleType:
     try:
-        # Late: the extra is optional.
-        import timm
+        return import_module("timm")
     except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another torch
         raise RecipeError(
             f"--backbone: timm cannot be imported ({error}); pip install 'offramp[timm]'"
         ) from error
-    return timm
