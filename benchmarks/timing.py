@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training.fit.exported import on_device
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import Objective
 
@@ -41,8 +42,7 @@ class Step:
 
 def build_step(network: MultiExitNetwork, objective: Objective, device: torch.device) -> Step:
     """Return the step of a network, moved to a device in training's memory layout."""
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # a layout alone is not in torch's stubs
-    return Step(network.train(), objective.to(device))
+    return Step(on_device(network, device).train(), objective.to(device))
 
 
 def random_batch(images: int, device: torch.device) -> Batch:

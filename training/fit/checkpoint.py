@@ -164,10 +164,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged: the content does not match the checksum")
     return Checkpoint(
         progress,
-        _under("weights/", tensors),
-        _under("objective/", tensors),
-        _under("optimizers/", tensors),
-        _under("training/", tensors),
+        under("weights/", tensors),
+        under("objective/", tensors),
+        under("optimizers/", tensors),
+        under("training/", tensors),
     )
 
 
@@ -197,5 +197,6 @@ def _digest(progress: str, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names start with a prefix, without it."""
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -8,8 +8,7 @@ from training.data.batches import whole_batch
 from training.distributed import processes
 from training.errors import RecipeError
 from training.fit.gradient import Losses, check_compiler, micro_batches
-from training.fit.initial import initial_network
-from training.objectives import build_objective
+from training.fit.initial import initial_network, initial_objective
 from training.recipes import Recipe
 
 CLASSES = 2  # of the network that is checked: the number of classes is not known yet
@@ -31,9 +30,7 @@ def check_recipe(recipe: Recipe, compiler: str | None) -> Losses:
     """
     grey = torch.full((1, 1, 1, 3), 128, dtype=torch.uint8)
     network = initial_network(recipe, CLASSES, grey)
-    objective = build_objective(
-        recipe.objective, recipe.objective_options, network, recipe.label_smoothing
-    )
+    objective = initial_objective(recipe, network)
     check_compiler(compiler, objective)
     return Losses(network, objective)
 

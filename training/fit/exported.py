@@ -5,12 +5,12 @@ They can be an exponential moving average over the steps, and those of the best 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from training.fit.checkpoint import Checkpoint, Epoch, new_network
+from training.fit.checkpoint import Checkpoint, Epoch, new_network, under
 from training.fit.early_stop import best_epoch
 from training.networks.multi_exit import MultiExitNetwork
 from training.recipes import Recipe
@@ -45,7 +45,7 @@ def update_average(
 
 def on_device(network: MultiExitNetwork, device: torch.device) -> MultiExitNetwork:
     """Move a network to a device, with convolutions' weights in the order of channels last."""
-    moved: MultiExitNetwork = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    moved: MultiExitNetwork = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # not in torch's stubs
     return moved
 
 
@@ -111,9 +111,9 @@ class ExportedWeights:
             RuntimeError: they do not fit the network.
         """
         state, exported = checkpoint.training_state, checkpoint.weights
-        self._network.load_state_dict(_under(CURRENT, state) or exported)
+        self._network.load_state_dict(under(CURRENT, state) or exported)
         if self._averaged:
-            self._averaged.load_state_dict(_under(AVERAGED, state) or exported)
+            self._averaged.load_state_dict(under(AVERAGED, state) or exported)
         self._best = exported if self._keep_best and checkpoint.progress.epochs else None
 
 
@@ -135,7 +135,3 @@ def exported_weights(recipe: Recipe, network: MultiExitNetwork, classes: int) ->
 
 def _named(prefix: str, network: MultiExitNetwork) -> dict[str, Tensor]:
     return {prefix + name: tensor for name, tensor in network.state_dict().items()}
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -12,6 +12,7 @@ from training.fit.parameter_groups import parameter_groups
 from training.networks.backbones import pretrained_weights
 from training.networks.multi_exit import MultiExitNetwork, Normalize
 from training.networks.weights import Pretrained, load_pretrained
+from training.objectives import Objective, build_objective
 from training.recipes import Recipe
 
 
@@ -47,6 +48,24 @@ def initial_network(
     if pretrained is not None:
         load_pretrained(network, pretrained)
     return network
+
+
+def initial_objective(
+    recipe: Recipe, network: MultiExitNetwork, of_classes: Tensor | None = None
+) -> Objective:
+    """Build the recipe's objective.
+
+    Args:
+        recipe: recipe of the run.
+        network: network to train.
+        of_classes: weight of each class, float32 [classes]. `None`: equal weights.
+
+    Raises:
+        RecipeError: an option of the objective is unknown or out of range.
+    """
+    return build_objective(
+        recipe.objective, recipe.objective_options, network, recipe.label_smoothing, of_classes
+    )
 
 
 def with_weights(

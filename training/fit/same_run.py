@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from training.errors import CheckpointError
 from training.fit.checkpoint import Progress
-from training.networks.backbones import BACKBONES
+from training.networks.backbones import family_of
 from training.objectives import OBJECTIVES
 from training.recipes import Recipe
 
@@ -64,7 +64,7 @@ def _images(recipe: Recipe) -> str:
 def _effective(recipe: Recipe, train_images: int) -> dict[str, object]:
     """Return the fields that have an influence on a run, in one form for each meaning."""
     fields: dict[str, object] = recipe.model_dump(exclude=set(IMAGES))
-    shape, options = BACKBONES[recipe.backbone].config, OBJECTIVES[recipe.objective].options
+    shape, options = family_of(recipe.backbone).config, OBJECTIVES[recipe.objective].options
     fields["shape"] = shape.parse(recipe.shape, option="shape", name=recipe.backbone)
     fields["objective_options"] = options.parse(
         recipe.objective_options, option="objective", name=recipe.objective

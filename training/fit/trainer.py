@@ -35,13 +35,12 @@ from training.fit.checkpoint import (
 from training.fit.early_stop import is_exhausted
 from training.fit.exported import exported_weights, on_device
 from training.fit.gradient import GradientAccumulator
-from training.fit.initial import initial_network, initial_optimizers
+from training.fit.initial import initial_network, initial_objective, initial_optimizers
 from training.fit.optimizers import lr_factor
 from training.fit.same_run import check_same_run
 from training.networks.multi_exit import MultiExitNetwork
 from training.networks.predict import predict
 from training.networks.weights import Pretrained
-from training.objectives import build_objective
 from training.objectives.class_weights import class_weights
 
 Track = Callable[[Iterable[Images], int], Iterable[Images]]
@@ -82,13 +81,8 @@ class Trainer:
         self.progress = progress
         self._batches = new_batches(recipe, dataset.train, dataset.held_out, device, workers)
         network = initial_network(recipe, len(dataset.labels), self._batches.sample(), pretrained)
-        objective = build_objective(
-            recipe.objective,
-            recipe.objective_options,
-            network,
-            recipe.label_smoothing,
-            class_weights(recipe.class_weights, dataset.train.targets, len(dataset.labels)),
-        )
+        of_classes = class_weights(recipe.class_weights, dataset.train.targets, len(dataset.labels))
+        objective = initial_objective(recipe, network, of_classes)
         self._mixup = new_mixup(recipe, len(dataset.labels), len(dataset.train))
         self.network = on_device(network, device)
         self.objective = objective.to(device)

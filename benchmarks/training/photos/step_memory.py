@@ -16,9 +16,9 @@ import torch
 
 from benchmarks.timing import positive_int
 from training.data.images import Images
+from training.fit.exported import on_device
 from training.fit.gradient import GradientAccumulator
-from training.fit.initial import initial_network, initial_optimizers
-from training.objectives import build_objective
+from training.fit.initial import initial_network, initial_objective, initial_optimizers
 from training.recipes import RECIPES, Recipe
 
 CLASSES = 10
@@ -28,10 +28,8 @@ def step_times(recipe: Recipe, steps: int, micro_batch: int | None) -> list[floa
     """Return the CPU time of each step in this process, in seconds."""
     grey = torch.full((1, 1, 1, 3), 128, dtype=torch.uint8)
     network = initial_network(recipe, CLASSES, grey)
-    objective = build_objective(
-        recipe.objective, recipe.objective_options, network, recipe.label_smoothing
-    )
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objective = initial_objective(recipe, network)
+    on_device(network, torch.device("cpu"))
     gradient = GradientAccumulator(
         network,
         objective,

@@ -74,7 +74,7 @@ class HeadReadingProtocol(RefusingProtocol):
         self, method: bytes, version: str, found: Mapping[bytes, bytes] | None
     ) -> None:
         """Begin a request. `found`: its headers, `None` if one is given twice."""
-        raise NotImplementedError
+        raise NotImplementedError  # `Connection` chooses between fast path and application
 
     def _start_application(self, extensions: dict[str, object]) -> None:
         """Let uvicorn start the application, with these extensions in the scope."""
@@ -86,7 +86,7 @@ class HeadReadingProtocol(RefusingProtocol):
         super().on_headers_complete()
         if self._pipelined + len(self.pipeline) >= MAX_PIPELINED:
             self.cycle.keep_alive = False
-        self.cycle.transport = CycleTransport(self.transport, self._close)  # type: ignore[assignment]
+        self.cycle.transport = CycleTransport(self.transport, self._close)  # type: ignore[assignment] # has what uvicorn calls
 
     def _refuse(self, error: ServingError) -> None:
         if not self._in_body:  # the head, which can state the length of a body, is not complete

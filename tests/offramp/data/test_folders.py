@@ -9,13 +9,7 @@ import pytest
 
 from offramp.data.errors import DatasetError
 from offramp.data.reader import read_dataset
-from tests.offramp.data.trees import counts, encoded, loaded, photos, put, reasons
-
-
-def error_of(root: Path) -> str:
-    with pytest.raises(DatasetError) as raised:
-        read_dataset(root)
-    return str(raised.value)
+from tests.offramp.data.trees import counts, encoded, error_of, loaded, photos, put, reasons
 
 
 @pytest.mark.parametrize(

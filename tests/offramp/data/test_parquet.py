@@ -7,9 +7,8 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
 
-from offramp.data.errors import DatasetError
 from offramp.data.reader import read_dataset
-from tests.offramp.data.trees import counts, encoded, photos, put, reasons
+from tests.offramp.data.trees import counts, encoded, error_of, photos, put, reasons
 
 IMAGE = {"bytes": encoded(), "path": None}
 
@@ -26,12 +25,6 @@ def declared(path: Path, labels: list[int], names: list[str]) -> Path:
     table = pa.table({"image": [IMAGE] * len(labels), "label": labels})
     write_table(table.replace_schema_metadata(metadata), path)
     return path
-
-
-def error_of(path: Path) -> str:
-    with pytest.raises(DatasetError) as raised:
-        read_dataset(path)
-    return str(raised.value)
 
 
 @pytest.mark.parametrize(

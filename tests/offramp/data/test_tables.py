@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from offramp.data.errors import DatasetError
 from offramp.data.reader import read_dataset
-from tests.offramp.data.trees import counts, loaded, put, reasons
+from tests.offramp.data.trees import counts, error_of, loaded, put, reasons
 
 
 def table(root: Path, text: str, name: str = "labels.csv") -> Path:
@@ -15,12 +14,6 @@ def table(root: Path, text: str, name: str = "labels.csv") -> Path:
     path = root / name
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def error_of(path: Path) -> str:
-    with pytest.raises(DatasetError) as raised:
-        read_dataset(path)
-    return str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from offramp.data.errors import DatasetError
+from offramp.data.reader import read_dataset
 from offramp.data.records import Found
 
 EXTENSION = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
@@ -20,6 +23,13 @@ def encoded(format_: str = "PNG", size: tuple[int, int] = (4, 3)) -> bytes:
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(file := io.BytesIO(), format_)
     return file.getvalue()
+
+
+def error_of(source: Path) -> str:
+    """Return the text of the error that refuses a data set."""
+    with pytest.raises(DatasetError) as raised:
+        read_dataset(source)
+    return str(raised.value)
 
 
 def put(root: Path, *names: str, content: bytes | None = None) -> Path:

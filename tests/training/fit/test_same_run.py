@@ -34,6 +34,13 @@ def test_other_images_are_another_run_wherever_they_are() -> None:
         check_same_run(tiny_progress(), other)
 
 
+def test_a_network_of_timm_is_the_same_run() -> None:
+    timm: dict[str, Any] = {"backbone": "timm:resnet10t", "shape": {"exits": [0.5]}}
+    check_same_recipe(tiny_progress(**timm), tiny_progress(**timm).recipe)
+    with pytest.raises(CheckpointError, match=r"^shape: "):
+        check_same_recipe(tiny_progress(**timm), tiny_progress(**{**timm, "shape": {}}).recipe)
+
+
 SHAPE = tiny_progress().recipe.shape
 
 
