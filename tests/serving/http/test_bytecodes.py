@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.serving.http.raw import answer_of
-from tests.serving.servers import serving
-from tests.serving.small_bundle import png, random_images
+from tests.serving.http.small_jpeg import REQUESTS, WARM_UP, classifying, wait_until_quiet
 
 MOST_BYTECODES = 3700
-REQUESTS = 20
-QUIET_SECONDS = 0.03
 FAST_PATH = "FastClassify.start"
 LOOP = ("asyncio", "selectors.py")  # differ with the event loop that is installed
 
@@ -41,9 +35,7 @@ class BytecodeCounter:
 
     def of_event_loop(self) -> Counter[str]:
         """Return the bytecodes of the thread that the fast path runs on, and forget all."""
-        before = -1
-        while before != (before := self.counts.total()):
-            time.sleep(QUIET_SECONDS)
+        wait_until_quiet(self.counts.total)
         counts, self.counts = self.counts, Counter()
         (thread,) = [thread for thread, name in counts if name == FAST_PATH]
         return Counter({name: n for (each, name), n in counts.items() if each == thread})
@@ -66,22 +58,12 @@ def test_the_event_loop_runs_few_bytecodes_for_a_small_jpeg(
 
     A tick of uvicorn's main loop adds to the others.
     """
-    file = png(random_images(1, 0)[0], "JPEG")
-    request = (
-        b"POST /classify?budget=low HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
-        b"Content-Length: %d\r\n\r\n%b" % (len(file), file)
-    )
     found = []
-    with (
-        serving(bundle) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=20) as client,
-        client.makefile("rb") as responses,
-    ):
-        for _ in range(3 + REQUESTS):  # the first ones start the threads and fill the caches
-            client.sendall(request)
-            assert answer_of(responses)[0] == 200
+    with classifying(bundle) as classify:
+        for _ in range(WARM_UP + REQUESTS):
+            classify()
             found.append(counter.of_event_loop())
-    fewest = min(found[3:], key=Counter.total)
+    fewest = min(found[WARM_UP:], key=Counter.total)
     assert fewest["read_plain"] > 0
     assert fewest["Classify.__call__"] == 0
     assert fewest.total() <= MOST_BYTECODES, fewest.most_common(20)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.serving.http.raw import answer_of
-from tests.serving.servers import serving
-from tests.serving.small_bundle import png, random_images
+from tests.serving.http.small_jpeg import REQUESTS, WARM_UP, classifying, wait_until_quiet
 
 MOST_CALLS = 352
-REQUESTS = 20
-QUIET_SECONDS = 0.03
 
 
 class CallCounter:
@@ -36,9 +30,7 @@ class CallCounter:
         """Return the calls from an action until all threads are quiet."""
         self.calls.clear()
         action()
-        before = -1
-        while before != (before := self.calls.total()):
-            time.sleep(QUIET_SECONDS)
+        wait_until_quiet(self.calls.total)
         return self.calls.copy()
 
 
@@ -54,25 +46,11 @@ def counter() -> Iterator[CallCounter]:
 def test_a_small_jpeg_needs_at_most_352_python_calls(bundle: Path, counter: CallCounter) -> None:
     """Count calls on the event loop and the stage threads of a real server.
 
-    The fewest calls of several requests are the same in every run: 251 in Python 3.11 with
+    The fewest calls of several requests are the same in every run: 225 in Python 3.11 with
     uvicorn 0.54. A tick of uvicorn's main loop adds 7, and a stage thread that wakes twice 3.
     """
-    file = png(random_images(1, 0)[0], "JPEG")
-    request = (
-        b"POST /classify?budget=low HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
-        b"Content-Length: %d\r\n\r\n%b" % (len(file), file)
-    )
-    with (
-        serving(bundle) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=20) as client,
-        client.makefile("rb") as responses,
-    ):
-
-        def classify() -> None:
-            client.sendall(request)
-            assert answer_of(responses)[0] == 200
-
-        for _ in range(3):  # starts the threads and fills the caches
+    with classifying(bundle) as classify:
+        for _ in range(WARM_UP):
             classify()
         fewest = min((counter.of(classify) for _ in range(REQUESTS)), key=Counter.total)
     assert fewest["FastClassify.start"] == 1
