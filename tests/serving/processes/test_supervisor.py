@@ -103,7 +103,7 @@ def test_a_worker_that_cannot_be_replaced_ends_only_itself_while_others_serve(
     begun = time.monotonic()
     ready = terminate_after_messages(caplog, 4)
     assert supervise(job, ready=ready, retry=0.1) == [1, 1, 1, 1]
-    assert time.monotonic() - begun > 0.1 + 0.2 + 0.4
+    assert time.monotonic() - begun > 0.1 + 0.2  # it ends with the last message, not .4 s later
     ends = "the other workers serve on, and it is started again in"
     assert caplog.messages == [
         "worker 1 was killed by SIGKILL and is replaced",
