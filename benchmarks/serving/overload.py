@@ -2,9 +2,10 @@
 
 First the peak: goodput at rates up to saturation, each for a few seconds. Then Poisson arrivals
 at 150 % of saturation, with a `deadline_ms`. Plots goodput and memory over time. Every request
-must get a response, which can be an error.
+must get a response, which can be an error. With `--hostile`, a share of the requests wants to stop
+the server, and goodput is that of the others.
 
-    python -m benchmarks.serving.overload --data cifar10 --out results --seconds 300
+    python -m benchmarks.serving.overload --data cifar10 --out results --seconds 300 --hostile 0.05
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from benchmarks.serving.generator.outcomes import (
     poisson,
 )
 from benchmarks.serving.generator.process import Generator, generator
+from benchmarks.serving.hostile import hostile_images, is_hostile, with_hostile
 from benchmarks.serving.limit import single
 from benchmarks.serving.offline import pixels
 from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY, RATES
@@ -85,8 +87,9 @@ class Overload:
 
     Attributes:
         saturation: Answers of a closed loop.
-        peak: Best goodput at rates up to saturation.
-        outcomes: Outcomes of all requests of the overload.
+        peak: Best goodput at rates up to saturation, without hostile requests.
+        outcomes: Outcomes of the usual requests of the overload.
+        hostile: Outcomes of the hostile ones.
         good: Goodput over time, [bins].
         memory: Resident megabytes over time, one sample every SAMPLES seconds.
     """
@@ -94,6 +97,7 @@ class Overload:
     saturation: float
     peak: float
     outcomes: Outcomes
+    hostile: Outcomes
     good: Floats
     memory: Floats
 
@@ -104,10 +108,15 @@ def overload(
     slo: float,
     seconds: float,
     step: float,
+    share: float,
     rng: np.random.Generator,
 ) -> Overload:
-    """Start our server, measure saturation and peak, then overload it."""
-    images = len(subject.sent)
+    """Start our server, measure saturation and peak, then overload it.
+
+    A share of the requests of the overload is hostile. Their images follow the usual ones in the
+    generator.
+    """
+    images, bodies = len(subject.sent), len(hostile_images())
     deadline = f"&deadline_ms={1e3 * slo * MARGIN:.3f}"
     server = ours(subject.target, *subject.options)
     with started(server, subject.sent.files[0], subject.out / "logs") as running:
@@ -116,22 +125,28 @@ def overload(
             report = load.send(closed(path, MANY, images, rng), Load(running.port, CLIENTS, step))
         saturation = completed(report.outcomes, step * 0.2, step)
 
-        def arrive(rate: float, duration: float) -> Outcomes:
+        def arrive(rate: float, duration: float, share: float = 0.0) -> Outcomes:
             plan = open_loop(path + deadline, poisson(rate, duration, rng), images, rng)
+            plan = with_hostile(plan, share, images, bodies, rng)
             return load.send(plan, Load(running.port, CONNECTIONS)).outcomes
 
-        peak = max(arrive(share * saturation, step).goodput(slo, step) for share in RATES)
+        peak = max(arrive(part * saturation, step).goodput(slo, step) for part in RATES)
         with memory_of(running) as samples:
-            outcomes = arrive(OVERLOAD * saturation, seconds)
-    good = goodput_over_time(outcomes, slo, seconds, max(int(seconds / step), 3))
-    return Overload(saturation, peak, outcomes, good, np.array(samples) / 1e6)
+            all_outcomes = arrive(OVERLOAD * saturation, seconds, share)
+    hostile = is_hostile(all_outcomes, images)
+    usual = all_outcomes.where(~hostile)
+    good = goodput_over_time(usual, slo, seconds, max(int(seconds / step), 3))
+    memory = np.array(samples) / 1e6
+    return Overload(saturation, peak, usual, all_outcomes.where(hostile), good, memory)
 
 
 def goals(found: Overload) -> list[Goal]:
     """Compare the results with the goals."""
     typical, grown = float(np.median(found.good)) / found.peak, growth(found.memory)
     worst = float(found.good.min()) / found.peak
-    lost = int((found.outcomes.status == NO_ANSWER).sum())
+    everything = (found.outcomes, found.hostile)
+    lost = sum(int((outcomes.status == NO_ANSWER).sum()) for outcomes in everything)
+    sent = sum(len(outcomes) for outcomes in everything)
     return [
         Goal(
             f"goodput at 150 % of saturation >= {LEAST} x its peak",
@@ -139,7 +154,7 @@ def goals(found: Overload) -> list[Goal]:
             typical >= LEAST,
         ),
         Goal(f"memory at 150 % grows <= {GROWTH}", f"{grown:.3f}", grown <= GROWTH),
-        Goal("requests without a response = 0", f"{lost} of {len(found.outcomes)}", lost == 0),
+        Goal("requests without a response = 0", f"{lost} of {sent}", lost == 0),
     ]
 
 
@@ -174,17 +189,22 @@ def main() -> int:
     made.add_argument(
         "--step", type=float, default=8.0, help="seconds at each rate before the overload"
     )
+    made.add_argument(
+        "--hostile", type=float, default=0.0, help="share of hostile requests in the overload"
+    )
     arguments = made.parse_args()
     subject = read_subject(arguments)
-    with generator(subject.sent.files) as load:
+    with generator((*subject.sent.files, *hostile_images())) as load:
         images = pixels(subject.sent.files, subject.manifest)
         slo = SLO_FACTOR * single(subject.target.bundle, subject.manifest, images)
         rng = np.random.default_rng(0)
-        found = overload(subject, load, slo, arguments.seconds, arguments.step, rng)
+        share = arguments.hostile
+        found = overload(subject, load, slo, arguments.seconds, arguments.step, share, rng)
     write(subject.out, found, slo, arguments.seconds)
-    counts = dict(zip(*np.unique(found.outcomes.status, return_counts=True), strict=True))
     print(f"SLO {1e3 * slo:.1f} ms, saturation {found.saturation:.1f}/s")
-    print("status codes:", ", ".join(f"{status}: {n}" for status, n in counts.items()))
+    for name, outcomes in (("usual", found.outcomes), ("hostile", found.hostile)):
+        counts = dict(zip(*np.unique(outcomes.status, return_counts=True), strict=True))
+        print(f"status codes, {name}:", ", ".join(f"{status}: {n}" for status, n in counts.items()))
     print(f"accuracy of the answers {100 * found.outcomes.accuracy(subject.sent.labels):.2f} %")
     return print_goals(goals(found))
 

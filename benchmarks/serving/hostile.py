@@ -1,0 +1,56 @@
+"""Hostile requests among a load: images that are dear to decode, long queries and hang-ups."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+
+from benchmarks.serving.attacks.images import attacks
+from benchmarks.serving.generator.outcomes import HUNG_UP, NEVER, Mask, Outcomes, Plan
+
+NAMES = 6000  # of a long query
+USUAL, LONG_QUERY = 0, 1  # paths of a plan
+
+
+@cache
+def hostile_images() -> tuple[bytes, ...]:
+    """Return the bodies of the attacks that send one image."""
+    return tuple(images[0] for _, images in attacks() if len(images) == 1)
+
+
+def with_hostile(
+    plan: Plan, share: float, images: int, bodies: int, rng: np.random.Generator
+) -> Plan:
+    """Return a plan in which a share of the requests is hostile.
+
+    Each is one of `bodies + 2` kinds, in equal parts: a dear image, a query of many names, a client
+    that hangs up within its body.
+
+    Args:
+        plan: Requests of usual clients to one path.
+        share: Share of hostile requests, 0 to 1.
+        images: Number of usual images. The hostile bodies follow them in the generator.
+        bodies: Number of hostile bodies.
+        rng: Source of randomness.
+    """
+    number = len(plan)
+    kind = np.where(rng.random(number) < share, rng.integers(bodies + 2, size=number), -1)
+    is_image = (kind >= 0) & (kind < bodies)
+    long_query = plan.paths[USUAL] + "".join(f"&a{i}=1" for i in range(NAMES))
+    return replace(
+        plan,
+        paths=(plan.paths[USUAL], long_query),
+        path=np.where(kind == bodies, LONG_QUERY, USUAL),
+        image=np.where(is_image, images + kind, plan.image),
+        hang_up=np.where(kind == bodies + 1, 0.0, NEVER),
+    )
+
+
+def is_hostile(outcomes: Outcomes, images: int) -> Mask:
+    """Return the mask [N] of the hostile requests of such a plan."""
+    mask: Mask = (
+        (outcomes.image >= images) | (outcomes.path == LONG_QUERY) | (outcomes.status == HUNG_UP)
+    )
+    return mask
