@@ -11,7 +11,7 @@ from benchmarks.serving.attacks.images import attacks
 from benchmarks.serving.generator.outcomes import HUNG_UP, NEVER, Mask, Outcomes, Plan
 
 NAMES = 6000  # of a long query
-USUAL, LONG_QUERY = 0, 1  # paths of a plan
+USUAL, DEAR_IMAGE, LONG_QUERY = 0, 1, 2  # paths of a plan
 
 
 @cache
@@ -25,8 +25,8 @@ def with_hostile(
 ) -> Plan:
     """Return a plan in which a share of the requests is hostile.
 
-    Each is one of `bodies + 2` kinds, in equal parts: a dear image, a query of many names, a client
-    that hangs up within its body.
+    Each is one of `bodies + 2` kinds, in equal parts: a dear image without a deadline, a query of
+    many names, a client that hangs up within its body.
 
     Args:
         plan: Requests of usual clients to one path.
@@ -38,19 +38,18 @@ def with_hostile(
     number = len(plan)
     kind = np.where(rng.random(number) < share, rng.integers(bodies + 2, size=number), -1)
     is_image = (kind >= 0) & (kind < bodies)
-    long_query = plan.paths[USUAL] + "".join(f"&a{i}=1" for i in range(NAMES))
+    (usual,) = plan.paths
+    long_query = usual + "".join(f"&a{i}=1" for i in range(NAMES))
     return replace(
         plan,
-        paths=(plan.paths[USUAL], long_query),
-        path=np.where(kind == bodies, LONG_QUERY, USUAL),
+        paths=(usual, usual.partition("&deadline_ms")[0], long_query),
+        path=np.select([is_image, kind == bodies], [DEAR_IMAGE, LONG_QUERY], USUAL),
         image=np.where(is_image, images + kind, plan.image),
         hang_up=np.where(kind == bodies + 1, 0.0, NEVER),
     )
 
 
-def is_hostile(outcomes: Outcomes, images: int) -> Mask:
+def is_hostile(outcomes: Outcomes) -> Mask:
     """Return the mask [N] of the hostile requests of such a plan."""
-    mask: Mask = (
-        (outcomes.image >= images) | (outcomes.path == LONG_QUERY) | (outcomes.status == HUNG_UP)
-    )
+    mask: Mask = (outcomes.path != USUAL) | (outcomes.status == HUNG_UP)
     return mask

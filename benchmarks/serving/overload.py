@@ -133,7 +133,7 @@ def overload(
         peak = max(arrive(part * saturation, step).goodput(slo, step) for part in RATES)
         with memory_of(running) as samples:
             all_outcomes = arrive(OVERLOAD * saturation, seconds, share)
-    hostile = is_hostile(all_outcomes, images)
+    hostile = is_hostile(all_outcomes)
     usual = all_outcomes.where(~hostile)
     good = goodput_over_time(usual, slo, seconds, max(int(seconds / step), 3))
     memory = np.array(samples) / 1e6

@@ -56,6 +56,7 @@ class Engine:
         admission: The entrance, which takes slots and gives them back.
         refusal: The reason why requests are refused with 503. `None`: they are taken.
         missed: Returns the error for a missed deadline.
+        overloaded: Says whether requests were refused, or missed their deadline, just now.
         broken: The reason why the engine broke. It never recovers: the process has to end.
     """
 
@@ -79,6 +80,7 @@ class Engine:
         least = IDLE_SECONDS + IDLE_MARGIN * scheduler.latency.time(0, 1)
         self._outcomes = Outcomes(metrics, flops_of, least)
         self.missed = self._outcomes.missed
+        self.overloaded = self._outcomes.overloaded
         self.admission = Admission(pool, self.stage_threads, self._outcomes)
         self._calls: set[Call] = set()
         self._when_broken: list[Callable[[], object]] = []

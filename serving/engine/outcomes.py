@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import lru_cache
+from time import perf_counter
 
 from serving.engine.policy import Policy
 from serving.engine.request import Request
@@ -17,6 +18,7 @@ from serving.observe.metrics import Metrics, Outcome
 FAILED = "a stage failed under this request; the log says why"
 BROKEN = "the engine broke under this request; the log says why"
 LOST = "an error of the server under this request; the log says why"
+JUST_NOW = 1.0  # seconds
 CACHED_FLOPS = 1024  # pairs of an exit and the exits evaluated
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class Outcomes:
         self._metrics = metrics
         self._flops_of = lru_cache(CACHED_FLOPS)(flops_of)
         self._least_deadline = least_deadline
+        self._last_unanswered = -JUST_NOW
 
     def missed(self, policy: Policy, text: str) -> DeadlineError:
         """Return the error for a missed deadline: of the client if it is too short when idle."""
@@ -51,10 +54,16 @@ class Outcomes:
 
     def count(self, budget: str, outcome: Outcome, requests: int = 1) -> None:
         """Count requests that ended. An error of the metrics is logged and not raised."""
+        if outcome in ("expired", "refused"):
+            self._last_unanswered = perf_counter()
         try:
             self._metrics.count(budget, outcome, requests)
         except Exception:
             log.exception("requests were not counted: %d of %s, %s", requests, budget, outcome)
+
+    def overloaded(self) -> bool:
+        """Return whether requests were refused, or missed their deadline, just now."""
+        return perf_counter() - self._last_unanswered < JUST_NOW
 
     def answer(self, request: Request, now: float, outcome: Outcome) -> None:
         """Answer a request with the deepest exit that it reached."""

@@ -184,7 +184,11 @@ def create_app(
             engine=engine,
             body_reader=body_reader,
             decoder=Decoder(
-                manifest.input, settings.max_pixels, settings.threads, body_reader.keep
+                manifest.input,
+                settings.max_pixels,
+                settings.threads,
+                body_reader.keep,
+                engine.overloaded,
             ),
             metrics=metrics,
             max_images=settings.max_images,

@@ -82,6 +82,8 @@ class Decoder:
         threads: Number of images decoded at the same time.
         keep: Counts bytes that a cancelled decoding still holds, and with a negative number those
             that it no longer holds.
+        overloaded: Says whether the server refuses requests. Meanwhile hardly any image is decoded
+            that is dear.
     """
 
     def __init__(
@@ -90,10 +92,12 @@ class Decoder:
         max_pixels: int,
         threads: int,
         keep: Callable[[int], None] = lambda _: None,
+        overloaded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._target = target
         self._max_pixels = max_pixels
-        self._threads = DecodeThreads(threads, max(4 * max_pixels, MEMORY_PER_BYTE * LEAST_BYTES))
+        max_memory = max(4 * max_pixels, MEMORY_PER_BYTE * LEAST_BYTES)
+        self._threads = DecodeThreads(threads, max_memory, CHEAP_WORK, overloaded)
         self._max_queued = threads * MAX_QUEUED_WORK
         self._keep = keep
 

@@ -1,5 +1,9 @@
 """Threads that decode images: the cheapest first, and only in so much memory at once.
 
+A few images that are dear to decode must not delay all others. One thread is kept free of them,
+and after each the next one has to wait: for REST times as long as this one waited for a core, and
+while requests are refused for BUSY_REST times as long as it took. On an idle machine none waits.
+
 The event loop owns the queue. A thread gets one job at a time. The threads are daemons, so that the
 end of the process does not wait for an image that is being decoded.
 """
@@ -8,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from queue import SimpleQueue
+from time import perf_counter, thread_time
 from typing import Any
 
 import numpy as np
@@ -20,6 +26,7 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 Run = Callable[[], Pixels]
+REST, BUSY_REST, MAX_REST = 20, 50, 30.0  # the last one in seconds
 
 
 @dataclass(slots=True, order=True)
@@ -60,17 +67,29 @@ class DecodeThreads:
     Args:
         threads: Number of threads. Each starts with its first job.
         max_memory: Most bytes of the images that are decoded at once. A larger one runs alone.
+        dear: Work above which a job is dear.
+        overloaded: Says whether the server refuses requests, or misses their deadlines.
 
     Attributes:
         work: Work of all images that are queued or being decoded.
     """
 
-    def __init__(self, threads: int, max_memory: int) -> None:
+    def __init__(
+        self,
+        threads: int,
+        max_memory: int,
+        dear: float = math.inf,
+        overloaded: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._idle = threads
         self._threads = threads
         self._started = 0
         self._max_memory = max_memory
         self._memory = 0
+        self._dear = dear
+        self._overloaded = overloaded
+        self._idle_for_dear = max(1, threads - 1)
+        self._resting = False
         self._queue: list[Job] = []
         self._numbers = count()
         self._jobs: SimpleQueue[tuple[Job, asyncio.AbstractEventLoop] | None] = SimpleQueue()
@@ -115,6 +134,10 @@ class DecodeThreads:
             job = self._queue[0]
             if self._memory and self._memory + job.memory > self._max_memory:
                 return
+            if job.work > self._dear:
+                if self._resting or not self._idle_for_dear:
+                    return
+                self._idle_for_dear -= 1
             heapq.heappop(self._queue)
             job.running = True
             self._idle -= 1
@@ -124,8 +147,29 @@ class DecodeThreads:
                 self._started += 1
                 threading.Thread(target=_work, args=(self._jobs, self._end), daemon=True).start()
 
-    def _end(self, job: Job, result: Pixels | None, error: Exception | None) -> None:
+    def _rest(self, wall: float, waited: float) -> None:
+        """Start no dear job for a time, after one of these seconds."""
+        seconds = max(REST * waited, BUSY_REST * wall if self._overloaded() else 0.0)
+        if seconds > 0 and not self._resting:
+            self._resting = True
+            asyncio.get_running_loop().call_later(min(seconds, MAX_REST), self._wake)
+
+    def _wake(self) -> None:
+        self._resting = False
+        self._feed()
+
+    def _end(
+        self,
+        job: Job,
+        wall: float,
+        waited: float,
+        result: Pixels | None,
+        error: Exception | None,
+    ) -> None:
         self._idle += 1
+        if job.work > self._dear:
+            self._idle_for_dear += 1
+            self._rest(wall, waited)
         self._memory -= job.memory
         self.work -= job.work
         job.end()
@@ -140,16 +184,19 @@ class DecodeThreads:
 
 def _work(
     jobs: SimpleQueue[tuple[Job, asyncio.AbstractEventLoop] | None],
-    end: Callable[[Job, Pixels | None, Exception | None], Any],
+    end: Callable[[Job, float, float, Pixels | None, Exception | None], Any],
 ) -> None:
     while (taken := jobs.get()) is not None:
         job, loop = taken
         result, error = None, None
+        began, used = perf_counter(), thread_time()
         try:
             result = job.run()
         except Exception as failure:  # noqa: BLE001 (becomes the result of the job)
             error = failure
+        wall = perf_counter() - began
+        waited = wall - (thread_time() - used)
         try:
-            loop.call_soon_threadsafe(end, job, result, error)
+            loop.call_soon_threadsafe(end, job, wall, waited, result, error)
         except RuntimeError:  # the loop is closed: the process ends
             return

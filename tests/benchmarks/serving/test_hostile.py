@@ -26,7 +26,7 @@ def test_a_share_of_the_requests_is_hostile_in_all_kinds() -> None:
     rng = np.random.default_rng(0)
     usual = open_loop("/classify?budget=low", np.arange(20_000.0), IMAGES, rng)
     plan = with_hostile(usual, 0.05, IMAGES, BODIES, rng)
-    mask = is_hostile(outcomes_of(plan), IMAGES)
+    mask = is_hostile(outcomes_of(plan))
     assert 0.045 < mask.mean() < 0.055
     assert plan.send is usual.send
     assert np.array_equal(plan.image[~mask], usual.image[~mask])
@@ -34,13 +34,13 @@ def test_a_share_of_the_requests_is_hostile_in_all_kinds() -> None:
     assert plan.image.max() == IMAGES + BODIES - 1
     assert plan.hang_up is not None
     assert 0.1 < (plan.hang_up[mask] == 0).mean() < 0.25
-    assert len(plan.paths[1]) > 40_000
+    assert len(plan.paths[2]) > 40_000
 
 
 def test_without_a_share_none_is_hostile() -> None:
     rng = np.random.default_rng(0)
     plan = with_hostile(open_loop("/classify", np.arange(9.0), IMAGES, rng), 0, IMAGES, BODIES, rng)
-    assert not is_hostile(outcomes_of(plan), IMAGES).any()
+    assert not is_hostile(outcomes_of(plan)).any()
 
 
 def test_hostile_images_are_small_to_send() -> None:
