@@ -21,22 +21,25 @@ def hostile_images() -> tuple[bytes, ...]:
 
 
 def with_hostile(
-    plan: Plan, share: float, images: int, bodies: int, rng: np.random.Generator
+    plan: Plan, share: float, period: float, images: int, bodies: int, rng: np.random.Generator
 ) -> Plan:
-    """Return a plan in which a share of the requests is hostile.
+    """Return a plan in which a share of the requests is hostile, in every second period.
 
     Each is one of `bodies + 2` kinds, in equal parts: a dear image without a deadline, a query of
     many names, a client that hangs up within its body.
 
     Args:
-        plan: Requests of usual clients to one path.
-        share: Share of hostile requests, 0 to 1.
+        plan: Requests of usual clients to one path, with the times at which they are due.
+        share: Share of hostile requests, 0 to 1, in these periods.
+        period: Seconds of a period. The first has no hostile requests.
         images: Number of usual images. The hostile bodies follow them in the generator.
         bodies: Number of hostile bodies.
         rng: Source of randomness.
     """
+    assert plan.send is not None
     number = len(plan)
-    kind = np.where(rng.random(number) < share, rng.integers(bodies + 2, size=number), -1)
+    hostile = (rng.random(number) < share) & (plan.send // period % 2 == 1)
+    kind = np.where(hostile, rng.integers(bodies + 2, size=number), -1)
     is_image = (kind >= 0) & (kind < bodies)
     (usual,) = plan.paths
     long_query = usual + "".join(f"&a{i}=1" for i in range(NAMES))

@@ -2,8 +2,8 @@
 
 First the peak: goodput at rates up to saturation, each for a few seconds. Then Poisson arrivals
 at 150 % of saturation, with a `deadline_ms`. Plots goodput and memory over time. Every request
-must get a response, which can be an error. With `--hostile`, a share of the requests wants to stop
-the server, and goodput is that of the others.
+must get a response, which can be an error. With `--hostile`, in every second part of the time a
+share of the requests wants to stop the server. Goodput is that of the others.
 
     python -m benchmarks.serving.overload --data cifar10 --out results --seconds 300 --hostile 0.05
 """
@@ -113,8 +113,8 @@ def overload(
 ) -> Overload:
     """Start our server, measure saturation and peak, then overload it.
 
-    A share of the requests of the overload is hostile. Their images follow the usual ones in the
-    generator.
+    A share of the requests of the overload is hostile, in every second part of `step` seconds.
+    Their images follow the usual ones in the generator.
     """
     images, bodies = len(subject.sent), len(hostile_images())
     deadline = f"&deadline_ms={1e3 * slo * MARGIN:.3f}"
@@ -127,7 +127,7 @@ def overload(
 
         def arrive(rate: float, duration: float, share: float = 0.0) -> Outcomes:
             plan = open_loop(path + deadline, poisson(rate, duration, rng), images, rng)
-            plan = with_hostile(plan, share, images, bodies, rng)
+            plan = with_hostile(plan, share, step, images, bodies, rng)
             return load.send(plan, Load(running.port, CONNECTIONS)).outcomes
 
         peak = max(arrive(part * saturation, step).goodput(slo, step) for part in RATES)
@@ -147,7 +147,16 @@ def goals(found: Overload) -> list[Goal]:
     everything = (found.outcomes, found.hostile)
     lost = sum(int((outcomes.status == NO_ANSWER).sum()) for outcomes in everything)
     sent = sum(len(outcomes) for outcomes in everything)
+    paired = float(np.median(found.good[1::2] / found.good[: 2 * (len(found.good) // 2) : 2]))
+    beside = [
+        Goal(
+            f"goodput beside hostile requests >= {LEAST} x that of the parts before",
+            f"{paired:.3f}",
+            paired >= LEAST,
+        )
+    ]
     return [
+        *(beside if len(found.hostile) else []),
         Goal(
             f"goodput at 150 % of saturation >= {LEAST} x its peak",
             f"{typical:.3f} (worst part {worst:.3f}); peak {found.peak:.0f}/s",

@@ -17,7 +17,8 @@ from offramp.bundle.orientation import EXIF_START, orientation_in
 from offramp.images.errors import CostlyFileError, DamagedFileError
 
 SOI = b"\xff\xd8"
-MAX_SEGMENTS = 2000  # before the first scan, and again between the scans
+MAX_SEGMENTS = 2000  # before the first scan
+MAX_SCAN_SEGMENTS = 400  # scans and their tables. Writers make a few tens
 MAX_EXIF = 1 << 16  # bytes; the orientation comes early in them
 SOS, EOI, COMMENT, APP0, APP1, APP14, APP15 = 0xDA, 0xD9, 0xFE, 0xE0, 0xE1, 0xEE, 0xEF
 BASELINE, EXTENDED, PROGRESSIVE = 0xC0, 0xC1, 0xC2
@@ -146,14 +147,14 @@ def work_of_scans(file: bytes, header: Jpeg) -> float:
     """Return the work to decode all scans, where decoding a pixel of a PNG is 1.
 
     Raises:
-        CostlyFileError: There are more than `MAX_SEGMENTS` segments between the scans.
+        CostlyFileError: There are more than `MAX_SCAN_SEGMENTS` scans and tables.
     """
     blocks = {each.number: header.blocks(each) for each in header.components}
     whole = float(sum(blocks.values()))
     if not header.has_many_scans(file):
         return whole * (FIRST_PASS if header.frame in HUFFMAN else ARITHMETIC_PASS)
     work, at = 0.0, header.scan
-    for _ in range(MAX_SEGMENTS):
+    for _ in range(MAX_SCAN_SEGMENTS):
         marker, after = file[at + 1], at + 2 + int.from_bytes(file[at + 2 : at + 4])
         if marker == EOI:
             return work
@@ -168,7 +169,7 @@ def work_of_scans(file: bytes, header: Jpeg) -> float:
         if found is None:
             return work
         at = found.start()
-    raise CostlyFileError(f"it has more than {MAX_SEGMENTS} scans and tables; save it again")
+    raise CostlyFileError(f"it has more than {MAX_SCAN_SEGMENTS} scans and tables; save it again")
 
 
 def _pass(header: Jpeg, approximation: bytes) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.serving.generator.outcomes import HUNG_UP, NEVER, OK, Outcomes, Plan, open_loop
 from benchmarks.serving.hostile import hostile_images, is_hostile, with_hostile
 
-IMAGES, BODIES = 10, 4
+IMAGES, BODIES, PERIOD = 10, 4, 100.0
 
 
 def outcomes_of(plan: Plan) -> Outcomes:
@@ -25,10 +25,13 @@ def outcomes_of(plan: Plan) -> Outcomes:
 def test_a_share_of_the_requests_is_hostile_in_all_kinds() -> None:
     rng = np.random.default_rng(0)
     usual = open_loop("/classify?budget=low", np.arange(20_000.0), IMAGES, rng)
-    plan = with_hostile(usual, 0.05, IMAGES, BODIES, rng)
+    plan = with_hostile(usual, 0.05, PERIOD, IMAGES, BODIES, rng)
     mask = is_hostile(outcomes_of(plan))
-    assert 0.045 < mask.mean() < 0.055
+    assert plan.send is not None
     assert plan.send is usual.send
+    in_turn = plan.send // PERIOD % 2 == 1
+    assert 0.045 < mask[in_turn].mean() < 0.055
+    assert not mask[~in_turn].any()
     assert np.array_equal(plan.image[~mask], usual.image[~mask])
     assert set(plan.image[mask].tolist()) >= {IMAGES + i for i in range(BODIES)}
     assert plan.image.max() == IMAGES + BODIES - 1
@@ -39,7 +42,9 @@ def test_a_share_of_the_requests_is_hostile_in_all_kinds() -> None:
 
 def test_without_a_share_none_is_hostile() -> None:
     rng = np.random.default_rng(0)
-    plan = with_hostile(open_loop("/classify", np.arange(9.0), IMAGES, rng), 0, IMAGES, BODIES, rng)
+    plan = with_hostile(
+        open_loop("/classify", np.arange(9.0), IMAGES, rng), 0, PERIOD, IMAGES, BODIES, rng
+    )
     assert not is_hostile(outcomes_of(plan)).any()
 
 
