@@ -75,7 +75,8 @@ class Classifier:
             device: Number of the CUDA device.
             layout: Memory layout of the features between stages on a CPU.
             threads: Batches run, and images decoded, at the same time. `None`: one per core.
-            max_batch: Largest batch. `None`: 16 on a CPU, 64 on a GPU.
+            max_batch: Largest batch. `None`: 64 on a GPU, 16 on a CPU, and there fewer for networks
+                of which such a batch keeps a stage busy for more than 40 ms.
             slots: Images in the engine at the same time.
             max_pixels: Most pixels of one image.
 

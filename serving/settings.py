@@ -153,7 +153,9 @@ class Settings(BaseSettings):
         default_factory=batch_of_provider,
         ge=1,
         le=4096,
-        description="maximum requests in one batch, 1 to 4096 (default: 16 on cpu, 64 on cuda)",
+        description="maximum requests in one batch, 1 to 4096. On cpu the default is lowered for "
+        "a network of which such a batch keeps a stage busy for more than 40 ms (default: 16 on "
+        "cpu, 64 on cuda)",
     )
     slots: int = Field(
         256,

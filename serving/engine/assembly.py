@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from time import perf_counter, thread_time
 
 from offramp.bundle.manifest import Manifest
@@ -9,7 +10,7 @@ from serving.engine.engine import Engine
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import MIN_CONFIDENCE, NUMERIC
 from serving.engine.scheduler import Scheduler
-from serving.engine.warm_up import measure
+from serving.engine.warm_up import measure, useful_batch
 from serving.observe.gpu import watch_gpu
 from serving.observe.metrics import Metrics, Model
 from serving.observe.worker_metrics import WorkerMetrics
@@ -17,8 +18,11 @@ from serving.runtime.base import Runtime, Slots, sizes_up_to
 from serving.runtime.cpu import CpuRuntime
 from serving.runtime.cuda import CudaRuntime
 from serving.runtime.cuda_slots import CudaSlots, Device
+from serving.runtime.memory import give_back
 from serving.runtime.slots import HostSlots
 from serving.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def build_engine(
@@ -42,12 +46,18 @@ def build_engine(
     """
     on_device = on_device or settings.provider == "cuda"
     runtime, pool = (_on_device if on_device else _on_host)(settings, manifest)
-    for size in (_largest(settings), 1):
-        runtime.warm_up(size)
+    runtime.warm_up(1)
+    largest = _largest(settings)
+    if not on_device and "max_batch" not in settings.model_fields_set:
+        largest = useful_batch(runtime, pool, largest, thread_time)
+        log.info("a batch has at most %d images (max_batch sets another number)", largest)
+    runtime.warm_up(largest)
     metrics = Metrics(_described(manifest, settings.provider), shared)
     if settings.provider == "cuda":
         watch_gpu(metrics.registry, settings.device)
-    return _engine(settings, manifest, runtime, pool, metrics), metrics
+    engine = _engine(settings, manifest, runtime, pool, metrics, largest)
+    give_back()
+    return engine, metrics
 
 
 def _largest(settings: Settings) -> int:
@@ -69,11 +79,16 @@ def _on_device(settings: Settings, manifest: Manifest) -> tuple[Runtime, Slots]:
 
 
 def _engine(
-    settings: Settings, manifest: Manifest, runtime: Runtime, pool: Slots, metrics: Metrics
+    settings: Settings,
+    manifest: Manifest,
+    runtime: Runtime,
+    pool: Slots,
+    metrics: Metrics,
+    largest: int,
 ) -> Engine:
     clock = thread_time if settings.provider == "cpu" else perf_counter
-    latency = measure(runtime, pool, sizes_up_to(_largest(settings)), clock)
-    scheduler = Scheduler(latency, settings.max_batch, settings.order, rebatch=settings.rebatch)
+    latency = measure(runtime, pool, sizes_up_to(largest), clock)
+    scheduler = Scheduler(latency, largest, settings.order, rebatch=settings.rebatch)
     threads = min(settings.threads, runtime.parallel_batches or settings.threads)
     degrades = settings.overload == "degrade"
     seconds = settings.degrade_above_ms / 1e3 * threads

@@ -11,6 +11,23 @@ from serving.engine.latency import Latency
 from serving.runtime.base import Runtime, Slots, StageOutput
 
 REPEATS = 3
+MAX_BATCH_SECONDS = 0.04
+
+
+def useful_batch(runtime: Runtime, pool: Slots, most: int, clock: Callable[[], float]) -> int:
+    """Return the largest power of two that keeps no stage busy for MAX_BATCH_SECONDS, 1 to `most`.
+
+    For a core with that much to do, larger batches answer no more images per second. They need
+    more memory, and requests wait longer for the batch before theirs.
+    """
+    slots, longest = _filled(pool, 1), 0.0
+    for stage in range(len(runtime.inputs)):
+        seconds, output = _timed(partial(runtime.run, stage, pool.gather(stage, slots)), clock)
+        longest = max(longest, seconds)
+        pool.scatter(stage, slots, [0], output.features)
+    pool.give(slots[0])
+    images = int(MAX_BATCH_SECONDS / max(longest, 1e-9))
+    return min(most, 1 << max(images.bit_length() - 1, 0))
 
 
 def measure(

@@ -17,6 +17,7 @@ from onnx import ModelProto, numpy_helper
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import TensorSpec
 from serving.errors import ProviderError
+from serving.runtime.memory import SHARED_ARENA, make_arena
 from serving.settings import Provider
 
 Providers = Sequence[tuple[str, Mapping[str, str]]]
@@ -54,9 +55,12 @@ def providers_of(provider: Provider, device: int) -> Providers:
     return [(CUDA, {"device_id": str(device), **_CUDA_OPTIONS})]
 
 
-def session_options(*, optimise: bool = True) -> ort.SessionOptions:
+def session_options(*, optimise: bool = True, provider: str = CPU) -> ort.SessionOptions:
     """Return options for a session with one thread, which does not spin."""
     options = ort.SessionOptions()
+    if provider == CPU:
+        make_arena()
+        options.add_session_config_entry(SHARED_ARENA, "1")
     options.log_severity_level = FATAL
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -118,7 +122,7 @@ def open_session(
         ProviderError: The provider is not available.
     """
     wanted = providers[0][0]
-    options = session_options()
+    options = session_options(provider=wanted)
     if wanted != CPU:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         # Weights stay outside the arena, which would keep their room after they moved.

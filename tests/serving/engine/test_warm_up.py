@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from time import thread_time
 
 from offramp.bundle.manifest import Manifest
-from serving.engine.warm_up import measure
+from serving.engine.warm_up import MAX_BATCH_SECONDS, measure, useful_batch
 from serving.runtime.base import Runtime
 from serving.runtime.cpu import CpuRuntime
 from serving.runtime.slots import HostSlots
@@ -49,3 +50,17 @@ def test_its_times_are_those_of_the_stages(bundle: Path, manifest: Manifest) -> 
     assert latency.stages == 4
     for stage in range(4):
         assert 0 < latency.time(stage, 1) < latency.time(stage, 64) < 1
+
+
+def test_a_batch_keeps_no_stage_busy_for_longer_than_the_bound(gated: GatedRuntime) -> None:
+    def batch_at(seconds: float, most: int = 64) -> int:
+        pool, ticks = slots_of(gated), count()
+        found = useful_batch(gated, pool, most, lambda: next(ticks) * seconds)
+        assert pool.free == 8
+        return found
+
+    assert batch_at(MAX_BATCH_SECONDS / 8.5) == 8
+    assert batch_at(MAX_BATCH_SECONDS / 7.5) == 4
+    assert batch_at(MAX_BATCH_SECONDS / 8.5, most=6) == 6
+    assert batch_at(MAX_BATCH_SECONDS * 9) == 1
+    assert batch_at(0.0) == 64

@@ -380,8 +380,8 @@ def test_only_results_come_back_from_cuda(
 ) -> None:
     real, opened = session.session_options, list[ort.SessionOptions]()
 
-    def profiled(**options: bool) -> ort.SessionOptions:
-        made = real(**options)
+    def profiled(*, optimise: bool = True, provider: str = "cpu") -> ort.SessionOptions:
+        made = real(optimise=optimise, provider=provider)
         made.enable_profiling = True
         made.profile_file_prefix = str(tmp_path / f"session{len(opened)}")
         opened.append(made)

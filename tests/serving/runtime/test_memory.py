@@ -1,0 +1,39 @@
+"""Memory of sessions, and of a heap that shrinks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from offramp.bundle.manifest import Manifest
+from serving.runtime.cpu import CpuRuntime
+from serving.runtime.memory import give_back, make_arena
+
+BLOCK = 100_000  # bytes, which malloc takes from its heap
+
+
+def resident() -> int:
+    """Return the resident memory of this process in bytes."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * 4096
+
+
+def test_memory_that_is_free_is_given_back() -> None:
+    blocks = [np.ones(BLOCK, np.uint8) for _ in range(1000)]
+    last = blocks.pop()  # the heap cannot shrink from its end
+    blocks.clear()
+    before = resident()
+    give_back()
+    assert resident() < before - 500 * BLOCK
+    assert last.sum() == BLOCK
+
+
+def test_sessions_share_the_memory_of_their_batches(bundle: Path, manifest: Manifest) -> None:
+    make_arena()
+    runtimes = [CpuRuntime(bundle, manifest) for _ in range(2)]
+    runtimes[0].warm_up(256)
+    give_back()
+    before = resident()
+    runtimes[1].warm_up(256)
+    assert resident() - before < 5_000_000
