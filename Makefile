@@ -2,7 +2,8 @@
 # Each makes the environment that it needs, with plain venv and pip.
 
 PYTHON ?= python3
-BUNDLE ?= deploy/bundles/cifar10-msdnet
+SERVED    = $(or $(BUNDLE),deploy/bundles/clothing-lite0)
+MEASURED  = $(or $(BUNDLE),deploy/bundles/cifar10-msdnet)
 PORT   ?= 8000
 DATA   ?= cifar10
 RUNS   ?= runs/objectives
@@ -19,7 +20,7 @@ LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.1
         bench-training bench-training-step bench-peers bench-serving fuzz-api deploy-check ray-check lock clean
 
 help:
-	@echo 'make serve                serve BUNDLE on PORT ($(BUNDLE), $(PORT)) on the CPU'
+	@echo 'make serve                serve BUNDLE on PORT ($(SERVED), $(PORT)) on the CPU'
 	@echo 'make test                 run the whole test suite'
 	@echo 'make test-timm            install the extra timm and run its tests, which make test skips'
 	@echo 'make lint                 run ruff, mypy and import-linter'
@@ -50,7 +51,7 @@ $(DEV)/.ready: pyproject.toml requirements/constraints.txt
 	@touch $@
 
 serve: $(SERVE)/.ready
-	$(SERVE)/bin/python -m serving --bundle $(BUNDLE) --port $(PORT)
+	$(SERVE)/bin/python -m serving --bundle $(SERVED) --port $(PORT)
 
 test: $(DEV)/.ready
 	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest --numprocesses 2 --dist loadfile
@@ -70,19 +71,19 @@ format: $(DEV)/.ready
 	$(DEV)/bin/ruff check --fix
 
 benchmark-served: $(DEV)/.ready
-	$(DEV)/bin/python -m benchmarks.serving.served --bundle $(BUNDLE) --data $(DATA)
+	$(DEV)/bin/python -m benchmarks.serving.served --bundle $(MEASURED) --data $(DATA)
 
 bench-cut: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.engine.cut
 
 bench-gpu: # in your own environment, with the extra gpu instead of cpu
-	$(PYTHON) -m benchmarks.engine.gpu --bundle $(BUNDLE)
+	$(PYTHON) -m benchmarks.engine.gpu --bundle $(MEASURED)
 
 model-tables: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.training.model_tables
 
 bench-scheduling: $(DEV)/.ready
-	$(DEV)/bin/python -m benchmarks.engine.scheduling --bundle $(BUNDLE) --real
+	$(DEV)/bin/python -m benchmarks.engine.scheduling --bundle $(MEASURED) --real
 
 bench-training-step: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.training.training_step
@@ -101,7 +102,7 @@ OURS := -e '.[cpu,serving]'
 bench-peers: $(PEERS:%=.venv-peers/%/.ready)
 
 bench-serving: $(DEV)/.ready
-	$(DEV)/bin/python -m benchmarks.serving --data $(DATA) --bundle $(BUNDLE) --out $(OUT)
+	$(DEV)/bin/python -m benchmarks.serving --data $(DATA) --bundle $(MEASURED) --out $(OUT)
 
 fuzz-api: $(DEV)/.ready
 	$(PYTHON) -m venv $(FUZZ)

@@ -29,7 +29,17 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 # Operators between convolutions are included, to avoid conversions to floats and back.
-OPERATORS = ("AveragePool", "Concat", "Conv", "Gemm", "MatMul", "Relu")
+OPERATORS = (
+    "Add",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "Conv",
+    "Gemm",
+    "GlobalAveragePool",
+    "MatMul",
+    "Relu",
+)
 BATCH = 32
 
 

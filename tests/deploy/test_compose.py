@@ -85,7 +85,7 @@ def configured(program: str, bundle: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("bundle", "source"),
     [
-        ("", ROOT / "deploy/bundles/cifar10-msdnet"),
+        ("", ROOT / "deploy/bundles/clothing-lite0"),
         ("bundles/mine", ROOT / "bundles/mine"),
         ("mine", ROOT / "mine"),
         ("./bundles/mine", ROOT / "bundles/mine"),

@@ -72,7 +72,7 @@ def test_python_runs_as_it_stands(block: Block, reader: Reader) -> None:
     done = run(["-W", "error", "-c", reader.here(block.text)], reader.folder)
     assert done.returncode == 0, done.stderr
     if "from offramp import" in block.text:
-        assert done.stdout == "cat 3\n"
+        assert done.stdout == "shirt 1\n"
 
 
 @pytest.mark.parametrize("block", named("yaml"))

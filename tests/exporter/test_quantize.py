@@ -80,6 +80,28 @@ def test_products_of_integers_fit_in_16_bits_on_every_processor() -> None:
     assert np.abs(integers - floats).max() < 0.05
 
 
+def test_an_activation_that_is_clipped_has_the_range_after_the_clip() -> None:
+    """A convolution far above 6, a ReLU6 and a sum, as in networks for mobile phones."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    clipped (uint8[N, 8, 8, 3] image) => (float[N, 4, 8, 8] answer)
+    <float[4, 3, 1, 1] weight = {0.01, 0.02, 0.3, 0.04, 0.5, 0.06, 0.7, 0.08, 0.9, 0.1, 0.02, 0.01},
+     float low = {0.0}, float high = {6.0}>
+    {
+        floats = Cast <to = 1> (image)
+        x = Transpose <perm = [0, 3, 1, 2]> (floats)
+        wide = Conv (x, weight)
+        one = Clip (wide, low, high)
+        answer = Add (one, one)
+    }"""
+    model = onnx.parser.parse_model(text)
+    images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+    level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    exact = _run(model, level, images, "answer")
+    assert exact.max() == 12
+    rounded = _run(convert_to_int8(model, images), level, images, "answer")
+    assert np.abs(rounded - exact).max() < 1  # weights have 7 bits; without the clip it is 2
+
+
 def _run(
     model: onnx.ModelProto, level: ort.GraphOptimizationLevel, images: NDArray[np.uint8], name: str
 ) -> NDArray[np.float32]:
