@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from offramp.errors import UsageError
-from training.networks.backbones import BACKBONES
+from training.networks.backbones import BACKBONES, family_of
 from training.objectives import OBJECTIVES
 from training.options import RunOptions, read_run
 from training.recipes import RECIPES, BackboneName, ObjectiveName, Recipe
@@ -152,7 +152,7 @@ def test_the_help_of_a_recipe_shows_its_values(
         if field not in ("shape", "objective_options", "weights"):
             text = value if isinstance(value, str) else json.dumps(value)
             assert f"{described} (default: {text})" in shown
-    shape = BACKBONES[recipe.backbone].config.model_validate(recipe.shape)
+    shape = family_of(recipe.backbone).config.model_validate(recipe.shape)
     for field, value in shape.model_dump(mode="json").items():
         text = value if isinstance(value, str) else json.dumps(value)
         described = type(shape).model_fields[field].description

@@ -34,6 +34,12 @@ from training.surgery.feature_map import FeatureMap
 
 PREFIX = "timm:"
 FILTERS = ("box", "bilinear", "bicubic", "lanczos")
+# Errors for arguments that a network of timm does not take.
+REFUSED = {
+    "img_size": "shape.image_size: {name} reads images of every size; leave it out",
+    "drop_rate": "shape.dropout: {name} has no dropout before its last layer; leave it out",
+    "attn_drop_rate": "shape.attention_dropout: {name} has no attention; leave it out",
+}
 
 
 class TimmConfig(ExitsConfig):
@@ -43,6 +49,9 @@ class TimmConfig(ExitsConfig):
         None,
         description="height and width of the images in pixels, for networks that are made for one "
         "size, as transformers are (null: as published)",
+    )
+    attention_dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout of attention weights, for transformers"
     )
 
 
@@ -85,13 +94,18 @@ def timm_network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwor
         RecipeError: timm is not installed, has no such network, or the network or its exits do not
             fit a chain of blocks.
     """
+    with torch.device("cpu"):  # the values of the chain are checked, which meta has not
+        network = _network(name, config, classes)
+    return network.to(torch.get_default_device()).train()
+
+
+def _network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwork:
     model = _created(name, config, num_classes=classes).eval()
-    size = config.image_size or int(model.pretrained_cfg["input_size"][-1])
-    images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = _sample(model, config)
     with torch.no_grad():
         chain = chain_of(model, images)
         shapes = [made.shape for made in outputs_of(chain.blocks, images)]
-    places = exit_blocks(config, chain_flops(chain.blocks, size))
+    places = exit_blocks(config, chain_flops(chain.blocks, images.shape[-1]))
     last = getattr(model, "output_fmt", "NCHW") == "NHWC"
     heads = [_head(config, model, shapes[k - 1], classes, last=last) for k in places[:-1]]
     stages = [MaskedStage(*blocks) for blocks in grouped(chain.blocks, places)]
@@ -102,7 +116,24 @@ def timm_network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwor
     network.pretraining = Pretraining(
         names, frozenset(own for own, there in names.items() if there.startswith(f"{classifier}."))
     )
-    return network.train()
+    return network
+
+
+@torch.no_grad()
+def timm_blocks(name: str, config: TimmConfig) -> list[nn.Module]:
+    """Build the trunk of a network of timm with fresh weights, as a chain of blocks.
+
+    Raises:
+        RecipeError: timm is not installed, has no such network, or it is no chain of blocks.
+    """
+    model = _created(name, config).eval()
+    return chain_of(model, _sample(model, config)).blocks
+
+
+def _sample(model: nn.Module, config: TimmConfig) -> Tensor:
+    """Return an image [1, 3, size, size] of the size that the network reads."""
+    size = config.image_size or int(model.pretrained_cfg["input_size"][-1])  # type: ignore[index] # not in torch's stubs
+    return torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def _head(
@@ -197,16 +228,19 @@ def _created(name: str, config: TimmConfig, **options: object) -> Any:  # noqa: 
         raise RecipeError(
             f"--backbone: timm {timm.__version__} has no network {name}; see timm.list_models()"
         )
-    if config.image_size is not None:
-        options["img_size"] = config.image_size
+    given = {
+        "img_size": config.image_size,
+        "drop_rate": config.dropout,
+        "attn_drop_rate": config.attention_dropout,
+    }
+    options |= {argument: value for argument, value in given.items() if value}
     try:
         model: nn.Module = timm.create_model(name, **options)
     except TypeError as error:
-        if "img_size" not in str(error):
+        refused = [text for argument, text in REFUSED.items() if f"'{argument}'" in str(error)]
+        if not refused:
             raise
-        raise RecipeError(
-            f"shape.image_size: {name} reads images of every size; leave it out"
-        ) from error
+        raise RecipeError(refused[0].format(name=name)) from error
     return model
 
 
