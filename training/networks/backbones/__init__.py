@@ -23,8 +23,8 @@ from training.networks.backbones.timm_network import (
     TimmConfig,
     timm_blocks,
     timm_network,
-    timm_weights,
 )
+from training.networks.backbones.timm_weights import timm_weights
 from training.networks.backbones.vgg import VGGConfig, vgg
 from training.networks.backbones.vit import ViTConfig, vit
 from training.networks.multi_exit import MultiExitNetwork
