@@ -25,10 +25,10 @@ from training.fit.early_stop import best_epoch
 from training.fit.gradient import Losses
 from training.fit.initial import with_weights
 from training.fit.loop import fit
-from training.fit.places import with_places
 from training.fit.same_run import check_same_recipe, moved
 from training.fit.trainer import Trainer
 from training.networks.flops import flops_to_exits
+from training.networks.places import with_places
 from training.networks.weights import Pretrained
 from training.options import RunOptions
 from training.place import CHECKPOINT

@@ -135,6 +135,22 @@ def test_nested_options_are_kept_as_a_checkpoint_keeps_them() -> None:
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 
+@pytest.mark.parametrize("given", ["0.4,0.65,0.8", "[0.4, 0.65, 0.8]"])
+def test_exits_are_a_list_with_or_without_brackets(given: str) -> None:
+    recipe = chosen("--shape.exits", given, recipe="photos")
+    assert recipe.shape == {"exits": [0.4, 0.65, 0.8]}
+
+
+def test_one_exit_needs_no_brackets() -> None:
+    assert chosen("--shape.exits=0.5", recipe="photos").shape == {"exits": [0.5]}
+    assert chosen("--shape.blocks", "7", recipe="photos").shape == {"blocks": [7]}
+    assert chosen("--shape.blocks", "7,9", recipe="photos").shape == {"blocks": [7, 9]}
+    with pytest.raises(UsageError, match=r"^--shape\.exits"):
+        chosen("--shape.exits", "0.5,x", recipe="photos")
+    with pytest.raises(UsageError, match=r"^--shape\.blocks"):
+        chosen("--shape.blocks", "true", recipe="photos")
+
+
 def test_another_objective_does_not_keep_the_options_of_the_recipes() -> None:
     named = "cifar-paper-resnet18"
     assert chosen("--objective.share=0.5", recipe=named).objective_options == {"share": 0.5}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.errors import RecipeError
+from training.errors import RecipeError, unreadable_size
 from training.fit.checkpoint import new_network
 from training.fit.optimizers import Optimizers
 from training.fit.parameter_groups import parameter_groups
@@ -112,14 +112,6 @@ def _check_size(network: MultiExitNetwork, size: int) -> None:
         network.eval()(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError) as error:  # timm asserts the size
         raise unreadable_size(size) from error
-
-
-def unreadable_size(size: int) -> RecipeError:
-    """Return the error that a network cannot read images of that size, in pixels."""
-    return RecipeError(
-        f"size: this network cannot read {size} x {size} pixels; give a larger --size or "
-        "--small-size"
-    )
 
 
 def _set_statistics(normalize: Normalize, pixels: Tensor) -> None:

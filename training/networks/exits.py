@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from training.errors import RecipeError
@@ -24,13 +24,14 @@ class ExitsConfig(FrozenModel):
     exits: tuple[InsideShare, ...] = Field(
         (0.4, 0.65, 0.8),
         description="shares of the trunk's flops, or of its time (see exits_by), after which there "
-        "is an exit, at the nearest end of a block. One more exit is at the end",
+        "is an exit, at the nearest end of a block, as in 0.4,0.65,0.8. One more exit is at the "
+        "end",
     )
     exits_by: ExitsBy = Field(
         "flops",
-        description="what `exits` are shares of. time: measured when the run starts, for one image "
-        "on one thread of this CPU. The checkpoint has the chosen `blocks`, so nothing is measured "
-        "again",
+        description="what `exits` are shares of. time: CPU time of one thread for one image, "
+        "measured when the run starts. The checkpoint has the chosen `blocks`, so nothing is "
+        "measured again",
     )
     blocks: tuple[PositiveInt, ...] | None = Field(
         None,
@@ -44,6 +45,15 @@ class ExitsConfig(FrozenModel):
     )
     hidden: PositiveInt = Field(512, description="channels after the 1x1 convolution of a head")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the last linear layers")
+
+    @field_validator("exits", "blocks", mode="before")
+    @classmethod
+    def _listed(cls, given: object) -> object:
+        """Read a list without brackets, as a command line has it."""
+        if isinstance(given, str):
+            return given.split(",")
+        one = isinstance(given, int | float) and not isinstance(given, bool)
+        return (given,) if one else given
 
 
 def exit_blocks(config: ExitsConfig, flops: Sequence[int]) -> tuple[int, ...]:

@@ -15,9 +15,9 @@ from torch import nn
 from tests.training.golden_lite import FILE
 from tests.training.samples import TINY
 from training.errors import RecipeError
-from training.fit.places import with_places
 from training.networks.backbones import build_network, pretrained_weights
 from training.networks.flops import flop_costs, parameter_costs
+from training.networks.places import with_places
 from training.networks.weights import load_pretrained
 from training.surgery.boundary import Surgery
 

@@ -15,10 +15,10 @@ from tests.training.samples import PARQUET, TINY, tiny_dataset, tiny_progress
 from training.__main__ import main
 from training.errors import CheckpointError, RecipeError
 from training.fit.checkpoint import load_checkpoint, save_checkpoint
-from training.fit.places import with_places
 from training.fit.same_run import check_same_recipe
 from training.fit.trainer import Trainer
 from training.networks.backbones import build_network
+from training.networks.places import with_places
 from training.options import read_run
 from training.recipes import Recipe
 
@@ -50,8 +50,8 @@ def test_exits_are_at_the_shares_of_the_measured_time() -> None:
     assert recipe.shape == {**SHAPE, "blocks": [1, 4]}  # .3 and .6 of the time
     assert measure.sizes == [LITE.size]
     assert line == (
-        "exits by time: after blocks 1, 4 of 16, at 50, 60 % of 12000.0 ms (one image of 32 "
-        "pixels, one thread)"
+        "exits by time: after blocks 1, 4 of 16, at 50, 60 % of 12000.0 ms of CPU time (one "
+        "image of 32 pixels, one thread)"
     )
     network = build_network("efficientnet_lite", recipe.shape, 10)
     fixed = build_network("efficientnet_lite", {**SHAPE, "blocks": [1, 4]}, 10)
@@ -144,7 +144,7 @@ def test_a_run_keeps_its_blocks_when_it_is_resumed(tmp_path: Path) -> None:
 
 def test_a_run_says_what_it_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main([*OPTIONS, f"--out={tmp_path / 'run'}", "--data=/nowhere"]) == 1
-    line = r"exits by time: after blocks \d+, \d+ of 16, at \d+, \d+ % of [0-9.]+ ms \(one image"
+    line = r"exits by time: after blocks \d+, \d+ of 16, at \d+, \d+ % of [0-9.]+ ms of CPU"
     assert re.match(line, capsys.readouterr().out)
 
 

@@ -7,7 +7,7 @@ from itertools import accumulate
 import torch
 
 from training.distributed import from_first_process
-from training.fit.initial import unreadable_size
+from training.errors import unreadable_size
 from training.networks.backbones import family_of
 from training.networks.block_times import Measure, block_seconds
 from training.networks.exits import ExitsConfig, nearest_blocks
@@ -50,6 +50,6 @@ def with_places(
     shares = ", ".join(f"{100 * to_block[k - 1] / to_block[-1]:.0f}" for k in blocks)
     line = (
         f"exits by time: after blocks {', '.join(map(str, blocks))} of {count}, at {shares} % of "
-        f"{1e3 * to_block[-1]:.1f} ms (one image of {recipe.size} pixels, one thread)"
+        f"{1e3 * to_block[-1]:.1f} ms of CPU time (one image of {recipe.size} pixels, one thread)"
     )
     return recipe.model_copy(update={"shape": {**recipe.shape, "blocks": blocks}}), line
