@@ -58,7 +58,7 @@ test: $(DEV)/.ready
 
 test-timm: $(DEV)/.ready
 	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[timm]'
-	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest --numprocesses 2 -m timm tests/training/networks/backbones/test_timm_network.py tests/exporter/test_timm.py
+	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest --numprocesses 2 -m timm tests/training/networks/backbones tests/training/recipes tests/exporter/test_timm.py
 
 lint: $(DEV)/.ready
 	$(DEV)/bin/ruff format --check

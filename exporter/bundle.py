@@ -33,6 +33,7 @@ from offramp.bundle.manifest import (
     HeldOut,
     Manifest,
     PretrainedWeights,
+    PretrainingImages,
     Provenance,
     StageSpec,
     read_manifest,
@@ -171,10 +172,20 @@ def make_manifest(
 
 def pretrained(recipe: Recipe) -> PretrainedWeights | None:
     """Return the manifest's entry for the weights that training started from, if any."""
-    if recipe.weights is None:
+    weights = recipe.weights
+    if weights is None or weights.sha256 is None:
         return None
     return PretrainedWeights(
-        source=recipe.weights.source, licence=recipe.weights.licence, sha256=recipe.weights.sha256
+        source=weights.source,
+        licence=weights.licence,
+        sha256=weights.sha256,
+        images=PretrainingImages(
+            size=weights.size,
+            mean=weights.mean,
+            std=weights.std,
+            filter=weights.filter,
+            margin=weights.margin,
+        ),
     )
 
 

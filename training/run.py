@@ -28,6 +28,7 @@ from training.fit.loop import fit
 from training.fit.same_run import check_same_recipe, moved
 from training.fit.trainer import Trainer
 from training.networks.flops import flops_to_exits
+from training.networks.places import with_places
 from training.networks.weights import Pretrained
 from training.options import RunOptions
 from training.place import CHECKPOINT
@@ -88,6 +89,9 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     console = Console(soft_wrap=True, quiet=rank() > 0)
     saved = _saved(options, console)
     recipe, pretrained = _with_weights(options, recipe, saved)
+    recipe, measured = with_places(recipe, device)
+    if measured:
+        console.print(measured, highlight=False)
     losses = check_recipe(recipe, options.compile)
     if taken := hub_name(recipe.data):
         console.print(taken, highlight=False, markup=False)

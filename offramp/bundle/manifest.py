@@ -132,16 +132,33 @@ class HeldOut(FrozenRecord):
     source: str
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class PretrainingImages(FrozenRecord):
+    """The images that published weights were trained on."""
+
+    size: int = Field(gt=0, description="height and width in pixels")
+    mean: tuple[float, float, float] = Field(
+        description="subtracted from each channel, of pixels in [0, 1]"
+    )
+    std: tuple[float, float, float] = Field(description="divisor of each channel")
+    filter: Filter = Field(description="filter that resized the images")
+    margin: float = Field(gt=0, le=1, description="central share of the shorter side that was kept")
+
+
 class PretrainedWeights(FrozenRecord):
     """The published weights that training started from."""
 
     source: str = Field(min_length=1, description="package with its version, or name of the file")
     licence: str = Field(min_length=1, description="as their source states it")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of their file or tensors")
-
-
-def _is_none(value: object) -> bool:
-    return value is None
+    images: PretrainingImages | None = Field(
+        None,
+        description="the images that they were trained on, as their source states it",
+        exclude_if=_is_none,  # bundles of earlier versions do not have it
+    )
 
 
 class Provenance(FrozenRecord):

@@ -121,7 +121,9 @@ class ModelDescription(FrozenRecord):
     budgets: dict[str, OperatingPoint]
     curve: tuple[OperatingPoint, ...]
     held_out: HeldOut
-    weights: PretrainedWeights | None = None
+    weights: PretrainedWeights | None = Field(
+        None, description="pretrained weights that training started from (null: random weights)"
+    )
     reject: Reject | None = Field(
         None,
         exclude_if=lambda record: record is None,

@@ -16,7 +16,7 @@ PACKAGES = ("offramp", "training", "exporter", "serving")
 # For each row of the table "To add": an existing example, and a word that every file names which
 # had to be edited for it.
 EXAMPLES = {
-    "backbone": ("vit", r"\bvit\b|\bViTConfig\b"),
+    "backbone": ("vit", r"(?<!-)\bvit\b|\bViTConfig\b"),
     "confidence": ("confidence", r"\bnegentropy\b"),
     "exit policy": ("policy", r"^class Policy\b"),
     "endpoint": ("model", r"\bModelDescription\b"),

@@ -10,6 +10,7 @@ import torch
 
 from exporter.bundle import Naming, export_network, make_manifest, write_bundle
 from offramp import Classifier
+from tests.serving.servers import serving
 from tests.training.samples import LABELS, TINY, tiny_progress
 from tests.training.timm_models import SMALL, Small
 from training.data.datasets import load_dataset
@@ -45,7 +46,14 @@ def test_a_network_is_trained_exported_and_served(small: Small, tmp_path: Path) 
     naming = Naming(name="small", version="1", dataset="cifar10")
     bundle = tmp_path / "bundle"
     write_bundle(bundle, make_manifest(checkpoint, export, naming, "max_softmax"), export)
-    expected = predict(checkpoint.network(), held_out.pixels[:5])[-1].argmax(1).tolist()
+    pixels = held_out.pixels[:5]
+    expected = [LABELS[k] for k in predict(checkpoint.network(), pixels)[-1].argmax(1)]
     with Classifier.open(bundle) as classifier:
-        answers = classifier.classify(held_out.pixels[:5].numpy(), budget="full")
-    assert [answer.label for answer in answers] == [LABELS[k] for k in expected]
+        answers = classifier.classify(pixels.numpy(), budget="full")
+    assert [answer.label for answer in answers] == expected
+    kind = {"content-type": "application/vnd.offramp.uint8"}
+    with serving(bundle) as server, server.client as client:
+        url = "/classify?budget=full"
+        for image, label in zip(pixels.numpy(), expected, strict=True):
+            answer = client.post(url, content=image.tobytes(), headers=kind).json()["answers"][0]
+            assert (answer["label"], answer["exit"]) == (label, checkpoint.network().exits)

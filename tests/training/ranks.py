@@ -14,7 +14,13 @@ import torch
 from tests.training.families import SMALL
 from tests.training.samples import TINY, tiny_dataset, tiny_progress
 from training.data.datasets import open_dataset
-from training.distributed import average_statistics, process_group, rank, sum_over_processes
+from training.distributed import (
+    average_statistics,
+    from_first_process,
+    process_group,
+    rank,
+    sum_over_processes,
+)
 from training.errors import DataError
 from training.fit.checkpoint import save_checkpoint
 from training.fit.loop import fit
@@ -94,6 +100,8 @@ def main(folder: Path) -> None:
         mean.fill_(rank())
         variance.fill_(2 * rank())
         average_statistics(torch.nn.Sequential(norm))
+        received = from_first_process([rank() + 0.1, 0.5], torch.device("cpu"))
+        (folder / f"received-{rank()}").write_text(str(received))
         if rank() == 1:
             raise DataError("an error in the second process")
         (folder / "statistics").write_text(f"{mean.item()} {variance.item()}")

@@ -86,6 +86,10 @@ def test_running_statistics_are_averaged_over_processes(folder: Path) -> None:
     assert (folder / "statistics").read_text() == "0.5 1.0"
 
 
+def test_all_processes_get_the_numbers_of_the_first(folder: Path) -> None:
+    assert [(folder / f"received-{k}").read_text() for k in (0, 1)] == ["[0.1, 0.5]"] * 2
+
+
 def test_a_run_resumes_with_more_or_fewer_processes(folder: Path, tmp_path: Path) -> None:
     run(Case(VIT), tmp_path / "one")
     whole = load_checkpoint(tmp_path / "one")

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from offramp.errors import UsageError
-from training.networks.backbones import BACKBONES
+from training.networks.backbones import BACKBONES, family_of
 from training.objectives import OBJECTIVES
 from training.options import RunOptions, read_run
 from training.recipes import RECIPES, BackboneName, ObjectiveName, Recipe
@@ -135,6 +135,22 @@ def test_nested_options_are_kept_as_a_checkpoint_keeps_them() -> None:
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 
+@pytest.mark.parametrize("given", ["0.4,0.65,0.8", "[0.4, 0.65, 0.8]"])
+def test_exits_are_a_list_with_or_without_brackets(given: str) -> None:
+    recipe = chosen("--shape.exits", given, recipe="photos")
+    assert recipe.shape == {"exits": [0.4, 0.65, 0.8]}
+
+
+def test_one_exit_needs_no_brackets() -> None:
+    assert chosen("--shape.exits=0.5", recipe="photos").shape == {"exits": [0.5]}
+    assert chosen("--shape.blocks", "7", recipe="photos").shape == {"blocks": [7]}
+    assert chosen("--shape.blocks", "7,9", recipe="photos").shape == {"blocks": [7, 9]}
+    with pytest.raises(UsageError, match=r"^--shape\.exits"):
+        chosen("--shape.exits", "0.5,x", recipe="photos")
+    with pytest.raises(UsageError, match=r"^--shape\.blocks"):
+        chosen("--shape.blocks", "true", recipe="photos")
+
+
 def test_another_objective_does_not_keep_the_options_of_the_recipes() -> None:
     named = "cifar-paper-resnet18"
     assert chosen("--objective.share=0.5", recipe=named).objective_options == {"share": 0.5}
@@ -152,7 +168,7 @@ def test_the_help_of_a_recipe_shows_its_values(
         if field not in ("shape", "objective_options", "weights"):
             text = value if isinstance(value, str) else json.dumps(value)
             assert f"{described} (default: {text})" in shown
-    shape = BACKBONES[recipe.backbone].config.model_validate(recipe.shape)
+    shape = family_of(recipe.backbone).config.model_validate(recipe.shape)
     for field, value in shape.model_dump(mode="json").items():
         text = value if isinstance(value, str) else json.dumps(value)
         described = type(shape).model_fields[field].description

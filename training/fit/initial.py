@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from training.errors import RecipeError
+from training.errors import RecipeError, unreadable_size
 from training.fit.checkpoint import new_network
 from training.fit.optimizers import Optimizers
 from training.fit.parameter_groups import parameter_groups
 from training.networks.backbones import pretrained_weights
+from training.networks.backbones.timm_network import PREFIX
 from training.networks.multi_exit import MultiExitNetwork, Normalize
 from training.networks.weights import Pretrained, load_pretrained
 from training.objectives import Objective, build_objective
@@ -75,14 +76,15 @@ def with_weights(
 
     Args:
         recipe: recipe of the run.
-        source: value of `--weights`. `None`: the package, if the recipe has a record of weights.
+        source: value of `--weights`. `None`: if the recipe has a record of weights, the package, or
+            the hub for a network of timm.
         keep_head: the weights' own classifier becomes that of the last exit.
 
     Raises:
         RecipeError: the weights cannot be read, or there are none with a head to keep.
     """
     if source is None and recipe.weights is not None:
-        source = "package"
+        source = "hub" if recipe.backbone.startswith(PREFIX) else "package"
     if source in (None, "none"):
         if keep_head:
             raise RecipeError("--keep-head: there are no weights; give --weights")
@@ -100,6 +102,7 @@ def initial_optimizers(
         recipe.optimizer,
         muon_lr=recipe.muon_lr,
         momentum=recipe.momentum,
+        clip_norm=recipe.clip_norm,
     )
 
 
@@ -108,10 +111,7 @@ def _check_size(network: MultiExitNetwork, size: int) -> None:
     try:
         network.eval()(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError) as error:  # timm asserts the size
-        raise RecipeError(
-            f"size: this network cannot read {size} x {size} pixels; give a larger --size or "
-            "--small-size"
-        ) from error
+        raise unreadable_size(size) from error
 
 
 def _set_statistics(normalize: Normalize, pixels: Tensor) -> None:

@@ -84,6 +84,7 @@ class Optimizers:
             and weight decay for matrices alone.
         muon_lr: peak learning rate of Muon.
         momentum: momentum of SGD and Muon, and the first beta of AdamW.
+        clip_norm: largest norm of the gradient of all parameters together (0: no limit).
     """
 
     def __init__(
@@ -93,7 +94,10 @@ class Optimizers:
         *,
         muon_lr: float,
         momentum: float,
+        clip_norm: float = 0.0,
     ) -> None:
+        self._parameters = [each for group in groups for each in group.parameters]
+        self._clip_norm = clip_norm
         self._all: list[Optimizer]
         if kind == "muon":
             self._all = _muon(groups, muon_lr, momentum)
@@ -109,7 +113,12 @@ class Optimizers:
         self._peaks = [[group["lr"] for group in o.param_groups] for o in self._all]
 
     def step(self, factor: float) -> None:
-        """Update all parameters once, with every learning rate at `factor` of its peak."""
+        """Update all parameters once, with every learning rate at `factor` of its peak.
+
+        The gradients are scaled first if their norm is too large.
+        """
+        if self._clip_norm:
+            nn.utils.clip_grad_norm_(self._parameters, self._clip_norm)
         for optimizer, peaks in zip(self._all, self._peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from training.errors import RecipeError
@@ -15,6 +15,7 @@ from training.record import FrozenModel
 
 InsideShare = Annotated[float, Field(gt=0, lt=1)]
 HeadName = Literal["convolution", "linear"]
+ExitsBy = Literal["flops", "time"]
 
 
 class ExitsConfig(FrozenModel):
@@ -22,11 +23,20 @@ class ExitsConfig(FrozenModel):
 
     exits: tuple[InsideShare, ...] = Field(
         (0.4, 0.65, 0.8),
-        description="shares of the trunk's flops after which there is an exit, at the nearest end "
-        "of a block. One more exit is at the end",
+        description="shares of the trunk's flops, or of its time (see exits_by), after which there "
+        "is an exit, at the nearest end of a block, as in 0.4,0.65,0.8. One more exit is at the "
+        "end",
+    )
+    exits_by: ExitsBy = Field(
+        "flops",
+        description="what `exits` are shares of. time: CPU time of one thread for one image, "
+        "measured when the run starts. The checkpoint has the chosen `blocks`, so nothing is "
+        "measured again",
     )
     blocks: tuple[PositiveInt, ...] | None = Field(
-        None, description="numbers of the blocks with an exit after them, instead of `exits`"
+        None,
+        description="numbers of the blocks with an exit after them, instead of `exits` (null: "
+        "chosen by `exits`)",
     )
     head: HeadName = Field(
         "convolution",
@@ -36,33 +46,65 @@ class ExitsConfig(FrozenModel):
     hidden: PositiveInt = Field(512, description="channels after the 1x1 convolution of a head")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the last linear layers")
 
+    @field_validator("exits", "blocks", mode="before")
+    @classmethod
+    def _listed(cls, given: object) -> object:
+        """Read a list without brackets, as a command line has it."""
+        if isinstance(given, str):
+            return given.split(",")
+        one = isinstance(given, int | float) and not isinstance(given, bool)
+        return (given,) if one else given
 
-def exit_blocks(config: ExitsConfig, costs: Sequence[int]) -> tuple[int, ...]:
-    """Return the number of blocks up to each exit, the last exit included.
+
+def exit_blocks(config: ExitsConfig, flops: Sequence[int]) -> tuple[int, ...]:
+    """Return the number of blocks up to each exit, the last exit included. Measures no time.
 
     Args:
         config: wanted exits.
-        costs: flops of each block, in order.
+        flops: flops of each block, in order.
+
+    Raises:
+        RecipeError: there are fewer blocks, or two exits are at the same place, or they are to be
+            chosen by time.
+    """
+    if config.blocks is not None:
+        return _checked(config.blocks, len(flops), "blocks", config.blocks)
+    if config.exits_by == "time":
+        raise RecipeError(
+            "shape.exits_by: time needs a measurement, which only the start of `offramp train` "
+            "makes; give shape.blocks, or flops"
+        )
+    return nearest_blocks(config, flops)
+
+
+def nearest_blocks(config: ExitsConfig, costs: Sequence[float]) -> tuple[int, ...]:
+    """Return the number of blocks up to each exit, the last exit included, by shares of a cost.
+
+    Args:
+        config: wanted exits.
+        costs: cost of each block, in order: flops or seconds.
 
     Raises:
         RecipeError: there are fewer blocks, or two exits are at the same place.
     """
-    count = len(costs)
-    if config.blocks is None:
-        to_block = list(accumulate(costs))
-        shares = [cost / to_block[-1] for cost in to_block]
-        chosen = [
-            1 + min(range(count), key=lambda k, wanted=wanted: abs(shares[k] - wanted))  # type: ignore[misc] # mypy cannot infer this lambda
-            for wanted in config.exits
-        ]
-        field, given = "exits", config.exits
-    else:
-        chosen, field, given = list(config.blocks), "blocks", config.blocks
-    places = (*chosen, count)
+    to_block = list(accumulate(costs))
+    shares = [cost / to_block[-1] for cost in to_block]
+    chosen = [
+        1 + min(range(len(costs)), key=lambda k, wanted=wanted: abs(shares[k] - wanted))  # type: ignore[misc] # mypy cannot infer this lambda
+        for wanted in config.exits
+    ]
+    return _checked(chosen, len(costs), "exits", config.exits)
+
+
+def _checked(
+    blocks: Sequence[int], count: int, field: str, given: Sequence[float]
+) -> tuple[int, ...]:
+    """Return the places of all exits, or raise RecipeError that names the field."""
+    places = (*blocks, count)
     if any(first >= second for first, second in pairwise(places)):
         raise RecipeError(
-            f"shape.{field}: {list(given)} put exits after blocks {chosen} of {count}; they must "
-            "rise and end before the last block"
+            f"shape.{field}: {list(given)} put exits after blocks {list(blocks)} of {count}; they "
+            "must rise and end before the last block"
         )
     return places
 

@@ -47,6 +47,11 @@ class OptimizationFields(FrozenModel):
         description="momentum of SGD and Muon, and AdamW's first beta, 0 to less than 1",
     )
     weight_decay: NonNegativeFloat = Field(5e-4, description="weight decay under SGD or AdamW")
+    clip_norm: NonNegativeFloat = Field(
+        0.0,
+        description="largest norm of the gradient of all parameters. A longer gradient is scaled "
+        "to it before the step (0: no limit)",
+    )
     decayed: Literal["all", "matrices"] = Field(
         "all",
         description="parameters that decay under SGD: all, as in the papers, or weights of "

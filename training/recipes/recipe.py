@@ -70,9 +70,13 @@ class Recipe(AugmentationFields, OptimizationFields, NetworkFields, ImageFields)
     def continuing(self, saved: Recipe) -> Recipe:
         """Return this recipe with the pretrained weights of the saved recipe.
 
-        The held-out images, too, are those of a saved recipe of version 0.1.
+        So are exits that the saved run placed by measured time, and the held-out images of a saved
+        recipe of version 0.1.
         """
-        recipe = self.model_copy(update={"weights": saved.weights})
+        update: dict[str, object] = {"weights": saved.weights}
+        if self.shape.get("exits_by") == "time" and self.shape.get("blocks") is None:
+            update["shape"] = {**self.shape, "blocks": saved.shape.get("blocks")}
+        recipe = self.model_copy(update=update)
         if saved.held_out_split == "by_class":
             return recipe
         held_out = self.held_out or saved.held_out

@@ -28,7 +28,12 @@ class Weights(FrozenModel):
 
     source: str = Field(description="package with its version, or name of the file")
     licence: str = Field(description="licence, as the source states it")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the file, or of the tensors")
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="of the file, or of the tensors (null: a recipe names weights that no run has "
+        "read yet)",
+    )
     size: PositiveInt = Field(description="height and width of the images, in pixels")
     mean: tuple[float, float, float] = Field(description="of each channel, of pixels in [0, 1]")
     std: tuple[Deviation, Deviation, Deviation] = Field(description="of each channel")

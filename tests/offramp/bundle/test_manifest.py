@@ -113,5 +113,6 @@ def test_fields_that_older_versions_do_not_know_are_written_only_where_they_say_
     assert "weights" not in plain["provenance"]
     assert full["input"]["margin"] == 0.875
     assert full["provenance"]["weights"] == weights.model_dump()
+    assert set(full["provenance"]["weights"]) == {"source", "licence", "sha256"}
     assert Manifest.model_validate(plain) == manifest
     assert Manifest.model_validate(full) == other

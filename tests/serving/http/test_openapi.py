@@ -84,6 +84,18 @@ def test_records_are_described_as_fastapi_describes_them(
         assert found == schema
 
 
+def test_it_describes_the_weights_that_a_model_started_from(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    weights = schemas["ModelDescription"]["properties"]["weights"]
+    assert list(references(weights)) == ["#/components/schemas/PretrainedWeights"]
+    described = schemas["PretrainedWeights"]["properties"]
+    assert set(described) == {"source", "licence", "sha256", "images"}
+    assert list(references(described)) == ["#/components/schemas/PretrainingImages"]
+    images = schemas["PretrainingImages"]["properties"]
+    assert set(images) == {"size", "mean", "std", "filter", "margin"}
+    assert all(each["description"] for each in (*described.values(), *images.values()))
+
+
 @pytest.mark.parametrize("path", CLASSIFY)
 def test_it_describes_every_parameter_with_its_bounds(document: dict[str, Any], path: str) -> None:
     described = document["paths"][path]["post"]["parameters"]

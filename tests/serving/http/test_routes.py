@@ -155,6 +155,7 @@ def test_the_model_is_described(client: httpx.Client, manifest: Manifest) -> Non
     described = ModelDescription.model_validate_json(client.get("/model").content)
     assert described.labels == manifest.labels
     assert described.full_flops == 640_000  # with the last head only
+    assert described.weights is None  # random ones
 
 
 def test_a_running_server_is_live_and_ready(client: httpx.Client) -> None:

@@ -14,7 +14,7 @@ from tests.training.samples import TINY, tiny_dataset
 from training.errors import RecipeError
 from training.fit.initial import initial_network, with_weights
 from training.networks.backbones import build_network
-from training.recipes import PLAIN, Recipe, Resizing
+from training.recipes import PLAIN, RECIPES, Recipe, Resizing
 
 LITE = TINY.model_copy(
     update={"backbone": "efficientnet_lite", "shape": SMALL["efficientnet_lite"]}
@@ -71,6 +71,12 @@ def test_a_recipe_with_weights_is_read_back_from_its_json(weights: Path) -> None
     assert (again.weights, again.resizing) == (recipe.weights, recipe.resizing)
     assert LITE.continuing(recipe).weights == recipe.weights
     assert with_weights(recipe, "none", keep_head=False)[0].weights is None
+
+
+def test_a_recipe_that_names_weights_reads_them_from_the_package() -> None:
+    recipe, pretrained = with_weights(RECIPES["photos"], None, keep_head=False)
+    assert pretrained is not None
+    assert (recipe.weights, recipe) == (pretrained.record, RECIPES["photos"])
 
 
 def test_a_head_is_kept_only_from_weights() -> None:

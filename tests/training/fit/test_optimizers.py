@@ -83,6 +83,23 @@ def test_adamw_continues_from_its_state_bit_for_bit() -> None:
     assert torch.equal(whole, second)
 
 
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize(("clip_norm", "scale"), [(0.0, 1.0), (1.0, 0.2), (10.0, 1.0)])
+def test_a_gradient_that_is_too_long_is_scaled_over_all_groups(
+    kind: OptimizerName, clip_norm: float, scale: float
+) -> None:
+    weights = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups = [ParameterGroup([weight], 0.1, 0.0) for weight in weights]
+    optimizers = Optimizers(groups, kind, muon_lr=0.1, momentum=0.9, clip_norm=clip_norm)
+    for weight, gradient in zip(weights, (3.0, 4.0), strict=True):
+        weight.grad = torch.full((1,), gradient)
+    optimizers.step(1.0)
+    found = [weight.grad.item() for weight in weights if weight.grad is not None]
+    assert found == pytest.approx([3 * scale, 4 * scale])
+    if kind == "sgd":
+        assert [w.item() for w in weights] == pytest.approx([-0.3 * scale, -0.4 * scale])
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "multistep"])
 def test_schedules_rise_in_warmup_and_then_fall(schedule: Schedule) -> None:
     factors = [lr_factor(schedule, p / 1000, 0.1, PAPER) for p in range(1000)]

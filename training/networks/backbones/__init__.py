@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 from training.errors import RecipeError
 from training.networks.backbones.efficientnet_lite import (
     EfficientNetLiteConfig,
     efficientnet_lite,
+    lite_blocks,
     origin,
 )
 from training.networks.backbones.msdnet import MSDNetConfig, msdnet
@@ -18,9 +21,10 @@ from training.networks.backbones.resnet18 import ResNet18Config, resnet18
 from training.networks.backbones.timm_network import (
     PREFIX,
     TimmConfig,
+    timm_blocks,
     timm_network,
-    timm_weights,
 )
+from training.networks.backbones.timm_weights import timm_weights
 from training.networks.backbones.vgg import VGGConfig, vgg
 from training.networks.backbones.vit import ViTConfig, vit
 from training.networks.multi_exit import MultiExitNetwork
@@ -36,11 +40,14 @@ class Backbone:
         config: Class of its config.
         build: Function that builds a network with fresh weights, from config and number of labels.
         weights: Function that reads pretrained weights, from config and `--weights`.
+        blocks: Function that builds the trunk as a chain of blocks, from config, if exits can be
+            at the ends of blocks (`ExitsConfig`).
     """
 
     config: type[FrozenModel]
     build: Callable[[Any, int], MultiExitNetwork]
     weights: Callable[[Any, str], Pretrained] | None = None
+    blocks: Callable[[Any], list[nn.Module]] | None = None
 
 
 def _lite_weights(config: EfficientNetLiteConfig, source: str) -> Pretrained:
@@ -48,7 +55,9 @@ def _lite_weights(config: EfficientNetLiteConfig, source: str) -> Pretrained:
 
 
 BACKBONES: Mapping[str, Backbone] = {
-    "efficientnet_lite": Backbone(EfficientNetLiteConfig, efficientnet_lite, _lite_weights),
+    "efficientnet_lite": Backbone(
+        EfficientNetLiteConfig, efficientnet_lite, _lite_weights, lite_blocks
+    ),
     "msdnet": Backbone(MSDNetConfig, msdnet),
     "resnet18": Backbone(ResNet18Config, resnet18),
     "vgg": Backbone(VGGConfig, vgg),
@@ -64,7 +73,12 @@ def family_of(backbone: str) -> Backbone:
     """
     if backbone.startswith(PREFIX):
         name = backbone.removeprefix(PREFIX)
-        return Backbone(TimmConfig, partial(timm_network, name), partial(timm_weights, name))
+        return Backbone(
+            TimmConfig,
+            partial(timm_network, name),
+            partial(timm_weights, name),
+            partial(timm_blocks, name),
+        )
     if backbone not in BACKBONES:
         known = ", ".join(BACKBONES)
         raise RecipeError(f"backbone: {backbone!r} is not one of {known}, or timm:NAME")

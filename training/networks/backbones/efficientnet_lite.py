@@ -170,15 +170,28 @@ def bottlenecks(config: EfficientNetLiteConfig, cin: int) -> list[Bottleneck]:
     return blocks
 
 
+def _stem(config: EfficientNetLiteConfig) -> tuple[nn.Sequential, int]:
+    """Build the layers before the first block. Return them and their channels."""
+    channels = rounded(STEM * config.width)
+    return nn.Sequential(SameConvolution(3, channels, 3, 2), norm(channels), nn.ReLU6()), channels
+
+
+def lite_blocks(config: EfficientNetLiteConfig) -> list[nn.Module]:
+    """Build the trunk with fresh weights, as a chain of blocks. The first includes the stem."""
+    stem, channels = _stem(config)
+    first, *others = bottlenecks(config, channels)
+    return [nn.Sequential(stem, first), *others]
+
+
 def efficientnet_lite(config: EfficientNetLiteConfig, classes: int) -> MultiExitNetwork:
     """Build an EfficientNet-Lite, with exits at ends of blocks. The last is the published head.
 
     Raises:
         RecipeError: the exits do not fit the blocks.
     """
-    first, last = rounded(STEM * config.width), rounded(LAST * config.width)
-    stem = nn.Sequential(SameConvolution(3, first, 3, 2), norm(first), nn.ReLU6())
-    blocks = bottlenecks(config, first)
+    last = rounded(LAST * config.width)
+    stem, channels = _stem(config)
+    blocks = bottlenecks(config, channels)
     widths = [block.channels for block in blocks]
     tail = nn.Sequential(nn.Conv2d(widths[-1], last, 1, bias=False), norm(last), nn.ReLU6())
     linear = nn.Linear(last, classes)

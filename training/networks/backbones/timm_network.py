@@ -7,8 +7,6 @@ of timm compute the whole backward pass, also of channels that are stopped.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -27,13 +25,16 @@ from training.networks.multi_exit import (
     Pretraining,
     SingleTensorStage,
 )
-from training.networks.weights import UNKNOWN_LICENCE, Origin, Pretrained, published_names
-from training.networks.weights import read_weights as read_file
-from training.recipes import Weights
+from training.networks.weights import published_names
 from training.surgery.feature_map import FeatureMap
 
 PREFIX = "timm:"
-FILTERS = ("box", "bilinear", "bicubic", "lanczos")
+# Errors for arguments that a network of timm does not take.
+REFUSED = {
+    "img_size": "shape.image_size: {name} reads images of every size; leave it out",
+    "drop_rate": "shape.dropout: {name} has no dropout before its last layer; leave it out",
+    "attn_drop_rate": "shape.attention_dropout: {name} has no attention; leave it out",
+}
 
 
 class TimmConfig(ExitsConfig):
@@ -43,6 +44,9 @@ class TimmConfig(ExitsConfig):
         None,
         description="height and width of the images in pixels, for networks that are made for one "
         "size, as transformers are (null: as published)",
+    )
+    attention_dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout of attention weights, for transformers"
     )
 
 
@@ -85,13 +89,18 @@ def timm_network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwor
         RecipeError: timm is not installed, has no such network, or the network or its exits do not
             fit a chain of blocks.
     """
-    model = _created(name, config, num_classes=classes).eval()
-    size = config.image_size or int(model.pretrained_cfg["input_size"][-1])
-    images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.device("cpu"):  # the values of the chain are checked, which meta has not
+        network = _network(name, config, classes)
+    return network.to(torch.get_default_device()).train()
+
+
+def _network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwork:
+    model = created(name, config, num_classes=classes).eval()
+    images = _sample(model, config)
     with torch.no_grad():
         chain = chain_of(model, images)
         shapes = [made.shape for made in outputs_of(chain.blocks, images)]
-    places = exit_blocks(config, chain_flops(chain.blocks, size))
+    places = exit_blocks(config, chain_flops(chain.blocks, images.shape[-1]))
     last = getattr(model, "output_fmt", "NCHW") == "NHWC"
     heads = [_head(config, model, shapes[k - 1], classes, last=last) for k in places[:-1]]
     stages = [MaskedStage(*blocks) for blocks in grouped(chain.blocks, places)]
@@ -102,7 +111,24 @@ def timm_network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwor
     network.pretraining = Pretraining(
         names, frozenset(own for own, there in names.items() if there.startswith(f"{classifier}."))
     )
-    return network.train()
+    return network
+
+
+@torch.no_grad()
+def timm_blocks(name: str, config: TimmConfig) -> list[nn.Module]:
+    """Build the trunk of a network of timm with fresh weights, as a chain of blocks.
+
+    Raises:
+        RecipeError: timm is not installed, has no such network, or it is no chain of blocks.
+    """
+    model = created(name, config).eval()
+    return chain_of(model, _sample(model, config)).blocks
+
+
+def _sample(model: nn.Module, config: TimmConfig) -> Tensor:
+    """Return an image [1, 3, size, size] of the size that the network reads."""
+    size = config.image_size or int(model.pretrained_cfg["input_size"][-1])  # type: ignore[index] # not in torch's stubs
+    return torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def _head(
@@ -123,94 +149,48 @@ def _head(
     return MaskedHead(head, channels_last=last)
 
 
-def timm_weights(name: str, config: TimmConfig, source: str) -> Pretrained:
-    """Read weights from timm's hub, through its cache, or from a file.
-
-    Args:
-        name: name of the network in timm.
-        config: size of the images. Embeddings of positions are interpolated to it.
-        source: `hub`, or the path of a file with the tensors as timm names them.
+def created(name: str, config: TimmConfig, **options: object) -> Any:  # noqa: ANN401 (a network of timm)
+    """Build a network of timm by `timm.create_model`, with these options and the config's.
 
     Raises:
-        RecipeError: timm is not installed, or the weights cannot be read.
+        RecipeError: timm is not installed, has no such network or weights, or the network has no
+            such option.
     """
-    if source == "package":
-        raise RecipeError("--weights: no package has weights of timm; give hub or a file")
-    cfg = _created(name, config).pretrained_cfg
-    if source != "hub":
-        found = read_file(source, _origin(cfg))
-        return Pretrained(_resampled(found.tensors, name, config), found.record)
-    try:
-        tensors = _created(name, config, pretrained=True).state_dict()
-    except Exception as error:  # of the hub's client, which has many
-        raise RecipeError(
-            f"--weights: timm cannot load {name} from its hub ({error}); give the path of a file"
-        ) from error
-    origin = _origin(cfg)
-    record = Weights(
-        source=f"timm, {cfg.get('hf_hub_id') or name}",
-        licence=origin.licence,
-        sha256=_digest(tensors),
-        **{field: getattr(origin, field) for field in ("size", "mean", "std", "filter", "margin")},
-    )
-    return Pretrained(tensors, record)
-
-
-def _origin(cfg: Mapping[str, Any]) -> Origin:
-    """Return how timm says that the weights were trained."""
-    interpolation = cfg.get("interpolation")
-    return Origin(
-        package=None,
-        licence=cfg.get("license") or UNKNOWN_LICENCE,
-        size=int(cfg["input_size"][-1]),
-        mean=tuple(cfg["mean"]),
-        std=tuple(cfg["std"]),
-        filter=interpolation if interpolation in FILTERS else "bicubic",
-        margin=float(cfg.get("crop_pct") or 1.0),
-    )
-
-
-def _resampled(tensors: Mapping[str, Tensor], name: str, config: TimmConfig) -> dict[str, Tensor]:
-    """Return the tensors with the embedding of positions for the size of the images."""
-    found, model = dict(tensors), _created(name, config)
-    wanted = model.state_dict().get("pos_embed")
-    given = found.get("pos_embed")
-    if wanted is not None and given is not None and given.shape != wanted.shape:
-        prefix = 0 if model.no_embed_class else model.num_prefix_tokens
-        found["pos_embed"] = _timm().layers.resample_abs_pos_embed(
-            given, new_size=list(model.patch_embed.grid_size), num_prefix_tokens=prefix
-        )
-    return found
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _created(name: str, config: TimmConfig, **options: object) -> Any:  # noqa: ANN401 (a network of timm)
-    timm = _timm()
+    timm = timm_package()
     if name.partition(".")[0] not in timm.list_models():
         raise RecipeError(
             f"--backbone: timm {timm.__version__} has no network {name}; see timm.list_models()"
         )
-    if config.image_size is not None:
-        options["img_size"] = config.image_size
+    given = {
+        "img_size": config.image_size,
+        "drop_rate": config.dropout,
+        "attn_drop_rate": config.attention_dropout,
+    }
+    options |= {argument: value for argument, value in given.items() if value}
     try:
         model: nn.Module = timm.create_model(name, **options)
-    except TypeError as error:
-        if "img_size" not in str(error):
+    except RuntimeError as error:
+        if "pretrained tag" not in str(error):
             raise
+        base = name.partition(".")[0]
+        known = ", ".join(timm.list_pretrained(f"{base}.*")) or "none"
         raise RecipeError(
-            f"shape.image_size: {name} reads images of every size; leave it out"
+            f"--backbone: {name} has an unknown tag of weights; those of {base} are: {known}"
         ) from error
+    except TypeError as error:
+        refused = [text for argument, text in REFUSED.items() if f"'{argument}'" in str(error)]
+        if not refused:
+            raise
+        raise RecipeError(refused[0].format(name=name)) from error
     return model
 
 
-def _timm() -> ModuleType:
+def timm_package() -> ModuleType:
+    """Import timm.
+
+    Raises:
+        RecipeError: it is not installed, or its torchvision does not fit torch.
+    """
     try:
         return import_module("timm")
     except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another torch
