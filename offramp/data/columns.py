@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 
 from offramp.data.errors import DatasetError
 from offramp.data.records import printable
@@ -54,7 +55,7 @@ def label_text(value: object, names: Sequence[str], where: str) -> str:
         where: Row and column of the cell, for the error.
 
     Raises:
-        DatasetError: The cell is null, empty, a list, or no position in `names`.
+        DatasetError: The cell is null, empty, a list, no UTF-8, or no position in `names`.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         raise DatasetError(f"{where} is null. Give each image a label")
@@ -70,7 +71,16 @@ def label_text(value: object, names: Sequence[str], where: str) -> str:
         raise DatasetError(f"{where} is {value!r}, which is neither a text nor a whole number")
     if value == "" or str(value).isspace():
         raise DatasetError(f"{where} is empty. Give each image a label")
-    return str(value)
+    return _utf8(str(value), where)
+
+
+def _utf8(text: str, where: str) -> str:
+    """Return the text, which goes into files in UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DatasetError(f"{where} is {text!r}, which is not UTF-8") from error
+    return text
 
 
 def order_classes(
@@ -90,5 +100,5 @@ def order_classes(
 def in_order(labels: Collection[str]) -> tuple[str, ...]:
     """Return labels in order: by value where all are whole numbers, or else by text."""
     if all(label.removeprefix("-").isdecimal() for label in labels):
-        return tuple(sorted(labels, key=lambda label: (int(label), label)))
+        return tuple(sorted(labels, key=lambda label: (Decimal(label), label)))
     return tuple(sorted(labels))

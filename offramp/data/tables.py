@@ -68,7 +68,7 @@ def _json_rows(text: str, source: Path) -> Iterator[Row]:
         if line.strip():
             try:
                 cells = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DatasetError(f"{source}, line {number}: is not JSON ({error})") from error
             if not isinstance(cells, dict):
                 raise DatasetError(f"{source}, line {number}: is not a JSON object")

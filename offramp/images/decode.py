@@ -10,7 +10,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from offramp.bundle.manifest import ImageInput
 from offramp.bundle.modes import PixelsError
@@ -51,6 +51,8 @@ def decode_essence(
         raise UnsupportedPixelsError(str(error)) from error
     except (UnsupportedPixelsError, CostlyFileError):
         raise
+    except UnidentifiedImageError as error:
+        raise DamagedFileError(f"Pillow cannot read its header as {header.format}") from error
     except Exception as error:  # Pillow's plugins raise many types on damaged files
         raise DamagedFileError(str(error)[:200]) from error
 

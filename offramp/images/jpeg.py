@@ -28,6 +28,7 @@ _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
 _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
 _SKIPPED = frozenset(range(APP0, APP15 + 1)) | {COMMENT}
 _AFTER_ENTROPY = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_JFIF, _ADOBE = (b"JFIF\0", 14), (b"Adobe", 12)  # starts, and least bytes of what libjpeg reads
 XMP_START = b"http://ns.adobe.com/xap/1.0/\x00"
 # Work of one pass over a block, where decoding a pixel of a PNG is 1. A refining scan looks at all
 # coefficients of a block. Arithmetic coding needs no bits for most of them.
@@ -119,7 +120,7 @@ class _Segments:
                 self._exif += content[len(EXIF_START) :]
         elif marker == APP1 and content.startswith(XMP_START):
             self._xmp = content
-        elif marker not in _SKIPPED or marker in (APP0, APP14):
+        elif marker not in _SKIPPED or _decides_colors(marker, content):
             self._kept.append((start, end))
         if marker in FRAMES and self._frame is None:
             self._frame = marker, content
@@ -141,6 +142,14 @@ class _Segments:
             raise DamagedFileError("the frame of this JPEG is damaged")
         turn = orientation_in(self._exif, self._xmp)
         return Jpeg(width, height, marker, components, tuple(self._kept), scan, turn)
+
+
+def _decides_colors(marker: int, content: bytes) -> bool:
+    """Return whether libjpeg reads the colours from a segment of an application."""
+    if marker not in (APP0, APP14):
+        return False
+    start, least = _JFIF if marker == APP0 else _ADOBE
+    return content.startswith(start) and len(content) >= least
 
 
 def work_of_scans(file: bytes, header: Jpeg) -> float:

@@ -54,7 +54,7 @@ class Admission:
             return
         self.lag.decay()
         self._outcomes.count(policy.name, "expired", count)
-        raise self._outcomes.missed(policy, "deadline_ms leaves no time to reach the first exit")
+        raise self._outcomes.expire(policy, "deadline_ms leaves no time to reach the first exit")
 
     def take(self, count: int, policy: Policy) -> list[int]:
         """Take slots for a call, or raise and take no slot.

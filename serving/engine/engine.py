@@ -57,6 +57,7 @@ class Engine:
         refusal: The reason why requests are refused with 503. `None`: they are taken.
         missed: Returns the error for a missed deadline.
         overloaded: Says whether requests were refused, or missed their deadline, just now.
+        answered: Returns the number of images that were answered so far.
         broken: The reason why the engine broke. It never recovers: the process has to end.
     """
 
@@ -81,6 +82,7 @@ class Engine:
         self._outcomes = Outcomes(metrics, flops_of, least)
         self.missed = self._outcomes.missed
         self.overloaded = self._outcomes.overloaded
+        self.answered = self._outcomes.answered
         self.admission = Admission(pool, self.stage_threads, self._outcomes)
         self._calls: set[Call] = set()
         self._when_broken: list[Callable[[], object]] = []

@@ -6,6 +6,7 @@ An error in the bookkeeping of one request is logged and fails that request alon
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from time import perf_counter
@@ -42,7 +43,8 @@ class Outcomes:
         self._metrics = metrics
         self._flops_of = lru_cache(CACHED_FLOPS)(flops_of)
         self._least_deadline = least_deadline
-        self._last_unanswered = -JUST_NOW
+        self._last_unanswered = -math.inf
+        self._answered = 0
 
     def missed(self, policy: Policy, text: str) -> DeadlineError:
         """Return the error for a missed deadline: of the client if it is too short when idle."""
@@ -54,20 +56,35 @@ class Outcomes:
 
     def count(self, budget: str, outcome: Outcome, requests: int = 1) -> None:
         """Count requests that ended. An error of the metrics is logged and not raised."""
-        if outcome in ("expired", "refused"):
+        if outcome == "refused":
             self._last_unanswered = perf_counter()
         try:
             self._metrics.count(budget, outcome, requests)
         except Exception:
             log.exception("requests were not counted: %d of %s, %s", requests, budget, outcome)
 
+    def expire(self, policy: Policy, text: str) -> DeadlineError:
+        """Note that requests miss their deadline under load, and return the error for it.
+
+        A deadline that an idle server misses too says nothing about the load.
+        """
+        error = self.missed(policy, text)
+        if not isinstance(error, DeadlineTooShortError):
+            self._last_unanswered = perf_counter()
+        return error
+
     def overloaded(self) -> bool:
         """Return whether requests were refused, or missed their deadline, just now."""
         return perf_counter() - self._last_unanswered < JUST_NOW
 
+    def answered(self) -> int:
+        """Return the number of images that were answered so far."""
+        return self._answered
+
     def answer(self, request: Request, now: float, outcome: Outcome) -> None:
         """Answer a request with the deepest exit that it reached."""
         request.ended = True
+        self._answered += 1
         flops = self._flops_of(len(request.opinions), request.policy.asks)
         answer = request.answer(now, flops, deadline_hit=outcome == "deadline")
         request.call.add(request, answer)
@@ -90,7 +107,7 @@ class Outcomes:
     def answer_early(self, request: Request, now: float) -> None:
         """Answer a request at its deadline, or fail it if it reached no exit."""
         if not request.opinions:
-            error = self.missed(request.policy, "deadline_ms passed before the first exit")
+            error = self.expire(request.policy, "deadline_ms passed before the first exit")
             self.fail(request, "expired", error)
         elif request.sound:
             self.answer(request, now, "deadline")

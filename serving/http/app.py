@@ -33,6 +33,7 @@ from serving.http.problems import (
 from serving.http.routes import authenticate, context_of, guarded, public
 from serving.http.schemas import describe
 from serving.images.decoder import Decoder
+from serving.images.rest import Rest
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.settings import Settings
 
@@ -90,7 +91,12 @@ class Offramp(FastAPI):
             bodies = body_schemas(
                 context.manifest.input, context.max_images, context.body_reader.max_bytes
             )
-            describe_operations(document, bodies, secured=context.api_key is not None)
+            describe_operations(
+                document,
+                bodies,
+                secured=context.api_key is not None,
+                rejects=context.manifest.reject is not None,
+            )
         return document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,9 +117,14 @@ class Offramp(FastAPI):
         if self._drain_until is None:
             self._drain_until = monotonic() + self._drain_seconds
 
+    def end_rests(self) -> None:
+        """Let no image wait longer than its decoding needs. Only the event loop calls it."""
+        self.state.context.decoder.drain()
+
     async def drain(self) -> None:
         """Let requests under way end, in the time that is left, and stop all threads."""
         self.begin_drain()
+        self.end_rests()
         assert self._drain_until is not None
         try:
             await self.engine.drain(max(0.0, self._drain_until - monotonic()))
@@ -188,7 +199,7 @@ def create_app(
                 settings.max_pixels,
                 settings.threads,
                 body_reader.keep,
-                engine.overloaded,
+                Rest(engine.overloaded, engine.answered),
             ),
             metrics=metrics,
             max_images=settings.max_images,

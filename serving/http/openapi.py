@@ -148,13 +148,16 @@ def _object(images: Schema, description: str) -> Schema:
     }
 
 
-def describe_operations(document: Schema, bodies: Mapping[str, Schema], *, secured: bool) -> None:
+def describe_operations(
+    document: Schema, bodies: Mapping[str, Schema], *, secured: bool, rejects: bool
+) -> None:
     """Add the operations and their schemas to an OpenAPI document, before all others.
 
     Args:
         document: The document, changed in place.
         bodies: Schemas of request bodies, as `body_schemas` returns them.
         secured: Whether the operations require the API key, as the scheme `HTTPBearer`.
+        rejects: Whether the bundle can reject pictures. If not, `reject` can only be false.
     """
     records: list[type[BaseModel]] = [Classification, Problem]
     _, schemas = models_json_schema(
@@ -166,19 +169,23 @@ def describe_operations(document: Schema, bodies: Mapping[str, Schema], *, secur
     names = [f"/problems/{name}" for names in problem_types().values() for name in names]
     components["Problem"]["properties"]["type"]["examples"] = sorted(set(names))
     described = {
-        operation.path: {POST.lower(): _described(operation, secured=secured)}
+        operation.path: {POST.lower(): _described(operation, secured=secured, rejects=rejects)}
         for operation in OPERATIONS
     }
     document["paths"] = {**described, **document["paths"]}
 
 
-def _described(operation: Operation, *, secured: bool) -> Schema:
+def _described(operation: Operation, *, secured: bool, rejects: bool) -> Schema:
+    parameters = _parameters(operation.query)
+    for parameter in parameters:
+        if parameter["name"] == "reject" and not rejects:
+            parameter["schema"]["const"] = False
     described: Schema = {
         "tags": [operation.tag],
         "summary": operation.name.replace("_", " ").capitalize(),
         "description": operation.description,
         "operationId": operation.name,
-        "parameters": _parameters(operation.query),
+        "parameters": parameters,
         "requestBody": {
             "required": True,
             "description": operation.body,

@@ -36,6 +36,7 @@ from serving.errors import (
     UnsupportedImageError,
 )
 from serving.images.jpeg import Plain, decode_plain, read_plain
+from serving.images.rest import FEW_WORK, Rest
 from serving.images.threads import DecodeThreads, Job
 
 # Pixels of all JPEGs of a call. To decode so many takes as long as to hand them to a thread.
@@ -82,8 +83,7 @@ class Decoder:
         threads: Number of images decoded at the same time.
         keep: Counts bytes that a cancelled decoding still holds, and with a negative number those
             that it no longer holds.
-        overloaded: Says whether the server refuses requests. Meanwhile hardly any image is decoded
-            that is dear.
+        rest: Decides for how long images wait that are dear to decode.
     """
 
     def __init__(
@@ -92,12 +92,13 @@ class Decoder:
         max_pixels: int,
         threads: int,
         keep: Callable[[int], None] = lambda _: None,
-        overloaded: Callable[[], bool] = lambda: False,
+        rest: Rest | None = None,
     ) -> None:
         self._target = target
         self._max_pixels = max_pixels
         max_memory = max(4 * max_pixels, MEMORY_PER_BYTE * LEAST_BYTES)
-        self._threads = DecodeThreads(threads, max_memory, CHEAP_WORK, overloaded)
+        self._rest = rest or Rest()
+        self._threads = DecodeThreads(threads, max_memory, self._rest.after)
         self._max_queued = threads * MAX_QUEUED_WORK
         self._keep = keep
 
@@ -110,8 +111,11 @@ class Decoder:
         """
         plans = [self._plan_one(number, file) for number, file in enumerate(files, 1)]
         work = check_call([each.header for each in plans], sum(map(len, files)))
-        queued = self._threads.work
-        if work > CHEAP_WORK and queued and queued + work > self._max_queued:
+        if work <= CHEAP_WORK:
+            return plans
+        self._rest.arrived()
+        queued, most = self._threads.work, FEW_WORK if self._rest.needed else self._max_queued
+        if queued and queued + work > most:
             raise DecodersFullError(
                 "too many large images are being decoded; try again in a moment"
             )
@@ -123,7 +127,8 @@ class Decoder:
         Raises:
             InvalidRequestError: As the function `decode` raises, with the number of the image.
         """
-        jobs = [self._start(each) for each in plans]
+        dear = sum(each.header.work for each in plans) > CHEAP_WORK
+        jobs = [self._start(each, dear=dear) for each in plans]
         try:
             return [await self._result(number, job) for number, job in enumerate(jobs, 1)]
         finally:
@@ -165,11 +170,10 @@ class Decoder:
         except InvalidRequestError as error:
             raise type(error)(f"image {number}: {error}") from error
 
-    def _start(self, planned: Plan) -> Job:
+    def _start(self, planned: Plan, *, dear: bool) -> Job:
         header = planned.header
-        return self._threads.start(
-            partial(decode_planned, planned, self._target), header.work, header.memory
-        )
+        run = partial(decode_planned, planned, self._target)
+        return self._threads.start(run, header.work, header.memory, dear=dear)
 
     @staticmethod
     async def _result(number: int, job: Job) -> NDArray[np.uint8]:
@@ -177,6 +181,10 @@ class Decoder:
             return await asyncio.shield(job.future)
         except InvalidRequestError as error:
             raise type(error)(f"image {number}: {error}") from error
+
+    def drain(self) -> None:
+        """Let no image wait longer than its decoding needs, because the server stops."""
+        self._threads.drain()
 
     def close(self) -> None:
         """Stop the threads, without waiting for an image that is being decoded."""

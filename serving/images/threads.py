@@ -1,8 +1,7 @@
 """Threads that decode images: the cheapest first, and only in so much memory at once.
 
 A few images that are dear to decode must not delay all others. One thread is kept free of them,
-and after each the next one has to wait: for REST times as long as this one waited for a core, and
-while requests are refused for BUSY_REST times as long as it took. On an idle machine none waits.
+and after each the next one can have to wait (`rest.py`).
 
 The event loop owns the queue. A thread gets one job at a time. The threads are daemons, so that the
 end of the process does not wait for an image that is being decoded.
@@ -12,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from queue import SimpleQueue
-from time import perf_counter, thread_time
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,6 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 Run = Callable[[], Pixels]
-REST, BUSY_REST, MAX_REST = 20, 50, 30.0  # the last one in seconds
 
 
 @dataclass(slots=True, order=True)
@@ -34,6 +31,7 @@ class Job:
     """An image on its way through the threads. The order is that of the queue.
 
     Attributes:
+        dear: It is of a call that is dear to decode.
         work: Time to decode it, where a pixel of a PNG is 1.
         number: Position in the order of arrival.
         memory: Bytes that decoding it takes.
@@ -42,6 +40,7 @@ class Job:
         running: A thread has taken it.
     """
 
+    dear: bool
     work: float
     number: int
     memory: int = field(compare=False)
@@ -67,8 +66,8 @@ class DecodeThreads:
     Args:
         threads: Number of threads. Each starts with its first job.
         max_memory: Most bytes of the images that are decoded at once. A larger one runs alone.
-        dear: Work above which a job is dear.
-        overloaded: Says whether the server refuses requests, or misses their deadlines.
+        rest: Returns the seconds for which no dear job starts, from the seconds that the last one
+            took and the work that is left.
 
     Attributes:
         work: Work of all images that are queued or being decoded.
@@ -78,33 +77,36 @@ class DecodeThreads:
         self,
         threads: int,
         max_memory: int,
-        dear: float = math.inf,
-        overloaded: Callable[[], bool] = lambda: False,
+        rest: Callable[[float, float], float] = lambda _seconds, _work: 0.0,
     ) -> None:
         self._idle = threads
         self._threads = threads
         self._started = 0
         self._max_memory = max_memory
         self._memory = 0
-        self._dear = dear
-        self._overloaded = overloaded
+        self._rest = rest
         self._idle_for_dear = max(1, threads - 1)
-        self._resting = False
+        self._resting: asyncio.TimerHandle | None = None
+        self._draining = self._closed = False
         self._queue: list[Job] = []
         self._numbers = count()
         self._jobs: SimpleQueue[tuple[Job, asyncio.AbstractEventLoop] | None] = SimpleQueue()
         self.work = 0.0
 
-    def start(self, run: Run, work: float, memory: int) -> Job:
-        """Queue an image.
+    def start(self, run: Run, work: float, memory: int, *, dear: bool = False) -> Job:
+        """Queue an image. After `close` its future is cancelled.
 
         Args:
             run: Decodes it, on a thread.
             work: Time to decode it.
             memory: Bytes that decoding it takes.
+            dear: It is of a call that is dear to decode.
         """
         future: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
-        job = Job(work, next(self._numbers), memory, run, future)
+        job = Job(dear, work, next(self._numbers), memory, run, future)
+        if self._closed:
+            future.cancel()
+            return job
         self.work += work
         heapq.heappush(self._queue, job)
         self._feed()
@@ -121,8 +123,15 @@ class DecodeThreads:
         job.future.cancel()
         return job.running
 
+    def drain(self) -> None:
+        """Let no image wait for a rest any more, because the server stops."""
+        self._draining = True
+        self._wake()
+
     def close(self) -> None:
         """Let the threads end after what they run. What is queued is not decoded."""
+        self._closed = True
+        self._end_rest()
         for job in self._queue:
             job.future.cancel()
         self._queue.clear()
@@ -134,8 +143,8 @@ class DecodeThreads:
             job = self._queue[0]
             if self._memory and self._memory + job.memory > self._max_memory:
                 return
-            if job.work > self._dear:
-                if self._resting or not self._idle_for_dear:
+            if job.dear:
+                if self._resting is not None or not self._idle_for_dear:
                     return
                 self._idle_for_dear -= 1
             heapq.heappop(self._queue)
@@ -147,31 +156,34 @@ class DecodeThreads:
                 self._started += 1
                 threading.Thread(target=_work, args=(self._jobs, self._end), daemon=True).start()
 
-    def _rest(self, wall: float, waited: float) -> None:
-        """Start no dear job for a time, after one of these seconds."""
-        seconds = max(REST * waited, BUSY_REST * wall if self._overloaded() else 0.0)
-        if seconds > 0 and not self._resting:
-            self._resting = True
-            asyncio.get_running_loop().call_later(min(seconds, MAX_REST), self._wake)
+    def _begin_rest(self, seconds: float) -> None:
+        """Start no dear job for some seconds, or for longer if a rest is under way that is."""
+        if seconds <= 0 or self._draining or self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        if self._resting is not None and self._resting.when() >= loop.time() + seconds:
+            return
+        self._end_rest()
+        self._resting = loop.call_later(seconds, self._wake)
+
+    def _end_rest(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
 
     def _wake(self) -> None:
-        self._resting = False
+        self._end_rest()
         self._feed()
 
     def _end(
-        self,
-        job: Job,
-        wall: float,
-        waited: float,
-        result: Pixels | None,
-        error: Exception | None,
+        self, job: Job, seconds: float, result: Pixels | None, error: Exception | None
     ) -> None:
         self._idle += 1
-        if job.work > self._dear:
-            self._idle_for_dear += 1
-            self._rest(wall, waited)
         self._memory -= job.memory
         self.work -= job.work
+        if job.dear:
+            self._idle_for_dear += 1
+            self._begin_rest(self._rest(seconds, self.work))
         job.end()
         if not job.future.done():
             if error is not None:
@@ -184,19 +196,18 @@ class DecodeThreads:
 
 def _work(
     jobs: SimpleQueue[tuple[Job, asyncio.AbstractEventLoop] | None],
-    end: Callable[[Job, float, float, Pixels | None, Exception | None], Any],
+    end: Callable[[Job, float, Pixels | None, Exception | None], Any],
 ) -> None:
     while (taken := jobs.get()) is not None:
         job, loop = taken
         result, error = None, None
-        began, used = perf_counter(), thread_time()
+        began = perf_counter()
         try:
             result = job.run()
         except Exception as failure:  # noqa: BLE001 (becomes the result of the job)
             error = failure
-        wall = perf_counter() - began
-        waited = wall - (thread_time() - used)
+        seconds = perf_counter() - began
         try:
-            loop.call_soon_threadsafe(end, job, wall, waited, result, error)
+            loop.call_soon_threadsafe(end, job, seconds, result, error)
         except RuntimeError:  # the loop is closed: the process ends
             return

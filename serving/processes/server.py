@@ -124,6 +124,11 @@ class Server(uvicorn.Server):
             self._descriptors.run()
         return await super().on_tick(counter)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let requests under way end, in the time that is left."""
+        self._app.end_rests()
+        await super().shutdown(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop because of a signal."""
         self._app.begin_drain()

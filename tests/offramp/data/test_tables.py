@@ -81,6 +81,12 @@ def test_whole_numbers_are_ordered_by_value(tmp_path: Path) -> None:
         ('{"file": "a.png", "label": "cat"}\n[1]\n', "line 2: is not a JSON object"),
         ('[{"file": "a.png", "label": "cat"}]\n', "is a JSON list. Write one JSON object on each"),
         ('file,label\n"a.png,cat\n', "unexpected end of data"),
+        (
+            '{"file": "a.png", "label": "\\ud83d"}\n',
+            "label is '\\ud83d', which is not UTF-8",
+        ),
+        ('{"file": "a.png", "label": ' + "[" * 100_000, "line 1: is not JSON"),
+        ('{"file": "a.png", "label": ' + "1" * 5000 + "}", "line 1: is not JSON"),
     ],
 )
 def test_a_cell_or_column_that_cannot_be_used_is_named(
@@ -96,6 +102,12 @@ def test_a_table_that_is_not_utf_8_says_so(tmp_path: Path) -> None:
     path = table(tmp_path, "")
     path.write_bytes("file,label\na.png,Zürich".encode("latin-1"))
     assert "is not UTF-8: invalid start byte at byte 18" in error_of(path)
+
+
+def test_long_numbers_are_ordered_by_value(tmp_path: Path) -> None:
+    long = "1" * 5000
+    found = read_dataset(table(tmp_path, f"file,label\na.png,{long}\nb.png,2\nin ner/c,-3\n"))
+    assert found.classes == ("-3", "2", long)
 
 
 def test_numbers_are_labels_in_json(tmp_path: Path) -> None:

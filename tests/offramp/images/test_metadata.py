@@ -137,6 +137,25 @@ def test_no_other_segment_of_a_jpeg_decides(marker: int, start: bytes) -> None:
     np.testing.assert_array_equal(decoded(file[:2] + segment * 20 + file[2:]), decoded(file))
 
 
+@pytest.mark.parametrize(("marker", "start"), [(0xE0, b"JFIF\0"), (0xEE, b"Adobe")])
+@given(rest=st.binary(max_size=8))
+def test_a_short_segment_of_colours_is_ignored(marker: int, start: bytes, rest: bytes) -> None:
+    """libjpeg reads JFIF from 14 bytes on, and Adobe's from 12."""
+    file = encoded("JPEG", quality=95)
+    content = (start + rest)[:11]
+    segment = bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+    got = decoded(file[:2] + segment + file[2:])
+    np.testing.assert_array_equal(got, decoded(file))
+
+
+def test_an_error_has_no_address_of_an_object() -> None:
+    file = bytearray(encoded("PNG"))
+    file[29] ^= 1  # the checksum of the header
+    with pytest.raises(DamagedFileError) as raised:
+        decoded(bytes(file))
+    assert str(raised.value) == "Pillow cannot read its header as PNG"
+
+
 @pytest.mark.parametrize("tag", [0x10F, 0x11A, 0x128, 0x8769, 0x8773, 700, 34377])
 @pytest.mark.parametrize("kind", [0, 2, 5, 7, 99])
 @pytest.mark.parametrize("orientation", [1, 6])

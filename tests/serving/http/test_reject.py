@@ -107,3 +107,13 @@ def test_a_bundle_without_a_record_names_the_remedy(
     assert manifest.reject is None
     assert "reject" not in client.get("/model").json()
     assert "offramp_reject_answers_total" not in counters(client)
+
+
+def test_the_document_says_whether_answers_can_be_rejected(
+    client: httpx.Client, rejecting: Running
+) -> None:
+    with rejecting.client as other:
+        for each, can in ((client, False), (other, True)):
+            operation = each.get("/openapi.json").json()["paths"]["/classify"]["post"]
+            (parameter,) = [one for one in operation["parameters"] if one["name"] == "reject"]
+            assert ("const" not in parameter["schema"]) == can

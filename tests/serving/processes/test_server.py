@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -205,9 +204,10 @@ def test_sigterm_ends_all_after_the_calls_under_way(
         workers = pair.workers
         host, port = pair.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=20) as raw:
-            head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-            raw.sendall(head.encode() + body[:50])
-            time.sleep(0.3)  # a worker begins to read it
+            head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            raw.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
+            assert raw.recv(65536).startswith(b"HTTP/1.1 100"), "a worker begins to read the body"
+            raw.sendall(body[:50])
             pair.popen.send_signal(signal.SIGTERM)
             wait_until(lambda: refused(host, port))
             raw.sendall(body[50:])
