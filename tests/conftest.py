@@ -1,13 +1,21 @@
-"""Keep tests out of the user's caches, turn telemetry off, and let Ctrl-C reach children."""
+"""Keep tests out of the user's caches, turn telemetry off, and let Ctrl-C reach children.
+
+Examples of Hypothesis have no time limit: other processes use the machine too.
+"""
 
 import os
 import signal
 import tempfile
 
+from hypothesis import HealthCheck, settings
+
 _cache = tempfile.TemporaryDirectory(prefix="offramp-tests-")
 os.environ["HF_HOME"] = _cache.name
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+settings.register_profile("no limit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no limit")
 
 # Background jobs ignore SIGINT, and `nohup` SIGHUP. Every child would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

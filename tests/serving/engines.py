@@ -110,7 +110,7 @@ async def ends_of(
 ) -> list[list[Answer] | BaseException]:
     """Classify in several calls at once. Return the answers or the error of each."""
     tasks = [classify(engine, images, policy) for images, policy in calls]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 
@@ -136,6 +136,6 @@ async def hang_up_under_way(
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - no event is set when this becomes true
             await asyncio.sleep(0.001)

@@ -113,7 +113,7 @@ def serving(bundle: Path, *, on_device: bool = False, **options: Any) -> Iterato
     assert not thread.is_alive()
 
 
-def until(condition: Callable[[], object], seconds: float = 15) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.serving.generator.load import Load, send
 from benchmarks.serving.generator.outcomes import open_loop, poisson
+from offramp.bundle.manifest import read_manifest
+from serving.runtime.cpu import CpuRuntime
 from tests.serving.servers import serving
 from tests.serving.small_bundle import png, random_images, write_bundle
 
@@ -19,9 +23,23 @@ FILES = [png(image) for image in random_images(20, seed=3)]
 RATE, SECONDS = 100, 2
 
 
+class SlowRuntime(CpuRuntime):
+    """The real runtime on a slower machine: its first stage takes some milliseconds more."""
+
+    def run(self, stage: int, inputs: Any, *, head: bool = True) -> Any:
+        time.sleep(0.05 if stage == 0 else 0)
+        return super().run(stage, inputs, head=head)
+
+    def run_whole(self, inputs: Any) -> Any:
+        time.sleep(0.05)
+        return super().run_whole(inputs)
+
+
 def test_both_generators_send_the_same_rate_and_measure_the_same_latency(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    with serving(write_bundle(tmp_path / "testnet")) as running:
+    bundle = write_bundle(tmp_path / "testnet")
+    with serving(bundle) as running:
+        running.app.engine.stage_threads.runtime = SlowRuntime(bundle, read_manifest(bundle))
         path = "/classify?budget=medium"
         plan = open_loop(path, poisson(RATE, SECONDS, rng), len(FILES), rng)
         mine = summary_of(send(FILES, plan, Load(running.port, 64)))

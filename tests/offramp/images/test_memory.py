@@ -1,10 +1,14 @@
-"""The memory that a header states is that which decoding takes, measured in other processes."""
+"""The memory that a header states is that which decoding takes, measured in other processes.
+
+These are forks of one process, in which no image was decoded yet.
+"""
 
 from __future__ import annotations
 
 import io
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +34,22 @@ def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
 
-for name in ("small", "large"):
-    file = (Path(sys.argv[1]) / name).read_bytes()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = peak()
-    header = read_header(file, 64)
-    decode_essence(header, header.essence(file), target)
-print(peak() - before)
+def measure(folder):
+    for name in ("small", "large"):
+        file = (folder / name).read_bytes()
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = peak()
+        header = read_header(file, 64)
+        decode_essence(header, header.essence(file), target)
+    return peak() - before
+
+for line in sys.stdin:
+    if os.fork() == 0:
+        print(measure(Path(line.rstrip("\\n"))), flush=True)
+        os._exit(0)
+    if os.wait()[1]:
+        print("the process failed", flush=True)
 """
 Kind = tuple[str, str, dict[str, Any]]
 KINDS: tuple[Kind, ...] = (
@@ -61,12 +73,29 @@ def encoded(side: int, mode: str, form: str, options: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def peak(folder: Path, small: bytes, large: bytes) -> int:
+Peak = Callable[[bytes, bytes], int]
+
+
+@pytest.fixture(scope="module")
+def measuring() -> Iterator[subprocess.Popen[str]]:
+    command, pipe = [sys.executable, "-c", PEAK], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
+
+
+@pytest.fixture
+def peak(measuring: subprocess.Popen[str], tmp_path: Path) -> Peak:
     """Return the peak of the memory to decode an image, after a small one of its kind."""
-    (folder / "small").write_bytes(small)
-    (folder / "large").write_bytes(large)
-    command = [sys.executable, "-c", PEAK, str(folder)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    def measure(small: bytes, large: bytes) -> int:
+        (tmp_path / "small").write_bytes(small)
+        (tmp_path / "large").write_bytes(large)
+        assert measuring.stdin is not None
+        assert measuring.stdout is not None
+        print(tmp_path, file=measuring.stdin, flush=True)
+        return int(measuring.stdout.readline())
+
+    return measure
 
 
 def described(kind: Kind) -> str:
@@ -78,16 +107,16 @@ def described(kind: Kind) -> str:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("kind", KINDS, ids=described)
-def test_decoding_takes_no_more_memory_than_the_header_states(kind: Kind, tmp_path: Path) -> None:
+def test_decoding_takes_no_more_memory_than_the_header_states(kind: Kind, peak: Peak) -> None:
     file = encoded(SIDE, *kind)
-    assert peak(tmp_path, encoded(64, *kind), file) <= read_header(file, 64).memory + SLACK
+    assert peak(encoded(64, *kind), file) <= read_header(file, 64).memory + SLACK
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("colour", "channels"), [(0, 1), (4, 2), (6, 4)])
-def test_a_png_of_16_bits_takes_no_more(colour: int, channels: int, tmp_path: Path) -> None:
+def test_a_png_of_16_bits_takes_no_more(colour: int, channels: int, peak: Peak) -> None:
     file = png(SIDE, 16, colour, channels)
-    taken = peak(tmp_path, png(64, 16, colour, channels), file)
+    taken = peak(png(64, 16, colour, channels), file)
     assert taken <= read_header(file, 64).memory + SLACK
 
 

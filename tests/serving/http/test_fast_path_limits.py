@@ -140,7 +140,6 @@ def test_refusals_on_the_fast_path_keep_the_connection_open(
 ) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.4)
     with connect() as connection, connection.makefile("rb") as file:
-        time.sleep(0.2)
         for _ in range(8):
             connection.sendall(head(len(jpeg), "?colour=red") + jpeg)
             assert answer_of(file)[0] == 422

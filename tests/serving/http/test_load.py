@@ -91,11 +91,11 @@ def test_at_the_deadline_the_deepest_exit_reached_answers(
     with serving(bundle) as server, server.client as client:
         server.gate(gated)
         gated.shut(1)
-        query: dict[str, str | int] = {"budget": "full", "deadline_ms": 200}
+        query: dict[str, str | int] = {"budget": "full", "deadline_ms": 500}
         body = client.post("/classify", params=query, content=files[0]).json()
         assert body["answers"][0]["deadline_hit"]
         assert body["answers"][0]["exit"] == 1
-        assert 190 <= body["answers"][0]["timings_ms"]["total"] < 2000
+        assert 490 <= body["answers"][0]["timings_ms"]["total"] < 20_000
         gated.shut(0)
         response = client.post("/classify", params=query, content=files[0])
         assert "before the first exit" in problem(response, 504, "deadline")

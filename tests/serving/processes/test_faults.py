@@ -25,7 +25,7 @@ from tests.serving import faulty
 from tests.serving.engines import MakeImages
 from tests.serving.servers import Encode, Process, started
 
-SLACK = 3.0  # seconds that this machine can be late
+SLACK = 15.0  # seconds that this machine can be late; a hung thread hangs for an hour
 MODULE = "tests.serving.faulty"
 
 
@@ -45,7 +45,7 @@ def send(url: str, body: bytes, count: int) -> list[int]:
             return 0
 
     async def run() -> list[int]:
-        async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
             return await asyncio.gather(*(one(client) for _ in range(count)))
 
     return asyncio.run(run())
@@ -56,14 +56,14 @@ def send(url: str, body: bytes, count: int) -> list[int]:
 def test_a_server_that_breaks_answers_all_requests_and_exits_non_zero(
     bundle: Path, images: MakeImages, encode: Encode, fault: str, threads: str
 ) -> None:
-    flags = ("--threads", threads, "--max-batch", "2", "--drain-seconds", "5")
+    flags = ("--threads", threads, "--max-batch", "2", "--drain-seconds", "60")
     with faulty_server(bundle, fault, *flags) as process:
         begun = time.monotonic()
         statuses = send(process.url, encode(images(1, 0)[0]), 16)
         assert set(statuses) <= {500, 503}
         assert 500 in statuses
-        assert process.popen.wait(5 + GRACE + SLACK) == 1
-        assert time.monotonic() - begun < 5
+        assert process.popen.wait(60 + GRACE + SLACK) == 1
+        assert time.monotonic() - begun < 30
         assert process.popen.stderr is not None
         log = process.popen.stderr.read()
     assert "a stage thread broke, the server ends" in log
@@ -81,7 +81,7 @@ def test_a_server_with_a_fault_of_one_batch_or_request_serves_on(
             assert set(send(process.url, encode(images(1, 0)[0]), 8)) == {expected}
         assert httpx.get(f"{process.url}/health/ready").status_code == 200
         process.popen.send_signal(signal.SIGTERM)
-        assert process.popen.wait(10) in (0, -signal.SIGTERM)
+        assert process.popen.wait(30) in (0, -signal.SIGTERM)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -102,10 +102,10 @@ def test_a_server_with_a_thread_that_hangs_ends_in_its_time(
         time.sleep(0.5)
         begun = time.monotonic()
         process.popen.send_signal(number)
-        process.popen.wait(20)
+        process.popen.wait(30)
         assert time.monotonic() - begun < 1 + GRACE + SLACK
         for client in clients:
-            client.join(10)
+            client.join(30)
 
 
 def test_a_worker_that_breaks_is_replaced_and_the_log_says_why(

@@ -181,10 +181,10 @@ def test_a_stall_is_charged_to_every_request_that_was_due_meanwhile() -> None:
 
 def test_clients_hang_up_as_planned() -> None:
     hang_up = np.array([np.inf, 0.0, 0.01, np.inf])
-    with scripted([0.1, response()]) as port:
+    with scripted([1.0, response()]) as port:
         found = send(FILES, plan(4, hang_up=hang_up), Load(port, 4)).outcomes
     assert found.status.tolist() == [OK, HUNG_UP, HUNG_UP, OK]
-    assert found.done[2] - found.sent[2] < 0.09
+    assert found.done[2] - found.sent[2] < 0.9
 
 
 @pytest.fixture(scope="module")

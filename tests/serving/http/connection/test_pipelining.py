@@ -136,6 +136,6 @@ def test_requests_of_other_connections_are_answered_in_between(
     client.sendall(REQUESTS["refused on the fast path"][0] * 500)  # refused without a task
     start = time.monotonic()
     assert exchange(server.port, LIVE) == [200]
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
     client.shutdown(socket.SHUT_WR)
     assert set(statuses_of(client)) == {422}

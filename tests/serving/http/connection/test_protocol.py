@@ -19,17 +19,17 @@ def connect(server: Running, monkeypatch: pytest.MonkeyPatch) -> Connect:
     return lambda: socket.create_connection(("127.0.0.1", server.port), timeout=10)
 
 
-def seconds_until_closed(client: socket.socket) -> float:
-    start = time.monotonic()
+def until_closed(client: socket.socket) -> None:
     assert client.recv(1) == b""
-    return time.monotonic() - start
 
 
 @pytest.mark.parametrize("begun", [b"", HEAD[:-2]], ids=["nothing", "part of a head"])
 def test_a_head_without_end_closes_the_connection(connect: Connect, begun: bytes) -> None:
+    start = time.monotonic()
     with connect() as client:
         client.sendall(begun)
-        assert 0.2 < seconds_until_closed(client) < 5
+        until_closed(client)
+    assert 0.2 < time.monotonic() - start < 8
 
 
 def trickle(client: socket.socket, seconds: float) -> None:
@@ -54,15 +54,16 @@ def test_a_second_head_has_the_same_time_from_its_first_byte(
             client.sendall(HEAD)
             assert client.recv(4096).startswith(b"HTTP/1.1 200")
             time.sleep(0.6)
+        start = time.monotonic()
         client.sendall(begun)
-        assert 0.2 < seconds_until_closed(client) < 5
+        until_closed(client)
+        assert 0.2 < time.monotonic() - start < 8
 
 
 def test_the_time_of_a_head_does_not_limit_a_slow_body(connect: Connect) -> None:
     head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
     with connect() as client:
         client.sendall(head[:-2])
-        time.sleep(0.2)
         client.sendall(head[-2:])
         time.sleep(0.6)
         client.sendall(b"none")

@@ -121,7 +121,7 @@ def test_a_client_that_is_gone_does_not_keep_its_slot_for_long(
     def cancelled() -> float:
         return total(counters(client), "offramp_requests_total", outcome="cancelled")
 
-    monkeypatch.setattr(refusing, "HALF_CLOSED_SECONDS", 0.3)
+    monkeypatch.setattr(refusing, "HALF_CLOSED_SECONDS", 1.0)
     server.gate(gated)
     gated.shut(0)
     free, before = server.free_slots(), cancelled()
@@ -137,7 +137,7 @@ def test_a_client_that_is_gone_does_not_keep_its_slot_for_long(
 
 def test_shutdown_ends_with_a_client_that_was_refused_and_stays(bundle: Path) -> None:
     with (
-        serving(bundle, drain_seconds=10) as server,
+        serving(bundle, drain_seconds=60) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=20) as raw,
     ):
         raw.sendall(b"nonsense\r\n\r\n")
@@ -145,4 +145,4 @@ def test_shutdown_ends_with_a_client_that_was_refused_and_stays(bundle: Path) ->
         start = time.monotonic()
         server.stop()
         until(lambda: not server.server.server_state.connections)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 20
