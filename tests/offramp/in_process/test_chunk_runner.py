@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -11,6 +12,7 @@ import pytest
 
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.in_process.chunk_runner import ChunkRunner
+from offramp.inputs.images import Pixels
 from serving.engine.policy import Policy, resolve
 from serving.engine.request import Answer, score_of
 from serving.errors import StageError
@@ -22,7 +24,7 @@ from tests.serving.small_bundle import random_images
 GREY = np.full((32, 32, 3), 128, np.uint8)  # the network divides by the length 0 of its features
 
 
-def by_engine(folder: Path, images: np.ndarray, policy: Policy) -> list[Answer]:
+def by_engine(folder: Path, images: Sequence[Pixels], policy: Policy) -> list[Answer]:
     manifest = read_manifest(folder)
 
     async def run() -> list[Answer]:
@@ -57,7 +59,7 @@ def test_answers_equal_those_of_the_engine(
 ) -> None:
     policy = resolve(manifest, budget, explain=explain)
     runner = ChunkRunner(CpuRuntime(bundle, manifest, layout), manifest, 64, max_batch)
-    images = random_images(60, 1)
+    images = [*random_images(60, 1)]
     expected = by_engine(bundle, images, policy)
     for start, end in ((0, 60), (0, 1), (1, 23), (23, 60)):  # the runner serves one after another
         answers = runner.run(images[start:end], policy, 0.0)
@@ -67,7 +69,7 @@ def test_answers_equal_those_of_the_engine(
 def test_scores_are_those_of_the_engine(reject_bundle: Path) -> None:
     manifest = read_manifest(reject_bundle)
     runner = ChunkRunner(CpuRuntime(reject_bundle, manifest), manifest, 40, 8)
-    images = random_images(40, 2)
+    images = [*random_images(40, 2)]
     for reject in (True, False):
         policy = resolve(manifest, "medium", reject=reject)
         answers = runner.run(images, policy, 0.0)
@@ -80,8 +82,8 @@ def test_scores_are_those_of_the_engine(reject_bundle: Path) -> None:
 def test_an_output_that_is_not_finite_is_an_error_of_its_image(
     bundle: Path, manifest: Manifest, budget: str
 ) -> None:
-    images = random_images(20, 3)
-    images[[3, 19]] = GREY
+    images = [*random_images(20, 3)]
+    images[3] = images[19] = GREY
     runner = ChunkRunner(CpuRuntime(bundle, manifest), manifest, 20, 8)
     answers = runner.run(images, resolve(manifest, budget), 0.0)
     errors = [row for row, answer in enumerate(answers) if isinstance(answer, StageError)]
@@ -95,14 +97,14 @@ def test_a_policy_with_a_rule_of_its_own_decides(bundle: Path, manifest: Manifes
 
     policy = SecondExit("low", "low", (0.0, 0.0, 0.0, 0.0))
     runner = ChunkRunner(CpuRuntime(bundle, manifest), manifest, 8, 8)
-    answers = runner.run(random_images(8, 4), policy, 0.0)
+    answers = runner.run([*random_images(8, 4)], policy, 0.0)
     assert [answer.exit for answer in answers if isinstance(answer, Answer)] == [2] * 8
 
 
 def test_times_add_up(bundle: Path, manifest: Manifest) -> None:
     runner = ChunkRunner(CpuRuntime(bundle, manifest), manifest, 30, 4)
     arrived = perf_counter()
-    answers = runner.run(random_images(30, 5), resolve(manifest, "medium"), arrived)
+    answers = runner.run([*random_images(30, 5)], resolve(manifest, "medium"), arrived)
     most = perf_counter() - arrived
     for answer in answers:
         assert isinstance(answer, Answer)
