@@ -16,11 +16,11 @@ from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
 from offramp.errors import OfframpError
 from offramp.evaluation import Evaluation, Evaluator
 from offramp.in_process.answer_builder import AnswerBuilder
-from offramp.in_process.engine_thread import Answered, EngineThread
+from offramp.in_process.outcomes import Answered
+from offramp.in_process.runner import Runner
 from offramp.in_process.settings import parameter_error, settings_from
 from offramp.inputs.datasets import read_examples
 from offramp.inputs.images import ImageSource, each_image
-from serving.engine.assembly import build_engine
 from serving.engine.policy import Policy, resolve
 from serving.http.query import ClassifyQuery
 from serving.settings import Settings
@@ -50,8 +50,7 @@ class Classifier:
 
     def __init__(self, manifest: Manifest, settings: Settings) -> None:
         self.manifest = manifest
-        engine, _ = build_engine(settings, manifest)
-        self._engine = EngineThread(engine, manifest.input, settings)
+        self._runner = Runner(settings, manifest)
         self._builder = AnswerBuilder(manifest)
 
     @classmethod
@@ -140,7 +139,7 @@ class Classifier:
             budget, min_confidence, deadline_ms, top_k, explain=explain, reject=reject
         )
         answers: list[Answer] = []
-        for outcome in self._engine.stream(each_image(images), asked.policy, perf_counter()):
+        for outcome in self._runner.stream(each_image(images), asked.policy, perf_counter()):
             if isinstance(outcome, OfframpError):
                 raise type(outcome)(f"image {len(answers) + 1}: {outcome}") from outcome
             answers.append(self._answer(outcome, asked))
@@ -200,7 +199,7 @@ class Classifier:
                 waiting.append((example.name, example.label))
                 yield example.image
 
-        for outcome in self._engine.stream(sources(), evaluator.policy, None):
+        for outcome in self._runner.stream(sources(), evaluator.policy, None):
             name, label = waiting.popleft()
             if isinstance(outcome, OfframpError):
                 evaluator.skip(name, str(outcome))
@@ -210,7 +209,7 @@ class Classifier:
 
     def close(self) -> None:
         """Wait for the images in the engine, then stop its threads. A second call does nothing."""
-        self._engine.close()
+        self._runner.close()
 
     def __enter__(self) -> Self:
         return self
@@ -250,7 +249,7 @@ class Classifier:
     def _answers_or_errors(
         self, images: Iterator[ImageSource], asked: _Asked
     ) -> Iterator[Answer | OfframpError]:
-        for outcome in self._engine.stream(images, asked.policy):
+        for outcome in self._runner.stream(images, asked.policy):
             if isinstance(outcome, OfframpError):
                 yield outcome
             else:

@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from itertools import islice
 from threading import Lock, Thread
 from time import perf_counter
 
 import numpy as np
-from PIL import Image
 
 from offramp.bundle.manifest import ImageInput
 from offramp.errors import OfframpError
-from offramp.inputs.images import ImageSource, Pixels, file_of, pixels_from
+from offramp.in_process.outcomes import CLOSED, Outcome, load, outcomes_of, stream_chunks
+from offramp.inputs.images import ImageSource, Pixels
 from serving.engine.engine import Engine
 from serving.engine.policy import Policy
 from serving.engine.request import Answer
 from serving.errors import DeadlineError, NotReadyError, PoolFullError, StageError
-from serving.images.decoder import decode
 from serving.settings import Settings
 
 CHUNK = 32  # images that are decoded and enter the engine together
 AHEAD = 2  # chunks that are decoded while all slots are taken
 PART = 4  # images decoded in one task at least, where there are as many
 RETRY_SECONDS = 0.001  # until a slot is free that a batch of an expired request still holds
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """An answer of the engine.
-
-    Attributes:
-        answer: The answer.
-        decode: Seconds for decoding the images of its chunk.
-    """
-
-    answer: Answer
-    decode: float
-
-
-Outcome = Answered | OfframpError
 
 
 class EngineThread:
@@ -88,17 +68,7 @@ class EngineThread:
         slots = self._settings.slots
         size = 1 if policy.deadline is not None else min(CHUNK, slots)  # each has its own deadline
         most = -(-slots // size) + AHEAD
-        running: deque[Future[list[Outcome]]] = deque()
-        try:
-            while chunk := list(islice(images, size)):
-                running.append(self._submit(chunk, policy, arrived))
-                while running and (len(running) >= most or running[0].done()):
-                    yield from running.popleft().result()
-            while running:
-                yield from running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
+        return stream_chunks(images, size, most, lambda chunk: self._submit(chunk, policy, arrived))
 
     def close(self) -> None:
         """Wait for the images in the engine, then stop all threads. A second call does nothing."""
@@ -116,7 +86,7 @@ class EngineThread:
     ) -> Future[list[Outcome]]:
         with self._closing:
             if self._loop.is_closed():
-                raise NotReadyError("the classifier is closed; open it again")
+                raise NotReadyError(CLOSED)
             return asyncio.run_coroutine_threadsafe(self._run(chunk, policy, arrived), self._loop)
 
     async def _end(self) -> None:
@@ -132,11 +102,8 @@ class EngineThread:
         decode_seconds = perf_counter() - started
         pixels = [each for each in loaded if not isinstance(each, OfframpError)]
         since = started if arrived is None else arrived
-        answers = iter(await self._answers(pixels, policy, since))
-        found = [each if isinstance(each, OfframpError) else next(answers) for each in loaded]
-        return [
-            Answered(each, decode_seconds) if isinstance(each, Answer) else each for each in found
-        ]
+        answers = await self._answers(pixels, policy, since)
+        return outcomes_of(loaded, answers, decode_seconds)
 
     async def _load(self, chunk: Sequence[ImageSource]) -> list[Pixels | OfframpError]:
         if all(isinstance(each, np.ndarray) and self._fits(each) for each in chunk):
@@ -209,18 +176,3 @@ class _Room:
         finally:
             self._free += count
             self._given.set()
-
-
-def load(source: ImageSource, target: ImageInput, settings: Settings) -> Pixels | OfframpError:
-    """Read and decode an image as the server does.
-
-    Returns:
-        RGB pixels, uint8 [target.height, target.width, 3], or the error that prevents it.
-    """
-    try:
-        if isinstance(source, np.ndarray | Image.Image):
-            return pixels_from(source, target, settings.max_pixels)
-        file = file_of(source, settings.max_body_bytes)
-        return decode(file, target, settings.max_pixels)
-    except OfframpError as error:
-        return error

@@ -50,15 +50,14 @@ IMAGE_ERRORS = (
 
 
 def each_image(images: ImageSource | Iterable[ImageSource]) -> Iterator[ImageSource]:
-    """Yield the images of an argument that is one image or many.
+    """Return an iterator of an argument that is one image or many.
 
     An array of four axes, [N, H, W, 3], is N images.
     """
     one = isinstance(images, str | bytes | os.PathLike | Image.Image)
     if one or (isinstance(images, np.ndarray) and images.ndim != 4):
-        yield images  # type: ignore[misc] # an array of four axes is the only one of many images
-    else:
-        yield from images  # type: ignore[misc] # as above, what is left are many
+        return iter([images])  # type: ignore[list-item] # an array of four axes is the only one of many images
+    return iter(images)  # type: ignore[arg-type] # as above, what is left are many
 
 
 def file_of(source: str | os.PathLike[str] | bytes, max_bytes: int) -> bytes:

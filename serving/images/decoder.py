@@ -246,6 +246,10 @@ def decode(file: bytes, target: ImageInput, max_pixels: int) -> NDArray[np.uint8
     Raises:
         InvalidRequestError: As `plan`, `check_call` and `decode_planned` raise.
     """
+    if len(file) <= SMALL and (plain := read_plain(file)) is not None:
+        small = plain.width * plain.height <= min(SMALL, max_pixels)
+        if small and (pixels := decode_plain(file, plain, target)) is not None:
+            return pixels
     planned = plan(file, target, max_pixels)
     check_call([planned.header], len(file))
     return decode_planned(planned, target)

@@ -6,12 +6,14 @@ threads, not from threads inside a session, which would spin while idle.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from onnx import ModelProto, numpy_helper
 
 from offramp.bundle.errors import BundleError
@@ -85,11 +87,17 @@ def common_weights(
     }
 
 
-def _aligned(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return a copy that begins on a cache line, where kernels are fastest."""
-    room = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+def aligned_empty(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array without values that begins on a cache line, where kernels are fastest."""
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    room = np.empty(size + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
-    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    return room[start : start + size].view(kind).reshape(shape)
+
+
+def _aligned(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    copy = aligned_empty(array.shape, array.dtype)
     copy[...] = array
     return copy
 

@@ -21,7 +21,7 @@ from serving.errors import (
     InvalidRequestError,
     NotAnImageError,
 )
-from serving.images.decoder import Decoder, decode
+from serving.images.decoder import Decoder, decode, decode_planned, plan
 from tests.serving.small_bundle import png, random_images
 
 TARGET = ImageInput(height=32, width=32, fit="crop", filter="bilinear")
@@ -259,6 +259,21 @@ def test_the_decoder_names_the_bad_image() -> None:
     with pytest.raises(DamagedImageError, match="image 2: cannot be decoded"):
         asyncio.run(decoder.decode(decoder.plan([good[0], good[1][:-60], good[2]])))
     decoder.close()
+
+
+def test_a_small_jpeg_is_decoded_to_the_pixels_of_its_plan() -> None:
+    for image in random_images(5, 2):
+        data = png(image, "JPEG")
+        planned = decode_planned(plan(data, TARGET, MEGA), TARGET)
+        np.testing.assert_array_equal(decode(data, TARGET, MEGA), planned)
+
+
+def test_a_small_jpeg_keeps_the_bounds() -> None:
+    data = png(random_images(1, 2)[0], "JPEG")
+    with pytest.raises(ImageTooLargeError, match="32 x 32"):
+        decode(data, TARGET, 32 * 32 - 1)
+    with pytest.raises(DamagedImageError, match="send it whole"):
+        decode(data[:-40], TARGET, MEGA)
 
 
 def test_small_plain_jpegs_are_decoded_at_once() -> None:
