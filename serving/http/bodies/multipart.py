@@ -117,11 +117,11 @@ def _check_file(head: bytes) -> None:
             raise _malformed("a part has a header without a colon")
         headers[name.strip().lower()] = value.strip()
     parameters = _parameters(headers.get(b"content-disposition", b""))
+    named = any(each.partition(b"*")[0] == b"filename" for each in parameters)
+    if named or headers.get(b"content-type", b"").lower().startswith(FILE_TYPES):
+        return
     if b"name" not in parameters:
         raise _malformed("a part has no Content-Disposition with a name")
-    if parameters[b"name"] == FILE_FIELD:
-        return
-    named = any(each.partition(b"*")[0] == b"filename" for each in parameters)
-    if not (named or headers.get(b"content-type", b"").lower().startswith(FILE_TYPES)):
+    if parameters[b"name"] != FILE_FIELD:
         field = parameters[b"name"].decode(errors="replace")[:64]
         raise _malformed(f"{field!r} is not a file; use the query")
