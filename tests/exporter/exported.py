@@ -1,11 +1,14 @@
 """A small network, exported once for all tests of the exporter."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
+import pytest
 import torch
 
 from exporter.bundle import Export, export_network
-from exporter.graph import StageGraph, export_stages, set_temperature
+from exporter.graph import StageGraph, cut_by_need
 from exporter.stage_modules import StageModule, split
 from tests.training.samples import LABELS, TINY, tiny_dataset, tiny_progress
 from training.data.images import Images
@@ -16,6 +19,14 @@ from training.networks.confidence import CONFIDENCES
 SHAPE = {"exits": 3, "base": 1, "step": 1, "channels": 4, "growth": 4, "head_channels": 16}
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What `export_network` returned, and the graphs of whole blocks that it verified before."""
+
+    export: Export
+    blocks: list[StageGraph]
+
+
 @cache
 def held_out() -> Images:
     """Return 100 real images."""
@@ -23,9 +34,9 @@ def held_out() -> Images:
 
 
 @cache
-def checkpoint(variant: str = TINY.variant) -> Checkpoint:
+def checkpoint(variant: str = TINY.variant, exits: int = 3) -> Checkpoint:
     """Return fresh weights, with batch-norm statistics and normalisation as after training."""
-    progress = tiny_progress(shape=SHAPE, variant=variant)
+    progress = tiny_progress(shape=SHAPE | {"exits": exits}, variant=variant)
     torch.manual_seed(0)
     network = new_network(progress.recipe, len(LABELS))
     network.normalize.mean.fill_(0.45)
@@ -37,14 +48,24 @@ def checkpoint(variant: str = TINY.variant) -> Checkpoint:
     return Checkpoint(progress, network.state_dict(), {}, {})
 
 
-def export(variant: str = TINY.variant) -> Export:
+def export(variant: str = TINY.variant, exits: int = 3) -> Export:
     """Return the checkpoint, exported and calibrated once for each variant."""
-    return _export(variant)
+    return _exported(variant, exits).export
 
 
 @cache
-def _export(variant: str) -> Export:
-    return export_network(checkpoint(variant), held_out(), "max_softmax", log=lambda _: None)
+def _exported(variant: str, exits: int) -> Exported:
+    blocks: list[StageGraph] = []
+
+    def keep_and_cut(graphs: Sequence[StageGraph]) -> list[StageGraph]:
+        blocks.extend(graphs)
+        return cut_by_need(graphs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("exporter.bundle.cut_by_need", keep_and_cut)
+        subject = checkpoint(variant, exits)
+        found = export_network(subject, held_out(), "max_softmax", log=lambda _: None)
+    return Exported(found, blocks)
 
 
 def modules() -> list[StageModule]:
@@ -55,10 +76,6 @@ def modules() -> list[StageModule]:
     return stages
 
 
-@cache
 def blocks() -> list[StageGraph]:
     """Return the graphs of the stages, before they are cut by need."""
-    graphs = export_stages(modules(), 32)
-    for block, temperature in zip(graphs, export().temperatures, strict=True):
-        set_temperature(block.model, temperature)
-    return graphs
+    return _exported(TINY.variant, 3).blocks

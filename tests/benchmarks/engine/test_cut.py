@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 
 from benchmarks.engine.cut import BLOCKS, NATIVE, Times, goals, main
+from tests.exporter.conftest import one_registry
+
+__all__ = ["one_registry"]
 
 
 def times(chain: list[float], stages: list[list[float]], trunks: list[list[float]]) -> Times:

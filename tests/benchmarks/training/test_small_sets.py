@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.training.small_sets import SmallSet, check_read, run_commands, small_sets
+from tests.exporter.conftest import one_registry
+
+__all__ = ["one_registry"]
 
 
 @pytest.fixture(scope="module")
