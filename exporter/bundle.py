@@ -29,7 +29,6 @@ from exporter.verify import Chain, ChainOutput, verify_blocks, verify_chain
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import (
     MANIFEST,
-    FrozenRecord,
     HeldOut,
     Manifest,
     PretrainedWeights,
@@ -38,7 +37,7 @@ from offramp.bundle.manifest import (
     read_manifest,
 )
 from offramp.bundle.stage_files import read_graph
-from offramp.bundle.values import Name, Version
+from offramp.bundle.values import FrozenRecord, Name, Version
 from offramp.writing import writing
 from training.data.images import Images, image_input
 from training.evaluation.evaluate import Scored

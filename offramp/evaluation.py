@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from offramp.bundle.manifest import Estimate, Manifest, OperatingPoint
+from offramp.bundle.manifest import Manifest, OperatingPoint
+from offramp.bundle.values import Estimate
 from offramp.data.records import LeftOut
 from offramp.errors import OfframpError
 from serving.engine.policy import MIN_CONFIDENCE, Policy, resolve

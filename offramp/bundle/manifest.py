@@ -14,22 +14,18 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.files import read_regular_file
+from offramp.bundle.promises import Promises
 from offramp.bundle.reject import Reject, check_exits
-from offramp.bundle.values import Filter, Name, Version
+from offramp.bundle.values import Estimate, Filter, FrozenRecord, Name, Version
 
 MANIFEST = "manifest.json"
 FORMAT: Literal[2] = 2
+FORMAT_OF_PROMISES: Literal[3] = 3  # the same, with the record `promises`
 MAX_MANIFEST_BYTES = 4 << 20
-
-
-class FrozenRecord(BaseModel):
-    """A frozen record that refuses unknown fields, NaN and infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _is_whole(margin: float) -> bool:
@@ -47,22 +43,6 @@ class TensorSpec(FrozenRecord):
     def nbytes(self) -> int:
         """Return the bytes of one request's tensor."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-
-class Estimate(FrozenRecord):
-    """A mean over the held-out images.
-
-    `low` and `high` are a prediction interval at 99.9 % for the same mean over an equal number of
-    new images of the same kind. It includes the variance of both samples.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def within(self, seen: float) -> bool:
-        """Return whether an observed mean is in the interval."""
-        return self.low <= seen <= self.high
 
 
 class StageSpec(FrozenRecord):
@@ -162,7 +142,7 @@ class Provenance(FrozenRecord):
 class Manifest(FrozenRecord):
     """The complete description of a bundle."""
 
-    format: Literal[2] = FORMAT
+    format: Literal[2, 3] = FORMAT
     name: Name
     version: Version
     created: datetime
@@ -175,7 +155,13 @@ class Manifest(FrozenRecord):
     curve: tuple[OperatingPoint, ...] = Field(min_length=1)
     held_out: HeldOut
     provenance: Provenance
-    reject: Reject | None = Field(None, exclude_if=lambda record: record is None)
+    reject: Reject | None = Field(None, exclude_if=_is_none)
+    promises: Promises | None = Field(None, exclude_if=_is_none)
+
+    def with_promises(self, promises: Promises | None) -> Self:
+        """Return the manifest with other promises or without any, in the format that it needs."""
+        number = FORMAT if promises is None else FORMAT_OF_PROMISES
+        return self.model_copy(update={"format": number, "promises": promises})
 
     @property
     def exits(self) -> int:
@@ -219,6 +205,14 @@ class Manifest(FrozenRecord):
         read = {spec.name for stage in self.stages for spec in stage.inputs}
         if unread := known.keys() - read:
             raise ValueError(f"no stage reads {min(unread)}")
+        return self
+
+    @model_validator(mode="after")
+    def _promises_fit(self) -> Self:
+        if self.promises is not None:
+            if self.format != FORMAT_OF_PROMISES:
+                raise ValueError(f"promises: need format {FORMAT_OF_PROMISES}")
+            self.promises.check_bundle([stage.sha256 for stage in self.stages], [*self.budgets])
         return self
 
     @model_validator(mode="after")

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from offramp.bundle.manifest import (
-    Estimate,
-    FrozenRecord,
     HeldOut,
     ImageInput,
     Manifest,
@@ -23,6 +21,7 @@ from offramp.bundle.manifest import (
     PretrainedWeights,
 )
 from offramp.bundle.reject import Reject
+from offramp.bundle.values import Estimate, FrozenRecord
 from serving.engine.policy import default_budget
 from serving.engine.request import Answer
 from serving.http.query import ClassifyQuery

@@ -1,0 +1,1 @@
+"""Certify operating points: how often their answers differ from those of full depth."""
