@@ -72,8 +72,11 @@ class Promise(FrozenRecord):
     kind: Kind
     epsilon: float = Field(gt=0, lt=1, description="largest probability of a loss")
     losses: int = Field(ge=0, description="among the images that it was certified on")
-    price: float = Field(
-        ge=0, description="place on the path: losses that the flops of full depth are worth"
+    risk: float = Field(
+        ge=0,
+        le=1,
+        description="place on the path, from full depth (0) to the first exit (1): largest "
+        "estimated probability of a disagreement at which a request leaves",
     )
     thresholds: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)
     mean_flops: Estimate

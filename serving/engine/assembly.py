@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from time import perf_counter, thread_time
 
-from offramp.bundle.manifest import Manifest
+from offramp.bundle.manifest import Manifest, OperatingPoint
+from offramp.bundle.promises import Promise
 from serving.engine.engine import Engine
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import MIN_CONFIDENCE, NUMERIC
@@ -82,6 +83,9 @@ def _engine(
 
 
 def _described(manifest: Manifest, provider: str) -> Model:
+    points: dict[str, OperatingPoint | Promise] = {**manifest.budgets}
+    if manifest.promises:
+        points |= {promise.label: promise for promise in manifest.promises.offered}
     return Model(
         name=manifest.name,
         version=manifest.version,
@@ -89,10 +93,10 @@ def _described(manifest: Manifest, provider: str) -> Model:
         provider=provider,
         exits=manifest.exits,
         full_flops=manifest.full_flops,
-        mean_flops={name: point.mean_flops.value for name, point in manifest.budgets.items()},
+        mean_flops={name: point.mean_flops.value for name, point in points.items()},
         expected={
             name: tuple(share.value for share in point.exit_shares)
-            for name, point in manifest.budgets.items()
+            for name, point in points.items()
         },
         budgets_without_shares=(NUMERIC, MIN_CONFIDENCE),
         rejects=manifest.reject is not None,
