@@ -8,13 +8,15 @@ approximate.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter.budgets import estimate_mean, estimate_share
+from exporter.errors import ExportError
+from exporter.promises import read_levels
 from exporter.promises.path import RiskPath, solve_path
 from exporter.promises.sequence import last_certified, level_of
 from offramp.bundle.binomial import images_needed, p_value
@@ -46,6 +48,15 @@ class Wanted:
     def level(self) -> float:
         """Return the largest p-value that certifies one of them."""
         return level_of(self.delta, len(self.levels))
+
+
+def wanted_from(promises: str | None, delta: float) -> Wanted | None:
+    """Return the promises of the options `--promises` and `--delta`. `None`: none are wanted.
+
+    Raises:
+        ExportError: `--promises` is not a list of promises.
+    """
+    return None if promises is None else Wanted(read_levels(promises), delta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,16 @@ def images_wanted(wanted: Wanted, level: Level) -> int:
     return low
 
 
+def calibration_rows(wanted: Wanted | None, images: int) -> NDArray[np.int64] | None:
+    """Return the images to fit temperatures on, so that nothing is fitted on those that certify.
+
+    `None` means all of them, because they certify nothing.
+    """
+    if wanted is None or not possible(wanted, images):
+        return None
+    return divide(images, wanted.seed).tuned
+
+
 def possible(wanted: Wanted, images: int) -> bool:
     """Return whether so many images can certify one of the promises."""
     return any(images >= images_wanted(wanted, level) for level in wanted.levels)
@@ -112,7 +133,12 @@ def certify(manifest: Manifest, outputs: Outputs, wanted: Wanted, source: str) -
         outputs: Outputs for images that the network was not trained on.
         wanted: Promises to make.
         source: Name of the images in the manifest.
+
+    Raises:
+        ExportError: Harm is to be certified on images without labels.
     """
+    if outputs.targets is None and any(level.kind == "harm" for level in wanted.levels):
+        raise ExportError("--promises: harm needs labels; promise agreement, which implies it")
     parts = divide(outputs.confidence.shape[1], wanted.seed)
     if not len(parts.tuned):
         return Certified(None, tuple(_absent(wanted, each, 0) for each in wanted.levels))
@@ -222,8 +248,3 @@ def _absent(wanted: Wanted, level: Level, images: int) -> str:
         f"  promise {level!s:9} cannot be certified on {images:,} images: it takes at least "
         f"{images_wanted(wanted, level):,}, of which a part chooses the path"
     )
-
-
-def levels_text(levels: Sequence[Level]) -> str:
-    """Return levels as the options take them: `99%,98%,harm:1%`."""
-    return ",".join(map(str, levels))

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.files import read_regular_file
-from offramp.bundle.promises import Promises
+from offramp.bundle.promises import Promises, without_promises
 from offramp.bundle.reject import Reject, check_exits
 from offramp.bundle.values import Estimate, Filter, FrozenRecord, Name, Version
 
@@ -233,8 +233,12 @@ class Manifest(FrozenRecord):
         return self
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, *, promises: bool = True) -> Manifest:
     """Read and check `manifest.json` of a bundle.
+
+    Args:
+        folder: The bundle.
+        promises: False to leave its promises out, which are then not checked.
 
     Raises:
         BundleError: The file is missing, not a regular file, too large, or not a manifest of this
@@ -245,7 +249,7 @@ def read_manifest(folder: Path) -> Manifest:
         text = read_regular_file(path, MAX_MANIFEST_BYTES + 1)
         if len(text) > MAX_MANIFEST_BYTES:
             raise BundleError(path, f"larger than {MAX_MANIFEST_BYTES} bytes; not a manifest")
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(text if promises else without_promises(text))
     except OSError as error:
         remedy = "a bundle is a folder that `python -m exporter` writes"
         raise BundleError(path, f"cannot be read ({error.strerror}); {remedy}") from error
