@@ -17,6 +17,7 @@ from pydantic import Field
 from pydantic_settings import CliToggleFlag
 
 from exporter.place import check_file, check_name, check_place
+from exporter.promises import DELTA, DELTA_HELP, PROMISES, PROMISES_HELP, read_levels
 from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
@@ -53,6 +54,8 @@ class ExportOptions(Options):
     )
     reject: str | None = Field(None, description=PHOTOS_HELP)
     reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)
+    promises: str | None = Field(PROMISES, description=PROMISES_HELP)
+    delta: float = Field(DELTA, gt=0, lt=1, description=DELTA_HELP)
 
 
 class RecalibrateOptions(Options):
@@ -80,6 +83,8 @@ class RecalibrateOptions(Options):
     )
     reject: str | None = Field(None, description=PHOTOS_HELP)
     reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)
+    promises: str | None = Field(PROMISES, description=PROMISES_HELP)
+    delta: float = Field(DELTA, gt=0, lt=1, description=DELTA_HELP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,6 +108,7 @@ def _export(arguments: Sequence[str]) -> None:
     options = read_options(ExportOptions, arguments, "offramp export", RECALIBRATE)
     check_place(options.out)
     check_name(options.name, options.version)
+    read_levels(options.promises or PROMISES)
     check_file(options.checkpoint, "--checkpoint", "a checkpoint that `offramp train` wrote")
     # Late: a wrong option is reported before the slow imports.
     from exporter.run import export_checkpoint
@@ -114,6 +120,7 @@ def _recalibrate(arguments: Sequence[str]) -> None:
     options = read_options(RecalibrateOptions, arguments, "offramp recalibrate")
     check_place(options.out)
     check_name(options.name, options.version)
+    read_levels(options.promises or PROMISES)
     # Late, as above: first the import of numpy, then that of ONNX.
     from offramp.bundle.manifest import read_manifest
 

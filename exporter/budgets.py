@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from offramp.bundle.manifest import Estimate, OperatingPoint
+from offramp.bundle.manifest import OperatingPoint
+from offramp.bundle.values import Estimate
 from training.evaluation.budgeted import folds
 from training.evaluation.evaluate import Scored, Tradeoff, apply_thresholds
 from training.evaluation.thresholds import best_within, candidates, each_exit, pareto

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from exporter.budgets import estimate_share, solve_budgets
 from exporter.errors import ExportError
@@ -20,16 +21,15 @@ from exporter.graph import (
     cut_by_need,
     export_stages,
     parameter_count,
-    set_temperature,
 )
 from exporter.place import check_place
 from exporter.report import write_plot
-from exporter.stage_modules import StageModule, split
+from exporter.stage_modules import split
+from exporter.temperatures import fit_temperatures, set_temperatures, some_of
 from exporter.verify import Chain, ChainOutput, verify_blocks, verify_chain
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import (
     MANIFEST,
-    FrozenRecord,
     HeldOut,
     Manifest,
     PretrainedWeights,
@@ -39,11 +39,10 @@ from offramp.bundle.manifest import (
     read_manifest,
 )
 from offramp.bundle.stage_files import read_graph
-from offramp.bundle.values import Name, Version
+from offramp.bundle.values import FrozenRecord, Name, Version
 from offramp.writing import writing
 from training.data.images import Images, image_input
 from training.evaluation.evaluate import Scored
-from training.evaluation.thresholds import fit_temperature
 from training.fit.checkpoint import Checkpoint
 from training.networks.confidence import CONFIDENCES
 from training.recipes import Recipe
@@ -69,16 +68,22 @@ class Export:
         blockwise: Flops to each exit if stages are whole blocks of the network.
         temperatures: Softmax temperature of each exit.
         scored: Predictions of every exit on the held-out images.
+        classes: Likeliest class of every exit on them, int64 [exits, N].
     """
 
     graphs: list[StageGraph]
     blockwise: list[int]
     temperatures: list[float]
     scored: Scored
+    classes: NDArray[np.int64]
 
 
 def export_network(
-    checkpoint: Checkpoint, held_out: Images, confidence: str, log: Callable[[str], None]
+    checkpoint: Checkpoint,
+    held_out: Images,
+    confidence: str,
+    log: Callable[[str], None],
+    rows: NDArray[np.int64] | None = None,
 ) -> Export:
     """Export a checkpoint, fit temperatures and verify, measuring the graphs that ship.
 
@@ -87,6 +92,7 @@ def export_network(
         held_out: Images that it was not trained on.
         confidence: A name in `training.networks.confidence.CONFIDENCES`.
         log: Callback for progress messages.
+        rows: Those of the images to fit temperatures on. `None`: all.
 
     Raises:
         ExportError: No confidence has this name.
@@ -98,9 +104,10 @@ def export_network(
     modules = split(network, CONFIDENCES[confidence])
     log(f"exporting {len(modules)} stages")
     blocks = export_stages(modules, checkpoint.progress.recipe.size)
-    log(f"fitting temperatures on {len(held_out):,} held-out images")
-    temperatures = fit_temperatures(blocks, held_out)
-    _set_temperatures(modules, blocks, temperatures)
+    fitted_on = some_of(held_out, rows)
+    log(f"fitting temperatures on {len(fitted_on):,} held-out images")
+    temperatures = fit_temperatures(blocks, fitted_on)
+    set_temperatures(modules, blocks, temperatures)
     pixels = held_out.pixels[:VERIFIED_IMAGES]
     log(f"verifying against torch on {len(pixels):,} of them")
     verify_blocks(modules, blocks, pixels)
@@ -109,30 +116,13 @@ def export_network(
     log(f"largest difference of a probability along the chain: {difference:.1e}")
     output = Chain(graphs).run(held_out.pixels)
     blockwise = list(accumulate(block.flops for block in blocks))
-    return Export(graphs, blockwise, temperatures, score(output, held_out, graphs))
-
-
-def fit_temperatures(graphs: Sequence[StageGraph], held_out: Images) -> list[float]:
-    """Return the fitted temperature of each exit. Sets the temperatures in the graphs to 1."""
-    for graph in graphs:
-        set_temperature(graph.model, 1.0)
-    probabilities = Chain(graphs).run(held_out.pixels).probabilities
-    logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    # rounded to the graph's float32, so that torch divides by the same number
-    return [float(np.float32(fit_temperature(z, held_out.targets.numpy()))) for z in logits]
-
-
-def _set_temperatures(
-    modules: Sequence[StageModule], graphs: Sequence[StageGraph], temperatures: Sequence[float]
-) -> None:
-    for module, graph, temperature in zip(modules, graphs, temperatures, strict=True):
-        module.temperature.fill_(temperature)
-        set_temperature(graph.model, temperature)
+    scored = score(output, held_out, graphs)
+    return Export(graphs, blockwise, temperatures, scored, output.classes)
 
 
 def score(output: ChainOutput, images: Images, graphs: Sequence[StageGraph]) -> Scored:
     """Compare the predictions of every exit with the labels."""
-    right = output.probabilities.argmax(axis=2) == images.targets.numpy()
+    right = output.classes == images.targets.numpy()
     flops = np.cumsum([graph.flops for graph in graphs]).astype(np.float64)
     heads = np.array([graph.head_flops for graph in graphs], dtype=np.float64)
     return Scored(output.confidence, right, flops, heads)
@@ -213,7 +203,10 @@ def stage_specs(export: Export) -> tuple[StageSpec, ...]:
 
 
 def with_new_measurements(manifest: Manifest, export: Export, **changes: object) -> Manifest:
-    """Solve the budgets of an export and return the manifest with its measurements replaced."""
+    """Solve the budgets of an export and return the manifest with its measurements replaced.
+
+    It has no promises: those of the manifest were certified on other graphs or images.
+    """
     budgets, curve = solve_budgets(export.scored)
     measured = {
         "created": datetime.now(UTC).replace(microsecond=0),
@@ -221,17 +214,17 @@ def with_new_measurements(manifest: Manifest, export: Export, **changes: object)
         "budgets": budgets,
         "curve": curve,
     }
-    return manifest.model_copy(update=measured | changes)
+    return manifest.with_promises(None).model_copy(update=measured | changes)
 
 
-def read_bundle(folder: Path) -> tuple[Manifest, list[StageGraph]]:
-    """Read a bundle's manifest and graphs.
+def read_bundle(folder: Path, *, promises: bool = True) -> tuple[Manifest, list[StageGraph]]:
+    """Read a bundle's manifest and graphs. Without `promises`, its promises are left out.
 
     Raises:
         ExportError: The bundle is damaged or has another format version.
     """
     try:
-        manifest = read_manifest(folder)
+        manifest = read_manifest(folder, promises=promises)
         models = [read_graph(folder, stage) for stage in manifest.stages]
     except BundleError as error:
         raise ExportError(f"--bundle: {error}") from error

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from exporter.bundle import Export, fit_temperatures, score, with_new_measurements
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.bundle import Export, score, with_new_measurements
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, set_temperature
 from exporter.reject.graphs import without_score
+from exporter.temperatures import fit_temperatures, some_of
 from exporter.verify import Chain
 from offramp.bundle.manifest import HeldOut, Manifest
-from training.data.datasets import load_split
-from training.data.images import Images, image_input
-from training.recipes import Resizing
+from training.data.datasets import Dataset, load_split
+from training.data.images import ImageFiles, Images, image_input
+from training.data.reopen import reopen_dataset
+from training.recipes import Recipe, Resizing
 
 
 def images_for(manifest: Manifest, source: str, split: str, *, strict: bool = False) -> Images:
@@ -32,16 +37,30 @@ def images_for(manifest: Manifest, source: str, split: str, *, strict: bool = Fa
     return files.decoded()
 
 
+def own_files(manifest: Manifest, source: str, *, strict: bool = False) -> Dataset[ImageFiles]:
+    """Return the images that the bundle was made with, split as in training.
+
+    Raises:
+        DataError: `source` has no such images.
+    """
+    recorded = Recipe.recorded(manifest.provenance.config)
+    recipe = Recipe.parse(recorded, option="provenance.config", name="a recipe")
+    images = (manifest.provenance.train_images, manifest.held_out.images)
+    return reopen_dataset(source, recipe, images, strict=strict)
+
+
 def recalibrate(
     manifest: Manifest,
     graphs: list[StageGraph],
     images: Images,
     source: str,
     log: Callable[[str], None],
+    rows: NDArray[np.int64] | None = None,
 ) -> tuple[Manifest, Export]:
     """Fit temperatures and solve budgets on these images.
 
-    The result has no record `reject` and no scores, because other temperatures change them.
+    The result has no record `reject`, no scores and no promises, because other temperatures change
+    them.
 
     Args:
         manifest: The manifest of a bundle.
@@ -49,15 +68,18 @@ def recalibrate(
         images: Images that the network was not trained on.
         source: The name of the images in the manifest.
         log: Callback for progress messages.
+        rows: Those of the images to fit temperatures on. `None`: all.
     """
     graphs = [without_score(graph) for graph in graphs]
-    log(f"fitting temperatures on {len(images):,} images")
-    temperatures = fit_temperatures(graphs, images)
+    fitted_on = some_of(images, rows)
+    log(f"fitting temperatures on {len(fitted_on):,} images")
+    temperatures = fit_temperatures(graphs, fitted_on)
     for graph, temperature in zip(graphs, temperatures, strict=True):
         set_temperature(graph.model, temperature)
     log("solving budgets")
-    scored = score(Chain(graphs).run(images.pixels), images, graphs)
+    output = Chain(graphs).run(images.pixels)
+    scored = score(output, images, graphs)
     blockwise = [stage.blockwise_flops_to_exit for stage in manifest.stages]
-    export = Export(graphs, blockwise, temperatures, scored)
+    export = Export(graphs, blockwise, temperatures, scored, output.classes)
     held_out = HeldOut(images=scored.images, source=source)
     return with_new_measurements(manifest, export, held_out=held_out, reject=None), export

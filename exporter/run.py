@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from exporter.bundle import (
     write_bundle,
 )
 from exporter.errors import ExportError
+from exporter.promises.bundle import with_promises
+from exporter.promises.certificate import calibration_rows, wanted_from
 from exporter.recalibrate import images_for, recalibrate
 from exporter.reject.photos import read_photos
 from exporter.reject.record import DROPPED, TORCH_SCORES, add_reject
@@ -59,12 +62,15 @@ def export_checkpoint(options: ExportOptions) -> None:
     _describe(dataset.found, console)
     _warn_of_few(len(dataset.held_out), console)
     images = dataset.held_out.decoded()
-    export = export_network(checkpoint, images, options.confidence, console.print)
+    wanted = wanted_from(options.promises, options.delta)
+    rows = calibration_rows(wanted, len(images))
+    export = export_network(checkpoint, images, options.confidence, console.print, rows)
     manifest = make_manifest(checkpoint, export, naming, options.confidence)
     if options.reject:
         manifest, export = _with_reject(options, manifest, export, images, console)
         _verify(checkpoint, manifest, export, images.pixels[:VERIFIED_IMAGES])
-    _write(options.out, manifest, export, console)
+    manifest, lines = with_promises(manifest, export, images, wanted)
+    _write(options.out, manifest, export, console, lines)
 
 
 def recalibrate_bundle(options: RecalibrateOptions) -> None:
@@ -86,12 +92,15 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
     _warn_of_few(len(images), console)
     named = manifest.model_copy(update={"name": naming.name, "version": naming.version})
     source = f"{naming.dataset}, {options.split}"
-    new, export = recalibrate(named, graphs, images, source, console.print)
+    wanted = wanted_from(options.promises, options.delta)
+    rows = calibration_rows(wanted, len(images))
+    new, export = recalibrate(named, graphs, images, source, console.print, rows)
     if options.reject:
         new, export = _with_reject(options, new, export, images, console)
     elif manifest.reject:
         console.print(DROPPED)
-    _write(options.out, new, export, console)
+    new, lines = with_promises(new, export, images, wanted)
+    _write(options.out, new, export, console, lines)
 
 
 def unfinished(progress: Progress) -> str | None:
@@ -125,9 +134,11 @@ def _verify(checkpoint: Checkpoint, manifest: Manifest, export: Export, pixels: 
         verify_scores(network, export.temperatures, export.graphs, pixels, score)
 
 
-def _write(out: Path, manifest: Manifest, export: Export, console: Console) -> None:
+def _write(
+    out: Path, manifest: Manifest, export: Export, console: Console, more: Sequence[str]
+) -> None:
     write_bundle(out, manifest, export)
-    for line in summary(manifest):
+    for line in [*summary(manifest), *more]:
         console.print(line, highlight=False)
 
 

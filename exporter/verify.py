@@ -30,6 +30,12 @@ class ChainOutput:
     probabilities: Array
     confidence: Array
 
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """Return the likeliest class of every exit, int64 [exits, N]."""
+        classes: NDArray[np.int64] = self.probabilities.argmax(axis=2)
+        return classes
+
 
 class Chain:
     """Sessions of ONNX Runtime on the CPU, one for each graph, run one after another."""

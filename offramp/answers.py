@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from offramp.bundle.manifest import ImageInput
+from offramp.bundle.promises import Level
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,24 @@ class ExitOpinion:
     index: int
     confidence: float
     threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPromise:
+    """The promise that an answer was asked to keep, as it is certified.
+
+    Attributes:
+        kind: `agreement`: the answer is that of full depth. `harm`: it is not wrong where full
+            depth is right.
+        epsilon: Largest share of answers for which that is not so.
+        delta: Probability that `epsilon` is larger after all.
+        kept: False if a deadline or overload ended the request early, so that nothing is promised.
+    """
+
+    kind: str
+    epsilon: float
+    delta: float
+    kept: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +92,7 @@ class Answer:
         timings_ms: Times in milliseconds.
         explain: The prediction of each exit on the way. `None` unless it was requested.
         reject: True if the picture shows no class of the model. `None` unless it was requested.
+        promise: The promise of its operating point. `None` unless one was requested.
     """
 
     label: str
@@ -89,6 +109,7 @@ class Answer:
     timings_ms: Timings
     explain: tuple[ExitOpinion, ...] | None = None
     reject: bool | None = None
+    promise: KeptPromise | None = None
 
 
 def answer_from(body: Mapping[str, Any]) -> Answer:
@@ -116,7 +137,14 @@ def answer_from(body: Mapping[str, Any]) -> Answer:
         Timings(timings["decode"], timings["queue"], timings["compute"], timings["total"]),
         None if explain is None else tuple(map(_opinion, explain)),
         body.get("reject"),
+        _promise(body.get("promise")),
     )
+
+
+def _promise(body: Mapping[str, Any] | None) -> KeptPromise | None:
+    if body is None:
+        return None
+    return KeptPromise(body["kind"], body["epsilon"], body["delta"], body["kept"])
 
 
 def _opinion(body: Mapping[str, Any]) -> ExitOpinion:
@@ -138,6 +166,7 @@ class Model:
         full_flops: Multiply-adds of the whole network.
         default_budget: Budget of a request that names no budget.
         budgets: Names of the budgets.
+        promises: Promises that can be asked for, as in `promise=99%`.
     """
 
     name: str
@@ -148,6 +177,7 @@ class Model:
     full_flops: int
     default_budget: str
     budgets: tuple[str, ...]
+    promises: tuple[str, ...] = ()
 
 
 def model_from(body: Mapping[str, Any]) -> Model:
@@ -168,4 +198,8 @@ def model_from(body: Mapping[str, Any]) -> Model:
         body["full_flops"],
         body["default_budget"],
         tuple(body["budgets"]),
+        tuple(
+            str(Level(each["kind"], each["epsilon"]))
+            for each in (body.get("promises") or {}).get("offered", ())
+        ),
     )

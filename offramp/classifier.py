@@ -112,6 +112,7 @@ class Classifier:
         top_k: int = 5,
         explain: bool = False,
         reject: bool = False,
+        promise: str | None = None,
     ) -> list[Answer]:
         """Classify one image or many.
 
@@ -124,6 +125,9 @@ class Classifier:
             top_k: Classes to list.
             explain: Add the prediction of each exit on the way.
             reject: Add whether the picture shows no class of the model, if the model can tell.
+            promise: Certified promise: a share of answers that agree with full depth (`99%`), or of
+                harm (`harm:1%`). The cheapest point that holds it is used, within a budget if
+                one is given.
 
         Returns:
             One answer for each image, in their order.
@@ -136,7 +140,13 @@ class Classifier:
             NotReadyError: The classifier is closed.
         """
         asked = self._asked(
-            budget, min_confidence, deadline_ms, top_k, explain=explain, reject=reject
+            budget,
+            min_confidence,
+            deadline_ms,
+            top_k,
+            explain=explain,
+            reject=reject,
+            promise=promise,
         )
         answers: list[Answer] = []
         for outcome in self._runner.stream(each_image(images), asked.policy, perf_counter()):
@@ -155,6 +165,7 @@ class Classifier:
         top_k: int = 5,
         explain: bool = False,
         reject: bool = False,
+        promise: str | None = None,
     ) -> Iterator[Answer | OfframpError]:
         """Classify a stream of images of any length in bounded memory.
 
@@ -165,7 +176,13 @@ class Classifier:
             For each image, in their order, its answer or its error.
         """
         asked = self._asked(
-            budget, min_confidence, deadline_ms, top_k, explain=explain, reject=reject
+            budget,
+            min_confidence,
+            deadline_ms,
+            top_k,
+            explain=explain,
+            reject=reject,
+            promise=promise,
         )
         return self._answers_or_errors(iter(images), asked)
 
@@ -226,6 +243,7 @@ class Classifier:
         *,
         explain: bool,
         reject: bool,
+        promise: str | None,
     ) -> _Asked:
         try:
             query = ClassifyQuery(
@@ -235,11 +253,18 @@ class Classifier:
                 top_k=top_k,
                 explain=explain,
                 reject=reject,
+                promise=promise,
             )
         except ValidationError as error:
             raise parameter_error(error) from error
         policy = resolve(
-            self.manifest, budget, min_confidence, deadline_ms, explain=explain, reject=reject
+            self.manifest,
+            budget,
+            min_confidence,
+            deadline_ms,
+            explain=explain,
+            reject=reject,
+            promise=promise,
         )
         return _Asked(policy, query)
 

@@ -62,6 +62,12 @@ COMMANDS = (
         "convert a bundle to 8-bit integers or 16-bit floats",
     ),
     Command(
+        "certify",
+        "exporter.certify.__main__:main",
+        "exporter",
+        "promise how often early answers agree with full depth",
+    ),
+    Command(
         "recalibrate",
         "exporter.__main__:recalibrate",
         "exporter",

@@ -66,6 +66,7 @@ class Client:
         top_k: int = 5,
         explain: bool = False,
         reject: bool = False,
+        promise: str | None = None,
     ) -> list[Answer]:
         """Classify one image or many, up to 16 in one call to the server.
 
@@ -78,6 +79,9 @@ class Client:
             top_k: Classes to list.
             explain: Add the prediction of each exit on the way.
             reject: Add whether the picture shows no class of the model, if the model can tell.
+            promise: Certified promise: a share of answers that agree with full depth (`99%`), or of
+                harm (`harm:1%`). The cheapest point that holds it is used, within a budget if
+                one is given.
 
         Returns:
             One answer for each image, in their order.
@@ -88,7 +92,7 @@ class Client:
             TransportError: No answer came.
             ServingError: The server refused or failed. Its subclass tells why.
         """
-        query = Query(budget, min_confidence, deadline_ms, top_k, explain, reject)
+        query = Query(budget, min_confidence, deadline_ms, top_k, explain, reject, promise)
         return self._run(self._exchange.classify(each_image(images), query))
 
     def classify_iter(
@@ -101,6 +105,7 @@ class Client:
         top_k: int = 5,
         explain: bool = False,
         reject: bool = False,
+        promise: str | None = None,
         connections: int = 8,
     ) -> Iterator[Answer | OfframpError]:
         """Classify a stream of images of any length in bounded memory, one in each call.
@@ -112,7 +117,7 @@ class Client:
         Yields:
             For each image, in their order, its answer or its error.
         """
-        query = Query(budget, min_confidence, deadline_ms, top_k, explain, reject)
+        query = Query(budget, min_confidence, deadline_ms, top_k, explain, reject, promise)
         running: deque[Future[Answer | OfframpError]] = deque()
         with ThreadPoolExecutor(connections, "client") as executor:
             try:
@@ -199,9 +204,10 @@ class AsyncClient:
         top_k: int = 5,
         explain: bool = False,
         reject: bool = False,
+        promise: str | None = None,
     ) -> list[Answer]:
         """Classify one image or many, as `Client.classify` does."""
-        query = Query(budget, min_confidence, deadline_ms, top_k, explain, reject)
+        query = Query(budget, min_confidence, deadline_ms, top_k, explain, reject, promise)
         return await self._run(self._exchange.classify(each_image(images), query))
 
     async def model(self) -> Model:

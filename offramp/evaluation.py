@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from offramp.bundle.manifest import Estimate, Manifest, OperatingPoint
+from offramp.bundle.manifest import Manifest, OperatingPoint
+from offramp.bundle.values import Estimate
 from offramp.data.records import LeftOut
 from offramp.errors import OfframpError
 from serving.engine.policy import MIN_CONFIDENCE, Policy, resolve
 from serving.engine.request import Answer, score_of
+from serving.errors import ParameterError
 
 Z_MEASURED = 1.96  # 95 %, two-sided
 Z_STATED = 3.29  # 99.9 %, two-sided: the manifest's
@@ -155,6 +157,7 @@ class Evaluator:
         policy: The policy under which images must run: to the last exit, all exits explained.
 
     Raises:
+        ParameterError: A budget that is the name of a promise.
         UnknownBudgetError: A budget that is neither a name nor a number.
         BudgetTooLowError: A numeric budget below the cheapest operating point.
     """
@@ -244,6 +247,11 @@ class Evaluator:
 
 def _budget(manifest: Manifest, name: str) -> _Budget:
     policy = resolve(manifest, name)
+    if policy.promise is not None:
+        raise ParameterError(
+            f"budget: {name} is the name of a promise, for which the manifest states no accuracy; "
+            "evaluate other budgets"
+        )
     points = [*manifest.budgets.values(), *manifest.curve]
     point = next(each for each in points if each.thresholds == policy.thresholds)
     return _Budget(policy, point)

@@ -47,6 +47,7 @@ class Query:
     top_k: int
     explain: bool
     reject: bool = False
+    promise: str | None = None
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -56,6 +57,7 @@ class Query:
             "min_confidence": self.min_confidence,
             "deadline_ms": self.deadline_ms,
             "top_k": self.top_k,
+            "promise": self.promise,
         }
         parameters = {name: str(value) for name, value in given.items() if value is not None}
         flags = {"explain": self.explain, "reject": self.reject}

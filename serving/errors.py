@@ -15,6 +15,7 @@
         ├── ParameterError          422 invalid-parameter
         ├── UnknownParameterError   422 unknown-parameter
         ├── UnknownBudgetError      422 unknown-budget
+        ├── UnknownPromiseError     422 unknown-promise: none that is certified holds it
         ├── BudgetTooLowError       422 budget-too-low: the cheapest point costs more
         ├── BodyTooLargeError       413 body-too-large
         ├── BodyTimeoutError        408 body-timeout
@@ -149,8 +150,14 @@ class UnknownBudgetError(InvalidRequestError):
     type = "unknown-budget"
 
 
+class UnknownPromiseError(InvalidRequestError):
+    """The promise is not written as one, or no certified promise of the bundle holds it."""
+
+    type = "unknown-promise"
+
+
 class BudgetTooLowError(InvalidRequestError):
-    """The numeric budget is below the cheapest operating point."""
+    """The budget is below the cheapest operating point, or below that of the promise."""
 
     type = "budget-too-low"
 

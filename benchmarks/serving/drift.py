@@ -30,7 +30,7 @@ from PIL import Image, ImageFilter
 from benchmarks.client import serving
 from deploy.check.prometheus import NO_SERVER, Prometheus, Series, scraping
 from deploy.check.traffic import Call, Count, send
-from exporter.quantize.convert import own_files
+from exporter.recalibrate import own_files
 from offramp.bundle.manifest import Manifest, read_manifest
 
 mpl.use("Agg")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from exporter.bundle import read_bundle
-from exporter.quantize.convert import own_files
+from exporter.recalibrate import own_files
 from exporter.reject import RATE
 from exporter.reject.fit import auroc_interval
 from exporter.reject.graphs import without_score

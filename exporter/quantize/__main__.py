@@ -14,6 +14,7 @@ from pydantic_settings import CliToggleFlag
 
 from exporter.errors import ExportError
 from exporter.place import check_name, check_place
+from exporter.promises import DELTA, DELTA_HELP, PROMISES, PROMISES_HELP, read_levels
 from exporter.quantize import Precision
 from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
 from offramp.exit_codes import exit_code
@@ -45,6 +46,8 @@ class QuantizeOptions(Options):
     )
     reject: str | None = Field(None, description=PHOTOS_HELP)
     reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)
+    promises: str | None = Field(PROMISES, description=PROMISES_HELP)
+    delta: float = Field(DELTA, gt=0, lt=1, description=DELTA_HELP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _quantize(arguments: Sequence[str]) -> None:
     options = read_options(QuantizeOptions, arguments, "offramp quantize")
     check_place(options.out)
+    read_levels(options.promises or PROMISES)
     # Late: a wrong option is reported before the slow imports, numpy first and then ONNX.
     from offramp.bundle.manifest import read_manifest
 
@@ -63,6 +67,7 @@ def _quantize(arguments: Sequence[str]) -> None:
     check_name(None, options.version or f"{manifest.version}-{options.precision}")
     if manifest.precision != "fp32":
         raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
+    from exporter.promises.certificate import wanted_from
     from exporter.quantize.convert import convert_bundle
 
     reject = (options.reject, options.reject_rate) if options.reject else None
@@ -74,6 +79,7 @@ def _quantize(arguments: Sequence[str]) -> None:
         options.version,
         strict=options.strict,
         reject=reject,
+        wanted=wanted_from(options.promises, options.delta),
     )
 
 

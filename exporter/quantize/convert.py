@@ -26,9 +26,12 @@ from exporter.bundle import (
 )
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, stages_by_need
+from exporter.promises.bundle import with_promises
+from exporter.promises.certificate import Wanted
 from exporter.quantize import Precision
 from exporter.quantize.to_fp16 import convert_to_fp16
 from exporter.quantize.to_int8 import convert_to_int8
+from exporter.recalibrate import own_files
 from exporter.reject.photos import read_photos
 from exporter.reject.record import DROPPED, add_reject
 from exporter.report import summary
@@ -36,9 +39,7 @@ from exporter.verify import Chain, ChainOutput
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest
 from training.data.datasets import Dataset
-from training.data.images import ImageFiles, Images
-from training.data.reopen import reopen_dataset
-from training.recipes import Recipe
+from training.data.images import Images
 
 CALIBRATION_IMAGES = 512
 MOST_LOST = 0.01  # accuracy of an exit; more is reported
@@ -60,18 +61,6 @@ class Quantized:
 
     export: Export
     output: ChainOutput
-
-
-def own_files(manifest: Manifest, source: str, *, strict: bool = False) -> Dataset[ImageFiles]:
-    """Return the images that the bundle was made with, split as in training.
-
-    Raises:
-        DataError: `source` has no such images.
-    """
-    recorded = Recipe.recorded(manifest.provenance.config)
-    recipe = Recipe.parse(recorded, option="provenance.config", name="a recipe")
-    images = (manifest.provenance.train_images, manifest.held_out.images)
-    return reopen_dataset(source, recipe, images, strict=strict)
 
 
 def own_images(manifest: Manifest, source: str, *, strict: bool = False) -> Dataset[Images]:
@@ -114,7 +103,7 @@ def quantize(
     if not np.isfinite(output.confidence).all():
         raise ExportError(f"--bundle: some of its values are too large for {precision}")
     scored = score(output, images.held_out, graphs)
-    return Quantized(Export(graphs, blockwise, temperatures, scored), output)
+    return Quantized(Export(graphs, blockwise, temperatures, scored, output.classes), output)
 
 
 def agreement(
@@ -125,8 +114,7 @@ def agreement(
     Raises:
         ExportError: The held-out images are not those of the manifest.
     """
-    before = floats.probabilities.argmax(axis=2)
-    after = converted.output.probabilities.argmax(axis=2)
+    before, after = floats.classes, converted.output.classes
     accuracy = (before == held_out.targets.numpy()).mean(axis=1)
     expected = [stage.accuracy.value for stage in manifest.stages]
     for k, (measured, stated) in enumerate(zip(accuracy.tolist(), expected, strict=True), 1):
@@ -161,6 +149,7 @@ def convert_bundle(
     *,
     strict: bool = False,
     reject: tuple[str, float] | None = None,
+    wanted: Wanted | None = None,
 ) -> None:
     """Convert a bundle, write the new one, and print what changed.
 
@@ -173,6 +162,7 @@ def convert_bundle(
         strict: Refuse a data set with files that are left out.
         reject: Photos of other things, and the share of held-out images that can be rejected
             wrongly. None: the new bundle rejects nothing.
+        wanted: Promises to certify for the new bundle. None: it promises nothing.
 
     Raises:
         ExportError: The bundle cannot be converted, or these are not its images.
@@ -197,8 +187,9 @@ def convert_bundle(
     if reject is None and manifest.reject:
         console.print(DROPPED)
     new, export = _with_reject(new, converted.export, images.held_out, reject, console)
+    new, lines = with_promises(new, export, images.held_out, wanted)
     write_bundle(out, new, export)
-    for line in summary(new):
+    for line in [*summary(new), *lines]:
         console.print(line, highlight=False)
 
 

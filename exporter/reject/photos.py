@@ -71,9 +71,8 @@ def read_photos(source: str, target: ImageInput) -> Photos:
     """
     pixels: list[NDArray[np.uint8]] = []
     damaged: list[str] = []
-    chosen = _chosen(source)
-    while some := list(islice(chosen, READ_AT_ONCE)):
-        for each in _decoded(some, target, source):
+    for some in decode_photos(find_photos(source, "--reject"), target, source, MOST):
+        for each in some:
             if isinstance(each, DataError):
                 damaged.append(str(each).removeprefix("data: "))
             else:
@@ -87,22 +86,49 @@ def read_photos(source: str, target: ImageInput) -> Photos:
     return Photos(torch.from_numpy(np.stack(pixels)), Path(source).name, tuple(damaged))
 
 
-def _chosen(source: str) -> Iterator[Encoded]:
-    found = _found(source)
-    total = sum(len(images) for images in found)
-    some = min(total, MOST)
-    rows = {row * total // some for row in range(some)}
-    return (item for row, item in enumerate(chain(*found)) if row in rows)
+def decode_photos(
+    photos: Sequence[ImageItems | Stored],
+    target: ImageInput,
+    source: str,
+    most: int | None = None,
+) -> Iterator[list[NDArray[np.uint8] | DataError]]:
+    """Decode photos, some at a time, in order.
+
+    Args:
+        photos: The result of `find_photos`.
+        target: Size of the decoded images, and the way to reach it.
+        source: Name of the photos in error texts.
+        most: Number of photos to decode at most, evenly spaced over all. `None`: all.
+
+    Yields:
+        Lists of RGB images, uint8 [H, W, 3], or of errors for files that cannot be decoded.
+    """
+    chosen = _evenly(photos, most)
+    while some := list(islice(chosen, READ_AT_ONCE)):
+        yield list(_decoded(some, target, source))
 
 
-def _found(source: str) -> Sequence[ImageItems | Stored]:
+def _evenly(photos: Sequence[ImageItems | Stored], most: int | None) -> Iterator[Encoded]:
+    total = sum(len(images) for images in photos)
+    if most is None or total <= most:
+        return chain(*photos)
+    rows = {row * total // most for row in range(most)}
+    return (item for row, item in enumerate(chain(*photos)) if row in rows)
+
+
+def find_photos(source: str, option: str) -> Sequence[ImageItems | Stored]:
+    """Find photos in a folder at any depth, a parquet file, or all parts of a data set.
+
+    Raises:
+        DataError: The source does not exist or has no images. The text names the option.
+    """
     path = Path(source)
     try:
         if path.is_dir() or (path.is_file() and _is_parquet(path)):
             return [find_images([path])]
         return [part.images for part in find_dataset(source).parts.values()]
     except DatasetError as error:
-        raise DataError(f"--reject: {error}") from error
+        raise DataError(f"{option}: {error}") from error
 
 
 def _is_parquet(path: Path) -> bool:

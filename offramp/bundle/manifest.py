@@ -14,22 +14,18 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.files import read_regular_file
+from offramp.bundle.promises import Promises, without_promises
 from offramp.bundle.reject import Reject, check_exits
-from offramp.bundle.values import Filter, Name, Version
+from offramp.bundle.values import Estimate, Filter, FrozenRecord, Name, Version
 
 MANIFEST = "manifest.json"
 FORMAT: Literal[2] = 2
+FORMAT_OF_PROMISES: Literal[3] = 3  # the same, with the record `promises`
 MAX_MANIFEST_BYTES = 4 << 20
-
-
-class FrozenRecord(BaseModel):
-    """A frozen record that refuses unknown fields, NaN and infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _is_whole(margin: float) -> bool:
@@ -47,22 +43,6 @@ class TensorSpec(FrozenRecord):
     def nbytes(self) -> int:
         """Return the bytes of one request's tensor."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-
-class Estimate(FrozenRecord):
-    """A mean over the held-out images.
-
-    `low` and `high` are a prediction interval at 99.9 % for the same mean over an equal number of
-    new images of the same kind. It includes the variance of both samples.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def within(self, seen: float) -> bool:
-        """Return whether an observed mean is in the interval."""
-        return self.low <= seen <= self.high
 
 
 class StageSpec(FrozenRecord):
@@ -179,7 +159,7 @@ class Provenance(FrozenRecord):
 class Manifest(FrozenRecord):
     """The complete description of a bundle."""
 
-    format: Literal[2] = FORMAT
+    format: Literal[2, 3] = FORMAT
     name: Name
     version: Version
     created: datetime
@@ -192,7 +172,13 @@ class Manifest(FrozenRecord):
     curve: tuple[OperatingPoint, ...] = Field(min_length=1)
     held_out: HeldOut
     provenance: Provenance
-    reject: Reject | None = Field(None, exclude_if=lambda record: record is None)
+    reject: Reject | None = Field(None, exclude_if=_is_none)
+    promises: Promises | None = Field(None, exclude_if=_is_none)
+
+    def with_promises(self, promises: Promises | None) -> Self:
+        """Return the manifest with other promises or without any, in the format that it needs."""
+        number = FORMAT if promises is None else FORMAT_OF_PROMISES
+        return self.model_copy(update={"format": number, "promises": promises})
 
     @property
     def exits(self) -> int:
@@ -239,6 +225,14 @@ class Manifest(FrozenRecord):
         return self
 
     @model_validator(mode="after")
+    def _promises_fit(self) -> Self:
+        if self.promises is not None:
+            if self.format != FORMAT_OF_PROMISES:
+                raise ValueError(f"promises: need format {FORMAT_OF_PROMISES}")
+            self.promises.check_bundle([stage.sha256 for stage in self.stages], [*self.budgets])
+        return self
+
+    @model_validator(mode="after")
     def _points_fit(self) -> Self:
         check_exits(self.reject, self.exits)
         points = [(f"budget {name}", point) for name, point in self.budgets.items()]
@@ -256,8 +250,12 @@ class Manifest(FrozenRecord):
         return self
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, *, promises: bool = True) -> Manifest:
     """Read and check `manifest.json` of a bundle.
+
+    Args:
+        folder: The bundle.
+        promises: False to leave its promises out, which are then not checked.
 
     Raises:
         BundleError: The file is missing, not a regular file, too large, or not a manifest of this
@@ -268,7 +266,7 @@ def read_manifest(folder: Path) -> Manifest:
         text = read_regular_file(path, MAX_MANIFEST_BYTES + 1)
         if len(text) > MAX_MANIFEST_BYTES:
             raise BundleError(path, f"larger than {MAX_MANIFEST_BYTES} bytes; not a manifest")
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(text if promises else without_promises(text))
     except OSError as error:
         remedy = "a bundle is a folder that `python -m exporter` writes"
         raise BundleError(path, f"cannot be read ({error.strerror}); {remedy}") from error

@@ -71,6 +71,12 @@ class ClassifyOptions(BaseSettings):
     deadline_ms: float | None = Field(
         None, description="milliseconds from the start of an image to its answer"
     )
+    promise: str | None = Field(
+        None,
+        description="certified promise of the bundle: 99% of the answers agree with full depth, or "
+        "at most harm:1% are wrong where full depth is right. The cheapest point that holds it, "
+        "within a budget if one is given",
+    )
     top_k: int = Field(5, ge=1, le=100, description="classes to list, in .jsonl only")
     reject: CliToggleFlag[bool] = Field(
         default=False,
@@ -149,7 +155,13 @@ def _check_budget(options: ClassifyOptions, bundle: Path) -> None:
     from offramp.bundle.manifest import read_manifest
     from serving.engine.policy import resolve
 
-    resolve(read_manifest(bundle), options.budget, options.min_confidence, options.deadline_ms)
+    resolve(
+        read_manifest(bundle),
+        options.budget,
+        options.min_confidence,
+        options.deadline_ms,
+        promise=options.promise,
+    )
 
 
 def _local(options: ClassifyOptions, stack: ExitStack) -> tuple[dict[str, str], Classify]:
@@ -186,7 +198,7 @@ def _asked(options: ClassifyOptions) -> dict[str, Any]:
         "min_confidence": options.min_confidence,
         "deadline_ms": options.deadline_ms,
         "top_k": options.top_k,
-    } | ({"reject": True} if options.reject else {})
+    } | {name: value for name in ("reject", "promise") if (value := getattr(options, name))}
 
 
 def _output(options: ClassifyOptions, model: dict[str, str]) -> Output:
@@ -209,8 +221,9 @@ def _rows(items: Iterable[tuple[str, ImageSource]], classify: Classify) -> Itera
             yield Row(names.popleft(), None, str(outcome))
         else:
             answer = asdict(outcome)
-            if outcome.reject is None:
-                del answer["reject"]
+            for name in ("reject", "promise"):
+                if answer[name] is None:
+                    del answer[name]
             yield Row(names.popleft(), answer, None)
 
 

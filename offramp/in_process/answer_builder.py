@@ -5,8 +5,8 @@ from __future__ import annotations
 from offramp.answers import Answer, RankedClass, Timings, answer_from
 from offramp.bundle.manifest import Manifest
 from serving.engine.request import Answer as EngineAnswer
+from serving.http.formatter import DECIMALS, FEW_CLASSES, AnswerFormatter
 from serving.http.query import ClassifyQuery
-from serving.http.schemas import DECIMALS, FEW_CLASSES, AnswerFormatter
 
 _SCALE: int = 10**DECIMALS  # below 2**29, as `rounded` needs
 
@@ -27,7 +27,7 @@ class AnswerBuilder:
     def build(self, answer: EngineAnswer, query: ClassifyQuery, decode: float) -> Answer:
         """Return the answer to one image. `decode` is the decoding time in seconds."""
         labels = self._labels
-        if query.explain or query.reject or len(labels) > FEW_CLASSES:
+        if not answer.policy.plain or len(labels) > FEW_CLASSES:
             return answer_from(self._formatter.format(answer, query, decode))
         last = answer.opinion
         values = last.probabilities.tolist()

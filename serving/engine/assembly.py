@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from time import perf_counter, thread_time
 
-from offramp.bundle.manifest import Manifest
+from offramp.bundle.manifest import Manifest, OperatingPoint
+from offramp.bundle.promises import Promise
 from serving.engine.engine import Engine
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import MIN_CONFIDENCE, NUMERIC
@@ -97,6 +98,9 @@ def _engine(
 
 
 def _described(manifest: Manifest, provider: str) -> Model:
+    points: dict[str, OperatingPoint | Promise] = {**manifest.budgets}
+    if manifest.promises:
+        points |= {promise.label: promise for promise in manifest.promises.offered}
     return Model(
         name=manifest.name,
         version=manifest.version,
@@ -104,10 +108,10 @@ def _described(manifest: Manifest, provider: str) -> Model:
         provider=provider,
         exits=manifest.exits,
         full_flops=manifest.full_flops,
-        mean_flops={name: point.mean_flops.value for name, point in manifest.budgets.items()},
+        mean_flops={name: point.mean_flops.value for name, point in points.items()},
         expected={
             name: tuple(share.value for share in point.exit_shares)
-            for name, point in manifest.budgets.items()
+            for name, point in points.items()
         },
         budgets_without_shares=(NUMERIC, MIN_CONFIDENCE),
         rejects=manifest.reject is not None,

@@ -71,6 +71,11 @@ class Answer(NamedTuple):
         return last
 
     @property
+    def by_policy(self) -> bool:
+        """True if its policy let it leave, and no deadline or overload."""
+        return not (self.deadline_hit or self.degraded)
+
+    @property
     def rejected(self) -> bool:
         """True if the picture shows no class of the model. Of a policy with `reject` only."""
         thresholds = self.policy.reject

@@ -25,10 +25,10 @@ from serving.errors import ServingError
 from serving.http.body import JSON, MULTIPART, PIXELS, media_type_of, read_files, read_pixels
 from serving.http.connection import Disconnect, arrived_of, check_encoding, disconnect_of
 from serving.http.context import ServerContext
+from serving.http.formatter import AnswerFormatter
 from serving.http.openapi import CLASSIFY_PIXELS
 from serving.http.problems import INTERNAL_ERROR, SAFETY_HEADERS, error_response
 from serving.http.query import ParsedQuery, QueryReader
-from serving.http.schemas import AnswerFormatter
 from serving.images.decoder import Plan
 
 JSON_TYPE = (b"content-type", JSON.encode())

@@ -45,6 +45,13 @@ class ClassifyQuery(BaseModel):
         description="milliseconds from arrival, above 0. The deepest exit reached by then gives "
         "the answer. Can be combined with all other parameters",
     )
+    promise: str | None = Field(
+        None,
+        json_schema_extra={"pattern": r"^(harm:)?[0-9]{1,2}(\.[0-9]{1,6})?%$", "maxLength": 16},
+        description="certified promise about the answers (GET /model lists them, `promises`): "
+        "`99%` agree with full depth, or at most `harm:1%` are wrong where full depth is right. "
+        "The cheapest operating point that holds it answers. A budget then bounds its mean flops",
+    )
     top_k: int = Field(5, ge=1, le=MOST_CLASSES, description="number of classes to list")
     explain: bool = Field(default=False, description="add the result of each exit on the way")
     reject: bool = Field(
@@ -77,6 +84,7 @@ class QueryReader:
                 `reject` and the bundle rejects nothing.
             UnknownParameterError: There is no such parameter.
             UnknownBudgetError: The budget is neither a name nor a number.
+            UnknownPromiseError: No certified promise of the bundle holds the one asked for.
             BudgetTooLowError: No operating point is as cheap as the budget.
         """
         return self._cached(raw) if len(raw) <= MAX_CACHED_BYTES else self._parse(raw)
@@ -90,6 +98,7 @@ class QueryReader:
             query.deadline_ms,
             explain=query.explain,
             reject=query.reject,
+            promise=query.promise,
         )
         return ParsedQuery(policy, query)
 

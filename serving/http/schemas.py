@@ -1,34 +1,20 @@
-"""The records of responses, and the functions that fill them.
-
-The records describe the API (OpenAPI). Answers are built as plain dictionaries, without validation
-at run time. A test compares them with the records.
-"""
+"""The records of responses, which describe the API (OpenAPI)."""
 
 from __future__ import annotations
 
-from operator import itemgetter
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from offramp.bundle.manifest import (
-    Estimate,
-    FrozenRecord,
     HeldOut,
     ImageInput,
     Manifest,
     OperatingPoint,
     PretrainedWeights,
 )
+from offramp.bundle.promises import Kind, Promises
 from offramp.bundle.reject import Reject
+from offramp.bundle.values import Estimate, FrozenRecord
 from serving.engine.policy import default_budget
-from serving.engine.request import Answer
-from serving.http.query import ClassifyQuery
-
-DECIMALS = 6  # of a probability
-FEW_CLASSES = 64  # so many are sorted faster without NumPy
 
 
 class RankedClass(FrozenRecord):
@@ -58,6 +44,21 @@ class Timings(FrozenRecord):
     total: float = Field(description="from the arrival of the call to the answer")
 
 
+class KeptPromise(FrozenRecord):
+    """The promise that an answer was asked to keep, as it is certified."""
+
+    kind: Kind = Field(
+        description="`agreement`: the answer is that of full depth. `harm`: it is not wrong where "
+        "full depth is right"
+    )
+    epsilon: float = Field(description="largest share of answers for which that is not so")
+    delta: float = Field(description="probability that `epsilon` is larger after all")
+    kept: bool = Field(
+        description="false: a deadline or overload ended the request early, so that nothing is "
+        "promised about this answer"
+    )
+
+
 class ImageAnswer(FrozenRecord):
     """The answer for one image."""
 
@@ -78,6 +79,9 @@ class ImageAnswer(FrozenRecord):
     explain: tuple[ExitOpinion, ...] | None = Field(None, description="only with explain=true")
     reject: bool | None = Field(
         None, description="the picture shows no class of the model. Only with reject=true"
+    )
+    promise: KeptPromise | None = Field(
+        None, description="only with `promise`, or a budget that is the name of a promise"
     )
 
 
@@ -129,6 +133,11 @@ class ModelDescription(FrozenRecord):
         exclude_if=lambda record: record is None,
         description="the score by which answers are rejected, if the model can do that",
     )
+    promises: Promises | None = Field(
+        None,
+        exclude_if=lambda record: record is None,
+        description="the certified promises of the model, if it has any",
+    )
 
 
 class Health(FrozenRecord):
@@ -173,75 +182,5 @@ def describe(manifest: Manifest) -> ModelDescription:
         held_out=manifest.held_out,
         weights=manifest.provenance.weights,
         reject=manifest.reject,
+        promises=manifest.promises,
     )
-
-
-class AnswerFormatter:
-    """Formats the answers of a manifest's model."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self._labels = manifest.labels
-        self._exits = manifest.exits
-        self._full_flops = manifest.full_flops
-
-    def format(self, answer: Answer, query: ClassifyQuery, decode: float) -> dict[str, Any]:
-        """Return an `ImageAnswer` as JSON data. `decode` is the decoding time in seconds."""
-        outcome = answer.opinion
-        ranked = top_k(outcome.probabilities, self._labels, query.top_k)
-        body: dict[str, Any] = {
-            **ranked[0],
-            "confidence": round(outcome.confidence, DECIMALS),
-            "top_k": ranked,
-            "exit": answer.exit,
-            "exits": self._exits,
-            "flops": answer.flops,
-            "flops_share": round(answer.flops / self._full_flops, DECIMALS),
-            "deadline_hit": answer.deadline_hit,
-            "degraded": answer.degraded,
-            "timings_ms": {
-                "decode": round(decode * 1e3, 3),
-                "queue": round(answer.queue * 1e3, 3),
-                "compute": round(answer.compute * 1e3, 3),
-                "total": round(answer.total * 1e3, 3),
-            },
-        }
-        if query.reject:
-            body["reject"] = answer.rejected
-        return body | {"explain": _opinions(answer, self._labels)} if query.explain else body
-
-
-def top_k(
-    probabilities: NDArray[np.float32], labels: tuple[str, ...], k: int
-) -> list[dict[str, Any]]:
-    """Return the k most probable classes as `RankedClass` data, in order.
-
-    Of classes with equal probability the first comes first.
-    """
-    if len(labels) <= FEW_CLASSES:
-        values = probabilities.tolist()
-        ranked = sorted(enumerate(values), key=itemgetter(1), reverse=True)[:k]
-    else:
-        order = np.argsort(-probabilities, kind="stable")[:k]
-        ranked = [*zip(order.tolist(), probabilities[order].tolist(), strict=True)]
-    return [
-        {"label": labels[index], "index": index, "probability": round(probability, DECIMALS)}
-        for index, probability in ranked
-    ]
-
-
-def _opinions(answer: Answer, labels: tuple[str, ...]) -> list[dict[str, Any]]:
-    opinions = []
-    for stage, outcome in enumerate(answer.opinions):
-        if outcome is None:  # never: with `explain` every exit on the way is evaluated
-            continue
-        index = int(outcome.probabilities.argmax())
-        opinions.append(
-            {
-                "exit": stage + 1,
-                "label": labels[index],
-                "index": index,
-                "confidence": round(outcome.confidence, DECIMALS),
-                "threshold": answer.policy.thresholds[stage],
-            }
-        )
-    return opinions

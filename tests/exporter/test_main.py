@@ -74,6 +74,28 @@ def test_reject_is_fitted_by_export_and_recalibrate_and_ends_without_it(
     assert read_manifest(tmp_path / "both").reject is not None
 
 
+def test_promises_are_certified_by_every_command_that_makes_a_bundle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, bundle = tmp_path / "checkpoint.safetensors", tmp_path / "bundle"
+    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress()))
+    promises = ["--data", str(PARQUET), "--promises", "70%,99%", "--delta", "0.1"]
+    assert export(["--checkpoint", str(checkpoint), "--out", str(bundle), *promises]) == 0
+    options = ["--bundle", str(bundle), *promises]
+    assert recalibrate([*options, "--out", str(tmp_path / "second")]) == 0
+    assert quantize([*options, "--out", str(tmp_path / "half"), "--precision", "fp16"]) == 0
+    for folder in (bundle, tmp_path / "second", tmp_path / "half"):
+        manifest = read_manifest(folder)
+        assert manifest.promises is not None
+        assert [str(each.level) for each in manifest.promises.offered] == ["70%"]
+        assert manifest.promises.graphs == tuple(stage.sha256 for stage in manifest.stages)
+    assert capsys.readouterr().out.count("promise 99%       cannot be certified on") == 3
+    without = ["--promises", "null", "--out", str(tmp_path / "none")]
+    assert quantize([*options[:4], "--precision", "fp16", *without]) == 0
+    assert read_manifest(tmp_path / "none").promises is None
+    assert "offramp certify certifies promises" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "code", "says"),
     [

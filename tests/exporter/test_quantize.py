@@ -19,11 +19,11 @@ from exporter.quantize.convert import (
     Quantized,
     agreement,
     lost_accuracy,
-    own_files,
     own_images,
     quantize,
 )
 from exporter.quantize.to_int8 import convert_to_int8
+from exporter.recalibrate import own_files
 from exporter.verify import Chain
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest, read_manifest

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from offramp import AsyncClient, Classifier, Client, OfframpError
-from offramp.answers import Answer
+from offramp.answers import Answer, KeptPromise
 from offramp.bundle.manifest import Manifest
 from offramp.errors import UnreadableFileError
 from offramp.inputs.images import ImageSource
@@ -25,6 +25,7 @@ from serving.errors import (
     InvalidRequestError,
     NotAnImageError,
     UnknownBudgetError,
+    UnknownPromiseError,
 )
 from tests.offramp.pictures import DAMAGED, files, jpeg, same, write_files
 from tests.serving.servers import Running, serving
@@ -206,3 +207,32 @@ def test_reject_equals_that_of_a_classifier(reject_bundle: Path) -> None:
     with Classifier.open(reject_bundle, threads=2) as classifier:
         assert found == [answer.reject for answer in classifier.classify(images, reject=True)]
     assert [each.reject for each in streamed if isinstance(each, Answer)] == found
+
+
+def test_a_promise_is_answered_as_by_a_classifier(promise_bundle: Path) -> None:
+    images = random_images(12, 4)
+    with Classifier.open(promise_bundle, threads=2) as classifier:
+        expected = classifier.classify(images, promise="98%")
+        streamed = [*classifier.classify_iter(images, promise="98%")]
+        with pytest.raises(UnknownPromiseError, match="offers 99%, 95%, harm:2%"):
+            classifier.classify(images, promise="99.9%")
+    kept = KeptPromise("agreement", 0.01, 0.05, kept=True)
+    assert {answer.promise for answer in expected} == {kept}
+
+    async def asynchronous(url: str) -> list[Answer]:
+        async with AsyncClient(url) as client:
+            return await client.classify(images, promise="98%")
+
+    with serving(promise_bundle) as server, Client(server.url) as client:
+        assert client.model().promises == ("99%", "95%", "harm:2%")
+        answers = client.classify(images, promise="98%")
+        asked = [answers, [*client.classify_iter(images, promise="98%")]]
+        asked.append(asyncio.run(asynchronous(server.url)))
+        plain = client.classify(images)
+        with pytest.raises(UnknownPromiseError, match="offers 99%, 95%, harm:2%"):
+            client.classify(images, promise="99.9%")
+    assert {answer.promise for answer in plain} == {None}
+    for found in [*asked, streamed]:
+        assert [
+            (each.label, each.exit, each.promise) for each in found if isinstance(each, Answer)
+        ] == [(each.label, each.exit, each.promise) for each in expected]

@@ -8,10 +8,17 @@ import pytest
 
 from exporter.budgets import estimate_mean, estimate_share
 from offramp import Classifier
-from offramp.bundle.manifest import Manifest
+from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.data.errors import DatasetError
-from offramp.evaluation import EvaluationError, Interval, predicted_mean, predicted_share, wilson
-from serving.errors import BudgetTooLowError, UnknownBudgetError
+from offramp.evaluation import (
+    EvaluationError,
+    Evaluator,
+    Interval,
+    predicted_mean,
+    predicted_share,
+    wilson,
+)
+from serving.errors import BudgetTooLowError, ParameterError, UnknownBudgetError
 from tests.offramp.pictures import DAMAGED, files, write_parquet
 from training.evaluation.calibration_error import wilson as wilson_of_training
 
@@ -92,6 +99,13 @@ def test_nothing_to_evaluate_is_an_error(classifier: Classifier, tmp_path: Path)
         classifier.evaluate(path)
     with pytest.raises(DatasetError):
         classifier.evaluate(tmp_path / "nothing")
+
+
+def test_a_promise_has_no_accuracy_to_compare_with(promise_bundle: Path) -> None:
+    promising = read_manifest(promise_bundle)
+    with pytest.raises(ParameterError, match="safe is the name of a promise"):
+        Evaluator(promising, ["safe"])
+    assert Evaluator(promising).policy.explain
 
 
 @pytest.mark.parametrize(

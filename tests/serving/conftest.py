@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from offramp.bundle.manifest import Manifest, read_manifest
+from tests.serving.promise_bundle import write_promise_bundle
 from tests.serving.reject_bundle import write_reject_bundle
 from tests.serving.servers import (
     Encode,
@@ -33,6 +34,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def reject_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_reject_bundle(tmp_path_factory.mktemp("bundles") / "testnet")
+
+
+@pytest.fixture(scope="session")
+def promise_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_promise_bundle(tmp_path_factory.mktemp("bundles") / "testnet")
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from offramp.bundle.errors import BundleError
-from offramp.bundle.manifest import Estimate, Manifest, PretrainedWeights, read_manifest
+from offramp.bundle.manifest import Manifest, PretrainedWeights, read_manifest
 from offramp.bundle.stage_files import read_graph
+from offramp.bundle.values import Estimate
 
 
 def test_a_bundle_is_read_and_its_graphs_have_the_right_hash(bundle: Path) -> None:

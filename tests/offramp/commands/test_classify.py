@@ -208,3 +208,17 @@ def test_reject_is_a_column_of_a_run_that_asks_for_it(
     assert written == [row["reject"] for row in rows]
     assert main([*options[:3], "--out", str(tmp_path / "a.jsonl")]) == 0
     assert '"reject"' not in (tmp_path / "a.jsonl").read_text()
+
+
+def test_a_promise_is_in_the_rows_of_a_run_that_asks_for_it(
+    promise_bundle: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [str(folder), "--bundle", str(promise_bundle)]
+    assert main([*options, "--promise", "99%", "--out", str(tmp_path / "a.jsonl")]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    kept = {"kind": "agreement", "epsilon": 0.01, "delta": 0.05, "kept": True}
+    assert [row["promise"] for row in rows if "error" not in row] == [kept] * len(rows)
+    assert main([*options, "--out", str(tmp_path / "b.jsonl")]) == 0
+    assert '"promise"' not in (tmp_path / "b.jsonl").read_text()
+    assert main([*options, "--promise", "99.9%"]) == 1
+    assert "99.9% is not certified" in capsys.readouterr().err

@@ -12,8 +12,8 @@ from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.in_process.answer_builder import AnswerBuilder, rounded
 from serving.engine.policy import resolve
 from serving.engine.request import Answer, Opinion
+from serving.http.formatter import DECIMALS, AnswerFormatter
 from serving.http.query import ClassifyQuery
-from serving.http.schemas import DECIMALS, AnswerFormatter
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +21,9 @@ def manifest(bundle: Path) -> Manifest:
     return read_manifest(bundle)
 
 
-def answer_of(manifest: Manifest, probabilities: np.ndarray) -> Answer:
+def answer_of(manifest: Manifest, probabilities: np.ndarray, *, explain: bool = False) -> Answer:
     opinions = [Opinion(float(row.max()), row) for row in probabilities]
-    policy = resolve(manifest, "medium")
+    policy = resolve(manifest, "medium", explain=explain)
     return Answer(policy, tuple(opinions), False, True, 0.0125, 0.001, 0.25, 430_000)
 
 
@@ -46,7 +46,7 @@ def test_built_answer_equals_the_one_read_from_json(
     for exits in (1, 2, 3):
         rows = rng.dirichlet(np.ones(classes), exits).astype(np.float32)
         rows[:, 4] = rows[:, 7]  # of equal classes the first comes first
-        answer = answer_of(manifest, rows)
+        answer = answer_of(manifest, rows, explain=query.explain)
         built = AnswerBuilder(manifest).build(answer, query, 0.002)
         assert built == answer_from(AnswerFormatter(manifest).format(answer, query, 0.002))
 

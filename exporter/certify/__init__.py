@@ -1,0 +1,1 @@
+"""Certify the promises of a bundle that exists, on images without labels."""

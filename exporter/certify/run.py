@@ -1,0 +1,109 @@
+"""The command `offramp certify`, after its options are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from exporter.bundle import read_bundle
+from exporter.errors import ExportError
+from exporter.graph import StageGraph
+from exporter.promises.certificate import Outputs, certify, wanted_from
+from exporter.recalibrate import own_files
+from exporter.reject.photos import decode_photos, find_photos
+from exporter.verify import Chain
+from offramp.bundle.manifest import MANIFEST, Manifest
+from offramp.writing import write_text
+from training.errors import DataError
+
+if TYPE_CHECKING:
+    from exporter.certify.__main__ import CertifyOptions
+
+BATCH = 64
+LISTED = 5  # damaged images that are listed
+FITTED_ON = (
+    "note: the temperatures of this bundle were fitted on these images too. Certify it on images "
+    "that nothing was fitted on to exclude any effect of that"
+)
+
+
+def certify_bundle(options: CertifyOptions) -> None:
+    """Certify promises, write them to the bundle's manifest, and print them.
+
+    Raises:
+        ExportError: The bundle cannot be read, or no promise can be certified.
+        DataError: There are no such images.
+        UnwritableFileError: The manifest cannot be written. It is as it was.
+    """
+    console = Console(soft_wrap=True)
+    manifest, graphs = read_bundle(options.bundle, promises=False)
+    outputs = (_held_out if options.held_out else _photos)(options, manifest, graphs, console)
+    wanted = wanted_from(options.promises, options.delta)
+    assert wanted is not None
+    found = certify(manifest, outputs, wanted, options.source or Path(options.data).name)
+    for line in found.lines:
+        console.print(line, highlight=False)
+    if found.promises is None:
+        raise ExportError(
+            f"--data: {outputs.confidence.shape[1]:,} images certify no promise; give more images, "
+            "or promise less (--promises)"
+        )
+    new = manifest.with_promises(found.promises)
+    write_text(options.bundle / MANIFEST, new.model_dump_json(indent=1) + "\n")
+    console.print(f"{options.bundle / MANIFEST} has {len(found.promises.offered)} promises")
+
+
+def _held_out(
+    options: CertifyOptions, manifest: Manifest, graphs: list[StageGraph], console: Console
+) -> Outputs:
+    images = own_files(manifest, options.data).held_out
+    console.print(FITTED_ON)
+    parts = (part.pixels for part in images.parts())
+    confidence, classes = _run(graphs, parts, len(images), console)
+    return Outputs(confidence, classes, images.targets.numpy())
+
+
+def _photos(
+    options: CertifyOptions, manifest: Manifest, graphs: list[StageGraph], console: Console
+) -> Outputs:
+    photos = find_photos(options.data, "--data")
+    total, damaged = sum(map(len, photos)), list[str]()
+
+    def parts() -> Iterator[Tensor]:
+        for some in decode_photos(photos, manifest.input, options.data):
+            damaged.extend(str(each) for each in some if isinstance(each, DataError))
+            pixels = [each for each in some if not isinstance(each, DataError)]
+            if pixels:
+                yield torch.from_numpy(np.stack(pixels))
+
+    confidence, classes = _run(graphs, parts(), total, console)
+    for reason in damaged[:LISTED]:
+        console.print(f"left out: {reason.removeprefix('data: ')}", highlight=False, markup=False)
+    if len(damaged) > LISTED:
+        console.print(f"and {len(damaged) - LISTED} others")
+    return Outputs(confidence, classes)
+
+
+def _run(
+    graphs: list[StageGraph], parts: Iterator[Tensor], total: int, console: Console
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the confidence and the class of each exit, [exits, N], with a progress bar."""
+    chain = Chain(graphs)
+    confidence = [np.zeros((len(graphs), 0), np.float32)]
+    classes = [np.zeros((len(graphs), 0), np.int64)]
+    batches = (batch for part in parts for batch in torch.split(part, BATCH))
+    steps = -(-total // BATCH)
+    console.print(f"running {total:,} images to full depth")
+    for batch in track(batches, "certifying", total=steps, console=console, transient=True):
+        output = chain.run(batch)
+        confidence.append(output.confidence)
+        classes.append(output.classes)
+    return np.concatenate(confidence, axis=1), np.concatenate(classes, axis=1)

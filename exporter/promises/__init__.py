@@ -1,0 +1,27 @@
+"""Certify operating points: how often their answers differ from those of full depth."""
+
+from exporter.errors import ExportError
+from offramp.bundle.promises import MOST_PROMISES, Level, parse_level
+
+PROMISES = "99%,98%,95%"
+PROMISES_HELP = (
+    "promises to certify on a part of the images: shares of answers that agree with full depth "
+    "(99%), or of harm, wrong where full depth is right (harm:1%), separated by commas. null: none"
+)
+DELTA = 0.05
+DELTA_HELP = "probability that one of the promises does not hold"
+
+
+def read_levels(text: str) -> tuple[Level, ...]:
+    """Read the levels of `--promises`.
+
+    Raises:
+        ExportError: One is not a level, is there twice, or there are too many.
+    """
+    try:
+        levels = tuple(parse_level(each.strip()) for each in text.split(","))
+    except ValueError as error:
+        raise ExportError(f"--promises: {error}") from error
+    if len(set(levels)) < len(levels) or len(levels) > MOST_PROMISES:
+        raise ExportError(f"--promises: give each once, and at most {MOST_PROMISES}")
+    return levels

@@ -1,0 +1,31 @@
+"""Add promises to a manifest while its bundle is made."""
+
+from __future__ import annotations
+
+from exporter.bundle import Export
+from exporter.promises.certificate import Outputs, Wanted, certify
+from offramp.bundle.manifest import Manifest
+from training.data.images import Images
+
+NONE_WANTED = "the new bundle promises nothing: offramp certify certifies promises"
+
+
+def with_promises(
+    manifest: Manifest, export: Export, images: Images, wanted: Wanted | None
+) -> tuple[Manifest, tuple[str, ...]]:
+    """Certify promises on the images that an export was measured on.
+
+    Args:
+        manifest: Manifest of the export, complete but for its promises.
+        export: Graphs with their predictions for the images.
+        images: These images, with labels.
+        wanted: Promises to certify. `None`: none.
+
+    Returns:
+        The manifest with the promises that were certified, and lines of text about all of them.
+    """
+    if wanted is None:
+        return manifest, (NONE_WANTED,)
+    outputs = Outputs(export.scored.confidence, export.classes, images.targets.numpy())
+    found = certify(manifest, outputs, wanted, manifest.held_out.source)
+    return manifest.with_promises(found.promises), found.lines

@@ -1,0 +1,250 @@
+"""Certify the promises of a bundle on images whose labels are not needed.
+
+The images are divided at random into two parts. The path of operating points is chosen on one and
+certified on the other. Images that are drawn at random stay independent, so that their losses have
+the binomial distribution. (A draw by class would make the losses vary less, and the test only
+approximate.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.budgets import estimate_mean, estimate_share
+from exporter.errors import ExportError
+from exporter.promises import read_levels
+from exporter.promises.path import RiskPath, solve_path
+from exporter.promises.sequence import last_certified, level_of
+from offramp.bundle.binomial import images_needed, p_value
+from offramp.bundle.manifest import Manifest
+from offramp.bundle.promises import SAFE, Level, Promise, Promises
+from offramp.data.held_out import in_random_order
+from training.evaluation.evaluate import Scored, Tradeoff, apply_thresholds, exits_taken
+
+TUNED_SHARE = 0.2  # of the images, that the path is chosen on
+TUNED_LEAST = 500  # or half of the images, if that is less
+SAFE_LEVEL = Level("agreement", 0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The promises to make.
+
+    Attributes:
+        levels: Their kinds and largest probabilities of a loss.
+        delta: Probability that one of them does not hold.
+        seed: Seed of the division of the images.
+    """
+
+    levels: tuple[Level, ...]
+    delta: float = 0.05
+    seed: int = 0
+
+    @property
+    def level(self) -> float:
+        """Return the largest p-value that certifies one of them."""
+        return level_of(self.delta, len(self.levels))
+
+
+def wanted_from(promises: str | None, delta: float) -> Wanted | None:
+    """Return the promises of the options `--promises` and `--delta`. `None`: none are wanted.
+
+    Raises:
+        ExportError: `--promises` is not a list of promises.
+    """
+    return None if promises is None else Wanted(read_levels(promises), delta)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The positions of images that the path is chosen on, and of those that certify it, int64."""
+
+    tuned: NDArray[np.int64]
+    certified: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The answers of every exit to some images.
+
+    Attributes:
+        confidence: Confidence of each exit, float32 [exits, N].
+        classes: Likeliest class of each exit, int64 [exits, N].
+        targets: Labels, int64 [N]. `None`: the images have none.
+    """
+
+    confidence: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    targets: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """The promises that were certified, `None` if none was, and lines of text about all of them."""
+
+    promises: Promises | None
+    lines: tuple[str, ...]
+
+
+def divide(images: int, seed: int) -> Parts:
+    """Divide images at random into those to choose the path on and those to certify it on."""
+    tuned = max(int(images * TUNED_SHARE), min(images // 2, TUNED_LEAST))
+    order = in_random_order(images, seed)
+    return Parts(order[:tuned], order[tuned:])
+
+
+def images_wanted(wanted: Wanted, level: Level) -> int:
+    """Return the number of images, of both parts, that a promise takes if no loss is seen."""
+    certified = images_needed(level.epsilon, wanted.level)
+    low, high = certified, 2 * certified + 1
+    while low < high:  # the larger part grows with the number of images
+        middle = (low + high) // 2
+        if len(divide(middle, wanted.seed).certified) < certified:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def calibration_rows(wanted: Wanted | None, images: int) -> NDArray[np.int64] | None:
+    """Return the images to fit temperatures on, so that nothing is fitted on those that certify.
+
+    `None` means all of them, because they certify nothing.
+    """
+    if wanted is None or not possible(wanted, images):
+        return None
+    return divide(images, wanted.seed).tuned
+
+
+def possible(wanted: Wanted, images: int) -> bool:
+    """Return whether so many images can certify one of the promises."""
+    return any(images >= images_wanted(wanted, level) for level in wanted.levels)
+
+
+def certify(manifest: Manifest, outputs: Outputs, wanted: Wanted, source: str) -> Certified:
+    """Choose a path on one part of the images, and certify promises along it on the other.
+
+    Args:
+        manifest: Manifest of the graphs that gave the outputs.
+        outputs: Outputs for images that the network was not trained on.
+        wanted: Promises to make.
+        source: Name of the images in the manifest.
+
+    Raises:
+        ExportError: Harm is to be certified on images without labels.
+    """
+    if outputs.targets is None and any(level.kind == "harm" for level in wanted.levels):
+        raise ExportError("--promises: harm needs labels; promise agreement, which implies it")
+    parts = divide(outputs.confidence.shape[1], wanted.seed)
+    if not len(parts.tuned):
+        return Certified(None, tuple(_absent(wanted, each, 0) for each in wanted.levels))
+    path = solve_path(agreeing(manifest, outputs, parts.tuned))
+    certifier = _Certifier(manifest, outputs, parts.certified, path)
+    found = {level: certifier.promise(level, wanted.level) for level in wanted.levels}
+    offered = tuple(promise for promise in found.values() if promise is not None)
+    lines = tuple(_lines(manifest, found, wanted, len(parts.certified)))
+    if not offered:
+        return Certified(None, lines)
+    promises = Promises(
+        delta=wanted.delta,
+        at_once=len(wanted.levels),
+        tuned=len(parts.tuned),
+        certified=len(parts.certified),
+        source=source,
+        graphs=tuple(stage.sha256 for stage in manifest.stages),
+        offered=offered,
+    )
+    return Certified(promises, lines)
+
+
+def agreeing(manifest: Manifest, outputs: Outputs, images: NDArray[np.int64]) -> Scored:
+    """Return scores of some images in which an answer is right if full depth agrees with it."""
+    classes = outputs.classes[:, images]
+    flops = np.array([stage.flops_to_exit for stage in manifest.stages], dtype=np.float64)
+    heads = np.array([stage.head_flops for stage in manifest.stages], dtype=np.float64)
+    return Scored(outputs.confidence[:, images], classes == classes[-1], flops, heads)
+
+
+class _Certifier:
+    """Tests the points of a path on images that it was not chosen on."""
+
+    def __init__(
+        self, manifest: Manifest, outputs: Outputs, images: NDArray[np.int64], path: RiskPath
+    ) -> None:
+        self._scored, self._path = agreeing(manifest, outputs, images), path
+        points = path.thresholds
+        taken = np.stack([exits_taken(self._scored.confidence, each) for each in points])
+        costs = [self._scored.flops_evaluating(each <= 1) for each in points]
+        self._flops = [cost[exits].mean() for cost, exits in zip(costs, taken, strict=True)]
+        self._losses = {
+            kind: lost[taken, np.arange(self._scored.images)].sum(axis=1).tolist()
+            for kind, lost in _losses(outputs, images).items()
+        }
+
+    def promise(self, level: Level, largest: float) -> Promise | None:
+        """Return the promise of the cheapest point that is certified, or `None`.
+
+        All points up to the last one that passes are certified. The cheapest can be an earlier one,
+        because an exit's head costs flops for each image that does not leave there.
+        """
+        images, losses = self._scored.images, self._losses[level.kind]
+        last = last_certified((p_value(k, images, level.epsilon) for k in losses), largest)
+        if last is None:
+            return None
+        best = int(np.argmin(self._flops[: last + 1]))
+        tradeoff = apply_thresholds(self._scored, self._path.thresholds[best])
+        return _promise(level, losses[best], self._path.risks[best], tradeoff, images)
+
+
+def _losses(outputs: Outputs, images: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+    """Return whether each exit's answer is a loss, bool [exits, N], by kind of promise."""
+    classes = outputs.classes[:, images]
+    losses = {"agreement": classes != classes[-1]}
+    if outputs.targets is not None:
+        right = classes == outputs.targets[images]
+        losses["harm"] = right[-1] & ~right
+    return losses
+
+
+def _promise(level: Level, losses: int, risk: float, tradeoff: Tradeoff, images: int) -> Promise:
+    return Promise(
+        name=SAFE if level == SAFE_LEVEL else None,
+        kind=level.kind,
+        epsilon=level.epsilon,
+        losses=losses,
+        risk=risk,
+        thresholds=tradeoff.thresholds,
+        mean_flops=estimate_mean(tradeoff.mean_flops, tradeoff.std_flops, images),
+        exit_shares=tuple(estimate_share(share, images) for share in tradeoff.shares),
+    )
+
+
+def _lines(
+    manifest: Manifest, found: dict[Level, Promise | None], wanted: Wanted, images: int
+) -> Iterator[str]:
+    for level, promise in found.items():
+        if promise is None:
+            yield _absent(wanted, level, images)
+        else:
+            yield promise_line(promise, images, manifest.full_flops)
+
+
+def promise_line(promise: Promise, images: int, full_flops: float) -> str:
+    """Return a line of text on a promise that was certified on so many images."""
+    flops = promise.mean_flops.value
+    return (
+        f"  promise {promise.level!s:9} {flops / 1e6:6.1f} M flops "
+        f"({100 * flops / full_flops:4.1f} % of full depth)   "
+        f"{promise.losses:,} losses in {images:,} images"
+    )
+
+
+def _absent(wanted: Wanted, level: Level, images: int) -> str:
+    return (
+        f"  promise {level!s:9} cannot be certified on {images:,} images: it takes at least "
+        f"{images_wanted(wanted, level):,}, of which a part chooses the path"
+    )

@@ -1,0 +1,176 @@
+"""The record `promises` of a manifest: operating points with a certified share of losses.
+
+A promise holds for all images together (marginally), if they come from the same source as those
+that it was certified on, for the graphs that it was certified on. A reader of the manifest computes
+each test again, and refuses a promise that its figures do not support.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from offramp.bundle.binomial import MOST_IMAGES, p_value
+from offramp.bundle.values import Estimate, FrozenRecord, Name
+
+Kind = Literal["agreement", "harm"]
+SAFE = "safe"  # name of the promise that `budget=safe` selects
+SYNTAX = "a share of answers that agree with full depth (99%), or of harm (harm:1%)"
+MOST_PROMISES = 16
+ROUNDING = 1e-9  # relative error of a p-value that another machine computes
+_TEXT = re.compile(r"(harm:)?(\d{1,2}(?:\.\d{1,6})?)%", re.ASCII)
+
+
+class Level(NamedTuple):
+    """The largest probability of a loss, `epsilon`, that is asked for or promised.
+
+    `agreement`: a loss is an answer of another class than full depth gives. `harm`: a loss is an
+    answer that is wrong, where full depth is right.
+    """
+
+    kind: Kind
+    epsilon: float
+
+    def __str__(self) -> str:
+        """Return the text that `parse_level` reads: `99%` or `harm:1%`."""
+        loss = 100 * Decimal(str(self.epsilon))
+        return f"harm:{_plain(loss)}%" if self.kind == "harm" else f"{_plain(100 - loss)}%"
+
+    def holds(self, asked: Level) -> bool:
+        """Return whether this level implies another. Every harm is also a disagreement."""
+        implied = ("agreement", "harm") if self.kind == "agreement" else ("harm",)
+        return asked.kind in implied and self.epsilon <= asked.epsilon
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number.normalize():f}"
+
+
+def parse_level(text: str) -> Level:
+    """Parse `99%` (agreement with full depth) or `harm:1%`.
+
+    Raises:
+        ValueError: It is neither, or 0% or 100%.
+    """
+    found = _TEXT.fullmatch(text)
+    share = Decimal(found[2]) if found else Decimal(0)
+    if found is None or not share:
+        raise ValueError(f"{text[:64]!r} is not {SYNTAX}, above 0% and below 100%")
+    if found[1]:
+        return Level("harm", float(share / 100))
+    return Level("agreement", float((100 - share) / 100))
+
+
+class Promise(FrozenRecord):
+    """An operating point, and the most losses that it gives with probability 1 - delta."""
+
+    name: Name | None = Field(description="budget that selects it too")
+    kind: Kind
+    epsilon: float = Field(gt=0, lt=1, description="largest probability of a loss")
+    losses: int = Field(ge=0, description="among the images that it was certified on")
+    risk: float = Field(
+        ge=0,
+        le=1,
+        description="place on the path, from full depth (0) to the first exit (1): largest "
+        "estimated probability of a disagreement at which a request leaves",
+    )
+    thresholds: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)
+    mean_flops: Estimate
+    exit_shares: tuple[Estimate, ...] = Field(min_length=1)
+
+    @property
+    def level(self) -> Level:
+        """Return the kind and the largest probability of a loss."""
+        return Level(self.kind, self.epsilon)
+
+    @property
+    def label(self) -> str:
+        """Return its label in the metrics: `promise-99` or `promise-harm-1`."""
+        return "promise-" + str(self.level).replace(":", "-").rstrip("%")
+
+
+class Promises(FrozenRecord):
+    """The certified promises of a bundle, and the images that they were certified on.
+
+    All of them hold at once with probability 1 - `delta` over the choice of these images. Each was
+    tested at `delta` / `at_once` (Bonferroni).
+    """
+
+    delta: float = Field(gt=0, lt=1, description="probability that a promise does not hold")
+    at_once: int = Field(gt=0, description="promises tested, including those that failed")
+    tuned: int = Field(ge=0, description="images that the path was chosen on")
+    certified: int = Field(
+        gt=0, le=MOST_IMAGES, description="other images, that the promises were certified on"
+    )
+    source: str = Field(description="name of the images")
+    graphs: tuple[str, ...] = Field(description="sha256 of each graph that was certified")
+    offered: tuple[Promise, ...] = Field(min_length=1, max_length=MOST_PROMISES)
+
+    def cheapest(self, asked: Level) -> Promise | None:
+        """Return the promise with the fewest mean flops that holds a level, if there is one."""
+        holding = [each for each in self.offered if each.level.holds(asked)]
+        return min(holding, key=lambda each: each.mean_flops.value, default=None)
+
+    def named(self, name: str) -> Promise | None:
+        """Return the promise of this name, if there is one."""
+        return next((each for each in self.offered if each.name == name), None)
+
+    @model_validator(mode="after")
+    def _supported(self) -> Self:
+        if self.at_once < len(self.offered):
+            raise ValueError(f"at_once: {self.at_once} is fewer than the promises; {_REMEDY}")
+        for promise in self.offered:
+            losses, images = promise.losses, self.certified
+            if losses > images:
+                raise ValueError(f"{promise.level}: more losses than images; {_REMEDY}")
+            p = p_value(losses, images, promise.epsilon)
+            if p > self.delta / self.at_once * (1 + ROUNDING):
+                raise ValueError(
+                    f"{promise.level}: {losses:,} losses in {images:,} images do not support it "
+                    f"(p-value {p:.3g}, above {self.delta:g} / {self.at_once}); {_REMEDY}"
+                )
+        for texts in ([str(each.level) for each in self.offered], self._names()):
+            if len(set(texts)) < len(texts):
+                raise ValueError(f"offered: {max(texts, key=texts.count)} is there twice")
+        return self
+
+    def _names(self) -> list[str]:
+        return [each.name for each in self.offered if each.name is not None]
+
+    def check_bundle(self, graphs: Sequence[str], budgets: Sequence[str]) -> None:
+        """Check that the promises are of a bundle with these graphs (sha256) and budgets (names).
+
+        Raises:
+            ValueError: They are not.
+        """
+        if self.graphs != tuple(graphs):
+            raise ValueError(f"promises.graphs: certified on other graphs; {_REMEDY}")
+        taken = set(budgets) & {*self._names(), *(each.label for each in self.offered)}
+        if taken:
+            raise ValueError(f"promises.offered: {min(taken)} is the name of a budget too")
+        for promise in self.offered:
+            where = f"promises.offered, {promise.level}"
+            if not len(promise.thresholds) == len(promise.exit_shares) == len(graphs):
+                raise ValueError(f"{where}: needs one threshold and one share for each exit")
+            if promise.thresholds[-1] != 0:
+                raise ValueError(f"{where}: the last threshold must be 0")
+
+
+def without_promises(text: bytes) -> bytes:
+    """Return the text of a manifest without its promises. Other texts are returned as they are."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(content, dict) and content.pop("promises", None) is not None:
+        content["format"] = 2
+        return json.dumps(content).encode()
+    return text
+
+
+_REMEDY = "offramp certify makes promises for this bundle"

@@ -1,0 +1,129 @@
+"""The command `offramp certify`, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from exporter.bundle import Naming, make_manifest, write_bundle
+from exporter.certify.__main__ import main
+from offramp.bundle.manifest import read_manifest
+from tests.exporter.exported import checkpoint, export
+from tests.offramp.pictures import DAMAGED
+from tests.serving.promise_bundle import write_promise_bundle
+from tests.serving.small_bundle import png, random_images
+from tests.training.samples import PARQUET
+
+IMAGES = 130  # 59 without a loss certify 95 % alone, and half of the images certify
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write photos into folders of two depths, without labels, and a damaged one."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "more").mkdir()
+    for number, image in enumerate(random_images(IMAGES, seed=5)):
+        place = folder / "more" if number % 2 else folder
+        (place / f"{number}.png").write_bytes(png(image))
+    (folder / "broken.jpg").write_bytes(DAMAGED)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def promising(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_promise_bundle(tmp_path_factory.mktemp("bundles") / "testnet")
+
+
+@pytest.fixture
+def bundle(promising: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(promising, tmp_path / "bundle")
+
+
+def manifest_text(bundle: Path) -> str:
+    return (bundle / "manifest.json").read_text()
+
+
+def test_photos_without_labels_certify_a_bundle(
+    bundle: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = read_manifest(bundle)
+    options = ["--bundle", str(bundle), "--data", str(photos)]
+    assert main([*options, "--promises", "95%", "--delta", "0.04"]) == 0
+    after = read_manifest(bundle)
+    assert after.with_promises(before.promises) == before
+    assert after.promises is not None
+    assert [str(each.level) for each in after.promises.offered] == ["95%"]
+    assert (after.promises.tuned, after.promises.certified) == (65, 65)
+    assert (after.promises.delta, after.promises.at_once) == (0.04, 1)
+    assert after.promises.source == photos.name
+    output = capsys.readouterr().out
+    assert "promise 95%" in output
+    assert "left out: " in output
+    assert "broken.jpg" in output
+
+
+def test_what_the_photos_cannot_certify_is_left_out_with_the_number_it_takes(
+    bundle: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--bundle", str(bundle), "--data", str(photos)]
+    assert main([*options, "--promises", "90%,99%"]) == 0
+    promises = read_manifest(bundle).promises
+    assert promises is not None
+    assert [str(each.level) for each in promises.offered] == ["90%"]
+    assert "promise 99%       cannot be certified on 65 images" in capsys.readouterr().out
+
+
+def test_a_bundle_whose_promises_were_refused_can_be_certified_again(
+    bundle: Path, photos: Path
+) -> None:
+    manifest = json.loads(manifest_text(bundle))
+    manifest["promises"]["offered"][0]["losses"] = 1000
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["--bundle", str(bundle), "--data", str(photos), "--promises", "90%"]) == 0
+    assert read_manifest(bundle).promises is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ([], 1, "130 images certify no promise; give more images, or promise less"),
+        (["--promises", "100%"], 1, "--promises: '100%' is not a share of answers"),
+        (["--promises", "9%,9%"], 1, "--promises: give each once"),
+        (["--promises", "harm:5%"], 1, "--promises: harm needs labels"),
+        (["--delta", "1"], 2, "--delta"),
+        (["--data", "/no/such"], 1, "data: there is no file or folder /no/such"),
+    ],
+)
+def test_a_refusal_is_one_line_and_changes_nothing(
+    bundle: Path,
+    photos: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    says: str,
+) -> None:
+    before = manifest_text(bundle)
+    data = [] if "--data" in arguments else ["--data", str(photos)]
+    assert main(["--bundle", str(bundle), *data, *arguments]) == code
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert says in error
+    assert manifest_text(bundle) == before
+
+
+def test_held_out_images_certify_harm_by_their_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    naming = Naming(name="tiny", version="1", dataset="some images")
+    bundle = tmp_path / "bundle"
+    write_bundle(bundle, make_manifest(checkpoint(), export(), naming, "max_softmax"), export())
+    options = ["--bundle", str(bundle), "--data", str(PARQUET), "--held-out"]
+    assert main([*options, "--promises", "70%,harm:30%"]) == 0
+    promises = read_manifest(bundle).promises
+    assert promises is not None
+    assert [str(each.level) for each in promises.offered] == ["70%", "harm:30%"]
+    assert (promises.tuned, promises.certified) == (50, 50)
+    assert "temperatures of this bundle were fitted on these images" in capsys.readouterr().out

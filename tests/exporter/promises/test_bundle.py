@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporter.bundle import Naming, export_network, make_manifest, read_bundle, write_bundle
+from exporter.errors import ExportError
+from exporter.promises import PROMISES, read_levels
+from exporter.promises.bundle import with_promises
+from exporter.promises.certificate import calibration_rows, divide, wanted_from
+from exporter.recalibrate import recalibrate
+from exporter.verify import Chain
+from offramp.bundle.manifest import Manifest, read_manifest
+from tests.exporter.exported import checkpoint, export, held_out
+from training.evaluation.evaluate import exits_taken
+from training.evaluation.thresholds import fit_temperature
+
+WANTED = wanted_from("70%,60%", 0.05)  # 100 images are held out
+NAMING = Naming(name="tiny", version="1", dataset="some images")
+
+
+@pytest.fixture(scope="module")
+def promising() -> Manifest:
+    manifest = make_manifest(checkpoint(), export(), NAMING, "max_softmax")
+    return with_promises(manifest, export(), held_out(), WANTED)[0]
+
+
+def test_an_export_with_promises_is_written_and_read(promising: Manifest, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "bundle", promising, export())
+    manifest = read_manifest(tmp_path / "bundle")
+    assert manifest == promising
+    assert (manifest.format, manifest.promises and len(manifest.promises.offered)) == (3, 2)
+
+
+def test_the_losses_are_those_of_the_graphs_that_ship(promising: Manifest, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "bundle", promising, export())
+    _, graphs = read_bundle(tmp_path / "bundle")
+    rows = divide(100, 0).certified
+    output = Chain(graphs).run(held_out().pixels[rows])
+    assert promising.promises is not None
+    for promise in promising.promises.offered:
+        taken = exits_taken(output.confidence, np.array(promise.thresholds))
+        given = output.probabilities[taken, np.arange(50)].argmax(axis=1)
+        assert promise.losses == (given != output.probabilities[-1].argmax(axis=1)).sum()
+
+
+def test_temperatures_are_fitted_on_images_that_certify_nothing() -> None:
+    rows = calibration_rows(WANTED, 100)
+    assert rows is not None
+    assert rows.tolist() == divide(100, 0).tuned.tolist()
+    made = export_network(checkpoint(), held_out(), "max_softmax", lambda _: None, rows)
+    output = Chain(made.graphs).run(held_out().pixels[rows])
+    targets = held_out().targets.numpy()[rows]
+    for probabilities, temperature in zip(output.probabilities, made.temperatures, strict=True):
+        again = fit_temperature(np.log(probabilities), targets)
+        assert again == pytest.approx(1, abs=1e-3) or temperature == pytest.approx(20)
+
+
+def test_all_images_are_calibrated_on_if_they_certify_nothing() -> None:
+    assert calibration_rows(None, 5000) is None
+    assert calibration_rows(wanted_from(PROMISES, 0.05), 100) is None
+    assert calibration_rows(wanted_from(PROMISES, 0.05), 5000) is not None
+
+
+def test_other_temperatures_drop_the_promises(promising: Manifest) -> None:
+    new, _ = recalibrate(promising, export().graphs, held_out(), "same", log=lambda _: None)
+    assert (new.format, new.promises) == (2, None)
+
+
+def test_nothing_wanted_is_nothing_promised(promising: Manifest) -> None:
+    new, lines = with_promises(promising.with_promises(None), export(), held_out(), None)
+    assert new.promises is None
+    assert lines == ("the new bundle promises nothing: offramp certify certifies promises",)
+
+
+def test_levels_are_separated_by_commas() -> None:
+    assert [str(level) for level in read_levels("99%, harm:1%")] == ["99%", "harm:1%"]
+    for text in ("", "99%,", "99%;98%", ",".join(f"{k}%" for k in range(1, 19))):
+        with pytest.raises(ExportError, match="--promises"):
+            read_levels(text)
