@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.goals import Goal, print_goals
+from benchmarks.serving.attacks.hostile import hostile_images, is_hostile, with_hostile
 from benchmarks.serving.compare import SLO_FACTOR
 from benchmarks.serving.figures import MEDIUM
 from benchmarks.serving.generator.load import Load
@@ -35,7 +36,6 @@ from benchmarks.serving.generator.outcomes import (
     poisson,
 )
 from benchmarks.serving.generator.process import Generator, generator
-from benchmarks.serving.hostile import hostile_images, is_hostile, with_hostile
 from benchmarks.serving.limit import single
 from benchmarks.serving.offline import pixels
 from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY, RATES
