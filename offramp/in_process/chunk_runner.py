@@ -20,7 +20,7 @@ from serving.engine.outcomes import FAILED
 from serving.engine.policy import Policy
 from serving.engine.request import Answer, Opinion
 from serving.errors import StageError
-from serving.runtime.base import Runtime, StageOutput
+from serving.runtime.base import Runtime, StageOutput, Tensors
 from serving.runtime.session import aligned_empty
 from serving.runtime.slots import last_readers
 
@@ -107,28 +107,34 @@ class ChunkRunner:
         for start, end in _batches(len(images), self._max_batch):
             began = perf_counter()
             inputs = {name: self._rows[name][start:end] for name in self._inputs[stage]}
+            batch = images[start:end]
             if whole_network:
-                output = self._runtime.run_whole(inputs)
+                rows = _decide(self._runtime.run_whole(inputs), batch, policy)
             else:
-                output = self._runtime.run(stage, inputs, head=policy.asks[stage])
-            rows = _decide(output, images[start:end], policy)
-            if rows:
-                self._keep(stage, output, rows, len(continuing))
-                continuing += [start + row for row in rows]
+                rows = self._run_batch(stage, inputs, batch, policy, len(continuing))
+            continuing += [start + row for row in rows]
             ended = perf_counter()
-            for image in images[start:end]:
+            for image in batch:
                 image.compute += ended - began
                 image.ended = ended
         for name in self._carried[stage]:
             self._rows[name][: len(continuing)] = self._rows[name][continuing]
         return [images[row] for row in continuing]
 
-    def _keep(self, stage: int, output: StageOutput, rows: Sequence[int], at: int) -> None:
-        """Copy these rows of the features of a batch to the rows of the next stage from `at` on."""
-        for name in self._made[stage]:
+    def _run_batch(
+        self, stage: int, inputs: Tensors, images: Sequence[_Image], policy: Policy, at: int
+    ) -> list[int]:
+        """Run a batch. Keep features from row `at` on, and return the rows that continue.
+
+        All other outputs are released at the end, so that the next batch can have their memory.
+        """
+        output = self._runtime.run(stage, inputs, head=policy.asks[stage])
+        rows = _decide(output, images, policy)
+        for name in self._made[stage] if rows else ():
             kept = self._rows[name][at : at + len(rows)]
             # with this mode NumPy writes to `out` directly, and not to a copy of it
             np.take(output.features[name], rows, axis=0, out=kept, mode="clip")
+        return rows
 
 
 def _batches(count: int, most: int) -> Iterator[tuple[int, int]]:
