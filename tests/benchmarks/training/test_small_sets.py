@@ -26,6 +26,7 @@ def test_the_three_commands_run_on_300_photos(
     sets: list[SmallSet], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     smaller = ("--shape.exits=2", "--shape.channels=4", "--shape.growth=4", "--epochs=1")
+    smaller += ("--shape.bottleneck=false",)
     run_commands(sets[0], tmp_path, smaller)
     shown = capsys.readouterr().out
     assert "5 classes, 300 images" in shown
