@@ -11,6 +11,7 @@ from exporter.__main__ import Confidence, export, main, recalibrate
 from exporter.quantize.__main__ import main as quantize
 from exporter.run import unfinished
 from offramp.bundle.manifest import read_manifest
+from tests.exporter.exported import SMALLER
 from tests.offramp.pictures import write_files
 from tests.training.samples import (
     PARQUET,
@@ -26,7 +27,7 @@ def test_a_checkpoint_becomes_a_bundle_that_can_be_recalibrated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint, bundle = tmp_path / "checkpoint.safetensors", tmp_path / "bundle"
-    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress()))
+    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress(shape=SMALLER)))
     (tmp_path / "images").mkdir()
     source = source_with_test(tmp_path / "images", images=60)
     options = ["--data", source, "--confidence", "margin", "--name", "mine"]
@@ -47,7 +48,7 @@ def test_reject_is_fitted_by_export_and_recalibrate_and_ends_without_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint, bundle = tmp_path / "checkpoint.safetensors", tmp_path / "bundle"
-    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress()))
+    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress(shape=SMALLER)))
     write_files(tmp_path / "others", 30)
     (tmp_path / "images").mkdir()
     source = source_with_test(tmp_path / "images", images=60)
