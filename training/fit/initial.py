@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from training.errors import RecipeError
 from training.fit.checkpoint import new_network
+from training.fit.frozen import freeze
 from training.fit.optimizers import Optimizers
 from training.fit.parameter_groups import parameter_groups
 from training.networks.backbones import pretrained_weights
@@ -47,6 +48,7 @@ def initial_network(
         network.normalize.std.copy_(torch.tensor(recipe.weights.std))
     if pretrained is not None:
         load_pretrained(network, pretrained)
+    freeze(network, recipe)
     return network
 
 
@@ -79,13 +81,16 @@ def with_weights(
         keep_head: the weights' own classifier becomes that of the last exit.
 
     Raises:
-        RecipeError: the weights cannot be read, or there are none with a head to keep.
+        RecipeError: the weights cannot be read, or there are none with a head to keep or a trunk
+            to freeze.
     """
     if source is None and recipe.weights is not None:
         source = "package"
     if source in (None, "none"):
         if keep_head:
             raise RecipeError("--keep-head: there are no weights; give --weights")
+        if recipe.freeze == "trunk":
+            raise RecipeError("--freeze: the trunk has random weights; give --weights")
         return recipe.model_copy(update={"weights": None}), None
     pretrained = pretrained_weights(recipe.backbone, recipe.shape, source, keep_head=keep_head)
     return recipe.model_copy(update={"weights": pretrained.record}), pretrained

@@ -25,7 +25,6 @@ from training.distributed import (
     sum_over_processes,
 )
 from training.errors import CheckpointError, DivergedError
-from training.fit.batch_norm import start_training
 from training.fit.checkpoint import (
     Checkpoint,
     Epoch,
@@ -34,6 +33,7 @@ from training.fit.checkpoint import (
 )
 from training.fit.early_stop import is_exhausted
 from training.fit.exported import exported_weights, on_device
+from training.fit.frozen import start_training
 from training.fit.gradient import GradientAccumulator
 from training.fit.initial import initial_network, initial_objective, initial_optimizers
 from training.fit.optimizers import lr_factor
@@ -162,7 +162,7 @@ class Trainer:
         """
         before, steps = self.progress.running, self._batches.steps
         number, start = len(self.progress.epochs), time.perf_counter() - before.seconds
-        start_training(self.network, self.progress.recipe.batch_norm)
+        start_training(self.network, self.progress.recipe)
         loss = torch.tensor(before.loss, device=self.device)
         batches = self._batches.epoch(number, before.steps)
         for done, images in enumerate(track(batches, steps - before.steps), before.steps + 1):

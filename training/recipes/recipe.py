@@ -24,6 +24,12 @@ ObjectiveName = Literal[
     "meta-gf",
 ]
 ClassWeights = Literal["none", "balanced"]
+# Values of options that can be combined with --freeze trunk.
+FOR_FROZEN_TRUNK = {
+    "variant": ("joint",),
+    "objective": ("joint", "distillation"),
+    "optimizer": ("adamw", "sgd"),
+}
 
 
 # Pydantic orders the fields from the last base to the first.
@@ -85,6 +91,19 @@ class Recipe(AugmentationFields, OptimizationFields, NetworkFields, ImageFields)
                 f"shift: {self.shift} pixels move an image of {self.size} out of view; give at "
                 f"most {self.size - 1}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_trunk_fits(self) -> Self:
+        if self.freeze == "none":
+            return self
+        given = {"variant": self.variant, "objective": self.objective, "optimizer": self.optimizer}
+        for option, allowed in FOR_FROZEN_TRUNK.items():
+            if given[option] not in allowed:
+                raise ValueError(
+                    f"{option}: {given[option]} changes how a trunk is trained, and --freeze trunk "
+                    f"trains only heads; give --{option} {' or '.join(allowed)}"
+                )
         return self
 
     @model_validator(mode="after")
