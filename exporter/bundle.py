@@ -45,6 +45,7 @@ from training.evaluation.evaluate import Scored
 from training.evaluation.thresholds import fit_temperature
 from training.fit.checkpoint import Checkpoint
 from training.networks.confidence import CONFIDENCES
+from training.networks.predict import predict
 from training.recipes import Recipe
 
 VERIFIED_IMAGES = 1000
@@ -83,7 +84,8 @@ def export_network(
 
     Args:
         checkpoint: The trained network.
-        held_out: Images that it was not trained on.
+        held_out: Images that it was not trained on. Without labels, the predictions of the last
+            exit are their labels, and its temperature is 1.
         confidence: A name in `training.networks.confidence.CONFIDENCES`.
         log: Callback for progress messages.
 
@@ -94,11 +96,16 @@ def export_network(
     if confidence not in CONFIDENCES:
         raise ExportError(f"confidence: {confidence!r} is not one of {', '.join(CONFIDENCES)}")
     network = checkpoint.network()
+    pseudo = not held_out.labelled
+    if pseudo:
+        held_out = Images(held_out.pixels, predict(network, held_out.pixels)[-1].argmax(dim=1))
     modules = split(network, CONFIDENCES[confidence])
     log(f"exporting {len(modules)} stages")
     blocks = export_stages(modules, checkpoint.progress.recipe.size)
     log(f"fitting temperatures on {len(held_out):,} held-out images")
     temperatures = fit_temperatures(blocks, held_out)
+    if pseudo:  # an exit that agrees with itself has no temperature that fits
+        temperatures[-1] = 1.0
     _set_temperatures(modules, blocks, temperatures)
     pixels = held_out.pixels[:VERIFIED_IMAGES]
     log(f"verifying against torch on {len(pixels):,} of them")
@@ -155,7 +162,7 @@ def make_manifest(
         stages=stage_specs(export),
         budgets=budgets,
         curve=curve,
-        held_out=HeldOut(images=scored.images, source=f"{naming.dataset}, not trained on"),
+        held_out=_held_out(progress.recipe, scored.images, naming.dataset),
         provenance=Provenance(
             recipe=progress.recipe_name,
             dataset=naming.dataset,
@@ -167,6 +174,13 @@ def make_manifest(
             weights=pretrained(progress.recipe),
         ),
     )
+
+
+def _held_out(recipe: Recipe, images: int, dataset: str) -> HeldOut:
+    source = f"{dataset}, not trained on"
+    if not recipe.pseudo_labels:
+        return HeldOut(images=images, source=source)
+    return HeldOut(images=images, source=f"{source}, labelled by the last exit", labels="pseudo")
 
 
 def pretrained(recipe: Recipe) -> PretrainedWeights | None:

@@ -31,7 +31,8 @@ LITE = Recipe.model_validate(
 def original() -> MultiExitNetwork:
     """Return the network whose weights `write_weights` writes, for 10 classes, in eval mode.
 
-    Its statistics are those of real images, so that its predictions differ among images.
+    Its statistics are those of real images, and its classifier has larger weights than fresh ones,
+    so that its predictions differ among images and are not all uncertain.
     """
     network = small_network("efficientnet_lite")
     network.normalize.mean.fill_(127 / 255)
@@ -40,6 +41,7 @@ def original() -> MultiExitNetwork:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
     with torch.no_grad():
+        network.get_parameter("heads.2.3.weight").mul_(30)
         network(network.normalize(tiny_dataset().train.pixels))
     return network.eval()
 
@@ -49,7 +51,7 @@ def write_weights(path: Path) -> Path:
     network = original()
     own = network.state_dict()
     names = network.pretraining.names
-    save_file({there: own[name] for name, there in names.items()}, path)
+    save_file({there: own[name].contiguous() for name, there in names.items()}, path)
     return path
 
 

@@ -18,7 +18,7 @@ from training.recipes import Recipe
 
 
 def initial_network(
-    recipe: Recipe, classes: int, sample: Tensor, pretrained: Pretrained | None = None
+    recipe: Recipe, classes: int, sample: Tensor | None, pretrained: Pretrained | None = None
 ) -> MultiExitNetwork:
     """Build the recipe's network with fresh weights, and copy pretrained ones into it.
 
@@ -28,8 +28,8 @@ def initial_network(
         recipe: recipe of the run.
         classes: number of labels.
         sample: training images uint8 [N, H, W, 3], for the mean and deviation of each channel.
-            With pretrained weights, these are those of the images that the weights were trained on.
-
+            With pretrained weights it is not needed: these are those of the images that the
+            weights were trained on.
         pretrained: weights of the recipe's record. `None`: the weights stay fresh, for those of a
             checkpoint.
 
@@ -42,6 +42,7 @@ def initial_network(
     for size in {recipe.size, recipe.small_size or recipe.size}:
         _check_size(network, size)
     if recipe.weights is None:
+        assert sample is not None
         _set_statistics(network.normalize, sample)
     else:
         network.normalize.mean.copy_(torch.tensor(recipe.weights.mean))
@@ -92,6 +93,8 @@ def with_weights(
         if recipe.freeze == "trunk":
             raise RecipeError("--freeze: the trunk has random weights; give --weights")
         return recipe.model_copy(update={"weights": None}), None
+    if recipe.pseudo_labels and not keep_head:
+        raise RecipeError("--pseudo-labels: they need the classifier of the weights; --keep-head")
     pretrained = pretrained_weights(recipe.backbone, recipe.shape, source, keep_head=keep_head)
     return recipe.model_copy(update={"weights": pretrained.record}), pretrained
 

@@ -75,6 +75,11 @@ class OptimizationFields(FrozenModel):
         description="part of the network that keeps its weights and statistics: none, or trunk: "
         "all stages of pretrained weights, and with --keep-head the head of the last exit",
     )
+    cache_features: bool = Field(
+        default=False,
+        description="with --freeze trunk: compute the features of each image, and with --flip of "
+        "its mirror image, once, keep them on disk in --cache, and train the heads on them",
+    )
     ema: float = Field(
         0.0,
         ge=0,

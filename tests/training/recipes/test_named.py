@@ -14,6 +14,8 @@ EXITS = {
     "cifar-paper-vgg7": 6,
     "imagenet-paper": 5,
     "photos": 4,
+    "photos-quick": 4,
+    "photos-unlabelled": 4,
 }
 
 
@@ -33,7 +35,8 @@ def test_a_recipe_is_unchanged_by_a_checkpoints_header(name: str) -> None:
     assert Recipe.model_validate_json(RECIPES[name].model_dump_json()) == RECIPES[name]
 
 
-def test_the_record_of_weights_is_that_of_the_package() -> None:
-    recipe = RECIPES["photos"]
+@pytest.mark.parametrize("name", ["photos", "photos-quick", "photos-unlabelled"])
+def test_the_record_of_weights_is_that_of_the_package(name: str) -> None:
+    recipe = RECIPES[name]
     found = pretrained_weights(recipe.backbone, recipe.shape, "package", keep_head=False)
     assert recipe.weights == found.record
