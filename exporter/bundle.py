@@ -45,6 +45,7 @@ from training.data.images import Images, image_input
 from training.evaluation.evaluate import Scored
 from training.fit.checkpoint import Checkpoint
 from training.networks.confidence import CONFIDENCES
+from training.networks.predict import predict
 from training.recipes import Recipe
 
 VERIFIED_IMAGES = 1000
@@ -89,7 +90,8 @@ def export_network(
 
     Args:
         checkpoint: The trained network.
-        held_out: Images that it was not trained on.
+        held_out: Images that it was not trained on. Without labels, the predictions of the last
+            exit are their labels, and its temperature is 1.
         confidence: A name in `training.networks.confidence.CONFIDENCES`.
         log: Callback for progress messages.
         rows: Those of the images to fit temperatures on. `None`: all.
@@ -101,12 +103,17 @@ def export_network(
     if confidence not in CONFIDENCES:
         raise ExportError(f"confidence: {confidence!r} is not one of {', '.join(CONFIDENCES)}")
     network = checkpoint.network()
+    pseudo = not held_out.labelled
+    if pseudo:
+        held_out = Images(held_out.pixels, predict(network, held_out.pixels)[-1].argmax(dim=1))
     modules = split(network, CONFIDENCES[confidence])
     log(f"exporting {len(modules)} stages")
     blocks = export_stages(modules, checkpoint.progress.recipe.size)
     fitted_on = some_of(held_out, rows)
     log(f"fitting temperatures on {len(fitted_on):,} held-out images")
     temperatures = fit_temperatures(blocks, fitted_on)
+    if pseudo:  # an exit that agrees with itself has no temperature that fits
+        temperatures[-1] = 1.0
     set_temperatures(modules, blocks, temperatures)
     pixels = held_out.pixels[:VERIFIED_IMAGES]
     log(f"verifying against torch on {len(pixels):,} of them")
@@ -146,7 +153,7 @@ def make_manifest(
         stages=stage_specs(export),
         budgets=budgets,
         curve=curve,
-        held_out=HeldOut(images=scored.images, source=f"{naming.dataset}, not trained on"),
+        held_out=_held_out(progress.recipe, scored.images, naming.dataset),
         provenance=Provenance(
             recipe=progress.recipe_name,
             dataset=naming.dataset,
@@ -158,6 +165,13 @@ def make_manifest(
             weights=pretrained(progress.recipe),
         ),
     )
+
+
+def _held_out(recipe: Recipe, images: int, dataset: str) -> HeldOut:
+    source = f"{dataset}, not trained on"
+    if not recipe.pseudo_labels:
+        return HeldOut(images=images, source=source)
+    return HeldOut(images=images, source=f"{source}, labelled by the last exit", labels="pseudo")
 
 
 def pretrained(recipe: Recipe) -> PretrainedWeights | None:

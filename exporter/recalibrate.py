@@ -46,7 +46,7 @@ def own_files(manifest: Manifest, source: str, *, strict: bool = False) -> Datas
     recorded = Recipe.recorded(manifest.provenance.config)
     recipe = Recipe.parse(recorded, option="provenance.config", name="a recipe")
     images = (manifest.provenance.train_images, manifest.held_out.images)
-    return reopen_dataset(source, recipe, images, strict=strict)
+    return reopen_dataset(source, recipe, images, labels=manifest.labels, strict=strict)
 
 
 def recalibrate(

@@ -28,12 +28,16 @@ def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
     axes.margins(x=0.08)
     axes.set(
         xlabel="mean flops for one image, millions of multiply-adds",
-        ylabel="accuracy, %",
+        ylabel=f"{_measure(manifest)}, %",
         title=f"{manifest.name} {manifest.version}: {manifest.held_out.images:,} held-out images",
     )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     return figure
+
+
+def _measure(manifest: Manifest) -> str:
+    return "agreement" if manifest.held_out.labels == "pseudo" else "accuracy"
 
 
 def _plot_curves(axes: Axes, manifest: Manifest, scored: Scored) -> None:
@@ -86,17 +90,20 @@ def write_plot(path: Path, manifest: Manifest, scored: Scored) -> None:
 def summary(manifest: Manifest) -> list[str]:
     """Return one line of text for each exit and each named budget."""
     lines = [f"{manifest.name} {manifest.version}, on {manifest.held_out.images:,} images"]
+    accuracy = _measure(manifest)
+    if accuracy == "agreement":
+        lines[0] += " without labels: agreement is that with the last exit"
     for k, stage in enumerate(manifest.stages, 1):
         lines.append(
             f"  exit {k}   {stage.flops_to_exit / 1e6:7.1f} M flops "
             f"(block by block {stage.blockwise_flops_to_exit / 1e6:.1f})   "
-            f"accuracy {100 * stage.accuracy.value:5.2f} %   temperature {stage.temperature:.3f}"
+            f"{accuracy} {100 * stage.accuracy.value:5.2f} %   temperature {stage.temperature:.3f}"
         )
     for name, point in manifest.budgets.items():
         shares = " ".join(f"{100 * share.value:4.1f}" for share in point.exit_shares)
         lines.append(
             f"  {name:7} {point.mean_flops.value / 1e6:6.1f} M flops   "
-            f"accuracy {100 * point.accuracy.value:5.2f} %   exits taken, %: {shares}"
+            f"{accuracy} {100 * point.accuracy.value:5.2f} %   exits taken, %: {shares}"
         )
     return lines + (reject_lines(manifest.reject) if manifest.reject else [])
 

@@ -78,12 +78,17 @@ def average_over_processes(tensor: Tensor) -> None:
 
 
 def average_statistics(*networks: nn.Module) -> None:
-    """Replace batch norm's running statistics by their means over all processes."""
+    """Replace batch norm's running statistics by their means over all processes.
+
+    Those of batch norm with frozen weights are equal in all processes, and stay as they are.
+    """
     if processes() == 1:
         return
     for module in (module for network in networks for module in network.modules()):
         if isinstance(module, _BatchNorm) and module.running_mean is not None:
             assert module.running_var is not None
+            if module.affine and not module.weight.requires_grad:
+                continue
             average_over_processes(module.running_mean)
             average_over_processes(module.running_var)
 

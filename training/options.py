@@ -46,6 +46,11 @@ class RunOptions(Options):
         description="start the last exit from the classifier of the weights. The images must have "
         "its classes, in its order",
     )
+    class_names: Path | None = Field(
+        None,
+        description="file with the name of each class of the weights' classifier on a line, for "
+        "--pseudo-labels true (default: their numbers from 0)",
+    )
     device: str = Field(
         "auto", description="cpu, cuda, or cuda:1 and so on. auto: cuda if available, else cpu"
     )
@@ -54,7 +59,9 @@ class RunOptions(Options):
         description="where the images are kept. auto: in memory if they take at most 4 GiB",
     )
     cache: Path | None = Field(
-        None, description="folder of the images that --shrink true keeps (default: --out)"
+        None,
+        description="folder of the images that --shrink true keeps, and of the features that "
+        "--cache-features true keeps (default: --out)",
     )
     strict: CliToggleFlag[bool] = Field(
         default=False, description="stop if any file of the images is left out, except hidden files"
@@ -95,8 +102,9 @@ def read_run(arguments: Sequence[str]) -> tuple[RunOptions, Recipe]:
         raise UsageError(explain(error, RunOptions, given)) from error
     named = _named(options.recipe)
     recipe = _validated(Recipe, named.model_dump() | changes)
-    if options.images == "memory" and recipe.crop == "resized":
-        raise UsageError("--images: --crop resized needs the files on disk; give disk or auto")
+    if options.images == "memory" and (recipe.crop == "resized" or recipe.cache_features):
+        option = "--crop resized" if recipe.crop == "resized" else "--cache-features true"
+        raise UsageError(f"--images: {option} needs the files on disk; give disk or auto")
     recipe = _with_nested(recipe, named, nested)
     return options, _with_small_epochs(recipe, named, changes.keys())
 

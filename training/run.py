@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from offramp.data.summary import Summary
-from offramp.writing import write_text, writing
-from training.data.datasets import Dataset, open_dataset
+from training.data.datasets import Dataset
 from training.data.hub import hub_name
 from training.data.images import ImageFiles, Images
 from training.data.prepare import run_images, run_test_images
-from training.data.reopen import without_damaged
+from training.data.reopen import open_for, without_damaged
+from training.data.unlabelled import class_names
 from training.distributed import cores, local_rank, process_group, processes, rank
 from training.errors import RecipeError
-from training.fit.checkpoint import Epoch, Progress, load_checkpoint
+from training.fit.checkpoint import Checkpoint, Epoch, Progress, load_checkpoint
 from training.fit.checks import check_batches, check_recipe
 from training.fit.early_stop import best_epoch
+from training.fit.features.cache import Place, run_features
 from training.fit.gradient import Losses
 from training.fit.initial import with_weights
 from training.fit.loop import fit
@@ -29,15 +29,14 @@ from training.fit.same_run import check_same_recipe, moved
 from training.fit.trainer import Trainer
 from training.networks.flops import flops_to_exits
 from training.networks.places import with_places
-from training.networks.weights import Pretrained
+from training.networks.weights import Pretrained, classes_of
 from training.options import RunOptions
 from training.place import CHECKPOINT
 from training.recipes import Recipe
+from training.report.data_table import print_table, write_table
 from training.report.remaining import seconds_left, text_of, track_epoch
 from training.report.report import PAGE, write_assessment, write_report
 from training.report.tensorboard import EventLog
-
-TABLE = "data.txt"  # name of the file with the whole table of the data set
 
 
 def _git(*arguments: str) -> str:
@@ -87,7 +86,8 @@ def run(options: RunOptions, recipe: Recipe) -> None:
 
 def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     console = Console(soft_wrap=True, quiet=rank() > 0)
-    saved = _saved(options, console)
+    checkpoint = _saved(options, console)
+    saved = checkpoint.progress if checkpoint else None
     recipe, pretrained = _with_weights(options, recipe, saved)
     recipe, measured = with_places(recipe, device)
     if measured:
@@ -95,15 +95,17 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     losses = check_recipe(recipe, options.compile)
     if taken := hub_name(recipe.data):
         console.print(taken, highlight=False, markup=False)
-    opened = _opened(options, recipe, losses, console)
+    labels = _labels(options, losses, pretrained, saved) if recipe.pseudo_labels else ()
+    opened = _opened(options, recipe, losses, labels, console)
     summary = opened.summary() if rank() == 0 else None
-    _describe(opened, summary, console)
+    print_table(opened, summary, console)
     test = run_test_images(opened, recipe, options.images) if rank() == 0 else None
     cache = options.cache or options.out
     dataset = run_images(opened, recipe, options.images, cache, console)
     progress = _started(options.recipe, recipe, dataset)
     if line := saved and moved(saved, progress):
         console.print(line, highlight=False, markup=False)
+    features = run_features(progress, opened, checkpoint, pretrained, Place(cache, device, console))
     workers = cores() if options.workers is None else options.workers
     trainer = Trainer(
         progress,
@@ -112,10 +114,11 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
         workers=workers,
         compiler=options.compile,
         pretrained=pretrained,
+        features=features,
     )
     for line in introduction(trainer, dataset):
         console.print(line, highlight=False)
-    _make_folder(options.out, summary)
+    write_table(options.out, summary)
     train(trainer, options, console)
     if rank() == 0:
         console.print("evaluating exits, calibration and budgets")
@@ -136,6 +139,16 @@ def _with_weights(
     return recipe, None
 
 
+def _labels(
+    options: RunOptions, losses: Losses, pretrained: Pretrained | None, saved: Progress | None
+) -> tuple[str, ...]:
+    """Return the classes of the weights' classifier, for images without labels."""
+    if pretrained is None:
+        assert saved is not None
+        return saved.labels
+    return class_names(options.class_names, classes_of(losses.network, pretrained))
+
+
 def _started(name: str, recipe: Recipe, dataset: Dataset[Images] | Dataset[ImageFiles]) -> Progress:
     return Progress(
         recipe_name=name,
@@ -148,18 +161,14 @@ def _started(name: str, recipe: Recipe, dataset: Dataset[Images] | Dataset[Image
 
 
 def _opened(
-    options: RunOptions, recipe: Recipe, losses: Losses, console: Console
+    options: RunOptions,
+    recipe: Recipe,
+    losses: Losses,
+    labels: tuple[str, ...],
+    console: Console,
 ) -> Dataset[ImageFiles]:
     """Open the images, and check that batches of so many can be trained on."""
-    dataset = open_dataset(
-        recipe.data,
-        recipe.size,
-        recipe.held_out,
-        recipe.seed,
-        recipe.held_out_split,
-        strict=options.strict,
-        resizing=recipe.resizing,
-    )
+    dataset = open_for(recipe, recipe.data, labels, strict=options.strict)
     if options.skip_damaged:
         dataset, errors = without_damaged(dataset)
         for error in errors:
@@ -168,30 +177,15 @@ def _opened(
     return dataset
 
 
-def _make_folder(folder: Path, summary: Summary | None) -> None:
-    """Make the folder of the run, with the whole table of the data set."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    if summary:
-        lines = summary.lines(classes=None, names=None)
-        write_text(folder / TABLE, "".join(f"{line}\n" for line in lines))
-
-
-def _saved(options: RunOptions, console: Console) -> Progress | None:
-    """Read and check the whole checkpoint to resume, if there is one."""
+def _saved(options: RunOptions, console: Console) -> Checkpoint | None:
+    """Read and check the checkpoint to resume, if there is one."""
     path = options.out / CHECKPOINT
     if not options.resume:
         return None
     if not path.exists():
         console.print(f"{path}: no checkpoint yet, so the run starts at its beginning")
         return None
-    return load_checkpoint(path).progress
-
-
-def _describe(dataset: Dataset[ImageFiles], summary: Summary | None, console: Console) -> None:
-    """Print the table of the data set, and its warnings."""
-    for line in [*(summary.lines() if summary else ()), *dataset.warnings()]:
-        console.print(line, highlight=False, markup=False)
+    return load_checkpoint(path)
 
 
 def introduction(trainer: Trainer, dataset: Dataset[Images] | Dataset[ImageFiles]) -> Iterator[str]:
@@ -211,7 +205,8 @@ def introduction(trainer: Trainer, dataset: Dataset[Images] | Dataset[ImageFiles
 
 def train(trainer: Trainer, options: RunOptions, console: Console) -> None:
     """Run the recipe to its end. The first process shows and logs the progress."""
-    epochs = trainer.progress.recipe.epochs
+    epochs, pseudo = trainer.progress.recipe.epochs, trainer.progress.recipe.pseudo_labels
+    accuracy = "agreement with full depth" if pseudo else "accuracy"
     fitted = partial(
         fit,
         trainer,
@@ -233,7 +228,7 @@ def train(trainer: Trainer, options: RunOptions, console: Console) -> None:
             exits = "  ".join(f"{100 * a:5.2f}" for a in epoch.accuracies)
             console.print(
                 f"epoch {epoch.number:3}/{epochs}  loss {epoch.loss:7.4f}  "
-                f"held-out accuracy by exit, %: {exits}  {epoch.seconds:.0f} s"
+                f"held-out {accuracy} by exit, %: {exits}  {epoch.seconds:.0f} s"
                 f"{left and ', '}{left}"
             )
             log.epoch(epoch)

@@ -9,7 +9,7 @@ refuses others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -175,10 +175,13 @@ def convert_bundle(
     if manifest.precision != "fp32":
         raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
     images = own_images(manifest, data, strict=strict)
+    before = Chain(floats).run(images.held_out.pixels)
+    if not images.held_out.labelled:  # they have the predictions of the last exit
+        labels = torch.from_numpy(before.probabilities[-1].argmax(axis=1))
+        images = replace(images, held_out=Images(images.held_out.pixels, labels))
     if precision == "int8":
         console.print(f"quantizing with {len(images.train)} images of the training set")
     converted = quantize(manifest, floats, images, precision)
-    before = Chain(floats).run(images.held_out.pixels)
     _print_agreement(agreement(manifest, before, converted, images.held_out), precision, console)
     new_version = version or f"{manifest.version}-{precision}"
     new = with_new_measurements(

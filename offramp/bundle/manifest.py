@@ -105,11 +105,21 @@ class ImageInput(FrozenRecord):
     )
 
 
+def _are_given(labels: str) -> bool:
+    return labels == "given"
+
+
 class HeldOut(FrozenRecord):
     """The images from which temperatures, thresholds and every Estimate were computed."""
 
     images: int = Field(gt=0)
     source: str
+    labels: Literal["given", "pseudo"] = Field(
+        "given",
+        description="pseudo: predictions of the last exit, so that every accuracy is agreement "
+        "with it",
+        exclude_if=_are_given,  # versions without this field can read such a bundle
+    )
 
 
 def _is_none(value: object) -> bool:

@@ -50,8 +50,7 @@ class Augment:
             square. With color_jitter, brightness, contrast and saturation, from 0 to 2 * JITTERS.
         """
         drawn = [self._random(indices, 2 * self.shift + 1, rng) for _ in range(2)]
-        mirrored = (_scatter(indices) + epoch) % 2
-        drawn.append(mirrored if self.flip else torch.zeros_like(mirrored))
+        drawn.append(mirrored(indices, epoch) if self.flip else torch.zeros_like(indices))
         if self.cutout:
             drawn += [self._random(indices, size, rng) for _ in range(2)]
         if self.color_jitter:
@@ -103,6 +102,14 @@ def jitter_colors(images: Tensor, factors: Tensor) -> Tensor:
     pixels = torch.lerp(mean, pixels, contrast).clamp_(0, 255)
     pixels = torch.lerp((pixels @ weights)[..., None], pixels, saturation)
     return pixels.clamp_(0, 255).round_().to(torch.uint8)
+
+
+def mirrored(indices: Tensor, epoch: int) -> Tensor:
+    """Return 1 for the images that are mirrored in an epoch (from 0), else 0, int64 [N].
+
+    Each image is mirrored in every other epoch. About half of the images are in each epoch.
+    """
+    return (_scatter(indices) + epoch) % 2
 
 
 def _scatter(indices: Tensor) -> Tensor:

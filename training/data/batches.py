@@ -84,7 +84,7 @@ class Batches(ABC):
         drawn = (shard(self._augment.draw(batch, number, recipe.size, rng)) for batch in batches)
         stored = self._train([shard(batch) for batch in batches[first:]], number)
         for images, changes in zip(stored, islice(drawn, first, None), strict=True):
-            yield Images(self._augment(images.pixels, changes.to(self._device)), images.targets)
+            yield self._augmented(images, changes.to(self._device))
 
     @abstractmethod
     def held_out(self) -> Iterator[Images]:
@@ -93,6 +93,10 @@ class Batches(ABC):
     @abstractmethod
     def sample(self) -> Tensor:
         """Return pixels uint8 [N, H, W, 3] of training images, for statistics, on the CPU."""
+
+    def _augmented(self, images: Images, drawn: Tensor) -> Images:
+        """Change images as `Augment.draw` has drawn."""
+        return Images(self._augment(images.pixels, drawn), images.targets)
 
     def _sample_indices(self) -> Tensor:
         """Return indices spread evenly over the data set, which can be sorted by class."""

@@ -67,9 +67,14 @@ class Dataset(Generic[Held]):
         digest.update(self.held_out.targets.numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def labelled(self) -> bool:
+        """True if the images have labels."""
+        return self.train.labelled
+
     def summary(self) -> Summary | None:
         """Count the images of each class in each set, with sizes, formats and what is left out."""
-        if self.found is None:
+        if self.found is None or not self.labelled:
             return None
         counts = {
             name: np.bincount(targets.numpy(), minlength=len(self.labels))
@@ -85,6 +90,8 @@ class Dataset(Generic[Held]):
     def warnings(self) -> Iterator[str]:
         """Yield warnings about sets that are too small, with the size that would do."""
         yield from few_warnings(len(self.held_out))
+        if not self.labelled:
+            return
         held = set(self.held_out.targets.tolist())
         lacking = [label for k, label in enumerate(self.labels) if k not in held]
         if lacking:
@@ -134,9 +141,9 @@ def open_dataset(
     found = find_dataset(source, strict=strict)
     try:
         found.check_trainable()
-        train = _files(found, found.part("train"), size, resizing)
+        train = files_of(found, found.part("train"), size, resizing)
         if "validation" in found.parts:
-            held = _files(found, found.part("validation"), size, resizing)
+            held = files_of(found, found.part("validation"), size, resizing)
             train = train.select(_tensor(in_random_order(len(train), seed)))
             held = held.select(_tensor(in_random_order(len(held), seed)))
         else:
@@ -145,7 +152,7 @@ def open_dataset(
     except DatasetError as error:
         raise DataError(f"data: {error}") from error
     tested = found.parts.get("test")
-    test = _files(found, tested, size, resizing) if tested else None
+    test = files_of(found, tested, size, resizing) if tested else None
     _check_all(found, len(train) + len(held) + (len(test) if test else 0))
     return Dataset(train, held, found.classes, test, found)
 
@@ -235,10 +242,11 @@ def _relabelled(
             f"data: {found.source}, {split}: label {foreign[0]!r} is not in the training set"
         )
     of_class = np.array([index.get(label, -1) for label in found.classes], dtype=np.int64)
-    return _files(found, Part(part.images, of_class[part.targets]), size, resizing)
+    return files_of(found, Part(part.images, of_class[part.targets]), size, resizing)
 
 
-def _files(found: Found, part: Part, size: int, resizing: Resizing) -> ImageFiles:
+def files_of(found: Found, part: Part, size: int, resizing: Resizing) -> ImageFiles:
+    """Return the images of a part of a data set, to be decoded at that size."""
     encoded = by_row(part.images, found.source)
     rows, targets = torch.arange(len(part.targets)), torch.from_numpy(part.targets)
     return ImageFiles(encoded, rows, targets, size, found.source, resizing)

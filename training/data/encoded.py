@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,19 @@ import datasets
 from offramp.data.parquet import Rows
 from offramp.data.records import Encoded, Files, Stored
 from training.errors import DataError
+
+
+def identity(one: Encoded) -> bytes:
+    """Return bytes that differ for another image: its own, or path, size and time of its file.
+
+    Raises:
+        OSError: The file cannot be found.
+    """
+    if isinstance(one.image, bytes):
+        return one.image
+    state = one.image.stat()
+    path = os.path.abspath(one.image)  # noqa: PTH100 (a link can change)
+    return json.dumps([path, state.st_size, state.st_mtime_ns]).encode()
 
 
 class EncodedImages(Protocol):

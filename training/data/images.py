@@ -25,6 +25,7 @@ from training.errors import DataError
 from training.recipes import PLAIN, Resizing
 
 READ_AT_ONCE = 1000  # files
+UNLABELLED = -1  # target of an image without a label
 LISTED = 100  # damaged files in one error
 
 
@@ -40,13 +41,18 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images uint8 [N, H, W, 3] (RGB) with labels int64 [N]."""
+    """Images uint8 [N, H, W, 3] (RGB) with labels int64 [N], which can be `UNLABELLED`."""
 
     pixels: Tensor
     targets: Tensor
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def labelled(self) -> bool:
+        """True if each image has a label."""
+        return bool((self.targets != UNLABELLED).all())
 
     def select(self, indices: Tensor) -> Images:
         """The images at these indices."""
@@ -74,7 +80,7 @@ class ImageFiles:
     Args:
         encoded: the files, or a table with them.
         rows: rows of the images, in order, int64 [N].
-        targets: labels, int64 [N].
+        targets: labels, int64 [N], which can be `UNLABELLED`.
         size: height and width of the decoded images, in pixels.
         source: name of the data set in error texts.
         resizing: way to bring an image to that size.
@@ -91,6 +97,11 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def labelled(self) -> bool:
+        """True if each image has a label."""
+        return bool((self.targets != UNLABELLED).all())
 
     def select(self, indices: Tensor) -> ImageFiles:
         """The images at these indices."""

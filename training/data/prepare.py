@@ -84,5 +84,6 @@ def run_test_images(
 
 def in_memory(recipe: Recipe, where: str, images: int) -> bool:
     """Return True if that many decoded images are kept in memory."""
-    fits = recipe.crop == "shifted" and 3 * images * recipe.size**2 <= IN_MEMORY
+    read_once = recipe.crop == "resized" or recipe.cache_features
+    fits = not read_once and 3 * images * recipe.size**2 <= IN_MEMORY
     return where == "memory" or (where == "auto" and fits)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from offramp.data.records import printable
 from training.data.datasets import Dataset, open_dataset
 from training.data.images import ImageFiles
+from training.data.unlabelled import open_unlabelled
 from training.errors import DataError
 from training.recipes import Recipe
 
@@ -24,6 +25,8 @@ def without_damaged(
     test, tested = dataset.test.whole() if dataset.test else (None, [])
     kept = set(train.targets.tolist())
     lacking = [label for k, label in enumerate(dataset.labels) if k not in kept]
+    if not dataset.labelled:
+        lacking = [] if len(train) else ["any class"]
     if lacking or not len(held_out):
         missing = f"training image of {printable(lacking[0])}" if lacking else "held-out image"
         raise DataError(f"data: all are damaged, so no {missing} is left: {[*errors, *others][0]}")
@@ -31,7 +34,12 @@ def without_damaged(
 
 
 def reopen_dataset(
-    source: str, recipe: Recipe, images: tuple[int, int | None], *, strict: bool = False
+    source: str,
+    recipe: Recipe,
+    images: tuple[int, int | None],
+    *,
+    labels: tuple[str, ...] = (),
+    strict: bool = False,
 ) -> Dataset[ImageFiles]:
     """Open the data set of a run again, split as in the run.
 
@@ -40,12 +48,35 @@ def reopen_dataset(
         recipe: recipe of the run.
         images: number of training images of the run, and of held-out images if known. If there are
             more now, damaged images are left out, as `--skip-damaged` does.
+        labels: classes of the run, for images without labels.
         strict: refuse a data set with files that are left out.
 
     Raises:
         DataError: the images cannot be loaded.
     """
-    opened = open_dataset(
+    opened = open_for(recipe, source, labels, strict=strict)
+    train, held_out = images
+    more = len(opened.train) > train or (held_out is not None and len(opened.held_out) > held_out)
+    return without_damaged(opened)[0] if more else opened
+
+
+def open_for(
+    recipe: Recipe, source: str, labels: tuple[str, ...], *, strict: bool = False
+) -> Dataset[ImageFiles]:
+    """Open the data set of a recipe at `source`, with its labels or without.
+
+    Args:
+        recipe: recipe of the run.
+        source: place of the images.
+        labels: classes of the network, for images without labels.
+        strict: refuse a data set with files that are left out.
+
+    Raises:
+        DataError: the images cannot be loaded.
+    """
+    if recipe.pseudo_labels:
+        return open_unlabelled(source, recipe, labels, strict=strict)
+    return open_dataset(
         source,
         recipe.size,
         recipe.held_out,
@@ -54,6 +85,3 @@ def reopen_dataset(
         strict=strict,
         resizing=recipe.resizing,
     )
-    train, held_out = images
-    more = len(opened.train) > train or (held_out is not None and len(opened.held_out) > held_out)
-    return without_damaged(opened)[0] if more else opened

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,7 +40,7 @@ from offramp.images.errors import ImageFileError
 from offramp.images.essence import Essence
 from offramp.images.header import Header, read_header, upright_size
 from offramp.writing import replaced, writing
-from training.data.encoded import EncodedImages
+from training.data.encoded import EncodedImages, identity
 from training.data.images import File, ImageFiles
 from training.errors import DataError
 
@@ -139,15 +138,10 @@ def _names(files: ImageFiles, ending: str) -> NDArray[np.bytes_]:
     names = np.zeros(len(files.encoded), dtype=f"S{32 + len(ending)}")
     for row in files.rows.tolist():
         (one,) = files.encoded.read([row])
-        if isinstance(one.image, bytes):
-            key = one.image
-        else:
-            try:
-                state = one.image.stat()
-            except OSError as error:
-                raise DataError(f"data: {files.source}, {one.name} cannot be read") from error
-            path = os.path.abspath(one.image)  # noqa: PTH100 (a link can change)
-            key = json.dumps([path, state.st_size, state.st_mtime_ns]).encode()
+        try:
+            key = identity(one)
+        except OSError as error:
+            raise DataError(f"data: {files.source}, {one.name} cannot be read") from error
         names[row] = hashlib.blake2b(key, digest_size=16).hexdigest().encode() + ending.encode()
     return names
 

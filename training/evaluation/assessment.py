@@ -36,10 +36,14 @@ MEDIUM = 0.5  # the share that a bundle calls medium
 
 @dataclass(frozen=True, slots=True)
 class LabelledLogits:
-    """Logits of every exit, float32 [exits, N, classes], and targets int64 [N]."""
+    """Logits of every exit, float32 [exits, N, classes], and targets int64 [N].
+
+    `pseudo` is True if the targets are the predictions of the last exit.
+    """
 
     logits: Tensor
     targets: Tensor
+    pseudo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ def own_dataset(progress: Progress, source: str, *, strict: bool = False) -> Dat
         CheckpointError: the images are not those of the run.
     """
     images = (progress.train_images, None)
-    dataset = reopen_dataset(source, progress.recipe, images, strict=strict)
+    dataset = reopen_dataset(source, progress.recipe, images, labels=progress.labels, strict=strict)
     try:
         if dataset.fingerprint() == progress.fingerprint:
             return dataset
@@ -107,19 +111,26 @@ def own_dataset(progress: Progress, source: str, *, strict: bool = False) -> Dat
 
 
 def labelled_logits(network: MultiExitNetwork, images: Images | ImageFiles) -> LabelledLogits:
-    """Compute the logits of images on the network's device. The result is on the CPU."""
+    """Compute the logits of images on the network's device. The result is on the CPU.
+
+    Images without labels get pseudo-labels.
+    """
     device = next(network.parameters()).device
     logits, targets = [], []
     for part in images.parts():
         logits.append(predict(network, part.pixels.to(device)).cpu())
         targets.append(part.targets.cpu())
-    return LabelledLogits(torch.cat(logits, dim=1), torch.cat(targets))
+    found = torch.cat(logits, dim=1)
+    if not images.labelled:
+        return LabelledLogits(found, found[-1].argmax(dim=1), pseudo=True)
+    return LabelledLogits(found, torch.cat(targets))
 
 
 def temperatures_of(held_out: LabelledLogits) -> tuple[float, ...]:
-    """Fit the temperature of each exit."""
+    """Fit the temperature of each exit. With pseudo-labels, that of the last exit is 1."""
     targets = held_out.targets.numpy()
-    return tuple(fit_temperature(logits.numpy(), targets) for logits in held_out.logits)
+    fitted = [fit_temperature(logits.numpy(), targets) for logits in held_out.logits]
+    return (*fitted[:-1], 1.0) if held_out.pseudo else tuple(fitted)
 
 
 def score(given: LabelledLogits, temperatures: Sequence[float], flops: Floats) -> Scored:

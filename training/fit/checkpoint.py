@@ -135,7 +135,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors |= {f"training/{name}": t for name, t in checkpoint.training_state.items()}
     tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     progress = checkpoint.progress.model_dump_json()
-    metadata = {"format": FORMAT, "progress": progress, "sha256": _digest(progress, tensors)}
+    metadata = {"format": FORMAT, "progress": progress, "sha256": content_digest(progress, tensors)}
     with replaced(path, SafetensorError, durable=True) as partial:
         save_file(tensors, partial, metadata)
 
@@ -160,7 +160,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         progress = Progress.model_validate_json(metadata["progress"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     # checkpoints of earlier versions have no digest
-    if metadata.get("sha256", digest := _digest(metadata["progress"], tensors)) != digest:
+    if metadata.get("sha256", digest := content_digest(metadata["progress"], tensors)) != digest:
         raise CheckpointError(f"{path}: damaged: the content does not match the checksum")
     return Checkpoint(
         progress,
@@ -188,9 +188,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
         ) from error
 
 
-def _digest(progress: str, tensors: Mapping[str, Tensor]) -> str:
-    """Hash the whole content of a checkpoint."""
-    digest = hashlib.sha256(progress.encode())
+def content_digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Hash a text and contiguous tensors on the CPU, such as the whole content of a checkpoint."""
+    digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)  # numpy has no bfloat16

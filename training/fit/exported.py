@@ -12,6 +12,7 @@ from torch import Tensor
 
 from training.fit.checkpoint import Checkpoint, Epoch, new_network, under
 from training.fit.early_stop import best_epoch
+from training.fit.frozen import freeze
 from training.networks.multi_exit import MultiExitNetwork
 from training.recipes import Recipe
 
@@ -129,6 +130,7 @@ def exported_weights(recipe: Recipe, network: MultiExitNetwork, classes: int) ->
     if recipe.ema:
         averaged = new_network(recipe, classes).eval()
         averaged.load_state_dict(network.state_dict())
+        freeze(averaged, recipe)
         on_device(averaged, next(network.parameters()).device)
     return ExportedWeights(network, averaged, recipe.ema, keep_best=recipe.patience > 0)
 

@@ -80,7 +80,7 @@ class GradientAccumulator:
                 self._losses, find_unused_parameters=unused, **OWN_BUFFERS
             )
 
-    def add(self, images: Images, size: int) -> Tensor:
+    def add(self, images: Images, size: int | None) -> Tensor:
         """Add the gradient of this process's shard of a batch to every parameter.
 
         Micro-batches are weighted by their number of images. The sum is the gradient of the whole
@@ -89,7 +89,7 @@ class GradientAccumulator:
 
         Args:
             images: shard of the batch.
-            size: height and width to which images are shrunk, in pixels.
+            size: height and width to which images are shrunk, in pixels. `None`: no change.
 
         Returns:
             The loss of the shard, summed over exits, [].
@@ -101,8 +101,10 @@ class GradientAccumulator:
             loss += self._add(part, size, (end - start) / count, last=end == count)
         return loss
 
-    def _add(self, images: Images, size: int, weight: float, *, last: bool) -> Tensor:
-        pixels = shrink(self._network.normalize(images.pixels), size)
+    def _add(self, images: Images, size: int | None, weight: float, *, last: bool) -> Tensor:
+        pixels = self._network.normalize(images.pixels)
+        if size is not None:
+            pixels = shrink(pixels, size)
         with self._averaged(last):
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
                 losses: Tensor = self._losses(pixels, images.targets)

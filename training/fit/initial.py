@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from training.errors import RecipeError, unreadable_size
 from training.fit.checkpoint import new_network
+from training.fit.frozen import freeze
 from training.fit.optimizers import Optimizers
 from training.fit.parameter_groups import parameter_groups
 from training.networks.backbones import pretrained_weights
@@ -18,7 +19,7 @@ from training.recipes import Recipe
 
 
 def initial_network(
-    recipe: Recipe, classes: int, sample: Tensor, pretrained: Pretrained | None = None
+    recipe: Recipe, classes: int, sample: Tensor | None, pretrained: Pretrained | None = None
 ) -> MultiExitNetwork:
     """Build the recipe's network with fresh weights, and copy pretrained ones into it.
 
@@ -28,8 +29,8 @@ def initial_network(
         recipe: recipe of the run.
         classes: number of labels.
         sample: training images uint8 [N, H, W, 3], for the mean and deviation of each channel.
-            With pretrained weights, these are those of the images that the weights were trained on.
-
+            With pretrained weights it is not needed: these are those of the images that the
+            weights were trained on.
         pretrained: weights of the recipe's record. `None`: the weights stay fresh, for those of a
             checkpoint.
 
@@ -42,12 +43,14 @@ def initial_network(
     for size in {recipe.size, recipe.small_size or recipe.size}:
         _check_size(network, size)
     if recipe.weights is None:
+        assert sample is not None
         _set_statistics(network.normalize, sample)
     else:
         network.normalize.mean.copy_(torch.tensor(recipe.weights.mean))
         network.normalize.std.copy_(torch.tensor(recipe.weights.std))
     if pretrained is not None:
         load_pretrained(network, pretrained)
+    freeze(network, recipe)
     return network
 
 
@@ -81,14 +84,19 @@ def with_weights(
         keep_head: the weights' own classifier becomes that of the last exit.
 
     Raises:
-        RecipeError: the weights cannot be read, or there are none with a head to keep.
+        RecipeError: the weights cannot be read, or there are none with a head to keep or a trunk
+            to freeze.
     """
     if source is None and recipe.weights is not None:
         source = "hub" if recipe.backbone.startswith(PREFIX) else "package"
     if source in (None, "none"):
         if keep_head:
             raise RecipeError("--keep-head: there are no weights; give --weights")
+        if recipe.freeze == "trunk":
+            raise RecipeError("--freeze: the trunk has random weights; give --weights")
         return recipe.model_copy(update={"weights": None}), None
+    if recipe.pseudo_labels and not keep_head:
+        raise RecipeError("--pseudo-labels: they need the classifier of the weights; --keep-head")
     pretrained = pretrained_weights(recipe.backbone, recipe.shape, source, keep_head=keep_head)
     return recipe.model_copy(update={"weights": pretrained.record}), pretrained
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from training.data.augment import new_mixup
-from training.data.batches import new_batches
+from training.data.batches import Batches, new_batches
 from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images
 from training.distributed import (
@@ -25,7 +25,6 @@ from training.distributed import (
     sum_over_processes,
 )
 from training.errors import CheckpointError, DivergedError
-from training.fit.batch_norm import start_training
 from training.fit.checkpoint import (
     Checkpoint,
     Epoch,
@@ -34,6 +33,9 @@ from training.fit.checkpoint import (
 )
 from training.fit.early_stop import is_exhausted
 from training.fit.exported import exported_weights, on_device
+from training.fit.features.batches import FeatureBatches, FeatureSets
+from training.fit.features.reader import feature_reader
+from training.fit.frozen import start_training
 from training.fit.gradient import GradientAccumulator
 from training.fit.initial import initial_network, initial_objective, initial_optimizers
 from training.fit.optimizers import lr_factor
@@ -62,6 +64,7 @@ class Trainer:
         workers: processes that decode images on disk (0: this process decodes them).
         compiler: backend of torch.compile. `None`: not compiled.
         pretrained: weights to start from. `None`: fresh ones.
+        features: features of the frozen trunk for all images, which are read instead of the images.
 
     Raises:
         RecipeError: the network cannot read images of that size, or options exclude each other.
@@ -76,20 +79,29 @@ class Trainer:
         workers: int = 0,
         compiler: str | None = None,
         pretrained: Pretrained | None = None,
+        features: FeatureSets | None = None,
     ) -> None:
         recipe = progress.recipe
         self.progress = progress
-        self._batches = new_batches(recipe, dataset.train, dataset.held_out, device, workers)
-        network = initial_network(recipe, len(dataset.labels), self._batches.sample(), pretrained)
-        of_classes = class_weights(recipe.class_weights, dataset.train.targets, len(dataset.labels))
+        self._layout = features.layout if features else None
+        self._batches: Batches
+        if features:
+            self._batches = FeatureBatches(recipe, features, device)
+        else:
+            self._batches = new_batches(recipe, dataset.train, dataset.held_out, device, workers)
+        sample = None if recipe.weights else self._batches.sample()
+        network = initial_network(recipe, len(dataset.labels), sample, pretrained)
+        targets = features.train.targets if features else dataset.train.targets
+        of_classes = class_weights(recipe.class_weights, targets, len(dataset.labels))
         objective = initial_objective(recipe, network, of_classes)
         self._mixup = new_mixup(recipe, len(dataset.labels), len(dataset.train))
         self.network = on_device(network, device)
         self.objective = objective.to(device)
         self.device = device
         self._exported = exported_weights(recipe, self.network, len(dataset.labels))
+        self._trained = self._reading(self.network)
         self._gradient = GradientAccumulator(
-            self.network,
+            self._trained,
             self.objective,
             size=recipe.size,
             bf16=recipe.precision == "bf16",
@@ -162,7 +174,7 @@ class Trainer:
         """
         before, steps = self.progress.running, self._batches.steps
         number, start = len(self.progress.epochs), time.perf_counter() - before.seconds
-        start_training(self.network, self.progress.recipe.batch_norm)
+        start_training(self._trained, self.progress.recipe)
         loss = torch.tensor(before.loss, device=self.device)
         batches = self._batches.epoch(number, before.steps)
         for done, images in enumerate(track(batches, steps - before.steps), before.steps + 1):
@@ -196,12 +208,16 @@ class Trainer:
         self._optimizers.zero_grad()
         if self._mixup:
             images = self._mixup(images, epoch, done)
-        loss = self._gradient.add(images, small or recipe.size)
+        loss = self._gradient.add(images, None if self._layout else small or recipe.size)
         factor = lr_factor(recipe.schedule, share_done, recipe.warmup, recipe.milestones)
         self._optimizers.step(factor)
         self._exported.after_step(epoch * steps + done)
         on_step(epoch * steps + done, loss, factor * recipe.lr)
         return loss
+
+    def _reading(self, network: MultiExitNetwork) -> MultiExitNetwork:
+        """Return a network with the same heads that reads what a batch has: pixels or features."""
+        return feature_reader(network, self._layout) if self._layout else network
 
     def _record_partial_epoch(self, done: int, loss: Tensor, seconds: float) -> None:
         """Record the state of the current epoch, for a checkpoint."""
@@ -220,8 +236,9 @@ class Trainer:
     def _evaluate(self) -> tuple[float, ...]:
         """Compute the accuracy of each exit. Every process evaluates its shard of the images."""
         right = torch.zeros(self.network.exits, dtype=torch.int64, device=self.device)
+        network = self._reading(self._exported.evaluated)
         for images in self._batches.held_out():
-            logits = predict(self._exported.evaluated, images.pixels)
+            logits = predict(network, images.pixels)
             right += (logits.argmax(-1) == images.targets).sum(-1)
         right = sum_over_processes(right)
         accuracies: list[float] = (right.double() / self._batches.held_out_images).tolist()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from training.networks.multi_exit import MultiExitNetwork
 
-PIXELS_AT_ONCE = 500 * 64 * 64  # in a forward pass: features take hundreds of bytes for each
+VALUES_AT_ONCE = 3 * 500 * 64 * 64  # in a forward pass: features take many bytes for each
 
 
 @torch.inference_mode()
@@ -17,6 +19,11 @@ def predict(network: MultiExitNetwork, pixels: Tensor, batch_size: int = 500) ->
     A forward pass has at most `batch_size` images, and fewer of large ones.
     """
     network.eval()
-    size = max(1, min(batch_size, PIXELS_AT_ONCE // (pixels.shape[1] * pixels.shape[2])))
+    size = min(batch_size, images_at_once(pixels))
     batches = [torch.stack(network(network.normalize(batch))) for batch in pixels.split(size)]
     return torch.cat(batches, dim=1)
+
+
+def images_at_once(pixels: Tensor, values: int = VALUES_AT_ONCE) -> int:
+    """Return the number of images [N, ...] of this size that have at most that many values."""
+    return max(1, values // math.prod(pixels.shape[1:]))

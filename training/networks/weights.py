@@ -170,6 +170,23 @@ def load_pretrained(network: MultiExitNetwork, pretrained: Pretrained) -> None:
         own[name].copy_(tensor)
 
 
+def classes_of(network: MultiExitNetwork, pretrained: Pretrained) -> int:
+    """Return the number of classes of the weights' own classifier.
+
+    Args:
+        network: network of that form, for any number of classes.
+        pretrained: the weights.
+
+    Raises:
+        RecipeError: they have no classifier.
+    """
+    names = (network.pretraining.names[name] for name in network.pretraining.classifier)
+    found = [len(pretrained.tensors[there]) for there in names if there in pretrained.tensors]
+    if not found:
+        raise RecipeError("--keep-head: the weights have no classifier")
+    return found[0]
+
+
 def _counts(name: str) -> bool:
     return name.endswith("num_batches_tracked")  # early versions of torch did not save it
 

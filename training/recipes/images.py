@@ -42,6 +42,12 @@ class ImageFields(FrozenModel):
         description="way to choose them: from each class in proportion, or at random as in "
         "version 0.1",
     )
+    pseudo_labels: bool = Field(
+        default=False,
+        description="train without labels: the label of each image is the prediction of the frozen "
+        "network at full depth, with the classifier of --keep-head. All images in --data are read, "
+        "at any depth, and labels are ignored. --cache-features true is needed",
+    )
     small_size: PositiveInt | None = Field(
         None, description="size of the images in the first epochs, in pixels (null: --size)"
     )

@@ -26,6 +26,26 @@ VIT_TINY = Weights(
     margin=0.9,
 )
 
+QUICK = Recipe(
+    size=224,
+    backbone="efficientnet_lite",
+    weights=LITE0,
+    variant="joint",
+    objective="distillation",
+    objective_options={"share": 0.5, "hint": 0.0, "scaled": True, "ramp": 0.2},
+    freeze="trunk",
+    cache_features=True,
+    shift=0,
+    epochs=10,
+    batch_size=64,
+    optimizer="adamw",
+    lr=2e-3,
+    weight_decay=0.01,
+    schedule="cosine",
+    warmup=0.1,
+    label_smoothing=0.1,
+)
+
 RECIPES: dict[str, Recipe] = {
     # Trains on two CPU cores. The bundle in this repository is made with it.
     "cifar-compact": Recipe(
@@ -135,6 +155,16 @@ RECIPES: dict[str, Recipe] = {
         crop="resized",
         color_jitter=0.4,
         precision="bf16",
+    ),
+    # One's own photos: exits for a pretrained network that stays as it is, in minutes on a CPU.
+    "photos-quick": QUICK,
+    # The same for the classes that the network knows, from photos without labels (--keep-head).
+    "photos-unlabelled": QUICK.model_copy(
+        update={
+            "pseudo_labels": True,
+            "objective_options": {"share": 1.0, "hint": 0.0, "scaled": True},
+            "label_smoothing": 0.0,
+        }
     ),
     # One's own photos, end to end from pretrained weights.
     "photos": Recipe(

@@ -12,6 +12,7 @@ from training.record import FrozenModel
 OptimizerName = Literal["sgd", "muon", "adamw"]
 Schedule = Literal["cosine", "linear", "multistep"]
 BatchNormMode = Literal["train", "frozen"]
+Freeze = Literal["none", "trunk"]
 
 
 class OptimizationFields(FrozenModel):
@@ -73,6 +74,16 @@ class OptimizationFields(FrozenModel):
         "train",
         description="batch norm of the stages in training: by the batch, or frozen, by the running "
         "statistics, which then do not change",
+    )
+    freeze: Freeze = Field(
+        "none",
+        description="part of the network that keeps its weights and statistics: none, or trunk: "
+        "all stages of pretrained weights, and with --keep-head the head of the last exit",
+    )
+    cache_features: bool = Field(
+        default=False,
+        description="with --freeze trunk: compute the features of each image, and with --flip of "
+        "its mirror image, once, keep them on disk in --cache, and train the heads on them",
     )
     ema: float = Field(
         0.0,

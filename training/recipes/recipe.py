@@ -24,6 +24,23 @@ ObjectiveName = Literal[
     "meta-gf",
 ]
 ClassWeights = Literal["none", "balanced"]
+# Values of options that can be combined with --freeze trunk.
+FOR_FROZEN_TRUNK = {
+    "variant": ("joint",),
+    "objective": ("joint", "distillation"),
+    "optimizer": ("adamw", "sgd"),
+}
+# Values of options that can be combined with --cache-features true.
+FOR_CACHED_FEATURES = {
+    "freeze": "trunk",
+    "crop": "shifted",
+    "shift": 0,
+    "cutout": 0,
+    "color_jitter": 0,
+    "mixup": 0,
+    "small_epochs": 0,
+    "shrink": False,
+}
 
 
 # Pydantic orders the fields from the last base to the first.
@@ -88,6 +105,40 @@ class Recipe(AugmentationFields, OptimizationFields, NetworkFields, ImageFields)
             raise ValueError(
                 f"shift: {self.shift} pixels move an image of {self.size} out of view; give at "
                 f"most {self.size - 1}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_trunk_fits(self) -> Self:
+        if self.freeze == "none":
+            return self
+        given = {"variant": self.variant, "objective": self.objective, "optimizer": self.optimizer}
+        for option, allowed in FOR_FROZEN_TRUNK.items():
+            if given[option] not in allowed:
+                raise ValueError(
+                    f"{option}: {given[option]} changes how a trunk is trained, and --freeze trunk "
+                    f"trains only heads; give --{option} {' or '.join(allowed)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _cached_features_fit(self) -> Self:
+        given = self.model_dump(include=set(FOR_CACHED_FEATURES)) if self.cache_features else {}
+        for option, needed in FOR_CACHED_FEATURES.items():
+            if given and given[option] != needed:
+                raise ValueError(
+                    f"{option}: {given[option]} does not go with --cache-features true, because "
+                    "each image is seen only as it is and mirrored; give "
+                    f"--{option.replace('_', '-')} {str(needed).lower()}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _pseudo_labels_fit(self) -> Self:
+        if self.pseudo_labels and not self.cache_features:
+            raise ValueError(
+                "pseudo_labels: they are predictions of a frozen network from cached features; "
+                "give --cache-features true and --freeze trunk"
             )
         return self
 

@@ -24,6 +24,7 @@ TEMPLATE = "report.html"  # includes classes.html
 CLASSES = 100  # most classes of which all are in the table
 LOWEST = 50  # classes in the table if there are more
 CONFUSIONS = 20  # pairs of classes in the table
+PSEUDO_LABELS = "pseudo-labels: the predictions of the frozen network at full depth"
 NAME = 48  # characters of a class name
 
 
@@ -103,6 +104,7 @@ def _facts(progress: Progress) -> list[tuple[str, str]]:
         ("images", f"{recipe.data}, {recipe.size} x {recipe.size} pixels"),
         ("training images", f"{progress.train_images:,}, of {len(progress.labels)} classes"),
         ("epochs", f"{len(epochs)} of {recipe.epochs}, in {minutes:.1f} minutes"),
+        ("labels", PSEUDO_LABELS if recipe.pseudo_labels else "of the data set"),
         ("seed", str(recipe.seed)),
         ("commit", progress.commit),
     ]

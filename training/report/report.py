@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -68,8 +69,10 @@ def write_assessment(
     flops = np.array(costs(progress)[0], dtype=np.float64)
     held_out = labelled_logits(network, dataset.held_out)
     assessment = assess(held_out, _test_logits(network, test), flops)
-    others = {"train": dataset.train.targets} | ({"test": test.targets} if test else {})
-    details = _details(progress.labels, dataset.held_out, held_out, assessment, flops, others)
+    others = {"train": dataset.train.targets} if dataset.labelled else {}
+    others |= {"test": test.targets} if test else {}
+    images = replace(dataset.held_out, targets=held_out.targets)
+    details = _details(progress.labels, images, held_out, assessment, flops, others)
     figures = {
         "accuracy": svg(epochs_figure(progress)),
         "calibration": svg(reliability_figure(assessment.sets[-1])),
@@ -193,7 +196,9 @@ def report_checkpoint(checkpoint: Path, data: str | None) -> Path:
     progress, folder = loaded.progress, checkpoint.parent
     source = data or progress.recipe.data
     dataset = own_dataset(progress, source)
-    test = load_test(source, progress.recipe.size, progress.labels, progress.recipe.resizing)
+    test = None
+    if dataset.labelled:
+        test = load_test(source, progress.recipe.size, progress.labels, progress.recipe.resizing)
     write_report(folder, progress)
     write_assessment(folder, progress, loaded.network(), dataset, test)
     return folder / PAGE

@@ -1,0 +1,75 @@
+"""Data sets without labels. Their classes are those of the network that labels them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from offramp.data.errors import DatasetError
+from offramp.data.held_out import AT_MOST, SHARE, in_random_order
+from offramp.data.unlabelled import read_unlabelled
+from training.data.datasets import Dataset, files_of
+from training.data.images import ImageFiles
+from training.errors import DataError
+from training.recipes import Recipe
+
+
+def open_unlabelled(
+    source: str, recipe: Recipe, labels: tuple[str, ...], *, strict: bool = False
+) -> Dataset[ImageFiles]:
+    """Open images without labels, and set held-out images apart at random.
+
+    Labels that the source has are ignored. All targets are `UNLABELLED`.
+
+    Args:
+        source: a folder, in which all images at any depth are read, or a parquet file.
+        recipe: recipe of the run: size, resizing, seed and number of held-out images.
+        labels: names of the classes that the network knows.
+        strict: refuse a folder with files that are left out.
+
+    Raises:
+        DataError: the source does not exist, has no images, or too few for the held-out ones.
+    """
+    try:
+        found = read_unlabelled(source)
+        if strict:
+            found.check_strict()
+    except DatasetError as error:
+        raise DataError(f"data: {error}") from error
+    files = files_of(found, found.part("train"), recipe.size, recipe.resizing)
+    held_out = recipe.held_out or min(AT_MOST, math.ceil(len(files) * SHARE))
+    if held_out >= len(files):
+        raise DataError(
+            f"held_out: {held_out} of {len(files)} images leaves no training images; give fewer "
+            "(--held-out N) or add images"
+        )
+    order = torch.from_numpy(in_random_order(len(files), recipe.seed))
+    return Dataset(
+        files.select(order[held_out:]), files.select(order[:held_out]), labels, found=found
+    )
+
+
+def class_names(path: Path | None, classes: int) -> tuple[str, ...]:
+    """Return the names of the classes in a file, one on each line, or else their numbers from 0.
+
+    Raises:
+        DataError: the file cannot be read, or has another number of names, or one name twice.
+    """
+    if path is None:
+        return tuple(map(str, range(classes)))
+    try:
+        with path.open(encoding="utf-8") as file:
+            names = [line.strip() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--class-names: {path} cannot be read: {error}") from error
+    if len(names) != classes:
+        raise DataError(
+            f"--class-names: {path} has {len(names)} names, and the weights are for {classes} "
+            "classes; give one name on each line, in their order"
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"--class-names: {path} has the name {twice!r} twice")
+    return tuple(names)
