@@ -226,13 +226,13 @@ def test_a_promise_is_answered_as_by_a_classifier(promise_bundle: Path) -> None:
     with serving(promise_bundle) as server, Client(server.url) as client:
         assert client.model().promises == ("99%", "95%", "harm:2%")
         answers = client.classify(images, promise="98%")
-        asked = [answers, [*client.classify_iter(images, promise="98%")]]
-        asked.append(asyncio.run(asynchronous(server.url)))
+        iterated = [*client.classify_iter(images, promise="98%")]
+        awaited = asyncio.run(asynchronous(server.url))
         plain = client.classify(images)
         with pytest.raises(UnknownPromiseError, match="offers 99%, 95%, harm:2%"):
             client.classify(images, promise="99.9%")
     assert {answer.promise for answer in plain} == {None}
-    for found in [*asked, streamed]:
+    for found in (answers, iterated, awaited, streamed):
         assert [
             (each.label, each.exit, each.promise) for each in found if isinstance(each, Answer)
         ] == [(each.label, each.exit, each.promise) for each in expected]
