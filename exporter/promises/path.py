@@ -62,7 +62,7 @@ def _thresholds(
     found[-1] = 0.0
     if slope > 0:
         inner = risks[1:-1]
-        found[1:-1] = 1 / (1 + np.exp(-(np.log(1 / inner - 1) - offset) / slope))
+        found[1:-1] = _logistic((np.log(1 / inner - 1) - offset) / slope)
         found[found > float(confidence.max(initial=0))] = NEVER
     return found
 
@@ -71,6 +71,12 @@ def _logit(confidence: NDArray[np.float32]) -> Floats:
     inside = np.clip(confidence.astype(np.float64), _SMALLEST, 1 - _SMALLEST)
     logit: Floats = np.log(inside / (1 - inside))
     return logit
+
+
+def _logistic(x: Floats) -> Floats:
+    inside = np.clip(x, -500, 500)  # beyond, exp overflows
+    share: Floats = 1 / (1 + np.exp(-inside))
+    return share
 
 
 def fit_logistic(x: Floats, y: NDArray[np.bool_]) -> tuple[float, float]:
@@ -93,7 +99,7 @@ def fit_logistic(x: Floats, y: NDArray[np.bool_]) -> tuple[float, float]:
     ridge = np.diag([0.0, _RIDGE * len(scaled)])
     weights = np.zeros(2)
     for _ in range(100):
-        share = 1 / (1 + np.exp(-np.clip(weights @ columns, -500, 500)))
+        share = _logistic(weights @ columns)
         gradient = columns @ (share - target) + ridge @ weights
         curvature = (columns * (share * (1 - share))) @ columns.T + ridge
         step = np.linalg.solve(curvature, gradient)

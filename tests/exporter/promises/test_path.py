@@ -39,7 +39,7 @@ def test_a_path_goes_from_full_depth_to_the_first_exit() -> None:
     path = solve_path(images)
     shares = [apply_thresholds(images, thresholds).shares for thresholds in path.thresholds]
     assert [shares[0], shares[-1]] == [(0, 0, 1), (1, 0, 0)]
-    assert path.risks[[0, -1]].tolist() == [0, pytest.approx(1)]
+    assert [path.risks[0], path.risks[-1]] == [0, pytest.approx(1)]
 
 
 def test_images_leave_where_the_probability_of_a_disagreement_is_the_risk() -> None:
