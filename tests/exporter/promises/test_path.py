@@ -38,8 +38,8 @@ def test_a_path_goes_from_full_depth_to_the_first_exit() -> None:
     images = scored(500, 0)
     path = solve_path(images)
     shares = [apply_thresholds(images, thresholds).shares for thresholds in path.thresholds]
-    assert shares[0] == (0, 0, 1)
-    assert shares[-1] == (1, 0, 0)
+    assert list(shares[0]) == [0, 0, 1]
+    assert list(shares[-1]) == [1, 0, 0]
     assert (path.risks[0], path.risks[-1]) == (0, pytest.approx(1))
 
 
