@@ -19,6 +19,7 @@ from training.evaluation.thresholds import NEVER
 POINTS = 256  # between both ends
 LEAST_RISK = 1e-4
 _SMALLEST = 1e-7  # distance of a confidence from 0 and 1 in a logit, as in a float32
+_LARGEST = 500.0  # of a logit, whose exponential is then finite
 _RIDGE = 1e-3  # of the slope, in units of the images' number
 
 
@@ -62,7 +63,8 @@ def _thresholds(
     found[-1] = 0.0
     if slope > 0:
         inner = risks[1:-1]
-        found[1:-1] = 1 / (1 + np.exp(-(np.log(1 / inner - 1) - offset) / slope))
+        logits = (np.log(1 / inner - 1) - offset) / slope
+        found[1:-1] = 1 / (1 + np.exp(-np.clip(logits, -_LARGEST, _LARGEST)))
         found[found > float(confidence.max(initial=0))] = NEVER
     return found
 
@@ -93,7 +95,7 @@ def fit_logistic(x: Floats, y: NDArray[np.bool_]) -> tuple[float, float]:
     ridge = np.diag([0.0, _RIDGE * len(scaled)])
     weights = np.zeros(2)
     for _ in range(100):
-        share = 1 / (1 + np.exp(-np.clip(weights @ columns, -500, 500)))
+        share = 1 / (1 + np.exp(-np.clip(weights @ columns, -_LARGEST, _LARGEST)))
         gradient = columns @ (share - target) + ridge @ weights
         curvature = (columns * (share * (1 - share))) @ columns.T + ridge
         step = np.linalg.solve(curvature, gradient)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize  # type: ignore[import-untyped] # has no types
 
@@ -25,6 +25,7 @@ def scored(images: int, seed: int, exits: int = 3) -> Scored:
 
 
 @settings(max_examples=40)
+@example(images=2, seed=672)  # a slope of nearly 0
 @given(st.integers(1, 300), st.integers(0, 1000))
 def test_thresholds_never_rise_along_the_path(images: int, seed: int) -> None:
     path = solve_path(scored(images, seed))
@@ -40,7 +41,8 @@ def test_a_path_goes_from_full_depth_to_the_first_exit() -> None:
     shares = [apply_thresholds(images, thresholds).shares for thresholds in path.thresholds]
     assert list(shares[0]) == [0, 0, 1]
     assert list(shares[-1]) == [1, 0, 0]
-    assert (path.risks[0], path.risks[-1]) == (0, pytest.approx(1))
+    assert path.risks[0] == 0
+    assert path.risks[-1] == pytest.approx(1)
 
 
 def test_images_leave_where_the_probability_of_a_disagreement_is_the_risk() -> None:
