@@ -43,7 +43,7 @@ TABLE = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1)
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What a rule gave over all draws, at one epsilon.
+    """Results of a rule over all draws, at one epsilon.
 
     Attributes:
         offered: Share of the draws in which it gave a point.

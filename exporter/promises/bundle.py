@@ -19,7 +19,7 @@ def with_promises(
         manifest: Manifest of the export, complete but for its promises.
         export: Graphs with their predictions for the images.
         images: These images, with labels.
-        wanted: Promises to certify. `None`: none.
+        wanted: Promises to certify. `None`: no promise.
 
     Returns:
         The manifest with the promises that were certified, and lines of text about all of them.

@@ -1,4 +1,4 @@
-"""Certify the promises of a bundle on images whose labels are not needed.
+"""Certify the promises of a bundle on images, which need no labels.
 
 The images are divided at random into two parts. The path of operating points is chosen on one and
 certified on the other. Images that are drawn at random stay independent, so that their losses have
@@ -51,7 +51,7 @@ class Wanted:
 
 
 def wanted_from(promises: str | None, delta: float) -> Wanted | None:
-    """Return the promises of the options `--promises` and `--delta`. `None`: none are wanted.
+    """Return the promises of the options `--promises` and `--delta`. `None`: no promise is wanted.
 
     Raises:
         ExportError: `--promises` is not a list of promises.
@@ -74,7 +74,7 @@ class Outputs:
     Attributes:
         confidence: Confidence of each exit, float32 [exits, N].
         classes: Likeliest class of each exit, int64 [exits, N].
-        targets: Labels, int64 [N]. `None`: the images have none.
+        targets: Labels, int64 [N]. `None`: the images have no labels.
     """
 
     confidence: NDArray[np.float32]
@@ -84,7 +84,7 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """The promises that were certified, `None` if none was, and lines of text about all of them."""
+    """The promises that were certified, if any, and lines of text about all of them."""
 
     promises: Promises | None
     lines: tuple[str, ...]

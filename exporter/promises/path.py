@@ -52,7 +52,7 @@ def solve_path(scored: Scored) -> RiskPath:
 def _thresholds(
     confidence: NDArray[np.float32], agrees: NDArray[np.bool_], risks: Floats
 ) -> Floats:
-    """Return the confidence at which the estimate equals each risk, `NEVER` if none that was seen.
+    """Return the confidence at which the estimate equals each risk, `NEVER` above the highest seen.
 
     If a higher confidence does not mean more agreement, no image leaves at this exit until the
     risk is 1.
