@@ -147,12 +147,14 @@ def goals(found: Overload) -> list[Goal]:
     everything = (found.outcomes, found.hostile)
     lost = sum(int((outcomes.status == NO_ANSWER).sum()) for outcomes in everything)
     sent = sum(len(outcomes) for outcomes in everything)
-    paired = float(np.median(found.good[1::2] / found.good[: 2 * (len(found.good) // 2) : 2]))
+    parts = found.good[: 2 * (len(found.good) // 2)].reshape(-1, 2)  # without and with hostile ones
+    under_attack = float(np.median(parts[:, 1])) / found.peak
+    paired = float(np.median(parts[:, 1] / np.maximum(parts[:, 0], 1e-9)))
     beside = [
         Goal(
-            f"goodput beside hostile requests >= {LEAST} x that of the parts before",
-            f"{paired:.3f}",
-            paired >= LEAST,
+            f"goodput beside hostile requests >= {LEAST} x its peak",
+            f"{under_attack:.3f}, and {paired:.3f} of the part before each",
+            under_attack >= LEAST,
         )
     ]
     return [
