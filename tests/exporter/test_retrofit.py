@@ -17,7 +17,7 @@ from training.networks.predict import predict
 
 OPTIONS = [
     *("photos-unlabelled", "--keep-head", "--device=cpu", "--epochs=1", "--held-out=100"),
-    *("--size=32", "--shape.width=0.25", "--shape.hidden=16", "--shape.exits=[0.3,0.6]"),
+    *("--size=32", "--shape.width=0.25", "--shape.hidden=16", "--shape.exits=[0.5]"),
 ]
 
 
