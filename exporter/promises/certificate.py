@@ -92,18 +92,22 @@ class Certified:
 
 def divide(images: int, seed: int) -> Parts:
     """Divide images at random into those to choose the path on and those to certify it on."""
-    tuned = max(int(images * TUNED_SHARE), min(images // 2, TUNED_LEAST))
-    order = in_random_order(images, seed)
+    tuned, order = _tuned(images), in_random_order(images, seed)
     return Parts(order[:tuned], order[tuned:])
 
 
-def images_wanted(wanted: Wanted, level: Level) -> int:
-    """Return the number of images, of both parts, that a promise takes if no loss is seen."""
-    certified = images_needed(level.epsilon, wanted.level)
+def _tuned(images: int) -> int:
+    """Return how many of the images the path is chosen on."""
+    return max(int(images * TUNED_SHARE), min(images // 2, TUNED_LEAST))
+
+
+def images_wanted(wanted: Wanted, level: Level, losses: int = 0) -> int:
+    """Return the number of images, of both parts, that a promise takes with so many losses."""
+    certified = images_needed(level.epsilon, wanted.level, losses)
     low, high = certified, 2 * certified + 1
     while low < high:  # the larger part grows with the number of images
         middle = (low + high) // 2
-        if len(divide(middle, wanted.seed).certified) < certified:
+        if middle - _tuned(middle) < certified:
             low = middle + 1
         else:
             high = middle
