@@ -116,7 +116,7 @@ def overload(
     A share of the requests of the overload is hostile, in every second part of `step` seconds.
     Their images follow the usual ones in the generator.
     """
-    images, bodies = len(subject.sent), len(hostile_images())
+    images = len(subject.sent)
     deadline = f"&deadline_ms={1e3 * slo * MARGIN:.3f}"
     server = ours(subject.target, *subject.options)
     with started(server, subject.sent.files[0], subject.out / "logs") as running:
@@ -127,7 +127,8 @@ def overload(
 
         def arrive(rate: float, duration: float, share: float = 0.0) -> Outcomes:
             plan = open_loop(path + deadline, poisson(rate, duration, rng), images, rng)
-            plan = with_hostile(plan, share, step, images, bodies, rng)
+            if share:
+                plan = with_hostile(plan, share, step, images, len(hostile_images()), rng)
             return load.send(plan, Load(running.port, CONNECTIONS)).outcomes
 
         peak = max(arrive(part * saturation, step).goodput(slo, step) for part in RATES)
@@ -205,11 +206,12 @@ def main() -> int:
     )
     arguments = made.parse_args()
     subject = read_subject(arguments)
-    with generator((*subject.sent.files, *hostile_images())) as load:
+    share: float = arguments.hostile
+    hostile = hostile_images() if share else ()
+    with generator((*subject.sent.files, *hostile)) as load:
         images = pixels(subject.sent.files, subject.manifest)
         slo = SLO_FACTOR * single(subject.target.bundle, subject.manifest, images)
         rng = np.random.default_rng(0)
-        share = arguments.hostile
         found = overload(subject, load, slo, arguments.seconds, arguments.step, share, rng)
     write(subject.out, found, slo, arguments.seconds)
     print(f"SLO {1e3 * slo:.1f} ms, saturation {found.saturation:.1f}/s")

@@ -22,8 +22,9 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.timing import positive_int
-from training.data.datasets import load_split, open_dataset
+from training.data.datasets import load_split
 from training.data.images import ImageFiles
+from training.data.reopen import open_for
 from training.fit.checkpoint import Checkpoint, PartialEpoch, load_checkpoint
 from training.fit.features.cache import Place, Trunk, cached_features
 from training.fit.features.pseudo_labels import with_pseudo_labels
@@ -82,14 +83,7 @@ def compare(
 ) -> Iterator[Row]:
     """Train the exits of each row, and measure them on the test images."""
     original = checkpoint.network()
-    dataset = open_dataset(
-        recipe.data,
-        recipe.size,
-        recipe.held_out,
-        recipe.seed,
-        recipe.held_out_split,
-        resizing=recipe.resizing,
-    )
+    dataset = open_for(recipe, recipe.data, checkpoint.progress.labels)
     sets = cached_features(recipe, original, dataset, place)
     measured = rows_of(Trunk(original, sets.layout, CPU), test)
     full_depth = predict(feature_reader(original, sets.layout), measured)[-1].argmax(-1)
