@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from benchmarks.client import Served, classify, serving
 from benchmarks.serving.served import statements
 from offramp.bundle.manifest import read_manifest
 from offramp.bundle.stage_files import read_graph
+from tests.serving.servers import Process, started
 from training.data.datasets import load_files
 from training.data.images import File
 
@@ -29,24 +29,14 @@ def files() -> list[File]:
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serving(BUNDLE, "--threads", "2") as url:
-        yield url
+def server() -> Iterator[Process]:
+    with started(BUNDLE, "--threads", "2") as server:
+        yield server
 
 
-def resident_of_servers() -> list[int]:
-    """Return the resident bytes of each child of this process that serves the bundle."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            pages = int((folder / "statm").read_text().split()[1])
-        except OSError:
-            continue
-        if parent == os.getpid() and str(BUNDLE).encode() in words:
-            found.append(pages * os.sysconf("SC_PAGE_SIZE"))
-    return found
+@pytest.fixture
+def url(server: Process) -> str:
+    return server.url
 
 
 def test_both_bundles_are_complete_and_together_at_most_32_mb() -> None:
@@ -75,10 +65,9 @@ def test_photos_are_answered_as_the_manifest_states(
     assert [each for each in found if not each.holds] == []
 
 
-def test_one_worker_needs_at_most_400_mb(url: str, files: list[File]) -> None:
-    classify(url, files, {"budget": "full"})
-    (resident,) = resident_of_servers()
-    assert resident <= MEMORY
+def test_one_worker_needs_at_most_400_mb(server: Process, files: list[File]) -> None:
+    classify(server.url, files, {"budget": "full"})
+    assert server.memory("VmRSS") <= MEMORY
 
 
 def test_8_bit_answers_are_those_of_32_bits(url: str, files: list[File]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.engine.classifier import resident_bytes
 from offramp.bundle.manifest import Manifest
 from serving.runtime.cpu import CpuRuntime
 from serving.runtime.memory import give_back, make_arena
@@ -13,19 +14,13 @@ from serving.runtime.memory import give_back, make_arena
 BLOCK = 100_000  # bytes, which malloc takes from its heap
 
 
-def resident() -> int:
-    """Return the resident memory of this process in bytes."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096
-
-
 def test_memory_that_is_free_is_given_back() -> None:
     blocks = [np.ones(BLOCK, np.uint8) for _ in range(1000)]
     last = blocks.pop()  # the heap cannot shrink from its end
     blocks.clear()
-    before = resident()
+    before = resident_bytes()
     give_back()
-    assert resident() < before - 500 * BLOCK
+    assert resident_bytes() < before - 500 * BLOCK
     assert last.sum() == BLOCK
 
 
@@ -34,6 +29,6 @@ def test_sessions_share_the_memory_of_their_batches(bundle: Path, manifest: Mani
     runtimes = [CpuRuntime(bundle, manifest) for _ in range(2)]
     runtimes[0].warm_up(256)
     give_back()
-    before = resident()
+    before = resident_bytes()
     runtimes[1].warm_up(256)
-    assert resident() - before < 5_000_000
+    assert resident_bytes() - before < 5_000_000
