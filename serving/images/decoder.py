@@ -84,6 +84,9 @@ class Decoder:
         keep: Counts bytes that a cancelled decoding still holds, and with a negative number those
             that it no longer holds.
         rest: Decides for how long images wait that are dear to decode.
+
+    Attributes:
+        small: The function `small_headers` for `max_pixels`.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Decoder:
     ) -> None:
         self._target = target
         self._max_pixels = max_pixels
+        self.small = partial(small_headers, max_pixels)
         max_memory = max(4 * max_pixels, MEMORY_PER_BYTE * LEAST_BYTES)
         self._rest = rest or Rest()
         self._threads = DecodeThreads(threads, max_memory, self._rest.after)
@@ -137,21 +141,6 @@ class Decoder:
                     self._keep(len(each.file))
                     job.when_ended(partial(self._keep, -len(each.file)))
 
-    def small(self, files: Sequence[bytes]) -> list[Plain] | None:
-        """Return the headers of images that are decoded as fast as a thread could take them.
-
-        `None` if they are too large, or if one of them is not a plain JPEG.
-        """
-        if sum(map(len, files)) > SMALL:
-            return None
-        found, pixels = [], 0
-        for header in map(read_plain, files):
-            if header is None or (area := header.width * header.height) > self._max_pixels:
-                return None
-            found.append(header)
-            pixels += area
-        return found if pixels <= SMALL else None
-
     def decode_small(
         self, files: Sequence[bytes], headers: Sequence[Plain]
     ) -> list[NDArray[np.uint8]] | None:
@@ -189,6 +178,22 @@ class Decoder:
     def close(self) -> None:
         """Stop the threads, without waiting for an image that is being decoded."""
         self._threads.close()
+
+
+def small_headers(max_pixels: int, files: Sequence[bytes]) -> list[Plain] | None:
+    """Return the headers of images that are decoded as fast as a thread could take them.
+
+    `None` if they are too large, or if one of them is not a plain JPEG.
+    """
+    if sum(map(len, files)) > SMALL:
+        return None
+    found, pixels = [], 0
+    for header in map(read_plain, files):
+        if header is None or (area := header.width * header.height) > max_pixels:
+            return None
+        found.append(header)
+        pixels += area
+    return found if pixels <= SMALL else None
 
 
 def plan(file: bytes, target: ImageInput, max_pixels: int) -> Plan:
@@ -246,10 +251,9 @@ def decode(file: bytes, target: ImageInput, max_pixels: int) -> NDArray[np.uint8
     Raises:
         InvalidRequestError: As `plan`, `check_call` and `decode_planned` raise.
     """
-    if len(file) <= SMALL and (plain := read_plain(file)) is not None:
-        small = plain.width * plain.height <= min(SMALL, max_pixels)
-        if small and (pixels := decode_plain(file, plain, target)) is not None:
-            return pixels
+    small = small_headers(max_pixels, [file])
+    if small and (pixels := decode_plain(file, small[0], target)) is not None:
+        return pixels
     planned = plan(file, target, max_pixels)
     check_call([planned.header], len(file))
     return decode_planned(planned, target)
