@@ -34,7 +34,8 @@ class Runner:
         self._engine = EngineThread(engine, manifest.input, settings)
         self._chunks: ChunkThreads | None = None
         if settings.provider == "cpu":
-            self._chunks = ChunkThreads(engine.stage_threads.runtime, manifest, settings)
+            measured = settings.model_copy(update={"max_batch": engine.max_batch})
+            self._chunks = ChunkThreads(engine.stage_threads.runtime, manifest, measured)
 
     def stream(
         self, images: Iterator[ImageSource], policy: Policy, arrived: float | None = None

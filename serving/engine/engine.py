@@ -56,6 +56,7 @@ class Engine:
         admission: The entrance, which takes slots and gives them back.
         refusal: The reason why requests are refused with 503. `None`: they are taken.
         missed: Returns the error for a missed deadline.
+        max_batch: Most requests in one batch.
         overloaded: Says whether requests were refused, or missed their deadline, just now.
         answered: Returns the number of images that were answered so far.
         broken: The reason why the engine broke. It never recovers: the process has to end.
@@ -72,6 +73,7 @@ class Engine:
         overload: OverloadDetector | None = None,
     ) -> None:
         self.pool = pool
+        self.max_batch = scheduler.max_batch
         overload = overload or OverloadDetector(None)
         self.stage_threads = StageThreads(
             runtime, pool, scheduler, overload, metrics, threads, self._leave, self._break

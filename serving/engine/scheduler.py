@@ -41,6 +41,7 @@ class Scheduler:
         rebatch: Let a stage wait for survivors of a shallower one if that pays.
 
     Attributes:
+        max_batch: Most requests in one batch.
         survival: Fraction of requests that continue after each stage, a running mean.
         running: Requests in batches under way, for each stage. Last, those in whole networks.
     """
@@ -60,7 +61,7 @@ class Scheduler:
         self._queues = [StageQueue() for _ in self._stages]
         self._last_deadline = -math.inf  # time at which the last request with a deadline came
         self._passes = [0] * latency.stages
-        self._max_batch = max_batch
+        self.max_batch = max_batch
         self._order, self._rebatch = order, rebatch
 
     @property
@@ -157,7 +158,7 @@ class Scheduler:
         """Return the seconds of one thread for all queued requests, to their likely exits."""
         total, rest = 0.0, 0.0
         for stage in reversed(self._stages):
-            each = self.latency.time(stage, self._max_batch) / self._max_batch
+            each = self.latency.time(stage, self.max_batch) / self.max_batch
             rest = each + self.survival[stage] * rest
             total += rest * len(self._queues[stage])
         return total
@@ -180,7 +181,7 @@ class Scheduler:
             return False
         if any(queue.with_deadline for queue in self._queues):
             return False
-        requests = islice(self._queues[0], self._max_batch)
+        requests = islice(self._queues[0], self.max_batch)
         return not any(any(request.policy.asks[:-1]) for request in requests)
 
     def _urgent_stage(self, now: float) -> int | None:
@@ -194,14 +195,14 @@ class Scheduler:
 
     def _soonest(self, stage: int, now: float) -> float:
         """Return the time at which the stage could end if another batch ran first."""
-        sizes = (min(self._max_batch, len(queue)) for queue in self._queues)
+        sizes = (min(self.max_batch, len(queue)) for queue in self._queues)
         before = max(self.latency.time(*each) for each in enumerate(sizes))
         return now + before + self.latency.time(stage, 1)
 
     def _next_stage(self, stages: Sequence[int]) -> int:
         """Return the first by the order, of stages with a queue, deepest first."""
         if self._order == "fullest":
-            return max(stages, key=lambda stage: min(self._max_batch, len(self._queues[stage])))
+            return max(stages, key=lambda stage: min(self.max_batch, len(self._queues[stage])))
         if self._rebatch:
             for stage, shallower in pairwise(stages):
                 if not self._pays_to_pass(stage, shallower):
@@ -217,9 +218,9 @@ class Scheduler:
         leave at `first`. It costs the n requests the batch before and the larger batch.
         """
         n = len(self._queues[stage])
-        going = min(self._max_batch, len(self._queues[first]))
+        going = min(self.max_batch, len(self._queues[first]))
         coming = self.running[stage - 1] + (going if first == stage - 1 else 0)
-        m = min(self._max_batch - n, coming * self.survival[stage - 1])
+        m = min(self.max_batch - n, coming * self.survival[stage - 1])
         if m <= 0:
             return False
         time = self.latency.time
@@ -235,7 +236,7 @@ class Scheduler:
         """Return the requests of the batch: urgent ones first, then in the order of arrival."""
         queue = self._queues[stage]
         latency = (self.latency.whole_network if whole_network else None) or self.latency
-        size = latency.split(stage, latency.best(stage, min(self._max_batch, len(queue))), idle)
+        size = latency.split(stage, latency.best(stage, min(self.max_batch, len(queue))), idle)
         while whole_network and size > 1 and latency.time(stage, size) > MAX_WHOLE_SECONDS:
             size -= 1
         first = queue.most_urgent()

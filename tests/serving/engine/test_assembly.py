@@ -16,8 +16,10 @@ def test_the_largest_batch_is_measured_unless_it_is_set(
     bundle: Path, manifest: Manifest, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "serving.engine")
-    build_engine(Settings(bundle=bundle, max_batch=3), manifest)
+    engine, _ = build_engine(Settings(bundle=bundle, max_batch=3), manifest)
     assert caplog.messages == []
-    build_engine(Settings(bundle=bundle, slots=4, max_images=4), manifest)
+    assert engine.max_batch == 3
+    engine, _ = build_engine(Settings(bundle=bundle, slots=4, max_images=4), manifest)
+    assert engine.max_batch == 4
     (message,) = caplog.messages
     assert message == "a batch has at most 4 images (max_batch sets another number)"
