@@ -26,7 +26,7 @@ from serving.errors import NotReadyError, StageError
 from serving.runtime.base import Runtime
 from serving.settings import Settings
 
-CHUNK = 64  # images: enough for large batches of the later stages, which few images reach
+BATCHES = 8  # of a chunk: enough for large batches of the later stages, which few images reach
 LEAST = 4  # images of a chunk, if there are as many: smaller batches take longer for each image
 AHEAD = 2  # chunks that wait for a thread
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class ChunkThreads:
         self._target = manifest.input
         self._settings = settings
         self._count = min(settings.threads, settings.slots)
-        self._most = min(CHUNK, settings.slots // self._count)
+        self._most = min(BATCHES * settings.max_batch, settings.slots // self._count)
         self._runners: SimpleQueue[ChunkRunner] = SimpleQueue()
         for _ in range(self._count):
             self._runners.put(ChunkRunner(runtime, manifest, self._most, settings.max_batch))

@@ -1,0 +1,133 @@
+"""Compare training objectives on a pretrained network: surgery, joint training, distillation.
+
+All rows are the recipe `photos` and differ only in the options that they are named after. `alone`
+is the same network with its last exit only. It shows what exits cost full depth. Differences are
+paired: the same seed, and so the same held-out images and the same order of the training images.
+
+    python -m benchmarks.training.photos.objectives --data my/photos --runs runs/photos \
+        --out results --options "--size 128 --held-out 500"
+
+Finished runs are not trained again, and interrupted runs are resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.timing import positive_int
+from benchmarks.training.comparison import Plan, Row, runs_of, train_all
+from benchmarks.training.objectives import accuracies, write
+from benchmarks.training.predictions import Trained, read_all
+from training.errors import TrainingError
+
+SEEDS = 3
+JOINT = "--variant joint --objective joint"
+DFS = "--variant released --objective joint --beta"
+ROWS = (
+    Row("joint", JOINT, SEEDS),
+    Row("distillation", "--variant joint", SEEDS),
+    *(Row(f"dfs-beta{beta}", f"{DFS} {beta}", SEEDS) for beta in (0.25, 0.5, 0.75, 1)),
+    Row("alone", f"{JOINT} --shape.exits []", SEEDS),
+    Row("dfs-distillation", "--variant released --beta 0.5", SEEDS),
+)
+
+Right = Mapping[str, Mapping[str, NDArray[np.float64]]]
+
+
+def right_of(trained: Sequence[Trained]) -> Right:
+    """Return by row and seed which images each exit is right for: 0 or 1, [exits, images].
+
+    Images are those of both sets, the held-out images first.
+    """
+    right: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for run in trained:
+        both = np.concatenate([run.held_out.right, run.test.right], axis=1)
+        right.setdefault(run.row, {})[run.seed] = both.astype(np.float64)
+    return right
+
+
+def paired(
+    one: Mapping[str, NDArray[np.float64]], other: Mapping[str, NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean difference of two rows at each exit, and its standard error, in points.
+
+    Each image counts once, with its mean over the seeds. The error is that of the mean over the
+    images. With seeds as few as here, that of the mean over seeds is itself uncertain by half.
+
+    Args:
+        one: Which images are right, by seed, [exits, images].
+        other: The same of the other row. Rows with different numbers of exits are compared at
+            the last.
+    """
+    seeds = sorted(set(one) & set(other))
+    exits = min(len(one[seeds[0]]), len(other[seeds[0]]))
+    if any(one[seed].shape[1] != other[seed].shape[1] for seed in seeds):
+        raise ValueError("rows have different images")
+    each = np.concatenate([one[seed][-exits:] - other[seed][-exits:] for seed in seeds], axis=1)
+    return 100 * each.mean(axis=1), 100 * each.std(axis=1, ddof=1) / np.sqrt(each.shape[1])
+
+
+def print_table(right: Right, rows: Sequence[Row]) -> None:
+    """Print the accuracy of each exit, and its paired difference to joint training."""
+    joint = right["joint"]
+    images = next(iter(joint.values())).shape[1]
+    print(f"\naccuracy of each exit, %, on {images} images that no run trained on")
+    for row in [row for row in rows if row.name in right]:
+        runs = np.array([100 * each.mean(axis=1) for each in right[row.name].values()])
+        deviation = runs.std(axis=0, ddof=min(1, len(runs) - 1))
+        means = runs.mean(axis=0)
+        cells = [f"{mean:5.1f} ±{each:3.1f}" for mean, each in zip(means, deviation, strict=True)]
+        print(f"{row.name:18} {len(runs)} seeds  " + "   ".join(cells))
+        if row.name != "joint" and set(right[row.name]) & set(joint):
+            means, errors = paired(right[row.name], joint)
+            cells = [f"{m:+5.1f} ±{error:3.1f}" for m, error in zip(means, errors, strict=True)]
+            print(f"{'  against joint ± standard error':27}" + "   ".join(cells))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    option, required = parser.add_argument, argparse.SUPPRESS
+    text = "images with a test split, as for `python -m training`"
+    option("--data", required=True, default=required, help=text)
+    option("--runs", type=Path, default=Path("runs/photos"), help="folder of trained runs")
+    option("--out", type=Path, required=True, default=required, help="folder for table and plot")
+    option("--options", default="", help="more options of all runs, such as '--size 128'")
+    option("--rows", nargs="+", choices=[row.name for row in ROWS], help="only these rows")
+    option("--jobs", type=positive_int, default=1, help="runs at the same time")
+    option("--no-training", action="store_true", help="use only runs that are finished")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark and return the exit status, 1 for a user's error."""
+    arguments = build_parser().parse_args(argv)
+    rows = [row for row in ROWS if arguments.rows is None or row.name in arguments.rows]
+    try:
+        if not arguments.no_training:
+            plan = Plan(arguments.data, "photos", arguments.options)
+            train_all(runs_of(rows), arguments.runs, plan, arguments.jobs)
+        trained = read_all(arguments.runs, arguments.data)
+    except (TrainingError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"error: {' '.join(error.cmd)}: see output.txt of the run", file=sys.stderr)
+        return 1
+    write(arguments.out, accuracies(trained), rows)
+    print_table(right_of(trained), rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
