@@ -35,6 +35,7 @@ from serving.http.schemas import describe
 from serving.images.decoder import Decoder
 from serving.images.rest import Rest
 from serving.observe.worker_metrics import WorkerMetrics
+from serving.runtime.memory import trim
 from serving.settings import Settings
 
 
@@ -200,6 +201,7 @@ def create_app(
                 settings.threads,
                 body_reader.keep,
                 Rest(engine.overloaded, engine.answered),
+                trim,
             ),
             metrics=metrics,
             max_images=settings.max_images,

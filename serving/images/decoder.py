@@ -84,6 +84,7 @@ class Decoder:
         keep: Counts bytes that a cancelled decoding still holds, and with a negative number those
             that it no longer holds.
         rest: Decides for how long images wait that are dear to decode.
+        trim: Gives free memory back to the system.
 
     Attributes:
         small: The function `small_headers` for `max_pixels`.
@@ -96,13 +97,14 @@ class Decoder:
         threads: int,
         keep: Callable[[int], None] = lambda _: None,
         rest: Rest | None = None,
+        trim: Callable[[], None] = lambda: None,
     ) -> None:
         self._target = target
         self._max_pixels = max_pixels
         self.small = partial(small_headers, max_pixels)
         max_memory = max(4 * max_pixels, MEMORY_PER_BYTE * LEAST_BYTES)
         self._rest = rest or Rest()
-        self._threads = DecodeThreads(threads, max_memory, self._rest.after)
+        self._threads = DecodeThreads(threads, max_memory, self._rest.after, trim)
         self._max_queued = threads * MAX_QUEUED_WORK
         self._keep = keep
 

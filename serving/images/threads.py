@@ -68,6 +68,7 @@ class DecodeThreads:
         max_memory: Most bytes of the images that are decoded at once. A larger one runs alone.
         rest: Returns the seconds for which no dear job starts, from the seconds that the last one
             took and the work that is left.
+        trim: Called on a thread after each dear job. Its memory would else stay with that thread.
 
     Attributes:
         work: Work of all images that are queued or being decoded.
@@ -78,6 +79,7 @@ class DecodeThreads:
         threads: int,
         max_memory: int,
         rest: Callable[[float, float], float] = lambda _seconds, _work: 0.0,
+        trim: Callable[[], None] = lambda: None,
     ) -> None:
         self._idle = threads
         self._threads = threads
@@ -85,6 +87,7 @@ class DecodeThreads:
         self._max_memory = max_memory
         self._memory = 0
         self._rest = rest
+        self._trim = trim
         self._idle_for_dear = max(1, threads - 1)
         self._resting: asyncio.TimerHandle | None = None
         self._draining = self._closed = False
@@ -154,7 +157,8 @@ class DecodeThreads:
             self._jobs.put((job, asyncio.get_running_loop()))
             if self._threads - self._idle > self._started:
                 self._started += 1
-                threading.Thread(target=_work, args=(self._jobs, self._end), daemon=True).start()
+                arguments = (self._jobs, self._end, self._trim)
+                threading.Thread(target=_work, args=arguments, daemon=True).start()
 
     def _begin_rest(self, seconds: float) -> None:
         """Start no dear job for some seconds, or for longer if a rest is under way that is."""
@@ -197,6 +201,7 @@ class DecodeThreads:
 def _work(
     jobs: SimpleQueue[tuple[Job, asyncio.AbstractEventLoop] | None],
     end: Callable[[Job, float, Pixels | None, Exception | None], Any],
+    trim: Callable[[], None],
 ) -> None:
     while (taken := jobs.get()) is not None:
         job, loop = taken
@@ -211,3 +216,5 @@ def _work(
             loop.call_soon_threadsafe(end, job, seconds, result, error)
         except RuntimeError:  # the loop is closed: the process ends
             return
+        if job.dear:
+            trim()

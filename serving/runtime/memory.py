@@ -10,6 +10,7 @@ import onnxruntime as ort
 
 SHARED_ARENA = "session.use_env_allocators"  # entry of a session's configuration
 _AS_REQUESTED = 1  # the arena does not double in size when it grows
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 @cache
@@ -28,11 +29,15 @@ def make_arena() -> None:
 
 
 def give_back() -> None:
-    """Give free memory back to the system, where the C library can do it (glibc).
+    """Collect garbage and give free memory back to the system.
 
     Loading a bundle parses and joins its graphs, which leaves the heap larger than what is in use.
     """
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    trim()
+
+
+def trim() -> None:
+    """Give free memory back to the system, where the C library can do it (glibc)."""
+    if _malloc_trim is not None:
+        _malloc_trim(0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -105,6 +106,20 @@ def test_images_of_a_cheap_call_come_before_those_of_a_dear_one() -> None:
         return log
 
     assert asyncio.run(scenario()) == ["first", "cheap", "dear"]
+
+
+def test_memory_is_given_back_after_each_dear_image() -> None:
+    async def scenario() -> None:
+        given_back: SimpleQueue[bool] = SimpleQueue()
+        threads = DecodeThreads(1, 100, trim=lambda: given_back.put(True))
+        await threads.start(lambda: ONE, work=9, memory=1, dear=True).future
+        assert given_back.get(timeout=60)
+        for _ in range(2):  # a thread takes a job after it has given back the memory of the last
+            await threads.start(lambda: ONE, work=9, memory=1).future
+        assert given_back.empty()
+        threads.close()
+
+    asyncio.run(scenario())
 
 
 def test_in_a_rest_cheap_images_are_decoded_and_dear_ones_wait() -> None:
