@@ -92,12 +92,8 @@ class Offramp(FastAPI):
             bodies = body_schemas(
                 context.manifest.input, context.max_images, context.body_reader.max_bytes
             )
-            describe_operations(
-                document,
-                bodies,
-                secured=context.api_key is not None,
-                rejects=context.manifest.reject is not None,
-            )
+            secured = context.api_key is not None
+            describe_operations(document, bodies, context.manifest, secured=secured)
         return document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from offramp.bundle.manifest import ImageInput
+from offramp.bundle.manifest import ImageInput, Manifest
 from serving.http.body import FILE_BYTES, JSON, MULTIPART, PIXELS
 from serving.http.problems import PROBLEM_JSON, problem_types
 from serving.http.query import ClassifyQuery
@@ -149,15 +149,16 @@ def _object(images: Schema, description: str) -> Schema:
 
 
 def describe_operations(
-    document: Schema, bodies: Mapping[str, Schema], *, secured: bool, rejects: bool
+    document: Schema, bodies: Mapping[str, Schema], manifest: Manifest, *, secured: bool
 ) -> None:
     """Add the operations and their schemas to an OpenAPI document, before all others.
 
     Args:
         document: The document, changed in place.
         bodies: Schemas of request bodies, as `body_schemas` returns them.
+        manifest: Manifest of the bundle. Where it rejects nothing, `reject` can only be false.
+            Where it promises nothing, there is no `promise`.
         secured: Whether the operations require the API key, as the scheme `HTTPBearer`.
-        rejects: Whether the bundle can reject pictures. If not, `reject` can only be false.
     """
     records: list[type[BaseModel]] = [Classification, Problem]
     _, schemas = models_json_schema(
@@ -169,16 +170,18 @@ def describe_operations(
     names = [f"/problems/{name}" for names in problem_types().values() for name in names]
     components["Problem"]["properties"]["type"]["examples"] = sorted(set(names))
     described = {
-        operation.path: {POST.lower(): _described(operation, secured=secured, rejects=rejects)}
+        operation.path: {POST.lower(): _described(operation, manifest, secured=secured)}
         for operation in OPERATIONS
     }
     document["paths"] = {**described, **document["paths"]}
 
 
-def _described(operation: Operation, *, secured: bool, rejects: bool) -> Schema:
+def _described(operation: Operation, manifest: Manifest, *, secured: bool) -> Schema:
     parameters = _parameters(operation.query)
+    if manifest.promises is None:
+        parameters = [each for each in parameters if each["name"] != "promise"]
     for parameter in parameters:
-        if parameter["name"] == "reject" and not rejects:
+        if parameter["name"] == "reject" and manifest.reject is None:
             parameter["schema"]["const"] = False
     described: Schema = {
         "tags": [operation.tag],

@@ -189,3 +189,12 @@ def test_a_server_does_not_start_with_a_promise_that_its_figures_do_not_support(
         serving(folder),
     ):
         pass
+
+
+def test_the_document_has_the_parameter_only_where_something_is_promised(
+    client: httpx.Client, asking: httpx.Client
+) -> None:
+    for each, can in ((client, False), (asking, True)):
+        for path in ("/classify", "/classify/pixels"):
+            operation = each.get("/openapi.json").json()["paths"][path]["post"]
+            assert ("promise" in [one["name"] for one in operation["parameters"]]) == can
