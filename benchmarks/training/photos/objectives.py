@@ -58,8 +58,8 @@ def paired(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean difference of two rows at each exit, and its standard error, in points.
 
-    Each image counts once, with its mean over the seeds. The error is that of the mean over the
-    images. With seeds as few as here, that of the mean over seeds is itself uncertain by half.
+    The error takes the images of all seeds as independent. Networks of other seeds are wrong about
+    much the same images, so it is a little too small.
 
     Args:
         one: Which images are right, by seed, [exits, images].
