@@ -178,20 +178,34 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def trained_runs(
+    rows: Sequence[Row], plan: Plan, arguments: argparse.Namespace
+) -> list[Trained] | None:
+    """Train what is not finished, and read all finished runs. Print an error and return `None`.
+
+    Args:
+        rows: Rows to train.
+        plan: Settings of all runs.
+        arguments: `runs`, `jobs` and `no_training` of the command.
+    """
+    try:
+        if not arguments.no_training:
+            train_all(runs_of(rows), arguments.runs, plan, arguments.jobs)
+        return read_all(arguments.runs, plan.data)
+    except (TrainingError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except subprocess.CalledProcessError as error:
+        print(f"error: {' '.join(error.cmd)}: see output.txt of the run", file=sys.stderr)
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit status, 1 for a missed goal or a user's error."""
     arguments = build_parser().parse_args(argv)
     rows = ROWS + (VARIATIONS if arguments.variations else ())
-    try:
-        if not arguments.no_training:
-            plan = Plan(arguments.data, arguments.recipe, arguments.options)
-            train_all(runs_of(rows), arguments.runs, plan, arguments.jobs)
-        trained = read_all(arguments.runs, arguments.data)
-    except (TrainingError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except subprocess.CalledProcessError as error:
-        print(f"error: {' '.join(error.cmd)}: see output.txt of the run", file=sys.stderr)
+    plan = Plan(arguments.data, arguments.recipe, arguments.options)
+    trained = trained_runs(rows, plan, arguments)
+    if trained is None:
         return 1
     results = accuracies(trained)
     write(arguments.out, results, rows)

@@ -13,7 +13,6 @@ Finished runs are not trained again, and interrupted runs are resumed.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.timing import positive_int
-from benchmarks.training.comparison import Plan, Row, runs_of, train_all
-from benchmarks.training.objectives import accuracies, write
-from benchmarks.training.predictions import Trained, read_all
-from training.errors import TrainingError
+from benchmarks.training.comparison import Plan, Row
+from benchmarks.training.objectives import accuracies, trained_runs, write
+from benchmarks.training.predictions import Trained
 
 SEEDS = 3
 JOINT = "--variant joint --objective joint"
@@ -113,16 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit status, 1 for a user's error."""
     arguments = build_parser().parse_args(argv)
     rows = [row for row in ROWS if arguments.rows is None or row.name in arguments.rows]
-    try:
-        if not arguments.no_training:
-            plan = Plan(arguments.data, "photos", arguments.options)
-            train_all(runs_of(rows), arguments.runs, plan, arguments.jobs)
-        trained = read_all(arguments.runs, arguments.data)
-    except (TrainingError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except subprocess.CalledProcessError as error:
-        print(f"error: {' '.join(error.cmd)}: see output.txt of the run", file=sys.stderr)
+    plan = Plan(arguments.data, "photos", arguments.options)
+    trained = trained_runs(rows, plan, arguments)
+    if trained is None:
         return 1
     write(arguments.out, accuracies(trained), rows)
     print_table(right_of(trained), rows)
