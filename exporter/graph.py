@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from exporter.stage_modules import StageModule
+from exporter.stage_modules import SideBySide, StageModule
 from offramp.bundle.graphs import (
     EXIT_OUTPUTS,
     SCORED_OUTPUTS,
@@ -27,6 +28,8 @@ from offramp.bundle.manifest import TensorSpec
 
 OPSET = 20
 IMAGE, TEMPERATURE = "image", "temperature"
+BATCH = "batch"
+_READ = "read_"  # prefix of inputs while all stages are in one graph
 PROBABILITIES, CONFIDENCE = EXIT_OUTPUTS
 _WEIGHTS = (
     onnx.TensorProto.FLOAT,
@@ -69,24 +72,35 @@ class StageGraph:
         return data
 
 
-def export_stages(modules: list[StageModule], size: int) -> list[StageGraph]:
+def export_stages(modules: Sequence[StageModule], size: int) -> list[StageGraph]:
     """Export a chain of stages.
+
+    All stages are exported side by side in one call, because torch's exporter parses the source of
+    500 operators in each call.
 
     Args:
         modules: The result of `exporter.stage_modules.split`.
         size: Height and width of the image, in pixels.
     """
-    graphs = []
     # the exporter would treat a batch of 1 as a constant
-    inputs: tuple[Tensor, ...] = (torch.zeros(2, size, size, 3, dtype=torch.uint8),)
-    names = [IMAGE]
-    for k, module in enumerate(modules, 1):
-        with torch.no_grad():
-            features = module(*inputs)[:-2]
-        outputs = [f"features_{k}_{s}" for s in range(1, len(features) + 1)]
-        model = _export(module, inputs, names, [*outputs, PROBABILITIES, CONFIDENCE])
-        graphs.append(StageGraph(model))
-        inputs, names = features, outputs
+    tensors: list[tuple[Tensor, ...]] = [(torch.zeros(2, size, size, 3, dtype=torch.uint8),)]
+    names = [[IMAGE]]
+    with torch.no_grad():
+        for k, module in enumerate(modules, 1):
+            tensors.append(module(*tensors[-1])[:-2])
+            names.append([f"features_{k}_{i}" for i in range(1, len(tensors[-1]) + 1)])
+    exits = exit_outputs(len(modules))
+    outputs = [[*features, *scores] for features, scores in zip(names[1:], exits, strict=True)]
+    inputs = [[f"{_READ}{name}" for name in each] for each in names[:-1]]
+    whole = _export(modules, tensors[:-1], inputs, outputs)
+    values, graphs = {value.name: value for value in whole.graph.input}, []
+    for k, stage in enumerate(cut(whole, outputs)):
+        del stage.graph.input[:]  # in the module's order, with those that it does not use
+        stage.graph.input.extend(values[name] for name in inputs[k])
+        new = dict(zip(inputs[k], names[k], strict=True))
+        new |= dict(zip(exits[k], EXIT_OUTPUTS, strict=True))
+        new |= {t.name: t.name.removeprefix(f"stages.{k}.") for t in stage.graph.initializer}
+        graphs.append(StageGraph(_with_batch(renamed(stage, new))))
     return graphs
 
 
@@ -123,26 +137,42 @@ def _specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
 
 
 def _export(
-    module: StageModule, tensors: tuple[Tensor, ...], inputs: list[str], outputs: list[str]
+    modules: Sequence[StageModule],
+    tensors: Sequence[tuple[Tensor, ...]],
+    inputs: Sequence[Sequence[str]],
+    outputs: Sequence[Sequence[str]],
 ) -> onnx.ModelProto:
-    assert not module.training, "batch norm would be exported in training mode"
-    batch = torch.export.Dim("batch", min=1)
+    """Export stages side by side. Tensors and names are given for each stage."""
+    assert not any(module.training for module in modules), "batch norm would be in training mode"
+    # with one name for all, a stage would read its batch size from the inputs of the first
+    batches = [torch.export.Dim(f"{BATCH}_{k}", min=1) for k in range(len(modules))]
+    shapes = tuple({0: b} for b, each in zip(batches, tensors, strict=True) for _ in each)
     with warnings.catch_warnings():
         # the exporter's internals use deprecated parts of torch and onnxscript
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            module,
-            tensors,
+            SideBySide(modules, [len(each) for each in tensors]).eval(),
+            tuple(chain.from_iterable(tensors)),
             dynamo=True,
             opset_version=OPSET,
             verbose=False,
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_shapes={"features": tuple({0: batch} for _ in tensors)},
+            input_names=list(chain.from_iterable(inputs)),
+            output_names=list(chain.from_iterable(outputs)),
+            dynamic_shapes={"features": shapes},
         )
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     _strip(model)
+    return model
+
+
+def _with_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a stage whose batch axis has the same name in all stages, after a check."""
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param.startswith(f"{BATCH}_"):
+                dim.dim_param = BATCH
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,29 @@ class StageModule(nn.Module):
         probabilities = torch.softmax(self.head(to_exit) / self.temperature, dim=1)
         to_next = [] if self.last else outputs
         return (*to_next, probabilities, self._confidence(probabilities))
+
+
+class SideBySide(nn.Module):
+    """All stages in one module, each with inputs of its own, so that its graph has a part for each.
+
+    Args:
+        stages: The stages.
+        inputs: Number of inputs of each.
+    """
+
+    def __init__(self, stages: Sequence[StageModule], inputs: Sequence[int]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self._inputs = inputs
+
+    def forward(self, *features: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of all stages, from the inputs of all stages."""
+        rest = iter(features)
+        return tuple(
+            output
+            for stage, count in zip(self.stages, self._inputs, strict=True)
+            for output in stage(*islice(rest, count))
+        )
 
 
 def split(network: MultiExitNetwork, confidence: Callable[[Tensor], Tensor]) -> list[StageModule]:

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Literal, Self
-
-from pydantic import ValidationError
 
 from offramp.answers import Answer
 from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
 from offramp.errors import OfframpError
 from offramp.evaluation import Evaluation, Evaluator
 from offramp.in_process.answer_builder import AnswerBuilder
+from offramp.in_process.arguments import read_arguments
 from offramp.in_process.outcomes import Answered
 from offramp.in_process.runner import Runner
-from offramp.in_process.settings import parameter_error, settings_from
+from offramp.in_process.settings import settings_from
 from offramp.inputs.datasets import read_examples
 from offramp.inputs.images import ImageSource, each_image
-from serving.engine.policy import Policy, resolve
-from serving.http.query import ClassifyQuery
+from serving.http.query import ParsedQuery
 from serving.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A policy, and the fields that its answers have."""
-
-    policy: Policy
-    query: ClassifyQuery
 
 
 class Classifier:
@@ -139,11 +129,12 @@ class Classifier:
             StageError: A stage failed.
             NotReadyError: The classifier is closed.
         """
-        asked = self._asked(
-            budget,
-            min_confidence,
-            deadline_ms,
-            top_k,
+        asked = read_arguments(
+            self.manifest,
+            budget=budget,
+            min_confidence=min_confidence,
+            deadline_ms=deadline_ms,
+            top_k=top_k,
             explain=explain,
             reject=reject,
             promise=promise,
@@ -175,11 +166,12 @@ class Classifier:
         Yields:
             For each image, in their order, its answer or its error.
         """
-        asked = self._asked(
-            budget,
-            min_confidence,
-            deadline_ms,
-            top_k,
+        asked = read_arguments(
+            self.manifest,
+            budget=budget,
+            min_confidence=min_confidence,
+            deadline_ms=deadline_ms,
+            top_k=top_k,
             explain=explain,
             reject=reject,
             promise=promise,
@@ -234,45 +226,11 @@ class Classifier:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _asked(
-        self,
-        budget: str | None,
-        min_confidence: float | None,
-        deadline_ms: float | None,
-        top_k: int,
-        *,
-        explain: bool,
-        reject: bool,
-        promise: str | None,
-    ) -> _Asked:
-        try:
-            query = ClassifyQuery(
-                budget=budget,
-                min_confidence=min_confidence,
-                deadline_ms=deadline_ms,
-                top_k=top_k,
-                explain=explain,
-                reject=reject,
-                promise=promise,
-            )
-        except ValidationError as error:
-            raise parameter_error(error) from error
-        policy = resolve(
-            self.manifest,
-            budget,
-            min_confidence,
-            deadline_ms,
-            explain=explain,
-            reject=reject,
-            promise=promise,
-        )
-        return _Asked(policy, query)
-
-    def _answer(self, outcome: Answered, asked: _Asked) -> Answer:
+    def _answer(self, outcome: Answered, asked: ParsedQuery) -> Answer:
         return self._builder.build(outcome.answer, asked.query, outcome.decode)
 
     def _answers_or_errors(
-        self, images: Iterator[ImageSource], asked: _Asked
+        self, images: Iterator[ImageSource], asked: ParsedQuery
     ) -> Iterator[Answer | OfframpError]:
         for outcome in self._runner.stream(images, asked.policy):
             if isinstance(outcome, OfframpError):

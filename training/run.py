@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from training.data.datasets import Dataset
-from training.data.hub import hub_name
+from training.data.hub.names import hub_name
 from training.data.images import ImageFiles, Images
 from training.data.prepare import run_images, run_test_images
 from training.data.reopen import open_for, without_damaged
@@ -27,13 +27,13 @@ from training.fit.initial import with_weights
 from training.fit.loop import fit
 from training.fit.same_run import check_same_recipe, moved
 from training.fit.trainer import Trainer
-from training.networks.flops import flops_to_exits
 from training.networks.places import with_places
 from training.networks.weights import Pretrained, classes_of
 from training.options import RunOptions
 from training.place import CHECKPOINT
 from training.recipes import Recipe
 from training.report.data_table import print_table, write_table
+from training.report.page import costs
 from training.report.remaining import seconds_left, text_of, track_epoch
 from training.report.report import PAGE, write_assessment, write_report
 from training.report.tensorboard import EventLog
@@ -199,7 +199,7 @@ def introduction(trainer: Trainer, dataset: Dataset[Images] | Dataset[ImageFiles
         f"{len(dataset.train):,} training and {len(dataset.held_out):,} held-out images {held}, "
         f"{device}"
     )
-    flops = "  ".join(f"{f / 1e6:.1f}" for f in flops_to_exits(network, progress.recipe.size))
+    flops = "  ".join(f"{f / 1e6:.1f}" for f in costs(progress)[0])
     yield f"flops by exit, millions of multiply-adds: {flops}"
 
 
@@ -221,6 +221,7 @@ def train(trainer: Trainer, options: RunOptions, console: Console) -> None:
     def track(batches: Iterable[Images], steps: int) -> Iterable[Images]:
         return track_epoch(batches, steps, trainer.progress, console)
 
+    reported: list[Epoch] = []
     with EventLog(options.out) as log:
 
         def report(epoch: Epoch) -> None:
@@ -233,6 +234,7 @@ def train(trainer: Trainer, options: RunOptions, console: Console) -> None:
             )
             log.epoch(epoch)
             write_report(options.out, trainer.progress)
+            reported.append(epoch)
 
         fitted(track=track, report=report, on_step=log.step)
     best = best_epoch(found := trainer.progress.epochs)
@@ -241,4 +243,5 @@ def train(trainer: Trainer, options: RunOptions, console: Console) -> None:
             f"the weights of epoch {best.number} of {len(found)} are exported, with the best "
             "held-out accuracy in the mean over exits"
         )
-    write_report(options.out, trainer.progress)
+    if not reported:  # the run was finished before
+        write_report(options.out, trainer.progress)

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, CliPositionalArg, CliToggleFlag, SettingsConfigDict
 
-from offramp.commands.output import FileOutput, Output, Row, StandardOutput, check_output
+from offramp.commands.output import FileOutput, Output, StandardOutput, check_output
 from offramp.commands.progress import Progress
+from offramp.commands.rows import Row
 from offramp.errors import OfframpError
 from offramp.exit_codes import exit_code, missing_extra
 from offramp.options import read_options

@@ -1,88 +1,27 @@
-"""Rows of `offramp classify`, as CSV on standard output or in a file of three formats."""
+"""Destinations of the rows of `offramp classify`: standard output, or a file."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+from offramp.commands.rows import Row, columns_of, csv_writer, row_of, write_csv, write_parquet
 from offramp.errors import OfframpError
 from offramp.writing import check_folder, writing
 
 PARTIAL = ".partial"
 WRITING = ".writing"
-COLUMNS: Mapping[str, str] = {  # of CSV and parquet, with their types in parquet
-    "file": "string",
-    "label": "string",
-    "index": "int64",
-    "probability": "float64",
-    "confidence": "float64",
-    "exit": "int64",
-    "exits": "int64",
-    "flops": "int64",
-    "flops_share": "float64",
-    "deadline_hit": "bool",
-    "degraded": "bool",
-    "error": "string",
-}
-REJECT = "reject"  # a further column, before the error, of a run with --reject
 LONGEST_LINE = 1 << 20  # bytes of a row
-GROUP = 4096  # rows of a row group in parquet
 
 
 class OutputError(OfframpError):
     """The output exists, is of another run, or cannot be written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The row of one image: its answer, as JSON data, or the error."""
-
-    file: str
-    answer: dict[str, Any] | None
-    error: str | None
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The values of COLUMNS and REJECT."""
-        answer = self.answer or {}
-        values = {name: answer.get(name) for name in (*COLUMNS, REJECT)}
-        return values | {"file": self.file, "error": self.error}
-
-    @property
-    def line(self) -> str:
-        """The row as a line of JSON, with all fields of the answer."""
-        content = {"error": self.error} if self.answer is None else self.answer
-        return json.dumps({"file": self.file, **content}) + "\n"
-
-
-def _columns(*, reject: bool) -> dict[str, str]:
-    """Return the columns of a run, with their types in parquet."""
-    if not reject:
-        return dict(COLUMNS)
-    *others, error = COLUMNS.items()
-    return dict([*others, (REJECT, "bool"), error])
-
-
-def row_of(line: str) -> Row:
-    """Read a row from its line.
-
-    Raises:
-        ValueError: This is no row.
-    """
-    content = json.loads(line)
-    if not isinstance(content, dict) or "file" not in content:
-        raise ValueError("not a row")
-    file, error = content.pop("file"), content.get("error")
-    return Row(file, None if "error" in content else content, error)
 
 
 class Output(ABC):
@@ -117,7 +56,7 @@ class StandardOutput(Output):
 
     def __init__(self, stream: TextIO, *, reject: bool = False) -> None:
         self._stream = stream
-        self._writer = _csv_writer(stream, _columns(reject=reject))
+        self._writer = csv_writer(stream, columns_of(reject=reject))
 
     def write(self, row: Row) -> None:
         """Write a row, at once."""
@@ -161,7 +100,7 @@ class FileOutput(Output):
         self, path: Path, run: Mapping[str, Any], *, overwrite: bool = False, reject: bool = False
     ) -> None:
         self._path = path
-        self._columns = _columns(reject=reject)
+        self._columns = columns_of(reject=reject)
         self._partial = path.with_name(path.name + PARTIAL)
         check_output(path, overwrite=overwrite)
         with writing(self._partial):
@@ -210,9 +149,9 @@ class FileOutput(Output):
 
     def _write(self, path: Path) -> None:
         if self._path.suffix == ".parquet":
-            _write_parquet(path, self._rows(), self._columns)
+            write_parquet(path, self._rows(), self._columns)
         elif self._path.suffix == ".csv":
-            _write_csv(path, self._rows(), self._columns)
+            write_csv(path, self._rows(), self._columns)
         else:
             with path.open("w", encoding="utf-8") as file:
                 file.writelines(row.line for row in self._rows())
@@ -257,27 +196,6 @@ class FileOutput(Output):
                     raise OutputError(
                         f"{self._partial} is damaged; --overwrite starts again"
                     ) from error
-
-
-def _csv_writer(file: TextIO, columns: Mapping[str, str]) -> csv.DictWriter[str]:
-    writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    return writer
-
-
-def _write_csv(path: Path, rows: Iterator[Row], columns: Mapping[str, str]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        _csv_writer(file, columns).writerows(row.columns for row in rows)
-
-
-def _write_parquet(path: Path, rows: Iterator[Row], columns: Mapping[str, str]) -> None:
-    import pyarrow as pa
-    from pyarrow.parquet import ParquetWriter
-
-    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
-    with ParquetWriter(path, schema) as writer:
-        while group := [row.columns for row in islice(rows, GROUP)]:
-            writer.write_table(pa.Table.from_pylist(group, schema))
 
 
 def _check_pyarrow() -> None:

@@ -29,7 +29,7 @@ from serving.http.formatter import AnswerFormatter
 from serving.http.openapi import CLASSIFY_PIXELS
 from serving.http.problems import INTERNAL_ERROR, SAFETY_HEADERS, error_response
 from serving.http.query import ParsedQuery, QueryReader
-from serving.images.decoder import Plan
+from serving.images.plan import Plan
 
 JSON_TYPE = (b"content-type", JSON.encode())
 # Bytes of a form or JSON that are read in about a millisecond. Larger ones are read one by one on a

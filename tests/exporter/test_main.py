@@ -79,7 +79,7 @@ def test_promises_are_certified_by_every_command_that_makes_a_bundle(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint, bundle = tmp_path / "checkpoint.safetensors", tmp_path / "bundle"
-    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress()))
+    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress(shape=SMALLER)))
     promises = ["--data", str(PARQUET), "--promises", "70%,99%", "--delta", "0.1"]
     assert export(["--checkpoint", str(checkpoint), "--out", str(bundle), *promises]) == 0
     options = ["--bundle", str(bundle), *promises]

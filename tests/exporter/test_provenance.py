@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from exporter.bundle import Naming, export_network, make_manifest, write_bundle
+from exporter.bundle import Naming, make_manifest, write_bundle
 from offramp.bundle.manifest import read_manifest
+from tests.exporter.exported import export
 from tests.serving.servers import serving
 from tests.training.families import SMALL
 from tests.training.samples import TINY, tiny_dataset, tiny_progress
@@ -21,9 +22,9 @@ LITE, SHAPE = "efficientnet_lite", SMALL["efficientnet_lite"]
 
 
 def bundle_of(checkpoint: Checkpoint, folder: Path) -> Path:
-    export = export_network(checkpoint, tiny_dataset().held_out, "max_softmax", lambda _: None)
+    """Write a bundle with the record of a checkpoint, and the graphs of another network."""
     naming = Naming(name="small", version="1", dataset="cifar10")
-    write_bundle(folder, make_manifest(checkpoint, export, naming, "max_softmax"), export)
+    write_bundle(folder, make_manifest(checkpoint, export(), naming, "max_softmax"), export())
     return folder
 
 

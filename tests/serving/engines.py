@@ -105,6 +105,11 @@ async def classify(
         return await engine.classify(slots, list(images), policy, arrived)
 
 
+def each_alone(images: NDArray[np.uint8], policy: Policy) -> list[tuple[Images, Policy]]:
+    """Return one call for each image."""
+    return [([image], policy) for image in images]
+
+
 async def ends_of(
     engine: Engine, calls: Sequence[tuple[Images, Policy]]
 ) -> list[list[Answer] | BaseException]:

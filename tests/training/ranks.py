@@ -1,10 +1,13 @@
-"""Runs of several processes, for test_distributed: `torchrun ... ranks.py FOLDER`.
+"""Runs of several processes, for test_distributed: `torchrun ... ranks.py FOLDER PORT`.
 
-Trains every run in CASES. Then the second process fails while the others wait for it.
+Runs the command of training, and trains every run in CASES. Then the second process fails while
+the others wait for it. One start of torch serves all of it.
 """
 
 from __future__ import annotations
 
+import os
+import runpy
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +15,7 @@ from pathlib import Path
 import torch
 
 from tests.training.families import SMALL
-from tests.training.samples import TINY, tiny_dataset, tiny_progress
+from tests.training.samples import PARQUET, TINY, tiny_dataset, tiny_progress
 from training.data.datasets import open_dataset
 from training.distributed import (
     average_statistics,
@@ -90,8 +93,27 @@ def run(case: Case, path: Path, **changes: object) -> None:
         save_checkpoint(path, trainer.checkpoint())
 
 
-def main(folder: Path) -> None:
+COMMAND = [
+    *("training", "cifar-compact", f"--data={PARQUET}", "--held-out=100", "--batch-size=100"),
+    *("--epochs=1", "--device=cpu", "--shape.exits", "2", "--shape.channels=4"),
+    *("--shape.growth", "4", "--images=disk", "--workers=0"),
+]
+
+
+def run_command(folder: Path) -> None:
+    """Run the command as `torchrun -m training` does, and write its exit code."""
+    sys.argv = [*COMMAND, f"--out={folder / 'command'}"]
+    try:
+        runpy.run_module("training", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        (folder / f"code-{os.environ['RANK']}").write_text(str(ended.code))
+
+
+def main(folder: Path, port: str) -> None:
     torch.set_num_threads(1)
+    run_command(folder)
+    # the store of torchrun has the addresses of the command's group, which has ended
+    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "False", "MASTER_PORT": port}
     with process_group(torch.device("cpu")):
         for name, case in CASES.items():
             run(case, folder / name)
@@ -110,4 +132,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.training.ranks import CASES, VIT, Case, run, trainer_of
-from tests.training.samples import PARQUET
 from training.errors import CheckpointError
 from training.fit.checkpoint import Checkpoint, load_checkpoint
 
@@ -41,14 +41,17 @@ def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run every case with two processes; then the second fails on purpose."""
+    """Run the command and every case with two processes; then the second fails on purpose."""
     made = tmp_path_factory.mktemp("two")
     run(Case(VIT, epochs=1), made / "one-then-two")
-    finished = torchrun(str(HERE / "ranks.py"), str(made))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    finished = torchrun(str(HERE / "ranks.py"), str(made), str(port))
     assert {path.name for path in made.iterdir()} >= CASES.keys(), finished.stderr
     # if the first process had waited for the second, the test would have timed out
     assert finished.returncode == 1
     assert "an error in the second process" in finished.stderr
+    (made / "printed").write_text(finished.stdout)
     return made
 
 
@@ -105,18 +108,13 @@ def test_an_error_in_one_process_ends_the_waiting_ones(folder: Path) -> None:
     assert not (folder / "continued").exists()
 
 
-def test_the_command_runs_under_torchrun(tmp_path: Path) -> None:
-    options = [
-        *("-m", "training", "cifar-compact", f"--data={PARQUET}", f"--out={tmp_path}"),
-        *("--held-out=100", "--batch-size=100", "--epochs=1", "--device=cpu"),
-        *("--shape.exits", "2", "--shape.channels=4", "--shape.growth", "4", "--images=disk"),
-    ]
-    finished = torchrun(*options, "--workers=0")
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.count("2 x cpu") == 1
-    assert finished.stdout.count("epoch   1/1") == 1
-    assert len(load_checkpoint(tmp_path / "checkpoint.safetensors").progress.epochs) == 1
-    names = sorted(path.name.split(".")[0] for path in tmp_path.iterdir())
+def test_the_command_runs_under_torchrun(folder: Path) -> None:
+    assert [(folder / f"code-{k}").read_text() for k in (0, 1)] == ["0", "0"]
+    printed, out = (folder / "printed").read_text(), folder / "command"
+    assert printed.count("2 x cpu") == 1
+    assert printed.count("epoch   1/1") == 1
+    assert len(load_checkpoint(out / "checkpoint.safetensors").progress.epochs) == 1
+    names = sorted(path.name.split(".")[0] for path in out.iterdir())
     assert names.count("events") == 1
     assert "log" in names
 

@@ -22,9 +22,8 @@ from offramp.data.reader import read_dataset
 from offramp.data.records import Found, Part, Split, printable
 from offramp.data.summary import Summary, split_counts, summarize
 from training.data.encoded import by_row
-from training.data.hub import hub_name, read_hub
+from training.data.hub.names import hub_name
 from training.data.images import File, ImageFiles, Images
-from training.data.legacy import open_at_random
 from training.errors import DataError
 from training.recipes import PLAIN, HeldOutSplit, Resizing
 
@@ -165,12 +164,18 @@ def find_dataset(source: str, *, strict: bool = False) -> Found:
             something is left out.
     """
     try:
-        found = read_dataset(source) if hub_name(source) is None else read_hub(source)
+        found = read_dataset(source) if hub_name(source) is None else _read_hub(source)
         if strict:
             found.check_strict()
     except DatasetError as error:
         raise DataError(f"data: {error}") from error
     return found
+
+
+def _read_hub(source: str) -> Found:
+    from training.data.hub.read import read_hub  # which imports `datasets`: a second
+
+    return read_hub(source)
 
 
 def load_split(
@@ -227,6 +232,8 @@ def _checked_at_random(
     hub_name(source)
     if held_out is None:
         raise DataError("held_out: the random split needs a number (--held-out N)")
+    from training.data.legacy import open_at_random  # see _read_hub
+
     train, held, labels = open_at_random(source, size, held_out, seed)
     train, held = replace(train, resizing=resizing), replace(held, resizing=resizing)
     return Dataset(train, held, labels)

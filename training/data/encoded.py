@@ -8,13 +8,14 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import datasets
+from typing import TYPE_CHECKING, Protocol
 
 from offramp.data.parquet import Rows
 from offramp.data.records import Encoded, Files, Stored
 from training.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
 
 
 def identity(one: Encoded) -> bytes:
@@ -109,6 +110,8 @@ def by_row(images: Stored, source: str) -> EncodedImages:
 
 
 def _mapped(rows: Rows, source: str) -> TableImages:
+    import datasets  # takes a second, and images in files need it not
+
     files = [glob.escape(str(file.resolve())) for file in rows.files]
     try:
         table = datasets.load_dataset(
@@ -126,4 +129,6 @@ def _mapped(rows: Rows, source: str) -> TableImages:
 
 def as_encoded(table: datasets.Dataset, column: str) -> datasets.Dataset:
     """Return only the image column of a table, as {"bytes", "path"}."""
+    import datasets
+
     return table.cast_column(column, datasets.Image(decode=False)).select_columns([column])

@@ -100,12 +100,13 @@ def flops_of_step(network: MultiExitNetwork, size: int) -> tuple[int, int]:
     """Count the products of a training step for one image: forward, and backward with surgery.
 
     Args:
-        network: network with its surgery. It does not change.
+        network: network with its surgery, on any device, `meta` included. It does not change.
         size: height and width of the image, in pixels.
     """
-    twin = deepcopy(network).to("meta").eval()
+    twin = deepcopy(network).eval()
+    image = next(twin.parameters()).new_zeros(1, 3, size, size)
     with _counting_products() as forward:
-        logits = twin(torch.empty(1, 3, size, size, device="meta"))
+        logits = twin(image)
     with _counting_products() as backward:
         torch.cat(logits).sum().backward()
     return forward.total, backward.total

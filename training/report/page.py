@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from offramp.data.records import printable
@@ -51,13 +52,8 @@ def render(
         assessment: evaluation of the finished run. `None`: the page shows the epochs alone.
         details: classes and photos of the finished run. `None`: the page has no such sections.
     """
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(Path(__file__).parent)
-    )
-    environment.filters |= {"percent": _percent, "millions": _millions, "decimal": _decimal}
-    environment.filters["name"] = _name
     flops, parameters = costs(progress)
-    return environment.get_template(TEMPLATE).render(
+    return _template().render(
         progress=progress,
         recipe=progress.recipe,
         facts=_facts(progress),
@@ -72,6 +68,17 @@ def render(
         has_details=details is not None,
         **(_details(details) if details else {}),
     )
+
+
+@cache
+def _template() -> Template:
+    """Return the template, which is compiled once, although every epoch writes a page."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(Path(__file__).parent)
+    )
+    environment.filters |= {"percent": _percent, "millions": _millions, "decimal": _decimal}
+    environment.filters["name"] = _name
+    return environment.get_template(TEMPLATE)
 
 
 def _details(details: HeldOutDetails) -> dict[str, object]:
@@ -89,10 +96,15 @@ def _details(details: HeldOutDetails) -> dict[str, object]:
 
 def costs(progress: Progress) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Compute the flops and parameters up to each exit, with all heads on the way."""
+    return _costs(progress.recipe.model_dump_json(), len(progress.labels))
+
+
+@lru_cache(1)  # every epoch writes a page
+def _costs(recipe_json: str, classes: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    recipe = Recipe.model_validate_json(recipe_json)
     with torch.device("meta"):
-        network = new_network(progress.recipe, len(progress.labels))
-    flops = flop_costs(network, progress.recipe.size).cumulative
-    return flops, parameter_costs(network).cumulative
+        network = new_network(recipe, classes)
+    return flop_costs(network, recipe.size).cumulative, parameter_costs(network).cumulative
 
 
 def _facts(progress: Progress) -> list[tuple[str, str]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pyarrow.parquet import read_table
 
-from offramp.commands.output import FileOutput, OutputError, Row
+from offramp.commands.output import FileOutput, OutputError
+from offramp.commands.rows import Row
 
 RUN: dict[str, object] = {"model": {"name": "m", "version": "1"}, "budget": "low"}
 ANSWER = {"label": "cat", "index": 3, "probability": 0.5, "exit": 1, "deadline_hit": False}

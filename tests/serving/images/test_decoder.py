@@ -21,7 +21,8 @@ from serving.errors import (
     InvalidRequestError,
     NotAnImageError,
 )
-from serving.images.decoder import Decoder, decode, decode_planned, plan
+from serving.images.decoder import Decoder, decode, decode_planned
+from serving.images.plan import plan
 from tests.serving.small_bundle import png, random_images
 
 TARGET = ImageInput(height=32, width=32, fit="crop", filter="bilinear")

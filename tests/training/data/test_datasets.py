@@ -18,7 +18,7 @@ from training.data.datasets import (
     load_test,
     open_dataset,
 )
-from training.data.hub import hub_name
+from training.data.hub.names import hub_name
 from training.data.images import image_input
 from training.errors import DataError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -124,7 +125,9 @@ def _unchanged(batch: Any) -> Any:  # noqa: ANN401 (torch's types expect a list)
 def _workers_context() -> BaseContext:
     """Fork workers from a clean process: this one can have threads and a GPU context."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["training.data.loading.fork_server"])
+    # this process has imported `datasets` if the images are in a table
+    tables = [name for name in ("datasets",) if name in sys.modules]
+    context.set_forkserver_preload(["training.data.loading.fork_server", *tables])
     return context
 
 

@@ -1,0 +1,36 @@
+"""Arguments of a call, checked and resolved as the server does it with a query."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from offramp.bundle.manifest import Manifest
+from offramp.in_process.settings import parameter_error
+from serving.engine.policy import resolve
+from serving.http.query import ClassifyQuery, ParsedQuery
+
+
+def read_arguments(manifest: Manifest, **given: object) -> ParsedQuery:
+    """Check arguments and resolve their policy.
+
+    Args:
+        manifest: Manifest of the bundle.
+        **given: Values by field of `ClassifyQuery`.
+
+    Raises:
+        InvalidRequestError: An argument is not valid. Its subclass tells which.
+    """
+    try:
+        query = ClassifyQuery.model_validate(given)
+    except ValidationError as error:
+        raise parameter_error(error) from error
+    policy = resolve(
+        manifest,
+        query.budget,
+        query.min_confidence,
+        query.deadline_ms,
+        explain=query.explain,
+        reject=query.reject,
+        promise=query.promise,
+    )
+    return ParsedQuery(policy, query)
