@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 import grpc
 
@@ -22,10 +22,18 @@ CODES = {
 PUSHBACK = "grpc-retry-pushback-ms"
 
 
-async def abort(call: grpc.aio.ServicerContext, metrics: Metrics, error: ServingError) -> NoReturn:
-    """Count an error and end a call with its status. Says when to try again, if the error does."""
+Call: TypeAlias = grpc.aio.ServicerContext
+
+
+async def abort(call: Call, metrics: Metrics, error: ServingError) -> NoReturn:
+    """Count an error and end a call with its status. Says when to try again, if the error does.
+
+    Raises:
+        grpc.aio.AbortError: Always. It ends the method.
+    """
     metrics.problem(error.type)
     seconds = error.headers.get("Retry-After")
     trailers = ((PUSHBACK, str(1000 * int(seconds))),) if seconds else ()
     code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
     await call.abort(code, str(error), trailers)
+    raise AssertionError("gRPC ended the method")

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.json_format import ParseDict
 
 from serving.errors import BodyTimeoutError, BodyTooLargeError, EmptyBodyError, ServingError
-from serving.grpc.errors import abort
+from serving.grpc.errors import Call, abort
 from serving.grpc.messages import RequestReader, ResponseWriter, parsed
 from serving.grpc.stubs import open_inference_pb2 as pb
 from serving.http.oip.parameters import ParameterReader
@@ -29,7 +29,6 @@ LONGEST_DEADLINE = 10.0
 MARGIN = 0.005  # seconds before a call's deadline, for the answer on its way
 log = logging.getLogger(__name__)
 
-Call = grpc.aio.ServicerContext
 Method = Callable[[Any], object]  # of a message, with the fields of the response
 Handler = Callable[[Any, Call], Awaitable[bytes]]  # of the bytes of a message
 Named = pb.ModelMetadataRequest  # or another request with the name and version of a model
@@ -166,7 +165,7 @@ class Service:
 
 def _seconds_of(call: Call) -> float | None:
     """Return the time in which a call must have its answer. `None` for no bound."""
-    left = call.time_remaining()
+    left: float | None = call.time_remaining()
     if left is None or left > LONGEST_DEADLINE:
         return None
     return max(left - MARGIN, MARGIN / 1000)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -159,14 +159,17 @@ def submit_small(
     Raises:
         ServingError: The call is refused.
     """
-    decoder, sizes = context.decoder, None
+    decode_images: Callable[[], list[NDArray[np.uint8]] | None]
     if isinstance(images, list):
-        sizes = decoder.small(images)
+        sizes = context.decoder.small(images)
         if sizes is None:
             return None
+        decode_images = partial(context.decoder.decode_small, images, sizes)
+    else:
+        decode_images = partial(list, images)
     with context.engine.admit(len(images), policy) as slots:
         started = perf_counter()
-        pixels = list(images) if sizes is None else decoder.decode_small(images, sizes)
+        pixels = decode_images()
         if pixels is None:
             return None
         decode = perf_counter() - started

@@ -103,7 +103,7 @@ def serving(bundle: Path, *, on_device: bool = False, **options: Any) -> Iterato
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     place = None if settings.grpc_port is None else reserve("127.0.0.1", settings.grpc_port)
-    grpc_port = place and place.getsockname()[1]
+    grpc_port: int | None = None if place is None else place.getsockname()[1]
     server = Server(app, settings, door=grpc_door(app, settings, grpc_port))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -114,8 +114,8 @@ def _entry(file: bytes) -> dict[str, object]:
 
 
 def _run(name: str, command: list[str], environment: Path, result: Path) -> Measured:
-    libraries = ":".join(map(str, environment.glob(CUDA)))
-    found = os.environ | {"LD_LIBRARY_PATH": libraries}
+    libraries = [*map(str, environment.glob(CUDA)), os.environ.get("LD_LIBRARY_PATH", "")]
+    found = os.environ | {"LD_LIBRARY_PATH": ":".join(libraries)}
     done = subprocess.run(command, env=found, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not result.exists():
         print(done.stdout[-2000:], done.stderr[-2000:])

@@ -36,7 +36,8 @@ class Client:
 
     def send(self, tensor: Any, outputs: list[Any] | None = None, **options: Any) -> Any:
         """Send an input and return the result."""
-        options = {"headers": self.headers, "outputs": outputs, **options}
+        # A copy: the client adds the length of this request's JSON to it.
+        options = {"headers": dict(self.headers), "outputs": outputs, **options}
         return self.own.infer(options.pop("model", self.model), [tensor], **options)
 
     def arrays(self, result: Any) -> Outputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,9 @@ class InputReader:
     def __init__(self, target: ImageInput, max_images: int) -> None:
         self._target = target
         self.max_images = max_images
+        size = [target.height, target.width, 3]
+        self._rests: Mapping[object, Sequence[object]] = {BYTES: ([], [1]), UINT8: (size,)}
+        self._forms = f"BYTES [N] or [N, 1] (image files) or UINT8 [N, {str(size)[1:-1]}]"
         self.numbers = max_images * target.height * target.width * 3  # of a tensor UINT8, at most
 
     def count(self, tensor: InputTensor) -> int:
@@ -122,16 +125,14 @@ class InputReader:
         """
         if tensor.name != IMAGE:
             raise malformed(f"there is no input {shown(tensor.name)}; the model has one, {IMAGE!r}")
-        height, width = self._target.height, self._target.width
-        form = f"BYTES [N] or [N, 1] (image files) or UINT8 [N, {height}, {width}, 3]"
-        if tensor.datatype not in (BYTES, UINT8):
-            raise malformed(f"{IMAGE}: the datatype is {shown(tensor.datatype)}; send {form}")
-        shape = tensor.shape
+        kind, shape, forms = tensor.datatype, tensor.shape, self._forms
+        if kind not in (BYTES, UINT8):
+            raise malformed(f"{IMAGE}: the datatype is {shown(kind)}; send {forms}")
         if not isinstance(shape, list) or not shape or not all(type(each) is int for each in shape):
-            raise malformed(f"{IMAGE}: the shape is no list of integers; send {form}")
-        count, *rest = shape
-        if rest not in ([[], [1]] if tensor.datatype == BYTES else [[height, width, 3]]):
-            raise malformed(f"{IMAGE}: {tensor.datatype} {shape[:8]} is not its shape; send {form}")
+            raise malformed(f"{IMAGE}: the shape is no list of integers; send {forms}")
+        count: int = shape[0]
+        if shape[1:] not in self._rests[kind]:
+            raise malformed(f"{IMAGE}: {kind} {shape[:8]} is not its shape; send {forms}")
         if not 0 < count <= self.max_images:
             raise malformed(f"{IMAGE}: {count} images; send 1 to {self.max_images}")
         return count
@@ -173,7 +174,7 @@ class InputReader:
                 raise malformed(f"{IMAGE}: {len(flat)} elements, and its shape has {count}")
             return self._decoded(flat)
         try:
-            pixels = bytes(flat)  # raises for all but integers from 0 to 255
+            pixels = bytes(cast(list[int], flat))  # raises for all but integers from 0 to 255
         except (TypeError, ValueError, OverflowError) as error:
             raise malformed(f"{IMAGE}: data: not integers from 0 to 255") from error
         return self._pixels(memoryview(pixels), count)

@@ -107,12 +107,12 @@ class RequestReader:
         found = _checked(inputs[0], INPUT_FIELDS, "an input")
         parameters = _mapping(found, "parameters")
         encoded, size = is_base64(parameters), parameters.get(SIZE)
-        heads = (found.get(name) for name in ("name", "datatype", "shape"))
+        tensor = InputTensor(found.get("name"), found.get("datatype"), found.get("shape"), encoded)
         if size is None:
             if binary:
                 raise malformed(f"{len(binary)} bytes after the JSON, and no input has a {SIZE}")
             # In JSON the elements of BYTES are base64, whatever the parameters say.
-            return self._inputs.values(InputTensor(*heads, base64=True), found.get("data"))
+            return self._inputs.values(tensor, found.get("data"))
         if "data" in found:
             raise malformed(f"an input has both data and {SIZE}")
         if type(size) is not int or size != len(binary):
@@ -120,7 +120,7 @@ class RequestReader:
                 f"{SIZE} is {size if type(size) is int else shown(size)}, and {len(binary)} bytes "
                 "follow the JSON"
             )
-        return self._inputs.raw(InputTensor(*heads, base64=encoded), binary)
+        return self._inputs.raw(tensor, binary)
 
 
 def json_bytes(length: bytes | None, size: int) -> int:

@@ -102,14 +102,14 @@ class OpenInference:
             await send_response(send, 405, *content)
         else:
             try:
-                content = self._described(target, scope)
+                described = self._described(target, scope)
             except ServingError as error:
                 await send_response(send, error.status, *content_of(metrics, error))
                 return
-            if content is None:
+            if described is None:
                 await self.infer(scope, receive, send)
             else:
-                await send_response(send, 200, headers_of(content), content)
+                await send_response(send, 200, headers_of(described), described)
 
     def _described(self, target: _Target, scope: Scope) -> bytes | None:
         """Return the JSON of a call after its checks. `None` for an inference."""

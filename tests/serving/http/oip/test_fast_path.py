@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from typing import Any
 
 import pytest
 
@@ -14,12 +15,12 @@ from tests.serving.servers import until
 from tests.serving.small_bundle import png, random_images
 
 
-def request_of(data: bytes, more: str = "", **fields: object) -> bytes:
+def request_of(data: bytes, **fields: Any) -> bytes:
     """Return a whole request with a binary tensor."""
     text = json.dumps(document_of([1], data=data, **fields)).encode()
     return (
         (
-            f"POST {INFER} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n{more}"
+            f"POST {INFER} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
             f"{LENGTH}: {len(text)}\r\nContent-Length: {len(text) + len(data)}\r\n\r\n"
         ).encode()
         + text

@@ -90,12 +90,15 @@ def test_a_key_guards_all_but_health(bundle: Path) -> None:
 
 def test_a_proxy_can_keep_or_remove_its_prefix_and_pages_can_call(bundle: Path) -> None:
     file = png(random_images(1, 1)[0])
-    options = {"root_path": "/offramp", "cors_origins": "https://shop.example"}
-    with serving(bundle, **options) as server, server.client as client:
-        client.headers["Origin"] = "https://shop.example"
+    shop = "https://shop.example"
+    with (
+        serving(bundle, root_path="/offramp", cors_origins=shop) as server,
+        server.client as client,
+    ):
+        client.headers["Origin"] = shop
         plain = outputs(send_files(client, [file]))
         client.base_url = httpx.URL(f"{server.url}/offramp")
         response = send_files(client, [file])
-        assert response.headers["access-control-allow-origin"] == "https://shop.example"
+        assert response.headers["access-control-allow-origin"] == shop
         assert outputs(response)["label"].tolist() == plain["label"].tolist()
         assert client.get("/v2/models/testnet").json()["name"] == "testnet"
