@@ -69,17 +69,19 @@ def check(name: str, task: Task, send: Send, run: Callable[[Awaitable[Any]], Any
         check_true(f"{name} outputs", outputs()),
         check_true(f"{name} all outputs", list(infer(first)) == list(NAMES)),
     ]
-    errors = {
-        "not an image": ({"images": [b"?"]}, {}, "this is not a JPEG"),
-        "unknown parameter": ({"parameters": {"buget": "low"}}, {}, "'buget'"),
-        "wrong budget": ({"parameters": {"budget": "cheap"}}, {}, "'cheap' is not one of"),
-        "unknown model": ({"model": "other"}, {}, "there is no model 'other'"),
-        "no key": ({}, {"key": "wrong"}, "the API key is missing or wrong"),
+    plain = request_of(task, first)
+    unknown = request_of(task, first, parameters={"buget": "low"})
+    cheap = request_of(task, first, parameters={"budget": "cheap"})
+    other = request_of(task, first, model="other")
+    junk = request_of(task, [b"?"])
+    errors: dict[str, tuple[Callable[[], object], str]] = {
+        "not an image": (lambda: run(send(junk)), "this is not a JPEG"),
+        "unknown parameter": (lambda: run(send(unknown)), "'buget'"),
+        "wrong budget": (lambda: run(send(cheap)), "'cheap' is not one of"),
+        "unknown model": (lambda: run(send(other)), "there is no model 'other'"),
+        "no key": (lambda: run(send(plain, key="wrong")), "the API key is missing or wrong"),
     }
-    for kind, (options, sent, says) in errors.items():
-        made = request_of(task, **{"images": first, **options})
-        found.append(check_error(f"{name} {kind}", lambda m=made, s=sent: run(send(m, **s)), says))
-    return found
+    return found + [check_error(f"{name} {kind}", *each) for kind, each in errors.items()]
 
 
 async def rest(task: Task, loop_run: Callable[[Awaitable[Any]], Any]) -> list[bool]:
