@@ -13,17 +13,9 @@ from serving.grpc.stubs import open_inference_pb2 as pb
 from serving.grpc.wire import split
 from serving.http.oip.answers import OutputBuilder, parameters_of
 from serving.http.oip.descriptions import Descriptions
+from serving.http.oip.inputs import InputReader, InputTensor, is_base64
 from serving.http.oip.parameters import ParameterReader
-from serving.http.oip.protocol import (
-    MAX_ID,
-    Images,
-    InferRequest,
-    InputReader,
-    InputTensor,
-    is_base64,
-    malformed,
-    read_outputs,
-)
+from serving.http.oip.protocol import MAX_ID, Images, InferRequest, malformed, read_outputs
 
 M = TypeVar("M", bound=Message)
 

@@ -15,8 +15,8 @@ from serving.errors import BodyTimeoutError, BodyTooLargeError, EmptyBodyError, 
 from serving.grpc.errors import Call, abort
 from serving.grpc.messages import RequestReader, ResponseWriter, parsed
 from serving.grpc.stubs import open_inference_pb2 as pb
+from serving.http.oip.inputs import InputReader
 from serving.http.oip.parameters import ParameterReader
-from serving.http.oip.protocol import InputReader
 from serving.http.oip.routes import OpenInference
 from serving.http.problems import INTERNAL_ERROR
 
@@ -95,7 +95,7 @@ class Service:
 
     def _authenticate(self, call: Call) -> None:
         self._context.authenticate_all(
-            (key.encode(), value if isinstance(value, bytes) else value.encode("latin-1"))
+            (key.encode(), str(value).encode("latin-1", "replace"))
             for key, value in call.invocation_metadata() or ()
             if key == AUTHORIZATION
         )

@@ -23,6 +23,7 @@ from serving.http.body import BodyReader
 from serving.http.classify import Classify
 from serving.http.context import ServerContext
 from serving.http.fast_path import FastClassify
+from serving.http.oip.requests import LENGTH
 from serving.http.oip.routes import ROOT, OpenInference
 from serving.http.openapi import CLASSIFY, OPERATIONS, POST, body_schemas, describe_operations
 from serving.http.problems import (
@@ -37,6 +38,8 @@ from serving.images.decoder import Decoder
 from serving.images.rest import Rest
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.settings import Settings
+
+JSON_LENGTH = LENGTH.decode()
 
 
 class Offramp(FastAPI):
@@ -87,8 +90,8 @@ class Offramp(FastAPI):
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=("GET", "HEAD", POST),
-            allow_headers=("Authorization", "Content-Type"),
-            expose_headers=("Retry-After",),
+            allow_headers=("Authorization", "Content-Type", JSON_LENGTH),
+            expose_headers=("Retry-After", JSON_LENGTH),
         )
 
     def openapi(self) -> dict[str, Any]:

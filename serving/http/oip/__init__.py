@@ -1,6 +1,7 @@
 """The Open Inference Protocol v2 over HTTP, and its meaning, which gRPC shares.
 
-- `protocol`: names, datatypes, records, and checks of inputs and requested outputs.
+- `protocol`: names, datatypes, records, and the requested outputs.
+- `inputs`: the input, as files or pixels.
 - `parameters`: parameters of a request as a query and a deadline.
 - `answers`: answers as tensors.
 - `descriptions`: metadata, configuration and statistics.

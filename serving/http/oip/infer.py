@@ -16,8 +16,9 @@ from serving.http.classify import READ_AT_ONCE, CancelOnDisconnect, Classify
 from serving.http.connection import Headers, arrived_of, check_encoding, disconnect_of
 from serving.http.context import ServerContext
 from serving.http.oip.errors import content_of, send_response
+from serving.http.oip.inputs import InputReader
 from serving.http.oip.parameters import ParameterReader
-from serving.http.oip.protocol import InferRequest, InputReader
+from serving.http.oip.protocol import InferRequest
 from serving.http.oip.requests import LENGTH, RequestReader
 from serving.http.oip.responses import ResponseWriter
 from serving.http.problems import INTERNAL_ERROR

@@ -12,15 +12,12 @@ from typing import Any
 import orjson
 
 from serving.http.bodies.json_images import MARKS, has_more
+from serving.http.oip.inputs import SIZE, InputReader, InputTensor, is_base64
 from serving.http.oip.parameters import ParameterReader
 from serving.http.oip.protocol import (
     MAX_ID,
-    SIZE,
     Images,
     InferRequest,
-    InputReader,
-    InputTensor,
-    is_base64,
     malformed,
     read_outputs,
     shown,

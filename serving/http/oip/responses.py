@@ -13,7 +13,8 @@ from serving.engine.request import Answer
 from serving.http.connection import Headers
 from serving.http.oip.answers import OutputBuilder, OutputTensor, parameters_of
 from serving.http.oip.errors import headers_of
-from serving.http.oip.protocol import SIZE, InferRequest
+from serving.http.oip.inputs import SIZE
+from serving.http.oip.protocol import InferRequest
 from serving.http.oip.requests import LENGTH
 
 OCTETS = b"application/octet-stream"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -196,6 +198,32 @@ def test_a_call_ends_at_its_deadline_or_when_its_client_cancels(
             gated.open()
             wait_until(lambda: server.free_slots() == 1)
             assert infer(channel, with_files(FILES[:1]))["label"].shape == (1,)
+
+
+def test_a_message_must_arrive_in_time(bundle: Path) -> None:
+    end = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        end.wait(30)
+        yield from ()
+
+    with (
+        serving(bundle, grpc_port=0, body_seconds=0.2) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+    ):
+        send = channel.stream_unary(f"{SERVICE}ModelInfer")
+        with pytest.raises(grpc.RpcError) as late:
+            send(never(), timeout=30)
+        end.set()
+        with pytest.raises(grpc.RpcError) as empty:
+            send(iter(()), timeout=30)
+        assert call(channel, "ModelInfer", with_files(FILES).SerializeToString())
+    assert late.value.code().name == "DEADLINE_EXCEEDED"
+    assert "the message took more than 0.2 s" in late.value.details()
+    assert (empty.value.code().name, empty.value.details()) == (
+        "INVALID_ARGUMENT",
+        "the call has no message",
+    )
 
 
 def outcomes(client: httpx.Client) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.errors import MalformedBodyError
@@ -14,6 +14,7 @@ from tests.serving.grpc.calls import request
 FIELD_7, FIELD_5, FIELD_9 = b"\x3a", b"\x2a", b"\x4a"
 
 
+@settings(max_examples=30)
 @given(
     raw=st.lists(st.binary(max_size=300), max_size=2),
     elements=st.lists(st.binary(max_size=300), max_size=3),
