@@ -2,8 +2,8 @@
 
 tritonclient (HTTP and gRPC) and KServe's clients (REST and gRPC) send images in every form that
 they have. Their answers must equal those of the native API. They also cause an error of each kind,
-and show its text. perf_analyzer then measures both protocols, closed loop and Poisson, and the
-native API is measured beside it. Exit status 1 if a check fails.
+and show its text. Then our load generator measures the native API and the protocol over HTTP, and
+perf_analyzer both protocols, closed loop and Poisson. Exit status 1 if a check fails.
 
     make oip-check
     python -m benchmarks.serving.oip --bundle deploy/bundles/cifar10-msdnet --data cifar10
@@ -31,7 +31,7 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.serving.generator.images import load_images
-from benchmarks.serving.oip.load import measure_native, measure_perf_analyzer
+from benchmarks.serving.oip.load import Measured, Meter, PerfAnalyzer, measure_http
 from benchmarks.serving.servers.processes import free_port
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.images.decoder import decode
@@ -46,10 +46,17 @@ MAX_PIXELS = 25_000_000
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Addresses of a server, without a scheme."""
+    """A server.
+
+    Attributes:
+        http: Address for HTTP, without a scheme.
+        grpc: Address for gRPC.
+        pid: Its process.
+    """
 
     http: str
     grpc: str
+    pid: int
 
 
 @contextmanager
@@ -65,7 +72,7 @@ def serving(bundle: Path, *options: str, **environment: str) -> Iterator[Doors]:
         try:
             found = (re.search(r"at http://([^\s\"]+)", line) for line in process.stderr)
             match = next(each for each in found if each)
-            yield Doors(match[1], f"{HOST}:{port}")
+            yield Doors(match[1], f"{HOST}:{port}", process.pid)
         finally:
             process.terminate()
             process.stderr.read()
@@ -106,6 +113,16 @@ def run_clients(doors: Doors, folder: Path) -> bool:
     return hold
 
 
+def measure(
+    doors: Doors, model: str, files: Sequence[bytes], arguments: argparse.Namespace
+) -> Iterator[Measured]:
+    """Measure the native API and both protocols with the same images."""
+    meter = Meter(doors.http, model, doors.pid)
+    yield from measure_http(meter, files, arguments.seconds)
+    analyzer = PerfAnalyzer(ENVIRONMENT, meter, arguments.out, arguments.seconds)
+    yield from analyzer.measure(doors.http, doors.grpc, files)
+
+
 def main() -> int:
     """Run all checks and return 1 if one of them fails."""
     parser = argparse.ArgumentParser(description="Check clients of the Open Inference Protocol.")
@@ -115,21 +132,20 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=1000, help="number of images to send")
     parser.add_argument("--out", type=Path, default=Path("results/oip"), help="folder for files")
     parser.add_argument("--seconds", type=float, default=5, help="length of a measurement")
+    parser.add_argument("--load-only", action="store_true", help="measure, without the checks")
     arguments = parser.parse_args()
     manifest = read_manifest(arguments.bundle)
     files = load_images(arguments.data, manifest).files[: arguments.images]
-    print(f"{manifest.name} {manifest.version}, {len(files):,} images")
-    with serving(arguments.bundle, OFFRAMP_API_KEY=KEY) as doors:
-        write_expected(doors, files, arguments.out, manifest)
-        hold = run_clients(doors, arguments.out)
-    with serving(arguments.bundle, "--log-level", "warning") as doors:
-        print(measure_native(doors.http, files, arguments.seconds))
-        for result in measure_perf_analyzer(
-            ENVIRONMENT, doors.http, doors.grpc, manifest.name, files, arguments.out,
-            arguments.seconds,
-        ):  # fmt: skip
-            print(result)
-            hold &= result.answered
+    print(f"{manifest.name} {manifest.version}, {len(files):,} images", flush=True)
+    hold = True
+    if not arguments.load_only:
+        with serving(arguments.bundle, OFFRAMP_API_KEY=KEY) as doors:
+            write_expected(doors, files, arguments.out, manifest)
+            hold = run_clients(doors, arguments.out)
+    with serving(arguments.bundle) as doors:
+        for measured in measure(doors, manifest.name, files, arguments):
+            print(measured, flush=True)
+            hold &= measured.answered
     print("every check holds" if hold else "NOT every check holds")
     return 0 if hold else 1
 
