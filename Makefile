@@ -12,12 +12,15 @@ PEERS  := litserve mosec bentoml ray mlserver kserve nvidia-pytriton
 SERVE  := .venv-serving
 RAY    := .venv-ray
 FUZZ   := .venv-fuzz
+OIP    := .venv-oip
+STUBS  := serving/grpc/stubs
 DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
 .PHONY: help serve test test-timm lint format benchmark-served bench-cut bench-gpu bench-scheduling model-tables \
-        bench-training bench-training-step bench-peers bench-serving fuzz-api deploy-check ray-check lock clean
+        bench-training bench-training-step bench-peers bench-serving oip-clients oip-check grpc-stubs fuzz-api \
+        deploy-check ray-check lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(SERVED), $(PORT)) on the CPU'
@@ -34,6 +37,9 @@ help:
 	@echo 'make bench-training-step  measure what surgery saves of a training step, in flops and time'
 	@echo 'make bench-peers          make an environment for each server to compare with'
 	@echo 'make bench-serving        compare with the limit and other servers, overload, accounting (hours; DATA, BUNDLE)'
+	@echo 'make oip-clients          make an environment for clients of the Open Inference Protocol'
+	@echo 'make oip-check            check these clients against a real server, over HTTP and gRPC (DATA, BUNDLE)'
+	@echo 'make grpc-stubs           compile the messages of the Open Inference Protocol again'
 	@echo 'make fuzz-api             check the API with 10,000 requests that schemathesis generates (minutes)'
 	@echo 'make deploy-check         check images, compose, dashboard, alerts and manifests (root, minutes)'
 	@echo 'make ray-check            run Ray Serve under load, and kill replicas during the run (root)'
@@ -104,6 +110,25 @@ bench-peers: $(PEERS:%=.venv-peers/%/.ready)
 bench-serving: $(DEV)/.ready
 	$(DEV)/bin/python -m benchmarks.serving --data $(DATA) --bundle $(MEASURED) --out $(OUT)
 
+# perf_analyzer's program is only in older wheels. It needs libb64: on Debian, apt-get install libb64-0d
+$(OIP)/.ready: requirements/oip.txt
+	$(PYTHON) -m venv $(OIP)
+	$(OIP)/bin/pip install --quiet -r requirements/oip.txt
+	$(OIP)/bin/pip download --quiet --no-deps --dest $(OIP)/wheels tritonclient==2.49.0
+	$(OIP)/bin/python -m zipfile -e $(OIP)/wheels/tritonclient-2.49.0-*.whl $(OIP)/wheels
+	install -m 755 $(OIP)/wheels/tritonclient-2.49.0.data/data/bin/perf_analyzer $(OIP)/bin
+	@touch $@
+
+oip-clients: $(OIP)/.ready
+
+oip-check: $(DEV)/.ready $(OIP)/.ready
+	$(DEV)/bin/python -m benchmarks.serving.oip --data $(DATA) --bundle $(MEASURED)
+
+grpc-stubs:
+	$(PYTHON) -m venv .venv-stubs
+	.venv-stubs/bin/pip install --quiet grpcio-tools==1.82.0
+	.venv-stubs/bin/python -m grpc_tools.protoc -I $(STUBS) --python_out=$(STUBS) --pyi_out=$(STUBS) open_inference.proto
+
 fuzz-api: $(DEV)/.ready
 	$(PYTHON) -m venv $(FUZZ)
 	$(FUZZ)/bin/pip install --quiet -e '.[fuzz]'
@@ -131,4 +156,4 @@ lock:
 	$(LOCK) --extra exporter --extra objectives --extra weights --extra cpu --generate-hashes -c requirements/constraints.txt -o requirements/training.txt
 
 clean:
-	rm -rf $(DEV) $(SERVE) $(RAY) $(FUZZ) .venv-peers
+	rm -rf $(DEV) $(SERVE) $(RAY) $(FUZZ) $(OIP) .venv-stubs .venv-peers

@@ -12,6 +12,7 @@
     │   └── DeadlineTooShortError   422 deadline: too short for this server even when idle
     └── InvalidRequestError         422 invalid-request: for the client to correct
         ├── UnauthorizedError       401 unauthorized
+        ├── UnknownModelError       404 unknown-model: of the inference protocol
         ├── ParameterError          422 invalid-parameter
         ├── UnknownParameterError   422 unknown-parameter
         ├── UnknownBudgetError      422 unknown-budget
@@ -130,6 +131,13 @@ class UnauthorizedError(InvalidRequestError):
     status = 401
     type = "unauthorized"
     headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
+
+
+class UnknownModelError(InvalidRequestError):
+    """The server has no model of this name and version. Only the inference protocol names one."""
+
+    status = 404
+    type = "unknown-model"
 
 
 class ParameterError(InvalidRequestError):

@@ -108,6 +108,13 @@ class Settings(BaseSettings):
         "IPv6 and IPv4",
     )
     port: int = Field(8000, ge=0, le=65535, description="port to listen on, 0 for any free port")
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port for the Open Inference Protocol over gRPC, 0 for any free port; without "
+        "it there is none. Needs the extra grpc",
+    )
     api_key: SecretStr | None = Field(
         None,
         min_length=1,

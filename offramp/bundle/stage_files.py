@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped] # has no types
+from google.protobuf.message import DecodeError, Message
 from onnx import ModelProto, TensorProto
 
 from offramp.bundle.errors import BundleError

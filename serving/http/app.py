@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.assembly import build_engine
@@ -23,6 +23,8 @@ from serving.http.body import BodyReader
 from serving.http.classify import Classify
 from serving.http.context import ServerContext
 from serving.http.fast_path import FastClassify
+from serving.http.oip.requests import LENGTH
+from serving.http.oip.routes import ROOT, OpenInference
 from serving.http.openapi import CLASSIFY, OPERATIONS, POST, body_schemas, describe_operations
 from serving.http.problems import (
     INTERNAL_ERROR,
@@ -38,6 +40,8 @@ from serving.observe.worker_metrics import WorkerMetrics
 from serving.runtime.memory import trim
 from serving.settings import Settings
 
+JSON_LENGTH = LENGTH.decode()
+
 
 class Offramp(FastAPI):
     """A FastAPI app, except for `OPERATIONS`, which bypass it (`Classify`, `FastClassify`).
@@ -50,6 +54,7 @@ class Offramp(FastAPI):
     Attributes:
         engine: The engine that runs requests.
         fast_path: The endpoint that a `Connection` calls without a task.
+        open_inference: The endpoints of the Open Inference Protocol.
     """
 
     def __init__(self, context: ServerContext, drain_seconds: float, root_path: str = "") -> None:
@@ -65,23 +70,29 @@ class Offramp(FastAPI):
         self.engine = context.engine
         self._root_path = root_path
         self._classify = Classify(context)
-        self.fast_path = FastClassify(context, self._classify)
-        self._direct = frozenset(operation.path for operation in OPERATIONS)
-        for path in self._direct:
-            self.router.routes.append(Route(path, self._classify, methods=[POST]))
+        self.open_inference = OpenInference(context, self._classify)
+        self.fast_path = FastClassify(context, self._classify, self.open_inference.fast_path)
+        self._direct: dict[str, ASGIApp] = {
+            operation.path: self._classify for operation in OPERATIONS
+        }
+        for path, endpoint in self._direct.items():
+            self.router.routes.append(Route(path, endpoint, methods=[POST]))
+        for path in (ROOT, ROOT + "/{path:path}"):
+            self.router.routes.append(Route(path, self.open_inference))
+        self._direct |= dict.fromkeys(self.open_inference.infer_paths, self.open_inference)
 
         self._drain_seconds = drain_seconds
         self._drain_until: float | None = None
 
     def allow_origins(self, origins: Sequence[str]) -> None:
         """Let pages of these origins (`scheme://host`, or `*`) call the API (CORS)."""
-        self._direct = frozenset()  # every call passes the middleware
+        self._direct = {}  # every call passes the middleware
         self.add_middleware(
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=("GET", "HEAD", POST),
-            allow_headers=("Authorization", "Content-Type"),
-            expose_headers=("Retry-After",),
+            allow_headers=("Authorization", "Content-Type", JSON_LENGTH),
+            expose_headers=("Retry-After", JSON_LENGTH),
         )
 
     def openapi(self) -> dict[str, Any]:
@@ -102,8 +113,8 @@ class Offramp(FastAPI):
             scope = {**scope, "root_path": self._root_path}
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
-        elif scope["method"] == POST and _path_of(scope) in self._direct:
-            await self._classify(scope, receive, send)
+        elif scope["method"] == POST and (direct := self._direct.get(_path_of(scope))):
+            await direct(scope, receive, send)
         elif scope["method"] == "HEAD":
             await super().__call__({**scope, "method": "GET"}, receive, _safe(send, body=False))
         else:
@@ -114,6 +125,12 @@ class Offramp(FastAPI):
         if self._drain_until is None:
             self._drain_until = monotonic() + self._drain_seconds
 
+    @property
+    def seconds_to_drain(self) -> float:
+        """Return the time that is left to a shutdown which has begun."""
+        assert self._drain_until is not None
+        return max(0.0, self._drain_until - monotonic())
+
     def end_rests(self) -> None:
         """Let no image wait longer than its decoding needs. Only the event loop calls it."""
         self.state.context.decoder.drain()
@@ -122,9 +139,8 @@ class Offramp(FastAPI):
         """Let requests under way end, in the time that is left, and stop all threads."""
         self.begin_drain()
         self.end_rests()
-        assert self._drain_until is not None
         try:
-            await self.engine.drain(max(0.0, self._drain_until - monotonic()))
+            await self.engine.drain(self.seconds_to_drain)
         finally:
             self.state.context.decoder.close()
 

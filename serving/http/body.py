@@ -152,7 +152,7 @@ def read_files(content_type: bytes, body: bytes, max_images: int) -> list[bytes]
     return files
 
 
-def read_pixels(body: bytes, target: ImageInput, max_images: int) -> NDArray[np.uint8]:
+def read_pixels(body: bytes | memoryview, target: ImageInput, max_images: int) -> NDArray[np.uint8]:
     """Return the images of a body of pixels: uint8 [n, target.height, target.width, 3], RGB.
 
     Raises:

@@ -38,14 +38,19 @@ READ_AT_ONCE = 1 << 18
 
 
 class Classify:
-    """The endpoint for every kind of request."""
+    """The endpoint for every kind of request.
+
+    Attributes:
+        query_reader: Reader of its query.
+        thread: Thread that reads large forms and large JSON.
+    """
 
     def __init__(self, context: ServerContext) -> None:
         self._context = context
         self.query_reader = QueryReader(context.manifest)
         self._formatter = AnswerFormatter(context.manifest)
         self._model = {"name": context.manifest.name, "version": context.manifest.version}
-        self._reader = ThreadPoolExecutor(1, "bodies")
+        self.thread = ThreadPoolExecutor(1, "bodies")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call with JSON or with a problem."""
@@ -77,7 +82,8 @@ class Classify:
             images = await self._images(content_type, body)
             del body  # the images are copies, or the body itself
             with CancelOnDisconnect(receive, disconnect_of(scope)):
-                return await self._answers(images, parsed, arrived)
+                answers, decode = await self.answers(images, parsed, arrived)
+                return self.content(answers, parsed, decode)
         finally:
             context.body_reader.release(size)
 
@@ -95,11 +101,21 @@ class Classify:
         if media_type not in (JSON, MULTIPART) or len(body) <= READ_AT_ONCE:
             return read_files(content_type, body, max_images)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader, read_files, content_type, body, max_images)
+        return await loop.run_in_executor(self.thread, read_files, content_type, body, max_images)
 
-    async def _answers(
+    async def answers(
         self, images: list[bytes] | NDArray[np.uint8], parsed: ParsedQuery, arrived: float
-    ) -> bytes:
+    ) -> tuple[list[Answer], float]:
+        """Return the answers to the images of a call, and the time to decode them in seconds.
+
+        Args:
+            images: Image files, or pixels [n, height, width, 3].
+            parsed: Query of the call.
+            arrived: Time of its arrival, by `time.perf_counter`.
+
+        Raises:
+            ServingError: The call is refused, or it fails.
+        """
         context = self._context
         plans = self._planned(images)
         with context.engine.admit(len(images), parsed.policy) as slots:
@@ -108,7 +124,7 @@ class Classify:
             decode = perf_counter() - started
             context.metrics.decode(decode)
             answers = await context.engine.classify(slots, pixels, parsed.policy, arrived)
-        return self.content(answers, parsed, decode)
+        return answers, decode
 
     def _planned(self, images: list[bytes] | NDArray[np.uint8]) -> list[Plan]:
         """Check the headers of images before they take slots."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import typing
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.engine.policy import Policy
 from serving.engine.request import Call
 from serving.errors import ServingError
 from serving.http.body import JSON, MULTIPART, PIXELS, content_length_of, media_type_of, read_pixels
@@ -30,8 +32,17 @@ from serving.http.query import ParsedQuery
 MAX_BODY_BYTES = 1 << 16  # as many as uvicorn keeps before the application reads the body
 PATH = CLASSIFY.path.encode()
 SLOW_TYPES = (MULTIPART, JSON)  # left to `Classify`
-Decode = Callable[[], list[NDArray[np.uint8]] | None]
 log = logging.getLogger(__name__)
+
+
+class Protocol(typing.Protocol):
+    """The endpoint of another protocol, for small requests."""
+
+    def head_of(self, url: bytes, headers: Mapping[bytes, bytes]) -> RequestHead | None:
+        """Return the head of a request, with a `json_length`, or `None`, as `FastPath` defines."""
+
+    def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
+        """Start to answer, or return `None`, as `FastPath` defines."""
 
 
 class FastClassify:
@@ -40,31 +51,29 @@ class FastClassify:
     Args:
         context: Objects that the endpoints share.
         classify: The endpoint for every kind of request.
+        protocol: The endpoint of the inference protocol.
     """
 
-    def __init__(self, context: ServerContext, classify: Classify) -> None:
+    def __init__(self, context: ServerContext, classify: Classify, protocol: Protocol) -> None:
         self._context = context
         self._classify = classify
+        self._protocol = protocol
 
     def head_of(self, url: bytes, headers: Mapping[bytes, bytes]) -> RequestHead | None:
         """Return the head of a request that `start` can take, as `FastPath` defines."""
         path, _, query = url.partition(b"?")
-        if path != PATH or b"#" in query:
-            return None
-        arrived = perf_counter()
-        if b"content-encoding" in headers or b"origin" in headers:
-            return None  # encoded, or the call of a web page
-        if not 0 < content_length_of(headers.get(b"content-length", b"")) <= MAX_BODY_BYTES:
-            return None
+        if path != PATH:
+            return self._protocol.head_of(url, headers)
         media_type = media_type_of(headers.get(b"content-type", b""))
         if media_type in SLOW_TYPES:
             return None
-        authorization = headers.get(b"authorization", b"").decode("latin-1")
-        return RequestHead(query, media_type, authorization, arrived)
+        return head_with(query, media_type, headers)
 
     def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
         """Start to answer, or return `None`, as `FastPath` defines."""
         try:
+            if head.json_length is not None:
+                return self._protocol.start(head, body, reply)
             return self._start(head, body, reply)
         except Exception as error:  # noqa: BLE001 (becomes the response)
             self._reply_error(error, reply)
@@ -83,31 +92,17 @@ class FastClassify:
         parsed = self._classify.query_reader.read(head.query)
         context.body_reader.hold(len(body))
         try:
-            found = self._decoding(head, body)
-            if found is None:
-                return None
-            count, decode_images = found
-            with context.engine.admit(count, parsed.policy) as slots:
-                started = perf_counter()
-                pixels = decode_images()
-                if pixels is None:
-                    return None
-                decode = perf_counter() - started
-                context.metrics.decode(decode)
-                call = context.engine.submit(slots, pixels, parsed.policy, head.arrived)
-            call.future.add_done_callback(partial(self._end, call, parsed, decode, reply))
-            return call.future
+            images: list[bytes] | NDArray[np.uint8] = [body]
+            if head.media_type == PIXELS:
+                images = read_pixels(body, context.manifest.input, context.max_images)
+            started = submit_small(context, images, parsed.policy, head.arrived)
         finally:
             context.body_reader.release(len(body))
-
-    def _decoding(self, head: RequestHead, body: bytes) -> tuple[int, Decode] | None:
-        """Return the number of images and a function that decodes them. `None` if not small."""
-        decoder = self._context.decoder
-        if head.media_type == PIXELS:
-            images = read_pixels(body, self._context.manifest.input, self._context.max_images)
-            return len(images), partial(list, images)
-        sizes = decoder.small([body])
-        return None if sizes is None else (1, partial(decoder.decode_small, [body], sizes))
+        if started is None:
+            return None
+        call, decode = started
+        call.future.add_done_callback(partial(self._end, call, parsed, decode, reply))
+        return call.future
 
     def _end(self, call: Call, parsed: ParsedQuery, decode: float, reply: Reply, _: object) -> None:
         self._context.engine.close(call)
@@ -125,3 +120,58 @@ class FastClassify:
             log.error("Exception in the fast path", exc_info=error)
             error = INTERNAL_ERROR
         self.refuse(error, reply)
+
+
+def head_with(
+    query: bytes,
+    media_type: str,
+    headers: Mapping[bytes, bytes],
+    json_length: bytes | None = None,
+) -> RequestHead | None:
+    """Return the head of a request with a small body that is not encoded, or `None`."""
+    arrived = perf_counter()
+    if b"#" in query or b"content-encoding" in headers or b"origin" in headers:
+        return None  # encoded, or the call of a web page
+    if not 0 < content_length_of(headers.get(b"content-length", b"")) <= MAX_BODY_BYTES:
+        return None
+    authorization = headers.get(b"authorization", b"").decode("latin-1")
+    return RequestHead(query, media_type, authorization, arrived, json_length)
+
+
+def submit_small(
+    context: ServerContext,
+    images: list[bytes] | NDArray[np.uint8],
+    policy: Policy,
+    arrived: float,
+) -> tuple[Call, float] | None:
+    """Decode the images of a call at once, and submit them.
+
+    Args:
+        context: Objects that the endpoints share.
+        images: Image files, or pixels [n, height, width, 3].
+        policy: The policy of each.
+        arrived: Time of arrival of the call, by `time.perf_counter`.
+
+    Returns:
+        The call, and the time to decode its images in seconds. `None` if they are not small, or one
+        is damaged.
+
+    Raises:
+        ServingError: The call is refused.
+    """
+    decode_images: Callable[[], list[NDArray[np.uint8]] | None]
+    if isinstance(images, list):
+        sizes = context.decoder.small(images)
+        if sizes is None:
+            return None
+        decode_images = partial(context.decoder.decode_small, images, sizes)
+    else:
+        decode_images = partial(list, images)
+    with context.engine.admit(len(images), policy) as slots:
+        started = perf_counter()
+        pixels = decode_images()
+        if pixels is None:
+            return None
+        decode = perf_counter() - started
+        context.metrics.decode(decode)
+        return context.engine.submit(slots, pixels, policy, arrived), decode

@@ -83,11 +83,12 @@ def _further(answer: Answer, query: ClassifyQuery, labels: tuple[str, ...]) -> d
             "kept": answer.by_policy,
         }
     if query.explain:
-        fields["explain"] = _opinions(answer, labels)
+        fields["explain"] = opinions_of(answer, labels)
     return fields
 
 
-def _opinions(answer: Answer, labels: tuple[str, ...]) -> list[dict[str, Any]]:
+def opinions_of(answer: Answer, labels: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return `ExitOpinion` data of each exit on the way. Of an answer with `explain` only."""
     opinions = []
     for stage, outcome in enumerate(answer.opinions):
         if outcome is None:  # never: with `explain` every exit on the way is evaluated

@@ -7,13 +7,14 @@ from functools import cache
 
 from starlette.responses import JSONResponse
 
-from serving.errors import ProviderError, ServingError, WorkerError
+from serving.errors import ProviderError, ServingError, UnknownModelError, WorkerError
 from serving.observe.metrics import Metrics
 
 PROBLEM_JSON = "application/problem+json"
 # Headers of every response, from the fast path too. A body is never taken for another type.
 SAFETY_HEADERS = ((b"x-content-type-options", b"nosniff"),)
-AT_START = (ProviderError, WorkerError)  # raised before the server takes requests
+# Raised before the server takes requests, or by the inference protocol only.
+NOT_OF_CLASSIFY = (ProviderError, WorkerError, UnknownModelError)
 INTERNAL_ERROR = ServingError("an error of the server; its log says more")
 
 
@@ -53,7 +54,7 @@ def problem_types() -> Mapping[int, tuple[str, ...]]:
 
 def _errors_below(base: type[ServingError]) -> Iterator[type[ServingError]]:
     """Yield the class and all classes below it that a response can report."""
-    if base not in AT_START:
+    if base not in NOT_OF_CLASSIFY:
         yield base
     for each in base.__subclasses__():
         yield from _errors_below(each)

@@ -9,8 +9,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 
 from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.errors import UsageError
 from serving.http.app import create_app
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
@@ -30,11 +32,14 @@ def run(settings: Settings) -> None:
         BundleError: The bundle cannot be read.
         ServingError: The server cannot start.
         OSError: The address cannot be used.
+        UsageError: The settings need an extra that is not installed.
         KeyboardInterrupt: Ctrl-C stopped the server, after the calls in progress ended.
     """
     set_up_log(settings.log_level)
     for warning in (*unknown_variables(os.environ), *key_warnings(os.environ)):
         log.warning(warning)
+    if settings.grpc_port is not None and find_spec("grpc") is None:
+        raise UsageError("--grpc-port needs the extra grpc: pip install 'offramp[grpc]'")
     manifest = read_manifest(settings.bundle)
     with hang_up_terminates():
         if settings.workers > 1:
@@ -46,9 +51,22 @@ def run(settings: Settings) -> None:
 def _serve_alone(settings: Settings, manifest: Manifest) -> None:
     app = create_app(settings, manifest)
     listener = listen(settings.host, settings.port)
-    log.info(_banner(manifest, settings, listener))
-    with _interrupt_at_end():
-        serve(app, settings, listener)
+    with _grpc_port(settings) as port:
+        log.info(_banner(manifest, settings, listener))
+        with _interrupt_at_end():
+            serve(app, settings, listener, port)
+
+
+@contextmanager
+def _grpc_port(settings: Settings) -> Iterator[int | None]:
+    """Reserve and log the port for gRPC, if there is to be one."""
+    if settings.grpc_port is None:
+        yield None
+        return
+    with reserve(settings.host, settings.grpc_port) as place:
+        port: int = place.getsockname()[1]
+        log.info("gRPC on port %d", port)
+        yield port
 
 
 @contextmanager
@@ -74,9 +92,13 @@ def _interrupt_at_end() -> Iterator[None]:
 
 
 def _supervise(settings: Settings, manifest: Manifest) -> None:
-    with reserve(settings.host, settings.port) as place, metrics_folder() as folder:
+    with (
+        reserve(settings.host, settings.port) as place,
+        _grpc_port(settings) as grpc_port,
+        metrics_folder() as folder,
+    ):
         Supervisor(
-            partial(work, settings, manifest, place.getsockname()[1], folder),
+            partial(work, settings, manifest, (place.getsockname()[1], grpc_port), folder),
             settings.workers,
             patience=settings.drain_seconds + MARGIN,
             bury=lambda number: WorkerMetrics(folder, number).remove_dead(),

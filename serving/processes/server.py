@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from time import sleep
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 
@@ -85,6 +87,25 @@ def reserve(host: str, port: int) -> socket.socket:
     return place
 
 
+class Door(Protocol):
+    """A further server of the same engine, on the same event loop."""
+
+    async def start(self) -> None:
+        """Listen."""
+
+    async def stop(self, seconds: float) -> None:
+        """Take no more calls. Let those under way end within `seconds`, then cancel them."""
+
+
+def grpc_door(app: Offramp, settings: Settings, port: int | None) -> Door | None:
+    """Return the gRPC server of an app on a reserved port. `None` without a port."""
+    if port is None:
+        return None
+    from serving.grpc.server import GrpcServer  # late: many installations do not have gRPC
+
+    return GrpcServer(app, settings, port)
+
+
 class Server(uvicorn.Server):
     """uvicorn for one app, which also stops if the engine breaks.
 
@@ -92,10 +113,15 @@ class Server(uvicorn.Server):
         app: The app.
         settings: All settings.
         on_stop: Called when the server begins to stop, perhaps in a signal handler.
+        door: A further server, which starts and stops with this one.
     """
 
     def __init__(
-        self, app: Offramp, settings: Settings, on_stop: Callable[[], None] = lambda: None
+        self,
+        app: Offramp,
+        settings: Settings,
+        on_stop: Callable[[], None] = lambda: None,
+        door: Door | None = None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -109,6 +135,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._on_stop = on_stop
+        self._door = door
         self._descriptors = DescriptorCheck()
         app.engine.when_broken(self.stop)
 
@@ -124,10 +151,21 @@ class Server(uvicorn.Server):
             self._descriptors.run()
         return await super().on_tick(counter)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        if self._door is not None:
+            await self._door.start()
+        await super().startup(sockets)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let requests under way end, in the time that is left."""
         self._app.end_rests()
+        if self._door is None:
+            await super().shutdown(sockets)
+            return
+        closing = asyncio.create_task(self._door.stop(self._app.seconds_to_drain))
         await super().shutdown(sockets)
+        await closing
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop because of a signal."""
@@ -163,16 +201,26 @@ class Watchdog:
         os._exit(1)
 
 
-def serve(app: Offramp, settings: Settings, listener: socket.socket) -> None:
+def serve(
+    app: Offramp, settings: Settings, listener: socket.socket, grpc_port: int | None = None
+) -> None:
     """Serve the app until SIGTERM, and until the calls under way have ended.
 
     The process is to end after this: a watchdog ends it `drain_seconds` and `GRACE` after it
     began to stop.
 
+    Args:
+        app: The app.
+        settings: All settings.
+        listener: Socket for HTTP.
+        grpc_port: Reserved port for gRPC. `None`: no gRPC.
+
     Raises:
         NotReadyError: The engine broke. The text is the reason.
+        OSError: The port for gRPC cannot be used.
     """
-    server = Server(app, settings, Watchdog(settings.drain_seconds + GRACE).begin)
+    door = grpc_door(app, settings, grpc_port)
+    server = Server(app, settings, Watchdog(settings.drain_seconds + GRACE).begin, door)
     gc.collect()
     gc.freeze()  # what is loaded stays: the collector skips it from now on
     with suppress(KeyboardInterrupt):
@@ -182,9 +230,14 @@ def serve(app: Offramp, settings: Settings, listener: socket.socket) -> None:
 
 
 def work(
-    settings: Settings, manifest: Manifest, port: int, folder: Path, number: int, news: Pipe
+    settings: Settings,
+    manifest: Manifest,
+    ports: tuple[int, int | None],
+    folder: Path,
+    number: int,
+    news: Pipe,
 ) -> None:
-    """Serve on `port` in a worker process, and send the supervisor `None` once it is ready.
+    """Serve on `ports` in a worker process, and send the supervisor `None` once it is ready.
 
     The manifest is the supervisor's: a bundle that was changed since then is refused. If the
     worker cannot start, or its engine breaks, it sends the reason and ends with exit code 1.
@@ -196,9 +249,10 @@ def work(
         with hang_up_terminates():
             shared.activate()
             app = create_app(settings, manifest, shared)
-            listener = listen(settings.host, port, reuse_port=True)
+            http_port, grpc_port = ports
+            listener = listen(settings.host, http_port, reuse_port=True)
             news.send(None)
-            serve(app, settings, listener)
+            serve(app, settings, listener, grpc_port)
     except (OfframpError, OSError) as error:
         with suppress(OSError):
             news.send(str(error))

@@ -18,7 +18,7 @@ import httpx
 
 from offramp.bundle.manifest import Manifest
 from serving.http.app import Offramp, create_app
-from serving.processes.server import Server, listen
+from serving.processes.server import Server, grpc_door, listen, reserve
 from serving.runtime.cpu import CpuRuntime
 from serving.settings import Settings
 
@@ -77,6 +77,7 @@ class Running:
     url: str
     port: int
     server: Server
+    grpc_port: int | None = None
 
     def stop(self) -> None:
         """Stop as at SIGTERM."""
@@ -101,15 +102,19 @@ def serving(bundle: Path, *, on_device: bool = False, **options: Any) -> Iterato
     app = create_app(settings, on_device=on_device)
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    server = Server(app, settings)
+    place = None if settings.grpc_port is None else reserve("127.0.0.1", settings.grpc_port)
+    grpc_port: int | None = None if place is None else place.getsockname()[1]
+    server = Server(app, settings, door=grpc_door(app, settings, grpc_port))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         until(lambda: server.started)
-        yield Running(app, f"http://127.0.0.1:{port}", port, server)
+        yield Running(app, f"http://127.0.0.1:{port}", port, server, grpc_port)
     finally:
         server.stop()
         thread.join(20)
+        if place is not None:
+            place.close()
     assert not thread.is_alive()
 
 

@@ -12,7 +12,7 @@ import asyncio
 import gc
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -29,6 +29,7 @@ from benchmarks.serving.generator.outcomes import (
     Plan,
 )
 
+Read = Callable[[int, bytes], tuple[float, ...]]  # of status and body, as `read_answer`
 EARLY = 0.0005  # seconds; timers count milliseconds, so a request is sent up to half of one early
 PATIENCE = 60.0  # seconds, longest wait for a response
 
@@ -68,7 +69,8 @@ class Report:
 class _Sender:
     """Sends one plan, once."""
 
-    def __init__(self, images: Sequence[bytes], plan: Plan, load: Load) -> None:
+    def __init__(self, images: Sequence[bytes], plan: Plan, load: Load, read: Read) -> None:
+        self._read = read
         self._load, self._closed_loop = load, plan.send is None
         headers = {"Host": HOST, "Content-Type": "image/jpeg", **load.headers}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -111,7 +113,7 @@ class _Sender:
         """Read the responses of all requests that were begun."""
         begun, plan = slice(self._begun), self._plan
         sent = np.array(self._sent[begun], np.float64)
-        read = [read_answer(*pair) for pair in zip(self._status, self._responses, strict=True)][
+        read = [self._read(*pair) for pair in zip(self._status, self._responses, strict=True)][
             begun
         ]
         index, exits, flops, probability, ended_by = np.array(read, np.float64).reshape(-1, 5).T
@@ -227,11 +229,12 @@ class _Sender:
             self._finished.set()
 
 
-def send(images: Sequence[bytes], plan: Plan, load: Load) -> Report:
-    """Send a plan from this process and wait for all responses."""
+def send(images: Sequence[bytes], plan: Plan, load: Load, read: Read = read_answer) -> Report:
+    """Send a plan from this process and wait for all responses, which `read` reads afterwards."""
 
     async def run() -> tuple[_Sender, float, float]:
-        sender, cpu, wall = _Sender(images, plan, load), time.process_time(), time.perf_counter()
+        sender = _Sender(images, plan, load, read)
+        cpu, wall = time.process_time(), time.perf_counter()
         await sender.run()
         return sender, time.process_time() - cpu, time.perf_counter() - wall
 

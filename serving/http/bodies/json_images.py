@@ -31,7 +31,7 @@ def read_json(body: bytes, max_images: int) -> list[bytes]:
     """
     limit = 4 * max_images + SPARE_MARKS
     for mark, name in MARKS.items():
-        if _has_more(body, mark, limit):
+        if has_more(body, mark, limit):
             raise MalformedBodyError(
                 f"the JSON has more than {limit} {name}; {SEND} with 1 to {max_images} images"
             )
@@ -45,7 +45,7 @@ def read_json(body: bytes, max_images: int) -> list[bytes]:
     return [_decoded(text, number) for number, text in enumerate(texts)]
 
 
-def _has_more(body: bytes, mark: bytes, limit: int) -> bool:
+def has_more(body: bytes, mark: bytes, limit: int) -> bool:
     """Return whether a body has a byte more than `limit` times. Stops at the first one too many."""
     at = -1
     for _ in range(limit + 1):
@@ -69,15 +69,27 @@ def _texts(document: object) -> list[object]:
 
 def _decoded(text: object, number: int) -> bytes:
     try:
-        if not isinstance(text, str):
-            raise ValueError("not a string")
-        data = text.encode("ascii").translate(STANDARD_ALPHABET, LINE_ENDS)
-        return _from_base64(_without_uri_head(data))
-    except UnicodeEncodeError:
-        reason = "characters that are not base64"
+        return from_base64(text)
     except ValueError as error:
         reason = str(error)
     raise MalformedBodyError(f"images.{number}: {reason}; {SEND}")
+
+
+def from_base64(text: object) -> bytes:
+    """Return the bytes of an image in base64, in the forms that `read_json` reads.
+
+    Raises:
+        ValueError: It is not a string of base64. The text says why.
+    """
+    if not isinstance(text, str):
+        raise ValueError("not a string")
+    if not text.isascii():
+        raise ValueError("characters that are not base64")
+    data = _without_uri_head(text.encode().translate(STANDARD_ALPHABET, LINE_ENDS))
+    try:
+        return binascii.a2b_base64(data + b"=" * (-len(data) % 4), strict_mode=True)
+    except binascii.Error as error:
+        raise ValueError(f"invalid base64: {error}") from None
 
 
 def _without_uri_head(data: bytes) -> bytes:
@@ -87,10 +99,3 @@ def _without_uri_head(data: bytes) -> bytes:
     if comma < 0 or not data[:comma].rstrip().lower().endswith(b";base64"):
         raise ValueError("a data URI without ';base64,' at the end of its head")
     return data[comma + 1 :]
-
-
-def _from_base64(data: bytes) -> bytes:
-    try:
-        return binascii.a2b_base64(data + b"=" * (-len(data) % 4), strict_mode=True)
-    except binascii.Error as error:
-        raise ValueError(f"invalid base64: {error}") from None

@@ -47,12 +47,15 @@ class RequestHead(NamedTuple):
         media_type: Content type without parameters.
         authorization: Header of this name, or an empty string.
         arrived: Time of arrival, by `time.perf_counter`.
+        json_length: Header `Inference-Header-Content-Length` of the inference protocol. `None`:
+            the request is of the native API.
     """
 
     query: bytes
     media_type: str
     authorization: str
     arrived: float
+    json_length: bytes | None = None
 
 
 class FastPath(typing.Protocol):

@@ -9,6 +9,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -99,8 +100,20 @@ def pictures(images: MakeImages, encode: Encode) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def pair(bundle: Path, start: Start) -> Iterator[Process]:
-    with start(bundle, "--workers", "2", "--threads", "1", OFFRAMP_SLOTS=str(SLOTS)) as process:
+def grpc_port() -> int | None:
+    """Return a free port, or `None` if gRPC is not installed."""
+    if find_spec("grpc") is None:
+        return None
+    with listen("127.0.0.1", 0) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="module")
+def pair(bundle: Path, start: Start, grpc_port: int | None) -> Iterator[Process]:
+    options = ["--workers", "2", "--threads", "1"]
+    options += ["--grpc-port", str(grpc_port)] if grpc_port else []
+    with start(bundle, *options, OFFRAMP_SLOTS=str(SLOTS)) as process:
         yield process
 
 
@@ -142,6 +155,19 @@ def test_any_worker_reports_every_request_of_both(
         assert after.problems - before.problems == 9
         assert after("workers") == 2
     wait_until(lambda: Samples(pair.url)("slots_in_use") == 0)
+
+
+def test_both_workers_answer_on_one_port_of_grpc(pair: Process, grpc_port: int | None) -> None:
+    grpc = pytest.importorskip("grpc")
+    busy = {pid: ticks(pid) for pid in pair.workers}
+    number = 0
+    while any(ticks(pid) == was for pid, was in busy.items()):
+        number += 1  # other options make another connection, which reaches either worker
+        with grpc.insecure_channel(f"127.0.0.1:{grpc_port}", [("test.number", number)]) as channel:
+            for _ in range(20):
+                call = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
+                assert call(b"", timeout=30, wait_for_ready=True) == b"\x08\x01"
+    assert pair.popen.poll() is None
 
 
 def test_memory_and_processor_time_are_those_of_all_processes(pair: Process) -> None:

@@ -1,0 +1,39 @@
+"""Errors as statuses of gRPC, with the text of the native API."""
+
+from __future__ import annotations
+
+from typing import NoReturn, TypeAlias
+
+import grpc
+
+from serving.errors import ServingError
+from serving.observe.metrics import Metrics
+
+CODES = {
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    500: grpc.StatusCode.INTERNAL,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+# https://github.com/grpc/proposal/blob/master/A6-client-retries.md
+PUSHBACK = "grpc-retry-pushback-ms"
+
+
+Call: TypeAlias = grpc.aio.ServicerContext
+
+
+async def abort(call: Call, metrics: Metrics, error: ServingError) -> NoReturn:
+    """Count an error and end a call with its status. Says when to try again, if the error does.
+
+    Raises:
+        grpc.aio.AbortError: Always. It ends the method.
+    """
+    metrics.problem(error.type)
+    seconds = error.headers.get("Retry-After")
+    trailers = ((PUSHBACK, str(1000 * int(seconds))),) if seconds else ()
+    code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
+    await call.abort(code, str(error), trailers)
+    raise AssertionError("gRPC ended the method")

@@ -1,0 +1,92 @@
+"""The inference endpoint without a task, for small images in one piece with their head.
+
+It takes the requests of which `serving.http.fast_path` takes the native form. `Infer` answers all
+others. Both give the same responses and errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from serving.engine.request import Call
+from serving.errors import ServingError
+from serving.http.connection import Reply, RequestHead
+from serving.http.context import ServerContext
+from serving.http.fast_path import head_with, submit_small
+from serving.http.oip.errors import content_of
+from serving.http.oip.infer import Infer
+from serving.http.oip.protocol import InferRequest
+from serving.http.oip.requests import LENGTH
+from serving.http.problems import INTERNAL_ERROR
+
+log = logging.getLogger(__name__)
+
+
+class FastInfer:
+    """The endpoint for small requests.
+
+    Args:
+        context: Objects that the endpoints share.
+        infer: The endpoint for every kind of request.
+        paths: Paths of the endpoint.
+    """
+
+    def __init__(self, context: ServerContext, infer: Infer, paths: frozenset[str]) -> None:
+        self._context = context
+        self._infer = infer
+        self._paths = frozenset(path.encode() for path in paths)
+
+    def head_of(self, url: bytes, headers: Mapping[bytes, bytes]) -> RequestHead | None:
+        """Return the head of a request with a binary tensor, or `None`, as `FastPath` defines."""
+        path, _, query = url.partition(b"?")
+        length = headers.get(LENGTH)
+        if path not in self._paths or length is None:
+            return None
+        return head_with(query, "", headers, json_length=length)
+
+    def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
+        """Start to answer, or return `None`, as `FastPath` defines."""
+        try:
+            return self._start(head, body, reply)
+        except Exception as error:  # noqa: BLE001 (becomes the response)
+            self._reply_error(error, reply)
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            ended.set_result(None)
+            return ended
+
+    def _start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
+        context = self._context
+        context.authenticate(head.authorization)
+        context.body_reader.hold(len(body))
+        try:
+            request = self._infer.reader.read(head.json_length, body, head.query)
+            policy = request.parsed.policy
+            started = submit_small(context, request.images, policy, head.arrived)
+        finally:
+            context.body_reader.release(len(body))
+        if started is None:
+            return None
+        call, _ = started
+        call.future.add_done_callback(partial(self._end, call, request, reply))
+        return call.future
+
+    def _end(self, call: Call, request: InferRequest, reply: Reply, _: object) -> None:
+        self._context.engine.close(call)
+        if call.future.cancelled():  # the client disconnected, or the server shuts down
+            return
+        try:
+            headers, content = self._infer.writer.write(request, call.future.result())
+        except Exception as error:  # noqa: BLE001 (becomes the response)
+            self._reply_error(error, reply)
+        else:
+            reply(200, headers, content)
+
+    def _reply_error(self, error: Exception, reply: Reply) -> None:
+        if not isinstance(error, ServingError):
+            log.error("Exception in the fast path", exc_info=error)
+            error = INTERNAL_ERROR
+        reply(error.status, *content_of(self._context.metrics, error))

@@ -1,0 +1,72 @@
+"""The parameters of a request: those of the native API's query, and a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import urlencode
+
+from serving.errors import ParameterError
+from serving.http.oip.protocol import shown
+from serving.http.query import ParsedQuery, QueryReader
+
+TIMEOUT = "timeout"  # in microseconds
+# Parameters that clients send to every server. They have no meaning here.
+IGNORED = ("priority", "headers", "binary_data_output")
+IGNORED_PREFIXES = ("sequence_", "triton_")
+
+
+class ParameterReader:
+    """Reads parameters by the reader of the native API's query."""
+
+    def __init__(self, query_reader: QueryReader) -> None:
+        self._query_reader = query_reader
+
+    def read(
+        self, query: bytes, parameters: Mapping[str, object], seconds: float | None = None
+    ) -> ParsedQuery:
+        """Return the query and policy of a request.
+
+        Args:
+            query: Raw query string of its URL, or empty.
+            parameters: Its parameters.
+            seconds: Time that is left for the call, or `None` for no bound.
+
+        Raises:
+            ParameterError: A parameter is given twice, or its value is of another type.
+            InvalidRequestError: As `QueryReader.read` raises.
+        """
+        own = {name: _text(name, each) for name, each in parameters.items() if not _ignored(name)}
+        if own:
+            query = b"&".join(part for part in (query, urlencode(own).encode()) if part)
+        parsed = self._query_reader.read(query)
+        if TIMEOUT in parameters:
+            parsed = within(parsed, _seconds(parameters[TIMEOUT]))
+        return within(parsed, seconds)
+
+
+def within(parsed: ParsedQuery, seconds: float | None) -> ParsedQuery:
+    """Return a query with a deadline of at most so many seconds. `None`: no bound."""
+    deadline = parsed.policy.deadline
+    if seconds is None or (deadline is not None and deadline <= seconds):
+        return parsed
+    return replace(parsed, policy=replace(parsed.policy, deadline=seconds))
+
+
+def _ignored(name: str) -> bool:
+    return name == TIMEOUT or name in IGNORED or name.startswith(IGNORED_PREFIXES)
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str | int | float):
+        raise ParameterError(f"{name[:64]}: {shown(value)} is not a string, number or boolean")
+    return str(value)
+
+
+def _seconds(timeout: object) -> float | None:
+    """Return a timeout in seconds. `None` for 0, by which clients say that there is none."""
+    if type(timeout) is not int or timeout < 0:
+        raise ParameterError(f"{TIMEOUT}: {shown(timeout)} is not an integer of microseconds")
+    return timeout / 1e6 or None

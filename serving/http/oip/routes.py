@@ -1,0 +1,166 @@
+"""The endpoints of the protocol, all paths below `/v2`, as a plain ASGI app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from serving.errors import ServingError
+from serving.http.classify import Classify
+from serving.http.context import ServerContext
+from serving.http.oip.descriptions import Descriptions
+from serving.http.oip.errors import (
+    NOT_FOUND,
+    WRONG_METHOD,
+    content_of,
+    error_content,
+    headers_of,
+    send_response,
+)
+from serving.http.oip.fast_path import FastInfer
+from serving.http.oip.infer import Infer
+
+ROOT = "/v2"
+GET, POST = "GET", "POST"
+INFER, READY = "infer", "ready"
+# Methods by path below the root, then by path below a model.
+SERVER_METHODS: Mapping[tuple[str, ...], str] = {
+    (): GET,
+    ("health", "live"): GET,
+    ("health", READY): GET,
+    ("models", "stats"): GET,
+    ("repository", "index"): POST,
+}
+MODEL_METHODS: Mapping[tuple[str, ...], str] = {
+    (): GET,
+    (READY,): GET,
+    ("config",): GET,
+    ("stats",): GET,
+    (INFER,): POST,
+}
+
+
+class _Target(NamedTuple):
+    """The target of a call.
+
+    Attributes:
+        path: Path below the root, or below the model.
+        method: The method that it has.
+        model: Name and version of the model, the version empty for any. `None`: the server.
+    """
+
+    path: tuple[str, ...]
+    method: str
+    model: tuple[str, str] | None = None
+
+    @property
+    def public(self) -> bool:
+        """Return whether it needs no key: health, and whether the model is ready."""
+        return self.path[:1] == ("health",) or self.path == (READY,)
+
+
+class OpenInference:
+    """The app.
+
+    Args:
+        context: Objects that the endpoints share.
+        classify: The native endpoint.
+
+    Attributes:
+        context: As above.
+        classify: As above.
+        infer: The endpoint for inference, without a check of the path.
+        infer_paths: Its paths.
+        fast_path: The endpoint for inference that a `Connection` calls without a task.
+        descriptions: Descriptions of server and model.
+    """
+
+    def __init__(self, context: ServerContext, classify: Classify) -> None:
+        self.context = context
+        self.classify = classify
+        self.infer = Infer(context, classify)
+        self.descriptions = Descriptions(context)
+        model = f"{ROOT}/models/{context.manifest.name}"
+        version = f"{model}/versions/{context.manifest.version}"
+        self.infer_paths = frozenset(f"{base}/{INFER}" for base in (model, version))
+        self.fast_path = FastInfer(context, self.infer, self.infer_paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a call with JSON, or with the tensors of an inference."""
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        metrics = self.context.metrics
+        target = _target_of(path.removeprefix(ROOT).split("/")[1:])
+        if target is None:
+            text = f"{path[:256]} is not served"
+            await send_response(send, 404, *error_content(metrics, NOT_FOUND, text, {}))
+        elif scope["method"] != target.method:
+            text = f"{path[:256]} answers {target.method} only"
+            content = error_content(metrics, WRONG_METHOD, text, {"Allow": target.method})
+            await send_response(send, 405, *content)
+        else:
+            try:
+                described = self._described(target, scope)
+            except ServingError as error:
+                await send_response(send, error.status, *content_of(metrics, error))
+                return
+            if described is None:
+                await self.infer(scope, receive, send)
+            else:
+                await send_response(send, 200, headers_of(described), described)
+
+    def _described(self, target: _Target, scope: Scope) -> bytes | None:
+        """Return the JSON of a call after its checks. `None` for an inference."""
+        if not target.public:
+            self.context.authenticate_all(scope["headers"])
+        if target.model is not None:
+            self.descriptions.check_name(*target.model)
+        if target.path == (INFER,):
+            return None
+        data = self._of_server(target.path) if target.model is None else self._of_model(target.path)
+        return orjson.dumps(data)
+
+    def _of_server(self, path: tuple[str, ...]) -> object:
+        descriptions = self.descriptions
+        match path:
+            case ("health", "live"):
+                return {"live": True}
+            case ("health", _):
+                descriptions.check_ready()
+                return {"live": True, READY: True}  # KServe's client reads the first
+            case ("models", _):
+                return descriptions.statistics()
+            case ("repository", _):
+                return descriptions.index()
+        return descriptions.server
+
+    def _of_model(self, path: tuple[str, ...]) -> object:
+        descriptions = self.descriptions
+        match path:
+            case ("ready",):
+                descriptions.check_ready()
+                return {"name": descriptions.name, READY: True}
+            case ("config",):
+                return descriptions.config()
+            case ("stats",):
+                return descriptions.statistics()
+        return descriptions.model
+
+
+def _target_of(parts: Sequence[str]) -> _Target | None:
+    """Return the target of a path below the root, or `None` if there is none."""
+    path = tuple(parts)
+    if path in SERVER_METHODS:
+        return _Target(path, SERVER_METHODS[path])
+    match path:
+        case ("models", name, "versions", version, *rest):
+            below = tuple(rest)
+        case ("models", name, *rest):
+            version, below = "", tuple(rest)
+        case _:
+            return None
+    if below not in MODEL_METHODS or not name:
+        return None
+    return _Target(below, MODEL_METHODS[below], (name, version))
