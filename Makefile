@@ -12,12 +12,13 @@ PEERS  := litserve mosec bentoml ray mlserver kserve nvidia-pytriton
 SERVE  := .venv-serving
 RAY    := .venv-ray
 FUZZ   := .venv-fuzz
+BROWSE := .venv-playground
 DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
 .PHONY: help serve test test-timm lint format benchmark-served bench-cut bench-gpu bench-scheduling model-tables \
-        bench-training bench-training-step bench-peers bench-serving fuzz-api deploy-check ray-check lock clean
+        bench-training bench-training-step bench-peers bench-serving fuzz-api playground-check deploy-check ray-check lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(SERVED), $(PORT)) on the CPU'
@@ -35,6 +36,7 @@ help:
 	@echo 'make bench-peers          make an environment for each server to compare with'
 	@echo 'make bench-serving        compare with the limit and other servers, overload, accounting (hours; DATA, BUNDLE)'
 	@echo 'make fuzz-api             check the API with 10,000 requests that schemathesis generates (minutes)'
+	@echo 'make playground-check     check the playground in Chromium: budgets, keyboard, phone, accessibility (minutes)'
 	@echo 'make deploy-check         check images, compose, dashboard, alerts and manifests (root, minutes)'
 	@echo 'make ray-check            run Ray Serve under load, and kill replicas during the run (root)'
 	@echo 'make lock                 pin the dependencies again (needs uv)'
@@ -109,6 +111,12 @@ fuzz-api: $(DEV)/.ready
 	$(FUZZ)/bin/pip install --quiet -e '.[fuzz]'
 	$(DEV)/bin/python -m tests.fuzz.api --schemathesis $(FUZZ)/bin/schemathesis
 
+# On Debian: apt-get install python3-venv chromium
+playground-check: $(SERVE)/.ready
+	$(PYTHON) -m venv $(BROWSE)
+	$(BROWSE)/bin/pip install --quiet -r requirements/playground.txt
+	$(BROWSE)/bin/python -m benchmarks.playground --bundle $(SERVED) --python $(SERVE)/bin/python
+
 # On Debian: apt-get install python3-venv git nginx prometheus podman runc netavark aardvark-dns mmdebstrap iptables
 # kubectl is optional. What is missing is named first, before an environment is made.
 deploy-check:
@@ -131,4 +139,4 @@ lock:
 	$(LOCK) --extra exporter --extra objectives --extra weights --extra cpu --generate-hashes -c requirements/constraints.txt -o requirements/training.txt
 
 clean:
-	rm -rf $(DEV) $(SERVE) $(RAY) $(FUZZ) .venv-peers
+	rm -rf $(DEV) $(SERVE) $(RAY) $(FUZZ) $(BROWSE) .venv-peers

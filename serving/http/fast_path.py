@@ -1,7 +1,7 @@
 """`POST /classify` without a task, for a small image in one piece with its head.
 
 `Connection` gives this module a complete request and a function to reply with. Requests that need
-more work (large images, other formats than plain JPEG and pixels, forms, JSON) are left to
+more work (large images, other formats than plain JPEG and pixels, forms, JSON, streams) are left to
 `Classify`, which answers every kind of request. Both give the same answers and errors.
 """
 
@@ -19,9 +19,16 @@ from numpy.typing import NDArray
 
 from serving.engine.request import Call
 from serving.errors import ServingError
+from serving.http.anytime.events import asks_for_events
 from serving.http.body import JSON, MULTIPART, PIXELS, content_length_of, media_type_of, read_pixels
 from serving.http.classify import Classify, headers_of
 from serving.http.connection import Reply, RequestHead
+from serving.http.connection.request_id import (
+    id_header,
+    made_request_id,
+    name_in_log,
+    valid_request_id,
+)
 from serving.http.context import ServerContext
 from serving.http.openapi import CLASSIFY
 from serving.http.problems import INTERNAL_ERROR, error_response
@@ -54,28 +61,36 @@ class FastClassify:
         arrived = perf_counter()
         if b"content-encoding" in headers or b"origin" in headers:
             return None  # encoded, or the call of a web page
+        if asks_for_events(headers.get(b"accept", b"")):
+            return None
         if not 0 < content_length_of(headers.get(b"content-length", b"")) <= MAX_BODY_BYTES:
             return None
         media_type = media_type_of(headers.get(b"content-type", b""))
         if media_type in SLOW_TYPES:
             return None
         authorization = headers.get(b"authorization", b"").decode("latin-1")
-        return RequestHead(query, media_type, authorization, arrived)
+        given = headers.get(b"x-request-id")
+        request_id = valid_request_id(given) if given else b""
+        return RequestHead(query, media_type, authorization, arrived, request_id)
 
     def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
         """Start to answer, or return `None`, as `FastPath` defines."""
         try:
             return self._start(head, body, reply)
         except Exception as error:  # noqa: BLE001 (becomes the response)
-            self._reply_error(error, reply)
+            self._reply_error(error, head.request_id, reply)
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             ended.set_result(None)
             return ended
 
     def refuse(self, error: ServingError, reply: Reply) -> None:
         """Count an error and reply with its problem, as `FastPath` defines."""
+        self._refuse(error, reply)
+
+    def _refuse(self, error: ServingError, reply: Reply, request_id: bytes = b"") -> None:
         problem = error_response(self._context.metrics, error)
-        reply(problem.status_code, problem.raw_headers, bytes(problem.body))
+        headers = [*problem.raw_headers, *id_header(request_id)]
+        reply(problem.status_code, headers, bytes(problem.body))
 
     def _start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
         context = self._context
@@ -95,7 +110,8 @@ class FastClassify:
                 decode = perf_counter() - started
                 context.metrics.decode(decode)
                 call = context.engine.submit(slots, pixels, parsed.policy, head.arrived)
-            call.future.add_done_callback(partial(self._end, call, parsed, decode, reply))
+            end = partial(self._end, call, parsed, decode, head.request_id, reply)
+            call.future.add_done_callback(end)
             return call.future
         finally:
             context.body_reader.release(len(body))
@@ -109,19 +125,32 @@ class FastClassify:
         sizes = decoder.small([body])
         return None if sizes is None else (1, partial(decoder.decode_small, [body], sizes))
 
-    def _end(self, call: Call, parsed: ParsedQuery, decode: float, reply: Reply, _: object) -> None:
+    def _end(
+        self,
+        call: Call,
+        parsed: ParsedQuery,
+        decode: float,
+        request_id: bytes,
+        reply: Reply,
+        _: object,
+    ) -> None:
         self._context.engine.close(call)
         if call.future.cancelled():  # the client disconnected, or the server shuts down
             return
         try:
             content = self._classify.content(call.future.result(), parsed, decode)
         except Exception as error:  # noqa: BLE001 (becomes the response)
-            self._reply_error(error, reply)
+            self._reply_error(error, request_id, reply)
         else:
-            reply(200, headers_of(content), content)
+            headers = headers_of(content)
+            if request_id:
+                headers += id_header(request_id)
+            reply(200, headers, content)
 
-    def _reply_error(self, error: Exception, reply: Reply) -> None:
+    def _reply_error(self, error: Exception, request_id: bytes, reply: Reply) -> None:
         if not isinstance(error, ServingError):
+            request_id = request_id or made_request_id()
+            name_in_log(error, request_id)
             log.error("Exception in the fast path", exc_info=error)
             error = INTERNAL_ERROR
-        self.refuse(error, reply)
+        self._refuse(error, reply, request_id)

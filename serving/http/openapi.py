@@ -14,15 +14,28 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from offramp.bundle.manifest import ImageInput
+from serving.http.anytime.events import EVENTS
 from serving.http.body import FILE_BYTES, JSON, MULTIPART, PIXELS
 from serving.http.problems import PROBLEM_JSON, problem_types
 from serving.http.query import ClassifyQuery
-from serving.http.schemas import Classification, Problem
+from serving.http.schemas import Classification, ExitAnswer, Problem
 
 BASE64 = r"^(data:[A-Za-z0-9/+.;=_-]{0,200};base64,)?[A-Za-z0-9+/_\r\n-]+={0,2}[\r\n]*$"
 REFERENCE = "#/components/schemas/{model}"
 POST = "POST"
 Schema = dict[str, Any]
+STREAM: Schema = {
+    "schema": {
+        "type": "string",
+        "description": "with `Accept: text/event-stream` as the first media type: an event `exit` "
+        "for each exit on the way, then `answer`, or `problem` if the request fails after that",
+    },
+    "x-events": {  # the data of each event, in JSON
+        "exit": {"$ref": REFERENCE.format(model=ExitAnswer.__name__)},
+        "answer": {"$ref": REFERENCE.format(model=Classification.__name__)},
+        "problem": {"$ref": REFERENCE.format(model=Problem.__name__)},
+    },
+}
 RETRY_AFTER = (429, 503)
 HEADERS: Mapping[int, Schema] = {
     **{
@@ -159,7 +172,7 @@ def describe_operations(
         secured: Whether the operations require the API key, as the scheme `HTTPBearer`.
         rejects: Whether the bundle can reject pictures. If not, `reject` can only be false.
     """
-    records: list[type[BaseModel]] = [Classification, Problem]
+    records: list[type[BaseModel]] = [Classification, ExitAnswer, Problem]
     _, schemas = models_json_schema(
         [(record, "serialization") for record in records], ref_template=REFERENCE
     )
@@ -198,7 +211,8 @@ def _described(operation: Operation, *, secured: bool, rejects: bool) -> Schema:
             "200": {
                 "description": "Successful Response",
                 "content": {
-                    JSON: {"schema": {"$ref": REFERENCE.format(model=operation.answer.__name__)}}
+                    JSON: {"schema": {"$ref": REFERENCE.format(model=operation.answer.__name__)}},
+                    EVENTS: STREAM,
                 },
             },
             **{str(status): each for status, each in problems([*problem_types()]).items()},

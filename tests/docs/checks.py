@@ -140,13 +140,17 @@ def check_serve_of_ray(words: list[str], _reader: Reader) -> None:
 def check_curl(words: list[str], reader: Reader) -> httpx.Response:
     """Send the same request."""
     options = argparse.ArgumentParser()
-    options.add_argument("-s", action="store_true")
+    for flag in ("-s", "-N"):
+        options.add_argument(flag, action="store_true")
     options.add_argument("-o")
+    options.add_argument("-H", action="append", default=[])
     options.add_argument("--data-binary", required=True)
     options.add_argument("url")
     given = options.parse_args([word.replace("$budget", "low") for word in words[1:]])
     body = (reader.folder / given.data_binary.removeprefix("@")).read_bytes()
-    answer = httpx.post(f"http://{reader.here(given.url)}", content=body, timeout=30)
+    headers = dict(each.split(": ", 1) for each in given.H)
+    url = f"http://{reader.here(given.url)}"
+    answer = httpx.post(url, content=body, headers=headers, timeout=30)
     assert answer.status_code == 200, answer.text
     return answer
 

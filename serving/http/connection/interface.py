@@ -47,12 +47,14 @@ class RequestHead(NamedTuple):
         media_type: Content type without parameters.
         authorization: Header of this name, or an empty string.
         arrived: Time of arrival, by `time.perf_counter`.
+        request_id: Valid id that the client sent, or empty.
     """
 
     query: bytes
     media_type: str
     authorization: str
     arrived: float
+    request_id: bytes = b""
 
 
 class FastPath(typing.Protocol):
