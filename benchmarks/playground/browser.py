@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright, expect
 
 from benchmarks.playground.pictures import Picture
@@ -27,8 +30,11 @@ PHONE: Mapping[str, Any] = {
     "viewport": {"width": 390, "height": 844},
     "has_touch": True,
     "is_mobile": True,
-    "device_scale_factor": 2,
+    "device_scale_factor": 1.5,
 }
+Scheme = Literal["light", "dark"]
+TALLEST = 2200  # CSS pixels of a screenshot
+COLOURS = 256
 PATIENCE = 60_000.0  # milliseconds
 # Events of a person: the files come as a drag or as the clipboard, and not by the file input.
 GIVE = """async ([kind, files]) => {
@@ -75,6 +81,14 @@ class Playground:
         """Move the slider to a point, as a person does who drags it."""
         self.page.locator("#point").fill(str(point))
 
+    def photograph(self, path: Path) -> None:
+        """Write a screenshot of the page, at most `TALLEST`, as a PNG with a palette."""
+        image = self.page.screenshot(full_page=True, animations="disabled")
+        with Image.open(io.BytesIO(image)) as shot:
+            scale = shot.width / self.page.viewport_size["width"]
+            cut = shot.crop((0, 0, shot.width, min(shot.height, int(TALLEST * scale))))
+        cut.convert("RGB").quantize(COLOURS).save(path, optimize=True)
+
     def violations(self) -> list[str]:
         """Return the accessibility rules that axe finds broken, each with an element."""
         found = Axe().run(self.page).response["violations"]
@@ -95,7 +109,7 @@ def launch(playwright: Playwright, chromium: str) -> Browser:
 
 @contextmanager
 def opened(
-    browser: Browser, server: Server, device: Mapping[str, Any], scheme: str = "light"
+    browser: Browser, server: Server, device: Mapping[str, Any], scheme: Scheme = "light"
 ) -> Iterator[Playground]:
     """Open the playground of a server in a fresh profile.
 
@@ -105,7 +119,7 @@ def opened(
         device: Options of Playwright for the window.
         scheme: `light` or `dark`.
     """
-    context = browser.new_context(color_scheme=scheme, accept_downloads=True, **device)  # type: ignore[arg-type] # a str
+    context = browser.new_context(color_scheme=scheme, accept_downloads=True, **device)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     playground = Playground(page, server)

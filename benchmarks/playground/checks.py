@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, expect
 
-from benchmarks.playground.browser import DESKTOP, PHONE, Playground, opened
+from benchmarks.playground.browser import DESKTOP, PHONE, Playground, Scheme, opened
 from benchmarks.playground.pictures import Picture
 from benchmarks.playground.server import Server
 
@@ -75,7 +75,7 @@ def lights_up_by_a_stream(playground: Playground, picture: Picture) -> str:
     page = playground.page
     with page.expect_response(lambda response: "classify" in response.url) as got:
         playground.give([picture], "paste")
-    kind = got.value.headers["content-type"]
+    kind: str = got.value.headers["content-type"]
     require(kind == "text/event-stream", kind)
     expect(page.locator(".stage[data-state=taken]")).to_have_count(1)
     return kind
@@ -151,19 +151,21 @@ def is_accessible(
 ) -> dict[str, Any]:
     """Run axe on the page in light, dark and on a phone, and on the reference. Take screenshots."""
     found = {}
-    for name, scheme, device in (
+    looks: tuple[tuple[str, Scheme, Mapping[str, Any]], ...] = (
         ("light", "light", DESKTOP),
         ("dark", "dark", DESKTOP),
         ("phone", "light", PHONE),
-    ):
+    )
+    for name, scheme, device in looks:
         with opened(browser, server, device, scheme) as playground:
             playground.give(pictures)
             playground.expect_answers(len(pictures))
+            playground.page.locator("#thumbnails button").nth(3).click()
+            playground.page.get_by_role("button", name="high").click()
             asks_the_server(playground, "")
             playground.page.evaluate("document.activeElement.blur()")
             require(playground.overflow() <= 0, f"{name}: wider than the window")
-            path = shots / f"playground-{name}.png"
-            playground.page.screenshot(path=path, full_page=True, animations="disabled")
+            playground.photograph(shots / f"playground-{name}.png")
             found[name] = playground.violations()
             playground.page.goto(f"{server.url}docs")
             require(playground.overflow() <= 0, f"{name}: the reference is wider than the window")

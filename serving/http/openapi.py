@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from offramp.bundle.manifest import ImageInput
 from serving.http.anytime.events import EVENTS
+from serving.http.anytime.openapi import STREAM
 from serving.http.body import FILE_BYTES, JSON, MULTIPART, PIXELS
 from serving.http.problems import PROBLEM_JSON, problem_types
 from serving.http.query import ClassifyQuery
@@ -24,18 +25,6 @@ BASE64 = r"^(data:[A-Za-z0-9/+.;=_-]{0,200};base64,)?[A-Za-z0-9+/_\r\n-]+={0,2}[
 REFERENCE = "#/components/schemas/{model}"
 POST = "POST"
 Schema = dict[str, Any]
-STREAM: Schema = {
-    "schema": {
-        "type": "string",
-        "description": "with `Accept: text/event-stream` as the first media type: an event `exit` "
-        "for each exit on the way, then `answer`, or `problem` if the request fails after that",
-    },
-    "x-events": {  # the data of each event, in JSON
-        "exit": {"$ref": REFERENCE.format(model=ExitAnswer.__name__)},
-        "answer": {"$ref": REFERENCE.format(model=Classification.__name__)},
-        "problem": {"$ref": REFERENCE.format(model=Problem.__name__)},
-    },
-}
 RETRY_AFTER = (429, 503)
 HEADERS: Mapping[int, Schema] = {
     **{

@@ -5,6 +5,7 @@ FastAPI's own page loads its parts from another host, and needs inline scripts.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -117,7 +118,9 @@ def _contents(response: Schema) -> str:
 
 
 def _content(content: Schema) -> str:
-    return _type(content.get("schema", {}))
+    schema = content.get("schema", {})
+    text = _text(schema.get("description", ""))
+    return f"{_type(schema)}: {text}" if text else _type(schema)
 
 
 def _schema(name: str, schema: Schema) -> str:
@@ -147,7 +150,7 @@ def _type(schema: Schema) -> str:
         return " or ".join(_type(each) for each in schema["anyOf"])
     if "enum" in schema or "const" in schema:
         values = schema.get("enum", [schema.get("const")])
-        return " or ".join(f"<code>{escape(str(value))}</code>" for value in values)
+        return " or ".join(f"<code>{escape(json.dumps(value))}</code>" for value in values)
     name = escape(str(schema.get("type", "any value")))
     if name == "array":
         items = schema.get("items") or {}
@@ -155,7 +158,7 @@ def _type(schema: Schema) -> str:
     elif isinstance(values := schema.get("additionalProperties"), dict):
         name = f"{name} with values of {_type(values)}"
     bounds = [
-        text.format(escape(str(schema[key])))
+        text.format(escape(json.dumps(schema[key])))
         for key, text in BOUNDS.items()
         if schema.get(key) is not None
     ]

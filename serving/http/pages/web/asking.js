@@ -44,8 +44,8 @@ function described(answer, elapsed) {
     element(
       "p",
       { class: "muted" },
-      `decode ${times.decode}, queue ${times.queue}, compute ${times.compute}; ` +
-        `${elapsed.toFixed(1)} ms with the network`,
+      `decode ${times.decode.toFixed(1)}, queue ${times.queue.toFixed(1)}, ` +
+        `compute ${times.compute.toFixed(1)} ms; ${elapsed.toFixed(1)} ms as seen from here`,
     ),
     ...notes.map((text) => element("p", { class: "failed" }, text)),
   ];

@@ -4,7 +4,7 @@ import { drawing, millions, percent } from "./dom.js";
 
 const HEIGHT = 270;
 const [LEFT, RIGHT, TOP, BOTTOM] = [46, 14, 16, 44]; // room for the axes
-const TICKS = 4;
+const MOST_TICKS = 6;
 const STEP = 0.05; // of the accuracy axis
 
 /** Draw the curve into a box. Call it again when the box has another width, or another choice.
@@ -21,7 +21,7 @@ export function drawCurve(box, model, points, chosen, choose) {
     ...curve(model, scale),
     ...exits(model, scale),
     ...points.flatMap((point) => promise(point, scale)),
-    ...points.flatMap((point) => budget(point, scale, width)),
+    ...points.flatMap((point) => budget(point, scale)),
     ...choice(points[chosen], scale),
   );
   svg.setAttribute("aria-label", `Accuracy against multiply-adds. ${sentence(points[chosen])}`);
@@ -55,22 +55,29 @@ function scales(model, points, width) {
 function axes({ x, y, low, high, most }, width) {
   const floor = HEIGHT - BOTTOM;
   const parts = [];
-  for (let i = 0; i <= TICKS; i += 1) {
-    const [accuracy, flops] = [low + (i / TICKS) * (high - low), (i / TICKS) * most];
-    const [across, down] = [x(flops), y(accuracy)];
+  for (const accuracy of ticks(low, high)) {
+    const down = y(accuracy);
     parts.push(
       drawing("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: down, y2: down }),
       text(percent(accuracy), { x: LEFT - 8, y: down + 4, "text-anchor": "end" }),
-      text(millions(flops), {
-        x: across,
-        y: floor + 18,
-        "text-anchor": i === TICKS ? "end" : "middle",
-      }),
     );
+  }
+  for (const flops of ticks(0, most)) {
+    const label = flops === 0 ? "0" : millions(flops).replace(".0", "");
+    parts.push(text(label, { x: x(flops), y: floor + 18, "text-anchor": "middle" }));
   }
   const middle = (LEFT + width - RIGHT) / 2;
   parts.push(text("mean multiply-adds", { x: middle, y: HEIGHT - 6, "text-anchor": "middle" }));
   return parts;
+}
+
+/** Return round numbers from `low` to `high`. */
+function ticks(low, high) {
+  const power = 10 ** Math.floor(Math.log10((high - low) / MOST_TICKS));
+  const step = [1, 2, 5, 10].map((each) => each * power).find((each) => (high - low) / each < MOST_TICKS);
+  const first = Math.ceil(low / step - 1e-9);
+  const count = Math.floor(high / step + 1e-9) - first + 1;
+  return Array.from({ length: count }, (_, i) => (first + i) * step);
 }
 
 function curve(model, { x, y }) {
@@ -114,16 +121,15 @@ function promise(point, { x }) {
   return [drawing("path", { class: "promise", d: path })];
 }
 
-function budget(point, { x, y }, width) {
+function budget(point, { x, y }) {
   const names = point.names.filter((each) => each.kind === "budget");
   if (names.length === 0) return [];
   const [across, down] = [x(point.mean_flops.value), y(point.accuracy.value)];
-  const late = across > width - 60;
   const label = text(names.map((each) => each.text).join(", "), {
     class: "name",
-    x: across + (late ? 6 : 0),
-    y: down - 11,
-    "text-anchor": late ? "end" : "middle",
+    x: across - 7,
+    y: down - 9,
+    "text-anchor": across < LEFT + 60 ? "start" : "end", // the curve rises to the right
   });
   return [drawing("circle", { class: "dot", cx: across, cy: down, r: 4 }), label];
 }
