@@ -36,6 +36,7 @@ from serving.http.query import ParsedQuery
 
 MAX_BODY_BYTES = 1 << 16  # as many as uvicorn keeps before the application reads the body
 PATH = CLASSIFY.path.encode()
+ANYTHING = b"*/*"  # the header `Accept` of most clients
 SLOW_TYPES = (MULTIPART, JSON)  # left to `Classify`
 Decode = Callable[[], list[NDArray[np.uint8]] | None]
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class FastClassify:
         arrived = perf_counter()
         if b"content-encoding" in headers or b"origin" in headers:
             return None  # encoded, or the call of a web page
-        if asks_for_events(headers.get(b"accept", b"")):
+        if headers.get(b"accept", ANYTHING) != ANYTHING and asks_for_events(headers[b"accept"]):
             return None
         if not 0 < content_length_of(headers.get(b"content-length", b"")) <= MAX_BODY_BYTES:
             return None

@@ -39,7 +39,7 @@ async function start() {
   chosen = defaultPoint(model, points);
   byId("model").textContent = `${model.name}, version ${model.version}`;
   byId("point").max = String(points.length - 1);
-  byId("ask").textContent = `Ask for ${listed(comparedBudgets(model))}`;
+  byId("ask").textContent = `Ask for ${comparedBudgets(model).join(", ")}`;
   drawNames();
   drawPoint();
   resized.observe(byId("curve"));
@@ -76,7 +76,7 @@ function drawPoint() {
   byId("command").textContent = commandOf(point);
   drawChart();
   drawExits();
-  drawMany();
+  drawManySoon();
 }
 
 function drawChart() {
@@ -136,13 +136,7 @@ async function askFor(picture) {
     picture.problem = problem.message;
   }
   if (picture === selected) drawExits();
-  if (!drawing) {
-    drawing = true; // once for all answers before the next frame
-    requestAnimationFrame(() => {
-      drawing = false;
-      drawMany();
-    });
-  }
+  drawManySoon();
 }
 
 function select(picture) {
@@ -178,6 +172,16 @@ function verdict() {
   return `${answer.label}, from exit ${answer.exit} of ${model.exits.length}${gain}`;
 }
 
+/** Draw all pictures at the next frame, once for all that changed before it. */
+function drawManySoon() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(() => {
+    drawing = false;
+    drawMany();
+  });
+}
+
 function drawMany() {
   const answered = pictures.filter((picture) => picture.state === "answered");
   const failed = pictures.filter((picture) => picture.state === "failed").length;
@@ -197,10 +201,6 @@ function tell(text) {
   byId("message").hidden = text === "";
 }
 
-function listed(names) {
-  return `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
-}
-
 function download() {
   const answered = pictures.filter((picture) => picture.state === "answered");
   const csv = new Blob([csvOf(model, points[chosen], answered)], { type: "text/csv" });
@@ -214,7 +214,7 @@ function removeAll() {
   byId("thumbnails").replaceChildren();
   byId("clear").hidden = true;
   select(null);
-  drawMany();
+  drawManySoon();
 }
 
 for (const id of ["files", "camera"]) {
