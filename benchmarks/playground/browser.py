@@ -125,6 +125,7 @@ def opened(
     playground = Playground(page, server)
     page.on("request", lambda request: playground.requests.append(request.url))
     page.on("pageerror", lambda error: playground.complaints.append(str(error)))
+    page.on("filechooser", lambda _: None)  # from the start: a key can come before `expect_`
     page.on(
         "console",
         lambda message: (

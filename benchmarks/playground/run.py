@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Error, sync_playwright
 
 from benchmarks.playground import checks
 from benchmarks.playground.browser import DESKTOP, launch, opened
@@ -23,7 +23,7 @@ def check(name: str, run: Callable[[], object]) -> bool:
     """Run a check, print a line, and return whether it passed."""
     try:
         found = run()
-    except (checks.CheckError, AssertionError) as error:
+    except (checks.CheckError, AssertionError, Error) as error:  # Error: of Playwright, in time
         print(f"FAILED  {name}: {error}", flush=True)
         return False
     print(f"passed  {name}: {found}", flush=True)
