@@ -24,6 +24,7 @@ from serving.http.body import JSON, MULTIPART, PIXELS, content_length_of, media_
 from serving.http.classify import Classify, headers_of
 from serving.http.connection import Reply, RequestHead
 from serving.http.connection.request_id import (
+    INTERNAL,
     id_header,
     made_request_id,
     name_in_log,
@@ -149,9 +150,10 @@ class FastClassify:
             reply(200, headers, content)
 
     def _reply_error(self, error: Exception, request_id: bytes, reply: Reply) -> None:
-        if not isinstance(error, ServingError):
+        answered = error if isinstance(error, ServingError) else INTERNAL_ERROR
+        if answered.status == INTERNAL:
             request_id = request_id or made_request_id()
+        if answered is INTERNAL_ERROR:
             name_in_log(error, request_id)
             log.error("Exception in the fast path", exc_info=error)
-            error = INTERNAL_ERROR
-        self._refuse(error, reply, request_id)
+        self._refuse(answered, reply, request_id)
