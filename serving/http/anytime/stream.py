@@ -15,6 +15,7 @@ from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -24,6 +25,8 @@ from serving.http.anytime.events import EVENTS, Event, ExitFormatter, event
 from serving.http.problems import SAFETY_HEADERS
 from serving.http.query import ParsedQuery
 
+# Most time for the client to take an event. Its body counts as held meanwhile (`max_held_bytes`).
+WRITE_SECONDS = 10.0
 HEADERS = [
     (b"content-type", EVENTS.encode()),
     (b"cache-control", b"no-store"),
@@ -76,6 +79,9 @@ class EventStream:
         """Send the answer of each exit when it is known. Arguments and errors as `Engine.submit`.
 
         If it is cancelled, the call is given up.
+
+        Raises:
+            ClientDisconnect: The client does not read.
         """
         reports = [
             ReportedOpinions(partial(self._report, parsed, arrived, number))
@@ -85,7 +91,11 @@ class EventStream:
         call.future.add_done_callback(lambda _: self._events.put_nowait(None))
         try:
             while (content := await self._events.get()) is not None:
-                await self._write(content)
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await self._write(content)
+        except TimeoutError:
+            raise ClientDisconnect from None
+        else:
             return call.future.result()
         finally:
             engine.close(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import struct
@@ -13,7 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
+from serving.http.anytime import stream
+from serving.http.app import create_app
 from serving.http.schemas import ExitAnswer
+from serving.settings import Settings
 from tests.serving.answers import counters, problem, total
 from tests.serving.servers import GatedRuntime, Running, serving, until
 from tests.serving.small_bundle import png, random_images
@@ -57,8 +61,8 @@ def test_every_exit_on_the_way_comes_before_the_answer(
 ) -> None:
     url = f"/classify?{query}&explain=true"
     plain = without_times(client.post(url, content=files[0]).json())
-    with streaming(client, url, content=files[0]) as stream:
-        *exits, (last, body) = list(stream)
+    with streaming(client, url, content=files[0]) as events:
+        *exits, (last, body) = list(events)
     assert last == "answer"
     assert without_times(body) == plain
     (answer,) = plain["answers"]
@@ -76,8 +80,8 @@ def test_every_exit_on_the_way_comes_before_the_answer(
 def test_a_stream_without_explain_ends_with_a_plain_answer(
     client: httpx.Client, files: list[bytes]
 ) -> None:
-    with streaming(client, "/classify?budget=full", content=files[0]) as stream:
-        *exits, (_, body) = list(stream)
+    with streaming(client, "/classify?budget=full", content=files[0]) as events:
+        *exits, (_, body) = list(events)
     assert len(exits) == 4
     assert "explain" not in body["answers"][0]
 
@@ -86,8 +90,8 @@ def test_the_events_of_several_images_have_their_numbers(
     client: httpx.Client, files: list[bytes]
 ) -> None:
     form = [("images", (f"{i}.jpg", file)) for i, file in enumerate(files)]
-    with streaming(client, "/classify?budget=full", files=form) as stream:
-        *exits, (_, body) = list(stream)
+    with streaming(client, "/classify?budget=full", files=form) as events:
+        *exits, (_, body) = list(events)
     for image, answer in enumerate(body["answers"]):
         own = [event for _, event in exits if event["image"] == image]
         assert [event["exit"] for event in own] == [1, 2, 3, 4]
@@ -99,11 +103,11 @@ def test_an_exit_is_sent_before_the_next_one_runs(
 ) -> None:
     server.gate(gated)
     gated.shut(1)
-    with streaming(client, "/classify?budget=full", content=files[0]) as stream:
-        assert next(stream)[1]["exit"] == 1
+    with streaming(client, "/classify?budget=full", content=files[0]) as events:
+        assert next(events)[1]["exit"] == 1
         until(gated.entered[1].is_set)
         gated.open()
-        assert [kind for kind, _ in stream] == ["exit"] * 3 + ["answer"]
+        assert [kind for kind, _ in events] == ["exit"] * 3 + ["answer"]
 
 
 def test_a_client_that_hangs_up_frees_the_slot(
@@ -131,8 +135,8 @@ def test_a_deadline_ends_a_stream_with_the_deepest_exit(
     server.gate(gated)
     gated.shut(2)
     query = "/classify?budget=full&deadline_ms=1000"
-    with streaming(client, query, content=files[0]) as stream:
-        *exits, (_, body) = list(stream)
+    with streaming(client, query, content=files[0]) as events:
+        *exits, (_, body) = list(events)
     gated.open()
     assert [event["exit"] for _, event in exits] == [1, 2]
     (answer,) = body["answers"]
@@ -144,8 +148,8 @@ def test_a_failure_after_the_first_event_is_an_event(
 ) -> None:
     server.gate(gated)
     gated.fail_at = 1
-    with streaming(client, "/classify?budget=full", content=files[0]) as stream:
-        (first, _), (last, body) = list(stream)
+    with streaming(client, "/classify?budget=full", content=files[0]) as events:
+        (first, _), (last, body) = list(events)
     assert (first, last) == ("exit", "problem")
     assert (body["status"], body["type"]) == (500, "/problems/stage-failed")
     gated.fail_at = 0
@@ -172,6 +176,43 @@ def test_refusals_are_problems_as_without_a_stream(bundle: Path, files: list[byt
         problem(client.post("/classify", content=files[0], headers=key), 429, "pool-full")
         server.app.engine.pool.give(slots[0])
         assert client.post("/classify", content=files[0], headers=key).status_code == 200
+
+
+def test_a_client_that_does_not_read_is_given_up(
+    bundle: Path, files: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "WRITE_SECONDS", 0.05)
+    app = create_app(Settings(bundle=bundle, threads=1, max_batch=2, slots=2, max_images=1))
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/classify",
+        "query_string": b"budget=full",
+        "headers": [(b"accept", b"text/event-stream")],
+    }
+    sent = []
+
+    async def call() -> None:
+        body = [{"type": "http.request", "body": files[0], "more_body": False}]
+        forever = asyncio.Event()
+
+        async def receive() -> Any:
+            if not body:
+                await forever.wait()
+            return body.pop()
+
+        async def send(message: Any) -> None:
+            sent.append(message["type"])
+            if message["type"] == "http.response.body":
+                await forever.wait()
+
+        await app(scope, receive, send)
+        await app.drain()
+
+    asyncio.run(call())
+    assert sent == ["http.response.start", "http.response.body"]
+    assert app.engine.pool.free == 2
 
 
 def test_http_1_0_gets_the_answer_at_once(server: Running, files: list[bytes]) -> None:
