@@ -14,13 +14,14 @@ RAY    := .venv-ray
 FUZZ   := .venv-fuzz
 OIP    := .venv-oip
 STUBS  := serving/grpc/stubs
+BROWSE := .venv-playground
 DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
 .PHONY: help serve test test-timm lint format benchmark-served bench-cut bench-gpu bench-scheduling model-tables \
         bench-training bench-training-step bench-peers bench-serving oip-clients oip-check grpc-stubs fuzz-api \
-        deploy-check ray-check lock clean
+        playground-check deploy-check ray-check lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(SERVED), $(PORT)) on the CPU'
@@ -41,6 +42,7 @@ help:
 	@echo 'make oip-check            check these clients against a real server, over HTTP and gRPC (DATA, BUNDLE)'
 	@echo 'make grpc-stubs           compile the messages of the Open Inference Protocol again'
 	@echo 'make fuzz-api             check the API with 10,000 requests that schemathesis generates (minutes)'
+	@echo 'make playground-check     check the playground in Chromium: budgets, keyboard, phone, accessibility (minutes)'
 	@echo 'make deploy-check         check images, compose, dashboard, alerts and manifests (root, minutes)'
 	@echo 'make ray-check            run Ray Serve under load, and kill replicas during the run (root)'
 	@echo 'make lock                 pin the dependencies again (needs uv)'
@@ -134,6 +136,12 @@ fuzz-api: $(DEV)/.ready
 	$(FUZZ)/bin/pip install --quiet -e '.[fuzz]'
 	$(DEV)/bin/python -m tests.fuzz.api --schemathesis $(FUZZ)/bin/schemathesis
 
+# On Debian: apt-get install python3-venv chromium
+playground-check: $(SERVE)/.ready
+	$(PYTHON) -m venv $(BROWSE)
+	$(BROWSE)/bin/pip install --quiet -r requirements/playground.txt
+	$(BROWSE)/bin/python -m benchmarks.playground --bundle $(SERVED) --python $(SERVE)/bin/python
+
 # On Debian: apt-get install python3-venv git nginx prometheus podman runc netavark aardvark-dns mmdebstrap iptables
 # kubectl is optional. What is missing is named first, before an environment is made.
 deploy-check:
@@ -156,4 +164,4 @@ lock:
 	$(LOCK) --extra exporter --extra objectives --extra weights --extra cpu --generate-hashes -c requirements/constraints.txt -o requirements/training.txt
 
 clean:
-	rm -rf $(DEV) $(SERVE) $(RAY) $(FUZZ) $(OIP) .venv-stubs .venv-peers
+	rm -rf $(DEV) $(SERVE) $(RAY) $(FUZZ) $(OIP) $(BROWSE) .venv-stubs .venv-peers

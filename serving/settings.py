@@ -134,6 +134,9 @@ class Settings(BaseSettings):
         description="prefix under which a proxy serves the API, as in /offramp, whether or not the "
         "proxy removes it",
     )
+    playground: bool = Field(
+        default=True, description="serve the playground, a page to try pictures on, at /"
+    )
     device: int = Field(0, ge=0, description="number of the CUDA device")
     layout: Layout = Field(
         "native",

@@ -24,7 +24,7 @@ from serving.engine.admission import Admission, Admitted
 from serving.engine.outcomes import BROKEN, FAILED, Outcomes
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy
-from serving.engine.request import Answer, Call, Leaving, Request
+from serving.engine.request import Answer, Call, Leaving, Opinion, Request
 from serving.engine.scheduler import Scheduler
 from serving.engine.stage_threads import StageThreads
 from serving.errors import NotReadyError, StageError
@@ -143,6 +143,7 @@ class Engine:
         images: Sequence[NDArray[np.uint8]],
         policy: Policy,
         arrived: float,
+        opinions: Sequence[list[Opinion | None]] = (),
     ) -> Call:
         """Start a call. `close` it once its future is done or cancelled.
 
@@ -151,6 +152,7 @@ class Engine:
             images: Images of one call, each uint8 [H, W, 3].
             policy: The policy of each image.
             arrived: Time of arrival by `time.perf_counter`. Deadlines count from there.
+            opinions: An empty list for each request, to which its opinions are appended.
 
         Raises:
             NotReadyError: The engine broke before.
@@ -168,6 +170,9 @@ class Engine:
         for slot, image in zip(slots, images, strict=True):
             self.pool.put(slot, image)
             call.requests.append(Request(policy, slot, arrived, submitted, call, lag=lag))
+        if opinions:
+            for request, each in zip(call.requests, opinions, strict=True):
+                request.opinions = each
         self.stage_threads.add(call.requests)
         slots.clear()  # from here on they come back with their requests
         self._calls.add(call)

@@ -14,24 +14,21 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.assembly import build_engine
 from serving.errors import ServingError
 from serving.http.body import BodyReader
 from serving.http.classify import Classify
+from serving.http.connection.request_id import IdentifiedSend, name_in_log, request_id_of
 from serving.http.context import ServerContext
 from serving.http.fast_path import FastClassify
 from serving.http.oip.requests import LENGTH
 from serving.http.oip.routes import ROOT, OpenInference
 from serving.http.openapi import CLASSIFY, OPERATIONS, POST, body_schemas, describe_operations
-from serving.http.problems import (
-    INTERNAL_ERROR,
-    SAFETY_HEADERS,
-    error_response,
-    problem_response,
-)
+from serving.http.pages.routes import pages
+from serving.http.problems import INTERNAL_ERROR, error_response, problem_response, safe_send
 from serving.http.routes import authenticate, context_of, guarded, public
 from serving.http.schemas import describe
 from serving.images.decoder import Decoder
@@ -62,6 +59,8 @@ class Offramp(FastAPI):
             title="Offramp",
             summary="Early-exit inference: say what an answer may cost.",
             version=context.manifest.version,
+            docs_url=None,  # `pages` has its own, which asks no other host
+            redoc_url=None,
             redirect_slashes=False,  # a redirect would name the host that the client gives
             generate_unique_id_function=lambda route: route.name,
             lifespan=_lifespan,
@@ -91,8 +90,8 @@ class Offramp(FastAPI):
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=("GET", "HEAD", POST),
-            allow_headers=("Authorization", "Content-Type", JSON_LENGTH),
-            expose_headers=("Retry-After", JSON_LENGTH),
+            allow_headers=("Authorization", "Content-Type", "X-Request-Id", JSON_LENGTH),
+            expose_headers=("Retry-After", "X-Request-Id", JSON_LENGTH),
         )
 
     def openapi(self) -> dict[str, Any]:
@@ -113,12 +112,22 @@ class Offramp(FastAPI):
             scope = {**scope, "root_path": self._root_path}
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
-        elif scope["method"] == POST and (direct := self._direct.get(_path_of(scope))):
+            return
+        identified = IdentifiedSend(send, request_id_of(scope))
+        try:
+            await self._answer(scope, receive, identified)
+        except Exception as error:
+            if identified.request_id:
+                name_in_log(error, identified.request_id)
+            raise
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == POST and (direct := self._direct.get(_path_of(scope))):
             await direct(scope, receive, send)
         elif scope["method"] == "HEAD":
-            await super().__call__({**scope, "method": "GET"}, receive, _safe(send, body=False))
+            await super().__call__({**scope, "method": "GET"}, receive, safe_send(send, body=False))
         else:
-            await super().__call__(scope, receive, _safe(send))
+            await super().__call__(scope, receive, safe_send(send))
 
     def begin_drain(self) -> None:
         """Start the time that a shutdown can take. Further calls change nothing."""
@@ -149,20 +158,6 @@ def _path_of(scope: Scope) -> str:
     """Return the path of a call without the prefix, which a proxy keeps or removes."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
-
-
-def _safe(send: Send, *, body: bool = True) -> Send:
-    """Return a `send` that adds `SAFETY_HEADERS`, and without `body` sends an empty one."""
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = [each for each in message["headers"] if each not in SAFETY_HEADERS]
-            message = {**message, "headers": [*headers, *SAFETY_HEADERS]}
-        elif not body and message["type"] == "http.response.body":
-            message = {**message, "body": b""}
-        await send(message)
-
-    return sending
 
 
 @asynccontextmanager
@@ -229,6 +224,7 @@ def _app(context: ServerContext, settings: Settings) -> Offramp:
         app.allow_origins(settings.origins)
     app.include_router(guarded, dependencies=[Depends(authenticate)] if context.api_key else [])
     app.include_router(public)
+    app.include_router(pages(playground=settings.playground))
     app.add_exception_handler(ServingError, _offramp_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _bug)

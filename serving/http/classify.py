@@ -2,8 +2,8 @@
 
 A call passes these steps: policy from the query, images from the body (bounded while it is read),
 slots or a refusal, decoding, the engine, JSON. A client that disconnects in any step gives its
-slots back. The answer is not validated at run time. A test compares it with its record. `openapi`
-describes the endpoint.
+slots back. A client that asks for events gets the answer of each exit first (`anytime`). The answer
+is not validated at run time. A test compares it with its record. `openapi` describes the endpoint.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -22,6 +23,8 @@ from starlette.types import Message, Receive, Scope, Send
 from serving.engine.policy import Policy
 from serving.engine.request import Answer
 from serving.errors import ServingError
+from serving.http.anytime.events import ExitFormatter, wants_events
+from serving.http.anytime.stream import EventStream
 from serving.http.body import JSON, MULTIPART, PIXELS, media_type_of, read_files, read_pixels
 from serving.http.connection import Disconnect, arrived_of, check_encoding, disconnect_of
 from serving.http.context import ServerContext
@@ -49,30 +52,53 @@ class Classify:
         self._context = context
         self.query_reader = QueryReader(context.manifest)
         self._formatter = AnswerFormatter(context.manifest)
+        self._exit_formatter = ExitFormatter(context.manifest)
         self._model = {"name": context.manifest.name, "version": context.manifest.version}
         self.thread = ThreadPoolExecutor(1, "bodies")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call with JSON or with a problem."""
         arrived = arrived_of(scope)
+        stream = EventStream(send, self._exit_formatter) if wants_events(scope) else None
         try:
-            content = await self._content(scope, receive, arrived)
+            content = await self._content(scope, receive, arrived, stream)
         except ServingError as error:
-            await error_response(self._context.metrics, error)(scope, receive, send)
+            await self._fail(error, stream, scope, receive, send)
         except ClientDisconnect:
             pass  # no client is left to answer
         except Exception:
-            await error_response(self._context.metrics, INTERNAL_ERROR)(scope, receive, send)
+            await self._fail(INTERNAL_ERROR, stream, scope, receive, send)
             raise  # for the log
         else:
+            if stream is not None:
+                await stream.end("answer", content)
+                return
             headers = headers_of(content)
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": content})
 
-    async def _content(self, scope: Scope, receive: Receive, arrived: float) -> bytes:
+    async def _fail(
+        self,
+        error: ServingError,
+        stream: EventStream | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        response = error_response(self._context.metrics, error)
+        if stream is None:
+            await response(scope, receive, send)
+        else:
+            await stream.fail(response, scope, receive)
+
+    async def _content(
+        self, scope: Scope, receive: Receive, arrived: float, stream: EventStream | None
+    ) -> bytes:
         context, headers = self._context, dict[bytes, bytes](scope["headers"])
         context.authenticate_all(scope["headers"])
         parsed = self.query_reader.read(scope["query_string"])
+        if stream is not None:
+            parsed = replace(parsed, policy=replace(parsed.policy, explain=True))
         check_encoding(scope["headers"])
         body = await context.body_reader.read(headers.get(b"content-length", b""), receive)
         size = len(body)
@@ -82,7 +108,7 @@ class Classify:
             images = await self._images(content_type, body)
             del body  # the images are copies, or the body itself
             with CancelOnDisconnect(receive, disconnect_of(scope)):
-                answers, decode = await self.answers(images, parsed, arrived)
+                answers, decode = await self.answers(images, parsed, arrived, stream)
                 return self.content(answers, parsed, decode)
         finally:
             context.body_reader.release(size)
@@ -104,7 +130,11 @@ class Classify:
         return await loop.run_in_executor(self.thread, read_files, content_type, body, max_images)
 
     async def answers(
-        self, images: list[bytes] | NDArray[np.uint8], parsed: ParsedQuery, arrived: float
+        self,
+        images: list[bytes] | NDArray[np.uint8],
+        parsed: ParsedQuery,
+        arrived: float,
+        stream: EventStream | None = None,
     ) -> tuple[list[Answer], float]:
         """Return the answers to the images of a call, and the time to decode them in seconds.
 
@@ -112,6 +142,7 @@ class Classify:
             images: Image files, or pixels [n, height, width, 3].
             parsed: Query of the call.
             arrived: Time of its arrival, by `time.perf_counter`.
+            stream: Gets the answer of each exit first.
 
         Raises:
             ServingError: The call is refused, or it fails.
@@ -123,7 +154,10 @@ class Classify:
             pixels = await self._decoded(images, plans, parsed.policy, started - arrived)
             decode = perf_counter() - started
             context.metrics.decode(decode)
-            answers = await context.engine.classify(slots, pixels, parsed.policy, arrived)
+            if stream is None:
+                answers = await context.engine.classify(slots, pixels, parsed.policy, arrived)
+            else:
+                answers = await stream.classify(context.engine, slots, pixels, parsed, arrived)
         return answers, decode
 
     def _planned(self, images: list[bytes] | NDArray[np.uint8]) -> list[Plan]:

@@ -1,7 +1,7 @@
 """`POST /classify` without a task, for a small image in one piece with its head.
 
 `Connection` gives this module a complete request and a function to reply with. Requests that need
-more work (large images, other formats than plain JPEG and pixels, forms, JSON) are left to
+more work (large images, other formats than plain JPEG and pixels, forms, JSON, streams) are left to
 `Classify`, which answers every kind of request. Both give the same answers and errors.
 """
 
@@ -21,9 +21,17 @@ from numpy.typing import NDArray
 from serving.engine.policy import Policy
 from serving.engine.request import Call
 from serving.errors import ServingError
+from serving.http.anytime.events import asks_for_events
 from serving.http.body import JSON, MULTIPART, PIXELS, content_length_of, media_type_of, read_pixels
 from serving.http.classify import Classify, headers_of
 from serving.http.connection import Reply, RequestHead
+from serving.http.connection.request_id import (
+    INTERNAL,
+    id_header,
+    made_request_id,
+    name_in_log,
+    valid_request_id,
+)
 from serving.http.context import ServerContext
 from serving.http.openapi import CLASSIFY
 from serving.http.problems import INTERNAL_ERROR, error_response
@@ -31,6 +39,7 @@ from serving.http.query import ParsedQuery
 
 MAX_BODY_BYTES = 1 << 16  # as many as uvicorn keeps before the application reads the body
 PATH = CLASSIFY.path.encode()
+ANYTHING = b"*/*"  # the header `Accept` of most clients
 SLOW_TYPES = (MULTIPART, JSON)  # left to `Classify`
 log = logging.getLogger(__name__)
 
@@ -64,6 +73,8 @@ class FastClassify:
         path, _, query = url.partition(b"?")
         if path != PATH:
             return self._protocol.head_of(url, headers)
+        if headers.get(b"accept", ANYTHING) != ANYTHING and asks_for_events(headers[b"accept"]):
+            return None
         media_type = media_type_of(headers.get(b"content-type", b""))
         if media_type in SLOW_TYPES:
             return None
@@ -76,15 +87,19 @@ class FastClassify:
                 return self._protocol.start(head, body, reply)
             return self._start(head, body, reply)
         except Exception as error:  # noqa: BLE001 (becomes the response)
-            self._reply_error(error, reply)
+            self._reply_error(error, head.request_id, reply)
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             ended.set_result(None)
             return ended
 
     def refuse(self, error: ServingError, reply: Reply) -> None:
         """Count an error and reply with its problem, as `FastPath` defines."""
+        self._refuse(error, reply)
+
+    def _refuse(self, error: ServingError, reply: Reply, request_id: bytes = b"") -> None:
         problem = error_response(self._context.metrics, error)
-        reply(problem.status_code, problem.raw_headers, bytes(problem.body))
+        headers = [*problem.raw_headers, *id_header(request_id)]
+        reply(problem.status_code, headers, bytes(problem.body))
 
     def _start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
         context = self._context
@@ -101,25 +116,35 @@ class FastClassify:
         if started is None:
             return None
         call, decode = started
-        call.future.add_done_callback(partial(self._end, call, parsed, decode, reply))
+        end = partial(self._end, call, parsed, decode, head.request_id, reply)
+        call.future.add_done_callback(end)
         return call.future
 
-    def _end(self, call: Call, parsed: ParsedQuery, decode: float, reply: Reply, _: object) -> None:
+    def _end(
+        self,
+        call: Call,
+        parsed: ParsedQuery,
+        decode: float,
+        request_id: bytes,
+        reply: Reply,
+        _: object,
+    ) -> None:
         self._context.engine.close(call)
         if call.future.cancelled():  # the client disconnected, or the server shuts down
             return
         try:
             content = self._classify.content(call.future.result(), parsed, decode)
         except Exception as error:  # noqa: BLE001 (becomes the response)
-            self._reply_error(error, reply)
+            self._reply_error(error, request_id, reply)
         else:
-            reply(200, headers_of(content), content)
+            headers = headers_of(content)
+            if request_id:
+                headers += id_header(request_id)
+            reply(200, headers, content)
 
-    def _reply_error(self, error: Exception, reply: Reply) -> None:
-        if not isinstance(error, ServingError):
-            log.error("Exception in the fast path", exc_info=error)
-            error = INTERNAL_ERROR
-        self.refuse(error, reply)
+    def _reply_error(self, error: Exception, request_id: bytes, reply: Reply) -> None:
+        answered, request_id = error_of(error, request_id)
+        self._refuse(answered, reply, request_id)
 
 
 def head_with(
@@ -135,7 +160,9 @@ def head_with(
     if not 0 < content_length_of(headers.get(b"content-length", b"")) <= MAX_BODY_BYTES:
         return None
     authorization = headers.get(b"authorization", b"").decode("latin-1")
-    return RequestHead(query, media_type, authorization, arrived, json_length)
+    given = headers.get(b"x-request-id")
+    request_id = valid_request_id(given) if given else b""
+    return RequestHead(query, media_type, authorization, arrived, request_id, json_length)
 
 
 def submit_small(
@@ -175,3 +202,14 @@ def submit_small(
         decode = perf_counter() - started
         context.metrics.decode(decode)
         return context.engine.submit(slots, pixels, policy, arrived), decode
+
+
+def error_of(error: Exception, request_id: bytes) -> tuple[ServingError, bytes]:
+    """Return the error to reply with, and its request id. Log an error that no client caused."""
+    answered = error if isinstance(error, ServingError) else INTERNAL_ERROR
+    if answered.status == INTERNAL:
+        request_id = request_id or made_request_id()
+    if answered is INTERNAL_ERROR:
+        name_in_log(error, request_id)
+        log.error("Exception in the fast path", exc_info=error)
+    return answered, request_id

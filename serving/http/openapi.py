@@ -14,10 +14,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from offramp.bundle.manifest import ImageInput, Manifest
+from serving.http.anytime.events import EVENTS
+from serving.http.anytime.openapi import STREAM
 from serving.http.body import FILE_BYTES, JSON, MULTIPART, PIXELS
 from serving.http.problems import PROBLEM_JSON, problem_types
 from serving.http.query import ClassifyQuery
-from serving.http.schemas import Classification, Problem
+from serving.http.schemas import Classification, ExitAnswer, Problem
 
 BASE64 = r"^(data:[A-Za-z0-9/+.;=_-]{0,200};base64,)?[A-Za-z0-9+/_\r\n-]+={0,2}[\r\n]*$"
 REFERENCE = "#/components/schemas/{model}"
@@ -160,7 +162,7 @@ def describe_operations(
             Where it promises nothing, there is no `promise`.
         secured: Whether the operations require the API key, as the scheme `HTTPBearer`.
     """
-    records: list[type[BaseModel]] = [Classification, Problem]
+    records: list[type[BaseModel]] = [Classification, ExitAnswer, Problem]
     _, schemas = models_json_schema(
         [(record, "serialization") for record in records], ref_template=REFERENCE
     )
@@ -201,7 +203,8 @@ def _described(operation: Operation, manifest: Manifest, *, secured: bool) -> Sc
             "200": {
                 "description": "Successful Response",
                 "content": {
-                    JSON: {"schema": {"$ref": REFERENCE.format(model=operation.answer.__name__)}}
+                    JSON: {"schema": {"$ref": REFERENCE.format(model=operation.answer.__name__)}},
+                    EVENTS: STREAM,
                 },
             },
             **{str(status): each for status, each in problems([*problem_types()]).items()},

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 
 from starlette.responses import JSONResponse
+from starlette.types import Message, Send
 
 from serving.errors import ProviderError, ServingError, UnknownModelError, WorkerError
 from serving.observe.metrics import Metrics
@@ -41,6 +42,20 @@ def problem_response(
 def error_response(metrics: Metrics, error: ServingError) -> JSONResponse:
     """Count an error of this server and return its problem response."""
     return problem_response(metrics, error.type, error.status, str(error), error.headers)
+
+
+def safe_send(send: Send, *, body: bool = True) -> Send:
+    """Return a `send` that adds `SAFETY_HEADERS`, and without `body` sends an empty one."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [each for each in message["headers"] if each not in SAFETY_HEADERS]
+            message = {**message, "headers": [*headers, *SAFETY_HEADERS]}
+        elif not body and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return sending
 
 
 @cache

@@ -35,6 +35,22 @@ class ExitOpinion(FrozenRecord):
     threshold: float = Field(description="least confidence to leave at this exit")
 
 
+class ExitAnswer(FrozenRecord):
+    """The answer of one exit for one image, as an event of a stream."""
+
+    image: int = Field(description="number of the image in the call, from 0")
+    exit: int = Field(description="number of the exit, from 1")
+    label: str
+    index: int = Field(description="number of the class, from 0")
+    probability: float
+    confidence: float = Field(description="of the exit, compared with the threshold")
+    threshold: float = Field(description="least confidence to leave at this exit")
+    top_k: tuple[RankedClass, ...]
+    flops: int = Field(description="multiply-adds run so far, with the heads of all exits")
+    flops_share: float = Field(description="flops divided by the flops of full depth")
+    elapsed_ms: float = Field(description="milliseconds from the arrival of the call")
+
+
 class Timings(FrozenRecord):
     """Times in milliseconds."""
 
@@ -105,6 +121,10 @@ class ExitDescription(FrozenRecord):
 
     exit: int = Field(description="number of the exit, from 1")
     flops: int = Field(description="multiply-adds of an answer at this exit")
+    head_flops: int = Field(
+        description="part of them that only this exit needs. An answer at a later exit does not "
+        "spend it if no confidence of this exit is needed"
+    )
     accuracy: Estimate
     temperature: float
 
@@ -161,6 +181,7 @@ def describe(manifest: Manifest) -> ModelDescription:
         ExitDescription(
             exit=number,
             flops=stage.flops_to_exit,
+            head_flops=stage.head_flops,
             accuracy=stage.accuracy,
             temperature=stage.temperature,
         )

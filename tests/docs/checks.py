@@ -140,7 +140,8 @@ def check_serve_of_ray(words: list[str], _reader: Reader) -> None:
 def check_curl(words: list[str], reader: Reader) -> httpx.Response:
     """Send the same request."""
     options = argparse.ArgumentParser()
-    options.add_argument("-s", action="store_true")
+    for flag in ("-s", "-N"):
+        options.add_argument(flag, action="store_true")
     options.add_argument("-o")
     options.add_argument("-H", action="append", default=[])
     options.add_argument("--data-binary", required=True)

@@ -6,6 +6,7 @@
 - `refusing`: refusals as problems, and half-closed clients.
 - `head_reading`: the fields of a head, within bounds.
 - `reading`: parsing within bounds, one request at a time.
+- `request_id`: the header `x-request-id`.
 - `protocol`: the timers and the fast path.
 """
 

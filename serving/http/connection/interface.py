@@ -47,6 +47,7 @@ class RequestHead(NamedTuple):
         media_type: Content type without parameters.
         authorization: Header of this name, or an empty string.
         arrived: Time of arrival, by `time.perf_counter`.
+        request_id: Valid id that the client sent, or empty.
         json_length: Header `Inference-Header-Content-Length` of the inference protocol. `None`:
             the request is of the native API.
     """
@@ -55,6 +56,7 @@ class RequestHead(NamedTuple):
     media_type: str
     authorization: str
     arrived: float
+    request_id: bytes = b""
     json_length: bytes | None = None
 
 

@@ -7,23 +7,19 @@ others. Both give the same responses and errors.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from serving.engine.request import Call
-from serving.errors import ServingError
 from serving.http.connection import Reply, RequestHead
+from serving.http.connection.request_id import id_header
 from serving.http.context import ServerContext
-from serving.http.fast_path import head_with, submit_small
+from serving.http.fast_path import error_of, head_with, submit_small
 from serving.http.oip.errors import content_of
 from serving.http.oip.infer import Infer
 from serving.http.oip.protocol import InferRequest
 from serving.http.oip.requests import LENGTH
-from serving.http.problems import INTERNAL_ERROR
-
-log = logging.getLogger(__name__)
 
 
 class FastInfer:
@@ -53,7 +49,7 @@ class FastInfer:
         try:
             return self._start(head, body, reply)
         except Exception as error:  # noqa: BLE001 (becomes the response)
-            self._reply_error(error, reply)
+            self._reply_error(error, head.request_id, reply)
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             ended.set_result(None)
             return ended
@@ -71,22 +67,23 @@ class FastInfer:
         if started is None:
             return None
         call, _ = started
-        call.future.add_done_callback(partial(self._end, call, request, reply))
+        call.future.add_done_callback(partial(self._end, call, request, head.request_id, reply))
         return call.future
 
-    def _end(self, call: Call, request: InferRequest, reply: Reply, _: object) -> None:
+    def _end(
+        self, call: Call, request: InferRequest, request_id: bytes, reply: Reply, _: object
+    ) -> None:
         self._context.engine.close(call)
         if call.future.cancelled():  # the client disconnected, or the server shuts down
             return
         try:
             headers, content = self._infer.writer.write(request, call.future.result())
         except Exception as error:  # noqa: BLE001 (becomes the response)
-            self._reply_error(error, reply)
+            self._reply_error(error, request_id, reply)
         else:
-            reply(200, headers, content)
+            reply(200, [*headers, *id_header(request_id)], content)
 
-    def _reply_error(self, error: Exception, reply: Reply) -> None:
-        if not isinstance(error, ServingError):
-            log.error("Exception in the fast path", exc_info=error)
-            error = INTERNAL_ERROR
-        reply(error.status, *content_of(self._context.metrics, error))
+    def _reply_error(self, error: Exception, request_id: bytes, reply: Reply) -> None:
+        answered, request_id = error_of(error, request_id)
+        headers, content = content_of(self._context.metrics, answered)
+        reply(answered.status, [*headers, *id_header(request_id)], content)

@@ -44,6 +44,14 @@ def errors_below(base: type[ServingError]) -> Iterator[type[ServingError]]:
         yield from errors_below(each)
 
 
+def test_the_events_of_a_stream_are_described(document: dict[str, Any]) -> None:
+    for path in CLASSIFY:
+        content = document["paths"][path]["post"]["responses"]["200"]["content"]
+        events = content["text/event-stream"]["x-events"]
+        assert events["exit"] == {"$ref": "#/components/schemas/ExitAnswer"}
+        assert events["answer"] == content["application/json"]["schema"]
+
+
 def test_every_operation_has_a_short_name(document: dict[str, Any]) -> None:
     names = {
         path: {method: each["operationId"] for method, each in methods.items()}

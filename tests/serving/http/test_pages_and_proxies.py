@@ -18,8 +18,8 @@ GET_PATHS = (
     "/health/live",
     "/health/ready",
     "/docs",
-    "/redoc",
     "/openapi.json",
+    "/",
 )
 
 
@@ -55,7 +55,7 @@ def test_wrong_paths_and_methods_are_problems(client: httpx.Client) -> None:
     assert len(problem(client.get("/" + "a" * 3000), 404, "not-found")) < 400
 
 
-@pytest.mark.parametrize("path", [*GET_PATHS, "/classify", "/classify/pixels"])
+@pytest.mark.parametrize("path", [*GET_PATHS[:-1], "/classify", "/classify/pixels"])
 def test_no_path_is_redirected_to_the_host_of_the_client(client: httpx.Client, path: str) -> None:
     method = "POST" if "classify" in path else "GET"
     response = client.request(method, path + "/", headers={"host": "evil.example"})
@@ -122,7 +122,7 @@ def test_a_prefix_can_be_removed_or_kept_by_a_proxy(
     with serving(bundle, root_path="/api") as server, server.client as client:
         document = client.get(f"{prefix}/openapi.json").json()
         assert document["servers"] == [{"url": "/api"}]
-        assert "'/api/openapi.json'" in client.get(f"{prefix}/docs").text
+        assert 'href="openapi.json"' in client.get(f"{prefix}/docs").text
         for content in (files[0], jpeg):
             assert labels(client.post(f"{prefix}/classify", content=content))
         pixels = random_images(1, 0).tobytes()

@@ -1,0 +1,91 @@
+// Calls of the server that served this page, by relative URLs. The key stays in this variable.
+
+const MOST_TRIES = 6; // of a request that is refused because the server is busy
+const LONGEST_WAIT = 5; // seconds between two tries
+let key = "";
+
+/** An error that the server explained (RFC 9457), or that has no answer (status 0). */
+export class Problem extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+/** Set the API key of all further calls. Empty: none. */
+export function useKey(value) {
+  key = value.trim();
+}
+
+/** Return the description of the model. */
+export async function getModel() {
+  const response = await call("model", {});
+  return response.json();
+}
+
+/** Classify a picture and return its answer.
+ *
+ * With `onExit` the server sends each exit's answer as it comes, and `onExit` is called with it.
+ */
+export async function classify(file, query, onExit) {
+  const parameters = new URLSearchParams(query);
+  const headers = { "content-type": "application/octet-stream" };
+  if (onExit) headers.accept = "text/event-stream";
+  const response = await call(`classify?${parameters}`, { method: "POST", headers, body: file });
+  const streams = response.headers.get("content-type")?.startsWith("text/event-stream");
+  const body = streams ? await readEvents(response.body, onExit) : await response.json();
+  return body.answers[0];
+}
+
+async function call(url, options) {
+  for (let tries = 1; ; tries += 1) {
+    const response = await send(url, options);
+    if (response.ok) return response;
+    if (response.status !== 429 || tries === MOST_TRIES) throw await problemOf(response);
+    const seconds = Number(response.headers.get("retry-after")) || 1;
+    await new Promise((done) => setTimeout(done, 1000 * Math.min(seconds, LONGEST_WAIT)));
+  }
+}
+
+async function send(url, options) {
+  try {
+    const headers = new Headers(options.headers);
+    if (key) headers.set("authorization", `Bearer ${key}`);
+    return await fetch(url, { ...options, headers });
+  } catch (error) {
+    throw new Problem(0, `no answer from the server (${error.message})`);
+  }
+}
+
+async function problemOf(response) {
+  const body = await response.json().catch(() => ({}));
+  return new Problem(response.status, body.detail ?? `status ${response.status}`);
+}
+
+/** Read server-sent events up to the final answer. */
+async function readEvents(stream, onExit) {
+  let text = "";
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) throw new Problem(0, "the answer ended early");
+    text += value;
+    const events = text.split("\n\n");
+    text = events.pop();
+    for (const { kind, data } of events.map(eventOf)) {
+      if (kind === "exit") onExit(data);
+      if (kind === "problem") throw new Problem(data.status, data.detail);
+      if (kind === "answer") return data;
+    }
+  }
+}
+
+function eventOf(text) {
+  const fields = new Map(
+    text.split("\n").map((line) => {
+      const at = line.indexOf(":");
+      return [line.slice(0, at), line.slice(at + 1).trimStart()];
+    }),
+  );
+  return { kind: fields.get("event"), data: JSON.parse(fields.get("data") ?? "null") };
+}
