@@ -65,7 +65,7 @@ def export_checkpoint(options: ExportOptions) -> None:
     wanted = wanted_from(options.promises, options.delta)
     rows = calibration_rows(wanted, len(images))
     export = export_network(checkpoint, images, options.confidence, console.print, rows)
-    manifest = make_manifest(checkpoint, export, naming, options.confidence)
+    manifest = make_manifest(checkpoint, export, naming, options.confidence, options.solve_for)
     if options.reject:
         manifest, export = _with_reject(options, manifest, export, images, console)
         _verify(checkpoint, manifest, export, images.pixels[:VERIFIED_IMAGES])
@@ -90,7 +90,10 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
     )
     images = images_for(manifest, options.data, options.split, strict=options.strict)
     _warn_of_few(len(images), console)
-    named = manifest.model_copy(update={"name": naming.name, "version": naming.version})
+    solved_for = options.solve_for or manifest.solved_for
+    named = manifest.model_copy(
+        update={"name": naming.name, "version": naming.version, "solved_for": solved_for}
+    )
     source = f"{naming.dataset}, {options.split}"
     wanted = wanted_from(options.promises, options.delta)
     rows = calibration_rows(wanted, len(images))
