@@ -113,10 +113,11 @@ def by_mean(points: Points, level: Level) -> int:
 
 def worst_share(points: Points, kind: Kind) -> NDArray[np.float64]:
     """Return the share of losses of each point: of all answers, or of the worst exit's."""
+    losses, images = points.losses, points.images
     if kind == "agreement":
-        return points.losses.sum(axis=1) / points.images.sum(axis=1)
-    shares: NDArray[np.float64] = points.losses / np.maximum(points.images, 1)
-    return shares.max(axis=1)
+        losses, images = losses.sum(axis=1, keepdims=True), images.sum(axis=1, keepdims=True)
+    worst: NDArray[np.float64] = (losses / np.maximum(images, 1)).max(axis=1)
+    return worst
 
 
 def coverage(population: Scored, images: int, draws: int) -> Iterator[Coverage]:

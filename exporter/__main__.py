@@ -77,6 +77,11 @@ class RecalibrateOptions(Options):
     )
     out: Path = Field(description="folder of the new bundle. It must not exist")
     split: str = Field("train", description="split of the images in --data")
+    held_out: CliToggleFlag[bool] = Field(
+        default=False,
+        description="use the images of --data that the training of the bundle held out, in every "
+        "split. --data is then its data set",
+    )
     strict: CliToggleFlag[bool] = Field(
         default=False, description="stop if any file of the images is left out, except hidden files"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 from exporter.promises.sequence import last_certified
 from offramp.bundle.binomial import p_value, p_value_given_exit
 from offramp.bundle.promises import Level, LossesOfExit
-from training.evaluation.evaluate import Floats, Scored, exits_taken
+from training.evaluation.evaluate import Floats, Scored
 from training.evaluation.thresholds import NEVER
+
+AT_ONCE = 32  # points, so that images times points stay in the cache
 
 
 class Points:
@@ -30,16 +33,15 @@ class Points:
 
     def __init__(self, scored: Scored, lost: NDArray[np.bool_], thresholds: Floats) -> None:
         self.thresholds = thresholds
-        exits, images = lost.shape
         self.images = np.zeros(thresholds.shape, dtype=np.int64)
         self.losses = np.zeros(thresholds.shape, dtype=np.int64)
-        for point, each in enumerate(thresholds):
-            taken = exits_taken(scored.confidence, each)
-            self.images[point] = np.bincount(taken, minlength=exits)
-            given = taken[lost[taken, np.arange(images)]]
-            self.losses[point] = np.bincount(given, minlength=exits)
+        for start in range(0, len(thresholds), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            for k, left in enumerate(_leaving(scored, thresholds[some])):
+                self.images[some, k] = left.sum(axis=1)
+                self.losses[some, k] = (left & lost[k]).sum(axis=1)
         flops = np.array([scored.flops_evaluating(each <= 1) for each in thresholds])
-        self.flops: Floats = (flops * self.images).sum(axis=1) / images
+        self.flops: Floats = (flops * self.images).sum(axis=1) / scored.images
 
     def by_exit(self, point: int) -> tuple[LossesOfExit, ...]:
         """Return the losses and images of each exit but the last at a point."""
@@ -75,8 +77,17 @@ def with_many_at_each_exit(scored: Scored, thresholds: Floats, least: float) -> 
         least: The share.
     """
     changed = thresholds.copy()
-    for each in changed:
-        for k in range(len(each) - 1):
-            if (exits_taken(scored.confidence, each) == k).mean() < least:
-                each[k] = NEVER
+    for k in range(thresholds.shape[1] - 1):  # what leaves at an exit depends on those before it
+        *_, left = islice(_leaving(scored, changed), k + 1)
+        changed[left.mean(axis=1) < least, k] = NEVER
     return changed
+
+
+def _leaving(scored: Scored, thresholds: Floats) -> Iterator[NDArray[np.bool_]]:
+    """Yield for each exit which images leave there, bool [points, N]."""
+    last = thresholds.shape[1] - 1
+    inside = np.ones((len(thresholds), scored.images), dtype=bool)
+    for k, confidence in enumerate(scored.confidence.astype(np.float64)):
+        left = inside & (confidence >= thresholds[:, k, None]) if k < last else inside
+        yield left
+        inside = inside & ~left
