@@ -1,13 +1,14 @@
 """Measure how often certified promises break, and count the images that promises take.
 
-    python -m benchmarks.promises --data cifar10 --out coverage.csv
+    python -m benchmarks.promises --data cifar10 --out docs/results/promises.csv
     python -m benchmarks.promises --table
 
 The held-out and test images of a bundle are the population. Each draw takes images from it with
 replacement, as many as the bundle holds out, chooses a path on one part and certifies on the other,
 as the exporter does. A promise is broken if the share of losses in the whole population is above
-epsilon. Beside it stands a threshold that is read off the mean: the cheapest point of the same path
-whose losses on the same images are at most epsilon.
+epsilon: of all answers, or of the answers of any exit. Beside it stands a threshold that is read
+off the mean: the cheapest point of the same path whose losses on the same images are at most
+epsilon. `--out` also draws a plot, with the suffix .png.
 """
 
 from __future__ import annotations
@@ -20,131 +21,131 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.progress import track
 
+from exporter.budgets.path import solve_path
 from exporter.bundle import read_bundle
-from exporter.promises.certificate import Outputs, Wanted, agreeing, divide, images_wanted
-from exporter.promises.path import RiskPath, solve_path
-from exporter.promises.sequence import last_certified
+from exporter.promises.certificate import (
+    Outputs,
+    Wanted,
+    agreeing,
+    divide,
+    images_wanted,
+    least_at_an_exit,
+)
+from exporter.promises.points import Points, with_many_at_each_exit
 from exporter.recalibrate import own_files
 from exporter.verify import Chain
-from offramp.bundle.binomial import images_needed, p_value
+from offramp.bundle.binomial import images_needed
 from offramp.bundle.manifest import Manifest
-from offramp.bundle.promises import Level
+from offramp.bundle.promises import Kind, Level
 from training.data.datasets import load_split
-from training.evaluation.evaluate import Scored, exits_taken
+from training.evaluation.evaluate import Scored
 
 SHIPPED = Path("deploy/bundles/cifar10-msdnet")
+KINDS: tuple[Kind, ...] = ("agreement", "exit")
 EPSILONS = (0.005, 0.01, 0.02, 0.03, 0.05)
+LEVELS = tuple(Level(kind, epsilon) for kind in KINDS for epsilon in EPSILONS)
 DELTA = 0.05
 TABLE = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1)
+TITLES = {"agreement": "of all answers", "exit": "of the answers of each exit"}
+Thresholds = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Results of a rule over all draws, at one epsilon.
+    """Results of a rule over all draws, for one promise.
 
     Attributes:
-        offered: Share of the draws in which it gave a point.
+        level: The promise.
+        rule: `certified`, or `mean`.
+        offered: Share of the draws in which it gave a point that is not full depth.
         broken: Share of the draws in which this point loses more than epsilon.
         flops: Mean flops of the points, as a share of full depth.
     """
 
+    level: Level
+    rule: str
     offered: float
     broken: float
     flops: float
 
 
-class Population:
-    """The images that draws are taken from, with the true share of losses of any thresholds."""
-
-    def __init__(self, manifest: Manifest, outputs: Outputs) -> None:
-        self._scored = agreeing(manifest, outputs, np.arange(outputs.confidence.shape[1]))
-        self.images = self._scored.images
-
-    def draw(self, rng: np.random.Generator, images: int) -> Scored:
-        """Return images drawn with replacement."""
-        rows = rng.integers(0, self.images, images)
-        scored = self._scored
-        return Scored(scored.confidence[:, rows], scored.right[:, rows], scored.flops, scored.heads)
-
-    def truth(self, thresholds: NDArray[np.float64]) -> tuple[float, float]:
-        """Return the share of losses, and the mean flops as a share of full depth."""
-        return losses_and_flops(self._scored, thresholds)
-
-
-def losses_and_flops(scored: Scored, thresholds: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the share of losses on images, and the mean flops as a share of full depth."""
-    taken = exits_taken(scored.confidence, thresholds)
-    lost = ~scored.right[taken, np.arange(scored.images)]
-    flops = scored.flops_evaluating(thresholds <= 1)[taken].mean()
-    return float(lost.mean()), float(flops / scored.full_flops)
-
-
-class Rules:
-    """The two rules on a path: certified, and read off the mean."""
-
-    def __init__(self, path: RiskPath, certify: Scored) -> None:
-        self._path, self._images = path, certify.images
-        measured = [losses_and_flops(certify, thresholds) for thresholds in path.thresholds]
-        self._shares, self._flops = np.array(measured).T
-
-    def certified(self, epsilon: float) -> NDArray[np.float64] | None:
-        """Return the thresholds of the certified point, or `None`."""
-        counts = np.rint(self._shares * self._images).astype(int).tolist()
-        last = last_certified((p_value(k, self._images, epsilon) for k in counts), DELTA)
-        return None if last is None else self._cheapest(np.arange(last + 1))
-
-    def mean(self, epsilon: float) -> NDArray[np.float64] | None:
-        """Return the thresholds of the point whose mean is at most epsilon, or `None`."""
-        allowed = np.flatnonzero(self._shares <= epsilon)
-        return self._cheapest(allowed) if len(allowed) else None
-
-    def _cheapest(self, points: NDArray[np.int64]) -> NDArray[np.float64]:
-        thresholds: NDArray[np.float64] = self._path.thresholds[
-            points[self._flops[points].argmin()]
-        ]
-        return thresholds
-
-
-def coverage(
-    population: Population, images: int, draws: int
-) -> Iterator[tuple[float, str, Coverage]]:
-    """Yield the coverage of both rules at each epsilon."""
-    rng = np.random.default_rng(0)
-    seen: dict[tuple[float, str], list[tuple[float, float]]] = {}
-    for _ in track(range(draws), "drawing", transient=True):
-        everything = population.draw(rng, images)
-        parts = divide(images, 0)
-        tune, certify = (_rows(everything, rows) for rows in (parts.tuned, parts.certified))
-        rules = Rules(solve_path(tune), certify)
-        for epsilon in EPSILONS:
-            points = {"certified": rules.certified(epsilon), "mean": rules.mean(epsilon)}
-            for rule, point in points.items():
-                found = seen.setdefault((epsilon, rule), [])
-                if point is not None:
-                    found.append(population.truth(point))
-    for (epsilon, rule), found in seen.items():
-        broken = sum(share > epsilon for share, _ in found)
-        flops = float(np.mean([flops for _, flops in found])) if found else math.nan
-        yield epsilon, rule, Coverage(len(found) / draws, broken / draws, flops)
+def draw(scored: Scored, rng: np.random.Generator, images: int) -> Scored:
+    """Return images drawn with replacement."""
+    return _rows(scored, rng.integers(0, scored.images, images))
 
 
 def _rows(scored: Scored, rows: NDArray[np.int64]) -> Scored:
-    mask = np.zeros(scored.images, dtype=bool)
-    mask[rows] = True
-    return scored.select(mask)
+    return Scored(scored.confidence[:, rows], scored.right[:, rows], scored.flops, scored.heads)
 
 
-def outputs_of(bundle: Path, data: str) -> tuple[Manifest, Outputs]:
+def points_for(level: Level, tune: Scored, path: Thresholds, certify: Scored) -> Points:
+    """Return the points of a path for a promise, with their losses on the images that certify."""
+    if level.kind == "exit":
+        least = least_at_an_exit(level, DELTA, certify.images)
+        path = with_many_at_each_exit(tune, path, least)
+    return Points(certify, ~certify.right, path)
+
+
+def chosen(scored: Scored, images: int) -> Iterator[tuple[Level, str, Thresholds | None]]:
+    """Yield the thresholds that each rule chooses for each promise, or `None` for full depth."""
+    parts = divide(images, 0)
+    tune, certify = (_rows(scored, rows) for rows in (parts.tuned, parts.certified))
+    path = solve_path(tune).thresholds()
+    marginal = Points(certify, ~certify.right, path)
+    for level in LEVELS:
+        points = marginal
+        if level.kind == "exit":
+            points = points_for(level, tune, path, certify)
+        rules = {"certified": points.cheapest(level, DELTA), "mean": by_mean(points, level)}
+        for rule, best in rules.items():
+            yield level, rule, points.thresholds[best] if best else None
+
+
+def by_mean(points: Points, level: Level) -> int:
+    """Return the cheapest point whose share of losses is at most epsilon."""
+    allowed = np.flatnonzero(worst_share(points, level.kind) <= level.epsilon)
+    return int(allowed[points.flops[allowed].argmin()])
+
+
+def worst_share(points: Points, kind: Kind) -> NDArray[np.float64]:
+    """Return the share of losses of each point: of all answers, or of the worst exit's."""
+    losses, images = points.losses, points.images
+    if kind == "agreement":
+        losses, images = losses.sum(axis=1, keepdims=True), images.sum(axis=1, keepdims=True)
+    worst: NDArray[np.float64] = (losses / np.maximum(images, 1)).max(axis=1)
+    return worst
+
+
+def coverage(population: Scored, images: int, draws: int) -> Iterator[Coverage]:
+    """Yield the coverage of both rules for each promise."""
+    rng = np.random.default_rng(0)
+    seen: dict[tuple[Level, str], list[tuple[float, float]]] = {}
+    for _ in track(range(draws), "drawing", transient=True):
+        for level, rule, thresholds in chosen(draw(population, rng, images), images):
+            found = seen.setdefault((level, rule), [])
+            if thresholds is not None:
+                truth = Points(population, ~population.right, thresholds[None])
+                found.append((worst_share(truth, level.kind)[0], truth.flops[0]))
+    for (level, rule), found in seen.items():
+        shares, flops = np.array(found).reshape(-1, 2).T
+        broken = float((shares > level.epsilon).sum()) / draws
+        cost = float(flops.mean() / population.full_flops) if found else math.nan
+        yield Coverage(level, rule, len(found) / draws, broken, cost)
+
+
+def population_of(bundle: Path, data: str) -> tuple[Manifest, Scored]:
     """Run a bundle on its held-out images and on the test images."""
     manifest, graphs = read_bundle(bundle)
     size = manifest.input.height
     sets = [own_files(manifest, data).held_out, load_split(data, "test", size, manifest.labels)]
     found = [Chain(graphs).run(files.decoded().pixels) for files in sets]
     confidence = np.concatenate([each.confidence for each in found], axis=1)
-    return manifest, Outputs(confidence, np.concatenate([each.classes for each in found], axis=1))
+    outputs = Outputs(confidence, np.concatenate([each.classes for each in found], axis=1))
+    return manifest, agreeing(manifest, outputs, np.arange(confidence.shape[1]))
 
 
 def table() -> Iterator[str]:
@@ -170,7 +171,7 @@ def _half_as_frequent(wanted: Wanted, epsilon: float) -> int:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Print the table, or measure one bundle and write a CSV file."""
+    """Print the table, or measure one bundle and write a CSV file and a plot."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -178,32 +179,38 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--bundle", type=Path, default=SHIPPED, help=f"the bundle ({SHIPPED})")
     parser.add_argument("--data", help="images that the bundle was made with")
     parser.add_argument("--draws", type=int, default=1000, help="number of draws (1000)")
-    parser.add_argument("--out", type=Path, help="CSV file to write")
+    parser.add_argument("--out", type=Path, help="CSV file to write, with a plot beside it")
     arguments = parser.parse_args(words)
     if arguments.table:
         print(*table(), sep="\n")
         return
     if not arguments.data:
         parser.error("give --data or --table")
-    report(*outputs_of(arguments.bundle, arguments.data), arguments.draws, arguments.out)
+    report(*population_of(arguments.bundle, arguments.data), arguments.draws, arguments.out)
 
 
-def report(manifest: Manifest, outputs: Outputs, draws: int, out: Path | None) -> None:
-    """Print the coverage, and write it to a file if one is given."""
-    population, images = Population(manifest, outputs), manifest.held_out.images
-    bound = DELTA + 2 * math.sqrt(DELTA * (1 - DELTA) / draws)
+def allowed(draws: int) -> float:
+    """Return delta with two standard errors of a share of so many draws."""
+    return DELTA + 2 * math.sqrt(DELTA * (1 - DELTA) / draws)
+
+
+def report(manifest: Manifest, population: Scored, draws: int, out: Path | None) -> None:
+    """Print the coverage, and write it to a file and a plot if one is given."""
+    images = manifest.held_out.images
     print(f"{manifest.name} {manifest.version}: {draws:,} draws of {images:,} images from")
-    print(f"{population.images:,}; delta {DELTA}, allowed with 2 standard errors {bound:.4f}")
+    print(f"{population.images:,}; delta {DELTA}, allowed with 2 errors {allowed(draws):.4f}")
+    found = list(coverage(population, images, draws))
     rows = [
         {
-            "epsilon": epsilon,
-            "rule": rule,
+            "kind": each.level.kind,
+            "epsilon": each.level.epsilon,
+            "rule": each.rule,
             "offered": round(each.offered, 4),
             "broken": round(each.broken, 4),
             "flops_share": round(each.flops, 4),
             "draws": draws,
         }
-        for epsilon, rule, each in coverage(population, images, draws)
+        for each in found
     ]
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
@@ -212,6 +219,24 @@ def report(manifest: Manifest, outputs: Outputs, draws: int, out: Path | None) -
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+        plot(found, draws).savefig(out.with_suffix(".png"), dpi=120)
+
+
+def plot(found: Sequence[Coverage], draws: int) -> Figure:
+    """Plot the share of broken promises against epsilon, for each kind and both rules."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, len(KINDS), sharey=True), KINDS, strict=True):
+        for rule, marker in (("certified", "o"), ("mean", "x")):
+            points = [each for each in found if (each.level.kind, each.rule) == (kind, rule)]
+            label = "certified" if rule == "certified" else "read off the mean"
+            x = [100 * each.level.epsilon for each in points]
+            axes.plot(x, [100 * each.broken for each in points], marker=marker, label=label)
+        axes.axhline(100 * allowed(draws), color="0.6", linestyle="--", label="allowed")
+        axes.set(title=TITLES[kind], xlabel="promised: losses of at most, %", ylim=0)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel(f"broken promises, % of {draws:,} draws")
+    figure.axes[0].legend()
+    return figure
 
 
 if __name__ == "__main__":

@@ -19,12 +19,17 @@ from pydantic_settings import CliToggleFlag
 from exporter.place import check_file, check_name, check_place
 from exporter.promises import DELTA, DELTA_HELP, PROMISES, PROMISES_HELP, read_levels
 from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
+from offramp.bundle.values import SolvedFor
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
 STOPPED = "stopped; nothing was written"
 RECALIBRATE = "To solve the budgets of a bundle on other images: offramp recalibrate --help"
 Confidence = Literal["max_softmax", "margin", "negentropy"]
+SOLVE_FOR_HELP = (
+    "what budgets lose least of: agreement with full depth, or accuracy. Agreement needs fewer "
+    "images. Accuracy is for networks with early exits that are better than full depth"
+)
 
 
 class ExportOptions(Options):
@@ -52,6 +57,7 @@ class ExportOptions(Options):
     confidence: Confidence = Field(
         "max_softmax", description="function of the probabilities that thresholds apply to"
     )
+    solve_for: SolvedFor = Field("agreement", description=SOLVE_FOR_HELP)
     reject: str | None = Field(None, description=PHOTOS_HELP)
     reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)
     promises: str | None = Field(PROMISES, description=PROMISES_HELP)
@@ -71,6 +77,11 @@ class RecalibrateOptions(Options):
     )
     out: Path = Field(description="folder of the new bundle. It must not exist")
     split: str = Field("train", description="split of the images in --data")
+    held_out: CliToggleFlag[bool] = Field(
+        default=False,
+        description="use the images of --data that the training of the bundle held out, in every "
+        "split. --data is then its data set",
+    )
     strict: CliToggleFlag[bool] = Field(
         default=False, description="stop if any file of the images is left out, except hidden files"
     )
@@ -80,6 +91,9 @@ class RecalibrateOptions(Options):
     )
     dataset: str | None = Field(
         None, description="name of the images in the manifest (default: last part of --data)"
+    )
+    solve_for: SolvedFor | None = Field(
+        None, description=f"{SOLVE_FOR_HELP} (default: that of --bundle, or agreement)"
     )
     reject: str | None = Field(None, description=PHOTOS_HELP)
     reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)

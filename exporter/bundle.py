@@ -30,6 +30,7 @@ from exporter.verify import Chain, ChainOutput, verify_blocks, verify_chain
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import (
     MANIFEST,
+    NEW_FORMAT,
     HeldOut,
     Manifest,
     PretrainedWeights,
@@ -39,7 +40,7 @@ from offramp.bundle.manifest import (
     read_manifest,
 )
 from offramp.bundle.stage_files import read_graph
-from offramp.bundle.values import FrozenRecord, Name, Version
+from offramp.bundle.values import FrozenRecord, Name, SolvedFor, Version
 from offramp.writing import writing
 from training.data.images import Images, image_input
 from training.evaluation.evaluate import Scored
@@ -77,6 +78,12 @@ class Export:
     temperatures: list[float]
     scored: Scored
     classes: NDArray[np.int64]
+
+    @property
+    def agrees(self) -> NDArray[np.bool_]:
+        """Return whether the class of every exit is that of full depth, bool [exits, N]."""
+        agrees: NDArray[np.bool_] = self.classes == self.classes[-1]
+        return agrees
 
 
 def export_network(
@@ -136,13 +143,18 @@ def score(output: ChainOutput, images: Images, graphs: Sequence[StageGraph]) -> 
 
 
 def make_manifest(
-    checkpoint: Checkpoint, export: Export, naming: Naming, confidence: str
+    checkpoint: Checkpoint,
+    export: Export,
+    naming: Naming,
+    confidence: str,
+    solved_for: SolvedFor = "agreement",
 ) -> Manifest:
     """Solve the budgets of an export and return its manifest."""
     progress, scored = checkpoint.progress, export.scored
-    budgets, curve = solve_budgets(scored)
+    budgets, curve = solve_budgets(scored, export.agrees, solved_for)
     recipe = progress.recipe.model_dump(mode="json", exclude={"data"})
     return Manifest(
+        format=NEW_FORMAT,
         name=naming.name,
         version=naming.version,
         created=datetime.now(UTC).replace(microsecond=0),
@@ -153,6 +165,7 @@ def make_manifest(
         stages=stage_specs(export),
         budgets=budgets,
         curve=curve,
+        solved_for=solved_for,
         held_out=_held_out(progress.recipe, scored.images, naming.dataset),
         provenance=Provenance(
             recipe=progress.recipe_name,
@@ -219,16 +232,19 @@ def stage_specs(export: Export) -> tuple[StageSpec, ...]:
 def with_new_measurements(manifest: Manifest, export: Export, **changes: object) -> Manifest:
     """Solve the budgets of an export and return the manifest with its measurements replaced.
 
-    It has no promises: those of the manifest were certified on other graphs or images.
+    They are solved for the same as those of the manifest, by default agreement. There are no
+    promises: those of the manifest were certified on other graphs or images.
     """
-    budgets, curve = solve_budgets(export.scored)
+    solved_for = manifest.solved_for or "agreement"
+    budgets, curve = solve_budgets(export.scored, export.agrees, solved_for)
     measured = {
         "created": datetime.now(UTC).replace(microsecond=0),
         "stages": stage_specs(export),
         "budgets": budgets,
         "curve": curve,
+        "solved_for": solved_for,
     }
-    return manifest.with_promises(None).model_copy(update=measured | changes)
+    return manifest.model_copy(update=measured | changes).with_promises(None)
 
 
 def read_bundle(folder: Path, *, promises: bool = True) -> tuple[Manifest, list[StageGraph]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from offramp.bundle.manifest import Manifest
+from offramp.bundle.manifest import Manifest, OperatingPoint
 from offramp.bundle.reject import Reject, RejectBudget, RejectExit
+from offramp.bundle.values import Estimate
 from training.evaluation.budgeted import crossfit, paper_procedure
 from training.evaluation.evaluate import Scored
 
@@ -19,20 +21,24 @@ mpl.use("agg")
 def budget_figure(manifest: Manifest, scored: Scored) -> Figure:
     """Plot accuracy against mean flops on the held-out images, with the named budgets marked.
 
-    Both curves are cross-fitted: thresholds are measured on images that they were not solved on.
+    Below it is agreement with full depth, with the certified promises, if the manifest states it.
+    All curves are cross-fitted: thresholds are measured on images that they were not solved on.
     """
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    _plot_curves(axes, manifest, scored)
-    _plot_points(axes, manifest)
-    axes.margins(x=0.08)
-    axes.set(
-        xlabel="mean flops for one image, millions of multiply-adds",
+    agreement = _measure(manifest) == "accuracy" and manifest.solved_for is not None
+    figure = Figure(figsize=(7, 7.5 if agreement else 4.5), layout="constrained")
+    rows = figure.subplots(1 + agreement, sharex=True, squeeze=False)[:, 0]
+    _plot_accuracy(rows[0], manifest, scored)
+    rows[0].set(
         ylabel=f"{_measure(manifest)}, %",
         title=f"{manifest.name} {manifest.version}: {manifest.held_out.images:,} held-out images",
     )
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    if agreement:
+        _plot_agreement(rows[1], manifest)
+    for axes in rows:
+        axes.margins(x=0.08)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right")
+    rows[-1].set_xlabel("mean flops for one image, millions of multiply-adds")
     return figure
 
 
@@ -40,7 +46,7 @@ def _measure(manifest: Manifest) -> str:
     return "agreement" if manifest.held_out.labels == "pseudo" else "accuracy"
 
 
-def _plot_curves(axes: Axes, manifest: Manifest, scored: Scored) -> None:
+def _plot_accuracy(axes: Axes, manifest: Manifest, scored: Scored) -> None:
     baseline = crossfit(scored, paper_procedure)
     axes.plot(
         baseline.flops / 1e6,
@@ -48,17 +54,8 @@ def _plot_curves(axes: Axes, manifest: Manifest, scored: Scored) -> None:
         color="0.6",
         label="thresholds by the MSDNet procedure",
     )
-    axes.plot(
-        [p.mean_flops.value / 1e6 for p in manifest.curve],
-        [100 * p.accuracy.value for p in manifest.curve],
-        color="C0",
-        marker=".",
-        markersize=4,
-        label="thresholds by direct optimum",
-    )
-
-
-def _plot_points(axes: Axes, manifest: Manifest) -> None:
+    solved = "on the path" if manifest.solved_for else "by direct optimum"
+    _plot_curve(axes, [(p, p.accuracy) for p in manifest.curve], f"thresholds {solved}")
     no_heads = [False] * manifest.exits  # no earlier head is evaluated
     axes.plot(
         [manifest.flops_of(k, no_heads) / 1e6 for k in range(1, manifest.exits + 1)],
@@ -68,18 +65,48 @@ def _plot_points(axes: Axes, manifest: Manifest) -> None:
         color="C3",
         label="one exit for every image",
     )
-    for (x, y), names in _places(manifest).items():
+    _mark(axes, {name: (p, p.accuracy) for name, p in manifest.budgets.items()})
+
+
+def _plot_agreement(axes: Axes, manifest: Manifest) -> None:
+    known = [(p, p.agreement) for p in manifest.curve if p.agreement is not None]
+    _plot_curve(axes, known, "agreement")
+    marked = {n: (p, p.agreement) for n, p in manifest.budgets.items() if p.agreement is not None}
+    _mark(axes, marked)
+    offered = manifest.promises.offered if manifest.promises else ()
+    promised = [each for each in offered if each.kind == "agreement"]
+    if promised:
+        axes.plot(
+            [each.mean_flops.value / 1e6 for each in promised],
+            [100 * (1 - each.epsilon) for each in promised],
+            linestyle="none",
+            marker="^",
+            color="C2",
+            label="certified: at least",
+        )
+    axes.set_ylabel("agreement with full depth, %")
+
+
+def _plot_curve(axes: Axes, points: Sequence[tuple[OperatingPoint, Estimate]], label: str) -> None:
+    axes.plot(
+        [point.mean_flops.value / 1e6 for point, _ in points],
+        [100 * estimate.value for _, estimate in points],
+        color="C0",
+        marker=".",
+        markersize=4,
+        label=label,
+    )
+
+
+def _mark(axes: Axes, points: Mapping[str, tuple[OperatingPoint, Estimate]]) -> None:
+    """Mark budgets by name. Those at one place have one mark."""
+    places: dict[tuple[float, float], list[str]] = {}
+    for name, (point, estimate) in points.items():
+        place = (point.mean_flops.value / 1e6, 100 * estimate.value)
+        places.setdefault(place, []).append(name)
+    for (x, y), names in places.items():
         axes.plot(x, y, marker="o", color="C1", markersize=8, zorder=3)
         axes.annotate(", ".join(names), (x, y), xytext=(6, -14), textcoords="offset points")
-
-
-def _places(manifest: Manifest) -> dict[tuple[float, float], list[str]]:
-    """Return the names of the budgets at each point (flops in millions, accuracy in %)."""
-    places: dict[tuple[float, float], list[str]] = {}
-    for name, point in manifest.budgets.items():
-        place = (point.mean_flops.value / 1e6, 100 * point.accuracy.value)
-        places.setdefault(place, []).append(name)
-    return places
 
 
 def write_plot(path: Path, manifest: Manifest, scored: Scored) -> None:
@@ -93,6 +120,11 @@ def summary(manifest: Manifest) -> list[str]:
     accuracy = _measure(manifest)
     if accuracy == "agreement":
         lines[0] += " without labels: agreement is that with the last exit"
+    if manifest.solved_for is not None:
+        lines.append(
+            f"  operating points on one path, solved for {manifest.solved_for}; confidence: "
+            f"{manifest.confidence}"
+        )
     for k, stage in enumerate(manifest.stages, 1):
         lines.append(
             f"  exit {k}   {stage.flops_to_exit / 1e6:7.1f} M flops "
@@ -103,9 +135,16 @@ def summary(manifest: Manifest) -> list[str]:
         shares = " ".join(f"{100 * share.value:4.1f}" for share in point.exit_shares)
         lines.append(
             f"  {name:7} {point.mean_flops.value / 1e6:6.1f} M flops   "
-            f"{accuracy} {100 * point.accuracy.value:5.2f} %   exits taken, %: {shares}"
+            f"{accuracy} {100 * point.accuracy.value:5.2f} %   {_agreement(point, accuracy)}"
+            f"exits taken, %: {shares}"
         )
     return lines + (reject_lines(manifest.reject) if manifest.reject else [])
+
+
+def _agreement(point: OperatingPoint, accuracy: str) -> str:
+    if point.agreement is None or accuracy == "agreement":
+        return ""
+    return f"agreement {100 * point.agreement.value:6.2f} %   "
 
 
 def reject_lines(reject: Reject) -> list[str]:

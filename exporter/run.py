@@ -23,7 +23,7 @@ from exporter.bundle import (
 from exporter.errors import ExportError
 from exporter.promises.bundle import with_promises
 from exporter.promises.certificate import calibration_rows, wanted_from
-from exporter.recalibrate import images_for, recalibrate
+from exporter.recalibrate import images_for, own_files, recalibrate
 from exporter.reject.photos import read_photos
 from exporter.reject.record import DROPPED, TORCH_SCORES, add_reject
 from exporter.report import summary
@@ -65,7 +65,7 @@ def export_checkpoint(options: ExportOptions) -> None:
     wanted = wanted_from(options.promises, options.delta)
     rows = calibration_rows(wanted, len(images))
     export = export_network(checkpoint, images, options.confidence, console.print, rows)
-    manifest = make_manifest(checkpoint, export, naming, options.confidence)
+    manifest = make_manifest(checkpoint, export, naming, options.confidence, options.solve_for)
     if options.reject:
         manifest, export = _with_reject(options, manifest, export, images, console)
         _verify(checkpoint, manifest, export, images.pixels[:VERIFIED_IMAGES])
@@ -88,10 +88,15 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
         options.version or manifest.version,
         options.dataset or Path(options.data).name,
     )
-    images = images_for(manifest, options.data, options.split, strict=options.strict)
+    images = _images(options, manifest)
     _warn_of_few(len(images), console)
-    named = manifest.model_copy(update={"name": naming.name, "version": naming.version})
+    solved_for = options.solve_for or manifest.solved_for
+    named = manifest.model_copy(
+        update={"name": naming.name, "version": naming.version, "solved_for": solved_for}
+    )
     source = f"{naming.dataset}, {options.split}"
+    if options.held_out:
+        source = manifest.held_out.source
     wanted = wanted_from(options.promises, options.delta)
     rows = calibration_rows(wanted, len(images))
     new, export = recalibrate(named, graphs, images, source, console.print, rows)
@@ -101,6 +106,15 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
         console.print(DROPPED)
     new, lines = with_promises(new, export, images, wanted)
     _write(options.out, new, export, console, lines)
+
+
+def _images(options: RecalibrateOptions, manifest: Manifest) -> Images:
+    if not options.held_out:
+        return images_for(manifest, options.data, options.split, strict=options.strict)
+    images = own_files(manifest, options.data, strict=options.strict).held_out
+    if not images.labelled:
+        raise ExportError("--held-out: the images that training held out have no labels")
+    return images.decoded()
 
 
 def unfinished(progress: Progress) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,13 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from exporter.bundle import read_bundle
+from exporter.bundle import PLOT, read_bundle
 from exporter.errors import ExportError
 from exporter.graph import StageGraph
-from exporter.promises.certificate import Outputs, certify, wanted_from
+from exporter.promises.certificate import Outputs, agreeing, certify, wanted_from
 from exporter.recalibrate import own_files
 from exporter.reject.photos import decode_photos, find_photos
+from exporter.report import write_plot
 from exporter.verify import Chain
 from offramp.bundle.manifest import MANIFEST, Manifest
 from offramp.writing import write_text
@@ -37,6 +39,8 @@ FITTED_ON = (
 
 def certify_bundle(options: CertifyOptions) -> None:
     """Certify promises, write them to the bundle's manifest, and print them.
+
+    With the images that training held out, the plot of the bundle is drawn again too.
 
     Raises:
         ExportError: The bundle cannot be read, or no promise can be certified.
@@ -58,6 +62,10 @@ def certify_bundle(options: CertifyOptions) -> None:
         )
     new = manifest.with_promises(found.promises)
     write_text(options.bundle / MANIFEST, new.model_dump_json(indent=1) + "\n")
+    if outputs.targets is not None:  # the held-out images, on which the budgets were solved too
+        everything = agreeing(manifest, outputs, np.arange(outputs.confidence.shape[1]))
+        right = outputs.classes == outputs.targets
+        write_plot(options.bundle / PLOT, new, replace(everything, right=right))
     console.print(f"{options.bundle / MANIFEST} has {len(found.promises.offered)} promises")
 
 

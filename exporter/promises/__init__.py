@@ -6,7 +6,8 @@ from offramp.bundle.promises import MOST_PROMISES, Level, parse_level
 PROMISES = "99%,98%,95%"
 PROMISES_HELP = (
     "promises to certify on a part of the images: shares of answers that agree with full depth "
-    "(99%), or of harm, wrong where full depth is right (harm:1%), separated by commas. null: none"
+    "(99%), the same at each exit (exit:98%), or of harm, wrong where full depth is right "
+    "(harm:1%), separated by commas. null: none"
 )
 DELTA = 0.05
 DELTA_HELP = "probability that one of the promises does not hold"

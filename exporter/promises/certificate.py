@@ -15,18 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.budgets import estimate_mean, estimate_share
+from exporter.budgets.path import RISKS, solve_path
 from exporter.errors import ExportError
 from exporter.promises import read_levels
-from exporter.promises.path import RiskPath, solve_path
-from exporter.promises.sequence import last_certified, level_of
-from offramp.bundle.binomial import images_needed, p_value
+from exporter.promises.points import Points, with_many_at_each_exit
+from exporter.promises.sequence import level_of
+from offramp.bundle.binomial import images_needed
 from offramp.bundle.manifest import Manifest
-from offramp.bundle.promises import SAFE, Level, Promise, Promises
+from offramp.bundle.promises import SAFE, Kind, Level, Promise, Promises
 from offramp.data.held_out import in_random_order
-from training.evaluation.evaluate import Scored, Tradeoff, apply_thresholds, exits_taken
+from training.evaluation.evaluate import Scored, apply_thresholds
 
 TUNED_SHARE = 0.2  # of the images, that the path is chosen on
 TUNED_LEAST = 500  # or half of the images, if that is less
+# An exit is open only if so many times the images leave there that certify without a loss.
+FEWEST_AT_AN_EXIT = 2
 SAFE_LEVEL = Level("agreement", 0.01)
 
 
@@ -104,6 +107,8 @@ def _tuned(images: int) -> int:
 def images_wanted(wanted: Wanted, level: Level, losses: int = 0) -> int:
     """Return the number of images, of both parts, that a promise takes with so many losses."""
     certified = images_needed(level.epsilon, wanted.level, losses)
+    if level.kind == "exit":
+        certified *= FEWEST_AT_AN_EXIT
     low, high = certified, 2 * certified + 1
     while low < high:  # the larger part grows with the number of images
         middle = (low + high) // 2
@@ -146,8 +151,7 @@ def certify(manifest: Manifest, outputs: Outputs, wanted: Wanted, source: str) -
     parts = divide(outputs.confidence.shape[1], wanted.seed)
     if not len(parts.tuned):
         return Certified(None, tuple(_absent(wanted, each, 0) for each in wanted.levels))
-    path = solve_path(agreeing(manifest, outputs, parts.tuned))
-    certifier = _Certifier(manifest, outputs, parts.certified, path)
+    certifier = _Certifier(manifest, outputs, parts)
     found = {level: certifier.promise(level, wanted.level) for level in wanted.levels}
     offered = tuple(promise for promise in found.values() if promise is not None)
     lines = tuple(_lines(manifest, found, wanted, len(parts.certified)))
@@ -176,55 +180,58 @@ def agreeing(manifest: Manifest, outputs: Outputs, images: NDArray[np.int64]) ->
 class _Certifier:
     """Tests the points of a path on images that it was not chosen on."""
 
-    def __init__(
-        self, manifest: Manifest, outputs: Outputs, images: NDArray[np.int64], path: RiskPath
-    ) -> None:
-        self._scored, self._path = agreeing(manifest, outputs, images), path
-        points = path.thresholds
-        taken = np.stack([exits_taken(self._scored.confidence, each) for each in points])
-        costs = [self._scored.flops_evaluating(each <= 1) for each in points]
-        self._flops = [cost[exits].mean() for cost, exits in zip(costs, taken, strict=True)]
-        self._losses = {
-            kind: lost[taken, np.arange(self._scored.images)].sum(axis=1).tolist()
-            for kind, lost in _losses(outputs, images).items()
-        }
+    def __init__(self, manifest: Manifest, outputs: Outputs, parts: Parts) -> None:
+        self._scored = agreeing(manifest, outputs, parts.certified)
+        self._tuned = agreeing(manifest, outputs, parts.tuned)
+        self._path = solve_path(self._tuned).thresholds()
+        self._lost = _losses(outputs, parts.certified)
 
     def promise(self, level: Level, largest: float) -> Promise | None:
-        """Return the promise of the cheapest point that is certified, or `None`.
-
-        All points up to the last one that passes are certified. The cheapest can be an earlier one,
-        because an exit's head costs flops for each image that does not leave there.
-        """
-        images, losses = self._scored.images, self._losses[level.kind]
-        last = last_certified((p_value(k, images, level.epsilon) for k in losses), largest)
-        if last is None:
+        """Return the promise of the cheapest point that is certified, or `None`."""
+        thresholds = self._path
+        images = self._scored.images
+        if level.kind == "exit":
+            thresholds = with_many_at_each_exit(
+                self._tuned, thresholds, least_at_an_exit(level, largest, images)
+            )
+        points = Points(self._scored, self._lost[level.kind], thresholds)
+        best = points.cheapest(level, largest)
+        if best is None or (level.kind == "exit" and best == 0):  # full depth has no early exit
             return None
-        best = int(np.argmin(self._flops[: last + 1]))
-        tradeoff = apply_thresholds(self._scored, self._path.thresholds[best])
-        return _promise(level, losses[best], self._path.risks[best], tradeoff, images)
+        tradeoff = apply_thresholds(self._scored, thresholds[best])
+        return Promise(
+            name=SAFE if level == SAFE_LEVEL else None,
+            kind=level.kind,
+            epsilon=level.epsilon,
+            losses=int(points.losses[best].sum()),
+            risk=float(RISKS[best]),
+            thresholds=tradeoff.thresholds,
+            mean_flops=estimate_mean(tradeoff.mean_flops, tradeoff.std_flops, images),
+            exit_shares=tuple(estimate_share(share, images) for share in tradeoff.shares),
+            by_exit=points.by_exit(best) if level.kind == "exit" else None,
+        )
 
 
-def _losses(outputs: Outputs, images: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+def least_at_an_exit(level: Level, largest: float, images: int) -> float:
+    """Return the share of so many images that leaves at an exit if it is open.
+
+    Args:
+        level: The promise.
+        largest: Largest p-value that certifies it.
+        images: Number of images that certify.
+    """
+    return FEWEST_AT_AN_EXIT * images_needed(level.epsilon, largest) / images
+
+
+def _losses(outputs: Outputs, images: NDArray[np.int64]) -> dict[Kind, NDArray[np.bool_]]:
     """Return whether each exit's answer is a loss, bool [exits, N], by kind of promise."""
     classes = outputs.classes[:, images]
-    losses = {"agreement": classes != classes[-1]}
+    differs = classes != classes[-1]
+    losses: dict[Kind, NDArray[np.bool_]] = {"agreement": differs, "exit": differs}
     if outputs.targets is not None:
         right = classes == outputs.targets[images]
         losses["harm"] = right[-1] & ~right
     return losses
-
-
-def _promise(level: Level, losses: int, risk: float, tradeoff: Tradeoff, images: int) -> Promise:
-    return Promise(
-        name=SAFE if level == SAFE_LEVEL else None,
-        kind=level.kind,
-        epsilon=level.epsilon,
-        losses=losses,
-        risk=risk,
-        thresholds=tradeoff.thresholds,
-        mean_flops=estimate_mean(tradeoff.mean_flops, tradeoff.std_flops, images),
-        exit_shares=tuple(estimate_share(share, images) for share in tradeoff.shares),
-    )
 
 
 def _lines(

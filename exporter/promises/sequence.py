@@ -10,9 +10,7 @@ level (Bonferroni).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-from offramp.bundle.binomial import p_value
+from collections.abc import Iterable
 
 
 def last_certified(p_values: Iterable[float], level: float) -> int | None:
@@ -37,19 +35,3 @@ def last_certified(p_values: Iterable[float], level: float) -> int | None:
 def level_of(delta: float, at_once: int) -> float:
     """Return the level of each of several promises that hold at once with 1 - delta."""
     return delta / at_once
-
-
-def p_value_given_exit(losses: Sequence[int], images: Sequence[int], epsilon: float) -> float:
-    """Return a p-value for "at some exit, the answers given there have a loss above epsilon".
-
-    It is the largest of the exits' p-values. Each is valid given the number of images that leave
-    there, and to reject a union of hypotheses each must be rejected (Berger, Technometrics 24,
-    1982). An exit at which no image left proves nothing, and its p-value is 1.
-
-    Args:
-        losses: Losses at each exit at which requests can leave.
-        images: Images that left at each of these exits.
-        epsilon: Largest probability of a loss, in (0, 1).
-    """
-    pairs = zip(losses, images, strict=True)
-    return max((p_value(k, n, epsilon) if n else 1.0 for k, n in pairs), default=0.0)

@@ -7,6 +7,7 @@ difference of large logarithms is taken. The relative error stays below 1e-9 up 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 MOST_IMAGES = 10_000_000  # of one test, which bounds its time
 _NEGLIGIBLE = 1e-18  # of a term, relative to the sum
@@ -41,6 +42,20 @@ def p_value(losses: int, images: int, epsilon: float) -> float:
         return min(1.0, _lower_tail(losses, images, epsilon))
     # the other tail is that of the images without a loss
     return max(0.0, 1.0 - _lower_tail(images - losses - 1, images, 1 - epsilon))
+
+
+def p_value_given_exit(exits: Iterable[tuple[int, int]], epsilon: float) -> float:
+    """Return a p-value for "at some exit, the answers given there have a loss above epsilon".
+
+    It is the largest of the exits' p-values. Each is valid given the number of images that leave
+    there, and to reject a union of hypotheses each must be rejected (Berger, Technometrics 24,
+    1982). An exit at which no image left proves nothing, and its p-value is 1.
+
+    Args:
+        exits: Losses and images of each exit at which requests can leave.
+        epsilon: Largest probability of a loss, in (0, 1).
+    """
+    return max((p_value(k, n, epsilon) if n else 1.0 for k, n in exits), default=0.0)
 
 
 def _lower_tail(count: int, images: int, share: float) -> float:

@@ -20,12 +20,16 @@ from offramp.bundle.errors import BundleError
 from offramp.bundle.files import read_regular_file
 from offramp.bundle.promises import Promises, without_promises
 from offramp.bundle.reject import Reject, check_exits
-from offramp.bundle.values import Estimate, Filter, FrozenRecord, Name, Version
+from offramp.bundle.values import Estimate, Filter, FrozenRecord, Name, SolvedFor, Version
 
 MANIFEST = "manifest.json"
 FORMAT: Literal[2] = 2
-FORMAT_OF_PROMISES: Literal[3] = 3  # the same, with the record `promises`
+NEW_FORMAT: Literal[3] = 3  # the same, with `solved_for` or the record `promises`
 MAX_MANIFEST_BYTES = 4 << 20
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 def _is_whole(margin: float) -> bool:
@@ -76,13 +80,24 @@ class OperatingPoint(FrozenRecord):
     """Thresholds, with their cost and accuracy on the held-out images.
 
     A request leaves at the first exit where the confidence is at least the threshold. The last
-    threshold is 0. At a threshold above 1 no request leaves.
+    threshold is 0. At a threshold above 1 no request leaves. Accuracy and agreement are
+    cross-fitted.
     """
 
     thresholds: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)
     mean_flops: Estimate
     accuracy: Estimate
     exit_shares: tuple[Estimate, ...] = Field(min_length=1)
+    agreement: Estimate | None = Field(
+        None, description="share of answers that agree with full depth", exclude_if=_is_none
+    )
+    risk: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="place on the path, from full depth (0) to the first exit (1)",
+        exclude_if=_is_none,
+    )
 
 
 class ImageInput(FrozenRecord):
@@ -120,10 +135,6 @@ class HeldOut(FrozenRecord):
         "with it",
         exclude_if=_are_given,  # versions without this field can read such a bundle
     )
-
-
-def _is_none(value: object) -> bool:
-    return value is None
 
 
 class PretrainingImages(FrozenRecord):
@@ -180,6 +191,12 @@ class Manifest(FrozenRecord):
     stages: tuple[StageSpec, ...] = Field(min_length=1)
     budgets: dict[Name, OperatingPoint] = Field(min_length=1)
     curve: tuple[OperatingPoint, ...] = Field(min_length=1)
+    solved_for: SolvedFor | None = Field(
+        None,
+        description="what the path of operating points loses least of: agreement with full depth, "
+        "or accuracy (null: solved without a path)",
+        exclude_if=_is_none,
+    )
     held_out: HeldOut
     provenance: Provenance
     reject: Reject | None = Field(None, exclude_if=_is_none)
@@ -187,7 +204,7 @@ class Manifest(FrozenRecord):
 
     def with_promises(self, promises: Promises | None) -> Self:
         """Return the manifest with other promises or without any, in the format that it needs."""
-        number = FORMAT if promises is None else FORMAT_OF_PROMISES
+        number = FORMAT if promises is None and self.solved_for is None else NEW_FORMAT
         return self.model_copy(update={"format": number, "promises": promises})
 
     @property
@@ -235,10 +252,11 @@ class Manifest(FrozenRecord):
         return self
 
     @model_validator(mode="after")
-    def _promises_fit(self) -> Self:
+    def _format_fits(self) -> Self:
+        for name in ("solved_for", "promises"):
+            if getattr(self, name) is not None and self.format != NEW_FORMAT:
+                raise ValueError(f"{name}: needs format {NEW_FORMAT}")
         if self.promises is not None:
-            if self.format != FORMAT_OF_PROMISES:
-                raise ValueError(f"promises: need format {FORMAT_OF_PROMISES}")
             self.promises.check_bundle([stage.sha256 for stage in self.stages], [*self.budgets])
         return self
 

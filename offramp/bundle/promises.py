@@ -1,8 +1,9 @@
 """The record `promises` of a manifest: operating points with a certified share of losses.
 
-A promise holds for all images together (marginally), if they come from the same source as those
-that it was certified on, for the graphs that it was certified on. A reader of the manifest computes
-each test again, and refuses a promise that its figures do not support.
+A promise holds for all images together (marginally) or for the answers of each exit, if the images
+come from the same source as those that it was certified on, and for the graphs that it was
+certified on. A reader of the manifest computes each test again, and refuses a promise that its
+figures do not support.
 """
 
 from __future__ import annotations
@@ -15,35 +16,44 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from offramp.bundle.binomial import MOST_IMAGES, p_value
+from offramp.bundle.binomial import MOST_IMAGES, p_value, p_value_given_exit
 from offramp.bundle.values import Estimate, FrozenRecord, Name
 
-Kind = Literal["agreement", "harm"]
+Kind = Literal["agreement", "harm", "exit"]
 SAFE = "safe"  # name of the promise that `budget=safe` selects
-SYNTAX = "a share of answers that agree with full depth (99%), or of harm (harm:1%)"
+SYNTAX = (
+    "a share of answers that agree with full depth (99%), at each exit (exit:98%), or of harm "
+    "(harm:1%)"
+)
 MOST_PROMISES = 16
 ROUNDING = 1e-9  # relative error of a p-value that another machine computes
-_TEXT = re.compile(r"(harm:)?(\d{1,2}(?:\.\d{1,6})?)%", re.ASCII)
+_TEXT = re.compile(r"(harm:|exit:)?(\d{1,2}(?:\.\d{1,6})?)%", re.ASCII)
 
 
 class Level(NamedTuple):
     """The largest probability of a loss, `epsilon`, that is asked for or promised.
 
-    `agreement`: a loss is an answer of another class than full depth gives. `harm`: a loss is an
-    answer that is wrong, where full depth is right.
+    `agreement`: a loss is an answer of another class than full depth gives. `exit`: the same, among
+    the answers of each exit. `harm`: a loss is an answer that is wrong, where full depth is right.
     """
 
     kind: Kind
     epsilon: float
 
     def __str__(self) -> str:
-        """Return the text that `parse_level` reads: `99%` or `harm:1%`."""
+        """Return the text that `parse_level` reads: `99%`, `exit:98%` or `harm:1%`."""
         loss = 100 * Decimal(str(self.epsilon))
-        return f"harm:{_plain(loss)}%" if self.kind == "harm" else f"{_plain(100 - loss)}%"
+        if self.kind == "harm":
+            return f"harm:{_plain(loss)}%"
+        return f"{'exit:' if self.kind == 'exit' else ''}{_plain(100 - loss)}%"
 
     def holds(self, asked: Level) -> bool:
-        """Return whether this level implies another. Every harm is also a disagreement."""
-        implied = ("agreement", "harm") if self.kind == "agreement" else ("harm",)
+        """Return whether this level implies another.
+
+        What holds at each exit holds in all, and every harm is also a disagreement.
+        """
+        order: tuple[Kind, ...] = ("exit", "agreement", "harm")
+        implied = order[order.index(self.kind) :]
         return asked.kind in implied and self.epsilon <= asked.epsilon
 
 
@@ -52,18 +62,29 @@ def _plain(number: Decimal) -> str:
 
 
 def parse_level(text: str) -> Level:
-    """Parse `99%` (agreement with full depth) or `harm:1%`.
+    """Parse `99%` (agreement with full depth), `exit:98%` or `harm:1%`.
 
     Raises:
-        ValueError: It is neither, or 0% or 100%.
+        ValueError: It is no such text, or 0% or 100%.
     """
     found = _TEXT.fullmatch(text)
     share = Decimal(found[2]) if found else Decimal(0)
     if found is None or not share:
         raise ValueError(f"{text[:64]!r} is not {SYNTAX}, above 0% and below 100%")
-    if found[1]:
+    if found[1] == "harm:":
         return Level("harm", float(share / 100))
-    return Level("agreement", float((100 - share) / 100))
+    return Level("exit" if found[1] else "agreement", float((100 - share) / 100))
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+class LossesOfExit(FrozenRecord):
+    """The losses among the images that left at an exit."""
+
+    losses: int = Field(ge=0)
+    images: int = Field(ge=0)
 
 
 class Promise(FrozenRecord):
@@ -77,11 +98,17 @@ class Promise(FrozenRecord):
         ge=0,
         le=1,
         description="place on the path, from full depth (0) to the first exit (1): largest "
-        "estimated probability of a disagreement at which a request leaves",
+        "estimated probability of a disagreement at which a request leaves, where going on costs "
+        "the most",
     )
     thresholds: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)
     mean_flops: Estimate
     exit_shares: tuple[Estimate, ...] = Field(min_length=1)
+    by_exit: tuple[LossesOfExit, ...] | None = Field(
+        None,
+        description="of the kind exit: each exit but the last",
+        exclude_if=_is_none,
+    )
 
     @property
     def level(self) -> Level:
@@ -92,6 +119,24 @@ class Promise(FrozenRecord):
     def label(self) -> str:
         """Return its label in the metrics: `promise-99` or `promise-harm-1`."""
         return "promise-" + str(self.level).replace(":", "-").rstrip("%")
+
+    def p_value(self, images: int) -> float:
+        """Return the p-value of its losses among the images that it was certified on.
+
+        Raises:
+            ValueError: There are more losses than images, or the exits do not add up.
+        """
+        if self.losses > images:
+            raise ValueError("more losses than images")
+        if self.kind != "exit":
+            return p_value(self.losses, images, self.epsilon)
+        exits = self.by_exit or ()
+        losses, left = (sum(getattr(each, name) for each in exits) for name in ("losses", "images"))
+        opened = [threshold <= 1 for threshold in self.thresholds[:-1]]
+        if len(exits) != len(opened) or losses != self.losses or left > images:
+            raise ValueError("by_exit does not add up")
+        pairs = zip(exits, opened, strict=True)
+        return p_value_given_exit([(e.losses, e.images) for e, o in pairs if o], self.epsilon)
 
 
 class Promises(FrozenRecord):
@@ -125,13 +170,14 @@ class Promises(FrozenRecord):
         if self.at_once < len(self.offered):
             raise ValueError(f"at_once: {self.at_once} is fewer than the promises; {_REMEDY}")
         for promise in self.offered:
-            losses, images = promise.losses, self.certified
-            if losses > images:
-                raise ValueError(f"{promise.level}: more losses than images; {_REMEDY}")
-            p = p_value(losses, images, promise.epsilon)
+            try:
+                p = promise.p_value(self.certified)
+            except ValueError as error:
+                raise ValueError(f"{promise.level}: {error}; {_REMEDY}") from error
             if p > self.delta / self.at_once * (1 + ROUNDING):
                 raise ValueError(
-                    f"{promise.level}: {losses:,} losses in {images:,} images do not support it "
+                    f"{promise.level}: {promise.losses:,} losses in {self.certified:,} images do "
+                    "not support it "
                     f"(p-value {p:.3g}, above {self.delta:g} / {self.at_once}); {_REMEDY}"
                 )
         for texts in ([str(each.level) for each in self.offered], self._names()):
@@ -168,7 +214,7 @@ def without_promises(text: bytes) -> bytes:
     except ValueError:
         return text
     if isinstance(content, dict) and content.pop("promises", None) is not None:
-        content["format"] = 2
+        content["format"] = 3 if content.get("solved_for") else 2
         return json.dumps(content).encode()
     return text
 

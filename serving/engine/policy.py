@@ -243,7 +243,10 @@ def _flops(manifest: Manifest, digits: str, unit: str) -> float:
 
 
 def _best_within(manifest: Manifest, flops: float) -> OperatingPoint:
-    """Return the most accurate point of the curve with mean flops of at most `flops`."""
+    """Return the most accurate point of the curve with mean flops of at most `flops`.
+
+    Of points that are equally accurate it is the dearest, which agrees more often with full depth.
+    """
     affordable = [point for point in manifest.curve if point.mean_flops.value <= flops]
     if not affordable:
         cheapest = math.ceil(manifest.curve[0].mean_flops.value)
@@ -252,4 +255,4 @@ def _best_within(manifest: Manifest, flops: float) -> OperatingPoint:
             f"budget: {flops:.0f} flops are below the cheapest operating point; "
             f"ask for at least {cheapest} flops (about {percent:.1f}% of full depth)"
         )
-    return max(affordable, key=lambda point: point.accuracy.value)
+    return max(affordable, key=lambda point: (point.accuracy.value, point.mean_flops.value))

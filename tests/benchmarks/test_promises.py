@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.promises import main, report
-from exporter.promises.certificate import Outputs
+from exporter.promises.certificate import Outputs, agreeing
 from offramp.bundle.manifest import read_manifest
 from tests.serving.small_bundle import write_bundle
 
@@ -19,14 +19,16 @@ def test_certified_points_break_less_often_than_those_read_off_the_mean(tmp_path
     wrong = rng.random((4, 4000)) >= confidence
     classes = np.where(wrong, 1 - targets, targets)
     outputs = Outputs(confidence.astype(np.float32), classes)
-    report(manifest, outputs, 30, tmp_path / "coverage.csv")
+    population = agreeing(manifest, outputs, np.arange(4000))
+    report(manifest, population, 15, tmp_path / "coverage.csv")
     with (tmp_path / "coverage.csv").open() as file:
         rows = list(csv.DictReader(file))
-    broken = {(row["epsilon"], row["rule"]): float(row["broken"]) for row in rows}
-    assert len(broken) == 10
-    for (epsilon, rule), share in broken.items():
+    broken = {(row["kind"], row["epsilon"], row["rule"]): float(row["broken"]) for row in rows}
+    assert len(broken) == 20
+    for (kind, epsilon, rule), share in broken.items():
         if rule == "certified":
-            assert share <= min(0.2, broken[epsilon, "mean"])
+            assert share <= min(0.2, broken[kind, epsilon, "mean"])
+    assert (tmp_path / "coverage.png").stat().st_size > 1000
 
 
 def test_the_table_has_the_images_of_each_promise(capsys: pytest.CaptureFixture[str]) -> None:

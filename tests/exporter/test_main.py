@@ -43,6 +43,13 @@ def test_a_checkpoint_becomes_a_bundle_that_can_be_recalibrated(
     assert again.held_out.source.endswith(", test")
     assert again.held_out.images == 60
 
+    options = ["--bundle", str(bundle), "--data", source, "--held-out", "--solve-for", "accuracy"]
+    assert main([*options, "--out", str(tmp_path / "third")]) == 0
+    same = read_manifest(tmp_path / "third")
+    assert same.held_out == manifest.held_out
+    assert [each.accuracy for each in same.stages] == [each.accuracy for each in manifest.stages]
+    assert (manifest.solved_for, same.solved_for) == ("agreement", "accuracy")
+
 
 def test_reject_is_fitted_by_export_and_recalibrate_and_ends_without_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -121,7 +121,9 @@ def test_held_out_images_certify_harm_by_their_labels(
     bundle = tmp_path / "bundle"
     write_bundle(bundle, make_manifest(checkpoint(), export(), naming, "max_softmax"), export())
     options = ["--bundle", str(bundle), "--data", str(PARQUET), "--held-out"]
+    assert "certified" not in (bundle / "budgets.svg").read_text()
     assert main([*options, "--promises", "70%,harm:30%"]) == 0
+    assert "certified" in (bundle / "budgets.svg").read_text()
     promises = read_manifest(bundle).promises
     assert promises is not None
     assert [str(each.level) for each in promises.offered] == ["70%", "harm:30%"]

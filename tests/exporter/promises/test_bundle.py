@@ -67,7 +67,7 @@ def test_all_images_are_calibrated_on_if_they_certify_nothing() -> None:
 
 def test_other_temperatures_drop_the_promises(promising: Manifest) -> None:
     new, _ = recalibrate(promising, export().graphs, held_out(), "same", log=lambda _: None)
-    assert (new.format, new.promises) == (2, None)
+    assert (new.format, new.promises) == (3, None)
 
 
 def test_nothing_wanted_is_nothing_promised(promising: Manifest) -> None:

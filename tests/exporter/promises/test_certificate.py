@@ -99,6 +99,32 @@ def test_no_promise_costs_more_than_full_depth(manifest: Manifest) -> None:
             assert promise.mean_flops.value <= manifest.full_flops
 
 
+def test_a_promise_at_each_exit_has_few_losses_at_each(manifest: Manifest) -> None:
+    level, outputs = Level("exit", 0.2), drawn(5000, 3)
+    promises = certified(manifest, outputs, Wanted((level,))).promises
+    assert promises is not None
+    (promise,) = promises.offered
+    images = divide(5000, 0).certified
+    taken = exits_taken(outputs.confidence, np.array(promise.thresholds))[images]
+    lost = losses_at(outputs, promise.thresholds, "agreement")[images]
+    assert promise.by_exit is not None
+    for k, found in enumerate(promise.by_exit):
+        left = taken == k
+        assert (found.images, found.losses) == (left.sum(), lost[left].sum())
+        assert found.images == 0 or binom.cdf(found.losses, found.images, 0.2) <= 0.05
+    assert max(found.images for found in promise.by_exit) > 100
+    new = manifest.with_promises(promises)
+    assert Manifest.model_validate_json(new.model_dump_json()) == new
+
+
+def test_full_depth_alone_is_no_promise_at_each_exit(manifest: Manifest) -> None:
+    outputs = drawn(3000, 4)
+    outputs.classes[:-1] = 1 - outputs.classes[-1]  # no exit ever agrees
+    found = certified(manifest, outputs, Wanted((Level("exit", 0.05),)))
+    assert found.promises is None
+    assert "cannot be certified" in found.lines[0]
+
+
 def test_the_promise_of_99_percent_is_the_safe_budget(manifest: Manifest) -> None:
     promises = certified(manifest, drawn(5000, 0)).promises
     assert promises is not None

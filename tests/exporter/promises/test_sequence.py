@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom  # type: ignore[import-untyped] # has no types
 
-from exporter.promises.sequence import last_certified, level_of, p_value_given_exit
+from exporter.promises.sequence import last_certified, level_of
 from offramp.bundle.binomial import p_value
 
 DRAWS = 2000
@@ -33,19 +32,6 @@ def test_no_p_value_is_computed_after_the_first_failure() -> None:
 def test_several_promises_divide_the_level() -> None:
     assert level_of(0.05, 1) == 0.05
     assert level_of(0.06, 3) == pytest.approx(0.02)
-
-
-def test_the_p_value_given_the_exit_is_that_of_the_worst_exit() -> None:
-    expected = max(binom.cdf(3, 400, 0.02), binom.cdf(1, 200, 0.02))
-    assert p_value_given_exit([3, 1], [400, 200], 0.02) == pytest.approx(expected, rel=1e-10)
-
-
-def test_an_exit_without_images_cannot_be_certified() -> None:
-    assert p_value_given_exit([0, 0], [1000, 0], 0.05) == 1
-
-
-def test_full_depth_alone_has_no_exit_that_can_lose() -> None:
-    assert p_value_given_exit([], [], 0.01) == 0
 
 
 def violations(shares: list[float], images: int, epsilon: float, level: float) -> float:
@@ -74,13 +60,3 @@ def test_certified_points_break_their_promise_in_at_most_delta_of_the_draws(epsi
 def test_a_level_that_ignores_other_promises_would_break_them_more_often() -> None:
     # the bound is tight: a test at twice the level is not safe at the level
     assert violations([0.0, 0.05001], 400, 0.05, 0.1) > 0.05
-
-
-def test_certified_given_the_exit_every_exit_holds_in_all_but_delta_of_the_draws() -> None:
-    rng, level, epsilon = np.random.default_rng(1), 0.05, 0.05
-    broken = 0
-    for _ in range(DRAWS):
-        left = rng.multinomial(600, [0.7, 0.3])
-        losses = [int(rng.binomial(left[0], 0.01)), int(rng.binomial(left[1], 0.051))]
-        broken += p_value_given_exit(losses, left.tolist(), epsilon) <= level
-    assert broken / DRAWS <= level + 3 * math.sqrt(level * (1 - level) / DRAWS)

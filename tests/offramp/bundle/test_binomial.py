@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom  # type: ignore[import-untyped] # has no types
 
-from offramp.bundle.binomial import MOST_IMAGES, images_needed, p_value
+from offramp.bundle.binomial import MOST_IMAGES, images_needed, p_value, p_value_given_exit
 
 EPSILONS = st.floats(1e-5, 0.9)
 
@@ -85,3 +85,26 @@ def test_more_images_than_a_test_takes_are_an_error() -> None:
         images_needed(1e-7, 0.05)
     with pytest.raises(ValueError, match="no number of images"):
         images_needed(0.0, 0.05)
+
+
+def test_the_p_value_given_the_exit_is_that_of_the_worst_exit() -> None:
+    expected = max(binom.cdf(3, 400, 0.02), binom.cdf(1, 200, 0.02))
+    assert p_value_given_exit([(3, 400), (1, 200)], 0.02) == pytest.approx(expected, rel=1e-10)
+
+
+def test_an_exit_without_images_cannot_be_certified() -> None:
+    assert p_value_given_exit([(0, 1000), (0, 0)], 0.05) == 1
+
+
+def test_full_depth_alone_has_no_exit_that_can_lose() -> None:
+    assert p_value_given_exit([], 0.01) == 0
+
+
+def test_certified_given_the_exit_every_exit_holds_in_all_but_delta_of_the_draws() -> None:
+    rng, level, epsilon = np.random.default_rng(1), 0.05, 0.05
+    broken = 0
+    for _ in range(2000):
+        left = rng.multinomial(600, [0.7, 0.3])
+        losses = [int(rng.binomial(left[0], 0.01)), int(rng.binomial(left[1], 0.051))]
+        broken += p_value_given_exit(zip(losses, left.tolist(), strict=True), epsilon) <= level
+    assert broken / 2000 <= level + 3 * math.sqrt(level * (1 - level) / 2000)

@@ -75,7 +75,7 @@ def of_record(**changes: object) -> Change:
         (offered(1, epsilon=0.01, losses=9), "offered: 99% is there twice"),
         (offered(0, thresholds=[0.5, 0.0]), "99%: needs one threshold and one share for each exit"),
         (offered(0, thresholds=[0.5] * 4), "99%: the last threshold must be 0"),
-        (lambda manifest: manifest.update(format=2), "promises: need format 3"),
+        (lambda manifest: manifest.update(format=2), "promises: needs format 3"),
     ],
 )
 def test_promises_that_their_figures_do_not_support_are_refused(
@@ -83,6 +83,38 @@ def test_promises_that_their_figures_do_not_support_are_refused(
 ) -> None:
     with pytest.raises(BundleError, match=re.escape(problem)):
         read_manifest(changed(damaged, promise_bundle, change))
+
+
+def by_exit(*pairs: tuple[int, int]) -> Change:
+    """Promise the first level at each exit, with these losses and images of the exits."""
+    exits = [{"losses": losses, "images": images} for losses, images in pairs]
+    changes = {"kind": "exit", "name": None, "thresholds": [0.5, 0.5, 0.5, 0.0]}
+    return offered(0, **changes, losses=sum(k for k, _ in pairs), by_exit=exits)
+
+
+def test_a_promise_at_each_exit_is_supported_by_the_losses_of_each(
+    damaged: Path, promise_bundle: Path
+) -> None:
+    good = changed(damaged, promise_bundle, by_exit((3, 1500), (2, 1000), (0, 600)))
+    promise = record(good).offered[0]
+    assert str(promise.level) == "exit:99%"
+    assert promise.label == "promise-exit-99"
+
+
+@pytest.mark.parametrize(
+    ("exits", "problem"),
+    [
+        (((3, 1500), (9, 1000), (0, 600)), "exit:99%: 12 losses in 4,000 images do not support it"),
+        (((3, 1500), (2, 1000), (0, 0)), "exit:99%: 5 losses in 4,000 images do not support it"),
+        (((3, 3000), (2, 1000), (0, 600)), "exit:99%: by_exit does not add up"),
+        (((3, 1500), (2, 1000)), "exit:99%: by_exit does not add up"),
+    ],
+)
+def test_losses_by_exit_that_do_not_support_a_promise_are_refused(
+    damaged: Path, promise_bundle: Path, exits: tuple[tuple[int, int], ...], problem: str
+) -> None:
+    with pytest.raises(BundleError, match=re.escape(problem)):
+        read_manifest(changed(damaged, promise_bundle, by_exit(*exits)))
 
 
 def test_a_refused_promise_names_the_command_that_certifies(
@@ -98,6 +130,7 @@ def test_a_refused_promise_names_the_command_that_certifies(
         ("99%", Level("agreement", 0.01)),
         ("98.5%", Level("agreement", 0.015)),
         ("harm:0.5%", Level("harm", 0.005)),
+        ("exit:98%", Level("exit", 0.02)),
     ],
 )
 def test_levels_are_parsed_and_written_alike(text: str, level: Level) -> None:
@@ -105,9 +138,12 @@ def test_levels_are_parsed_and_written_alike(text: str, level: Level) -> None:
     assert str(level) == text
 
 
-@given(st.decimals(min_value="0.000001", max_value="99.999999", places=6), st.booleans())
-def test_every_level_survives_its_text(share: Any, harm: bool) -> None:
-    level = parse_level(f"harm:{share}%" if harm else f"{share}%")
+@given(
+    st.decimals(min_value="0.000001", max_value="99.999999", places=6),
+    st.sampled_from(["", "harm:", "exit:"]),
+)
+def test_every_level_survives_its_text(share: Any, kind: str) -> None:
+    level = parse_level(f"{kind}{share}%")
     assert parse_level(str(level)) == level
     assert 0 < level.epsilon < 1
 
@@ -123,6 +159,8 @@ def test_agreement_implies_less_agreement_and_harm() -> None:
     assert Level("agreement", 0.01).holds(Level("harm", 0.01))
     assert not Level("harm", 0.01).holds(Level("agreement", 0.02))
     assert not Level("agreement", 0.02).holds(Level("agreement", 0.01))
+    assert Level("exit", 0.01).holds(Level("agreement", 0.01))
+    assert not Level("agreement", 0.01).holds(Level("exit", 0.01))
 
 
 @pytest.mark.parametrize(

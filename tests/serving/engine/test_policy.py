@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
 from serving.engine.policy import Policy, default_budget, resolve
 from serving.engine.request import Batch, Opinion, Request
 from serving.errors import BudgetTooLowError, ParameterError, UnknownBudgetError
@@ -45,6 +45,31 @@ def test_a_numeric_budget_is_the_best_point_within_its_flops(
     assert chosen
     assert chosen[0].accuracy.value == max(point.accuracy.value for point in affordable)
     assert (policy.name, policy.asked) == ("numeric", f"{share}%")
+
+
+def stated(manifest: Manifest, share: int) -> OperatingPoint:
+    """Return the point of the curve that a share of full depth's flops selects, in thousandths."""
+    thresholds = resolve(manifest, budget=f"{share / 10}%").thresholds
+    return next(each for each in reversed(manifest.curve) if each.thresholds == thresholds)
+
+
+@given(shares=st.tuples(st.integers(0, 1000), st.integers(0, 1000)))
+def test_a_dearer_numeric_budget_is_never_stated_worse(
+    manifest: Manifest, shares: tuple[int, int]
+) -> None:
+    cheapest = manifest.curve[0].mean_flops.value / manifest.full_flops
+    low, high = sorted(max(share, math.ceil(1000 * cheapest)) for share in shares)
+    cheaper, dearer = stated(manifest, low), stated(manifest, high)
+    assert cheaper.accuracy.value <= dearer.accuracy.value
+    assert cheaper.mean_flops.value <= dearer.mean_flops.value
+
+
+def test_of_equally_accurate_points_the_dearest_is_selected(manifest: Manifest) -> None:
+    curve = [
+        each.model_copy(update={"accuracy": manifest.curve[0].accuracy}) for each in manifest.curve
+    ]
+    same = manifest.model_copy(update={"curve": tuple(curve)})
+    assert resolve(same, budget="100%").thresholds == curve[-1].thresholds
 
 
 @pytest.mark.parametrize(

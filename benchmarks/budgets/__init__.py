@@ -1,0 +1,1 @@
+"""Benchmarks of the path of operating points, by cross-validation."""

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize  # type: ignore[import-untyped] # has no types
+
+from exporter.budgets.logistic import fit_logistic, logistic, logit
+
+
+def test_the_fit_is_that_of_a_general_optimizer() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(1, 3, 400)
+    columns = np.stack([x, x * x])
+    y = rng.random(400) < logistic(0.5 + 0.8 * x - 0.05 * x * x)
+
+    def loss(weights: np.ndarray) -> float:
+        mean, spread = columns.mean(axis=1, keepdims=True), columns.std(axis=1, keepdims=True)
+        scaled = np.hstack([(columns - mean) / spread, np.zeros((2, 2))])
+        signs = np.where(np.append(y, [True, False]), 1, -1)
+        fit = np.logaddexp(0, -signs * (weights[0] + weights[1:] @ scaled)).sum()
+        return float(fit + 0.5e-4 * scaled.shape[1] * (weights[1:] ** 2).sum())
+
+    expected = minimize(loss, np.zeros(3), tol=1e-12).x
+    slopes = expected[1:] / columns.std(axis=1)
+    offset = expected[0] - slopes @ columns.mean(axis=1)
+    assert fit_logistic(columns, y) == pytest.approx(np.array([offset, *slopes]), rel=1e-3)
+
+
+@pytest.mark.parametrize("images", [0, 1, 2, 5])
+@pytest.mark.parametrize("right", [False, True])
+def test_few_images_that_are_all_alike_have_a_finite_fit(images: int, right: bool) -> None:
+    columns = np.full((2, images), 0.7)
+    assert np.isfinite(fit_logistic(columns, np.full(images, right))).all()
+
+
+def test_the_logit_is_finite_and_the_inverse_of_the_logistic_function() -> None:
+    shares = np.array([0.0, 1e-6, 0.3, 0.5, 1 - 1e-6, 1.0])
+    assert np.isfinite(logit(shares)).all()
+    assert logistic(logit(shares)) == pytest.approx(shares, abs=2e-7)
+    assert logistic(np.array([-1e9, 1e9])) == pytest.approx([0, 1])
