@@ -37,7 +37,7 @@ from serving.http.query import ParsedQuery
 
 MAX_BODY_BYTES = 1 << 16  # as many as uvicorn keeps before the application reads the body
 PATH = CLASSIFY.path.encode()
-ANYTHING = b"*/*"  # the header `Accept` of most clients
+USUAL = (None, b"*/*")  # the header `Accept` of most clients
 SLOW_TYPES = (MULTIPART, JSON)  # left to `Classify`
 Decode = Callable[[], list[NDArray[np.uint8]] | None]
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class FastClassify:
         arrived = perf_counter()
         if b"content-encoding" in headers or b"origin" in headers:
             return None  # encoded, or the call of a web page
-        if headers.get(b"accept", ANYTHING) != ANYTHING and asks_for_events(headers[b"accept"]):
+        if headers.get(b"accept") not in USUAL and asks_for_events(headers[b"accept"]):
             return None
         if not 0 < content_length_of(headers.get(b"content-length", b"")) <= MAX_BODY_BYTES:
             return None
@@ -71,8 +71,9 @@ class FastClassify:
         if media_type in SLOW_TYPES:
             return None
         authorization = headers.get(b"authorization", b"").decode("latin-1")
-        given = headers.get(b"x-request-id")
-        request_id = valid_request_id(given) if given else b""
+        request_id = headers.get(b"x-request-id", b"")
+        if request_id:
+            request_id = valid_request_id(request_id)
         return RequestHead(query, media_type, authorization, arrived, request_id)
 
     def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
@@ -112,7 +113,7 @@ class FastClassify:
                 decode = perf_counter() - started
                 context.metrics.decode(decode)
                 call = context.engine.submit(slots, pixels, parsed.policy, head.arrived)
-            end = partial(self._end, call, parsed, decode, head.request_id, reply)
+            end = partial(self._end, call, parsed, decode, head, reply)
             call.future.add_done_callback(end)
             return call.future
         finally:
@@ -132,7 +133,7 @@ class FastClassify:
         call: Call,
         parsed: ParsedQuery,
         decode: float,
-        request_id: bytes,
+        head: RequestHead,
         reply: Reply,
         _: object,
     ) -> None:
@@ -142,11 +143,11 @@ class FastClassify:
         try:
             content = self._classify.content(call.future.result(), parsed, decode)
         except Exception as error:  # noqa: BLE001 (becomes the response)
-            self._reply_error(error, request_id, reply)
+            self._reply_error(error, head.request_id, reply)
         else:
             headers = headers_of(content)
-            if request_id:
-                headers += id_header(request_id)
+            if head.request_id:
+                headers += id_header(head.request_id)
             reply(200, headers, content)
 
     def _reply_error(self, error: Exception, request_id: bytes, reply: Reply) -> None:
