@@ -39,7 +39,7 @@ from serving.http.query import ParsedQuery
 
 MAX_BODY_BYTES = 1 << 16  # as many as uvicorn keeps before the application reads the body
 PATH = CLASSIFY.path.encode()
-ANYTHING = b"*/*"  # the header `Accept` of most clients
+USUAL = (None, b"*/*")  # the header `Accept` of most clients
 SLOW_TYPES = (MULTIPART, JSON)  # left to `Classify`
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class FastClassify:
         path, _, query = url.partition(b"?")
         if path != PATH:
             return self._protocol.head_of(url, headers)
-        if headers.get(b"accept", ANYTHING) != ANYTHING and asks_for_events(headers[b"accept"]):
+        if headers.get(b"accept") not in USUAL and asks_for_events(headers[b"accept"]):
             return None
         media_type = media_type_of(headers.get(b"content-type", b""))
         if media_type in SLOW_TYPES:
@@ -116,7 +116,7 @@ class FastClassify:
         if started is None:
             return None
         call, decode = started
-        end = partial(self._end, call, parsed, decode, head.request_id, reply)
+        end = partial(self._end, call, parsed, decode, head, reply)
         call.future.add_done_callback(end)
         return call.future
 
@@ -125,7 +125,7 @@ class FastClassify:
         call: Call,
         parsed: ParsedQuery,
         decode: float,
-        request_id: bytes,
+        head: RequestHead,
         reply: Reply,
         _: object,
     ) -> None:
@@ -135,11 +135,11 @@ class FastClassify:
         try:
             content = self._classify.content(call.future.result(), parsed, decode)
         except Exception as error:  # noqa: BLE001 (becomes the response)
-            self._reply_error(error, request_id, reply)
+            self._reply_error(error, head.request_id, reply)
         else:
             headers = headers_of(content)
-            if request_id:
-                headers += id_header(request_id)
+            if head.request_id:
+                headers += id_header(head.request_id)
             reply(200, headers, content)
 
     def _reply_error(self, error: Exception, request_id: bytes, reply: Reply) -> None:
@@ -160,8 +160,9 @@ def head_with(
     if not 0 < content_length_of(headers.get(b"content-length", b"")) <= MAX_BODY_BYTES:
         return None
     authorization = headers.get(b"authorization", b"").decode("latin-1")
-    given = headers.get(b"x-request-id")
-    request_id = valid_request_id(given) if given else b""
+    request_id = headers.get(b"x-request-id", b"")
+    if request_id:
+        request_id = valid_request_id(request_id)
     return RequestHead(query, media_type, authorization, arrived, request_id, json_length)
 
 

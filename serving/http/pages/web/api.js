@@ -2,6 +2,7 @@
 
 const MOST_TRIES = 6; // of a request that is refused because the server is busy
 const LONGEST_WAIT = 5; // seconds between two tries
+const EVERYTHING = { budget: "full", explain: "true" };
 let key = "";
 
 /** An error that the server explained (RFC 9457), or that has no answer (status 0). */
@@ -23,10 +24,16 @@ export async function getModel() {
   return response.json();
 }
 
-/** Classify a picture and return its answer.
- *
- * With `onExit` the server sends each exit's answer as it comes, and `onExit` is called with it.
- */
+/** Return the opinions of all exits about a picture. `onExit` gets each as it comes. */
+export async function opinionsOf(file, exits, onExit) {
+  const answer = await classify(file, EVERYTHING, onExit);
+  if (answer.explain.length < exits) {
+    throw new Problem(0, "the server is overloaded and answered before its last exit");
+  }
+  return answer.explain;
+}
+
+/** Classify a picture and return its answer. With `onExit` the answer comes as a stream. */
 export async function classify(file, query, onExit) {
   const parameters = new URLSearchParams(query);
   const headers = { "content-type": "application/octet-stream" };

@@ -2,7 +2,7 @@
 // other view is computed from these.
 
 import { askAll, comparedBudgets } from "./asking.js";
-import { classify, getModel, useKey } from "./api.js";
+import { getModel, opinionsOf, useKey } from "./api.js";
 import { drawCurve } from "./chart.js";
 import { fillThumbnail, viewsOf } from "./crop.js";
 import { byId, element, listFacts, millions, percent } from "./dom.js";
@@ -13,7 +13,6 @@ import { drawStages } from "./stages.js";
 const MOST_PICTURES = 2000;
 const MOST_THUMBNAILS = 48;
 const AT_ONCE = 3; // requests
-const EVERYTHING = { budget: "full", explain: "true" };
 
 let model = null;
 let points = [];
@@ -128,8 +127,7 @@ async function askFor(picture) {
     if (picture === selected) drawExits();
   };
   try {
-    const answer = await classify(picture.file, EVERYTHING, onExit);
-    picture.opinions = answer.explain;
+    picture.opinions = await opinionsOf(picture.file, model.exits.length, onExit);
     picture.state = "answered";
   } catch (problem) {
     picture.state = "failed";
