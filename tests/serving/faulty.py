@@ -123,7 +123,7 @@ def put_in(fault: str) -> None:
 def work_faulty_once(
     settings: Settings,
     manifest: Manifest,
-    port: int,
+    ports: tuple[int, int | None],
     folder: Path,
     number: int,
     news: Connection,
@@ -133,7 +133,7 @@ def work_faulty_once(
     if not mark.exists():
         mark.touch()
         put_in("schedule")
-    work(settings, manifest, port, folder, number, news)
+    work(settings, manifest, ports, folder, number, news)
 
 
 if __name__ == "__main__":
