@@ -5,6 +5,8 @@ It runs on the event loop of the engine. Workers listen on the same port, as for
 
 from __future__ import annotations
 
+import logging
+
 import grpc
 
 from serving.grpc.service import Service
@@ -16,6 +18,7 @@ SPARE_BYTES = 64 << 10  # of a message, besides its tensors
 IDENTITY = 1  # set of compressions: none. A compressed message could be far larger than its bytes.
 STREAMS = 2  # calls for each slot; a call above that is refused
 LEAST_RECEIVING = 16
+log = logging.getLogger(__name__)
 
 
 class GrpcServer:
@@ -60,6 +63,7 @@ class GrpcServer:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {self._address} for gRPC: {error}") from error
         await self._server.start()
+        log.info("gRPC at %s", self._address)
 
     async def stop(self, seconds: float) -> None:
         """Take no more calls. Let those under way end within `seconds`, then cancel them."""

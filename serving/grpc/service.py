@@ -135,14 +135,14 @@ class Service:
         return {"models": self._descriptions.index() if ready or not request.ready else []}
 
     async def _infer(self, _: object, call: Call) -> bytes:
-        arrived = perf_counter()
+        arrived, seconds = perf_counter(), _seconds_of(call)
         self._authenticate(call)
         message = await self._message(call)
         context = self._context
         context.body_reader.hold(len(message))
         size = len(message)
         try:
-            request = self._reader.read(message, _seconds_of(call))
+            request = self._reader.read(message, seconds)
             del message  # the images are copies, or views of it
             answers, _ = await self._classify.answers(request.images, request.parsed, arrived)
         finally:

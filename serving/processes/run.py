@@ -59,14 +59,12 @@ def _serve_alone(settings: Settings, manifest: Manifest) -> None:
 
 @contextmanager
 def _grpc_port(settings: Settings) -> Iterator[int | None]:
-    """Reserve and log the port for gRPC, if there is to be one."""
+    """Reserve the port for gRPC, if there is to be one."""
     if settings.grpc_port is None:
         yield None
         return
     with reserve(settings.host, settings.grpc_port) as place:
-        port: int = place.getsockname()[1]
-        log.info("gRPC on port %d", port)
-        yield port
+        yield place.getsockname()[1]
 
 
 @contextmanager

@@ -72,6 +72,7 @@ def serving(bundle: Path, *options: str, **environment: str) -> Iterator[Doors]:
         try:
             found = (re.search(r"at http://([^\s\"]+)", line) for line in process.stderr)
             match = next(each for each in found if each)
+            httpx.get(f"http://{match[1]}/health/ready", timeout=60).raise_for_status()
             yield Doors(match[1], f"{HOST}:{port}", process.pid)
         finally:
             process.terminate()

@@ -11,6 +11,7 @@ from serving.http.oip.protocol import shown
 from serving.http.query import ParsedQuery, QueryReader
 
 TIMEOUT = "timeout"  # in microseconds
+MAX_TEXT = 256  # characters of a name or value
 # Parameters that clients send to every server. They have no meaning here.
 IGNORED = ("priority", "headers", "binary_data_output")
 IGNORED_PREFIXES = ("sequence_", "triton_")
@@ -58,6 +59,8 @@ def _ignored(name: str) -> bool:
 
 
 def _text(name: str, value: object) -> str:
+    if len(name) > MAX_TEXT or (isinstance(value, str) and len(value) > MAX_TEXT):
+        raise ParameterError(f"{name[:64]}: more than {MAX_TEXT} characters")
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, str | int | float):

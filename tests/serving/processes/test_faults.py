@@ -132,7 +132,7 @@ def test_a_worker_that_breaks_is_replaced_and_the_log_says_why(
             finally:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        job = partial(faulty.work_faulty_once, settings, manifest, port, tmp_path)
+        job = partial(faulty.work_faulty_once, settings, manifest, (port, None), tmp_path)
         Supervisor(job, 1, 20, buried.append).run(lambda: threading.Thread(target=use).start())
     assert 500 in seen[0]
     assert set(seen[0]) <= {500, 503}

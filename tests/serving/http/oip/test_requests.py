@@ -165,6 +165,7 @@ def test_two_lengths_of_the_json_are_refused(client: httpx.Client) -> None:
     [
         ({"buget": "low"}, "there is no query parameter 'buget'"),
         ({"budget": "cheap"}, "'cheap' is not one of"),
+        ({"budget": "x" * 257}, "budget: more than 256 characters"),
         ({"budget": ["low"]}, "budget: 'list' is not a string, number or boolean"),
         ({"budget": "low", "min_confidence": 0.5}, "exclude each other"),
         ({"timeout": "soon"}, "timeout: 'soon' is not an integer"),
