@@ -114,6 +114,11 @@ def _images(options: RecalibrateOptions, manifest: Manifest) -> Images:
     images = own_files(manifest, options.data, strict=options.strict).held_out
     if not images.labelled:
         raise ExportError("--held-out: the images that training held out have no labels")
+    if len(images) != manifest.held_out.images:
+        raise ExportError(
+            f"--held-out: {len(images):,} images of --data are held out, and the figures of the "
+            f"bundle are those of {manifest.held_out.images:,}: this is not its data set"
+        )
     return images.decoded()
 
 
