@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving.engine.batch import Batch
 from serving.engine.policy import Policy
-from serving.engine.request import Batch, Opinion, Request
+from serving.engine.request import Opinion, Request
 from tests.serving import scheduling
 from tests.serving.scheduling import at_stage, opinion_of
 
