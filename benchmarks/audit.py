@@ -2,7 +2,7 @@
 
     python -m benchmarks.audit --data cifar10 --out docs/results/audit.csv
 
-No server runs: the graphs of a bundle classify its test images once, as they are, with noise, and
+No server runs: the graphs of a bundle classify test images once, as they are, with noise, and
 blurred. Audits are then drawn from these answers at random, and counted in the server's own ledger.
 Each run of the first part audits as many clean answers as `--audits` says, at the promises of the
 bundle, and at the largest disagreement that each still allows. Each run of the second part audits
@@ -30,8 +30,8 @@ from exporter.bundle import read_bundle
 from exporter.promises.certificate import Outputs, agreeing
 from exporter.verify import Chain
 from offramp.bundle.manifest import Manifest
-from serving.audit.ledger import AuditedPromise, Ledger
-from serving.audit.sequence import ConfidenceSequence
+from serving.audit.ledger import FULL_DEPTH, AuditedPromise, Kept, Ledger
+from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence
 from serving.engine.background.ladder import Ladder, ladders
 from training.data.datasets import load_files
 from training.evaluation.evaluate import exits_taken
@@ -80,10 +80,10 @@ class Answers:
         return differ
 
 
-def answers_of(bundle: Path, data: str) -> tuple[Manifest, dict[str, Answers]]:
-    """Classify the test images of a bundle: as they are, with noise, and blurred."""
+def answers_of(bundle: Path, data: str, most: int) -> tuple[Manifest, dict[str, Answers]]:
+    """Classify test images of a bundle: as they are, with noise, and blurred."""
     manifest, graphs = read_bundle(bundle)
-    files = [file.encoded for file in load_files(data, "test", manifest.labels)]
+    files = [file.encoded for file in load_files(data, "test", manifest.labels)[:most]]
     chain, found = Chain(graphs), {}
     for kind in (CLEAN, NOISE, BLUR):
         pixels = np.stack([pixels_of(spoiled(each, k, kind)) for k, each in enumerate(files)])
@@ -99,12 +99,23 @@ def spoiled(encoded: bytes, number: int, kind: str) -> bytes:
 
 def has_alarm(losses: Losses, promise: AuditedPromise) -> bool:
     """Return whether audits with these results find a promise broken."""
-    sequence, wanted = ConfidenceSequence(), -math.log(promise.alpha)
-    for loss in losses.tolist():
-        sequence = sequence.add("disagreement" if loss else "agreement")
-        if loss and sequence.evidence(promise.epsilon) >= wanted:
-            return True
-    return False
+    wanted = -math.log(promise.alpha)
+    return any(each.evidence(promise.epsilon) >= wanted for each in at_losses(losses))
+
+
+def at_losses(losses: Losses) -> Iterator[ConfidenceSequence]:
+    """Yield the sequence at each loss. Other results give no alarm."""
+    upto = np.cumsum(losses)
+    marks = upto[BLOCK - 1 :: BLOCK].tolist()
+    for number in np.flatnonzero(losses).tolist():
+        known = marks[: (number + 1) // BLOCK][-MARKS:]
+        yield ConfidenceSequence(number + 1, int(upto[number]), marks=tuple(known))
+
+
+def past(share: float, audits: int, rng: np.random.Generator) -> ConfidenceSequence:
+    """Return the sequence of so many audits, a multiple of `BLOCK`, with a share of losses."""
+    upto = np.cumsum(rng.binomial(BLOCK, share, audits // BLOCK)).tolist()
+    return ConfidenceSequence(audits, upto[-1] if upto else 0, marks=tuple(upto[-MARKS:]))
 
 
 def false_alarms(promise: AuditedPromise, clean: Losses, runs: int, audits: int) -> Iterator[Row]:
@@ -125,15 +136,17 @@ def broken(
     rng, promise = np.random.default_rng(1), ladder.promise
     by_point = dict(zip(promise.ladder, ladder.thresholds, strict=True))
     losses = {name: answers[kind].losses(point) for name, point in by_point.items()}
-    clean = answers[CLEAN].losses(ladder.thresholds[0])
+    share = float(answers[CLEAN].losses(ladder.thresholds[0]).mean())
     firsts, ends = [], []
     for _ in track(range(runs), f"{promise.label} {kind}", transient=True):
         ledger = Ledger([promise])
-        for loss in rng.choice(clean, before).tolist():
-            ledger.add(promise.label, promise.ladder[0], "disagreement" if loss else "agreement")
+        clean = past(share, before, rng)
+        ledger.restore({promise.label: Kept(promise.ladder[0], broken=False, sequence=clean)})
         first = math.inf
         for number in range(1, AFTER + 1):
             point = promise.ladder[ledger.position(promise.label).point]
+            if point == FULL_DEPTH:
+                break
             loss = rng.choice(losses[point])
             moved = ledger.add(promise.label, point, "disagreement" if loss else "agreement")
             first = min(first, number) if moved else first
@@ -177,6 +190,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--bundle", type=Path, default=SHIPPED, help=f"the bundle ({SHIPPED})")
     parser.add_argument("--data", required=True, help="images that the bundle was made with")
+    parser.add_argument("--images", type=int, default=10_000, help="test images of a kind (10000)")
     parser.add_argument("--runs", type=int, default=200, help="number of runs (200)")
     parser.add_argument("--audits", type=int, default=100_000, help="audits of a run (100000)")
     parser.add_argument(
@@ -184,7 +198,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="CSV file to write")
     arguments = parser.parse_args(words)
-    manifest, answers = answers_of(arguments.bundle, arguments.data)
+    manifest, answers = answers_of(arguments.bundle, arguments.data, arguments.images)
     return report(manifest, answers, arguments)
 
 

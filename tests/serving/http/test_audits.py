@@ -33,8 +33,12 @@ def state(samples: Samples, budget: str = "promise-95") -> str:
     return found
 
 
-def test_metrics_have_the_counts_and_bounds_of_each_promise(promise_bundle: Path) -> None:
-    with serving(promise_bundle, audit=1.0) as server, server.client as client:
+@pytest.mark.parametrize("on_device", [False, True])
+def test_metrics_have_the_counts_and_bounds_of_each_promise(
+    promise_bundle: Path, on_device: bool
+) -> None:
+    options = {"on_device": on_device, "audit": 1.0}
+    with serving(promise_bundle, **options) as server, server.client as client:
         answers = classify(client, 3, promise="99%") + classify(client, 4, budget="low")
         until(lambda: server.free_slots() == 256)
         samples = counters(client)
