@@ -106,10 +106,10 @@ class Audits:
     def _start(self, request: Request, how: How) -> bool:
         """Start the audit of a request. Return whether its copy took over its slot."""
         assert self._copies is not None
-        if how == "failed" or not request.sound:
-            self._end(request, "unknown", "failed")
-        elif how == "expired" or request.degraded:
+        if how == "expired" or request.degraded:
             self._end(request, "unknown", "cut_short")
+        elif how == "failed" or not request.sound:
+            self._end(request, "unknown", "failed")
         elif request.stage == len(self._stage_flops):
             self._end(request, "agreement")
         elif self._copies.start(request, self._full, lambda *end: self._finish(request, *end)):

@@ -18,11 +18,13 @@ from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.bundle.promises import Level
 from serving.audit.ledger import Ledger
 from serving.audit.metrics import REASONS
+from serving.engine.background.audits import Audits
 from serving.engine.background.ladder import ladders
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy, Promised, resolve
 from serving.engine.request import Answer
 from serving.errors import DeadlineError, PoolFullError, StageError
+from serving.observe.metrics import Metrics
 from serving.runtime.base import Runtime
 from serving.runtime.cpu import CpuRuntime
 from tests.serving.audits import STAGE_FLOPS, Counted, auditing
@@ -37,6 +39,7 @@ from tests.serving.engines import (
     new_engine,
     until,
 )
+from tests.serving.scheduling import request
 from tests.serving.servers import GatedRuntime
 
 
@@ -200,8 +203,8 @@ def test_a_client_that_hangs_up_before_its_answer_leaves_an_unknown_result(
 ) -> None:
     async def run() -> None:
         async with audited(gated, promising) as (engine, counted):
-            await hang_up_under_way(engine, gated, images(2, 1), 1)
-            assert counted.dropped("full", "cancelled") == 2
+            await hang_up_under_way(engine, gated, images(1, 1), 1)
+            assert counted.dropped("full", "cancelled") == 1
             assert counted.audits("full") == {}
 
     asyncio.run(run())
@@ -227,6 +230,26 @@ def test_answers_that_a_deadline_or_overload_cut_short_leave_unknown_results(
             assert counted.dropped("promise-99", "cut_short") == 3
             sequence = ledger.sequence("promise-99")
             assert (sequence.trials, sequence.unknown) == (3, 3)
+
+    asyncio.run(run())
+
+
+def test_a_request_that_expires_before_its_first_exit_leaves_an_unknown_result(
+    runtime: Runtime, promising: Manifest
+) -> None:
+    made: list[Audits] = []
+
+    def audits(metrics: Metrics) -> Audits:
+        made.append(auditing(promising)(metrics))
+        return made[0]
+
+    async def run() -> None:
+        async with engine_of(runtime, promising, audits=audits) as engine:
+            late = request(NEVER_EARLY.thresholds, deadline=1.0)
+            late.policy = replace(late.policy, name="full")
+            made[0].draw([late])
+            assert made[0].leave([late], "expired") == [late]
+            assert Counted(engine).dropped("full", "cut_short") == 1
 
     asyncio.run(run())
 
