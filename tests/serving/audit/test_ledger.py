@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.audit.ledger import AuditedPromise, Kept, Ledger, Position
-from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence
+from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence, Result
 
 FEW = AuditedPromise("promise-99", 0.01, 0.02, ("99%", "full"))
 MANY = AuditedPromise("promise-95", 0.05, 0.02, ("95%", "99%", "full"))
@@ -64,7 +64,7 @@ def test_disagreements_do_not_break_a_promise_about_harm_and_agreements_support_
 def test_workers_share_one_sequence(tmp_path: Path) -> None:
     workers = [Ledger(ALL, tmp_path / "audits") for _ in range(3)]
     for number in range(3 * BLOCK):
-        result = "disagreement" if number % 300 == 0 else "agreement"
+        result: Result = "disagreement" if number % 300 == 0 else "agreement"
         workers[number % 3].add(FEW.label, "99%", result)
     sequences = [worker.sequence(FEW.label) for worker in workers]
     assert sequences == [ConfidenceSequence(3 * BLOCK, 5, 0, (2, 4, 5))] * 3

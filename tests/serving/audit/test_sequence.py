@@ -119,7 +119,8 @@ def test_a_long_good_past_does_not_hide_a_change() -> None:
 
 def test_an_unknown_result_is_taken_as_the_worst_case_of_each_bound() -> None:
     known = results_of([0] * 95 + [1] * 5)
-    unknown = sequence_of([*known, *["unknown"] * 20])
+    lost: list[Result] = ["unknown"] * 20
+    unknown = sequence_of([*known, *lost])
     assert unknown.lower(ALPHA) == sequence_of([*known, *results_of([0] * 20)]).lower(ALPHA)
     assert unknown.upper(ALPHA) == sequence_of([*known, *results_of([1] * 20)]).upper(ALPHA)
     assert (unknown.known, unknown.share) == (100, 0.05)

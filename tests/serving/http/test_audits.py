@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,10 +18,12 @@ PIXELS = {"content-type": "application/vnd.offramp.uint8"}
 STATES = ("unproven", "held", "broken", "safer", "full")
 
 
-def classify(client: httpx.Client, seed: int, images: int = 16, **query: str) -> list[dict]:
+def classify(
+    client: httpx.Client, seed: int, images: int = 16, **query: str
+) -> list[dict[str, Any]]:
     content = random_images(images, seed).tobytes()
     response = client.post("/classify", params=query, content=content, headers=PIXELS)
-    answers: list[dict] = response.raise_for_status().json()["answers"]
+    answers: list[dict[str, Any]] = response.raise_for_status().json()["answers"]
     return answers
 
 
@@ -37,8 +40,8 @@ def state(samples: Samples, budget: str = "promise-95") -> str:
 def test_metrics_have_the_counts_and_bounds_of_each_promise(
     promise_bundle: Path, on_device: bool
 ) -> None:
-    options = {"on_device": on_device, "audit": 1.0}
-    with serving(promise_bundle, **options) as server, server.client as client:
+    running = serving(promise_bundle, on_device=on_device, audit=1.0)
+    with running as server, server.client as client:
         answers = classify(client, 3, promise="99%") + classify(client, 4, budget="low")
         until(lambda: server.free_slots() == 256)
         samples = counters(client)
@@ -65,8 +68,8 @@ def test_without_audits_there_are_no_such_metrics(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("on_broken", ["keep", "full"])
 def test_answers_say_that_their_promise_is_broken(promise_bundle: Path, on_broken: str) -> None:
-    options = {"audit": 1.0, "on_broken": on_broken}
-    with serving(promise_bundle, **options) as server, server.client as client:
+    running = serving(promise_bundle, audit=1.0, on_broken=on_broken)
+    with running as server, server.client as client:
         expected = {"kind": "agreement", "epsilon": 0.05, "delta": 0.05, "kept": True}
         (first,) = classify(client, 0, images=1, promise="95%")
         assert first["promise"] == expected

@@ -282,7 +282,7 @@ def test_a_shutdown_drops_audits_and_waits_for_requests_only(
         counted = Counted(engine)
         gated.shut(1)
         await classify(engine, images(3, 1), AT_ONCE)
-        await until(lambda: engine.pool.free == 61)
+        await until(lambda: engine.pool.free == 61 and gated.entered[1].is_set())
         held = asyncio.create_task(classify(engine, images(1, 2), NEVER_EARLY))
         await until(lambda: engine.pool.free == 60)
         draining = asyncio.create_task(engine.drain(20))
