@@ -48,12 +48,16 @@ class KeptPromise:
         epsilon: Largest share of answers for which that is not so.
         delta: Probability that `epsilon` is larger after all.
         kept: False if a deadline or overload ended the request early, so that nothing is promised.
+        broken: Audits of the server found that it does not hold on the images of today.
+        answered_by: Safer point that answers instead, another promise or `full`.
     """
 
     kind: str
     epsilon: float
     delta: float
     kept: bool
+    broken: bool = False
+    answered_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,14 @@ def answer_from(body: Mapping[str, Any]) -> Answer:
 def _promise(body: Mapping[str, Any] | None) -> KeptPromise | None:
     if body is None:
         return None
-    return KeptPromise(body["kind"], body["epsilon"], body["delta"], body["kept"])
+    return KeptPromise(
+        body["kind"],
+        body["epsilon"],
+        body["delta"],
+        body["kept"],
+        body.get("broken", False),
+        body.get("answered_by"),
+    )
 
 
 def _opinion(body: Mapping[str, Any]) -> ExitOpinion:

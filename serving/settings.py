@@ -5,7 +5,6 @@ Options take precedence over the environment.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,11 +13,13 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from offramp.option_parser import nearest
+from serving.cores import cores
 
 Provider = Literal["cpu", "cuda"]
 Layout = Literal["native", "portable"]
 Order = Literal["deepest", "fullest"]
 Overload = Literal["refuse", "degrade"]
+OnBroken = Literal["keep", "safer", "full"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "OFFRAMP_"
@@ -28,59 +29,9 @@ KEY = f"{PREFIX}API_KEY"
 WHITE_SPACE = " \t\r\n"
 KEY_CHARACTERS = frozenset(map(chr, range(0x20, 0x7F)))  # that each client can send in a header
 MAX_BATCH = {"cpu": 16, "cuda": 64}
-MEMBERSHIP = Path("/proc/self/cgroup")
-CGROUPS = Path("/sys/fs/cgroup")
 ENVIRONMENT = """\
 Every option can also be set by an environment variable: OFFRAMP_MAX_BATCH sets --max-batch.
 An option takes precedence over a variable."""
-
-
-def cores() -> int:
-    """Return the number of cores that this process can use, at most its CPU quota rounded down."""
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota()
-    return own if quota is None else max(1, min(own, int(quota)))
-
-
-def cpu_quota(membership: Path = MEMBERSHIP, mount: Path = CGROUPS) -> float | None:
-    """Return the CPU time for each second that control groups (CFS) allow, or None for no limit.
-
-    A container often sees all cores of the machine, and is stopped when its quota is spent. The
-    quota of each parent group holds too.
-
-    Args:
-        membership: File with the control groups of this process.
-        mount: Folder of the control groups, version 2 or 1.
-    """
-    try:
-        lines = membership.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return None
-    quotas = []
-    for line in lines:
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        names = controllers.split(",")
-        if controllers and "cpu" not in names:
-            continue
-        roots = [mount] if not controllers else [mount / name for name in (controllers, "cpu")]
-        parts = Path(path.lstrip("/")).parts
-        # In a container the path can be that of the host, which its mount does not have.
-        groups = [Path(*parts[:k]) for k in range(len(parts) + 1)]
-        quotas += [_quota_of(root / group) for root in roots for group in groups]
-    return min((quota for quota in quotas if quota is not None), default=None)
-
-
-def _quota_of(group: Path) -> float | None:
-    """Return the quota of one control group, None if it has none."""
-    try:
-        if (group / "cpu.max").exists():
-            quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
-        else:
-            quota = (group / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
-            period = (group / "cpu.cfs_period_us").read_text(encoding="ascii")
-        return int(quota) / int(period) if quota not in ("max", "-1") else None
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
 
 
 def threads_per_worker(values: dict[str, Any]) -> int:
@@ -194,6 +145,23 @@ class Settings(BaseSettings):
         description="with --overload degrade, queued work for each thread above which the server "
         "is overloaded, in milliseconds",
     )
+    audit: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="share of answers that are compared with full depth, in free slots while no "
+        "request waits, as in 1% or 0.01",
+    )
+    on_broken: OnBroken = Field(
+        "keep",
+        description="if audits show that a promise does not hold any more: keep its operating "
+        "point and report it, answer by the next safer certified point, or by full depth",
+    )
+    audit_state: Path | None = Field(
+        None,
+        description="file in which audits survive a restart, one for each server (default: none, "
+        "audits begin anew)",
+    )
     max_images: int = Field(16, ge=1, description="maximum images in one call")
     max_body_bytes: int = Field(16 << 20, ge=1, description="maximum size of one body, in bytes")
     max_held_bytes: int = Field(
@@ -219,6 +187,16 @@ class Settings(BaseSettings):
     def origins(self) -> tuple[str, ...]:
         """The origins in `cors_origins`, as a browser sends them."""
         return tuple(each.strip().lower() for each in self.cors_origins.split(",") if each.strip())
+
+    @field_validator("audit", mode="before")
+    @classmethod
+    def _share_can_be_a_percentage(cls, share: object) -> object:
+        if isinstance(share, str) and (digits := share.strip()).endswith("%"):
+            try:
+                return float(digits[:-1]) / 100
+            except ValueError:
+                return share
+        return share
 
     @field_validator("api_key")
     @classmethod

@@ -36,10 +36,10 @@ from offramp import Classifier, Client
 from offramp.answers import Answer, Timings
 from offramp.bundle.manifest import Manifest
 from offramp.inputs.datasets import find_images
+from serving.cores import cores
 from serving.engine.policy import resolve
 from serving.images.decoder import decode
 from serving.runtime.cpu import CpuRuntime
-from serving.settings import cores
 
 BATCHES = (8, 16)  # of the limit: that of `benchmarks.serving.limit`, and that of the engine
 SHARE = 0.9  # of the limit that the classifier should reach

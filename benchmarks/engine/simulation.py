@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.engine.batch import Batch
 from serving.engine.latency import Latency
 from serving.engine.policy import Policy
-from serving.engine.request import Answer, Batch, Call, Request
+from serving.engine.request import Answer, Call, Request
 from serving.engine.scheduler import Scheduler
 
 _LOOP = asyncio.new_event_loop()

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from benchmarks.client import serving
@@ -66,6 +67,11 @@ def corrupt(encoded: bytes, number: int) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
+
+
+def pixels_of(encoded: bytes) -> NDArray[np.uint8]:
+    """Decode an image that has the model's size, uint8 [H, W, 3]."""
+    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
 
 
 def calls(images: Sequence[bytes], requests: int, *, spoil: bool) -> Iterator[Call]:

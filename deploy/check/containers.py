@@ -166,6 +166,7 @@ def run_compose(podman: Podman) -> list[str]:
     """Run up, traffic, inspection and down, and return the faults."""
     settings = {f"{name}_PORT": str(free_port()) for name in ("OFFRAMP", "PROMETHEUS", "GRAFANA")}
     settings["OFFRAMP_WORKERS"] = str(WORKERS)
+    settings["OFFRAMP_AUDIT"] = "100%"
     try:
         compose(
             podman, "up", "--detach", "--no-build", "--wait", "--wait-timeout", "180", **settings

@@ -2,8 +2,8 @@
 
     python -m deploy.check.loopback
 
-Sends 500 images at three budgets, and requests that fail or expire. Every expression of the
-dashboard must return numbers, and PromQL must give the client's counts.
+Sends 500 images at three budgets, some with a promise, and requests that fail or expire. Every
+expression of the dashboard must return numbers, and PromQL must give the client's counts.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ def good(encoded: Sequence[bytes]) -> Iterator[Call]:
     """Yield every image at every budget."""
     for image, budget in itertools.product(encoded, BUDGETS):
         yield Call(image, {"budget": budget})
+
+
+def promised(encoded: Sequence[bytes]) -> Iterator[Call]:
+    """Yield some images with a promise that the bundle certifies."""
+    for image in encoded[:100]:
+        yield Call(image, {"promise": "99%"})
 
 
 def bad(image: bytes) -> Iterator[Call]:
@@ -68,7 +74,8 @@ def check(url: str, prometheus: Prometheus, encoded: Sequence[bytes], rate: floa
     """
     run("promtool", "check", "metrics", text=httpx.get(f"{url}/metrics").text)
     start, count = time.time(), Count()
-    send(url, itertools.chain(good(encoded), bad(encoded[0])), rate, count)
+    calls = itertools.chain(good(encoded), promised(encoded), bad(encoded[0]))
+    send(url, calls, rate, count)
     time.sleep(3 * SCRAPE)
     total, empty = expressions_without_data(prometheus, BUDGETS, start, time.time())
     different = differences(recorded(prometheus), count)
@@ -93,7 +100,7 @@ def main() -> int:
         return 1
     with (
         tempfile.TemporaryDirectory() as folder,
-        serving(BUNDLE) as url,
+        serving(BUNDLE, "--audit", "100%") as url,
         scraping(url, Path(folder)) as prometheus,
     ):
         return 0 if check(url, prometheus, images(), arguments.rate) else 1

@@ -45,7 +45,8 @@ COLORS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8a
 QUERIES: tuple[tuple[dict[str, str], float], ...] = (
     ({"budget": "low"}, 0.35),
     ({"budget": "medium"}, 0.3),
-    ({"budget": "full"}, 0.15),
+    ({"budget": "full"}, 0.1),
+    ({"promise": "99%"}, 0.05),
     ({"budget": "40%"}, 0.1),
     ({"min_confidence": "0.9"}, 0.08),
     ({"budget": "full", "deadline_ms": "6"}, 0.02),
@@ -239,7 +240,7 @@ def main() -> int:
         times = folder / "times.json"
         if not times.exists():
             with (
-                serving(BUNDLE, "--slots", "64") as url,
+                serving(BUNDLE, "--slots", "64", "--audit", "20%") as url,
                 scraping(url, folder) as prometheus,
             ):
                 start = time.time()

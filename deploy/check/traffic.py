@@ -35,6 +35,8 @@ def label(query: Mapping[str, str]) -> str:
     """Return the budget label under which the server's metrics count a request."""
     if "min_confidence" in query:
         return "min_confidence"
+    if "promise" in query:
+        return f"promise-{query['promise'].rstrip('%')}"
     return "numeric" if query["budget"][0].isdigit() else query["budget"]
 
 

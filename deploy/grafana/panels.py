@@ -19,6 +19,7 @@ from deploy.grafana.panel import (
     rate,
     saved,
 )
+from deploy.grafana.promises import PROMISES
 
 GLANCE = Row(
     "At a glance",
@@ -173,4 +174,4 @@ COST = Row(
     ),
 )
 
-ROWS = (GLANCE, EXITS, COST, LATENCY, TRAFFIC, ENGINE, GPU)
+ROWS = (GLANCE, EXITS, COST, PROMISES, LATENCY, TRAFFIC, ENGINE, GPU)

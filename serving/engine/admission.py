@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from serving.engine.outcomes import Outcomes
@@ -32,6 +32,7 @@ class Admission:
         lag: Time that a known answer waits for the event loop.
         drain_rate: Rate at which slots become free.
         idle: Event that is set while no slot is taken.
+        make_room: Frees slots that only copies hold. Returns whether so many are free now.
     """
 
     def __init__(self, pool: Slots, stage_threads: StageThreads, outcomes: Outcomes) -> None:
@@ -42,6 +43,7 @@ class Admission:
         self.lag = Lag()
         self.idle = asyncio.Event()
         self.idle.set()
+        self.make_room: Callable[[int], bool] = lambda _: False
 
     def check_deadline(self, policy: Policy, count: int, age: float) -> None:
         """Refuse `count` requests of this age (seconds) that cannot reach the first exit in time.
@@ -65,8 +67,12 @@ class Admission:
         try:
             slots = self._pool.take(count)
         except PoolFullError as error:
-            self._outcomes.count(policy.name, "refused", count)
             missing = count - self._pool.free
+            if count <= self._pool.slots and self.make_room(missing):
+                slots = self._pool.take(count)
+                self.idle.clear()
+                return slots
+            self._outcomes.count(policy.name, "refused", count)
             seconds = self.drain_rate.seconds_until(missing, perf_counter())
             raise PoolFullError(str(error), seconds) from None
         self.idle.clear()

@@ -7,6 +7,11 @@ from time import perf_counter, thread_time
 
 from offramp.bundle.manifest import Manifest, OperatingPoint
 from offramp.bundle.promises import Promise
+from serving.audit.ledger import Ledger
+from serving.audit.metrics import AuditCounters, PromiseMetrics
+from serving.audit.state_file import StateFile, bundle_hash
+from serving.engine.background.audits import Audits
+from serving.engine.background.ladder import ladders
 from serving.engine.engine import Engine
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import MIN_CONFIDENCE, NUMERIC
@@ -44,6 +49,7 @@ def build_engine(
     Raises:
         BundleError: The bundle is damaged, or not of this server's format.
         ProviderError: The provider is not available.
+        UnwritableFileError: The file for audits cannot be written.
     """
     on_device = on_device or settings.provider == "cuda"
     runtime, pool = (_on_device if on_device else _on_host)(settings, manifest)
@@ -53,10 +59,12 @@ def build_engine(
         largest = useful_batch(runtime, pool, largest, thread_time)
         log.info("a batch has at most %d images (max_batch sets another number)", largest)
     runtime.warm_up(largest)
-    metrics = Metrics(_described(manifest, settings.provider), shared)
+    model = _described(manifest, settings.provider)
+    metrics = Metrics(model, shared)
+    audits = _audits(settings, manifest, model, metrics, shared) if settings.audit else None
     if settings.provider == "cuda":
         watch_gpu(metrics.registry, settings.device)
-    engine = _engine(settings, manifest, runtime, pool, metrics, largest)
+    engine = _engine(settings, manifest, runtime, pool, metrics, largest, audits)
     give_back()
     return engine, metrics
 
@@ -86,6 +94,7 @@ def _engine(
     pool: Slots,
     metrics: Metrics,
     largest: int,
+    audits: Audits | None,
 ) -> Engine:
     clock = thread_time if settings.provider == "cpu" else perf_counter
     latency = measure(runtime, pool, sizes_up_to(largest), clock)
@@ -94,7 +103,35 @@ def _engine(
     degrades = settings.overload == "degrade"
     seconds = settings.degrade_above_ms / 1e3 * threads
     overload = OverloadDetector(seconds if degrades else None)
-    return Engine(runtime, pool, scheduler, metrics, manifest.flops_of, threads, overload)
+    return Engine(runtime, pool, scheduler, metrics, manifest.flops_of, threads, overload, audits)
+
+
+def _audits(
+    settings: Settings,
+    manifest: Manifest,
+    model: Model,
+    metrics: Metrics,
+    shared: WorkerMetrics | None,
+) -> Audits:
+    """Return the audits of a bundle, with the ledger that all workers share."""
+    found = [*ladders(manifest, settings.on_broken)]
+    promises = [ladder.promise for ladder in found]
+    ledger = Ledger(promises, shared.folder / "audits" if shared else None)
+    file = None
+    if settings.audit_state is not None:
+        graphs = [stage.sha256 for stage in manifest.stages]
+        file = StateFile(settings.audit_state, bundle_hash(graphs, promises))
+        file.restore(ledger)
+    metrics.registry.register(PromiseMetrics(ledger))
+    return Audits(
+        settings.audit,
+        [stage.flops - stage.head_flops for stage in manifest.stages[:-1]]
+        + [manifest.stages[-1].flops],
+        ledger,
+        {ladder.promise.label: ladder.thresholds for ladder in found},
+        AuditCounters(metrics.counters, model.budgets, manifest.exits),
+        file,
+    )
 
 
 def _described(manifest: Manifest, provider: str) -> Model:

@@ -20,11 +20,15 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.audit.metrics import Unknown
 from serving.engine.admission import Admission, Admitted
+from serving.engine.background.audits import Audits
+from serving.engine.background.copies import Copies
+from serving.engine.batch import Leaving
 from serving.engine.outcomes import BROKEN, FAILED, Outcomes
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy
-from serving.engine.request import Answer, Call, Leaving, Opinion, Request
+from serving.engine.request import Answer, Call, Opinion, Request
 from serving.engine.scheduler import Scheduler
 from serving.engine.stage_threads import StageThreads
 from serving.errors import NotReadyError, StageError
@@ -50,10 +54,12 @@ class Engine:
         flops_of: Flops of a request: see `Outcomes`.
         threads: Most batches under way at once.
         overload: Detector of overload, under which requests leave at their next exit.
+        audits: Audits of answers. `None`: no answer is audited.
 
     Attributes:
         stage_threads: The threads that run the stages.
         admission: The entrance, which takes slots and gives them back.
+        copies: Copies of answered requests, which run in free slots.
         refusal: The reason why requests are refused with 503. `None`: they are taken.
         missed: Returns the error for a missed deadline.
         max_batch: Most requests in one batch.
@@ -71,12 +77,14 @@ class Engine:
         flops_of: Callable[[int, tuple[bool, ...]], int],
         threads: int,
         overload: OverloadDetector | None = None,
+        audits: Audits | None = None,
     ) -> None:
         self.pool = pool
         self.max_batch = scheduler.max_batch
         overload = overload or OverloadDetector(None)
+        leave = self._leave if audits is None else self._leave_and_audit
         self.stage_threads = StageThreads(
-            runtime, pool, scheduler, overload, metrics, threads, self._leave, self._break
+            runtime, pool, scheduler, overload, metrics, threads, leave, self._break
         )
         self.refusal: str | None = None
         self.broken: str | None = None
@@ -86,11 +94,19 @@ class Engine:
         self.overloaded = self._outcomes.overloaded
         self.answered = self._outcomes.answered
         self.admission = Admission(pool, self.stage_threads, self._outcomes)
+        self.copies = Copies(self.stage_threads, self.admission.give, pool.slots)
+        self.admission.make_room = self.copies.make_room
+        self._audits = audits
+        if audits is not None:
+            audits.use(self.copies)
         self._calls: set[Call] = set()
         self._when_broken: list[Callable[[], object]] = []
         self._woken = False
         metrics.watch(
-            pool.slots, pool.nbytes, lambda: pool.slots - pool.free, lambda: scheduler.waiting
+            pool.slots,
+            pool.nbytes,
+            lambda: pool.slots - pool.free - len(self.copies),
+            lambda: scheduler.waiting,
         )
 
     @property
@@ -165,14 +181,17 @@ class Engine:
         left = policy.seconds_left(submitted - arrived)
         if left is not None:
             self.admission.check_deadline(policy, len(slots), submitted - arrived)
+        if self._audits is not None:
+            policy = self._audits.policy_for(policy)
         loop = asyncio.get_running_loop()
         call, lag = Call(loop.create_future()), self.admission.lag.seconds
         for slot, image in zip(slots, images, strict=True):
             self.pool.put(slot, image)
             call.requests.append(Request(policy, slot, arrived, submitted, call, lag=lag))
         if opinions:
-            for request, each in zip(call.requests, opinions, strict=True):
-                request.opinions = each
+            _collect(call.requests, opinions)
+        if self._audits is not None:
+            self._audits.draw(call.requests)
         self.stage_threads.add(call.requests)
         slots.clear()  # from here on they come back with their requests
         self._calls.add(call)
@@ -188,15 +207,18 @@ class Engine:
             call.timer.cancel()
         for request in call.requests:
             if not request.ended:
-                self._give_up(request)
+                self._give_up(request, "cancelled")
                 self._outcomes.count(request.policy.name, "cancelled")
 
     async def drain(self, seconds: float | None = None) -> bool:
         """Stop, and return whether all requests and threads ended within `seconds`."""
         self.refusal = self.refusal or DRAINING
+        self.copies.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.admission.idle.wait()
+        if self._audits is not None:
+            await self._audits.close()
         idle = self.broken is None and self.admission.idle.is_set()
         if self.stage_threads.close(JOIN_SECONDS if idle else 0.0) and idle:
             return True
@@ -230,14 +252,26 @@ class Engine:
                     outcomes.answer(request, now, "degraded" if request.degraded else "answered")
             except Exception as error:  # noqa: BLE001 (logged there)
                 outcomes.lose(request, error)
-        self.admission.give([request.slot for request in leaving.requests])
+        self.admission.give([each.slot for each in leaving.requests if not each.audited])
+
+    def _leave_and_audit(self, leaving: Leaving) -> None:
+        """End copies, or requests of which some are audited. Their answers go out first."""
+        if leaving.background:
+            self.copies.leave(leaving)
+            return
+        self._leave(leaving)
+        audited = [request for request in leaving.requests if request.audited]
+        if audited and self._audits is not None:
+            free = self._audits.leave(audited, leaving.how)
+            self.admission.give([request.slot for request in free])
+            self._wake()
 
     def _expire(self, call: Call) -> None:
         """Answer a call at its deadline with the deepest exit that each request reached."""
         now = perf_counter()
         for request in [each for each in call.requests if not each.ended]:
             try:
-                self._give_up(request)
+                self._give_up(request, "cut_short")
                 self._outcomes.answer_early(request, now)
             except Exception as error:  # noqa: BLE001 (logged there)
                 self._outcomes.lose(request, error)
@@ -253,6 +287,14 @@ class Engine:
         for callback in self._when_broken:
             callback()
 
-    def _give_up(self, request: Request) -> None:
+    def _give_up(self, request: Request, reason: Unknown) -> None:
+        if self._audits is not None:
+            self._audits.give_up(request, reason)
         if self.stage_threads.drop(request):
             self.admission.give([request.slot])
+
+
+def _collect(requests: Sequence[Request], opinions: Sequence[list[Opinion | None]]) -> None:
+    """Let each request append its opinions to a list of its own."""
+    for request, each in zip(requests, opinions, strict=True):
+        request.opinions = each

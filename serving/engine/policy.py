@@ -39,10 +39,17 @@ _NUMBER = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([kKmMgG%]?)", re.ASCII)
 
 
 class Promised(NamedTuple):
-    """The certified promise of an operating point: at most `epsilon` losses, at 1 - `delta`."""
+    """The certified promise of an operating point: at most `epsilon` losses, at 1 - `delta`.
+
+    Attributes:
+        broken: Audits found that it does not hold at its own point.
+        answered_by: Safer point that answers instead, another promise or `full`.
+    """
 
     level: Level
     delta: float
+    broken: bool = False
+    answered_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

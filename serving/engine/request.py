@@ -1,12 +1,11 @@
-"""An image on its way through the stages, alone and in batches, and its answer."""
+"""An image on its way through the stages, and its answer."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,6 +120,7 @@ class Request:
         ended: It was answered or given up. A batch can still hold its slot.
         degraded: It leaves because of overload.
         lag: Seconds before its deadline at which it must leave, so that its answer is in time.
+        audited: A copy of it is to run on after its answer, so that its features are kept.
     """
 
     policy: Policy
@@ -133,6 +133,7 @@ class Request:
     ended: bool = False
     degraded: bool = False
     lag: float = 0.0
+    audited: bool = False
 
     @property
     def stage(self) -> int:
@@ -165,100 +166,3 @@ class Request:
             now - self.arrived,
             flops,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Leaving:
-    """Requests that are in no queue and no batch any more.
-
-    Attributes:
-        requests: These requests.
-        how: `finished`: at an exit, or ended before. `expired`: no time for another stage.
-            `failed`: with their batch.
-        since: Time at which that was known, by `time.perf_counter`.
-    """
-
-    requests: list[Request]
-    how: Literal["finished", "expired", "failed"]
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The result of a batch: an opinion or `None` for each request, and the rows that continue."""
-
-    opinions: list[Opinion | None]
-    continuing: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Requests that run stage `stage` (from 0) together.
-
-    Attributes:
-        head: The exit head runs, because the policy of a request evaluates this exit.
-        degraded: Requests without a deadline leave at this exit, whatever their policy says.
-        whole_network: The batch runs all stages at once, up to the last exit. No policy in it
-            evaluates an earlier exit.
-    """
-
-    stage: int
-    requests: tuple[Request, ...]
-    head: bool = True
-    degraded: bool = False
-    whole_network: bool = False
-
-    @property
-    def slots(self) -> list[int]:
-        """The slots of its requests, in their order."""
-        return [request.slot for request in self.requests]
-
-    def decide(
-        self,
-        confidence: NDArray[np.float32] | None,
-        probabilities: NDArray[np.float32] | None,
-        score: NDArray[np.float32] | None = None,
-    ) -> Decision:
-        """Decide which requests leave at this exit.
-
-        Args:
-            confidence: Confidence of each request, [N]. `None`: the head did not run.
-            probabilities: Probabilities of each, [N, classes]. `None`: the head did not run.
-            score: Score of each, [N]. `None`: the graphs give no score, or the head did not run.
-        """
-        if confidence is None or probabilities is None:
-            return Decision([None] * len(self.requests), list(range(len(self.requests))))
-        if self.whole_network:
-            pairs = zip(confidence.tolist(), probabilities, strict=True)
-            last: list[Opinion | None] = [Opinion(value, row) for value, row in pairs]
-            return Decision(last if score is None else _scored(last, self.requests, score), [])
-        opinions: list[Opinion | None] = []
-        continuing = []
-        values = confidence.tolist()
-        for row, (request, value) in enumerate(zip(self.requests, values, strict=True)):
-            policy = request.policy
-            forced = self.degraded and policy.deadline is None
-            opinion = None
-            if forced or policy.asks[self.stage]:
-                opinion = Opinion(value, probabilities[row])
-            opinions.append(opinion)
-            if opinion is None or not policy.decide(opinion, request.opinions):
-                if forced:
-                    request.degraded = True
-                else:
-                    continuing.append(row)
-        if score is not None:
-            opinions = _scored(opinions, self.requests, score)
-        return Decision(opinions, continuing)
-
-
-def _scored(
-    opinions: list[Opinion | None], requests: Sequence[Request], score: NDArray[np.float32]
-) -> list[Opinion | None]:
-    """Add the score to the opinions of requests that ask whether to reject."""
-    return [
-        opinion._replace(score=value)
-        if opinion is not None and request.policy.reject is not None
-        else opinion
-        for opinion, request, value in zip(opinions, requests, score.tolist(), strict=True)
-    ]

@@ -11,7 +11,8 @@ free their slots, with two exceptions. A stage goes first if a deadline leaves n
 batch before it. A shallower stage goes first if, by the latency model, all requests together wait
 less when its survivors join those of the deeper one. No stage is passed over more than `PASSES`
 times, and no thread idles while requests are queued. If all policies of a first batch evaluate the
-last exit only, it runs all stages at once, if they are available as one graph.
+last exit only, it runs all stages at once, if they are available as one graph. Copies of answered
+requests run while no request waits (`background`).
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import math
 from collections.abc import Sequence
 from itertools import islice, pairwise
 
+from serving.engine.batch import Batch, Decision
 from serving.engine.latency import Latency
-from serving.engine.request import Batch, Decision, Request
-from serving.engine.stage_queue import StageQueue
+from serving.engine.queues.background_queue import BackgroundQueue
+from serving.engine.queues.stage_queue import StageQueue
+from serving.engine.request import Request
 from serving.settings import Order
 
 PASSES = 8  # batches that can go before a stage with a queue
@@ -44,6 +47,7 @@ class Scheduler:
         max_batch: Most requests in one batch.
         survival: Fraction of requests that continue after each stage, a running mean.
         running: Requests in batches under way, for each stage. Last, those in whole networks.
+        background: Queues of copies.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Scheduler:
         self.running = [0] * (latency.stages + 1)
         self._stages = range(latency.stages)
         self._queues = [StageQueue() for _ in self._stages]
+        self.background = BackgroundQueue(latency.stages, max_batch)
         self._last_deadline = -math.inf  # time at which the last request with a deadline came
         self._passes = [0] * latency.stages
         self.max_batch = max_batch
@@ -114,14 +119,22 @@ class Scheduler:
         self.running[-1 if whole_network else stage] += len(chosen)
         return Batch(stage, chosen, head, degraded, whole_network)
 
+    def schedule_background(self) -> Batch | None:
+        """Return the next batch of copies, or `None` while a request waits or another one runs."""
+        return None if self.waiting else self.background.schedule(self.latency)
+
     def update(self, batch: Batch, decision: Decision, seconds: float) -> list[Request]:
         """Record the decision of a batch that took `seconds`. Return the requests that leave.
 
         Their policy lets them leave, or they ended meanwhile.
         """
-        size, continuing = len(batch.requests), set(decision.continuing)
-        self.running[-1 if batch.whole_network else batch.stage] -= size
-        self._learn(batch, len(continuing) / size, seconds)
+        continuing = set(decision.continuing)
+        add = self.background.add if batch.background else self.add
+        if batch.background:
+            self.background.runs = False
+        else:
+            self.running[-1 if batch.whole_network else batch.stage] -= len(batch.requests)
+        self._learn(batch, len(continuing) / len(batch.requests), seconds)
         leaving = []
         for row, request in enumerate(batch.requests):
             if request.ended:
@@ -132,20 +145,24 @@ class Scheduler:
                 request.opinions += [None] * (len(self._stages) - 1)
             request.opinions.append(decision.opinions[row])
             if row in continuing:
-                self.add(request)
+                add(request)
             else:
                 leaving.append(request)
         return leaving
 
     def failed(self, batch: Batch) -> list[Request]:
         """Record that a batch failed. Return its requests, which all leave."""
-        self.running[-1 if batch.whole_network else batch.stage] -= len(batch.requests)
+        if batch.background:
+            self.background.runs = False
+        else:
+            self.running[-1 if batch.whole_network else batch.stage] -= len(batch.requests)
         return [*batch.requests]
 
     def drop(self, request: Request) -> bool:
         """Give a request up. True: it was queued, and is out. False: it leaves with its batch."""
         request.ended = True
-        return self._queues[min(request.stage, len(self._queues) - 1)].remove(request)
+        queue = self._queues[min(request.stage, len(self._queues) - 1)]
+        return queue.remove(request) or self.background.remove(request)
 
     def seconds_to_first_stage(self) -> float:
         """Return the seconds of one thread for requests with a deadline before the first exit.
@@ -171,7 +188,7 @@ class Scheduler:
         else:
             self.latency.observe(batch.stage, len(batch.requests), seconds, head=batch.head)
             stages = self._stages[batch.stage : batch.stage + 1]
-        if not batch.degraded:
+        if not (batch.degraded or batch.background):
             for stage in stages:
                 self.survival[stage] += SURVIVAL_WEIGHT * (survived - self.survival[stage])
 

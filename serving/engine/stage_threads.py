@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from threading import Condition, Thread
 from time import perf_counter
 
+from serving.engine.batch import Batch, Decision, Leaving
 from serving.engine.overload import OverloadDetector
-from serving.engine.request import Batch, Decision, Leaving, Request
+from serving.engine.request import Request
 from serving.engine.scheduler import Scheduler
 from serving.observe.metrics import Metrics
 from serving.runtime.base import Runtime, Slots
@@ -89,15 +90,17 @@ class StageThreads:
         """Number of threads that run a batch."""
         return len(self._threads) - self._idle
 
-    def add(self, requests: Sequence[Request]) -> None:
-        """Queue new requests, on the event loop. `wake` starts them."""
+    def add(self, requests: Sequence[Request], *, background: bool = False) -> None:
+        """Queue new requests or copies, on the event loop. `wake` starts them."""
         self._loop = asyncio.get_running_loop()
         if not self._threads:
             self._start()
         try:
             with self._state:
+                scheduler = self._scheduler
+                add = scheduler.background.add if background else scheduler.add
                 for request in requests:
-                    self._scheduler.add(request)
+                    add(request)
         except Exception as error:
             self._break(error)
             raise
@@ -121,10 +124,11 @@ class StageThreads:
             return False
 
     def wake(self) -> None:
-        """Wake as many idle threads as there are requests in queues."""
+        """Wake as many idle threads as there are requests in queues, or one for copies."""
         if self._idle:
             with self._state:
-                self._state.notify(self._scheduler.waiting)
+                waiting = self._scheduler.waiting
+                self._state.notify(waiting or min(1, self._scheduler.background.waiting))
 
     def drop(self, request: Request) -> bool:
         """Give a request up. True: it was in a queue and is out. False: it will be in a Leaving."""
@@ -183,9 +187,10 @@ class StageThreads:
         leaving, now = [], perf_counter() if ran is None else ran.ended
         if ran is not None:
             if ran.decision is None:
-                leaving.append(Leaving(self._scheduler.failed(ran.batch), "failed", now))
+                failed = self._scheduler.failed(ran.batch)
+                leaving.append(Leaving(failed, "failed", now, ran.batch.background))
             elif finished := self._scheduler.update(ran.batch, ran.decision, ran.seconds):
-                leaving.append(Leaving(finished, "finished", now))
+                leaving.append(Leaving(finished, "finished", now, ran.batch.background))
         if expired := self._scheduler.expired(now):
             leaving.append(Leaving(expired, "expired", now))
         return leaving
@@ -194,9 +199,15 @@ class StageThreads:
         degraded = self._overload.update(self._scheduler.backlog)
         idle = self._idle if self.runtime.parallel_batches is None else 0
         batch = self._scheduler.schedule(perf_counter(), idle, degraded=degraded)
+        if batch is None and self._scheduler.background.waiting and self._has_room():
+            return self._scheduler.schedule_background()
         if batch is not None and self._idle and self._scheduler.waiting:
             self._state.notify()
         return batch
+
+    def _has_room(self) -> bool:
+        """Return whether a batch of copies slows no other down: not on a device that runs one."""
+        return self.runtime.parallel_batches is None or self.running == 1
 
     def _run(self, batch: Batch) -> _Ran:
         """Run one batch through one stage or through all, from its slots to its slots."""
@@ -210,7 +221,7 @@ class StageThreads:
             else:
                 output = self.runtime.run(stage, inputs, head=batch.head)
             decision = batch.decide(output.confidence, output.probabilities, output.score)
-            if rows := decision.continuing:
+            if rows := decision.kept if decision.audited else decision.continuing:
                 self._pool.scatter(stage, [slots[row] for row in rows], rows, output.features)
         except Exception:
             decision = None  # requests that went on would read other requests' features

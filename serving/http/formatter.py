@@ -82,6 +82,8 @@ def _further(answer: Answer, query: ClassifyQuery, labels: tuple[str, ...]) -> d
             "delta": promise.delta,
             "kept": answer.by_policy,
         }
+        if promise.broken:
+            fields["promise"] |= {"broken": True, "answered_by": promise.answered_by}
     if query.explain:
         fields["explain"] = opinions_of(answer, labels)
     return fields

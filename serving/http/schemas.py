@@ -73,6 +73,16 @@ class KeptPromise(FrozenRecord):
         description="false: a deadline or overload ended the request early, so that nothing is "
         "promised about this answer"
     )
+    broken: bool = Field(
+        default=False,
+        description="only if true: audits found that more answers differ than is promised, on the "
+        "images of today",
+    )
+    answered_by: str | None = Field(
+        None,
+        description="only with `broken`: the safer point that answers instead, another promise or "
+        "`full` (null: the point of the promise)",
+    )
 
 
 class ImageAnswer(FrozenRecord):

@@ -80,6 +80,7 @@ class Metrics:
 
     Attributes:
         registry: The metrics of all workers, for a scrape.
+        counters: Cheap counters of this worker, for further metrics.
     """
 
     def __init__(self, model: Model, worker: WorkerMetrics | None = None) -> None:
@@ -93,7 +94,7 @@ class Metrics:
             ProcessCollector(registry=self.registry)
         self._full_flops = model.full_flops
         self._live: list[tuple[Gauge, Callable[[], int]]] = []
-        self._counters = Counters(worker.folder, worker.worker) if worker else Counters()
+        self.counters = Counters(worker.folder, worker.worker) if worker else Counters()
         self._batch_lock = Lock()
         file = worker.folder / "exits" if worker else None
         self._drift = ExitDrift(model.name, model.expected, file)
@@ -181,7 +182,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics computed at a scrape. The registry collects this object first."""
         self.refresh()
-        yield from self._counters.collect()
+        yield from self.counters.collect()
         yield from self._drift.collect()
 
     def count(self, budget: str, outcome: Outcome, requests: int = 1) -> None:
@@ -240,10 +241,10 @@ class Metrics:
         return None if self._several else self.registry
 
     def _counter(self, name: str, text: str) -> Callable[..., Counter]:
-        return partial(self._counters.counter, f"offramp_{name}", text)
+        return partial(self.counters.counter, f"offramp_{name}", text)
 
     def _histogram(self, name: str, text: str, bounds: Sequence[float]) -> Callable[..., Histogram]:
-        return partial(self._counters.histogram, f"offramp_{name}", text, bounds)
+        return partial(self.counters.histogram, f"offramp_{name}", text, bounds)
 
     def _gauge(self, name: str, text: str, labels: str = "", mode: Mode = "livesum") -> Gauge:
         return Gauge(

@@ -6,6 +6,8 @@ import pytest
 from deploy.grafana import dashboard
 from deploy.grafana.panel import Panel
 from deploy.grafana.panels import ROWS
+from serving.audit.ledger import AuditedPromise, Ledger
+from serving.audit.metrics import AuditCounters, PromiseMetrics
 from serving.observe.metrics import Metrics, Model
 
 METRIC = re.compile(r"\b(?:offramp|process)_\w+")
@@ -23,6 +25,9 @@ def exposed() -> set[str]:
     metrics = Metrics(
         Model("net", "1", "fp32", "cpu", 2, 30, {"low": 20}, {"low": (0.5, 0.5)}, ("numeric",))
     )
+    AuditCounters(metrics.counters, ("low",), 2)
+    promise = AuditedPromise("promise-95", 0.05, 0.02, ("95%",))
+    metrics.registry.register(PromiseMetrics(Ledger([promise])))
     metrics.watch(8, 4096, lambda: 0, lambda: 0)
     metrics.problem("pool-full")
     return {sample.name for family in metrics.registry.collect() for sample in family.samples}

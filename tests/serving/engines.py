@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offramp.bundle.manifest import Manifest
+from serving.engine.background.audits import Audits
 from serving.engine.engine import Engine
 from serving.engine.latency import Latency
 from serving.engine.overload import OverloadDetector
@@ -70,19 +71,23 @@ def new_engine(
     scheduler: type[Scheduler] = Scheduler,
     metrics: type[Metrics] = Metrics,
     flops_of: Callable[[int, tuple[bool, ...]], int] | None = None,
+    audits: Callable[[Metrics], Audits] | None = None,
 ) -> WatchedEngine:
     """Build an engine. Parts can be exchanged for others of the same interface."""
     expected = dict.fromkeys(BUDGETS, (0.25,) * 4)
-    others = ("min_confidence",)
+    offered = manifest.promises.offered if manifest.promises else ()
+    others = ("min_confidence", *(promise.label for promise in offered))
     model = Model("m", "1", "fp32", "cpu", 4, manifest.full_flops, {}, expected, others)
+    counted = metrics(model)
     return WatchedEngine(
         runtime,
         pool or HostSlots(runtime.inputs, runtime.features, slots),
         scheduler(deepcopy(latency), max_batch),
-        metrics(model),
+        counted,
         flops_of=flops_of or manifest.flops_of,
         threads=threads,
         overload=overload,
+        audits=audits(counted) if audits else None,
     )
 
 

@@ -31,7 +31,7 @@ def promises_of(manifest: dict[str, Any]) -> dict[str, Any]:
                 "kind": kind,
                 "epsilon": epsilon,
                 "losses": losses,
-                "risk": 0.5,
+                "risk": 1 - point / 10,
                 "thresholds": manifest["curve"][point]["thresholds"],
                 "mean_flops": manifest["curve"][point]["mean_flops"],
                 "exit_shares": manifest["curve"][point]["exit_shares"],

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.engine.batch import Batch, Decision
 from serving.engine.latency import Latency
 from serving.engine.policy import Policy
-from serving.engine.request import Batch, Call, Decision, Opinion, Request
+from serving.engine.request import Call, Opinion, Request
 from serving.engine.scheduler import MAX_WHOLE_SECONDS, Scheduler
 
 STAGES = 4

@@ -6,14 +6,8 @@ from pydantic import ValidationError
 
 from offramp.errors import UsageError
 from offramp.options import read_options
-from serving.settings import (
-    ENVIRONMENT,
-    Settings,
-    cores,
-    cpu_quota,
-    key_warnings,
-    unknown_variables,
-)
+from serving.cores import cores, cpu_quota
+from serving.settings import ENVIRONMENT, Settings, key_warnings, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +126,7 @@ def test_threads_are_at_most_the_quota(
     quota: float | None, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
-    monkeypatch.setattr("serving.settings.cpu_quota", lambda: quota)
+    monkeypatch.setattr("serving.cores.cpu_quota", lambda: quota)
     assert settings().threads == threads
 
 
@@ -265,3 +259,14 @@ def test_origins_and_prefixes_that_no_request_can_have_are_refused(flags: tuple[
 @pytest.mark.parametrize("prefix", ["", "/api", "/a/b-c_d.e~1"])
 def test_a_prefix_is_kept_as_given(prefix: str) -> None:
     assert settings("--root-path", prefix).root_path == prefix
+
+
+@pytest.mark.parametrize(("text", "share"), [("1%", 0.01), ("0.5", 0.5), ("100 %", 1), ("0", 0)])
+def test_the_share_of_audits_can_be_a_percentage(text: str, share: float) -> None:
+    assert settings("--audit", text).audit == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["101%", "2", "-1%", "often%", "%"])
+def test_a_share_that_is_not_one_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--audit"):
+        settings(f"--audit={text}")

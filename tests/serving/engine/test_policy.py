@@ -12,8 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
+from serving.engine.batch import Batch
 from serving.engine.policy import Policy, default_budget, resolve
-from serving.engine.request import Batch, Opinion, Request
+from serving.engine.request import Opinion, Request
 from serving.errors import BudgetTooLowError, ParameterError, UnknownBudgetError
 from tests.serving.scheduling import request
 

@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.engine.request import Batch, Request
+from serving.engine.batch import Batch
+from serving.engine.request import Request
 from serving.engine.scheduler import Scheduler
 from serving.settings import Order
 from tests.serving.scheduling import STAGES, WHOLE_NETWORK, latency, ran, request

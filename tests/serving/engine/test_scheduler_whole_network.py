@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.engine.batch import Batch
 from serving.engine.latency import Latency
-from serving.engine.request import Batch, Request
+from serving.engine.request import Request
 from serving.engine.scheduler import CALM, MAX_WHOLE_SECONDS, SURVIVAL_WEIGHT, Scheduler
 from tests.serving.scheduling import (
     NEVER_EARLY,

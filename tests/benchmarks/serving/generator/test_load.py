@@ -31,7 +31,7 @@ from benchmarks.serving.generator.outcomes import (
 from benchmarks.serving.mixture import all_queries, random_plan
 from benchmarks.serving.offline import evaluate
 from offramp.bundle.manifest import read_manifest
-from serving.settings import cores
+from serving.cores import cores
 from tests.serving.servers import serving
 from tests.serving.small_bundle import png, random_images, write_bundle
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.engine.queues.stage_queue import StageQueue
 from serving.engine.request import Request
-from serving.engine.stage_queue import StageQueue
 from tests.serving.scheduling import request
 
 

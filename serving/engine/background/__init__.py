@@ -1,0 +1,1 @@
+"""Run copies of answered requests in free slots, and audit answers with them."""

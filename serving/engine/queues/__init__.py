@@ -1,0 +1,1 @@
+"""The queues of a scheduler: of requests for each stage, and of copies."""

@@ -1,0 +1,141 @@
+"""Copies in their queues, and beside requests in a scheduler."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.engine.batch import Batch
+from serving.engine.latency import Latency
+from serving.engine.policy import Policy
+from serving.engine.queues.background_queue import BackgroundQueue
+from serving.engine.request import Request
+from serving.engine.scheduler import Scheduler
+from tests.serving.scheduling import (
+    NEVER_EARLY,
+    STAGES,
+    at_stage,
+    latency,
+    ran,
+    request,
+    waiting_at,
+)
+
+FAST = Latency([1, 8], [[1e-4, 8e-4]] * STAGES)
+
+
+def copy_at(stage: int) -> Request:
+    return at_stage(request(NEVER_EARLY), stage)
+
+
+def run_all(queue: BackgroundQueue, times: Latency) -> list[Batch]:
+    """Return all batches, each as if it had ended before the next."""
+    batches = []
+    while (batch := queue.schedule(times)) is not None:
+        batches.append(batch)
+        queue.runs = False
+    return batches
+
+
+def test_the_deepest_stage_runs_first_in_the_order_of_arrival() -> None:
+    queue = BackgroundQueue(STAGES, 8)
+    copies = [copy_at(stage) for stage in (1, 3, 1, 3)]
+    for copy in copies:
+        queue.add(copy)
+    batches = run_all(queue, FAST)
+    found = [(batch.stage, batch.requests, batch.head) for batch in batches]
+    assert found == [(3, (copies[1], copies[3]), True), (1, (copies[0], copies[2]), False)]
+    assert queue.waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "most", "sizes"),
+    [(1e-4, 8, [6]), (1e-4, 4, [4, 2]), (2e-3, 8, [2, 2, 2]), (1.0, 8, [1] * 6)],
+)
+def test_a_batch_is_short_because_requests_wait_for_its_end(
+    seconds: float, most: int, sizes: list[int]
+) -> None:
+    queue = BackgroundQueue(STAGES, most)
+    for _ in range(6):
+        queue.add(copy_at(2))
+    times = Latency([1, 8], [[seconds, 8 * seconds]] * STAGES)
+    assert [len(batch.requests) for batch in run_all(queue, times)] == sizes
+
+
+def test_one_batch_runs_at_a_time_so_that_a_thread_stays_free() -> None:
+    queue = BackgroundQueue(STAGES, 1)
+    for _ in range(2):
+        queue.add(copy_at(2))
+    assert queue.schedule(FAST) is not None
+    assert queue.schedule(FAST) is None
+    queue.runs = False
+    assert queue.schedule(FAST) is not None
+
+
+def test_a_copy_that_is_removed_does_not_run() -> None:
+    queue = BackgroundQueue(STAGES, 8)
+    copy = copy_at(1)
+    queue.add(copy)
+    assert queue.remove(copy)
+    assert not queue.remove(copy)
+    assert (queue.waiting, queue.schedule(FAST)) == (0, None)
+
+
+def test_copies_wait_while_a_request_waits() -> None:
+    scheduler = Scheduler(latency(), 2)
+    copy = copy_at(2)
+    scheduler.background.add(copy)
+    waiting_at(scheduler, 0, 1)
+    assert scheduler.waiting == 1
+    assert scheduler.schedule_background() is None
+    assert scheduler.schedule(0.0) is not None
+    batch = scheduler.schedule_background()
+    assert batch is not None
+    assert batch.requests == (copy,)
+
+
+def test_copies_run_to_the_last_exit_and_teach_the_scheduler_times_only() -> None:
+    scheduler = Scheduler(latency(1e-3, 8e-3), 2)
+    survival, before = [*scheduler.survival], scheduler.latency.time(3, 1)
+    copy = copy_at(2)
+    scheduler.background.add(copy)
+    for leaving in ([], [copy]):
+        batch = scheduler.schedule_background()
+        assert batch is not None
+        assert scheduler.running == [0] * (STAGES + 1)
+        assert ran(scheduler, batch, [0.5], seconds=2e-3) == leaving
+    assert copy.stage == STAGES
+    assert scheduler.survival == survival
+    assert scheduler.latency.time(3, 1) > before
+
+
+def test_after_a_batch_of_copies_failed_others_run() -> None:
+    scheduler = Scheduler(latency(), 1)
+    copies = [copy_at(1), copy_at(1)]
+    for copy in copies:
+        scheduler.background.add(copy)
+    for copy in copies:
+        batch = scheduler.schedule_background()
+        assert batch is not None
+        assert scheduler.failed(batch) == [copy]
+
+
+def test_a_copy_that_is_given_up_leaves_its_queue_or_its_batch() -> None:
+    scheduler = Scheduler(latency(), 2)
+    queued, running = copy_at(1), copy_at(2)
+    scheduler.background.add(running)
+    batch = scheduler.schedule_background()
+    assert batch is not None
+    scheduler.background.add(queued)
+    assert scheduler.drop(queued)
+    assert not scheduler.drop(running)
+    assert ran(scheduler, batch, [0.5]) == [running]
+
+
+def test_the_policy_of_a_copy_says_which_heads_run() -> None:
+    queue = BackgroundQueue(STAGES, 8)
+    copy = copy_at(1)
+    copy.policy = Policy("p", "p", (0.5, 0.5, 0.5, 0.0))
+    queue.add(copy)
+    batch = queue.schedule(FAST)
+    assert batch is not None
+    assert batch.head
