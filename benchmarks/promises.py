@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from exporter.bundle import read_bundle
+from exporter.chain import Chain
 from exporter.promises.certificate import Outputs, Wanted, agreeing, divide, images_wanted
 from exporter.promises.path import RiskPath, solve_path
 from exporter.promises.sequence import last_certified
 from exporter.recalibrate import own_files
-from exporter.verify import Chain
 from offramp.bundle.binomial import images_needed, p_value
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.promises import Level

@@ -1,19 +1,16 @@
-"""Export stage modules as ONNX graphs, and read inputs, features and flops from a graph."""
+"""Graphs of stages: their nodes, inputs, features, flops, parameters and temperature."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-import torch
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from torch import Tensor
 
-from exporter.stage_modules import StageModule
 from offramp.bundle.graphs import (
     EXIT_OUTPUTS,
     SCORED_OUTPUTS,
@@ -27,13 +24,41 @@ from offramp.bundle.manifest import TensorSpec
 
 OPSET = 20
 IMAGE, TEMPERATURE = "image", "temperature"
+REDUCTION = "image_reduction"  # ends names of weights that reduce the image, which costs no flops
 PROBABILITIES, CONFIDENCE = EXIT_OUTPUTS
+_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}  # and which input is the weight
+_PRODUCTS = ("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul")
 _WEIGHTS = (
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.FLOAT16,
     onnx.TensorProto.INT8,
     onnx.TensorProto.INT32,
 )
+
+
+@dataclass(slots=True)
+class Nodes:
+    """Nodes in order of execution, and their weights, for a graph that is built node by node.
+
+    Attributes:
+        opset: Version of the operators.
+    """
+
+    opset: int
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    weights: list[onnx.TensorProto] = field(default_factory=list)
+
+    def add(
+        self, kind: str, inputs: list[str], output: str, **attributes: float | str | list[int]
+    ) -> str:
+        """Add a node with one output, and return the name of that."""
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def weight(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
+        """Add a weight, and return its name."""
+        self.weights.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +94,6 @@ class StageGraph:
         return data
 
 
-def export_stages(modules: list[StageModule], size: int) -> list[StageGraph]:
-    """Export a chain of stages.
-
-    Args:
-        modules: The result of `exporter.stage_modules.split`.
-        size: Height and width of the image, in pixels.
-    """
-    graphs = []
-    # the exporter would treat a batch of 1 as a constant
-    inputs: tuple[Tensor, ...] = (torch.zeros(2, size, size, 3, dtype=torch.uint8),)
-    names = [IMAGE]
-    for k, module in enumerate(modules, 1):
-        with torch.no_grad():
-            features = module(*inputs)[:-2]
-        outputs = [f"features_{k}_{s}" for s in range(1, len(features) + 1)]
-        model = _export(module, inputs, names, [*outputs, PROBABILITIES, CONFIDENCE])
-        graphs.append(StageGraph(model))
-        inputs, names = features, outputs
-    return graphs
-
-
 def cut_by_need(blocks: Sequence[StageGraph]) -> list[StageGraph]:
     """Return the same chain with each node in the first stage that needs it for its exit.
 
@@ -122,42 +126,6 @@ def _specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
     return tuple(found)
 
 
-def _export(
-    module: StageModule, tensors: tuple[Tensor, ...], inputs: list[str], outputs: list[str]
-) -> onnx.ModelProto:
-    assert not module.training, "batch norm would be exported in training mode"
-    batch = torch.export.Dim("batch", min=1)
-    with warnings.catch_warnings():
-        # the exporter's internals use deprecated parts of torch and onnxscript
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module,
-            tensors,
-            dynamo=True,
-            opset_version=OPSET,
-            verbose=False,
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_shapes={"features": tuple({0: batch} for _ in tensors)},
-        )
-    assert program is not None
-    model: onnx.ModelProto = program.model_proto
-    _strip(model)
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Remove metadata that describes the exporting machine and code."""
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
-        del value.metadata_props[:]
-    del model.graph.metadata_props[:]
-    del model.metadata_props[:]
-
-
 def set_temperature(model: onnx.ModelProto, temperature: float) -> None:
     """Set the temperature, by which the graph divides its logits."""
     (initializer,) = (t for t in model.graph.initializer if t.name.endswith(TEMPERATURE))
@@ -176,7 +144,9 @@ def parameter_count(model: onnx.ModelProto) -> int:
     return sum(
         math.prod(tensor.dims)
         for tensor in model.graph.initializer
-        if tensor.data_type in _WEIGHTS and tensor.name not in scales
+        if tensor.data_type in _WEIGHTS
+        and tensor.name not in scales
+        and not tensor.name.endswith(REDUCTION)
     )
 
 
@@ -188,10 +158,13 @@ def count_flops(model: onnx.ModelProto) -> int:
     shapes = _shapes_of_one_image(model)
     total = 0
     for node in model.graph.node:
-        if node.op_type == "Conv":
+        if any(name.endswith(REDUCTION) for name in node.input):
+            continue
+        if node.op_type in _CONVOLUTIONS:
             # weight: [out, in / groups, *kernel]
-            total += math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
-        elif node.op_type in ("Gemm", "MatMul"):
+            weight = shapes[node.input[_CONVOLUTIONS[node.op_type]]]
+            total += math.prod(shapes[node.output[0]]) * math.prod(weight[1:])
+        elif node.op_type in _PRODUCTS:
             first = shapes[node.input[0]]
             transposed = any(a.name == "transA" and a.i for a in node.attribute)
             total += math.prod(shapes[node.output[0]]) * first[0 if transposed else -1]

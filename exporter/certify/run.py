@@ -14,12 +14,12 @@ from rich.progress import track
 from torch import Tensor
 
 from exporter.bundle import read_bundle
+from exporter.chain import Chain
 from exporter.errors import ExportError
 from exporter.graph import StageGraph
 from exporter.promises.certificate import Outputs, certify, wanted_from
 from exporter.recalibrate import own_files
 from exporter.reject.photos import decode_photos, find_photos
-from exporter.verify import Chain
 from offramp.bundle.manifest import MANIFEST, Manifest
 from offramp.writing import write_text
 from training.errors import DataError
