@@ -16,7 +16,7 @@ import argparse
 import csv
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ class Population:
         """Return images drawn with replacement."""
         rows = rng.integers(0, self.images, images)
         scored = self._scored
-        return Scored(scored.confidence[:, rows], scored.right[:, rows], scored.flops, scored.heads)
+        return replace(scored, confidence=scored.confidence[:, rows], right=scored.right[:, rows])
 
     def truth(self, thresholds: NDArray[np.float64]) -> tuple[float, float]:
         """Return the share of losses, and the mean flops as a share of full depth."""

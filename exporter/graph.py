@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -48,9 +49,7 @@ class Nodes:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: list[onnx.TensorProto] = field(default_factory=list)
 
-    def add(
-        self, kind: str, inputs: list[str], output: str, **attributes: float | str | list[int]
-    ) -> str:
+    def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:  # noqa: ANN401 (as of `make_node`)
         """Add a node with one output, and return the name of that."""
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output

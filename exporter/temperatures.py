@@ -30,7 +30,16 @@ def fit_temperatures(graphs: Sequence[StageGraph], held_out: LabelledImages) -> 
     for graph in graphs:
         set_temperature(graph.model, 1.0)
     probabilities = Chain(graphs).run(held_out.pixels).probabilities
+    return temperatures_for(probabilities, np.asarray(held_out.targets))
+
+
+def temperatures_for(probabilities: NDArray[np.float32], targets: NDArray[np.int64]) -> list[float]:
+    """Return the temperature that fits each exit, by which its current one is multiplied.
+
+    Args:
+        probabilities: Of each exit, float32 [exits, N, classes].
+        targets: Labels, int64 [N].
+    """
     logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    targets = np.asarray(held_out.targets)
     # rounded to the graph's float32, so that torch divides by the same number
     return [float(np.float32(fit_temperature(z, targets))) for z in logits]

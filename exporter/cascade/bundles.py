@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto
 
-from exporter.cascade.batch import BATCH
 from exporter.cascade.network import opset_of
 from exporter.cascade.reduction import add_reduction
 from exporter.cascade.stage import ImageForm, checked
@@ -92,8 +91,7 @@ def _reduced(model: ModelProto, size: int, image: ImageForm) -> ModelProto:
     graph.initializer.extend(nodes.weights)
     others = [value for value in graph.input if value.name != small]
     del graph.input[:]
-    shape = [BATCH, image.size, image.size, 3]
-    graph.input.extend([helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, shape), *others])
+    graph.input.extend([image.tensor, *others])
     return model
 
 

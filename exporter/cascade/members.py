@@ -10,7 +10,6 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.bundle import VERIFIED_IMAGES
 from exporter.cascade.bundles import Bundle, stages_of
 from exporter.cascade.network import Network
 from exporter.cascade.original import Original, check_equal, kind_of, probabilities
@@ -35,9 +34,9 @@ class Stages:
     Attributes:
         name: Name of the network.
         size: Height and width of the images that it reads.
-        labels: Number of labels.
         graphs: Its stages.
-        classes: Its answers for the first images, int64 [N].
+        temperatures: Temperature of each of its exits.
+        probabilities: Of each of its exits for all images, float32 [exits, N, labels].
         difference: Largest difference of a probability from the file's.
         precision: Number format of its weights.
         record: Description for the manifest.
@@ -45,9 +44,9 @@ class Stages:
 
     name: str
     size: int
-    labels: int
     graphs: list[StageGraph]
-    classes: NDArray[np.int64]
+    temperatures: list[float]
+    probabilities: Array
     difference: float
     precision: Precision
     record: dict[str, object]
@@ -94,7 +93,6 @@ class _NetworkPart:
 
     def stages(self, pixels: Pixels, image: ImageForm, batches: Batches) -> Stages:
         name, size = self.network.name, self.member.size
-        pixels = pixels[:VERIFIED_IMAGES]
         small = reduce_images(pixels, size, image.filter)
         outputs = _joined(self.original.outputs(each) for each in batches(small, f"running {name}"))
         kind = kind_of(name, outputs, self.member.kind)
@@ -102,9 +100,7 @@ class _NetworkPart:
             size, self.member.normalisation, self.original.output, kind, self.order, self.confidence
         )
         expected = probabilities(outputs, kind, self.order)
-        graph, difference = self._stage(
-            reading, image, expected, batches(pixels, f"comparing {name}")
-        )
+        graph, found = self._stage(reading, image, expected, batches(pixels, f"comparing {name}"))
         record = {
             "file": Path(name).name,
             "sha256": self.network.sha256,
@@ -116,21 +112,22 @@ class _NetworkPart:
                 "mean": list(self.member.normalisation.mean),
                 "std": list(self.member.normalisation.std),
             }
-        classes = expected.argmax(axis=1)
+        difference = check_equal(name, found, expected)
         precision = _precision(self.network)
-        labels = len(self.order)
-        return Stages(name, size, labels, [graph], classes, difference, precision, record)
+        return Stages(name, size, [graph], [1.0], found[None], difference, precision, record)
 
     def _stage(
         self, reading: Reading, image: ImageForm, expected: Array, parts: Iterator[Pixels]
-    ) -> tuple[StageGraph, float]:
-        """Return the stage, and the largest difference of a probability."""
+    ) -> tuple[StageGraph, Array]:
+        """Return the stage, and its probabilities [N, labels]."""
         fixed = self.network.image.batch
         try:
             graph = stage_of(self.network, reading, image)
             chain = Chain([graph])
             actual = _joined(chain.run(part).probabilities[0] for part in parts)
-            return graph, check_equal(self.network.name, actual, expected)
+            if fixed is not None:
+                check_equal(self.network.name, actual, expected)
+            return graph, actual
         except Exception as error:
             if fixed is None or isinstance(error, MemoryError):
                 raise
@@ -156,7 +153,6 @@ class _BundlePart:
                 f"{self.confidence}; it is part of the graphs"
             )
         graphs = stages_of(bundle, self.number, self.order, image)
-        pixels = pixels[:VERIFIED_IMAGES]
         small = reduce_images(pixels, bundle.size, image.filter)
         originals, chain = Chain([without_score(each) for each in bundle.graphs]), Chain(graphs)
         expected = _joined(
@@ -169,9 +165,11 @@ class _BundlePart:
         difference = check_equal(name, actual, expected)
         hashes = [stage.sha256 for stage in manifest.stages]
         record: dict[str, object] = {"bundle": manifest.name, "sha256": hashes, "size": bundle.size}
-        classes, labels = expected[-1].argmax(axis=1), len(self.order)
+        temperatures = [stage.temperature for stage in manifest.stages]
         precision = manifest.precision
-        return Stages(name, bundle.size, labels, graphs, classes, difference, precision, record)
+        return Stages(
+            name, bundle.size, graphs, temperatures, actual, difference, precision, record
+        )
 
 
 def _joined(parts: Iterator[Array], axis: int = 0) -> Array:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # has no types
 from onnx import AttributeProto, ModelProto, TensorProto, ValueInfoProto, version_converter
 

@@ -30,8 +30,8 @@ class Normalisation:
 
     def apply(self, pixels: Pixels) -> Array:
         """Return pixels [..., 3] as a network reads them, float32."""
-        scaled = pixels.astype(np.float32) / np.float32(255)
-        normal: Array = (scaled - np.float32(self.mean)) / np.float32(self.std)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        normal: Array = (pixels.astype(np.float32) / np.float32(255) - mean) / std
         return normal
 
 

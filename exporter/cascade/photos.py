@@ -40,10 +40,6 @@ class HeldOutImages:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def select(self, rows: NDArray[np.int64] | None) -> HeldOutImages:
-        """Return the images of these rows, or all for `None`."""
-        return self if rows is None else HeldOutImages(self.pixels[rows], self.targets[rows])
-
 
 def find_held_out(source: Path, split: str | None, *, strict: bool) -> tuple[Found, Split]:
     """Find labelled images, and return them with the name of the split to use.

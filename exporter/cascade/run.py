@@ -21,11 +21,11 @@ from exporter.cascade.photos import HeldOutImages, decode, find_held_out
 from exporter.cascade.settings import image_of, read_members
 from exporter.cascade.stage import ImageForm
 from exporter.chain import Chain, ChainOutput
-from exporter.graph import StageGraph, set_temperature
+from exporter.graph import set_temperature
 from exporter.promises.bundle import with_promises
 from exporter.promises.certificate import calibration_rows, wanted_from
 from exporter.report import summary
-from exporter.temperatures import fit_temperatures
+from exporter.temperatures import temperatures_for
 from offramp.bundle.manifest import HeldOut, ImageInput, Manifest, Provenance
 from offramp.data.held_out import few_warnings
 from offramp.data.summary import left_out_lines
@@ -75,9 +75,8 @@ def make_cascade(options: CascadeOptions) -> None:
     for line in _described(made, images):
         log(line)
     wanted = wanted_from(options.promises, options.delta)
-    graphs = [graph for each in made for graph in each.graphs]
     log(f"fitting temperatures and budgets on {len(images):,} images")
-    export = _measured(graphs, images, calibration_rows(wanted, len(images)), progress)
+    export = _measured(made, images, calibration_rows(wanted, len(images)), progress)
     source = f"{options.dataset or options.data.name}, {split}"
     manifest = _manifest(options, labels, image, export, source, made)
     manifest, lines = with_promises(manifest, export, images, wanted)
@@ -102,6 +101,8 @@ class _Progress:
         return iter(self._track(parts, title, math.ceil(len(pixels) / BATCH)))
 
     def _track(self, items: Iterable[Item], title: str, total: int) -> Iterable[Item]:
+        if not self._console.is_terminal:
+            return items
         return track(items, title, total=total, console=self._console, transient=True)
 
 
@@ -110,13 +111,13 @@ def _described(made: Sequence[Stages], images: HeldOutImages) -> Iterator[str]:
     before = 0
     for each in made:
         flops = sum(graph.flops for graph in each.graphs)
-        right = float((each.classes == images.targets[: len(each.classes)]).mean())
+        right = float((each.probabilities[-1].argmax(axis=1) == images.targets).mean())
         yield (
             f"{each.name}: {each.size} pixels, {flops / 1e6:.1f} M flops, right on {right:.1%} of "
-            f"{len(each.classes):,} images, as its file to {each.difference:.1e}"
+            f"the images, equal to its file within {each.difference:.0e}"
         )
-        chance = 1 / each.labels
-        if right < chance + 3 * math.sqrt(chance / len(each.classes)):
+        chance = 1 / each.probabilities.shape[2]
+        if right < chance + 3 * math.sqrt(chance / len(images)):
             yield (
                 f"warning: {each.name} is right as rarely as by chance. Does it have another order "
                 "of the labels (--classes), or another --mean and --std?"
@@ -127,13 +128,19 @@ def _described(made: Sequence[Stages], images: HeldOutImages) -> Iterator[str]:
 
 
 def _measured(
-    graphs: list[StageGraph],
+    made: Sequence[Stages],
     images: HeldOutImages,
     rows: NDArray[np.int64] | None,
     progress: _Progress,
 ) -> Export:
-    """Fit the temperatures, and run the stages on all images."""
-    temperatures = fit_temperatures(graphs, images.select(rows))
+    """Fit the temperatures on some of the images, and run the stages on all."""
+    graphs = [graph for each in made for graph in each.graphs]
+    some = slice(None) if rows is None else rows
+    probabilities = np.concatenate([each.probabilities for each in made])[:, some]
+    fitted = temperatures_for(probabilities, images.targets[some])
+    own = [temperature for each in made for temperature in each.temperatures]
+    # rounded to the graph's float32
+    temperatures = [float(np.float32(a * b)) for a, b in zip(own, fitted, strict=True)]
     for graph, temperature in zip(graphs, temperatures, strict=True):
         set_temperature(graph.model, temperature)
     chain = Chain(graphs)

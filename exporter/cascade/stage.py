@@ -46,6 +46,12 @@ class ImageForm:
     size: int
     filter: Filter
 
+    @property
+    def tensor(self) -> onnx.ValueInfoProto:
+        """Return the input of a stage that reads it."""
+        shape = [BATCH, self.size, self.size, 3]
+        return helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, shape)
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -86,16 +92,10 @@ def stage_of(network: Network, reading: Reading, image: ImageForm) -> StageGraph
     graph = helper.make_graph(
         nodes,
         "stage",
+        [image.tensor],
         [
-            helper.make_tensor_value_info(
-                IMAGE, TensorProto.UINT8, [BATCH, image.size, image.size, 3]
-            )
-        ],
-        [
-            helper.make_tensor_value_info(
-                PROBABILITIES, TensorProto.FLOAT, [BATCH, len(reading.order)]
-            ),
-            helper.make_tensor_value_info(CONFIDENCE, TensorProto.FLOAT, [BATCH]),
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *shape])
+            for name, shape in ((PROBABILITIES, [len(reading.order)]), (CONFIDENCE, []))
         ],
         [*before.weights, *inner.graph.initializer, *after.weights],
     )

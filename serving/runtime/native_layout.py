@@ -176,6 +176,8 @@ def _specs(
     """Run the graph once to get the features' shapes, because no file states blocked ones."""
     own = {name for outputs in exits for name in outputs}
     names = [v.name for part in parts for v in part.graph.output if v.name not in own]
+    if not names:  # ONNX Runtime would take that for all outputs
+        return {}
     probe = ModelProto()
     probe.CopyFrom(whole)
     probe.graph.output.extend(ValueInfoProto(name=name) for name in names)

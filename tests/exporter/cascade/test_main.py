@@ -13,7 +13,9 @@ from exporter.bundle import read_bundle
 from exporter.cascade.__main__ import main
 from exporter.cascade.reduction import reduce_images
 from exporter.chain import Chain
-from exporter.quantize.__main__ import main as quantize
+from exporter.errors import ExportError
+from exporter.recalibrate import own_files
+from offramp.bundle.manifest import read_manifest
 from tests.exporter.cascade.cascades import LARGE, NORMAL, SIZE, SMALL, make, two_exits
 from tests.exporter.cascade.classifiers import LABELS, Classifier, pictures, write_pictures
 
@@ -223,9 +225,6 @@ def test_usage_errors_have_exit_code_2(capsys: pytest.CaptureFixture[str]) -> No
     assert "--data: a value is required" in capsys.readouterr().err
 
 
-def test_a_cascade_is_not_quantized(
-    cascade: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["--bundle", str(cascade), "--data", str(photos), "--out", str(tmp_path / "int8")]
-    assert quantize(words) == 1
-    assert "is a cascade of networks that were trained elsewhere" in capsys.readouterr().err
+def test_the_images_that_a_cascade_was_trained_on_are_not_known(cascade: Path) -> None:
+    with pytest.raises(ExportError, match="is a cascade of networks that were trained elsewhere"):
+        own_files(read_manifest(cascade), "cifar10")

@@ -93,9 +93,14 @@ def test_the_server_gives_the_answers_of_the_files(
 
 @pytest.mark.parametrize("layout", ["native", "portable"])
 def test_chunks_and_the_engine_give_the_answers_of_the_files(
-    cascade: Path, manifest: Manifest, outputs: Outputs, layout: Layout
+    cascade: Path,
+    manifest: Manifest,
+    outputs: Outputs,
+    layout: Layout,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     runtime = CpuRuntime(cascade, manifest, layout)
+    assert caplog.messages == []
     runner = ChunkRunner(runtime, manifest, 16, 4)
 
     async def by_engine(policy: Policy) -> list[Answer]:
