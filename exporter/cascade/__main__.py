@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 
+from exporter.__main__ import Confidence
 from exporter.place import check_name, check_place
 from exporter.promises import DELTA, DELTA_HELP, PROMISES, PROMISES_HELP, read_levels
 from offramp.bundle.values import Filter
@@ -85,7 +85,7 @@ class CascadeOptions(Options):
         description="central share of the shorter side that is used (default: 1, or that of a "
         "bundle)",
     )
-    confidence: Literal["max_softmax", "margin", "negentropy"] = Field(
+    confidence: Confidence = Field(
         "max_softmax", description="function of the probabilities that thresholds apply to"
     )
     name: str = Field("cascade", description="name of the model")

@@ -10,12 +10,13 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.__main__ import Confidence
 from exporter.cascade.bundles import Bundle, stages_of
 from exporter.cascade.network import Network
 from exporter.cascade.original import Original, check_equal, kind_of, probabilities
 from exporter.cascade.reduction import reduce_images
 from exporter.cascade.settings import Member
-from exporter.cascade.stage import Confidence, ImageForm, Reading, stage_of
+from exporter.cascade.stage import ImageForm, Reading, stage_of
 from exporter.chain import Chain
 from exporter.errors import ExportError, VerificationError
 from exporter.graph import StageGraph

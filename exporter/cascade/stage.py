@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper
 
+from exporter.__main__ import Confidence
 from exporter.cascade.batch import BATCH, with_batch_axis
 from exporter.cascade.network import ImageTensor, Network
 from exporter.cascade.original import Kind, Normalisation
@@ -34,7 +34,6 @@ from exporter.graph import (
 from offramp.bundle.graphs import EXIT_OUTPUTS, renamed, value_names, without_head
 from offramp.bundle.values import Filter
 
-Confidence = Literal["max_softmax", "margin", "negentropy"]
 TINY = np.finfo(np.float32).tiny
 IR_VERSION = 8  # the oldest that has all operators used here; old servers read it
 

@@ -60,6 +60,8 @@ class Scored:
         saved: Floats = np.where(evaluated, 0.0, self.heads)
         own: Floats = self.flops + saved
         own -= np.cumsum(saved)
+        if len(self.firsts) == 1:
+            return own
         trunks = np.diff(self.flops, prepend=0.0) - self.heads
         for start, end in pairwise(self.firsts):
             last = np.flatnonzero(evaluated[start:end]).max(initial=-1)

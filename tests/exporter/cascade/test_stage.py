@@ -6,10 +6,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from exporter.__main__ import Confidence
 from exporter.cascade.network import read_network
 from exporter.cascade.original import Kind, Normalisation
 from exporter.cascade.reduction import reduce_images
-from exporter.cascade.stage import Confidence, ImageForm, Reading, stage_of
+from exporter.cascade.stage import ImageForm, Reading, stage_of
 from exporter.chain import Chain
 from exporter.graph import StageGraph, set_temperature
 from tests.exporter.cascade.classifiers import MEAN, STD, Classifier, pictures
