@@ -48,7 +48,7 @@ class ImageForm:
     @property
     def tensor(self) -> onnx.ValueInfoProto:
         """Return the input of a stage that reads it."""
-        shape = [BATCH, self.size, self.size, 3]
+        shape: list[str | int | None] = [BATCH, self.size, self.size, 3]
         return helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, shape)
 
 

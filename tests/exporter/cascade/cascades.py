@@ -7,7 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto, ValueInfoProto, helper
 
 from exporter.budgets import solve_budgets
 from exporter.bundle import Export, score, stage_specs, write_bundle
@@ -83,7 +83,9 @@ def _head(nodes: Nodes, source: str, rng: np.random.Generator, noise: float) -> 
     nodes.add("ReduceMax", ["probabilities", axes], "confidence", keepdims=0)
 
 
-def _graph(nodes: Nodes, inputs: list[object], features: list[object]) -> StageGraph:
+def _graph(
+    nodes: Nodes, inputs: list[ValueInfoProto], features: list[ValueInfoProto]
+) -> StageGraph:
     exits = [
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3]),
         helper.make_tensor_value_info("confidence", TensorProto.FLOAT, ["batch"]),

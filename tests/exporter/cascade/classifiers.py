@@ -88,8 +88,8 @@ class Classifier:
             if label in LABELS:
                 matrix[2 - LABELS.index(label), k] += 2
         return {
-            "mean": 255 * np.float32(MEAN).reshape(3, 1, 1),
-            "std": 255 * np.float32(STD).reshape(3, 1, 1),
+            "mean": 255 * np.array(MEAN, np.float32).reshape(3, 1, 1),
+            "std": 255 * np.array(STD, np.float32).reshape(3, 1, 1),
             "kernel": kernel.astype(np.float32),
             "matrix": matrix.astype(np.float32),
         }

@@ -108,7 +108,7 @@ def test_chunks_and_the_engine_give_the_answers_of_the_files(
             return await classify(engine, PIXELS, policy)
 
     for policy in (FULL, DEEP, resolve(manifest, "medium"), resolve(manifest, "low", explain=True)):
-        chunk = [each for each in runner.run(PIXELS, policy, 0.0) if isinstance(each, Answer)]
+        chunk = [each for each in runner.run([*PIXELS], policy, 0.0) if isinstance(each, Answer)]
         assert len(chunk) == len(PIXELS)
         assert_like_the_files(chunk, outputs, manifest, policy)
         assert_like_the_files(asyncio.run(by_engine(policy)), outputs, manifest, policy)
