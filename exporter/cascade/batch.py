@@ -56,7 +56,10 @@ def _free_reshapes(model: ModelProto, fixed: int) -> None:
             continue
         target = numpy_helper.to_array(shape).copy()
         if target.ndim and len(target) and target[0] == fixed:
-            target[0] = 0  # as the input has
+            target[0] = 0  # as the input has, unless this attribute makes it an empty axis
+            kept = [each for each in node.attribute if each.name != "allowzero"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
             node.input[1] = f"{node.input[1]}_of_batch_{number}"
             graph.initializer.append(_tensor(target, node.input[1]))
 

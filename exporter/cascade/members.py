@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from exporter.__main__ import Confidence
 from exporter.cascade.bundles import Bundle, stages_of
 from exporter.cascade.network import Network
-from exporter.cascade.original import Original, check_equal, kind_of, probabilities
+from exporter.cascade.original import Kind, Original, check_equal, kind_of, probabilities
 from exporter.cascade.reduction import reduce_images
 from exporter.cascade.settings import Member
 from exporter.cascade.stage import ImageForm, Reading, stage_of
@@ -102,20 +102,15 @@ class _NetworkPart:
         )
         expected = probabilities(outputs, kind, self.order)
         graph, found = self._stage(reading, image, expected, batches(pixels, f"comparing {name}"))
-        record = {
-            "file": Path(name).name,
-            "sha256": self.network.sha256,
-            "size": size,
-            "outputs": kind,
-        }
-        if self.member.normalisation is not None:
-            record |= {
-                "mean": list(self.member.normalisation.mean),
-                "std": list(self.member.normalisation.std),
-            }
         difference = check_equal(name, found, expected)
-        precision = _precision(self.network)
+        precision, record = _precision(self.network), self._record(kind)
         return Stages(name, size, [graph], [1.0], found[None], difference, precision, record)
+
+    def _record(self, kind: Kind) -> dict[str, object]:
+        network, normalisation = self.network, self.member.normalisation
+        record: dict[str, object] = {"file": Path(network.name).name, "sha256": network.sha256}
+        record |= {"size": self.member.size, "outputs": kind}
+        return record if normalisation is None else record | asdict(normalisation)
 
     def _stage(
         self, reading: Reading, image: ImageForm, expected: Array, parts: Iterator[Pixels]

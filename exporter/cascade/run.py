@@ -18,7 +18,7 @@ from exporter.bundle import Export, score, stage_specs, write_bundle
 from exporter.cascade.labels import Labels, common_labels, order_of, read_classes
 from exporter.cascade.members import Stages, prepare
 from exporter.cascade.photos import HeldOutImages, decode, find_held_out
-from exporter.cascade.settings import image_of, read_members
+from exporter.cascade.settings import Member, image_of, read_members
 from exporter.cascade.stage import ImageForm
 from exporter.chain import Chain, ChainOutput
 from exporter.graph import set_temperature
@@ -55,13 +55,7 @@ def make_cascade(options: CascadeOptions) -> None:
     members = read_members(options)
     image = image_of(members, options.filter, options.margin)
     found, split = find_held_out(options.data, options.split, strict=options.strict)
-    classes = read_classes(options.classes) if options.classes else None
-    stated = [(each.given.name, each.given.labels) for each in members]
-    labels = common_labels([own for _, own in stated], classes, found.classes)
-    parts = [
-        prepare(member, number, order_of(name, own, labels), options.confidence)
-        for number, (member, (name, own)) in enumerate(zip(members, stated, strict=True), 1)
-    ]
+    labels, parts = _parts(options, members, found.classes)
     for line in left_out_lines(found.left_out, found.hidden):
         log(line)
     progress = _Progress(console)
@@ -83,6 +77,19 @@ def make_cascade(options: CascadeOptions) -> None:
     write_bundle(options.out, manifest, export)
     for line in [*summary(manifest), *lines]:
         log(line)
+
+
+def _parts(
+    options: CascadeOptions, members: Sequence[Member], classes: Labels
+) -> tuple[Labels, list[Part]]:
+    """Return the labels of the cascade, and its networks, ready to become stages."""
+    stated = read_classes(options.classes) if options.classes else None
+    labels = common_labels([each.given.labels for each in members], stated, classes)
+    parts = []
+    for number, member in enumerate(members, 1):
+        order = order_of(member.given.name, member.given.labels, labels)
+        parts.append(prepare(member, number, order, options.confidence))
+    return labels, parts
 
 
 class _Progress:

@@ -54,7 +54,7 @@ class ImageForm:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a network is read.
+    """The way in which a network is read.
 
     Attributes:
         size: Height and width of the images that it reads.

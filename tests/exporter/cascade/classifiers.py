@@ -45,7 +45,7 @@ class Classifier:
         x = nodes.op("GlobalAveragePool", [x])
         if self.flatten == "Reshape":
             weights["flat"] = np.array([self.batch if isinstance(self.batch, int) else -1, 8])
-            x = nodes.op("Reshape", [x, "flat"])
+            x = nodes.op("Reshape", [x, "flat"], allowzero=1)  # as torch writes it
         else:
             x = nodes.op("Flatten", [x], axis=1)
         x = nodes.op("MatMul", [x, "matrix"])
