@@ -16,7 +16,7 @@ from rich.progress import track
 from exporter.budgets import solve_budgets
 from exporter.bundle import Export, score, stage_specs, write_bundle
 from exporter.cascade.labels import Labels, common_labels, order_of, read_classes
-from exporter.cascade.members import Stages, prepare
+from exporter.cascade.members import Part, Stages, prepare
 from exporter.cascade.photos import HeldOutImages, decode, find_held_out
 from exporter.cascade.settings import Member, image_of, read_members
 from exporter.cascade.stage import ImageForm
