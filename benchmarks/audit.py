@@ -27,8 +27,8 @@ from rich.progress import track
 from benchmarks.goals import Goal, print_goals
 from benchmarks.serving.drift import corrupt, pixels_of
 from exporter.bundle import read_bundle
+from exporter.chain import Chain
 from exporter.promises.certificate import Outputs, agreeing
-from exporter.verify import Chain
 from offramp.bundle.manifest import Manifest
 from serving.audit.ledger import FULL_DEPTH, AuditedPromise, Kept, Ledger
 from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence

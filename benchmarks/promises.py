@@ -27,6 +27,7 @@ from rich.progress import track
 
 from exporter.budgets.path import solve_path
 from exporter.bundle import read_bundle
+from exporter.chain import Chain
 from exporter.promises.certificate import (
     Outputs,
     Wanted,
@@ -37,7 +38,6 @@ from exporter.promises.certificate import (
 )
 from exporter.promises.points import Points, with_many_at_each_exit
 from exporter.recalibrate import own_files
-from exporter.verify import Chain
 from offramp.bundle.binomial import images_needed
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.promises import Kind, Level

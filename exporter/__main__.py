@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import CliToggleFlag
@@ -19,13 +18,12 @@ from pydantic_settings import CliToggleFlag
 from exporter.place import check_file, check_name, check_place
 from exporter.promises import DELTA, DELTA_HELP, PROMISES, PROMISES_HELP, read_levels
 from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
-from offramp.bundle.values import SolvedFor
+from offramp.bundle.values import Confidence, SolvedFor
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
 STOPPED = "stopped; nothing was written"
 RECALIBRATE = "To solve the budgets of a bundle on other images: offramp recalibrate --help"
-Confidence = Literal["max_softmax", "margin", "negentropy"]
 SOLVE_FOR_HELP = (
     "what budgets lose least of: agreement with full depth, or accuracy. Agreement needs fewer "
     "images. Accuracy is for networks with early exits that are better than full depth"

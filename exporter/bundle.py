@@ -1,13 +1,12 @@
-"""Export, calibrate and verify a checkpoint, then write it as a bundle."""
+"""A chain of graphs with its measurements, written as a bundle, and read from one."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -15,39 +14,17 @@ import onnx
 from numpy.typing import NDArray
 
 from exporter.budgets import estimate_share, solve_budgets
+from exporter.chain import ChainOutput, LabelledImages
 from exporter.errors import ExportError
-from exporter.graph import (
-    StageGraph,
-    cut_by_need,
-    export_stages,
-    parameter_count,
-)
+from exporter.graph import StageGraph, parameter_count
 from exporter.place import check_place
 from exporter.report import write_plot
-from exporter.stage_modules import split
-from exporter.temperatures import fit_temperatures, set_temperatures, some_of
-from exporter.verify import Chain, ChainOutput, verify_blocks, verify_chain
 from offramp.bundle.errors import BundleError
-from offramp.bundle.manifest import (
-    MANIFEST,
-    NEW_FORMAT,
-    HeldOut,
-    Manifest,
-    PretrainedWeights,
-    PretrainingImages,
-    Provenance,
-    StageSpec,
-    read_manifest,
-)
+from offramp.bundle.manifest import MANIFEST, Manifest, StageSpec, first_stages, read_manifest
 from offramp.bundle.stage_files import read_graph
-from offramp.bundle.values import FrozenRecord, Name, SolvedFor, Version
+from offramp.bundle.values import FrozenRecord, Name, Version
 from offramp.writing import writing
-from training.data.images import Images, image_input
 from training.evaluation.evaluate import Scored
-from training.fit.checkpoint import Checkpoint
-from training.networks.confidence import CONFIDENCES
-from training.networks.predict import predict
-from training.recipes import Recipe
 
 VERIFIED_IMAGES = 1000
 PLOT = "budgets.svg"
@@ -86,124 +63,13 @@ class Export:
         return agrees
 
 
-def export_network(
-    checkpoint: Checkpoint,
-    held_out: Images,
-    confidence: str,
-    log: Callable[[str], None],
-    rows: NDArray[np.int64] | None = None,
-) -> Export:
-    """Export a checkpoint, fit temperatures and verify, measuring the graphs that ship.
-
-    Args:
-        checkpoint: The trained network.
-        held_out: Images that it was not trained on. Without labels, the predictions of the last
-            exit are their labels, and its temperature is 1.
-        confidence: A name in `training.networks.confidence.CONFIDENCES`.
-        log: Callback for progress messages.
-        rows: Those of the images to fit temperatures on. `None`: all.
-
-    Raises:
-        ExportError: No confidence has this name.
-        VerificationError: The outputs of a graph differ from the network's.
-    """
-    if confidence not in CONFIDENCES:
-        raise ExportError(f"confidence: {confidence!r} is not one of {', '.join(CONFIDENCES)}")
-    network = checkpoint.network()
-    pseudo = not held_out.labelled
-    if pseudo:
-        held_out = Images(held_out.pixels, predict(network, held_out.pixels)[-1].argmax(dim=1))
-    modules = split(network, CONFIDENCES[confidence])
-    log(f"exporting {len(modules)} stages")
-    blocks = export_stages(modules, checkpoint.progress.recipe.size)
-    fitted_on = some_of(held_out, rows)
-    log(f"fitting temperatures on {len(fitted_on):,} held-out images")
-    temperatures = fit_temperatures(blocks, fitted_on)
-    if pseudo:  # an exit that agrees with itself has no temperature that fits
-        temperatures[-1] = 1.0
-    set_temperatures(modules, blocks, temperatures)
-    pixels = held_out.pixels[:VERIFIED_IMAGES]
-    log(f"verifying against torch on {len(pixels):,} of them")
-    verify_blocks(modules, blocks, pixels)
-    graphs = cut_by_need(blocks)
-    difference = verify_chain(network, temperatures, graphs, pixels)
-    log(f"largest difference of a probability along the chain: {difference:.1e}")
-    output = Chain(graphs).run(held_out.pixels)
-    blockwise = list(accumulate(block.flops for block in blocks))
-    scored = score(output, held_out, graphs)
-    return Export(graphs, blockwise, temperatures, scored, output.classes)
-
-
-def score(output: ChainOutput, images: Images, graphs: Sequence[StageGraph]) -> Scored:
+def score(output: ChainOutput, images: LabelledImages, graphs: Sequence[StageGraph]) -> Scored:
     """Compare the predictions of every exit with the labels."""
-    right = output.classes == images.targets.numpy()
+    right = output.classes == np.asarray(images.targets)
     flops = np.cumsum([graph.flops for graph in graphs]).astype(np.float64)
     heads = np.array([graph.head_flops for graph in graphs], dtype=np.float64)
-    return Scored(output.confidence, right, flops, heads)
-
-
-def make_manifest(
-    checkpoint: Checkpoint,
-    export: Export,
-    naming: Naming,
-    confidence: str,
-    solved_for: SolvedFor = "agreement",
-) -> Manifest:
-    """Solve the budgets of an export and return its manifest."""
-    progress, scored = checkpoint.progress, export.scored
-    budgets, curve = solve_budgets(scored, export.agrees, solved_for)
-    recipe = progress.recipe.model_dump(mode="json", exclude={"data"})
-    return Manifest(
-        format=NEW_FORMAT,
-        name=naming.name,
-        version=naming.version,
-        created=datetime.now(UTC).replace(microsecond=0),
-        labels=progress.labels,
-        input=image_input(progress.recipe.size, progress.recipe.resizing),
-        precision="fp32",
-        confidence=confidence,
-        stages=stage_specs(export),
-        budgets=budgets,
-        curve=curve,
-        solved_for=solved_for,
-        held_out=_held_out(progress.recipe, scored.images, naming.dataset),
-        provenance=Provenance(
-            recipe=progress.recipe_name,
-            dataset=naming.dataset,
-            train_images=progress.train_images,
-            epochs=len(progress.epochs),
-            seed=progress.recipe.seed,
-            commit=progress.commit,
-            config=recipe,
-            weights=pretrained(progress.recipe),
-        ),
-    )
-
-
-def _held_out(recipe: Recipe, images: int, dataset: str) -> HeldOut:
-    source = f"{dataset}, not trained on"
-    if not recipe.pseudo_labels:
-        return HeldOut(images=images, source=source)
-    return HeldOut(images=images, source=f"{source}, labelled by the last exit", labels="pseudo")
-
-
-def pretrained(recipe: Recipe) -> PretrainedWeights | None:
-    """Return the manifest's entry for the weights that training started from, if any."""
-    weights = recipe.weights
-    if weights is None or weights.sha256 is None:
-        return None
-    return PretrainedWeights(
-        source=weights.source,
-        licence=weights.licence,
-        sha256=weights.sha256,
-        images=PretrainingImages(
-            size=weights.size,
-            mean=weights.mean,
-            std=weights.std,
-            filter=weights.filter,
-            margin=weights.margin,
-        ),
-    )
+    firsts = first_stages([graph.inputs for graph in graphs], [graph.features for graph in graphs])
+    return Scored(output.confidence, right, flops, heads, firsts)
 
 
 def stage_specs(export: Export) -> tuple[StageSpec, ...]:

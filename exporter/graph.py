@@ -1,20 +1,17 @@
-"""Export stage modules as ONNX graphs, and read inputs, features and flops from a graph."""
+"""Graphs of stages: their nodes, inputs, features, flops, parameters and temperature."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
-import torch
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from torch import Tensor
 
-from exporter.stage_modules import SideBySide, StageModule
 from offramp.bundle.graphs import (
     EXIT_OUTPUTS,
     SCORED_OUTPUTS,
@@ -28,15 +25,39 @@ from offramp.bundle.manifest import TensorSpec
 
 OPSET = 20
 IMAGE, TEMPERATURE = "image", "temperature"
-BATCH = "batch"
-_READ = "read_"  # prefix of inputs while all stages are in one graph
+REDUCTION = "image_reduction"  # ends names of weights that reduce the image, which costs no flops
 PROBABILITIES, CONFIDENCE = EXIT_OUTPUTS
+_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}  # and which input is the weight
+_PRODUCTS = ("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul")
 _WEIGHTS = (
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.FLOAT16,
     onnx.TensorProto.INT8,
     onnx.TensorProto.INT32,
 )
+
+
+@dataclass(slots=True)
+class Nodes:
+    """Nodes in order of execution, and their weights, for a graph that is built node by node.
+
+    Attributes:
+        opset: Version of the operators.
+    """
+
+    opset: int
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    weights: list[onnx.TensorProto] = field(default_factory=list)
+
+    def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:  # noqa: ANN401 (as of `make_node`)
+        """Add a node with one output, and return the name of that."""
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+        return output
+
+    def weight(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
+        """Add a weight, and return its name."""
+        self.weights.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,38 +93,6 @@ class StageGraph:
         return data
 
 
-def export_stages(modules: Sequence[StageModule], size: int) -> list[StageGraph]:
-    """Export a chain of stages.
-
-    All stages are exported side by side in one call, because torch's exporter parses the source of
-    500 operators in each call.
-
-    Args:
-        modules: The result of `exporter.stage_modules.split`.
-        size: Height and width of the image, in pixels.
-    """
-    # the exporter would treat a batch of 1 as a constant
-    tensors: list[tuple[Tensor, ...]] = [(torch.zeros(2, size, size, 3, dtype=torch.uint8),)]
-    names = [[IMAGE]]
-    with torch.no_grad():
-        for k, module in enumerate(modules, 1):
-            tensors.append(module(*tensors[-1])[:-2])
-            names.append([f"features_{k}_{i}" for i in range(1, len(tensors[-1]) + 1)])
-    exits = exit_outputs(len(modules))
-    outputs = [[*features, *scores] for features, scores in zip(names[1:], exits, strict=True)]
-    inputs = [[f"{_READ}{name}" for name in each] for each in names[:-1]]
-    whole = _export(modules, tensors[:-1], inputs, outputs)
-    values, graphs = {value.name: value for value in whole.graph.input}, []
-    for k, stage in enumerate(cut(whole, outputs)):
-        del stage.graph.input[:]  # in the module's order, with those that it does not use
-        stage.graph.input.extend(values[name] for name in inputs[k])
-        new = dict(zip(inputs[k], names[k], strict=True))
-        new |= dict(zip(exits[k], EXIT_OUTPUTS, strict=True))
-        new |= {t.name: t.name.removeprefix(f"stages.{k}.") for t in stage.graph.initializer}
-        graphs.append(StageGraph(_with_batch(renamed(stage, new))))
-    return graphs
-
-
 def cut_by_need(blocks: Sequence[StageGraph]) -> list[StageGraph]:
     """Return the same chain with each node in the first stage that needs it for its exit.
 
@@ -136,58 +125,6 @@ def _specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
     return tuple(found)
 
 
-def _export(
-    modules: Sequence[StageModule],
-    tensors: Sequence[tuple[Tensor, ...]],
-    inputs: Sequence[Sequence[str]],
-    outputs: Sequence[Sequence[str]],
-) -> onnx.ModelProto:
-    """Export stages side by side. Tensors and names are given for each stage."""
-    assert not any(module.training for module in modules), "batch norm would be in training mode"
-    # with one name for all, a stage would read its batch size from the inputs of the first
-    batches = [torch.export.Dim(f"{BATCH}_{k}", min=1) for k in range(len(modules))]
-    shapes = tuple({0: b} for b, each in zip(batches, tensors, strict=True) for _ in each)
-    with warnings.catch_warnings():
-        # the exporter's internals use deprecated parts of torch and onnxscript
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            SideBySide(modules, [len(each) for each in tensors]).eval(),
-            tuple(chain.from_iterable(tensors)),
-            dynamo=True,
-            opset_version=OPSET,
-            verbose=False,
-            input_names=list(chain.from_iterable(inputs)),
-            output_names=list(chain.from_iterable(outputs)),
-            dynamic_shapes={"features": shapes},
-        )
-    assert program is not None
-    model: onnx.ModelProto = program.model_proto
-    _strip(model)
-    return model
-
-
-def _with_batch(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a stage whose batch axis has the same name in all stages, after a check."""
-    graph = model.graph
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param.startswith(f"{BATCH}_"):
-                dim.dim_param = BATCH
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Remove metadata that describes the exporting machine and code."""
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
-        del value.metadata_props[:]
-    del model.graph.metadata_props[:]
-    del model.metadata_props[:]
-
-
 def set_temperature(model: onnx.ModelProto, temperature: float) -> None:
     """Set the temperature, by which the graph divides its logits."""
     (initializer,) = (t for t in model.graph.initializer if t.name.endswith(TEMPERATURE))
@@ -206,7 +143,9 @@ def parameter_count(model: onnx.ModelProto) -> int:
     return sum(
         math.prod(tensor.dims)
         for tensor in model.graph.initializer
-        if tensor.data_type in _WEIGHTS and tensor.name not in scales
+        if tensor.data_type in _WEIGHTS
+        and tensor.name not in scales
+        and not tensor.name.endswith(REDUCTION)
     )
 
 
@@ -218,10 +157,13 @@ def count_flops(model: onnx.ModelProto) -> int:
     shapes = _shapes_of_one_image(model)
     total = 0
     for node in model.graph.node:
-        if node.op_type == "Conv":
+        if any(name.endswith(REDUCTION) for name in node.input):
+            continue
+        if node.op_type in _CONVOLUTIONS:
             # weight: [out, in / groups, *kernel]
-            total += math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
-        elif node.op_type in ("Gemm", "MatMul"):
+            weight = shapes[node.input[_CONVOLUTIONS[node.op_type]]]
+            total += math.prod(shapes[node.output[0]]) * math.prod(weight[1:])
+        elif node.op_type in _PRODUCTS:
             first = shapes[node.input[0]]
             transposed = any(a.name == "transA" and a.i for a in node.attribute)
             total += math.prod(shapes[node.output[0]]) * first[0 if transposed else -1]

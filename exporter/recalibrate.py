@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.bundle import Export, score, with_new_measurements
+from exporter.chain import Chain
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, set_temperature
 from exporter.reject.graphs import without_score
 from exporter.temperatures import fit_temperatures, some_of
-from exporter.verify import Chain
 from offramp.bundle.manifest import HeldOut, Manifest
 from training.data.datasets import Dataset, load_split
 from training.data.images import ImageFiles, Images, image_input
@@ -42,7 +42,13 @@ def own_files(manifest: Manifest, source: str, *, strict: bool = False) -> Datas
 
     Raises:
         DataError: `source` has no such images.
+        ExportError: The bundle is a cascade.
     """
+    if manifest.provenance.train_images == 0:
+        raise ExportError(
+            "--bundle: is a cascade of networks that were trained elsewhere, so that its training "
+            "images are not known"
+        )
     recorded = Recipe.recorded(manifest.provenance.config)
     recipe = Recipe.parse(recorded, option="provenance.config", name="a recipe")
     images = (manifest.provenance.train_images, manifest.held_out.images)

@@ -11,23 +11,16 @@ from pydantic import ValidationError
 from rich.console import Console
 from torch import Tensor
 
-from exporter.bundle import (
-    VERIFIED_IMAGES,
-    Export,
-    Naming,
-    export_network,
-    make_manifest,
-    read_bundle,
-    write_bundle,
-)
+from exporter.bundle import VERIFIED_IMAGES, Export, Naming, read_bundle, write_bundle
 from exporter.errors import ExportError
+from exporter.network.export import export_network, make_manifest
+from exporter.network.verify import verify_scores
 from exporter.promises.bundle import with_promises
 from exporter.promises.certificate import calibration_rows, wanted_from
 from exporter.recalibrate import images_for, own_files, recalibrate
 from exporter.reject.photos import read_photos
 from exporter.reject.record import DROPPED, TORCH_SCORES, add_reject
 from exporter.report import summary
-from exporter.verify import verify_scores
 from offramp.bundle.manifest import Manifest
 from offramp.data.held_out import few_warnings
 from offramp.data.records import Found

@@ -56,6 +56,12 @@ COMMANDS = (
     Command("train", "training.__main__:main", "training", "train a multi-exit network"),
     Command("export", "exporter.__main__:export", "exporter", "turn a checkpoint into a bundle"),
     Command(
+        "cascade",
+        "exporter.cascade.__main__:main",
+        "cascade",
+        "make a bundle of two or more ONNX classifiers",
+    ),
+    Command(
         "quantize",
         "exporter.quantize.__main__:main",
         "exporter",

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from exporter.budgets.logistic import fit_logistic, logistic, logit
 from exporter.bundle import read_bundle
+from exporter.chain import Chain
 from exporter.recalibrate import own_files
-from exporter.verify import Chain
 from offramp.bundle.manifest import Manifest
 from training.data.datasets import load_split
 from training.evaluation.evaluate import Floats, Scored

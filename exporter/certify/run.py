@@ -15,13 +15,13 @@ from rich.progress import track
 from torch import Tensor
 
 from exporter.bundle import PLOT, read_bundle
+from exporter.chain import Chain
 from exporter.errors import ExportError
 from exporter.graph import StageGraph
 from exporter.promises.certificate import Outputs, agreeing, certify, wanted_from
 from exporter.recalibrate import own_files
 from exporter.reject.photos import decode_photos, find_photos
 from exporter.report import write_plot
-from exporter.verify import Chain
 from offramp.bundle.manifest import MANIFEST, Manifest
 from offramp.writing import write_text
 from training.errors import DataError

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from exporter.bundle import Export
+from exporter.chain import LabelledImages
 from exporter.promises.certificate import Outputs, Wanted, certify
 from offramp.bundle.manifest import Manifest
-from training.data.images import Images
 
 NONE_WANTED = "the new bundle promises nothing: offramp certify certifies promises"
 
 
 def with_promises(
-    manifest: Manifest, export: Export, images: Images, wanted: Wanted | None
+    manifest: Manifest, export: Export, images: LabelledImages, wanted: Wanted | None
 ) -> tuple[Manifest, tuple[str, ...]]:
     """Certify promises on the images that an export was measured on.
 
@@ -26,6 +28,6 @@ def with_promises(
     """
     if wanted is None:
         return manifest, (NONE_WANTED,)
-    outputs = Outputs(export.scored.confidence, export.classes, images.targets.numpy())
+    outputs = Outputs(export.scored.confidence, export.classes, np.asarray(images.targets))
     found = certify(manifest, outputs, wanted, manifest.held_out.source)
     return manifest.with_promises(found.promises), found.lines

@@ -174,7 +174,8 @@ def agreeing(manifest: Manifest, outputs: Outputs, images: NDArray[np.int64]) ->
     classes = outputs.classes[:, images]
     flops = np.array([stage.flops_to_exit for stage in manifest.stages], dtype=np.float64)
     heads = np.array([stage.head_flops for stage in manifest.stages], dtype=np.float64)
-    return Scored(outputs.confidence[:, images], classes == classes[-1], flops, heads)
+    right = classes == classes[-1]
+    return Scored(outputs.confidence[:, images], right, flops, heads, manifest.firsts)
 
 
 class _Certifier:

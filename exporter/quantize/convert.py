@@ -24,6 +24,7 @@ from exporter.bundle import (
     with_new_measurements,
     write_bundle,
 )
+from exporter.chain import Chain, ChainOutput
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, stages_by_need
 from exporter.promises.bundle import with_promises
@@ -35,7 +36,6 @@ from exporter.recalibrate import own_files
 from exporter.reject.photos import read_photos
 from exporter.reject.record import DROPPED, add_reject
 from exporter.report import summary
-from exporter.verify import Chain, ChainOutput
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest
 from training.data.datasets import Dataset

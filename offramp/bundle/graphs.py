@@ -60,14 +60,14 @@ def join(stages: Sequence[ModelProto], exit_names: Sequence[str] = EXIT_OUTPUTS)
             )
         names = {value.name: given[value.name] for value in stage.graph.input}
         names |= dict(zip(exit_names, outputs, strict=True))
-        made = {name: f"{k}/{name}" for name in _names(stage) if name not in names}
+        made = {name: f"{k}/{name}" for name in value_names(stage) if name not in names}
         part = renamed(stage, names | made)
         given |= made
         _append(whole, part, outputs)
     return whole
 
 
-def _names(model: ModelProto) -> Iterator[str]:
+def value_names(model: ModelProto) -> Iterator[str]:
     """Yield the names of all weights and node outputs."""
     yield from (tensor.name for tensor in model.graph.initializer)
     yield from (name for node in model.graph.node for name in node.output if name)

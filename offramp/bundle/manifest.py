@@ -55,7 +55,8 @@ class StageSpec(FrozenRecord):
     A stage reads the image, or features of any earlier stages. Each part of the network is in the
     first stage with an exit that needs it. Beside its features the graph has the outputs
     `probabilities` [N, classes], `confidence` [N] and, if `reject` needs it, `score` [N]. The head
-    is the part that only this exit needs. The whole last stage is a head.
+    is the part that only this exit needs. A stage without features, as the last one, is all head.
+    Stages that share no features are different networks of a cascade.
     """
 
     file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\.onnx$")
@@ -74,6 +75,40 @@ class StageSpec(FrozenRecord):
     parameters: int = Field(ge=0)
     temperature: float = Field(gt=0)
     accuracy: Estimate
+
+
+Specs = Sequence[Sequence[TensorSpec]]
+
+
+def first_stages(inputs: Specs, features: Specs) -> tuple[int, ...]:
+    """Return the first stage of each network, from 0: of a cascade several, otherwise one.
+
+    No stage from there on reads a feature of a stage before.
+
+    Args:
+        inputs: Tensors that each stage reads.
+        features: Tensors that each stage gives to later ones.
+    """
+    maker = {spec.name: k for k, specs in enumerate(features) for spec in specs}
+    inside: set[int] = set()
+    for k, specs in enumerate(inputs):
+        for spec in specs:
+            inside.update(range(maker.get(spec.name, k) + 1, k + 1))
+    return tuple(k for k in range(len(inputs)) if k not in inside)
+
+
+def stages_run(firsts: Sequence[int], evaluated: Sequence[bool]) -> tuple[bool, ...]:
+    """Return for each stage whether it runs: its exit or a later one of its network is evaluated.
+
+    Args:
+        firsts: The result of `first_stages`.
+        evaluated: For each exit, whether it is evaluated.
+    """
+    run: list[bool] = []
+    for k in reversed(range(len(evaluated))):
+        later = bool(run) and run[-1] and k + 1 not in firsts
+        run.append(evaluated[k] or later)
+    return tuple(reversed(run))
 
 
 class OperatingPoint(FrozenRecord):
@@ -167,7 +202,7 @@ class Provenance(FrozenRecord):
 
     recipe: str
     dataset: str
-    train_images: int = Field(gt=0)
+    train_images: int = Field(ge=0, description="0: the networks were trained elsewhere")
     epochs: int = Field(ge=0)
     seed: int
     commit: str
@@ -213,6 +248,13 @@ class Manifest(FrozenRecord):
         return len(self.stages)
 
     @property
+    def firsts(self) -> tuple[int, ...]:
+        """Return the first stage of each network, from 0."""
+        return first_stages(
+            [stage.inputs for stage in self.stages], [stage.features for stage in self.stages]
+        )
+
+    @property
     def full_flops(self) -> int:
         """Return the flops of a request that evaluates only the last exit."""
         return self.flops_of(self.exits, [False] * self.exits)
@@ -224,9 +266,12 @@ class Manifest(FrozenRecord):
             exit: Number of the exit, which is always evaluated.
             asked: For each exit, whether it is evaluated. Entries from `exit` on are ignored.
         """
-        earlier = zip(self.stages[: exit - 1], asked, strict=False)
-        return self.stages[exit - 1].flops_to_exit - sum(
-            stage.head_flops for stage, evaluated in earlier if not evaluated
+        evaluated = [*asked[: exit - 1], True]
+        run = stages_run(self.firsts, evaluated)
+        return sum(
+            stage.flops - (0 if head else stage.head_flops)
+            for stage, runs, head in zip(self.stages, run, evaluated, strict=False)
+            if runs
         )
 
     @model_validator(mode="after")

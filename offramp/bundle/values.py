@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Version = Annotated[str, Field(min_length=1, max_length=64)]
 Filter = Literal["box", "bilinear", "bicubic", "lanczos"]
+Confidence = Literal["max_softmax", "margin", "negentropy"]
 SolvedFor = Literal["agreement", "accuracy"]  # what operating points lose least of
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
 

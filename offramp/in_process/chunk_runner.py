@@ -14,7 +14,7 @@ from time import perf_counter
 
 import numpy as np
 
-from offramp.bundle.manifest import Manifest
+from offramp.bundle.manifest import Manifest, stages_run
 from offramp.inputs.images import Pixels
 from serving.engine.outcomes import FAILED
 from serving.engine.policy import Policy
@@ -52,7 +52,7 @@ class ChunkRunner:
 
     def __init__(self, runtime: Runtime, manifest: Manifest, images: int, max_batch: int) -> None:
         self._runtime = runtime
-        self._flops_of = manifest.flops_of
+        self._flops_of, self._firsts = manifest.flops_of, manifest.firsts
         self._max_batch = max_batch
         self._inputs = [[spec.name for spec in specs] for specs in runtime.inputs]
         read = last_readers(runtime.inputs)
@@ -88,13 +88,17 @@ class ChunkRunner:
         """
         submitted = perf_counter()
         exits = len(self._inputs)
+        runs = stages_run(self._firsts, policy.asks)
         whole_network = self._runtime.whole_network and not any(policy.asks[:-1])
         images = [_Image([None] * (exits - 1) if whole_network else []) for _ in pixels]
         (first,) = self._inputs[0]
         np.stack(pixels, out=self._rows[first][: len(pixels)])
         remaining = images
         for stage in range(1 if whole_network else exits):
-            if remaining:
+            if not (runs[stage] or whole_network):
+                for image in remaining:
+                    image.opinions.append(None)
+            elif remaining:
                 remaining = self._run_stage(stage, remaining, policy, whole_network=whole_network)
         flops = [self._flops_of(number, policy.asks) for number in range(1, exits + 1)]
         return [_outcome(image, policy, flops, submitted, arrived) for image in images]

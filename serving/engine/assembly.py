@@ -98,7 +98,9 @@ def _engine(
 ) -> Engine:
     clock = thread_time if settings.provider == "cpu" else perf_counter
     latency = measure(runtime, pool, sizes_up_to(largest), clock)
-    scheduler = Scheduler(latency, largest, settings.order, rebatch=settings.rebatch)
+    scheduler = Scheduler(
+        latency, largest, settings.order, rebatch=settings.rebatch, firsts=manifest.firsts
+    )
     threads = min(settings.threads, runtime.parallel_batches or settings.threads)
     degrades = settings.overload == "degrade"
     seconds = settings.degrade_above_ms / 1e3 * threads

@@ -13,14 +13,19 @@ less when its survivors join those of the deeper one. No stage is passed over mo
 times, and no thread idles while requests are queued. If all policies of a first batch evaluate the
 last exit only, it runs all stages at once, if they are available as one graph. Copies of answered
 requests run while no request waits (`background`).
+
+A request skips the networks of a cascade in which its policy evaluates no exit, unless overload
+lets it leave at its next exit.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from itertools import islice, pairwise
 
+from offramp.bundle.manifest import stages_run
 from serving.engine.batch import Batch, Decision
 from serving.engine.latency import Latency
 from serving.engine.queues.background_queue import BackgroundQueue
@@ -30,6 +35,7 @@ from serving.settings import Order
 
 PASSES = 8  # batches that can go before a stage with a queue
 SURVIVAL_WEIGHT = 0.05  # of one batch in the running survival rate
+CACHED_POLICIES = 256  # choices of exits to evaluate
 MAX_WHOLE_SECONDS = 0.05  # for several requests through all stages, because others wait meanwhile
 CALM = 1.0  # seconds without a new deadline after which batches can take as long as all stages
 
@@ -42,6 +48,7 @@ class Scheduler:
         max_batch: Most requests in one batch.
         order: Stage that runs first: the deepest, or that with the longest queue.
         rebatch: Let a stage wait for survivors of a shallower one if that pays.
+        firsts: First stage of each network: of a cascade several.
 
     Attributes:
         max_batch: Most requests in one batch.
@@ -57,6 +64,7 @@ class Scheduler:
         order: Order = "deepest",
         *,
         rebatch: bool = True,
+        firsts: Sequence[int] = (0,),
     ) -> None:
         self.latency = latency
         self.survival = [1.0] * latency.stages
@@ -68,6 +76,9 @@ class Scheduler:
         self._passes = [0] * latency.stages
         self.max_batch = max_batch
         self._order, self._rebatch = order, rebatch
+        self._is_cascade, self._last_network = len(firsts) > 1, firsts[-1]
+        self._runs = lru_cache(CACHED_POLICIES)(partial(stages_run, firsts))
+        self._degraded = False
 
     @property
     def waiting(self) -> int:
@@ -75,7 +86,11 @@ class Scheduler:
         return sum(map(len, self._queues))
 
     def add(self, request: Request) -> None:
-        """Queue a request for its stage."""
+        """Queue a request for its stage, or for the next that it needs."""
+        if self._is_cascade and not self._degraded:
+            runs = self._runs(request.policy.asks)
+            while not runs[request.stage]:
+                request.opinions.append(None)
         self._queues[request.stage].add(request)
         if request.policy.deadline is not None:
             self._last_deadline = max(self._last_deadline, request.submitted)
@@ -100,6 +115,7 @@ class Scheduler:
             idle: Number of other threads that are idle and can run a part of the queue.
             degraded: Requests without a deadline leave at their next exit.
         """
+        self._degraded = degraded
         stages = [stage for stage in reversed(self._stages) if self._queues[stage]]
         if not stages:
             return None
@@ -108,7 +124,8 @@ class Scheduler:
             stage = self._urgent_stage(now)
         if stage is None:
             stage = self._next_stage(stages)
-        whole_network = not degraded and stages == [0] and self._runs_whole_network(now)
+        only = not degraded and stages == [self._last_network]
+        whole_network = only and self._runs_whole_network(now)
         chosen = self._choose(stage, now, idle, whole_network=whole_network)
         for request in chosen:
             self._queues[stage].remove(request)
@@ -142,7 +159,7 @@ class Scheduler:
                 continue
             request.compute += seconds
             if batch.whole_network:
-                request.opinions += [None] * (len(self._stages) - 1)
+                request.opinions += [None] * (len(self._stages) - 1 - batch.stage)
             request.opinions.append(decision.opinions[row])
             if row in continuing:
                 add(request)
@@ -184,7 +201,7 @@ class Scheduler:
         if batch.whole_network:
             assert self.latency.whole_network is not None
             self.latency.whole_network.observe(0, len(batch.requests), seconds)
-            stages, survived = self._stages[:-1], 1.0
+            stages, survived = self._stages[batch.stage : -1], 1.0
         else:
             self.latency.observe(batch.stage, len(batch.requests), seconds, head=batch.head)
             stages = self._stages[batch.stage : batch.stage + 1]
@@ -198,8 +215,9 @@ class Scheduler:
             return False
         if any(queue.with_deadline for queue in self._queues):
             return False
-        requests = islice(self._queues[0], self.max_batch)
-        return not any(any(request.policy.asks[:-1]) for request in requests)
+        first = self._last_network
+        requests = islice(self._queues[first], self.max_batch)
+        return not any(any(request.policy.asks[first:-1]) for request in requests)
 
     def _urgent_stage(self, now: float) -> int | None:
         """Return the stage of the request that another batch before it would make latest."""

@@ -12,6 +12,7 @@ from serving.runtime.base import Runtime, Slots, StageOutput
 
 REPEATS = 3
 MAX_BATCH_SECONDS = 0.04
+LEAST_SECONDS = 1e-7  # of a stage that has nothing to do, by a clock of any resolution
 
 
 def useful_batch(runtime: Runtime, pool: Slots, most: int, clock: Callable[[], float]) -> int:
@@ -87,4 +88,4 @@ def _timed(run: Callable[[], StageOutput], clock: Callable[[], float]) -> tuple[
         started = clock()
         output = run()
         seconds.append(clock() - started)
-    return min(seconds), output
+    return max(min(seconds), LEAST_SECONDS), output

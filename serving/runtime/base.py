@@ -62,7 +62,8 @@ class Runtime(ABC):
     Args:
         stages: The stages, in their order.
         files: The file of each, for error messages.
-        whole_network: All stages as one graph, up to the last exit. `None`: there is no such graph.
+        whole_network: All stages of the last network as one graph, up to the last exit. `None`:
+            there is no such graph.
 
     Attributes:
         inputs: Tensors that each stage reads. On the CPU they can differ from the manifest's.
@@ -102,7 +103,7 @@ class Runtime(ABC):
         return self._stages[stage].run(inputs, head=head or stage == len(self._stages) - 1)
 
     def run_whole(self, inputs: Tensors) -> StageOutput:
-        """Run all stages at once, from the inputs of the first to the last exit.
+        """Run all stages of the last network at once, from the image to the last exit.
 
         Earlier exits are not computed, and there are no features.
         """

@@ -112,6 +112,8 @@ class CudaStage:
 
     def run(self, inputs: Tensors, *, head: bool) -> StageOutput:
         """Run the stage on the rows `slots`, int64 [N]. It writes its features to the same rows."""
+        if not head and not self.features:
+            return StageOutput({}, None, None)
         slots = inputs[SLOTS]
         size = self._sizes[bisect_left(self._sizes, len(slots))]
         results = self.lanes[size, head].run(slots)

@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 import numpy as np
 import onnx
@@ -22,8 +25,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper
 
-from offramp.bundle.graphs import cut, exit_outputs, join, without_head
-from offramp.bundle.manifest import TensorSpec
+from offramp.bundle.graphs import cut, exit_outputs, join, renamed, value_names, without_head
+from offramp.bundle.manifest import TensorSpec, first_stages
 from serving.runtime.base import Tensors
 from serving.runtime.session import (
     CPU,
@@ -48,21 +51,30 @@ class LayoutError(Exception):
 def portable_stages(loaded: Sequence[Loaded]) -> Stages:
     """Return the stages as they are, and the whole network as one graph."""
     stages = [each.stage for each in loaded]
-    images = _noise(stages)
+    names, last = stages[0].exit, networks(loaded)[-1]
 
     def whole_network() -> Stage:
-        outputs = exit_outputs(len(loaded), stages[0].exit)[-1]
-        graph = without_head(join([each.model for each in loaded], stages[0].exit), outputs)
+        outputs = exit_outputs(len(last), names)[-1]
+        graph = without_head(join([each.model for each in last], names), outputs)
         session = open_session(Path("all stages"), graph, providers_of("cpu", 0))
         return Stage(session, None, stages[0].inputs, (), outputs)
 
-    return Stages(stages, _whole_network(whole_network, stages, images))
+    made = None if len(last) == 1 else _whole_network(whole_network, stages, _noise(stages))
+    return Stages(stages, made)
+
+
+def networks(loaded: Sequence[Loaded]) -> list[Sequence[Loaded]]:
+    """Return the stages of each network: of a cascade several, otherwise one."""
+    stages = [each.stage for each in loaded]
+    firsts = first_stages([each.inputs for each in stages], [each.features for each in stages])
+    return [loaded[start:end] for start, end in pairwise([*firsts, len(loaded)])]
 
 
 def optimize_stages(loaded: Sequence[Loaded]) -> Stages:
     """Optimise stages together for this CPU. Return them, and the whole network as one graph.
 
-    All sessions use the same weights.
+    All sessions of a network use the same weights. The networks of a cascade are optimised one by
+    one. Together, they would hand values on that each can compute from the image.
 
     Args:
         loaded: All stages of a bundle, on the CPU.
@@ -72,30 +84,60 @@ def optimize_stages(loaded: Sequence[Loaded]) -> Stages:
         CutError, OSError, ValueError: The stages cannot be made.
     """
     portable = [each.stage for each in loaded]
-    exits = exit_outputs(len(loaded), portable[0].exit)
-    ((image,), images) = portable[0].inputs, _noise(portable)
-    whole = _optimised(join([each.model for each in loaded], portable[0].exit))
-    parts = cut(whole, exits)
-    specs = {image.name: image} | _specs(whole, parts, exits, images)
-    weights = common_weights(whole)
-    stages = [
-        _stage(part, outputs, specs, weights) for part, outputs in zip(parts, exits, strict=True)
-    ]
+    images = _noise(portable)
+    optimised = [_Network.optimised(each, images, k) for k, each in enumerate(networks(loaded))]
+    stages = [stage for network in optimised for stage in network.stages]
     _check_equal(exit_probabilities(stages, images), exit_probabilities(portable, images))
+    last = optimised[-1]
+    # a network with one stage is one graph already
+    made = None if len(last.stages) == 1 else _whole_network(last.whole_network, stages, images)
+    return Stages(stages, made)
 
-    def whole_network() -> Stage:
-        session = _open(without_head(whole, exits[-1]), weights)
-        return Stage(session, None, (image,), (), exits[-1], tuple(weights.values()))
 
-    return Stages(stages, _whole_network(whole_network, stages, images))
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """A network in the native layout: one graph with all its exits, and its stages.
+
+    Attributes:
+        exit: Names of the outputs of its last exit.
+        weights: Weights that all sessions use.
+    """
+
+    whole: ModelProto
+    stages: Sequence[Stage]
+    exit: tuple[str, ...]
+    weights: Mapping[str, ort.OrtValue]
+
+    @classmethod
+    def optimised(cls, loaded: Sequence[Loaded], images: Tensors, number: int) -> Self:
+        """Optimise the stages of a network. `number` makes its features differ from others'."""
+        (image,), names = loaded[0].stage.inputs, loaded[0].stage.exit
+        exits = exit_outputs(len(loaded), names)
+        whole = _optimised(join([each.model for each in loaded], names))
+        if number:
+            own = {name for outputs in exits for name in outputs}
+            inner = [name for name in value_names(whole) if name not in own]
+            whole = renamed(whole, {name: f"{number}/{name}" for name in inner})
+        parts = cut(whole, exits)
+        specs = {image.name: image} | _specs(whole, parts, exits, images)
+        weights = common_weights(whole)
+        stages = [
+            _stage(part, outputs, specs, weights)
+            for part, outputs in zip(parts, exits, strict=True)
+        ]
+        return cls(whole, stages, exits[-1], weights)
+
+    def whole_network(self) -> Stage:
+        """Return the network without its earlier heads as one stage."""
+        session = _open(without_head(self.whole, self.exit), self.weights)
+        inputs, weights = self.stages[0].inputs, tuple(self.weights.values())
+        return Stage(session, None, inputs, (), self.exit, weights)
 
 
 def _whole_network(
     make: Callable[[], Stage], stages: Sequence[Stage], images: Tensors
 ) -> Stage | None:
     """Return all stages as one graph, or `None` if it is not available or has other outputs."""
-    if len(stages) == 1:  # it is the whole network
-        return None
     try:
         whole_network = make()
         last = exit_probabilities(stages, images)[-1:]
@@ -134,6 +176,8 @@ def _specs(
     """Run the graph once to get the features' shapes, because no file states blocked ones."""
     own = {name for outputs in exits for name in outputs}
     names = [v.name for part in parts for v in part.graph.output if v.name not in own]
+    if not names:  # ONNX Runtime would take that for all outputs
+        return {}
     probe = ModelProto()
     probe.CopyFrom(whole)
     probe.graph.output.extend(ValueInfoProto(name=name) for name in names)

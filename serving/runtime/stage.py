@@ -25,7 +25,7 @@ class Stage:
 
     Attributes:
         whole: Session with the head.
-        trunk: Session without it. `None` for the last stage: its head always runs.
+        trunk: Session without it. `None` for a stage without features: it is all head.
         inputs: Tensors that both read.
         features: Tensors that both give to later stages.
         exit: Names of the probabilities and the confidence, which `whole` gives too. With a third
@@ -45,15 +45,13 @@ class Stage:
         given = {spec.name: inputs[spec.name] for spec in self.inputs}
         names = [spec.name for spec in self.features]
         if not head:
-            assert self.trunk is not None
-            return StageOutput(
-                dict(zip(names, self.trunk.run(names, given), strict=True)), None, None
-            )
+            made = self.trunk.run(names, given) if self.trunk else ()
+            return StageOutput(dict(zip(names, made, strict=True)), None, None)
         outputs = self.whole.run([*names, *self.exit], given)
         probabilities, confidence, *score = outputs[len(names) :]
-        made = dict(zip(names, outputs, strict=False))  # those of the exit come last
+        features = dict(zip(names, outputs, strict=False))  # those of the exit come last
         confidence = mark_non_finite(confidence, probabilities)
-        return StageOutput(made, probabilities, confidence, *score)
+        return StageOutput(features, probabilities, confidence, *score)
 
 
 def mark_non_finite(

@@ -40,6 +40,7 @@ NOT_RUN = {
 ENDS_EARLY = {
     "train": r"the run exists",
     "export": r"bundles/mine exists",
+    "cascade": r"bundles/mine exists",
     "quantize": r"bundles/(mine|cifar10-msdnet)-int8 exists",
     "recalibrate": r"bundles/mine-2 exists",
     "certify": r"certify no promise",  # too few images

@@ -7,9 +7,10 @@ from functools import cache
 import pytest
 import torch
 
-from exporter.bundle import Export, export_network
+from exporter.bundle import Export
 from exporter.graph import StageGraph, cut_by_need
-from exporter.stage_modules import StageModule, split
+from exporter.network.export import export_network
+from exporter.network.stage_modules import StageModule, split
 from tests.training.samples import LABELS, TINY, tiny_dataset, tiny_progress
 from training.data.images import Images
 from training.fit.checkpoint import Checkpoint, new_network
@@ -72,7 +73,7 @@ def _exported(variant: str, smaller: bool) -> Exported:
         return cut_by_need(graphs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("exporter.bundle.cut_by_need", keep_and_cut)
+        patch.setattr("exporter.network.export.cut_by_need", keep_and_cut)
         subject = checkpoint(variant, smaller)
         found = export_network(subject, held_out(), "max_softmax", log=lambda _: None)
     return Exported(found, blocks)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from exporter.graph import cut_by_need, export_stages
-from exporter.stage_modules import split
-from exporter.verify import verify_blocks, verify_chain
+from exporter.graph import cut_by_need
+from exporter.network.stage_graphs import export_stages
+from exporter.network.stage_modules import split
+from exporter.network.verify import verify_blocks, verify_chain
 from tests.exporter.exported import SMALLER
 from tests.training.families import small_network
 from tests.training.samples import tiny_dataset

@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter.bundle import Naming, export_network, make_manifest, write_bundle
+from exporter.bundle import Naming, write_bundle
 from exporter.errors import ExportError
+from exporter.network.export import export_network, make_manifest
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.bundle.stage_files import read_graph

@@ -7,10 +7,11 @@ from typing import get_args
 
 import pytest
 
-from exporter.__main__ import Confidence, export, main, recalibrate
+from exporter.__main__ import export, main, recalibrate
 from exporter.quantize.__main__ import main as quantize
 from exporter.run import unfinished
 from offramp.bundle.manifest import read_manifest
+from offramp.bundle.values import Confidence
 from tests.exporter.exported import SMALLER
 from tests.offramp.pictures import write_files
 from tests.training.samples import (

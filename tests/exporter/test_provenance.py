@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from exporter.bundle import Naming, make_manifest, write_bundle
+from exporter.bundle import Naming, write_bundle
+from exporter.network.export import make_manifest
 from offramp.bundle.manifest import read_manifest
 from tests.exporter.exported import export
 from tests.serving.servers import serving

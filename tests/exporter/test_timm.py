@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from exporter.bundle import Naming, export_network, make_manifest, write_bundle
+from exporter.bundle import Naming, write_bundle
+from exporter.network.export import export_network, make_manifest
 from offramp import Classifier
 from tests.serving.servers import serving
 from tests.training.samples import LABELS, TINY, tiny_progress

@@ -115,6 +115,7 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
         ("torch", ["train", "cifar-compact", "--out", "x"], "training"),
         ("torch", ["train", "cifar-compact", "--help"], "training"),
         ("torch", ["export", "--checkpoint", A_FILE, "--out", "y"], "exporter"),
+        ("onnx", ["cascade", A_FILE, A_FILE, "--data=x", "--out=y"], "cascade"),
         ("onnx", ["quantize", f"--bundle={BUNDLE}", "--data=x", "--out=y"], "exporter"),
         ("fastapi", ["serve", "--bundle", "x"], "serving"),
         ("onnxruntime", ["serve", "--bundle", "x"], "serving,cpu"),

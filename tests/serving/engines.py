@@ -82,7 +82,7 @@ def new_engine(
     return WatchedEngine(
         runtime,
         pool or HostSlots(runtime.inputs, runtime.features, slots),
-        scheduler(deepcopy(latency), max_batch),
+        scheduler(deepcopy(latency), max_batch, firsts=manifest.firsts),
         counted,
         flops_of=flops_of or manifest.flops_of,
         threads=threads,

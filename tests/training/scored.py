@@ -18,4 +18,6 @@ def scored_sets(draw: st.DrawFn) -> Scored:
     flops = np.cumsum(steps).astype(np.float64)
     shares = draw(st.none() | st.lists(st.integers(0, 100), min_size=exits, max_size=exits))
     heads = None if shares is None else np.array(steps) * np.array(shares) / 100
-    return Scored((ranks / levels).astype(np.float32), right, flops, heads)
+    others = draw(st.sets(st.integers(1, exits - 1))) if exits > 1 else set()
+    firsts = (0, *sorted(others))
+    return Scored((ranks / levels).astype(np.float32), right, flops, heads, firsts)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # a cascade is made without torch
+    from torch import Tensor
 
 Floats = NDArray[np.float64]
 
@@ -28,12 +33,15 @@ class Scored:
         heads: multiply-adds of each head, [exits]. A head is not computed, and costs nothing, if no
             image can leave at its exit (a threshold above 1). `None`: every head on the way is
             computed, as in the papers.
+        firsts: the first stage of each network, from 0: of a cascade several. A stage does not run,
+            and costs nothing, if no image can leave at its exit or a later one of its network.
     """
 
     confidence: NDArray[np.float32]
     right: NDArray[np.bool_]
     flops: Floats
     heads: Floats | None = None
+    firsts: Sequence[int] = (0,)
 
     @property
     def images(self) -> int:
@@ -51,7 +59,14 @@ class Scored:
             return self.flops
         saved: Floats = np.where(evaluated, 0.0, self.heads)
         own: Floats = self.flops + saved
-        return own - np.cumsum(saved)
+        own -= np.cumsum(saved)
+        if len(self.firsts) == 1:
+            return own
+        trunks = np.diff(self.flops, prepend=0.0) - self.heads
+        for start, end in pairwise(self.firsts):
+            last = np.flatnonzero(evaluated[start:end]).max(initial=-1)
+            own[end:] -= trunks[start + last + 1 : end].sum()
+        return own
 
     def select(self, which: NDArray[np.bool_]) -> Scored:
         """Select images by a mask [N]."""

@@ -106,22 +106,24 @@ def _best_threshold(scored: Scored, price: float, thresholds: Floats, k: int) ->
     """Find the best threshold of exit k (from 0), others fixed, at a `price` for one flop."""
     evaluated = thresholds <= 1
     evaluated[k] = False
-    worth = scored.right - price * scored.flops_evaluating(evaluated)[:, None]
+    without = scored.flops_evaluating(evaluated)
+    evaluated[k] = True
+    # Each image that reaches exit k pays for its head, and for its network if it is another one.
+    extra = price * (scored.flops_evaluating(evaluated) - without)
+    worth = scored.right - price * without[:, None]
     passed = scored.confidence.astype(np.float64) >= thresholds[:, None]
     passed[-1] = True
     reach = ~passed[:k].any(axis=0)
-    # If exit k is evaluated, every image that reaches it pays for its head. `worth` counts this
-    # cost for the images that leave at exit k alone, so add it back here.
-    head_cost = 0.0 if scored.heads is None else price * scored.heads[k]
     later = k + 1 + passed[k + 1 :, reach].argmax(axis=0)
-    gain = worth[k, reach] - worth[later, np.flatnonzero(reach)] + head_cost
+    # `worth` has this cost for the images that leave at exit k alone
+    gain = worth[k, reach] - worth[later, np.flatnonzero(reach)] + extra[later]
     confidence = scored.confidence[k, reach].astype(np.float64)
     order = np.argsort(-confidence, kind="stable")
     descending, total = confidence[order], np.cumsum(gain[order])
     # a threshold separates two different confidences; these are the last ones that pass it
     lasts = np.flatnonzero(descending[:-1] > descending[1:])
     lasts = np.append(lasts, len(total) - 1)
-    if len(total) == 0 or total[lasts].max() <= head_cost * len(total):
+    if len(total) == 0 or total[lasts].max() <= extra[later].sum():
         return NEVER
     return _threshold_after(descending, int(lasts[total[lasts].argmax()]) + 1)
 

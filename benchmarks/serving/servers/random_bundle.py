@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from exporter.budgets import operating_point
-from exporter.bundle import Naming, export_network, make_manifest, write_bundle
+from exporter.bundle import Naming, write_bundle
+from exporter.network.export import export_network, make_manifest
 from offramp.bundle.manifest import OperatingPoint
 from training.data.datasets import load_test, open_dataset
 from training.errors import DataError

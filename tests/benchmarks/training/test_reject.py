@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.training.reject import main
-from exporter.bundle import Naming, make_manifest, write_bundle
+from exporter.bundle import Naming, write_bundle
+from exporter.network.export import make_manifest
 from tests.exporter.exported import checkpoint, export
 from tests.offramp.pictures import write_files
 from tests.training.samples import PARQUET

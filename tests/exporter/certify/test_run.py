@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.bundle import Naming, make_manifest, write_bundle
+from exporter.bundle import Naming, write_bundle
 from exporter.certify.__main__ import main
+from exporter.network.export import make_manifest
 from offramp.bundle.manifest import read_manifest
 from tests.exporter.exported import checkpoint, export
 from tests.offramp.pictures import DAMAGED

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from offramp.bundle.errors import BundleError
-from offramp.bundle.manifest import Manifest, PretrainedWeights, read_manifest
+from offramp.bundle.manifest import (
+    Manifest,
+    PretrainedWeights,
+    TensorSpec,
+    first_stages,
+    read_manifest,
+    stages_run,
+)
 from offramp.bundle.stage_files import read_graph
 from offramp.bundle.values import Estimate
 
@@ -25,6 +32,31 @@ def test_flops_are_those_of_the_stages_and_the_heads_that_run(manifest: Manifest
     assert [manifest.flops_of(k, no_heads) for k in (1, 2, 3, 4)] == [100e3, 240e3, 400e3, 640e3]
     assert manifest.flops_of(3, [False, True, False, False]) == 420e3
     assert manifest.full_flops == 640e3
+
+
+def test_a_stage_that_no_later_one_needs_features_before_begins_a_network() -> None:
+    image, a, b, c = (TensorSpec(name=name, dtype="uint8", shape=(1,)) for name in "iabc")
+    inputs = [[image], [a], [image], [image], [b, image], [c]]
+    assert first_stages(inputs, [[a], [], [], [b], [c], []]) == (0, 2, 3)
+    assert first_stages(inputs, [[a, b], [], [], [], [c], []]) == (0,)
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "run"),
+    [
+        ("0001", "0001"),
+        ("1001", "1001"),
+        ("0011", "0111"),
+        ("0101", "0101"),
+        ("001", "011"),
+        ("1", "1"),
+    ],
+)
+def test_a_stage_runs_if_its_exit_or_a_later_one_of_its_network_is_evaluated(
+    evaluated: str, run: str
+) -> None:
+    asked = [letter == "1" for letter in evaluated]
+    assert "".join("01"[each] for each in stages_run((0, 1, 3), asked)) == run
 
 
 def test_an_estimate_includes_its_bounds() -> None:

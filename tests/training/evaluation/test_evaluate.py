@@ -46,14 +46,16 @@ def test_mean_flops_count_the_stages_run_and_the_heads_evaluated(
     trunks = np.diff(scored.flops, prepend=0.0) - heads
     early = [data.draw(st.sampled_from([0.0, 0.3, 0.9, 1.0, 2.0])) for _ in range(exits - 1)]
     thresholds = np.array([*early, 0.0])
+    ends = [*scored.firsts[1:], exits]  # of the networks of a cascade
     spent = []
     for confidence in scored.confidence.T:
+        taken = next(k for k in range(exits) if float(confidence[k]) >= thresholds[k])
+        evaluated = [scored.heads is None or threshold <= 1 for threshold in thresholds]
         spent.append(0.0)
-        for k in range(exits):
-            evaluated = scored.heads is None or thresholds[k] <= 1
-            spent[-1] += trunks[k] + heads[k] * evaluated
-            if k == exits - 1 or float(confidence[k]) >= thresholds[k]:
-                break
+        for k in range(taken + 1):
+            end = next(end for end in ends if end > k)
+            runs = scored.heads is None or any(evaluated[k : min(end, taken + 1)])
+            spent[-1] += runs * trunks[k] + evaluated[k] * heads[k]
     found = apply_thresholds(scored, thresholds)
     np.testing.assert_allclose(
         [found.mean_flops, found.std_flops], [np.mean(spent), np.std(spent)], atol=1e-6

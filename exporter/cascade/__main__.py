@@ -1,0 +1,117 @@
+"""`offramp cascade SMALL.onnx LARGE.onnx --data IMAGES --out FOLDER`: networks into one bundle.
+
+The same: `python -m exporter.cascade`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import CliPositionalArg, CliToggleFlag
+
+from exporter.place import check_name, check_place
+from exporter.promises import DELTA, DELTA_HELP, PROMISES, PROMISES_HELP, read_levels
+from offramp.bundle.values import Confidence, Filter
+from offramp.exit_codes import exit_code
+from offramp.options import Options, read_options
+
+STOPPED = "stopped; nothing was written"
+EPILOG = (
+    "Example: offramp cascade small.onnx large.onnx --data held-out --size 160,224 "
+    "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --out cascade"
+)
+
+
+class CascadeOptions(Options):
+    """Make a bundle of two or more image classifiers with the same labels, without training.
+
+    An image leaves at the first network that is confident enough. Each network becomes a stage
+    that reads the image at the largest size and reduces it. It is compared with its file.
+    Temperatures, budgets and promises are computed from the images, on which no network can have
+    been trained.
+    """
+
+    networks: CliPositionalArg[list[Path]] = Field(
+        min_length=2,
+        description="ONNX files, or folders of bundles, from the cheapest to the most accurate",
+    )
+    out: Path = Field(description="folder of the bundle. It must not exist")
+    data: Path = Field(
+        description="labelled images that no network was trained on: folder with one folder of "
+        "images for each class, table (CSV, JSONL) or parquet file"
+    )
+    split: str | None = Field(
+        None, description="split of the images in --data (default: validation, test or train)"
+    )
+    strict: CliToggleFlag[bool] = Field(
+        default=False, description="stop if any file of the images is left out, except hidden files"
+    )
+    size: str | None = Field(
+        None,
+        description="height and width that each network reads, in pixels: 160,224 (default: as its "
+        "file states)",
+    )
+    mean: list[str] = Field(
+        default=[],
+        description="mean of each channel that is subtracted from pixels in [0, 1]: one number or "
+        "three; repeat it if networks differ. Needed for networks that read floats",
+    )
+    std: list[str] = Field(
+        default=[],
+        description="divisor of each channel after that, for example 1/255 with --mean 0 for "
+        "pixels in [0, 255]; repeat it if networks differ",
+    )
+    outputs: str | None = Field(
+        None,
+        description="logits or probabilities, for all networks or for each: logits,probabilities "
+        "(default: recognised on the images)",
+    )
+    classes: Path | None = Field(
+        None,
+        description="text file with a label on each line, in the order of the networks' outputs "
+        "(default: labels that a network states, or the sorted classes of the images)",
+    )
+    filter: Filter | None = Field(
+        None, description="filter that resizes images (default: bilinear, or that of a bundle)"
+    )
+    margin: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="central share of the shorter side that is used (default: 1, or that of a "
+        "bundle)",
+    )
+    confidence: Confidence = Field(
+        "max_softmax", description="function of the probabilities that thresholds apply to"
+    )
+    name: str = Field("cascade", description="name of the model")
+    version: str = Field("1", description="version of the model")
+    dataset: str | None = Field(
+        None, description="name of the images in the manifest (default: last part of --data)"
+    )
+    promises: str | None = Field(PROMISES, description=PROMISES_HELP)
+    delta: float = Field(DELTA, gt=0, lt=1, description=DELTA_HELP)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make a cascade, and return the exit code (see `offramp.exit_codes`)."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return exit_code(lambda: _cascade(words), extra="cascade", stopped=STOPPED)
+
+
+def _cascade(arguments: Sequence[str]) -> None:
+    options = read_options(CascadeOptions, arguments, "offramp cascade", EPILOG)
+    check_place(options.out)
+    check_name(options.name, options.version)
+    read_levels(options.promises or PROMISES)
+    # Late: a wrong option is reported before the slow imports.
+    from exporter.cascade.run import make_cascade
+
+    make_cascade(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

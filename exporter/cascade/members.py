@@ -1,0 +1,179 @@
+"""The networks of a cascade as stages, each compared with its file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.cascade.bundles import Bundle, stages_of
+from exporter.cascade.network import Network
+from exporter.cascade.original import Kind, Original, check_equal, kind_of, probabilities
+from exporter.cascade.reduction import reduce_images
+from exporter.cascade.settings import Member
+from exporter.cascade.stage import ImageForm, Reading, stage_of
+from exporter.chain import Chain
+from exporter.errors import ExportError, VerificationError
+from exporter.graph import StageGraph
+from exporter.reject.graphs import without_score
+from offramp.bundle.values import Confidence
+
+Pixels = NDArray[np.uint8]
+Array = NDArray[np.float32]
+Batches = Callable[[Pixels, str], Iterator[Pixels]]
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The stages of a network, verified.
+
+    Attributes:
+        name: Name of the network.
+        size: Height and width of the images that it reads.
+        graphs: Its stages.
+        temperatures: Temperature of each of its exits.
+        probabilities: Of each of its exits for all images, float32 [exits, N, labels].
+        difference: Largest difference of a probability from the file's.
+        precision: Number format of its weights.
+        record: Description for the manifest.
+    """
+
+    name: str
+    size: int
+    graphs: list[StageGraph]
+    temperatures: list[float]
+    probabilities: Array
+    difference: float
+    precision: Precision
+    record: dict[str, object]
+
+
+class Part(Protocol):
+    """A network that is ready to become stages."""
+
+    def stages(self, pixels: Pixels, image: ImageForm, batches: Batches) -> Stages:
+        """Return its stages.
+
+        Args:
+            pixels: Held-out images at the size of the cascade, uint8 [N, H, W, 3].
+            image: Image of the cascade.
+            batches: Function that divides images into batches and shows the progress.
+        """
+
+
+def prepare(member: Member, number: int, order: Sequence[int], confidence: Confidence) -> Part:
+    """Open the files of a network.
+
+    Args:
+        member: The network.
+        number: Its number in the cascade, from 1.
+        order: Its output for each label of the cascade.
+        confidence: Function of the probabilities that thresholds apply to.
+
+    Raises:
+        ExportError: ONNX Runtime cannot run it, or it has another number of labels.
+    """
+    if isinstance(member.given, Bundle):
+        return _BundlePart(member.given, number, order, confidence)
+    original = Original(member.given, member.size, member.normalisation, len(order))
+    return _NetworkPart(member, member.given, original, order, confidence)
+
+
+@dataclass(frozen=True, slots=True)
+class _NetworkPart:
+    member: Member
+    network: Network
+    original: Original
+    order: Sequence[int]
+    confidence: Confidence
+
+    def stages(self, pixels: Pixels, image: ImageForm, batches: Batches) -> Stages:
+        name, size = self.network.name, self.member.size
+        small = reduce_images(pixels, size, image.filter)
+        outputs = _joined(self.original.outputs(each) for each in batches(small, f"running {name}"))
+        kind = kind_of(name, outputs, self.member.kind)
+        reading = Reading(
+            size, self.member.normalisation, self.original.output, kind, self.order, self.confidence
+        )
+        expected = probabilities(outputs, kind, self.order)
+        graph, found = self._stage(reading, image, expected, batches(pixels, f"comparing {name}"))
+        difference = check_equal(name, found, expected)
+        precision, record = _precision(self.network), self._record(kind)
+        return Stages(name, size, [graph], [1.0], found[None], difference, precision, record)
+
+    def _record(self, kind: Kind) -> dict[str, object]:
+        network, normalisation = self.network, self.member.normalisation
+        record: dict[str, object] = {"file": Path(network.name).name, "sha256": network.sha256}
+        record |= {"size": self.member.size, "outputs": kind}
+        return record if normalisation is None else record | asdict(normalisation)
+
+    def _stage(
+        self, reading: Reading, image: ImageForm, expected: Array, parts: Iterator[Pixels]
+    ) -> tuple[StageGraph, Array]:
+        """Return the stage, and its probabilities [N, labels]."""
+        fixed = self.network.image.batch
+        try:
+            graph = stage_of(self.network, reading, image)
+            chain = Chain([graph])
+            actual = _joined(chain.run(part).probabilities[0] for part in parts)
+            if fixed is not None:
+                check_equal(self.network.name, actual, expected)
+            return graph, actual
+        except Exception as error:
+            if fixed is None or isinstance(error, MemoryError):
+                raise
+            raise VerificationError(
+                f"{self.network.name}: was exported for batches of {fixed}, and cannot be made to "
+                f"take others; export it again with a dynamic batch axis ({error})"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _BundlePart:
+    bundle: Bundle
+    number: int
+    order: Sequence[int]
+    confidence: Confidence
+
+    def stages(self, pixels: Pixels, image: ImageForm, batches: Batches) -> Stages:
+        bundle = self.bundle
+        name, manifest = bundle.name, bundle.manifest
+        if manifest.confidence != self.confidence:
+            raise ExportError(
+                f"--confidence: {name} has {manifest.confidence}, and the cascade "
+                f"{self.confidence}; it is part of the graphs"
+            )
+        graphs = stages_of(bundle, self.number, self.order, image)
+        small = reduce_images(pixels, bundle.size, image.filter)
+        originals, chain = Chain([without_score(each) for each in bundle.graphs]), Chain(graphs)
+        expected = _joined(
+            (originals.run(each).probabilities for each in batches(small, f"running {name}")),
+            axis=1,
+        )[:, :, list(self.order)]
+        actual = _joined(
+            (chain.run(each).probabilities for each in batches(pixels, f"comparing {name}")), axis=1
+        )
+        difference = check_equal(name, actual, expected)
+        hashes = [stage.sha256 for stage in manifest.stages]
+        record: dict[str, object] = {"bundle": manifest.name, "sha256": hashes, "size": bundle.size}
+        temperatures = [stage.temperature for stage in manifest.stages]
+        precision = manifest.precision
+        return Stages(
+            name, bundle.size, graphs, temperatures, actual, difference, precision, record
+        )
+
+
+def _joined(parts: Iterator[Array], axis: int = 0) -> Array:
+    return np.concatenate(list(parts), axis=axis)
+
+
+def _precision(network: Network) -> Precision:
+    kinds = {node.op_type for node in network.model.graph.node}
+    if kinds & {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv"}:
+        return "int8"
+    return "fp16" if network.image.dtype == "float16" else "fp32"

@@ -1,0 +1,214 @@
+"""An ONNX file with an image classifier: its input, and the labels that it states."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnx.inliner
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, ModelProto, TensorProto, ValueInfoProto, version_converter
+
+from exporter.errors import ExportError
+from exporter.graph import OPSET
+from exporter.place import check_file
+
+Dtype = Literal["uint8", "float32", "float16"]
+Layout = Literal["nchw", "nhwc"]
+LEAST_OPSET = 13  # of the operators that a stage adds
+DTYPES: dict[int, Dtype] = {
+    TensorProto.UINT8: "uint8",
+    TensorProto.FLOAT: "float32",
+    TensorProto.FLOAT16: "float16",
+}
+LABEL_KEYS = ("labels", "classes", "class_names", "names", "id2label")
+_CONTROL_FLOW = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTensor:
+    """The input of a network. `None` is a dynamic axis.
+
+    Attributes:
+        name: Its name.
+        dtype: uint8 for pixels, or floats.
+        layout: Order of its axes.
+        batch: Size of a fixed batch.
+        size: Height and width, in pixels.
+    """
+
+    name: str
+    dtype: Dtype
+    layout: Layout
+    batch: int | None
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network as its file gives it.
+
+    Attributes:
+        name: Path of the file.
+        sha256: Hash of the file.
+        model: The graph, with all weights inside.
+        image: Its input.
+        labels: Labels that the file states, in the order of its outputs. `None`: it states none.
+    """
+
+    name: str
+    sha256: str
+    model: ModelProto
+    image: ImageTensor
+    labels: tuple[str, ...] | None
+
+    @property
+    def size(self) -> int | None:
+        """Height and width of the images that it reads. `None`: any."""
+        return self.image.size
+
+    @property
+    def opset(self) -> int:
+        """Version of its operators."""
+        return opset_of(self.model)
+
+
+def opset_of(model: ModelProto) -> int:
+    """Return the version of the standard operators of a model, 0 without any."""
+    return max(
+        (each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), default=0
+    )
+
+
+def read_network(path: Path) -> Network:
+    """Read an ONNX file.
+
+    Raises:
+        ExportError: It is no ONNX file, or no classifier of RGB images.
+    """
+    check_file(path, str(path), "an ONNX file or the folder of a bundle")
+    data = path.read_bytes()
+    model = _whole(path, _parsed(path, data))
+    if any(a.type in _CONTROL_FLOW for node in model.graph.node for a in node.attribute):
+        raise ExportError(f"{path}: has control flow (If, Loop, Scan), which no stage can have")
+    model = _converted(path, model)
+    image = _image(path, model)
+    return Network(str(path), hashlib.sha256(data).hexdigest(), model, image, stated_labels(model))
+
+
+def _parsed(path: Path, data: bytes) -> ModelProto:
+    model = ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError:
+        model.Clear()
+    if not model.graph.node or not model.opset_import:
+        raise ExportError(
+            f"{path}: is not an ONNX file; export the network with torch.onnx.export, tf2onnx or "
+            "another exporter of its framework"
+        )
+    return model
+
+
+def _whole(path: Path, model: ModelProto) -> ModelProto:
+    """Read weights that are in other files, and put functions into the graph."""
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:
+        raise ExportError(
+            f"{path}: has weights in other files (external data), which cannot be read: {error}"
+        ) from error
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
+def _converted(path: Path, model: ModelProto) -> ModelProto:
+    """Convert old operators to those that a stage needs."""
+    version = opset_of(model)
+    if version >= LEAST_OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, OPSET)
+    except Exception as error:
+        raise ExportError(
+            f"{path}: has operators of opset {version}, which cannot be converted; export it again "
+            f"with opset {LEAST_OPSET} or newer"
+        ) from error
+
+
+def inputs_of(model: ModelProto) -> list[ValueInfoProto]:
+    """Return the inputs of a graph. Old files list the weights among them."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def _image(path: Path, model: ModelProto) -> ImageTensor:
+    inputs = inputs_of(model)
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "no name"
+        raise ExportError(
+            f"{path}: is not an image classifier: it has {len(inputs)} inputs ({names}), not one"
+        )
+    (value,) = inputs
+    tensor = value.type.tensor_type
+    axes = [axis.dim_value or None for axis in tensor.shape.dim]
+    if tensor.elem_type not in DTYPES or len(axes) != 4:
+        kind = TensorProto.DataType.Name(tensor.elem_type).lower()
+        raise ExportError(
+            f"{path}: is not an image classifier: its input {value.name} is {kind} "
+            f"{_shape(axes)}, not images [N, 3, H, W] or [N, H, W, 3] in floats or uint8"
+        )
+    if axes[1] == 3:
+        layout: Layout = "nchw"
+        sides = axes[2:]
+    elif axes[3] == 3:
+        layout, sides = "nhwc", axes[1:3]
+    else:
+        raise ExportError(
+            f"{path}: its input {value.name} {_shape(axes)} has no axis of 3 channels; only RGB "
+            "images are supported"
+        )
+    if sides[0] != sides[1]:
+        raise ExportError(f"{path}: reads images {_shape(axes)}; only square ones are supported")
+    return ImageTensor(value.name, DTYPES[tensor.elem_type], layout, axes[0], sides[0])
+
+
+def _shape(axes: list[int | None]) -> str:
+    return f"[{', '.join('?' if axis is None else str(axis) for axis in axes)}]"
+
+
+def stated_labels(model: ModelProto) -> tuple[str, ...] | None:
+    """Return the labels that a file states in its metadata, in the order of its outputs.
+
+    They are a list or a dict from numbers to labels, as JSON or as Python prints it, in one of
+    LABEL_KEYS.
+    """
+    stated = {entry.key: entry.value for entry in model.metadata_props}
+    return next(filter(None, map(_labels, _values(stated))), None)
+
+
+def _values(stated: dict[str, str]) -> Iterator[object]:
+    for key in LABEL_KEYS:
+        for read in (json.loads, ast.literal_eval):
+            try:
+                yield read(stated[key])
+                break
+            except (KeyError, ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+
+
+def _labels(value: object) -> tuple[str, ...] | None:
+    if isinstance(value, dict):
+        numbered = {str(key): label for key, label in value.items()}
+        value = [numbered.get(str(number)) for number in range(len(numbered))]
+    if (
+        isinstance(value, list | tuple)
+        and len(value) > 1
+        and all(isinstance(v, str) for v in value)
+    ):
+        return tuple(value)
+    return None
