@@ -15,8 +15,7 @@ from training.data.images import Images
 from training.fit.checkpoint import Checkpoint, new_network
 from training.networks.confidence import CONFIDENCES
 
-# as many exits as scales: the last stage has the coarsest scale alone and no unused layer. Without
-# bottlenecks it has half the layers, and most of an export's time is that of their operators.
+# as many exits as scales: the last stage has the coarsest scale alone and no unused layer
 SHAPE: dict[str, object] = {
     "exits": 3,
     "base": 1,
@@ -24,9 +23,10 @@ SHAPE: dict[str, object] = {
     "channels": 4,
     "growth": 4,
     "head_channels": 16,
-    "bottleneck": False,
 }
+# fewer layers: most of an export's time is that of their operators
 SMALLER = SHAPE | {"exits": 2, "growth_factors": (1, 2), "bottleneck_factors": (1, 2)}
+SMALLER |= {"bottleneck": False}
 
 
 @dataclass(frozen=True)
