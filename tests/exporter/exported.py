@@ -25,8 +25,7 @@ SHAPE: dict[str, object] = {
     "head_channels": 16,
 }
 # fewer layers: most of an export's time is that of their operators
-SMALLER = SHAPE | {"exits": 2, "growth_factors": (1, 2), "bottleneck_factors": (1, 2)}
-SMALLER |= {"bottleneck": False}
+SMALLER: dict[str, object] = {"backbone": "vgg", "shape": {"convolutions": (1, 1), "channels": 8}}
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def held_out() -> Images:
 @cache
 def checkpoint(variant: str = TINY.variant, smaller: bool = False) -> Checkpoint:
     """Return fresh weights, with batch-norm statistics and normalisation as after training."""
-    progress = tiny_progress(shape=SMALLER if smaller else SHAPE, variant=variant)
+    progress = tiny_progress(variant=variant, **(SMALLER if smaller else {"shape": SHAPE}))
     torch.manual_seed(0)
     network = new_network(progress.recipe, len(LABELS))
     network.normalize.mean.fill_(0.45)

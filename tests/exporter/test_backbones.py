@@ -6,7 +6,7 @@ import torch
 from exporter.graph import cut_by_need, export_stages
 from exporter.stage_modules import split
 from exporter.verify import verify_blocks, verify_chain
-from tests.exporter.exported import SMALLER
+from tests.exporter.exported import SHAPE
 from tests.training.families import first_exits, small_network
 from tests.training.samples import tiny_dataset
 from training.networks.backbones import BACKBONES, build_network
@@ -42,7 +42,9 @@ def test_graphs_give_the_outputs_of_the_network(backbone: str, variant: Variant)
 
 def test_graphs_of_an_msdnet_for_64_pixels_give_its_outputs() -> None:
     torch.manual_seed(0)
-    network = build_network("msdnet", SMALLER, classes=10).eval()
+    fewer = {"exits": 2, "growth_factors": (1, 2), "bottleneck_factors": (1, 2)}
+    shape = SHAPE | fewer | {"bottleneck": False}
+    network = build_network("msdnet", shape, classes=10).eval()
     modules = split(network, CONFIDENCES["max_softmax"])
     stages = cut_by_need(export_stages(modules, size=64))
     pixels = torch.randint(256, (20, 64, 64, 3), generator=torch.Generator().manual_seed(0))
