@@ -7,8 +7,8 @@ from exporter.graph import cut_by_need
 from exporter.network.stage_graphs import export_stages
 from exporter.network.stage_modules import split
 from exporter.network.verify import verify_blocks, verify_chain
-from tests.exporter.exported import SMALLER
-from tests.training.families import small_network
+from tests.exporter.exported import SHAPE
+from tests.training.families import first_exits, small_network
 from tests.training.samples import tiny_dataset
 from training.networks.backbones import BACKBONES, build_network
 from training.networks.confidence import CONFIDENCES
@@ -20,7 +20,8 @@ from training.surgery.boundary import Surgery, Variant
     ("backbone", "variant"), [*((b, "paper") for b in BACKBONES), ("vit", "unreferenced")]
 )
 def test_graphs_give_the_outputs_of_the_network(backbone: str, variant: Variant) -> None:
-    network = small_network(backbone).eval()
+    # the other two exits of ResNet-18 have the same layers
+    network = (first_exits if backbone == "resnet18" else small_network)(backbone).eval()
     network.surgery = Surgery(variant, 0.5)
     modules = split(network, CONFIDENCES["max_softmax"])
     graphs = export_stages(modules, size=32)
@@ -42,7 +43,9 @@ def test_graphs_give_the_outputs_of_the_network(backbone: str, variant: Variant)
 
 def test_graphs_of_an_msdnet_for_64_pixels_give_its_outputs() -> None:
     torch.manual_seed(0)
-    network = build_network("msdnet", SMALLER, classes=10).eval()
+    fewer = {"exits": 2, "growth_factors": (1, 2), "bottleneck_factors": (1, 2)}
+    shape = SHAPE | fewer | {"bottleneck": False}
+    network = build_network("msdnet", shape, classes=10).eval()
     modules = split(network, CONFIDENCES["max_softmax"])
     stages = cut_by_need(export_stages(modules, size=64))
     pixels = torch.randint(256, (20, 64, 64, 3), generator=torch.Generator().manual_seed(0))

@@ -28,7 +28,7 @@ def test_a_checkpoint_becomes_a_bundle_that_can_be_recalibrated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint, bundle = tmp_path / "checkpoint.safetensors", tmp_path / "bundle"
-    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress(shape=SMALLER)))
+    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress(**SMALLER)))
     (tmp_path / "images").mkdir()
     source = source_with_test(tmp_path / "images", images=60)
     options = ["--data", source, "--confidence", "margin", "--name", "mine"]
@@ -56,7 +56,7 @@ def test_reject_is_fitted_by_export_and_recalibrate_and_ends_without_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint, bundle = tmp_path / "checkpoint.safetensors", tmp_path / "bundle"
-    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress(shape=SMALLER)))
+    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress(**SMALLER)))
     write_files(tmp_path / "others", 30)
     (tmp_path / "images").mkdir()
     source = source_with_test(tmp_path / "images", images=60)
@@ -87,7 +87,7 @@ def test_promises_are_certified_by_every_command_that_makes_a_bundle(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint, bundle = tmp_path / "checkpoint.safetensors", tmp_path / "bundle"
-    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress(shape=SMALLER)))
+    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress(**SMALLER)))
     promises = ["--data", str(PARQUET), "--promises", "70%,99%", "--delta", "0.1"]
     assert export(["--checkpoint", str(checkpoint), "--out", str(bundle), *promises]) == 0
     options = ["--bundle", str(bundle), *promises]

@@ -42,6 +42,13 @@ def small_network(backbone: str) -> MultiExitNetwork:
     return network
 
 
+def first_exits(backbone: str) -> MultiExitNetwork:
+    """Build the first two exits of a small network, with half its layers, of all kinds."""
+    network = small_network(backbone)
+    network.stages, network.heads = network.stages[:2], network.heads[:2]
+    return network
+
+
 def _fresh(backbone: str) -> MultiExitNetwork:
     torch.manual_seed(0)
     network = build_network(backbone, SMALL[backbone], CLASSES)

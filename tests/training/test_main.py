@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.offramp.data.trees import photos, put
-from tests.training.samples import PARQUET, source_with_test
+from tests.training.samples import PARQUET, source_with_test, tiny_dataset
 from training.__main__ import main
 from training.fit.checkpoint import load_checkpoint, save_checkpoint
 
@@ -176,6 +176,7 @@ def test_a_refusal_that_needs_no_data_comes_before_torch_is_imported(
 
 
 def test_sigterm_is_one_line_and_status_143(tmp_path: Path) -> None:
+    tiny_dataset()  # the first to read the table shows a progress bar
     command = [sys.executable, "-m", "training", *OPTIONS, "--epochs=500"]
     command += ["--images=disk", "--workers=1", "--out", str(tmp_path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from training.evaluation.assessment import Assessment, SetAssessment
 from training.evaluation.evaluate import Floats
-from training.fit.checkpoint import Progress
+from training.fit.checkpoint import Epoch
 
 mpl.use("agg")
 
@@ -27,16 +28,16 @@ def svg(figure: Figure) -> str:
     return drawn[drawn.index("<svg") :]
 
 
-def epochs_figure(progress: Progress) -> Figure:
+def epochs_figure(epochs: Sequence[Epoch]) -> Figure:
     """Draw the held-out accuracy of every exit, and the loss, over the epochs."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     accuracy, loss = figure.subplots(1, 2, width_ratios=(3, 2))
-    numbers = [epoch.number for epoch in progress.epochs]
-    for k, curve in enumerate(zip(*(e.accuracies for e in progress.epochs), strict=True), 1):
+    numbers = [epoch.number for epoch in epochs]
+    for k, curve in enumerate(zip(*(e.accuracies for e in epochs), strict=True), 1):
         accuracy.plot(numbers, [100 * a for a in curve], marker=".", label=f"exit {k}")
     accuracy.set(xlabel="epoch", ylabel="held-out accuracy, %")
     accuracy.legend(fontsize="small", ncols=math.ceil(len(accuracy.lines) / 7))
-    loss.plot(numbers, [epoch.loss for epoch in progress.epochs], marker=".", color="0.3")
+    loss.plot(numbers, [epoch.loss for epoch in epochs], marker=".", color="0.3")
     loss.set(xlabel="epoch", ylabel="training loss")
     for axes in (accuracy, loss):
         axes.grid(alpha=0.3)

@@ -9,6 +9,7 @@ import csv
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from training.evaluation.assessment import (
 )
 from training.evaluation.budgeted import LESS, SHARES
 from training.evaluation.evaluate import Floats
-from training.fit.checkpoint import Progress, load_checkpoint
+from training.fit.checkpoint import Epoch, Progress, load_checkpoint
 from training.networks.multi_exit import MultiExitNetwork
 from training.report.classes import ClassResults, class_results
 from training.report.examples import leaving_images, photo_groups, wrong_predictions
@@ -47,7 +48,7 @@ def write_report(folder: Path, progress: Progress) -> None:
     columns = ["epoch", "loss", *(f"accuracy_exit_{k}" for k in exits), "seconds"]
     rows = ([e.number, e.loss, *e.accuracies, round(e.seconds, 1)] for e in progress.epochs)
     _write_csv(folder / "log.csv", columns, rows)
-    _write_page(folder, progress, {"accuracy": svg(epochs_figure(progress))}, None)
+    _write_page(folder, progress, {"accuracy": _accuracy(progress.epochs)}, None)
 
 
 def write_assessment(
@@ -74,13 +75,18 @@ def write_assessment(
     images = replace(dataset.held_out, targets=held_out.targets)
     details = _details(progress.labels, images, held_out, assessment, flops, others)
     figures = {
-        "accuracy": svg(epochs_figure(progress)),
+        "accuracy": _accuracy(progress.epochs),
         "calibration": svg(reliability_figure(assessment.sets[-1])),
         "budgeted": svg(budgeted_figure(assessment, flops)),
     }
     _write_tables(folder, assessment, flops)
     _write_class_tables(folder, details.classes)
     _write_page(folder, progress, figures, assessment, details)
+
+
+@lru_cache(1)  # the figure after the last epoch is that of the finished run
+def _accuracy(epochs: tuple[Epoch, ...]) -> str:
+    return svg(epochs_figure(epochs))
 
 
 def _details(

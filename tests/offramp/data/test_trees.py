@@ -87,7 +87,7 @@ def visible(folder: Path, root: Path) -> tuple[set[str], set[str]]:
     return images, others
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(trees)
 def test_found_is_loaded_plus_left_out_and_labels_are_those_of_the_folders(tree: Tree) -> None:
     with TemporaryDirectory() as folder:

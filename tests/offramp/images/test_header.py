@@ -31,7 +31,7 @@ def encoded(size: tuple[int, int], form: str, mode: str = "RGB", **options: Any)
     return buffer.getvalue()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(sorted(FORMS)), st.integers(1, 300), st.integers(1, 300))
 def test_the_size_in_the_header_is_that_of_pillow(form: str, width: int, height: int) -> None:
     file = encoded((width, height), form)

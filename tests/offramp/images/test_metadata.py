@@ -76,7 +76,7 @@ def assert_red_above_blue(pixels: NDArray[np.uint8]) -> None:
     assert pixels[28, 16, 2] > 180 > 80 > pixels[28, 16, 0]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(["JPEG", "PNG", "WEBP"]),
     st.sampled_from("<>"),

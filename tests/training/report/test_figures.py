@@ -7,7 +7,7 @@ from training.report.figures import budgeted_figure, epochs_figure, reliability_
 
 
 def test_a_figure_is_one_element_without_external_references() -> None:
-    drawing = svg(epochs_figure(finished_progress()))
+    drawing = svg(epochs_figure(finished_progress().epochs))
     assert drawing.startswith("<svg")
     assert drawing.rstrip().endswith("</svg>")
     assert 'href="http' not in drawing

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.training.families import CLASSES, SMALL, small_network
+from tests.training.families import CLASSES, SMALL, first_exits, small_network
 from tests.training.masked import MaskedSurgery
 from training.errors import RecipeError
 from training.networks.backbones import BACKBONES, build_network
@@ -122,10 +122,8 @@ def test_partial_backward_gives_the_gradients_of_masking(
     [(backbone, "unreferenced" if backbone == "vgg" else "paper") for backbone in BACKBONES],
 )
 def test_networks_compile_without_a_graph_break(backbone: str, variant: Variant) -> None:
-    """The first two exits have all kinds of layers."""
     torch.compiler.reset()
-    network = small_network(backbone).double().eval()
-    network.stages, network.heads = network.stages[:2], network.heads[:2]
+    network = first_exits(backbone).double().eval()
     network.surgery = Surgery(variant)
     compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
     found, expected = (
