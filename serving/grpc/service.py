@@ -72,13 +72,15 @@ class Service:
             "RepositoryIndex": self._index,
         }
         # The only message of an inference is read by its method, which so bounds what is received.
-        handlers = {"ModelInfer": grpc.stream_unary_rpc_method_handler(self._guarded(self._infer))}
+        handlers = {
+            "ModelInfer": grpc.stream_unary_rpc_method_handler(self._with_status(self._infer))
+        }
         for name, method in {**public, **guarded}.items():
-            answer = self._guarded(self._small(name, method, guarded=name in guarded))
+            answer = self._with_status(self._small(name, method, guarded=name in guarded))
             handlers[name] = grpc.unary_unary_rpc_method_handler(answer)
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    def _guarded(self, answer: Handler) -> Handler:
+    def _with_status(self, answer: Handler) -> Handler:
         """Return a handler that ends a call with the status of its error."""
 
         async def handle(request: object, call: Call) -> bytes:
