@@ -153,9 +153,10 @@ def test_a_terminal_that_closes_drains_all_processes(
     with start(bundle, "--threads", "1", "--workers", workers) as process:
         host, port = process.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=20) as raw:
-            head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-            raw.sendall(head.encode() + body[:50])
-            time.sleep(0.3)  # a worker begins to read it
+            head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            raw.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            assert raw.recv(65536).startswith(b"HTTP/1.1 100"), "a worker reads it"
+            raw.sendall(body[:50])
             for pid in (process.popen.pid, *process.workers):
                 os.kill(pid, signal.SIGHUP)
             wait_until(lambda: refused(host, port))
