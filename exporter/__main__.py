@@ -16,7 +16,14 @@ from pydantic import Field
 from pydantic_settings import CliToggleFlag
 
 from exporter.place import check_file, check_name, check_place
-from exporter.promises import DELTA, DELTA_HELP, PROMISES, PROMISES_HELP, read_levels
+from exporter.promises import (
+    DELTA,
+    DELTA_HELP,
+    PROMISES,
+    PROMISES_HELP,
+    SOLVE_FOR_HELP,
+    read_levels,
+)
 from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
 from offramp.bundle.values import Confidence, SolvedFor
 from offramp.exit_codes import exit_code
@@ -24,10 +31,6 @@ from offramp.options import Options, read_options
 
 STOPPED = "stopped; nothing was written"
 RECALIBRATE = "To solve the budgets of a bundle on other images: offramp recalibrate --help"
-SOLVE_FOR_HELP = (
-    "what budgets lose least of: agreement with full depth, or accuracy. Agreement needs fewer "
-    "images. Accuracy is for networks with early exits that are better than full depth"
-)
 
 
 class ExportOptions(Options):

@@ -13,8 +13,15 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 
 from exporter.place import check_name, check_place
-from exporter.promises import DELTA, DELTA_HELP, PROMISES, PROMISES_HELP, read_levels
-from offramp.bundle.values import Confidence, Filter
+from exporter.promises import (
+    DELTA,
+    DELTA_HELP,
+    PROMISES,
+    PROMISES_HELP,
+    SOLVE_FOR_HELP,
+    read_levels,
+)
+from offramp.bundle.values import Confidence, Filter, SolvedFor
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
@@ -87,6 +94,7 @@ class CascadeOptions(Options):
     confidence: Confidence = Field(
         "max_softmax", description="function of the probabilities that thresholds apply to"
     )
+    solve_for: SolvedFor = Field("agreement", description=SOLVE_FOR_HELP)
     name: str = Field("cascade", description="name of the model")
     version: str = Field("1", description="version of the model")
     dataset: str | None = Field(

@@ -26,7 +26,7 @@ from exporter.promises.bundle import with_promises
 from exporter.promises.certificate import calibration_rows, wanted_from
 from exporter.report import summary
 from exporter.temperatures import temperatures_for
-from offramp.bundle.manifest import HeldOut, ImageInput, Manifest, Provenance
+from offramp.bundle.manifest import NEW_FORMAT, HeldOut, ImageInput, Manifest, Provenance
 from offramp.data.held_out import few_warnings
 from offramp.data.summary import left_out_lines
 
@@ -168,9 +168,11 @@ def _manifest(
     source: str,
     made: Sequence[Stages],
 ) -> Manifest:
-    budgets, curve = solve_budgets(export.scored)
+    budgets, curve = solve_budgets(export.scored, export.agrees, options.solve_for)
     precisions = {each.precision for each in made}
     return Manifest(
+        format=NEW_FORMAT,
+        solved_for=options.solve_for,
         name=options.name,
         version=options.version,
         created=datetime.now(UTC).replace(microsecond=0),

@@ -9,6 +9,10 @@ PROMISES_HELP = (
     "(99%), the same at each exit (exit:98%), or of harm, wrong where full depth is right "
     "(harm:1%), separated by commas. null: none"
 )
+SOLVE_FOR_HELP = (
+    "what budgets lose least of: agreement with full depth, or accuracy. Agreement needs fewer "
+    "images. Accuracy is for networks with early exits that are better than full depth"
+)
 DELTA = 0.05
 DELTA_HELP = "probability that one of the promises does not hold"
 

@@ -53,6 +53,7 @@ def test_two_files_become_a_bundle_without_torch(photos: Path, tmp_path: Path) -
     assert [LABELS[k] for k in Chain(graphs).run(pixels).classes[0]] == [mixed[k] for k in theirs]
     assert (manifest.exits, manifest.firsts, manifest.input.height) == (2, (0, 1), 32)
     assert manifest.full_flops == manifest.stages[1].flops
+    assert (manifest.format, manifest.solved_for) == (3, "agreement")
     assert manifest.budgets["full"].mean_flops.value == manifest.full_flops
     assert manifest.held_out.source == "colours, train"
     assert (tmp_path / "bundle" / "budgets.svg").exists()
