@@ -189,3 +189,8 @@ def test_a_server_does_not_start_with_a_promise_that_its_figures_do_not_support(
         serving(folder),
     ):
         pass
+
+
+def test_without_audits_there_are_no_such_metrics(client: httpx.Client) -> None:
+    names = counters(client)
+    assert not [name for name in names if "audit" in name or "offramp_promise" in name]
