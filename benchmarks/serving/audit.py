@@ -40,8 +40,8 @@ from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.bundle.promises import Promise
 
 CHUNK = 100  # answers between two looks at the metrics
-BEFORE, MOST = 300, 2500  # clean answers, then corrupted ones at most, of a promise
-SETTLED = 500  # answers without a change after which a promise climbs no more
+BEFORE, MOST = 300, 4000  # clean answers, then corrupted ones at most, of a promise
+SETTLED = 2000  # answers without a change after which a promise climbs no more
 MEASURED = 500  # corrupted answers that are then compared with full depth
 CONCURRENCY = 16
 LEAST_RATE, MOST_FLOPS = 0.98, 0.02
