@@ -1,6 +1,7 @@
 """Measure audits of promises: false alarms, audits to an alarm, and what a safer point restores.
 
-    python -m benchmarks.audit --data cifar10 --out docs/results/audit.csv
+    python -m benchmarks.audit --data cifar10 --out audit.csv
+    python -m benchmarks.audit --table
 
 No server runs: the graphs of a bundle classify test images once, as they are, with noise, and
 blurred. Audits are then drawn from these answers at random, and counted in the server's own ledger.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from rich.progress import track
 
 from benchmarks.goals import Goal, print_goals
@@ -38,6 +41,11 @@ from training.evaluation.evaluate import exits_taken
 
 SHIPPED = Path("deploy/bundles/cifar10-msdnet")
 QUIET, SOON = 0.95, 1000  # share of runs without an alarm, audits to an alarm
+CLEARLY = 3  # times epsilon; at a smaller disagreement an alarm needs more than SOON audits
+SIGMA = 0.2  # of the noise, of full scale
+ALPHA = 0.05 / 3  # of each of three promises
+EPSILONS, TIMES = (0.01, 0.02, 0.05), (1.5, 2, 3, 5)
+LONGEST = 20_000  # audits of a run for the table
 AFTER = 4000  # corrupted audits of a run, in which a promise can climb its ladder
 CLEAN, NOISE, BLUR = "clean", "noise", "blur"
 Losses = NDArray[np.bool_]
@@ -93,8 +101,14 @@ def answers_of(bundle: Path, data: str, most: int) -> tuple[Manifest, dict[str, 
 
 
 def spoiled(encoded: bytes, number: int, kind: str) -> bytes:
-    """Return an image of a kind."""
-    return encoded if kind == CLEAN else corrupt(encoded, 4 * number + 2 * (kind == NOISE))
+    """Return an image of a kind. Noise is twice as strong as in `benchmarks.serving.drift`."""
+    if kind != NOISE:
+        return encoded if kind == CLEAN else corrupt(encoded, 4 * number)
+    pixels = pixels_of(encoded)
+    noise = np.random.default_rng(number).normal(0, SIGMA * 255, pixels.shape)
+    file = io.BytesIO()
+    Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
 
 
 def has_alarm(losses: Losses, promise: AuditedPromise) -> bool:
@@ -165,6 +179,23 @@ def broken(
     )
 
 
+def table(runs: int) -> Iterator[str]:
+    """Yield the lines of a table: the median of the audits to an alarm, from the first audit on."""
+    rng, wanted = np.random.default_rng(0), -math.log(ALPHA)
+    yield "| promise | " + " | ".join(f"{times:g} times as many" for times in TIMES) + " |"
+    yield "|---|" + "---|" * len(TIMES)
+    for epsilon in EPSILONS:
+        cells = []
+        for times in TIMES:
+            draws = (rng.random(LONGEST) < times * epsilon for _ in range(runs))
+            firsts = [
+                next((s.trials for s in at_losses(d) if s.evidence(epsilon) >= wanted), math.inf)
+                for d in draws
+            ]
+            cells.append(f"{np.median(firsts):,.0f}")
+        yield f"| {1 - epsilon:.0%} | " + " | ".join(cells) + " |"
+
+
 def goals(rows: Sequence[Row], epsilons: Mapping[str, float], runs: int) -> Iterator[Goal]:
     """Yield the goals of all rows."""
     quiet = [row for row in rows if row.images in (CLEAN, "worst")]
@@ -174,10 +205,14 @@ def goals(rows: Sequence[Row], epsilons: Mapping[str, float], runs: int) -> Iter
     spoilt = [
         row
         for row in rows
-        if row.images in (NOISE, BLUR) and row.disagreement > epsilons[row.promise]
+        if row.images in (NOISE, BLUR) and row.disagreement >= CLEARLY * epsilons[row.promise]
     ]
     slowest = max(row.most_audits for row in spoilt)
-    yield Goal(f"alarm within {SOON} audits in each run", f"{slowest:.0f}", slowest <= SOON)
+    yield Goal(
+        f"alarm within {SOON} audits at {CLEARLY} epsilon and more, in each run",
+        f"{slowest:.0f}",
+        slowest <= SOON,
+    )
     restored = all(row.restored <= epsilons[row.promise] for row in spoilt)
     text = "the point that answers in the end is within epsilon"
     yield Goal(text, f"{len(spoilt)} promises and kinds of images", restored)
@@ -189,7 +224,8 @@ def main(words: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bundle", type=Path, default=SHIPPED, help=f"the bundle ({SHIPPED})")
-    parser.add_argument("--data", required=True, help="images that the bundle was made with")
+    parser.add_argument("--table", action="store_true", help="print the audits to an alarm only")
+    parser.add_argument("--data", help="images that the bundle was made with")
     parser.add_argument("--images", type=int, default=10_000, help="test images of a kind (10000)")
     parser.add_argument("--runs", type=int, default=200, help="number of runs (200)")
     parser.add_argument("--audits", type=int, default=100_000, help="audits of a run (100000)")
@@ -198,6 +234,11 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="CSV file to write")
     arguments = parser.parse_args(words)
+    if arguments.table:
+        print(*table(arguments.runs), sep="\n")
+        return 0
+    if not arguments.data:
+        parser.error("give --data or --table")
     manifest, answers = answers_of(arguments.bundle, arguments.data, arguments.images)
     return report(manifest, answers, arguments)
 

@@ -61,11 +61,6 @@ def test_metrics_have_the_counts_and_bounds_of_each_promise(
     assert state(samples) == "unproven"
 
 
-def test_without_audits_there_are_no_such_metrics(client: httpx.Client) -> None:
-    names = counters(client)
-    assert not [name for name in names if "audit" in name or "offramp_promise" in name]
-
-
 @pytest.mark.parametrize("on_broken", ["keep", "full"])
 def test_answers_say_that_their_promise_is_broken(promise_bundle: Path, on_broken: str) -> None:
     running = serving(promise_bundle, audit=1.0, on_broken=on_broken)

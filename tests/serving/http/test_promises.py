@@ -198,3 +198,8 @@ def test_the_document_has_the_parameter_only_where_something_is_promised(
         for path in ("/classify", "/classify/pixels"):
             operation = each.get("/openapi.json").json()["paths"][path]["post"]
             assert ("promise" in [one["name"] for one in operation["parameters"]]) == can
+
+
+def test_without_audits_there_are_no_such_metrics(client: httpx.Client) -> None:
+    names = counters(client)
+    assert not [name for name in names if "audit" in name or "offramp_promise" in name]
