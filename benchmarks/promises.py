@@ -34,9 +34,8 @@ from exporter.promises.certificate import (
     agreeing,
     divide,
     images_wanted,
-    least_at_an_exit,
 )
-from exporter.promises.points import Points, with_many_at_each_exit
+from exporter.promises.points import Points, least_at_an_exit, with_many_at_each_exit
 from exporter.recalibrate import own_files
 from offramp.bundle.binomial import images_needed
 from offramp.bundle.manifest import Manifest

@@ -18,7 +18,12 @@ from exporter.budgets import estimate_mean, estimate_share
 from exporter.budgets.path import RISKS, solve_path
 from exporter.errors import ExportError
 from exporter.promises import read_levels
-from exporter.promises.points import Points, with_many_at_each_exit
+from exporter.promises.points import (
+    FEWEST_AT_AN_EXIT,
+    Points,
+    least_at_an_exit,
+    with_many_at_each_exit,
+)
 from exporter.promises.sequence import level_of
 from offramp.bundle.binomial import images_needed
 from offramp.bundle.manifest import Manifest
@@ -28,8 +33,6 @@ from training.evaluation.evaluate import Scored, apply_thresholds
 
 TUNED_SHARE = 0.2  # of the images, that the path is chosen on
 TUNED_LEAST = 500  # or half of the images, if that is less
-# An exit is open only if so many times the images leave there that certify without a loss.
-FEWEST_AT_AN_EXIT = 2
 SAFE_LEVEL = Level("agreement", 0.01)
 
 
@@ -211,17 +214,6 @@ class _Certifier:
             exit_shares=tuple(estimate_share(share, images) for share in tradeoff.shares),
             by_exit=points.by_exit(best) if level.kind == "exit" else None,
         )
-
-
-def least_at_an_exit(level: Level, largest: float, images: int) -> float:
-    """Return the share of so many images that leaves at an exit if it is open.
-
-    Args:
-        level: The promise.
-        largest: Largest p-value that certifies it.
-        images: Number of images that certify.
-    """
-    return FEWEST_AT_AN_EXIT * images_needed(level.epsilon, largest) / images
 
 
 def _losses(outputs: Outputs, images: NDArray[np.int64]) -> dict[Kind, NDArray[np.bool_]]:

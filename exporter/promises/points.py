@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.promises.sequence import last_certified
-from offramp.bundle.binomial import p_value, p_value_given_exit
+from offramp.bundle.binomial import images_needed, p_value, p_value_given_exit
 from offramp.bundle.promises import Level, LossesOfExit
 from training.evaluation.evaluate import Floats, Scored
 from training.evaluation.thresholds import NEVER
 
+# An exit is open only if so many times the images leave there that certify without a loss.
+FEWEST_AT_AN_EXIT = 2
 AT_ONCE = 32  # points, so that images times points stay in the cache
 
 
@@ -66,6 +68,17 @@ class Points:
                 yield p_value_given_exit(pairs, level.epsilon)
             else:
                 yield p_value(losses[point], images, level.epsilon)
+
+
+def least_at_an_exit(level: Level, largest: float, images: int) -> float:
+    """Return the share of so many images that leaves at an exit if it is open.
+
+    Args:
+        level: The promise.
+        largest: Largest p-value that certifies it.
+        images: Number of images that certify.
+    """
+    return FEWEST_AT_AN_EXIT * images_needed(level.epsilon, largest) / images
 
 
 def with_many_at_each_exit(scored: Scored, thresholds: Floats, least: float) -> Floats:
