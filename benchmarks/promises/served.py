@@ -4,7 +4,7 @@ Every image is asked for full depth, for each promise of agreement that the bund
 each of them with a deadline that is too short for some images. An answer that a deadline cut short
 has to say that its promise is not kept.
 
-    python -m benchmarks.served_promises --bundle deploy/bundles/cifar10-msdnet --data cifar10
+    python -m benchmarks.promises.served --bundle deploy/bundles/cifar10-msdnet --data cifar10
 
 Exit status 1 if a promise is missed, mean flops are not those of the manifest, or an answer is
 marked wrongly.

@@ -1,7 +1,7 @@
 """Measure audits of promises: false alarms, audits to an alarm, and what a safer point restores.
 
-    python -m benchmarks.audit --data cifar10 --out audit.csv
-    python -m benchmarks.audit --table
+    python -m benchmarks.promises.audit --data cifar10 --out audit.csv
+    python -m benchmarks.promises.audit --table
 
 No server runs: the graphs of a bundle classify test images once, as they are, with noise, and
 blurred. Audits are then drawn from these answers at random, and counted in the server's own ledger.

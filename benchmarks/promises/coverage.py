@@ -1,7 +1,7 @@
 """Measure how often certified promises break, and count the images that promises take.
 
-    python -m benchmarks.promises --data cifar10 --out docs/results/promises.csv
-    python -m benchmarks.promises --table
+    python -m benchmarks.promises.coverage --data cifar10 --out docs/results/promises.csv
+    python -m benchmarks.promises.coverage --table
 
 The held-out and test images of a bundle are the population. Each draw takes images from it with
 replacement, as many as the bundle holds out, chooses a path on one part and certifies on the other,

@@ -4,7 +4,16 @@ import math
 
 import numpy as np
 
-from benchmarks.audit import CLEAN, NOISE, Row, at_losses, false_alarms, goals, has_alarm, past
+from benchmarks.promises.audit import (
+    CLEAN,
+    NOISE,
+    Row,
+    at_losses,
+    false_alarms,
+    goals,
+    has_alarm,
+    past,
+)
 from serving.audit.ledger import AuditedPromise
 from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.promises import main, report
+from benchmarks.promises.coverage import main, report
 from exporter.promises.certificate import Outputs, agreeing
 from offramp.bundle.manifest import read_manifest
 from tests.serving.small_bundle import write_bundle

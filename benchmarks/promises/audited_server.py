@@ -1,7 +1,7 @@
 """Audit a real server: on images like those that were certified, on corrupted ones, and its cost.
 
-    python -m benchmarks.serving.audit --data cifar10
-    python -m benchmarks.serving.audit --data cifar10 --rounds 7 --answers 0
+    python -m benchmarks.promises.audited_server --data cifar10
+    python -m benchmarks.promises.audited_server --data cifar10 --rounds 7 --answers 0
 
 In the first part each answer is audited. Test images are answered at the promises of the bundle,
 and no promise must be found broken. Then the server answers images with noise, with
@@ -25,9 +25,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from benchmarks.audit import NOISE, SHIPPED, SOON, spoiled
 from benchmarks.client import counters, serving
 from benchmarks.goals import Goal, print_goals
+from benchmarks.promises.audit import NOISE, SHIPPED, SOON, spoiled
 from benchmarks.serving.generator.images import load_images
 from benchmarks.serving.generator.load import Load
 from benchmarks.serving.generator.outcomes import open_loop, poisson

@@ -1,0 +1,1 @@
+"""Benchmarks of promises: how often they hold, as certified, as served, and as audited."""
