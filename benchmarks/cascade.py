@@ -119,7 +119,7 @@ def main() -> int:
     options.out.mkdir(parents=True)
     if options.bundle:
         own = read_manifest(options.bundle, promises=False)
-        (options.out / "classes.txt").write_text("\n".join(own.labels) + "\n")
+        (options.out / "classes.txt").write_text("\n".join(own.labels) + "\n", encoding="utf-8")
         more += ["--filter", own.input.filter, "--margin", str(own.input.margin)]
         more += ["--classes", str(options.out / "classes.txt")]
         files = [options.out / "small.onnx", options.out / "large.onnx"]
