@@ -18,6 +18,9 @@ from offramp.inputs.images import IMAGE_ERRORS, ImageSource, each_image
 
 __all__ = ["AsyncClient", "Client"]
 AHEAD = 2  # images under way or answered for each connection
+# Where a limit is reached, httpcore can close a connection under another thread's request (its
+# issue 1110). `connections` bounds their number instead.
+UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 T = TypeVar("T")
 
 
@@ -240,7 +243,7 @@ class AsyncClient:
 
 def _options(url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    return {"base_url": url, "headers": headers, "timeout": timeout}
+    return {"base_url": url, "headers": headers, "timeout": timeout, "limits": UNLIMITED}
 
 
 def _transport_error(request: httpx.Request, error: httpx.HTTPError) -> TransportError:

@@ -98,6 +98,13 @@ def test_a_stream_gives_the_answers_in_order(client: Client, classifier: Classif
     assert all(map(same, answers, classifier.classify(images, "low")))
 
 
+def test_many_connections_do_not_close_each_other(server: Running) -> None:
+    images = list(random_images(4, 5))
+    with Client(server.url, "secret", retries=10) as many:
+        outcomes = many.classify_iter(images * 250, "low", connections=48)
+        assert all(isinstance(each, Answer) for each in outcomes)
+
+
 def test_an_image_that_fails_does_not_end_a_stream(client: Client) -> None:
     good = files(1, 6)[0]
     outcomes = list(client.classify_iter([good, DAMAGED, "no/such.png", good, b"hello", b""]))
