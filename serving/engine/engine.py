@@ -64,7 +64,7 @@ class Engine:
         missed: Returns the error for a missed deadline.
         max_batch: Most requests in one batch.
         overloaded: Says whether requests were refused, or missed their deadline, just now.
-        answered: Returns the number of images that were answered so far.
+        ended: Returns the number of images whose requests ended so far, also without an answer.
         broken: The reason why the engine broke. It never recovers: the process has to end.
     """
 
@@ -92,7 +92,7 @@ class Engine:
         self._outcomes = Outcomes(metrics, flops_of, least)
         self.missed = self._outcomes.missed
         self.overloaded = self._outcomes.overloaded
-        self.answered = self._outcomes.answered
+        self.ended = self._outcomes.ended
         self.admission = Admission(pool, self.stage_threads, self._outcomes)
         self.copies = Copies(self.stage_threads, self.admission.give, pool.slots)
         self.admission.make_room = self.copies.make_room

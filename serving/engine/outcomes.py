@@ -44,7 +44,7 @@ class Outcomes:
         self._flops_of = lru_cache(CACHED_FLOPS)(flops_of)
         self._least_deadline = least_deadline
         self._last_unanswered = -math.inf
-        self._answered = 0
+        self._ended = 0
 
     def missed(self, policy: Policy, text: str) -> DeadlineError:
         """Return the error for a missed deadline: of the client if it is too short when idle."""
@@ -58,6 +58,7 @@ class Outcomes:
         """Count requests that ended. An error of the metrics is logged and not raised."""
         if outcome == "refused":
             self._last_unanswered = perf_counter()
+        self._ended += requests
         try:
             self._metrics.count(budget, outcome, requests)
         except Exception:
@@ -77,14 +78,14 @@ class Outcomes:
         """Return whether requests were refused, or missed their deadline, just now."""
         return perf_counter() - self._last_unanswered < JUST_NOW
 
-    def answered(self) -> int:
-        """Return the number of images that were answered so far."""
-        return self._answered
+    def ended(self) -> int:
+        """Return the number of images whose requests ended so far, with an answer or without."""
+        return self._ended
 
     def answer(self, request: Request, now: float, outcome: Outcome) -> None:
         """Answer a request with the deepest exit that it reached."""
         request.ended = True
-        self._answered += 1
+        self._ended += 1
         flops = self._flops_of(len(request.opinions), request.policy.asks)
         answer = request.answer(now, flops, deadline_hit=outcome == "deadline")
         request.call.add(request, answer)

@@ -207,7 +207,7 @@ def create_app(
                 settings.max_pixels,
                 settings.threads,
                 body_reader.keep,
-                Rest(engine.overloaded, engine.answered),
+                Rest(engine.overloaded, engine.ended),
                 trim,
             ),
             metrics=metrics,

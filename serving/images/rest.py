@@ -13,7 +13,7 @@ from collections.abc import Callable
 BUSY_REST = 50
 MAX_REST = 30.0  # seconds
 FEW_WORK = float(1 << 22)  # of waiting images, where a pixel of a PNG is 1: about 120 ms
-LEAST_OTHERS = 4.0  # images answered for each dear call that arrives
+LEAST_OTHERS = 4.0  # images that other requests sent for each dear call that arrives
 MOST_OTHERS = 64  # that one gap between two dear calls counts
 WEIGHT = 1 / 16  # of one gap in the running mean
 
@@ -23,24 +23,25 @@ class Rest:
 
     Args:
         overloaded: Says whether requests were refused, or missed their deadline, just now.
-        answered: Returns the number of images that were answered so far.
+        ended: Returns the number of images whose requests ended so far, also without an answer.
+            If it counted answers, dear images that leave few of them would never have to wait.
     """
 
     def __init__(
         self,
         overloaded: Callable[[], bool] = lambda: False,
-        answered: Callable[[], int] = lambda: 0,
+        ended: Callable[[], int] = lambda: 0,
     ) -> None:
         self._overloaded = overloaded
-        self._answered = answered
-        self._before = answered()
+        self._ended = ended
+        self._before = ended()
         self._others = 0.0
 
     def arrived(self) -> None:
         """Note that a dear call arrived, whether or not it is taken."""
-        answered = self._answered()
-        others = min(answered - self._before, MOST_OTHERS)
-        self._before = answered
+        ended = self._ended()
+        others = min(ended - self._before, MOST_OTHERS)
+        self._before = ended
         self._others += WEIGHT * (others - self._others)
 
     @property

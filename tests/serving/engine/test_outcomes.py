@@ -28,10 +28,10 @@ def test_an_engine_that_answers_is_not_overloaded(
     async def run() -> None:
         async with engine_of(CpuRuntime(bundle, manifest), manifest) as engine:
             assert not engine.overloaded()
-            assert engine.answered() == 0
+            assert engine.ended() == 0
             await classify(engine, images(3, 1), AT_ONCE)
             assert not engine.overloaded()
-            assert engine.answered() == 3
+            assert engine.ended() == 3
 
     asyncio.run(run())
 
@@ -48,6 +48,7 @@ def test_an_engine_that_refuses_requests_is_overloaded(
             with pytest.raises(PoolFullError):
                 await classify(engine, images(1, 2), AT_ONCE)
             assert engine.overloaded()
+            assert engine.ended() == 1, "the refused one counts too"
             gated.open()
             await first
             await until(lambda: not engine.overloaded())
@@ -64,7 +65,7 @@ def test_an_engine_that_misses_deadlines_is_overloaded(
             with pytest.raises(DeadlineError):
                 await classify(engine, images(1, 1), within(0.05))
             assert engine.overloaded()
-            assert engine.answered() == 0
+            assert engine.ended() == 1
             gated.open()
 
     asyncio.run(run())

@@ -13,15 +13,15 @@ class Server:
     """The load of a server."""
 
     overloaded: bool = True
-    answered: int = 0
+    ended: int = 0
 
     def rest(self) -> Rest:
-        return Rest(lambda: self.overloaded, lambda: self.answered)
+        return Rest(lambda: self.overloaded, lambda: self.ended)
 
     def arrivals(self, rest: Rest, number: int, others: int) -> None:
-        """Let dear calls arrive, each after so many answers to others."""
+        """Let dear calls arrive, each after the ends of so many others."""
         for _ in range(number):
-            self.answered += others
+            self.ended += others
             rest.arrived()
 
 
@@ -45,7 +45,7 @@ def test_dear_images_do_not_rest_while_all_requests_are_answered() -> None:
 def test_dear_images_that_are_what_clients_send_do_not_rest() -> None:
     server = Server()
     rest = server.rest()
-    server.arrivals(rest, 100, others=1)  # each is answered, and no other
+    server.arrivals(rest, 100, others=1)  # each ends, and no other
     assert not rest.needed
     assert rest.after(0.1, 0.0) == 0.0
 
@@ -60,7 +60,7 @@ def test_many_that_wait_do_not_rest_because_they_hold_slots() -> None:
 def test_a_burst_of_dear_calls_ends_the_rests_soon() -> None:
     server = Server()
     rest = server.rest()
-    server.answered = 10**9  # before the first of them
+    server.ended = 10**9  # before the first of them
     server.arrivals(rest, 100, others=20)
     server.arrivals(rest, 50, others=0)
     assert not rest.needed
