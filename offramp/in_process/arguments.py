@@ -6,8 +6,7 @@ from pydantic import ValidationError
 
 from offramp.bundle.manifest import Manifest
 from offramp.in_process.settings import parameter_error
-from serving.engine.policy import resolve
-from serving.http.query import ClassifyQuery, ParsedQuery
+from serving.http.query import ClassifyQuery, ParsedQuery, with_policy
 
 
 def read_arguments(manifest: Manifest, **given: object) -> ParsedQuery:
@@ -24,13 +23,4 @@ def read_arguments(manifest: Manifest, **given: object) -> ParsedQuery:
         query = ClassifyQuery.model_validate(given)
     except ValidationError as error:
         raise parameter_error(error) from error
-    policy = resolve(
-        manifest,
-        query.budget,
-        query.min_confidence,
-        query.deadline_ms,
-        explain=query.explain,
-        reject=query.reject,
-        promise=query.promise,
-    )
-    return ParsedQuery(policy, query)
+    return with_policy(manifest, query)

@@ -90,17 +90,25 @@ class QueryReader:
         return self._cached(raw) if len(raw) <= MAX_CACHED_BYTES else self._parse(raw)
 
     def _parse(self, raw: bytes) -> ParsedQuery:
-        query = _validated(_parameters(raw))
-        policy = resolve(
-            self._manifest,
-            query.budget,
-            query.min_confidence,
-            query.deadline_ms,
-            explain=query.explain,
-            reject=query.reject,
-            promise=query.promise,
-        )
-        return ParsedQuery(policy, query)
+        return with_policy(self._manifest, _validated(_parameters(raw)))
+
+
+def with_policy(manifest: Manifest, query: ClassifyQuery) -> ParsedQuery:
+    """Return a query with its policy.
+
+    Raises:
+        InvalidRequestError: As `resolve` raises.
+    """
+    policy = resolve(
+        manifest,
+        query.budget,
+        query.min_confidence,
+        query.deadline_ms,
+        explain=query.explain,
+        reject=query.reject,
+        promise=query.promise,
+    )
+    return ParsedQuery(policy, query)
 
 
 def _parameters(raw: bytes) -> dict[str, str]:
