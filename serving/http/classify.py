@@ -26,7 +26,7 @@ from serving.errors import ServingError
 from serving.http.anytime.events import ExitFormatter, wants_events
 from serving.http.anytime.stream import EventStream
 from serving.http.body import JSON, MULTIPART, PIXELS, media_type_of, read_files, read_pixels
-from serving.http.connection import Disconnect, arrived_of, check_encoding, disconnect_of
+from serving.http.connection import Disconnect, Headers, arrived_of, check_encoding, disconnect_of
 from serving.http.context import ServerContext
 from serving.http.formatter import AnswerFormatter
 from serving.http.openapi import CLASSIFY_PIXELS
@@ -34,7 +34,7 @@ from serving.http.problems import INTERNAL_ERROR, SAFETY_HEADERS, error_response
 from serving.http.query import ParsedQuery, QueryReader
 from serving.images.plan import Plan
 
-JSON_TYPE = (b"content-type", JSON.encode())
+JSON_TYPE = JSON.encode()
 # Bytes of a form or JSON that are read in about a millisecond. Larger ones are read one by one on a
 # thread, so that the event loop answers other requests between the steps.
 READ_AT_ONCE = 1 << 18
@@ -73,9 +73,7 @@ class Classify:
             if stream is not None:
                 await stream.end("answer", content)
                 return
-            headers = headers_of(content)
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": content})
+            await send_response(send, 200, headers_of(content), content)
 
     async def _fail(
         self,
@@ -185,9 +183,16 @@ class Classify:
             raise context.engine.missed(policy, "deadline_ms passed while decoding") from error
 
 
-def headers_of(content: bytes) -> list[tuple[bytes, bytes]]:
+def headers_of(body: bytes, content_type: bytes = JSON_TYPE) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response with this body."""
-    return [(b"content-length", str(len(content)).encode()), JSON_TYPE, *SAFETY_HEADERS]
+    length = str(len(body)).encode()
+    return [(b"content-length", length), (b"content-type", content_type), *SAFETY_HEADERS]
+
+
+async def send_response(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Send a whole response."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class CancelOnDisconnect:

@@ -88,9 +88,7 @@ class FastClassify:
             return self._start(head, body, reply)
         except Exception as error:  # noqa: BLE001 (becomes the response)
             self._reply_error(error, head.request_id, reply)
-            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            ended.set_result(None)
-            return ended
+            return replied()
 
     def refuse(self, error: ServingError, reply: Reply) -> None:
         """Count an error and reply with its problem, as `FastPath` defines."""
@@ -203,6 +201,13 @@ def submit_small(
         decode = perf_counter() - started
         context.metrics.decode(decode)
         return context.engine.submit(slots, pixels, policy, arrived), decode
+
+
+def replied() -> asyncio.Future[None]:
+    """Return the future of a request that has its response."""
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ended.set_result(None)
+    return ended
 
 
 def error_of(error: Exception, request_id: bytes) -> tuple[ServingError, bytes]:

@@ -8,21 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import orjson
-from starlette.types import Send
 
 from serving.errors import ServingError
-from serving.http.body import JSON
+from serving.http.classify import headers_of
 from serving.http.connection import Headers
-from serving.http.problems import SAFETY_HEADERS
 from serving.observe.metrics import Metrics
 
 NOT_FOUND, WRONG_METHOD = "not-found", "method-not-allowed"  # as in the native API
-
-
-def headers_of(body: bytes, content_type: bytes = JSON.encode()) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a response with this body."""
-    length = str(len(body)).encode()
-    return [(b"content-length", length), (b"content-type", content_type), *SAFETY_HEADERS]
 
 
 def error_content(
@@ -38,9 +30,3 @@ def error_content(
 def content_of(metrics: Metrics, error: ServingError) -> tuple[Headers, bytes]:
     """Count an error of this server, and return the headers and the body of its response."""
     return error_content(metrics, error.type, str(error), error.headers)
-
-
-async def send_response(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    """Send a whole response."""
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

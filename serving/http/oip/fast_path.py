@@ -15,7 +15,7 @@ from serving.engine.request import Call
 from serving.http.connection import Reply, RequestHead
 from serving.http.connection.request_id import id_header
 from serving.http.context import ServerContext
-from serving.http.fast_path import error_of, head_with, submit_small
+from serving.http.fast_path import error_of, head_with, replied, submit_small
 from serving.http.oip.errors import content_of
 from serving.http.oip.infer import Infer
 from serving.http.oip.protocol import InferRequest
@@ -50,9 +50,7 @@ class FastInfer:
             return self._start(head, body, reply)
         except Exception as error:  # noqa: BLE001 (becomes the response)
             self._reply_error(error, head.request_id, reply)
-            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            ended.set_result(None)
-            return ended
+            return replied()
 
     def _start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
         context = self._context

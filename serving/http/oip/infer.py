@@ -12,10 +12,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import MalformedBodyError, ServingError
-from serving.http.classify import READ_AT_ONCE, CancelOnDisconnect, Classify
+from serving.http.classify import READ_AT_ONCE, CancelOnDisconnect, Classify, send_response
 from serving.http.connection import Headers, arrived_of, check_encoding, disconnect_of
 from serving.http.context import ServerContext
-from serving.http.oip.errors import content_of, send_response
+from serving.http.oip.errors import content_of
 from serving.http.oip.inputs import InputReader
 from serving.http.oip.parameters import ParameterReader
 from serving.http.oip.protocol import InferRequest

@@ -10,9 +10,9 @@ import orjson
 
 from offramp.bundle.manifest import Manifest
 from serving.engine.request import Answer
+from serving.http.classify import headers_of
 from serving.http.connection import Headers
 from serving.http.oip.answers import OutputBuilder, OutputTensor, parameters_of
-from serving.http.oip.errors import headers_of
 from serving.http.oip.inputs import SIZE
 from serving.http.oip.protocol import InferRequest
 from serving.http.oip.requests import LENGTH

@@ -9,7 +9,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import ServingError
-from serving.http.classify import Classify
+from serving.http.classify import Classify, headers_of, send_response
 from serving.http.context import ServerContext
 from serving.http.oip.descriptions import Descriptions
 from serving.http.oip.errors import (
@@ -17,8 +17,6 @@ from serving.http.oip.errors import (
     WRONG_METHOD,
     content_of,
     error_content,
-    headers_of,
-    send_response,
 )
 from serving.http.oip.fast_path import FastInfer
 from serving.http.oip.infer import Infer
