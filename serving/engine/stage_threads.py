@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from threading import Condition, Thread
 from time import perf_counter
 
+from serving.cores import lower_priority
 from serving.engine.batch import Batch, Decision, Leaving
 from serving.engine.overload import OverloadDetector
 from serving.engine.request import Request
@@ -159,6 +160,7 @@ class StageThreads:
             thread.start()
 
     def _work(self) -> None:
+        lower_priority()
         try:
             self._run_batches()
         except BaseException as error:  # noqa: BLE001 (logged there)

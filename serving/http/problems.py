@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Send
 
 from serving.errors import ProviderError, ServingError, UnknownModelError, WorkerError
 from serving.observe.metrics import Metrics
 
 PROBLEM_JSON = "application/problem+json"
+CACHED = 64  # bodies of problems
 # Headers of every response, from the fast path too. A body is never taken for another type.
 SAFETY_HEADERS = ((b"x-content-type-options", b"nosniff"),)
 # Raised before the server takes requests, or by the inference protocol only.
@@ -25,21 +26,16 @@ def problem_response(
     status: int,
     detail: str,
     headers: Mapping[str, str] | None = None,
-) -> JSONResponse:
+) -> Response:
     """Count a problem and return its response."""
     metrics.problem(problem_type)
-    body = {
-        "type": f"/problems/{problem_type}",
-        "title": problem_type.replace("-", " ").capitalize(),
-        "status": status,
-        "detail": detail,
-    }
-    response = JSONResponse(body, status, headers, media_type=PROBLEM_JSON)
+    content = _content(problem_type, status, detail)
+    response = Response(content, status, headers, media_type=PROBLEM_JSON)
     response.raw_headers += SAFETY_HEADERS
     return response
 
 
-def error_response(metrics: Metrics, error: ServingError) -> JSONResponse:
+def error_response(metrics: Metrics, error: ServingError) -> Response:
     """Count an error of this server and return its problem response."""
     return problem_response(metrics, error.type, error.status, str(error), error.headers)
 
@@ -56,6 +52,18 @@ def safe_send(send: Send, *, body: bool = True) -> Send:
         await send(message)
 
     return sending
+
+
+@lru_cache(CACHED)
+def _content(problem_type: str, status: int, detail: str) -> bytes:
+    """Return the body of a problem. Under overload, one problem is the answer to thousands."""
+    body = {
+        "type": f"/problems/{problem_type}",
+        "title": problem_type.replace("-", " ").capitalize(),
+        "status": status,
+        "detail": detail,
+    }
+    return bytes(JSONResponse(body).body)
 
 
 @cache

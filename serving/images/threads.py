@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.cores import lower_priority
+
 Pixels = NDArray[np.uint8]
 Run = Callable[[], Pixels]
 
@@ -203,6 +205,7 @@ def _work(
     end: Callable[[Job, float, Pixels | None, Exception | None], Any],
     trim: Callable[[], None],
 ) -> None:
+    lower_priority()
     while (taken := jobs.get()) is not None:
         job, loop = taken
         result, error = None, None

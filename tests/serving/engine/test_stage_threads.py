@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Never
@@ -64,6 +66,25 @@ def test_answers_do_not_depend_on_other_requests_in_the_batch(
     for a, b in zip(one, other, strict=True):
         assert a.exit == b.exit
         np.testing.assert_allclose(a.opinion.probabilities, b.opinion.probabilities, atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it for each thread")
+def test_threads_that_run_stages_yield_to_the_event_loop(
+    bundle: Path, manifest: Manifest, images: MakeImages
+) -> None:
+    seen: set[int] = set()
+
+    class Watched(CpuRuntime):
+        def run(self, stage: int, inputs: Tensors, *, head: bool = True) -> StageOutput:
+            seen.add(os.getpriority(os.PRIO_PROCESS, 0))
+            return super().run(stage, inputs, head=head)
+
+    async def answered() -> None:
+        async with engine_of(Watched(bundle, manifest), manifest) as engine:
+            await classify(engine, images(1, 3), resolve(manifest, "low"))
+
+    asyncio.run(answered())
+    assert min(seen) > os.getpriority(os.PRIO_PROCESS, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from queue import SimpleQueue
@@ -13,6 +14,7 @@ from serving.errors import ImageTooLargeError
 from serving.images.threads import DecodeThreads
 from tests.serving.images.gates import ONE, Gate, entered, until
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it for each thread")
 FOREVER = 1e6  # seconds of a rest
 
 
@@ -37,6 +39,20 @@ def test_cheap_images_are_decoded_first_and_few_pixels_at_once() -> None:
         return log
 
     assert asyncio.run(scenario())[:3] == ["first", "cheap", "small"]
+
+
+@linux
+def test_threads_that_decode_yield_to_the_event_loop() -> None:
+    def niceness() -> NDArray[np.uint8]:
+        return np.array([os.getpriority(os.PRIO_PROCESS, 0)], np.uint8)
+
+    async def scenario() -> int:
+        threads = DecodeThreads(threads=1, max_memory=100)
+        decoded = await threads.start(niceness, work=1, memory=1).future
+        threads.close()
+        return int(decoded[0])
+
+    assert asyncio.run(scenario()) > os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_a_cancelled_job_ends_at_once_or_when_its_thread_does() -> None:
