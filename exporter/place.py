@@ -24,7 +24,7 @@ def check_place(folder: Path) -> None:
 
 
 def check_name(name: str | None, version: str | None) -> None:
-    """Check the name and version of a model. None: a default, which is valid.
+    """Check the name and version of a model. `None`: a default, which is valid.
 
     Raises:
         ExportError: One of them is not valid.

@@ -19,7 +19,7 @@ def cores() -> int:
 
 
 def cpu_quota(membership: Path = MEMBERSHIP, mount: Path = CGROUPS) -> float | None:
-    """Return the CPU time for each second that control groups (CFS) allow, or None for no limit.
+    """Return the CPU time for each second that control groups (CFS) allow, or `None` for no limit.
 
     A container often sees all cores of the machine, and is stopped when its quota is spent. The
     quota of each parent group holds too.
@@ -57,7 +57,7 @@ def lower_priority() -> None:
 
 
 def _quota_of(group: Path) -> float | None:
-    """Return the quota of one control group, None if it has none."""
+    """Return the quota of one control group, or `None` without a quota."""
     try:
         if (group / "cpu.max").exists():
             quota, period = (group / "cpu.max").read_text(encoding="ascii").split()

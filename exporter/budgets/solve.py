@@ -87,7 +87,7 @@ def solve_budgets(
 
 
 def _risks_within(path: Path, scored: Scored, limits: Floats) -> Floats:
-    """Return the least risk whose mean flops are within each limit, ascending, from 0 to 1.
+    """Return the least risk with mean flops within each limit, ascending, from 0 to 1.
 
     Where the first exit costs more than the limit, that is 1. All limits are bisected at once.
     """

@@ -117,7 +117,7 @@ def _output_for(name: str, outputs: dict[str, NDArray[np.generic]], labels: int)
 
 
 def are_probabilities(outputs: Array) -> bool:
-    """Return whether outputs [N, classes] are probabilities: none is negative, a row sums to 1."""
+    """Return whether outputs [N, classes] are probabilities: at least 0, with a sum of 1."""
     return bool(outputs.min() >= -SUMS and np.abs(outputs.sum(axis=1) - 1).max() <= SUMS)
 
 

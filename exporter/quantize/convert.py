@@ -158,11 +158,11 @@ def convert_bundle(
         out: Folder of the new bundle. It must not exist.
         data: Source of the images that the bundle was made with.
         precision: Number format to convert to.
-        version: Version of the new bundle. None: that of the bundle, and the precision.
+        version: Version of the new bundle. `None`: that of the bundle, and the precision.
         strict: Refuse a data set with files that are left out.
         reject: Photos of other things, and the share of held-out images that can be rejected
-            wrongly. None: the new bundle rejects nothing.
-        wanted: Promises to certify for the new bundle. None: it promises nothing.
+            wrongly. `None`: the new bundle rejects nothing.
+        wanted: Promises to certify for the new bundle. `None`: it promises nothing.
 
     Raises:
         ExportError: The bundle cannot be converted, or these are not its images.

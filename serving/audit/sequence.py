@@ -120,7 +120,7 @@ class ConfidenceSequence:
 
 
 def audits_needed(mean: float, alpha: float) -> int:
-    """Return the fewest audits, all agreeing, whose upper bound is at most `mean`."""
+    """Return the fewest audits, all agreeing, with an upper bound of at most `mean`."""
     few, enough = 0, 1
     while ConfidenceSequence(enough).upper(alpha) > mean:
         few, enough = enough, 2 * enough

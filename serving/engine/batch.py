@@ -39,7 +39,7 @@ class Decision:
     Attributes:
         opinions: An opinion or `None` for each request.
         continuing: Rows of requests that continue.
-        audited: Rows of requests that leave, and of which a copy can continue.
+        audited: Rows of requests that leave, and can continue as a copy.
     """
 
     opinions: list[Opinion | None]
@@ -48,7 +48,7 @@ class Decision:
 
     @property
     def kept(self) -> list[int]:
-        """Rows whose features are kept, ascending."""
+        """Rows with features to keep, ascending."""
         return sorted([*self.continuing, *self.audited])
 
 

@@ -255,7 +255,7 @@ class Engine:
         self.admission.give([each.slot for each in leaving.requests if not each.audited])
 
     def _leave_and_audit(self, leaving: Leaving) -> None:
-        """End copies, or requests of which some are audited. Their answers go out first."""
+        """End copies, or requests, some of them audited. Their answers go out first."""
         if leaving.background:
             self.copies.leave(leaving)
             return

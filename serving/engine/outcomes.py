@@ -79,7 +79,7 @@ class Outcomes:
         return perf_counter() - self._last_unanswered < JUST_NOW
 
     def ended(self) -> int:
-        """Return the number of images whose requests ended so far, with an answer or without."""
+        """Return the number of images of requests that ended so far, with an answer or without."""
         return self._ended
 
     def answer(self, request: Request, now: float, outcome: Outcome) -> None:

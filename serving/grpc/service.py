@@ -103,7 +103,7 @@ class Service:
         )
 
     def _small(self, name: str, method: Method, *, guarded: bool) -> Handler:
-        """Return the handler of a method whose answer is JSON data with the fields of a message."""
+        """Return the handler of a method that answers with JSON data: fields of a message."""
         request_type, response_type = (getattr(pb, name + kind) for kind in ("Request", "Response"))
 
         async def answer(message: bytes, call: Call) -> bytes:

@@ -23,7 +23,7 @@ class Rest:
 
     Args:
         overloaded: Says whether requests were refused, or missed their deadline, just now.
-        ended: Returns the number of images whose requests ended so far, also without an answer.
+        ended: Returns the number of images of requests that ended so far, also without an answer.
             If it counted answers, dear images that leave few of them would never have to wait.
     """
 

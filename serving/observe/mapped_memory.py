@@ -1,4 +1,4 @@
-"""Memory that several workers map, in files whose pages are reserved before they are written.
+"""Memory that several workers map, in files with pages reserved before they are written.
 
 A file system in memory gives a page at the first write to it. If the file system is full then,
 the kernel kills the process (SIGBUS). A reserved page is always there.

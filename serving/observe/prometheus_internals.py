@@ -27,7 +27,7 @@ ENTRY_BYTES = 32  # of a metric beside its key: length, padding, value and time
 
 
 class ReservedDict(MmapedDict):
-    """A file of metrics whose pages are reserved before they are written.
+    """A file of metrics with pages reserved before they are written.
 
     The package extends its files without a reservation. When the file system is full, a write
     then kills the process by SIGBUS.

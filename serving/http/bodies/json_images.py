@@ -1,7 +1,7 @@
 """Read the images of a JSON body, `{"images": ["<base64>", ...]}`.
 
-Such a body has few brackets, commas and colons, because base64 has none. They are counted before
-the body is parsed. Parsing then makes few objects, and its time and memory are those of a copy.
+Base64 has no brackets, commas and colons, so such a body has few. They are counted before the body
+is parsed. Parsing then makes few objects, and its time and memory are those of a copy.
 """
 
 from __future__ import annotations

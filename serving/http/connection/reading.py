@@ -1,7 +1,7 @@
 """Parsing within bounds, one request at a time.
 
 The parser gets what arrived in pieces: a head, then its body, then nothing before the response. A
-pipelined request waits as bytes, and reading stops until it is parsed. A request is thus counted
+pipelined request waits as bytes, and reading stops until it is parsed. So a request is counted
 before the parser stores it, and a connection holds one request whatever the client sends.
 """
 

@@ -93,7 +93,7 @@ class RefusingProtocol(ClosingProtocol):
             self._discardable = HEAD_LINGER_BYTES
 
     def _abandon(self, error: ServingError) -> None:
-        """Refuse a request whose application waits for the rest of its body."""
+        """Refuse a request while its application waits for the rest of its body."""
         if self.pipeline:
             self.pipeline.popleft()  # it has not started
             self._refusal = error

@@ -1,6 +1,6 @@
 """The inference endpoint without a task, for small images in one piece with their head.
 
-It takes the requests of which `serving.http.fast_path` takes the native form. `Infer` answers all
+It takes requests like those that `serving.http.fast_path` takes. `Infer` answers all
 others. Both give the same responses and errors.
 """
 

@@ -1,6 +1,6 @@
 """Responses for pages and their files: a strict content security policy, and an ETag.
 
-A page runs scripts and styles from its own server only, none of them inline. It asks no other
+A page runs scripts and styles from its own server only, never inline. It asks no other
 host, and no other page can frame it.
 """
 
