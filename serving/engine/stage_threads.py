@@ -76,6 +76,7 @@ class StageThreads:
         self._leave = leave
         self._on_break = on_break
         self._threads: list[Thread] = []
+        self._free_at = [0.0] * threads  # predicted time at which each can take a batch
         self._state = Condition()
         self._idle = 0
         self._closed = False
@@ -118,7 +119,9 @@ class StageThreads:
         with self._state:
             latency, scheduler = self._scheduler.latency, self._scheduler
             alone = latency.time(0, 1)
-            if seconds >= alone + scheduler.seconds_to_first_stage() / self._count + lag:
+            busy = max(0.0, min(self._free_at) - perf_counter())
+            queue = scheduler.seconds_to_first_stage() / self._count
+            if seconds >= alone + busy + queue + lag:
                 return True
             if seconds < alone:
                 latency.decay(0)
@@ -153,20 +156,20 @@ class StageThreads:
 
     def _start(self) -> None:
         self._threads = [
-            Thread(target=self._work, name=f"stage-{number}", daemon=True)
+            Thread(target=self._work, args=(number,), name=f"stage-{number}", daemon=True)
             for number in range(self._count)
         ]
         for thread in self._threads:
             thread.start()
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         lower_priority()
         try:
-            self._run_batches()
+            self._run_batches(number)
         except BaseException as error:  # noqa: BLE001 (logged there)
             self._break(error)
 
-    def _run_batches(self) -> None:
+    def _run_batches(self, number: int) -> None:
         ran: _Ran | None = None
         while True:
             with self._state:
@@ -174,6 +177,7 @@ class StageThreads:
                     return
                 leaving = self._settle(ran)
                 batch = self._next()
+                self._free_at[number] = 0.0 if batch is None else self._predicted_end(batch)
                 if batch is None and not leaving:
                     if self._closed:
                         return
@@ -206,6 +210,12 @@ class StageThreads:
         if batch is not None and self._idle and self._scheduler.waiting:
             self._state.notify()
         return batch
+
+    def _predicted_end(self, batch: Batch) -> float:
+        latency, stage = self._scheduler.latency, batch.stage
+        if batch.whole_network and latency.whole_network is not None:
+            latency, stage = latency.whole_network, 0
+        return perf_counter() + latency.time(stage, len(batch.requests), head=batch.head)
 
     def _has_room(self) -> bool:
         """Return whether a batch of copies slows no other down: not on a device that runs one."""

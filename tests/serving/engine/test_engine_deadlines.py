@@ -75,6 +75,28 @@ def test_a_deadline_before_the_first_exit_is_an_error(
     asyncio.run(run())
 
 
+def test_a_deadline_that_the_running_batch_uses_up_is_refused_at_once(
+    gated: GatedRuntime, manifest: Manifest, images: MakeImages
+) -> None:
+    slow = Latency([1, 8], [[10.0, 80.0]] * 4)  # seconds
+    patient = Policy("low", "low", AT_ONCE.thresholds, deadline=15.0)
+
+    async def run() -> None:
+        async with engine_of(gated, manifest, threads=1, latency=slow) as engine:
+            engine.admission.check_deadline(patient, 1, 0)
+            gated.shut(0)
+            first = asyncio.create_task(classify(engine, images(1, 1), AT_ONCE))
+            await until(gated.entered[0].is_set)
+            with pytest.raises(DeadlineError, match="no time to reach the first exit"):
+                engine.admission.check_deadline(patient, 1, 0)
+            gated.open()
+            await first
+            await until(lambda: engine.stage_threads.running == 0)
+            engine.admission.check_deadline(patient, 1, 0)
+
+    asyncio.run(run())
+
+
 def test_a_deadline_that_has_passed_already_runs_nothing(
     gated: GatedRuntime, manifest: Manifest, images: MakeImages
 ) -> None:
