@@ -109,8 +109,9 @@ def _store_once(network: MultiExitNetwork) -> None:
         original = first.setdefault(id(parameter), name)
         if original != name:
             aliases[name] = original
-    network.register_state_dict_post_hook(partial(_without_aliases, aliases))
-    network.register_load_state_dict_pre_hook(partial(_with_aliases, aliases))
+    save, load = partial(_without_aliases, aliases), partial(_with_aliases, aliases)
+    network.register_state_dict_post_hook(save)  # type: ignore[no-untyped-call] # torch has no types here
+    network.register_load_state_dict_pre_hook(load)  # type: ignore[no-untyped-call] # as above
 
 
 def _without_aliases(

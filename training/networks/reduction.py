@@ -40,7 +40,7 @@ class Reduction(nn.Module):
         if images.shape[-1] != self.size:
             return shrink(images, max(1, images.shape[-1] * self.smaller // self.size))
         device = images.device.type
-        if not torch.is_autocast_enabled(device):
+        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
             return self._reduced(images)
         with torch.autocast(device, enabled=False):  # pixels in bfloat16 would be coarse
             return self._reduced(images)

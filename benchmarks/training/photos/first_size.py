@@ -24,8 +24,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.timing import positive_int
 from benchmarks.training.comparison import Plan, Row
@@ -93,7 +95,8 @@ def exported(checkpoint: Path) -> Path:
     """
     bundle = checkpoint.with_name("bundle")
     if not bundle.exists():
-        command = [sys.executable, "-m", "exporter", "--checkpoint", checkpoint, "--out", bundle]
+        options = ["--checkpoint", str(checkpoint), "--out", str(bundle)]
+        command = [sys.executable, "-m", "exporter", *options]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return bundle
 
@@ -103,7 +106,7 @@ def session_memory(bundle: Path) -> int:
     manifest, before = read_manifest(bundle), _resident()
     runtime = CpuRuntime(bundle, manifest)
     size = manifest.input.height
-    known = {"image": np.zeros((1, size, size, 3), np.uint8)}
+    known: dict[str, NDArray[Any]] = {"image": np.zeros((1, size, size, 3), np.uint8)}
     for k in range(manifest.exits):
         known |= runtime.run(k, known).features
     return _resident() - before
