@@ -22,10 +22,10 @@ from offramp.bundle.graphs import (
     without_head,
 )
 from offramp.bundle.manifest import TensorSpec
+from offramp.images.reduction import REDUCTION
 
 OPSET = 20
 IMAGE, TEMPERATURE = "image", "temperature"
-REDUCTION = "image_reduction"  # ends names of weights that reduce the image, which costs no flops
 PROBABILITIES, CONFIDENCE = EXIT_OUTPUTS
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}  # and which input is the weight
 _PRODUCTS = ("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul")

@@ -32,9 +32,20 @@ class CheckpointError(TrainingError):
     """A file is not a checkpoint, is damaged, or belongs to another run."""
 
 
-def unreadable_size(size: int) -> RecipeError:
-    """Return the error that a network cannot read images of that size, in pixels."""
+def unreadable_size(size: int, first_size: int | None = None) -> RecipeError:
+    """Return the error that a network cannot read images of that size, in pixels.
+
+    Args:
+        size: height and width of the images.
+        first_size: those of the smaller image first. `None`: there is only one size.
+    """
+    if first_size is None:
+        return RecipeError(
+            f"size: this network cannot read {size} x {size} pixels; give a larger --size or "
+            "--small-size"
+        )
     return RecipeError(
-        f"size: this network cannot read {size} x {size} pixels; give a larger --size or "
-        "--small-size"
+        f"size: this network cannot read {size} x {size} pixels, or {first_size} x {first_size} "
+        "first; give a larger --size, --first-size or --small-size, and --shape.image_size to a "
+        "network for one size"
     )

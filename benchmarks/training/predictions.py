@@ -68,6 +68,7 @@ class Reader:
             self._predict(path, cache, key)
         with np.load(cache) as arrays:
             flops = arrays["flops"]
+            starts = arrays["starts"].tolist() if "starts" in arrays else [0]
             predicted = [
                 LabelledLogits(
                     torch.from_numpy(arrays[name]), torch.from_numpy(arrays[f"{name}_targets"])
@@ -75,7 +76,7 @@ class Reader:
                 for name in SETS
             ]
         temperatures = temperatures_of(predicted[0])
-        held_out, test = (score(each, temperatures, flops) for each in predicted)
+        held_out, test = (score(each, temperatures, flops, starts) for each in predicted)
         return Trained(path.parent.parent.name, path.parent.name, held_out, test)
 
     def _predict(self, path: Path, cache: Path, key: str) -> None:
@@ -92,6 +93,7 @@ class Reader:
             "test": test.logits.numpy(),
             "held_out_targets": held_out.targets.numpy(),
             "test_targets": test.targets.numpy(),
+            "starts": np.array(network.starts),
             "flops": np.array(flops_to_exits(network, progress.recipe.size), dtype=np.float64),
         }
         partial = cache.with_suffix(".partial.npz")

@@ -8,9 +8,6 @@ decides. `Resize` with antialiasing differs more often, and takes longer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
-
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -18,58 +15,15 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from exporter.errors import VerificationError
-from exporter.graph import IMAGE, OPSET, REDUCTION, Nodes
+from exporter.graph import IMAGE, OPSET, Nodes
 from offramp.bundle.preprocess import FILTERS
 from offramp.bundle.values import Filter
+from offramp.images.reduction import REDUCTION, blocks, coefficients
 
-BITS = 22  # of a coefficient in Pillow
 MOST_LEVELS = 2  # of 255, that a pixel differs from Pillow's
 COMPARED = 32  # images that are compared with Pillow's
 BATCH = 32
-BLOCKS = 6  # take half the time of one product, and more of them as long
 Pixels = NDArray[np.uint8]
-
-
-def _triangle(x: float) -> float:
-    return max(0.0, 1 - abs(x))
-
-
-def _cubic(x: float) -> float:
-    x = abs(x)
-    if x < 1:
-        return (1.5 * x - 2.5) * x * x + 1
-    return ((-0.5 * x + 2.5) * x - 4) * x + 2 if x < 2 else 0.0
-
-
-def _lanczos(x: float) -> float:
-    return float(np.sinc(x) * np.sinc(x / 3)) if abs(x) < 3 else 0.0
-
-
-# The kernel of each filter and its radius, in pixels of the smaller image, as in Pillow.
-KERNELS: Mapping[Filter, tuple[Callable[[float], float], float]] = {
-    "box": (lambda x: float(-0.5 < x <= 0.5), 0.5),
-    "bilinear": (_triangle, 1.0),
-    "bicubic": (_cubic, 2.0),
-    "lanczos": (_lanczos, 3.0),
-}
-
-
-def coefficients(size: int, smaller: int, kind: Filter) -> NDArray[np.float32]:
-    """Return the matrix that resizes a row of `size` pixels, float32 [smaller, size].
-
-    Source: `precompute_coeffs` and `normalize_coeffs_8bpc` in Pillow's `Resample.c`.
-    """
-    kernel, radius = KERNELS[kind]
-    scale = size / smaller
-    matrix = np.zeros((smaller, size))
-    for row in range(smaller):
-        centre = (row + 0.5) * scale
-        first = max(0, int(centre - radius * scale + 0.5))
-        end = min(size, int(centre + radius * scale + 0.5))
-        taps = np.array([kernel((x - centre + 0.5) / scale) for x in range(first, end)])
-        fixed = taps / taps.sum() * (1 << BITS)
-        matrix[row, first:end] = np.trunc(fixed + np.copysign(0.5, fixed)) / (1 << BITS)
-    return matrix.astype(np.float32)
 
 
 def add_reduction(nodes: Nodes, size: int, smaller: int, kind: Filter) -> str:
@@ -90,7 +44,7 @@ def add_reduction(nodes: Nodes, size: int, smaller: int, kind: Filter) -> str:
 def _across(nodes: Nodes, image: str, matrix: NDArray[np.float32]) -> str:
     """Resize rows, block by block: outside of its block a coefficient is 0."""
     parts = []
-    for block, (own, read) in enumerate(_blocks(matrix)):
+    for block, (own, read) in enumerate(blocks(matrix)):
         columns = _slice(nodes, image, read, 3, f"columns_{block}")
         taps = np.ascontiguousarray(matrix[own, read].T)
         weight = nodes.weight(f"across_{block}_{REDUCTION}", taps)
@@ -101,19 +55,11 @@ def _across(nodes: Nodes, image: str, matrix: NDArray[np.float32]) -> str:
 def _down(nodes: Nodes, image: str, matrix: NDArray[np.float32]) -> str:
     """Resize columns, block by block."""
     parts = []
-    for block, (own, read) in enumerate(_blocks(matrix)):
+    for block, (own, read) in enumerate(blocks(matrix)):
         rows = _slice(nodes, image, read, 2, f"rows_{block}")
         weight = nodes.weight(f"down_{block}_{REDUCTION}", matrix[own, read])
         parts.append(nodes.add("MatMul", [weight, rows], f"small_{block}"))
     return nodes.add("Concat", parts, "small", axis=2)
-
-
-def _blocks(matrix: NDArray[np.float32]) -> Iterator[tuple[slice, slice]]:
-    """Yield the rows of each block, and the columns where one of them is not 0."""
-    ends = [len(matrix) * block // BLOCKS for block in range(BLOCKS + 1)]
-    for own in (slice(*pair) for pair in pairwise(ends) if pair[0] < pair[1]):
-        used = np.flatnonzero(matrix[own].any(axis=0))
-        yield own, slice(int(used[0]), int(used[-1]) + 1)
 
 
 def _slice(nodes: Nodes, value: str, part: slice, axis: int, name: str) -> str:

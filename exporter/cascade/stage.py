@@ -25,13 +25,13 @@ from exporter.graph import (
     CONFIDENCE,
     IMAGE,
     PROBABILITIES,
-    REDUCTION,
     TEMPERATURE,
     Nodes,
     StageGraph,
 )
 from offramp.bundle.graphs import EXIT_OUTPUTS, renamed, value_names, without_head
 from offramp.bundle.values import Confidence, Filter
+from offramp.images.reduction import REDUCTION
 
 TINY = np.finfo(np.float32).tiny
 IR_VERSION = 8  # the oldest that has all operators used here; old servers read it

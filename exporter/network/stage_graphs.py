@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from exporter.graph import IMAGE, OPSET, StageGraph
-from exporter.network.stage_modules import SideBySide, StageModule
+from exporter.network.stage_modules import SideBySide, StageModule, inputs_of
 from offramp.bundle.graphs import EXIT_OUTPUTS, cut, exit_outputs, renamed
 
 BATCH = "batch"
@@ -29,16 +29,23 @@ def export_stages(modules: Sequence[StageModule], size: int) -> list[StageGraph]
         size: Height and width of the image, in pixels.
     """
     # the exporter would treat a batch of 1 as a constant
-    tensors: list[tuple[Tensor, ...]] = [(torch.zeros(2, size, size, 3, dtype=torch.uint8),)]
-    names = [[IMAGE]]
-    with torch.no_grad():
-        for k, module in enumerate(modules, 1):
-            tensors.append(module(*tensors[-1])[:-2])
-            names.append([f"features_{k}_{i}" for i in range(1, len(tensors[-1]) + 1)])
+    image = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    tensors: list[tuple[Tensor, ...]] = []
+    names: list[list[str]] = []
+    outputs: list[list[str]] = []
+    given, features = list[str](), tuple[Tensor, ...]()
     exits = exit_outputs(len(modules))
-    outputs = [[*features, *scores] for features, scores in zip(names[1:], exits, strict=True)]
-    inputs = [[f"{_READ}{name}" for name in each] for each in names[:-1]]
-    whole = _export(modules, tensors[:-1], inputs, outputs)
+    with torch.no_grad():
+        for k, (module, scores) in enumerate(zip(modules, exits, strict=True), 1):
+            # torch would take the same tensor twice for one input
+            tensors.append(inputs_of(module, image.clone(), features))
+            names.append([IMAGE] if module.reads_image else given)
+            features = module(*tensors[-1])[:-2]
+            given = [f"features_{k}_{i}" for i in range(1, len(features) + 1)]
+            outputs.append([*given, *scores])
+    # several stages can read the image
+    inputs = [[f"{_READ}{k}_{name}" for name in each] for k, each in enumerate(names)]
+    whole = _export(modules, tensors, inputs, outputs)
     values, graphs = {value.name: value for value in whole.graph.input}, []
     for k, stage in enumerate(cut(whole, outputs)):
         del stage.graph.input[:]  # in the module's order, with those that it does not use

@@ -8,15 +8,17 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from training.networks.multi_exit import Features, MultiExitNetwork
+from training.networks.multi_exit import Features, MultiExitNetwork, planes
 from training.surgery.boundary import Surgery
 
 
 class StageModule(nn.Module):
     """Stage k with its exit head, from the features of one boundary to those of the next.
 
-    Normalisation, softmax, temperature and confidence are inside. Surgery is inside only if it
-    changes values, which it does without referencing. Otherwise it only stops gradients.
+    The first stage of each part of the network reads the image. The last one gives no features.
+    Reduction and normalisation of the image, softmax, temperature and confidence are inside.
+    Surgery is inside only if it changes values, which it does without referencing. Otherwise it
+    only stops gradients.
 
     Args:
         network: The network, in eval mode.
@@ -30,10 +32,13 @@ class StageModule(nn.Module):
         self, network: MultiExitNetwork, k: int, confidence: Callable[[Tensor], Tensor]
     ) -> None:
         super().__init__()
-        self.normalize = network.normalize if k == 0 else None
+        self.reads_image = k in network.starts
+        if self.reads_image:
+            self.normalize = network.normalize
+            self.reader = network.readers[network.starts.index(k)]
         self.stage = network.stages[k]
         self.head = network.heads[k]
-        self.last = k == network.exits - 1
+        self.last = network.deeper_exits(k + 1) == 0
         surgery = Surgery("joint") if self.last else network.surgery_at(k + 1)
         self._surgery = surgery if surgery.changes_values else Surgery("joint")
         self._channel_dim = network.channel_dim
@@ -45,9 +50,12 @@ class StageModule(nn.Module):
     def forward(self, *features: Tensor) -> tuple[Tensor, ...]:
         """Return features, probabilities [N, classes], confidence [N].
 
-        The last stage returns no features.
+        The last stage of a part returns no features.
         """
-        inputs = list(features) if self.normalize is None else [self.normalize(features[0])]
+        inputs = list(features)
+        if self.reads_image:
+            # in training, images are reduced after; here fewer pixels are normalised
+            inputs = [self.normalize.of_planes(self.reader(planes(features[0])))]
         outputs: Features = self.stage(inputs)
         to_exit = outputs[-1]
         if not self.last:
@@ -55,6 +63,13 @@ class StageModule(nn.Module):
         probabilities = torch.softmax(self.head(to_exit) / self.temperature, dim=1)
         to_next = [] if self.last else outputs
         return (*to_next, probabilities, self._confidence(probabilities))
+
+
+def inputs_of(
+    module: StageModule, pixels: Tensor, features: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """Return the inputs of a stage: the images uint8 [N, H, W, 3], or the features before it."""
+    return (pixels,) if module.reads_image else features
 
 
 class SideBySide(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor
 from exporter.chain import Array, Chain
 from exporter.errors import VerificationError
 from exporter.graph import CONFIDENCE, PROBABILITIES, StageGraph
-from exporter.network.stage_modules import StageModule
+from exporter.network.stage_modules import StageModule, inputs_of
 from offramp.bundle.graphs import SCORE
 from training.networks.multi_exit import MultiExitNetwork
 from training.networks.predict import predict
@@ -32,8 +32,9 @@ def verify_blocks(
     """
     chain = Chain(blocks)
     for size in BATCHES:
-        tensors: tuple[Tensor, ...] = (pixels[:size],)
+        features: tuple[Tensor, ...] = ()
         for k, (module, block) in enumerate(zip(modules, blocks, strict=True)):
+            tensors = inputs_of(module, pixels[:size], features)
             expected = module(*tensors)
             names = [*(spec.name for spec in block.features), PROBABILITIES, CONFIDENCE]
             inputs = zip(block.inputs, tensors, strict=True)
@@ -41,7 +42,7 @@ def verify_blocks(
             for name, tensor in zip(names, expected, strict=True):
                 where = f"stage {k + 1}, output {name}, batch of {size}"
                 _compare(where, actual[name], tensor.numpy())
-            tensors = expected[:-2]
+            features = expected[:-2]
 
 
 @torch.no_grad()

@@ -28,6 +28,8 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from offramp.images.reduction import REDUCTION
+
 # Operators between convolutions are included, to avoid conversions to floats and back.
 OPERATORS = (
     "Add",
@@ -61,6 +63,16 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc] # ONNX Runtime has 
         return {self._name: self._batches[self._next - 1]}
 
 
+def _reduction_nodes(model: ModelProto) -> list[str]:
+    """Return the names of the nodes that reduce the image. It stays in floats up to its size."""
+    found: dict[str, str] = {}  # name of the node by output
+    for node in model.graph.node:
+        product = any(name.endswith(REDUCTION) for name in node.input)
+        if product or (node.op_type == "Concat" and found.keys() >= set(node.input)):
+            found[node.output[0]] = node.name
+    return list(found.values())
+
+
 def convert_to_int8(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
     """Return the same graph with convolutions and matrix products in 8-bit integers.
 
@@ -88,5 +100,6 @@ def convert_to_int8(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
             weight_type=QuantType.QInt8,
             per_channel=True,
             reduce_range=True,
+            nodes_to_exclude=_reduction_nodes(model),
         )
         return onnx.load(after)

@@ -133,33 +133,53 @@ def temperatures_of(held_out: LabelledLogits) -> tuple[float, ...]:
     return (*fitted[:-1], 1.0) if held_out.pseudo else tuple(fitted)
 
 
-def score(given: LabelledLogits, temperatures: Sequence[float], flops: Floats) -> Scored:
-    """Compute confidence (calibrated maximum softmax) and correctness of each exit."""
+def score(
+    given: LabelledLogits,
+    temperatures: Sequence[float],
+    flops: Floats,
+    starts: Sequence[int] = (0,),
+) -> Scored:
+    """Compute confidence (calibrated maximum softmax) and correctness of each exit.
+
+    Args:
+        given: logits and labels.
+        temperatures: temperature of each exit.
+        flops: multiply-adds up to each exit.
+        starts: first stage of each part of the network, from 0.
+    """
     confidence = [
         max_softmax(torch.softmax(logits / temperature, dim=1))
         for logits, temperature in zip(given.logits, temperatures, strict=True)
     ]
     right = given.logits.argmax(-1) == given.targets
-    return Scored(torch.stack(confidence).numpy(), right.numpy(), flops)
+    # heads on the way count, as in the papers; a part in which no exit is evaluated does not
+    heads = np.zeros_like(flops) if len(starts) > 1 else None
+    return Scored(torch.stack(confidence).numpy(), right.numpy(), flops, heads, starts)
 
 
-def assess(held_out: LabelledLogits, test: LabelledLogits | None, flops: Floats) -> Assessment:
+def assess(
+    held_out: LabelledLogits,
+    test: LabelledLogits | None,
+    flops: Floats,
+    starts: Sequence[int] = (0,),
+) -> Assessment:
     """Solve on the held-out images, measure on them (cross-fitted) and on the test images.
 
     Args:
         held_out: logits of images that the network was not trained on, in random order.
         test: logits of test images, which are only measured.
         flops: multiply-adds up to each exit, float64 [exits].
+        starts: first stage of each part of the network, from 0.
     """
     temperatures = temperatures_of(held_out)
-    scored = score(held_out, temperatures, flops)
+    scored = score(held_out, temperatures, flops, starts)
     solved = {name: procedure(scored) for name, procedure in PROCEDURES.items()}
     front = next(iter(solved.values()))
-    points = {share: best_within(front, share * float(flops[-1])) for share in BUDGET_SHARES}
+    points = {share: best_within(front, share * scored.full_flops) for share in BUDGET_SHARES}
     curves = {name: crossfit(scored, procedure) for name, procedure in PROCEDURES.items()}
     sets = [_assessed("held-out", held_out, scored, curves, _cross_fitted(points, curves))]
     if test is not None:
-        scored = score(test, temperatures, flops)
+        scored = score(test, temperatures, flops, starts)
         curves = {name: measure(points, scored) for name, points in solved.items()}
         sets.append(_assessed("test", test, scored, curves, _measured(points, scored)))
     return Assessment(temperatures, tuple(sets))

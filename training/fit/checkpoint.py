@@ -28,7 +28,7 @@ from torch import Tensor
 
 from offramp.writing import replaced
 from training.errors import CheckpointError, RecipeError
-from training.networks.backbones import build_network
+from training.networks.first_size import recipe_network
 from training.networks.multi_exit import MultiExitNetwork
 from training.recipes import Recipe
 from training.record import FrozenModel
@@ -112,14 +112,16 @@ def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
         RecipeError: the recipe describes no valid network, or the number of betas is not the
             number of boundaries.
     """
-    network = build_network(recipe.backbone, recipe.shape, classes)
-    betas = recipe.beta if isinstance(recipe.beta, tuple) else (recipe.beta,) * (network.exits - 1)
-    if len(betas) != network.exits - 1:
+    network = recipe_network(recipe, classes)
+    boundaries = [k for k in range(1, network.exits) if network.deeper_exits(k)]
+    betas = recipe.beta if isinstance(recipe.beta, tuple) else (recipe.beta,) * len(boundaries)
+    if len(betas) != len(boundaries):
         raise RecipeError(
-            f"beta: {len(betas)} values for {network.exits - 1} boundaries; give one for each, or "
+            f"beta: {len(betas)} values for {len(boundaries)} boundaries; give one for each, or "
             "one for all"
         )
-    network.surgery = tuple(Surgery(recipe.variant, beta) for beta in betas)
+    surgeries = {k: Surgery(recipe.variant, b) for k, b in zip(boundaries, betas, strict=True)}
+    network.surgery = tuple(surgeries.get(k, Surgery("joint")) for k in range(1, network.exits))
     return network
 
 

@@ -41,7 +41,7 @@ def initial_network(
     torch.manual_seed(recipe.seed)
     network = new_network(recipe, classes)
     for size in {recipe.size, recipe.small_size or recipe.size}:
-        _check_size(network, size)
+        _check_size(network, size, recipe.first_size)
     if recipe.weights is None:
         assert sample is not None
         _set_statistics(network.normalize, sample)
@@ -115,11 +115,11 @@ def initial_optimizers(
 
 
 @torch.no_grad()
-def _check_size(network: MultiExitNetwork, size: int) -> None:
+def _check_size(network: MultiExitNetwork, size: int, first_size: int | None) -> None:
     try:
         network.eval()(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError) as error:  # timm asserts the size
-        raise unreadable_size(size) from error
+        raise unreadable_size(size, first_size) from error
 
 
 def _set_statistics(normalize: Normalize, pixels: Tensor) -> None:

@@ -6,7 +6,7 @@ themselves and the objective's own parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -39,19 +39,28 @@ def parameter_groups(
     if trunk == recipe.lr and recipe.layer_decay == 1:
         parts.append((network, recipe.lr))
     else:
-        deepest = network.exits - 1
         parts += [
-            (stage, trunk * recipe.layer_decay ** (deepest - k))
-            for k, stage in enumerate(network.stages)
+            (stage, trunk * recipe.layer_decay ** network.deeper_exits(k))
+            for k, stage in enumerate(network.stages, 1)
         ]
         parts.append((network.heads, recipe.lr))
     parts.append((objective, recipe.lr))
-    return _merged([group for part, lr in parts for group in _groups(part, lr, recipe)])
+    return _merged(_groups_of_parts(parts, recipe))
 
 
-def _groups(part: nn.Module, lr: float, recipe: Recipe) -> list[ParameterGroup]:
-    """Return the parameters of a part: one group, or those that decay and those that do not."""
-    trained = [p for p in part.parameters() if p.requires_grad]
+def _groups_of_parts(
+    parts: Sequence[tuple[nn.Module, float]], recipe: Recipe
+) -> Iterator[ParameterGroup]:
+    """Yield the groups of each part. Parameters of two parts belong to the first."""
+    known: set[nn.Parameter] = set()
+    for part, lr in parts:
+        trained = [p for p in part.parameters() if p.requires_grad and p not in known]
+        known.update(trained)
+        yield from _groups(trained, lr, recipe)
+
+
+def _groups(trained: list[nn.Parameter], lr: float, recipe: Recipe) -> list[ParameterGroup]:
+    """Return parameters as one group, or as those that decay and those that do not."""
     if recipe.optimizer == "muon" or (recipe.optimizer == "sgd" and recipe.decayed == "all"):
         return [ParameterGroup(trained, lr, recipe.weight_decay)]
     matrices = [p for p in trained if p.ndim in MATRICES]
@@ -62,7 +71,7 @@ def _groups(part: nn.Module, lr: float, recipe: Recipe) -> list[ParameterGroup]:
     ]
 
 
-def _merged(groups: Sequence[ParameterGroup]) -> list[ParameterGroup]:
+def _merged(groups: Iterable[ParameterGroup]) -> list[ParameterGroup]:
     """Return the groups without empty ones. Those with the same rate and decay become one."""
     merged: dict[tuple[float, float], list[nn.Parameter]] = {}
     for group in groups:

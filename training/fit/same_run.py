@@ -90,6 +90,8 @@ def _unused(recipe: Recipe) -> set[str]:
         unused.add("shift")
     else:
         unused.add("crop_area")
+    if recipe.first_size is None:
+        unused.add("first_weights")
     if not recipe.small_epochs or recipe.small_size in (None, recipe.size):
         unused |= {"small_size", "small_epochs"}
     return unused

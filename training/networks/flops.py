@@ -53,20 +53,21 @@ def flops_to_exits(network: MultiExitNetwork, size: int) -> tuple[int, ...]:
 
 @torch.no_grad()
 def flop_costs(network: MultiExitNetwork, size: int, convention: Convention = "products") -> Costs:
-    """Count the flops of every stage and head for one image.
+    """Count the flops of every stage and head for one image. Its reduction counts none.
 
     Args:
         network: network on any device, `meta` included. It keeps its mode.
         size: height and width of the image, in pixels.
         convention: operations that count (see the module).
     """
-    features: Features = [next(network.parameters()).new_zeros(1, 3, size, size)]
+    image, features = next(network.parameters()).new_zeros(1, 3, size, size), Features()
     stages, heads = [], []
     training = network.training
     network.eval()
-    for stage, head in zip(network.stages, network.heads, strict=True):
+    for k, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
+        inputs = network.inputs_of(k, image, features)
         with _counting(stage, convention) as count:
-            features = stage(features)
+            features = stage(inputs)
         stages.append(count.total)
         with _counting(head, convention) as count:
             head(features[-1])
@@ -107,16 +108,24 @@ def flops_of_step(network: MultiExitNetwork, size: int) -> tuple[int, int]:
     image = next(twin.parameters()).new_zeros(1, 3, size, size)
     with _counting_products() as forward:
         logits = twin(image)
+    with _counting_products() as reading:
+        for start in twin.starts:
+            twin.inputs_of(start, image, [])
     with _counting_products() as backward:
         torch.cat(logits).sum().backward()
-    return forward.total, backward.total
+    return forward.total - reading.total, backward.total
 
 
 def parameter_costs(network: MultiExitNetwork) -> Costs:
-    """Count the parameters of every stage and head."""
+    """Count the parameters of every stage and head, without those of a stage before it."""
+    known: set[nn.Parameter] = set()
+    stages = []
+    for stage in network.stages:
+        own = set(stage.parameters()) - known
+        stages.append(sum(p.numel() for p in own))
+        known |= own
     return Costs(
-        tuple(sum(p.numel() for p in stage.parameters()) for stage in network.stages),
-        tuple(sum(p.numel() for p in head.parameters()) for head in network.heads),
+        tuple(stages), tuple(sum(p.numel() for p in head.parameters()) for head in network.heads)
     )
 
 

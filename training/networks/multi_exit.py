@@ -56,9 +56,17 @@ class Normalize(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [N, H, W, 3], uint8 or float in [0, 255], to float32 [N, 3, H, W]."""
-        # channels first: ONNX Runtime is slow on an inner dimension of 3
-        scaled = images.permute(0, 3, 1, 2).to(torch.float32).div(255)
-        return (scaled - self.mean[:, None, None]) / self.std[:, None, None]
+        return self.of_planes(planes(images))
+
+    def of_planes(self, images: Tensor) -> Tensor:
+        """Normalise float32 [N, 3, H, W] in [0, 255]."""
+        return (images.div(255) - self.mean[:, None, None]) / self.std[:, None, None]
+
+
+def planes(images: Tensor) -> Tensor:
+    """Return images [N, H, W, 3] as float32 [N, 3, H, W], with the same values."""
+    # channels first: ONNX Runtime is slow on an inner dimension of 3
+    return images.permute(0, 3, 1, 2).to(torch.float32)
 
 
 class SingleTensorStage(nn.Module):
@@ -95,7 +103,8 @@ class MultiExitNetwork(nn.Module):
 
     A stage maps the features of the boundary before it to the features of its own boundary.
     Features are a list of [N, C, H, W] or [N, tokens, C]. The first stage reads the image alone.
-    Head k maps the last tensor of the features to logits.
+    Further stages that do so begin another part of the network, which reads no features of the
+    part before it. Head k maps the last tensor of the features to logits.
 
     `surgery` is one Surgery for all boundaries, or a sequence with one for each. `pretraining`
     names the tensors that published weights have.
@@ -104,14 +113,23 @@ class MultiExitNetwork(nn.Module):
         stages: one module for each stage.
         heads: one module for each exit.
         channel_dim: dimension of the features that surgery splits.
+        readers: module that brings the image to the size of a part, by the number of its first
+            stage, from 0. They have no parameters. `None`: there is one part.
     """
 
     def __init__(
-        self, stages: Sequence[nn.Module], heads: Sequence[nn.Module], channel_dim: int = 1
+        self,
+        stages: Sequence[nn.Module],
+        heads: Sequence[nn.Module],
+        channel_dim: int = 1,
+        readers: Mapping[int, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         assert len(stages) == len(heads) > 0
         self.channel_dim = channel_dim
+        readers = readers or {0: nn.Identity()}
+        self.starts = tuple(readers)
+        self.readers = nn.ModuleList(readers.values())
         self.normalize = Normalize()
         self.stages = nn.ModuleList(stages)
         self.heads = nn.ModuleList(heads)
@@ -131,18 +149,34 @@ class MultiExitNetwork(nn.Module):
             boundary: steps that follow surgery at every boundary, in order, for example
                 `Objective.boundary`.
         """
-        features: Sequence[Tensor | FeatureMap] = [x]
+        features: Sequence[Tensor | FeatureMap] = []
         logits: list[Tensor] = []
         for k, (stage, head) in enumerate(zip(self.stages, self.heads, strict=True), 1):
-            features = stage(features)
+            features = stage(self.inputs_of(k - 1, x, features))
             to_exit = features[-1]
-            if k < self.exits:
+            if deeper := self.deeper_exits(k):
                 branch = self._operate(features, k)
                 for step in boundary:
-                    branch = step(branch, self.exits - k)
+                    branch = step(branch, deeper)
                 features, to_exit = branch.onward, branch.to_exit
             logits.append(head(to_exit))
         return logits
+
+    def inputs_of(
+        self, k: int, image: Tensor, features: Sequence[Tensor | FeatureMap]
+    ) -> Sequence[Tensor | FeatureMap]:
+        """Return the inputs of stage k (from 0): the image at its size, or the given features."""
+        if k in self.starts:
+            return [self.readers[self.starts.index(k)](image)]
+        return features
+
+    def deeper_exits(self, k: int) -> int:
+        """Return the number of exits after exit k (from 1) in its part of the network."""
+        return min(end for end in (*self.starts, self.exits) if end >= k) - k
+
+    def stages_to(self, k: int) -> nn.ModuleList:
+        """Return the stages that exit k (from 1) needs."""
+        return self.stages[max(start for start in self.starts if start < k) : k]
 
     def surgery_at(self, k: int) -> Surgery:
         """Return the surgery at the boundary after stage k, counted from 1."""

@@ -46,12 +46,8 @@ class MetaGF(Combined):
         self.rate = options.rate
         shared = shared_parameters(network)
         self.sizes = [p.numel() for p in shared]
-        reach = torch.zeros(self.exits, len(shared), dtype=torch.bool)
-        first = 0
-        for k, stage in enumerate(network.stages):
-            count = len([p for p in stage.parameters() if p.requires_grad])
-            reach[k:, first : first + count] = True
-            first += count
+        reached = [set(network.stages_to(k).parameters()) for k in range(1, self.exits + 1)]
+        reach = torch.tensor([[p in each for p in shared] for each in reached])
         self.register_buffer("reach", reach, persistent=False)
         self.register_buffer("logs", torch.zeros(reach.shape))
         self.register_buffer("previous", torch.zeros(self.exits, sum(self.sizes)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from training.recipes.weights import Weights
 from training.record import FrozenModel
@@ -12,6 +12,7 @@ from training.surgery.variants import Variant
 
 BackboneName = Literal["efficientnet_lite", "msdnet", "resnet18", "vgg", "vit"]
 TimmName = Annotated[str, Field(pattern=r"^timm:[A-Za-z0-9_.]+$")]
+FirstWeights = Literal["own", "shared"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -26,6 +27,21 @@ class NetworkFields(FrozenModel):
     )
     weights: Weights | None = Field(
         None, description="pretrained weights that the run starts from (null: random)"
+    )
+    first_size: PositiveInt | None = Field(
+        None,
+        description="run the network on the image reduced to this size first, in pixels, then from "
+        "the image at --size (null: only at --size)",
+    )
+    first_exit: PositiveInt | None = Field(
+        None,
+        description="number of the last exit at --first-size. Exits before it are left out at "
+        "--size (null: the last exit of the network)",
+    )
+    first_weights: FirstWeights = Field(
+        "own",
+        description="weights of the stages at --first-size: own, or shared with those at --size, "
+        "but for batch norm",
     )
     variant: Variant = Field("released", description="rule that says which gradients surgery stops")
     beta: Fraction | tuple[Fraction, ...] = Field(

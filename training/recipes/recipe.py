@@ -109,6 +109,16 @@ class Recipe(AugmentationFields, OptimizationFields, NetworkFields, ImageFields)
         return self
 
     @model_validator(mode="after")
+    def _first_size_fits(self) -> Self:
+        if self.first_size is None and self.first_exit is not None:
+            raise ValueError("first_exit: there is no smaller image first; give --first-size")
+        if self.first_size is not None and self.first_size >= self.size:
+            raise ValueError(
+                f"first_size: {self.first_size} is not smaller than --size, {self.size}; give less"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _frozen_trunk_fits(self) -> Self:
         if self.freeze == "none":
             return self

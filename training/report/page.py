@@ -53,12 +53,13 @@ def render(
         details: classes and photos of the finished run. `None`: the page has no such sections.
     """
     flops, parameters = costs(progress)
+    before = starts_of(progress)[-1]  # stages that full depth does not run
     return _template().render(
         progress=progress,
         recipe=progress.recipe,
         facts=_facts(progress),
         costs=list(zip(flops, parameters, strict=True)),
-        full=flops[-1],
+        full=flops[-1] - (flops[before - 1] if before else 0),
         # matplotlib escapes the text of its figures
         figures={name: Markup(drawn) for name, drawn in figures.items()},  # noqa: S704
         assessment=assessment,
@@ -96,15 +97,24 @@ def _details(details: HeldOutDetails) -> dict[str, object]:
 
 def costs(progress: Progress) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Compute the flops and parameters up to each exit, with all heads on the way."""
-    return _costs(progress.recipe.model_dump_json(), len(progress.labels))
+    return _costs(progress.recipe.model_dump_json(), len(progress.labels))[:2]
+
+
+def starts_of(progress: Progress) -> tuple[int, ...]:
+    """Return the first stage of each part of the network, from 0."""
+    return _costs(progress.recipe.model_dump_json(), len(progress.labels))[2]
 
 
 @lru_cache(1)  # every epoch writes a page
-def _costs(recipe_json: str, classes: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _costs(
+    recipe_json: str, classes: int
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Return flops and parameters up to each exit, and the first stage of each part."""
     recipe = Recipe.model_validate_json(recipe_json)
     with torch.device("meta"):
         network = new_network(recipe, classes)
-    return flop_costs(network, recipe.size).cumulative, parameter_costs(network).cumulative
+    flops = flop_costs(network, recipe.size).cumulative
+    return flops, parameter_costs(network).cumulative, network.starts
 
 
 def _facts(progress: Progress) -> list[tuple[str, str]]:
@@ -113,13 +123,19 @@ def _facts(progress: Progress) -> list[tuple[str, str]]:
     return [
         ("recipe", progress.recipe_name),
         ("changed fields", ", ".join(changes(progress)) or "none"),
-        ("images", f"{recipe.data}, {recipe.size} x {recipe.size} pixels"),
+        ("images", f"{recipe.data}, {recipe.size} x {recipe.size} pixels{_smaller(progress)}"),
         ("training images", f"{progress.train_images:,}, of {len(progress.labels)} classes"),
         ("epochs", f"{len(epochs)} of {recipe.epochs}, in {minutes:.1f} minutes"),
         ("labels", PSEUDO_LABELS if recipe.pseudo_labels else "of the data set"),
         ("seed", str(recipe.seed)),
         ("commit", progress.commit),
     ]
+
+
+def _smaller(progress: Progress) -> str:
+    size, last = progress.recipe.first_size, starts_of(progress)[-1]
+    exits = f"exits 1 to {last}" if last > 1 else "exit 1"
+    return f", and {size} x {size} for {exits}" if size else ""
 
 
 def changes(progress: Progress) -> list[str]:

@@ -37,7 +37,7 @@ from training.networks.multi_exit import MultiExitNetwork
 from training.report.classes import ClassResults, class_results
 from training.report.examples import leaving_images, photo_groups, wrong_predictions
 from training.report.figures import budgeted_figure, epochs_figure, reliability_figure, svg
-from training.report.page import HeldOutDetails, costs, render
+from training.report.page import HeldOutDetails, costs, render, starts_of
 
 PAGE = "report.html"
 
@@ -69,7 +69,8 @@ def write_assessment(
     """
     flops = np.array(costs(progress)[0], dtype=np.float64)
     held_out = labelled_logits(network, dataset.held_out)
-    assessment = assess(held_out, _test_logits(network, test), flops)
+    starts = starts_of(progress)
+    assessment = assess(held_out, _test_logits(network, test), flops, starts)
     others = {"train": dataset.train.targets} if dataset.labelled else {}
     others |= {"test": test.targets} if test else {}
     images = replace(dataset.held_out, targets=held_out.targets)

@@ -101,6 +101,15 @@ def test_results_of_a_budget_are_those_of_its_thresholds() -> None:
     assert on_test.shares == measured.shares
 
 
+def test_full_depth_costs_only_the_part_that_starts_again_from_the_image() -> None:
+    held_out = drawn(400, 0)
+    scored = score(held_out, (1.0, 1.0, 1.0), FLOPS, starts=(0, 2))
+    assert scored.full_flops == 60
+    assert apply_thresholds(scored, np.array([2.0, 0.0, 0.0])).mean_flops == 40
+    (assessed,) = assess(held_out, None, FLOPS, starts=(0, 2)).sets
+    assert all(budget.mean_flops <= share * 60 for share, budget in assessed.budgets.items())
+
+
 def test_confidence_is_the_calibrated_maximum() -> None:
     given = drawn(300, 0)
     scored = score(given, (2.0, 2.0, 2.0), FLOPS)

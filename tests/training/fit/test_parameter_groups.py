@@ -5,6 +5,7 @@ from torch import nn
 
 from tests.training.families import small_network
 from tests.training.samples import tiny_progress
+from tests.training.two_sizes import network_of, two_sizes
 from training.fit.parameter_groups import ParameterGroup, parameter_groups
 from training.networks.multi_exit import MultiExitNetwork
 
@@ -47,6 +48,18 @@ def test_each_stage_has_a_lower_rate_than_the_next(optimizer: str) -> None:
     rates = [group_of(next(stage.parameters()), groups).lr for stage in network.stages]
     assert rates == [0.08 * 0.5**k for k in reversed(range(network.exits))]
     assert group_of(next(network.heads.parameters()), groups).lr == 0.1
+
+
+def test_shared_weights_are_in_one_group_and_depth_counts_at_each_size() -> None:
+    recipe = two_sizes("vgg", first_weights="shared", first_exit=2, optimizer="adamw")
+    recipe = recipe.model_copy(update={"trunk_lr": 0.08, "layer_decay": 0.5})
+    network = network_of(recipe)
+    groups = parameter_groups(recipe, network, nn.Module())
+    given = [id(p) for group in groups for p in group.parameters]
+    assert sorted(given) == sorted(id(p) for p in network.parameters())
+    norms = [[m for m in s.modules() if isinstance(m, nn.BatchNorm2d)][-1] for s in network.stages]
+    rates = [group_of(norm.weight, groups).lr for norm in norms]
+    assert rates == [0.04, 0.08, 0.04, 0.08]
 
 
 def test_norms_do_not_decay_under_sgd_on_request() -> None:

@@ -77,6 +77,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         {"optimizer": "muon", "micro_batch": 40},
         {"optimizer": "adamw", "lr": 2e-3, "trunk_lr": 3e-4, "layer_decay": 0.8},
         {"ema": 0.9},
+        {"first_size": 16, "first_weights": "shared", "ema": 0.9},
         {"mixup": 0.4, "color_jitter": 0.3, "class_weights": "balanced"},
         {"objective": "distillation", "objective_options": {"ramp": 0.75, "scaled": True}},
         {"ema": 0.9, "patience": 1, "epochs": 4, "lr": 1e-5},

@@ -1,6 +1,7 @@
 import torch
 
 from tests.training.families import small_network
+from tests.training.two_sizes import network_of, two_sizes
 from training.objectives import build_objective
 from training.objectives.meta_gf import MetaGF
 from training.objectives.per_exit import shared_parameters
@@ -48,3 +49,15 @@ def test_the_state_is_restored_on_resume() -> None:
         one.combine(gradients(seed))
     other.load_state_dict(one.state_dict())
     assert torch.equal(one.combine(gradients(2)), other.combine(gradients(2)))
+
+
+def test_exits_at_full_size_reach_no_batch_norm_of_the_smaller_image() -> None:
+    network = network_of(two_sizes("vgg", first_weights="shared"))
+    objective = build_objective("meta-gf", {}, network, 0.0)
+    assert isinstance(objective, MetaGF)
+    small = {id(p) for p in network.stages[:3].parameters()}
+    full = {id(p) for p in network.stages[3].parameters()}
+    parameters = shared_parameters(network)
+    assert objective.reach[3].tolist() == [id(p) in full for p in parameters]
+    assert objective.reach[2].tolist() == [id(p) in small for p in parameters]
+    assert not objective.reach[3].all()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.training.samples import finished_progress, tiny_progress
+from tests.training.two_sizes import two_sizes
 from training.data.images import Images
 from training.evaluation.assessment import MEDIUM, LabelledLogits, assess, score
 from training.fit.checkpoint import Progress
@@ -71,6 +72,15 @@ def test_costs_are_those_of_the_recipes_network() -> None:
     flops, parameters = costs(progress)
     assert (parameters[0], parameters[-1]) == (898_996, 7_362_348)
     assert round(flops[-1] / 1e6, 2) == 339.55
+
+
+def test_the_page_of_two_sizes_names_them_and_the_costs_of_full_depth() -> None:
+    recipe = two_sizes("vgg", first_exit=2)
+    progress = finished_progress().model_copy(update={"recipe": recipe})
+    before, full = costs(progress)[0][1::2]
+    text = " ".join(Reader(render(progress, {"accuracy": ""}, None)).text.split())
+    assert "32 x 32 pixels, and 16 x 16 for exits 1 to 2" in text
+    assert f"{full / 1e6:.2f}{100 * full / (full - before):.1f} %" in text
 
 
 def test_the_page_of_an_unfinished_run_shows_its_epochs_alone() -> None:

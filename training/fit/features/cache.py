@@ -205,6 +205,8 @@ def _store(folder: Path, name: str, trunk: Trunk, files: ImageFiles, views: int)
         "views": views,
         "shapes": trunk.layout.shapes,
     }
+    if len(trunk.network.starts) > 1:
+        decisive["sizes"] = [getattr(each, "smaller", files.size) for each in trunk.network.readers]
     parts = (trunk.network.normalize, trunk.network.stages)
     weights = {
         f"{k}.{n}": t.cpu() for k, part in enumerate(parts) for n, t in part.state_dict().items()

@@ -50,9 +50,9 @@ def trunk_features(network: MultiExitNetwork, images: Tensor) -> list[Tensor]:
 
     The network must be in eval mode.
     """
-    features, found = [images], list[Tensor]()
-    for stage in network.stages:
-        features = stage(features)
+    features, found = list[Tensor](), list[Tensor]()
+    for k, stage in enumerate(network.stages):
+        features = stage(network.inputs_of(k, images, features))
         found.append(features[-1])
     return found
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.families import SMALL, small_network
+from tests.training.two_sizes import network_of, two_sizes
 from training.fit.features.layout import Layout, layout_of, trunk_features
 
 SHAPES = st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple), min_size=1)
@@ -26,9 +27,10 @@ def test_packed_features_are_unpacked_unchanged(shapes: list[tuple[int, ...]], i
         assert torch.equal(unpacked, given_)
 
 
-@pytest.mark.parametrize("backbone", SMALL)
+@pytest.mark.parametrize("backbone", [*SMALL, "vgg at two sizes"])
 def test_heads_map_the_features_of_the_trunk_to_the_networks_logits(backbone: str) -> None:
-    network = small_network(backbone).eval()
+    two = backbone not in SMALL
+    network = (network_of(two_sizes("vgg")) if two else small_network(backbone)).eval()
     layout = layout_of(network, 32)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     features = layout.unpack(layout.pack(trunk_features(network, images)))
