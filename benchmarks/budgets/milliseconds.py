@@ -66,9 +66,10 @@ class Subject:
         self._rng = np.random.default_rng(0)
 
     def budgets(self) -> list[str]:
-        """Return budgets between the cheapest and the dearest point."""
+        """Return budgets between the cheapest and the dearest point, measured under requests."""
+        self._load.send(self._closed("medium", BEFORE), Load(self._port, 1))
         measured = httpx.get(f"{self._url}/model").json()["milliseconds"]
-        low, high = measured["cheapest"], measured["dearest"]
+        low, high = measured["stages"][0]["with_head"], measured["dearest"]
         return [f"{low + share * (high - low):.3g}ms" for share in SHARES]
 
     def alone(self, budget: str, answers: int) -> Measured:
@@ -91,7 +92,8 @@ class Subject:
         start = _totals(self._url)
         report = self._load.send(counted, Load(self._port, connections))
         count = int(report.outcomes.answered.sum())
-        assert count == answers, f"{answers - count} requests failed"
+        statuses = set(report.outcomes.status.tolist())
+        assert count == answers, f"{answers - count} requests failed with {statuses}"
         spent, reported = _totals(self._url) - start
         return Measured(1e3 * spent / count, 1e3 * reported / count)
 

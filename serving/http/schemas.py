@@ -230,5 +230,5 @@ def describe(manifest: Manifest, milliseconds: Milliseconds) -> ModelDescription
         weights=manifest.provenance.weights,
         reject=manifest.reject,
         promises=manifest.promises,
-        milliseconds=describe_times(manifest, milliseconds.times),
+        milliseconds=describe_times(manifest, milliseconds),
     )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.values import FrozenRecord, MeasuredTimes
-from serving.engine.budgets.milliseconds import StageTimes
+from serving.engine.budgets.milliseconds import Milliseconds
 
 
 class StageMilliseconds(FrozenRecord):
@@ -31,7 +31,7 @@ class ServerTimes(FrozenRecord):
         "there is no such graph)"
     )
     budgets: dict[str, float] = Field(description="mean of an answer, by named budget")
-    cheapest: float = Field(description="least that `budget=8ms` can ask for")
+    cheapest: float = Field(description="least that can be asked for, by times at start")
     dearest: float = Field(description="most that the curve takes. A larger budget is not spent")
     exporter: MeasuredTimes | None = Field(
         None,
@@ -40,9 +40,9 @@ class ServerTimes(FrozenRecord):
     )
 
 
-def describe_times(manifest: Manifest, times: StageTimes) -> ServerTimes:
+def describe_times(manifest: Manifest, milliseconds: Milliseconds) -> ServerTimes:
     """Return the times of a server for its API."""
-    curve = times.of_curve()
+    times, at_start = milliseconds.times, milliseconds.at_start.of_curve()
     pairs = zip(times.with_head, times.without_head, strict=True)
     return ServerTimes(
         stages=tuple(
@@ -51,8 +51,8 @@ def describe_times(manifest: Manifest, times: StageTimes) -> ServerTimes:
         ),
         whole_network=None if times.whole_network is None else _short(times.whole_network),
         budgets={name: _short(times.mean(point)) for name, point in manifest.budgets.items()},
-        cheapest=math.ceil(min(curve) * 1e4) / 1e4,  # so that it can be asked for
-        dearest=_short(max(curve)),
+        cheapest=math.ceil(min(at_start) * 1e4) / 1e4,  # so that it can be asked for
+        dearest=_short(max(times.of_curve())),
         exporter=manifest.times,
     )
 

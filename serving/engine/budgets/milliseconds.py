@@ -47,6 +47,10 @@ class Milliseconds:
         manifest: Manifest of the bundle.
         latency: Times of its stages, which are kept up to date.
         clock: Clock in seconds.
+
+    Attributes:
+        at_start: Times at warm-up, before any load. They decide what is refused, so that a machine
+            that slows down refuses no budget that it took before.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class Milliseconds:
         self._manifest, self._latency, self._clock = manifest, latency, clock
         self._refreshed = clock()
         self._version = 0
-        self._times = StageTimes(manifest, latency)
+        self.at_start = self._times = StageTimes(manifest, latency)
 
     def version(self) -> int:
         """Return a number that changes when times are read anew. What depends on it is outdated."""
@@ -71,35 +75,38 @@ class Milliseconds:
         self.version()
         return self._times
 
-    def of(self, point: OperatingPoint | Promise, *, every_exit: bool = False) -> float:
-        """Return the mean milliseconds of a point. With `every_exit`, all heads on the way run."""
-        return self.times.mean(point, every_exit=every_exit)
-
     def within(self, most: float, *, every_exit: bool = False) -> PointInTime:
         """Return the most accurate point that takes at most so many milliseconds in the mean.
 
         Thresholds between two neighbours on the curve are interpolated, so that the time is spent.
+        It is the cheapest point if all take more by now.
 
         Args:
             most: Milliseconds.
             every_exit: All heads on the way run.
 
         Raises:
-            BudgetTooLowError: The cheapest point takes more.
+            BudgetTooLowError: The cheapest point took more at warm-up already.
         """
         curve, taken = self._manifest.curve, self.times.of_curve(every_exit=every_exit)
         found = [at for at, each in enumerate(taken) if each <= most]
         if not found:
-            raise BudgetTooLowError(
-                f"budget: {most:g} ms are below the cheapest operating point on this machine; ask "
-                f"for at least {_rounded_up(min(taken)):g}ms (the dearest takes {max(taken):.3g}ms)"
-            )
+            self._check(most, every_exit=every_exit)
+            return _as_timed(curve[0], taken[0])
         best = max(found, key=lambda at: (curve[at].accuracy.value, curve[at].mean_flops.value))
         here = _as_timed(curve[best], taken[best])
         if best + 1 == len(curve) or taken[best + 1] <= taken[best]:
             return here
         beyond = _as_timed(curve[best + 1], taken[best + 1])
         return _between(here, beyond, (most - taken[best]) / (taken[best + 1] - taken[best]))
+
+    def _check(self, most: float, *, every_exit: bool) -> None:
+        taken = self.at_start.of_curve(every_exit=every_exit)
+        if most < min(taken):
+            raise BudgetTooLowError(
+                f"budget: {most:g} ms are below the cheapest operating point on this machine; ask "
+                f"for at least {_rounded_up(min(taken)):g}ms (the dearest takes {max(taken):.3g}ms)"
+            )
 
 
 class StageTimes:

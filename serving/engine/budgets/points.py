@@ -103,7 +103,7 @@ class PointFinder:
         return _promised(promise)
 
     def _check_time(self, promise: Promise, asked: str, budget: str) -> None:
-        taken = self._timed(budget).of(promise, every_exit=self._every_exit)
+        taken = self._timed(budget).at_start.mean(promise, every_exit=self._every_exit)
         if taken > float(budget.removesuffix("ms")):
             raise BudgetTooLowError(
                 f"budget: promise={asked} takes {taken:.3g} ms of compute in the mean on this "

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.design.chains import chains, exits_alone, solve
-from tests.exporter.design.measured import IMAGES, LARGE, SMALL, TARGETS, TWO
+from exporter.design.chains import Chain, chains, exits_alone, solve
+from tests.exporter.design.measured import LARGE, SMALL, TARGETS, TWO
 
 
 def test_an_exit_alone_does_not_pay_for_the_heads_before_it() -> None:
@@ -20,8 +20,12 @@ def test_a_pair_begins_with_the_faster_network() -> None:
     assert names == [["two"], ["small", "large"], ["small", "two"], ["two", "large"]]
 
 
-def test_a_chain_has_points_from_its_first_exit_to_full_depth() -> None:
-    chain = solve((SMALL, LARGE), TARGETS, "ms", "agreement")
+@pytest.fixture(scope="module")
+def chain() -> Chain:
+    return solve((SMALL, LARGE), TARGETS, "ms", "agreement")
+
+
+def test_a_chain_has_points_from_its_first_exit_to_full_depth(chain: Chain) -> None:
     assert chain.name == "small > large"
     assert (chain.points[0].milliseconds, chain.points[0].flops) == pytest.approx((1.0, 30e6))
     assert (chain.points[-1].milliseconds, chain.points[-1].flops) <= (10.0, 100e6)
@@ -33,10 +37,8 @@ def test_a_chain_has_points_from_its_first_exit_to_full_depth() -> None:
     np.testing.assert_allclose(milliseconds[between], 1 + 10 * share)
 
 
-def test_a_chain_can_be_more_accurate_than_the_mean_of_its_networks() -> None:
-    chain = solve((SMALL, LARGE), TARGETS, "ms", "agreement")
+def test_a_chain_can_be_more_accurate_than_the_mean_of_its_networks(chain: Chain) -> None:
     small, large = (each.classes[-1] == TARGETS for each in (SMALL, LARGE))
     half = min(chain.points, key=lambda point: abs(point.milliseconds - 6))
     assert half.accuracy.value > (small.mean() + large.mean()) / 2
     assert half.accuracy.low < half.accuracy.value < half.accuracy.high
-    assert len(TARGETS) == IMAGES

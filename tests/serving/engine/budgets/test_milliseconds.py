@@ -29,22 +29,22 @@ def test_a_point_takes_the_mean_over_its_exits(
 ) -> None:
     shares = [share.value for share in manifest.budgets["medium"].exit_shares]
     expected = sum(np.array(shares) * np.cumsum([1, 2, 3, 4])) / sum(shares)
-    assert milliseconds.of(manifest.budgets["medium"]) == pytest.approx(expected)
+    assert milliseconds.times.mean(manifest.budgets["medium"]) == pytest.approx(expected)
 
 
 def test_heads_of_closed_exits_take_no_time(manifest: Manifest, milliseconds: Milliseconds) -> None:
     full = manifest.budgets["full"]
-    assert milliseconds.of(full) == pytest.approx(0.5 + 1 + 2 + 4)
-    assert milliseconds.of(full, every_exit=True) == pytest.approx(1 + 2 + 3 + 4)
+    assert milliseconds.times.mean(full) == pytest.approx(0.5 + 1 + 2 + 4)
+    assert milliseconds.times.mean(full, every_exit=True) == pytest.approx(1 + 2 + 3 + 4)
 
 
 def test_full_depth_takes_the_time_of_the_whole_network_as_one_graph(manifest: Manifest) -> None:
     one_graph = Milliseconds(manifest, latency(whole_network=True))
-    assert one_graph.of(manifest.budgets["full"]) == pytest.approx(5)
-    assert one_graph.of(manifest.budgets["full"], every_exit=True) == pytest.approx(10)
-    assert one_graph.of(manifest.budgets["low"]) == Milliseconds(manifest, latency()).of(
-        manifest.budgets["low"]
-    )
+    assert one_graph.times.mean(manifest.budgets["full"]) == pytest.approx(5)
+    assert one_graph.times.mean(manifest.budgets["full"], every_exit=True) == pytest.approx(10)
+    assert one_graph.times.mean(manifest.budgets["low"]) == Milliseconds(
+        manifest, latency()
+    ).times.mean(manifest.budgets["low"])
 
 
 @given(asked=st.floats(1.0, 12.0))
@@ -71,6 +71,19 @@ def test_below_the_cheapest_point_the_error_names_a_budget_that_works(
         milliseconds.within(0.01)
     remedy = str(caught.value).split("at least ")[1].split("ms")[0]
     assert milliseconds.within(float(remedy)).timed.milliseconds <= float(remedy)
+
+
+def test_a_machine_that_slows_down_answers_by_its_cheapest_point(manifest: Manifest) -> None:
+    now, model = [0.0], latency()
+    milliseconds = Milliseconds(manifest, model, lambda: now[0])
+    for _ in range(400):
+        model.observe(0, 1, 2e-3)
+    now[0] += REFRESH_SECONDS
+    found = milliseconds.within(1.1)
+    assert found.thresholds == manifest.curve[0].thresholds
+    assert found.timed.milliseconds == pytest.approx(2, rel=0.1)
+    with pytest.raises(BudgetTooLowError, match="at least 1ms"):
+        milliseconds.within(0.9)
 
 
 def test_times_are_read_anew_after_a_while(manifest: Manifest) -> None:
