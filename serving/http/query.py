@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl
@@ -17,6 +18,7 @@ from serving.runtime.base import MOST_CLASSES
 CACHED_QUERIES = 1024
 MAX_PARAMETERS = 32
 MAX_CACHED_BYTES = 256  # of one query; longer ones are parsed each time
+IN_MILLISECONDS = re.compile(rb"(?:^|&)budget=[0-9.]+ms(?:&|$)")  # the usual way to write it
 
 
 class ClassifyQuery(BaseModel):
@@ -72,6 +74,13 @@ class ParsedQuery:
     query: ClassifyQuery
 
 
+class _TimedError(Exception):
+    """A query has a budget in milliseconds. `version` is that of the times to resolve it by."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+
+
 class QueryReader:
     """Parses queries, resolves their policy for a manifest, and caches the result.
 
@@ -83,7 +92,7 @@ class QueryReader:
     def __init__(self, manifest: Manifest, milliseconds: Milliseconds | None = None) -> None:
         self._manifest = manifest
         self._milliseconds = milliseconds
-        self._cached = lru_cache(CACHED_QUERIES)(self._parse)
+        self._cached = lru_cache(CACHED_QUERIES)(self._parse_untimed)
         self._timed = lru_cache(CACHED_QUERIES)(self._parse_timed)
 
     def read(self, raw: bytes) -> ParsedQuery:
@@ -97,18 +106,29 @@ class QueryReader:
             UnknownPromiseError: No certified promise of the bundle holds the one asked for.
             BudgetTooLowError: No operating point is as cheap as the budget.
         """
-        if len(raw) > MAX_CACHED_BYTES:
+        try:
+            return self._cached(raw) if len(raw) <= MAX_CACHED_BYTES else self._parse(raw)
+        except _TimedError as error:
+            return self._timed(raw, error.version)
+
+    def _parse_untimed(self, raw: bytes) -> ParsedQuery:
+        """Parse a query without a budget in milliseconds. An exception is not cached.
+
+        Raises:
+            _TimedError: It has one, so that its policy changes with time.
+        """
+        if self._milliseconds is None:
             return self._parse(raw)
-        parsed = self._cached(raw)
-        if parsed.policy.timed is None or self._milliseconds is None:
-            return parsed
-        return self._timed(raw, self._milliseconds.version())
+        parsed = None if IN_MILLISECONDS.search(raw) else self._parse(raw)
+        if parsed is None or parsed.policy.timed is not None:
+            raise _TimedError(self._milliseconds.version())
+        return parsed
 
     def _parse(self, raw: bytes) -> ParsedQuery:
         return with_policy(self._manifest, _validated(_parameters(raw)), self._milliseconds)
 
     def _parse_timed(self, raw: bytes, _: int) -> ParsedQuery:
-        """Parse a query again whose times are outdated."""
+        """Parse a query by times of this version."""
         return self._parse(raw)
 
 
