@@ -19,13 +19,14 @@ from exporter.place import check_file, check_name, check_place
 from exporter.promises import (
     DELTA,
     DELTA_HELP,
+    PRICE_HELP,
     PROMISES,
     PROMISES_HELP,
     SOLVE_FOR_HELP,
     read_levels,
 )
 from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
-from offramp.bundle.values import Confidence, SolvedFor
+from offramp.bundle.values import Confidence, Price, SolvedFor
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
@@ -59,6 +60,7 @@ class ExportOptions(Options):
         "max_softmax", description="function of the probabilities that thresholds apply to"
     )
     solve_for: SolvedFor = Field("agreement", description=SOLVE_FOR_HELP)
+    price: Price = Field("flops", description=PRICE_HELP)
     reject: str | None = Field(None, description=PHOTOS_HELP)
     reject_rate: float = Field(RATE, gt=0, lt=1, description=RATE_HELP)
     promises: str | None = Field(PROMISES, description=PROMISES_HELP)

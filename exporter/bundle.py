@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,10 +19,11 @@ from exporter.errors import ExportError
 from exporter.graph import StageGraph, parameter_count
 from exporter.place import check_place
 from exporter.report import write_plot
+from exporter.stage_times import prices
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import MANIFEST, Manifest, StageSpec, first_stages, read_manifest
 from offramp.bundle.stage_files import read_graph
-from offramp.bundle.values import FrozenRecord, Name, Version
+from offramp.bundle.values import FrozenRecord, MeasuredTimes, Name, Price, Version
 from offramp.writing import writing
 from training.evaluation.evaluate import Scored
 
@@ -48,6 +49,7 @@ class Export:
         temperatures: Softmax temperature of each exit.
         scored: Predictions of every exit on the held-out images.
         classes: Likeliest class of every exit on them, int64 [exits, N].
+        times: Compute times of the stages. `None`: not measured.
     """
 
     graphs: list[StageGraph]
@@ -55,6 +57,14 @@ class Export:
     temperatures: list[float]
     scored: Scored
     classes: NDArray[np.int64]
+    times: MeasuredTimes | None = None
+
+    def priced(self, price: Price) -> Scored:
+        """Return the predictions with the cost of going on in flops or in milliseconds."""
+        if price == "flops":
+            return self.scored
+        assert self.times is not None
+        return replace(self.scored, prices=prices(self.times))
 
     @property
     def agrees(self) -> NDArray[np.bool_]:
@@ -102,13 +112,15 @@ def with_new_measurements(manifest: Manifest, export: Export, **changes: object)
     promises: those of the manifest were certified on other graphs or images.
     """
     solved_for = manifest.solved_for or "agreement"
-    budgets, curve = solve_budgets(export.scored, export.agrees, solved_for)
+    scored = export.priced(manifest.priced_in)
+    budgets, curve = solve_budgets(scored, export.agrees, solved_for)
     measured = {
         "created": datetime.now(UTC).replace(microsecond=0),
         "stages": stage_specs(export),
         "budgets": budgets,
         "curve": curve,
         "solved_for": solved_for,
+        "times": export.times,
     }
     return manifest.model_copy(update=measured | changes).with_promises(None)
 

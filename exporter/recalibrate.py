@@ -86,6 +86,6 @@ def recalibrate(
     output = Chain(graphs).run(images.pixels)
     scored = score(output, images, graphs)
     blockwise = [stage.blockwise_flops_to_exit for stage in manifest.stages]
-    export = Export(graphs, blockwise, temperatures, scored, output.classes)
+    export = Export(graphs, blockwise, temperatures, scored, output.classes, manifest.times)
     held_out = HeldOut(images=scored.images, source=source)
     return with_new_measurements(manifest, export, held_out=held_out, reject=None), export

@@ -58,7 +58,9 @@ def export_checkpoint(options: ExportOptions) -> None:
     wanted = wanted_from(options.promises, options.delta)
     rows = calibration_rows(wanted, len(images))
     export = export_network(checkpoint, images, options.confidence, console.print, rows)
-    manifest = make_manifest(checkpoint, export, naming, options.confidence, options.solve_for)
+    manifest = make_manifest(
+        checkpoint, export, naming, options.confidence, options.solve_for, options.price
+    )
     if options.reject:
         manifest, export = _with_reject(options, manifest, export, images, console)
         _verify(checkpoint, manifest, export, images.pixels[:VERIFIED_IMAGES])

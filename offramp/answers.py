@@ -61,6 +61,20 @@ class KeptPromise:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerInTime:
+    """The meaning of a budget in milliseconds: means of an answer at its operating point.
+
+    Attributes:
+        mean_ms: Compute time by the times that the machine measured: of batches, divided by their
+            images, without waiting.
+        mean_flops: Multiply-adds, as the manifest states them.
+    """
+
+    mean_ms: float
+    mean_flops: int
+
+
+@dataclass(frozen=True, slots=True)
 class Timings:
     """Times in milliseconds.
 
@@ -97,6 +111,7 @@ class Answer:
         explain: The prediction of each exit on the way. `None` unless it was requested.
         reject: True if the picture shows no class of the model. `None` unless it was requested.
         promise: The promise of its operating point. `None` unless one was requested.
+        operating_point: The meaning of a budget in milliseconds. `None` with another budget.
     """
 
     label: str
@@ -114,6 +129,7 @@ class Answer:
     explain: tuple[ExitOpinion, ...] | None = None
     reject: bool | None = None
     promise: KeptPromise | None = None
+    operating_point: AnswerInTime | None = None
 
 
 def answer_from(body: Mapping[str, Any]) -> Answer:
@@ -142,6 +158,7 @@ def answer_from(body: Mapping[str, Any]) -> Answer:
         None if explain is None else tuple(map(_opinion, explain)),
         body.get("reject"),
         _promise(body.get("promise")),
+        _operating_point(body.get("operating_point")),
     )
 
 
@@ -156,6 +173,10 @@ def _promise(body: Mapping[str, Any] | None) -> KeptPromise | None:
         body.get("broken", False),
         body.get("answered_by"),
     )
+
+
+def _operating_point(body: Mapping[str, Any] | None) -> AnswerInTime | None:
+    return None if body is None else AnswerInTime(body["mean_ms"], body["mean_flops"])
 
 
 def _opinion(body: Mapping[str, Any]) -> ExitOpinion:

@@ -108,7 +108,8 @@ class Classifier:
 
         Args:
             images: One image, or many. An array [N, H, W, 3] is N images.
-            budget: Name of a budget, mean flops (`120M`), or a share of full depth (`40%`).
+            budget: Name of a budget, mean flops (`120M`), a share of full depth (`40%`), or mean
+                milliseconds of compute on this machine (`8ms`).
                 `None`: the default budget of the bundle, unless `min_confidence` is given.
             min_confidence: Confidence at which an image leaves, in [0, 1], instead of a budget.
             deadline_ms: Milliseconds from this call to the answer of each image.
@@ -131,6 +132,7 @@ class Classifier:
         """
         asked = read_arguments(
             self.manifest,
+            self._runner.milliseconds,
             budget=budget,
             min_confidence=min_confidence,
             deadline_ms=deadline_ms,
@@ -168,6 +170,7 @@ class Classifier:
         """
         asked = read_arguments(
             self.manifest,
+            self._runner.milliseconds,
             budget=budget,
             min_confidence=min_confidence,
             deadline_ms=deadline_ms,

@@ -62,6 +62,12 @@ COMMANDS = (
         "make a bundle of two or more ONNX classifiers",
     ),
     Command(
+        "design",
+        "exporter.design.__main__:main",
+        "cascade",
+        "propose the cheapest chain of networks, measured here",
+    ),
+    Command(
         "quantize",
         "exporter.quantize.__main__:main",
         "exporter",

@@ -75,7 +75,8 @@ class Client:
 
         Args:
             images: One image, or many. An array [N, H, W, 3] is N images.
-            budget: Name of a budget, mean flops (`120M`), or a share of full depth (`40%`).
+            budget: Name of a budget, mean flops (`120M`), a share of full depth (`40%`), or mean
+                milliseconds of compute on that machine (`8ms`).
                 `None`: the default budget of the model, unless `min_confidence` is given.
             min_confidence: Confidence at which an image leaves, in [0, 1], instead of a budget.
             deadline_ms: Milliseconds from the arrival of a call at the server to its answers.

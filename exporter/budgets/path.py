@@ -2,8 +2,8 @@
 
 One number indexes it, the risk. A request leaves at the first exit where the estimated loss is at
 most the risk times the cost of going on, relative to the exit where that is largest. The risk is
-therefore a price of a flop in losses. At risk 0 every request runs to full depth, at risk 1 every
-request leaves at the first exit.
+therefore a price of a flop in losses, or of a millisecond (`Scored.prices`). At risk 0 every
+request runs to full depth, at risk 1 every request leaves at the first exit.
 
 The loss of an exit is the probability that full depth is right and the exit is not, less that of
 the opposite. If an answer counts as right where it agrees with full depth, it is the probability of
@@ -84,14 +84,14 @@ def solve_path(scored: Scored) -> Path:
             depth.
     """
     early = range(len(scored.flops) - 1)
-    costs = _costs_of_going_on(scored.flops)
+    costs = _costs_of_going_on(scored.flops if scored.prices is None else scored.prices)
     largest = costs.max(initial=0.0)
     return Path([_exit(scored, k) for k in early], costs / largest if largest else costs)
 
 
-def _costs_of_going_on(flops: Floats) -> Floats:
-    """Return the flops that a request which nearly left at an exit still costs, [exits - 1]."""
-    costs = np.diff(flops)
+def _costs_of_going_on(to_exit: Floats) -> Floats:
+    """Return the cost of a request that nearly left at an exit and goes on, [exits - 1]."""
+    costs = np.diff(to_exit)
     for k in range(len(costs) - 2, -1, -1):
         costs[k] += GO_ON * costs[k + 1]
     return costs

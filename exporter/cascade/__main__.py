@@ -16,12 +16,13 @@ from exporter.place import check_name, check_place
 from exporter.promises import (
     DELTA,
     DELTA_HELP,
+    PRICE_HELP,
     PROMISES,
     PROMISES_HELP,
     SOLVE_FOR_HELP,
     read_levels,
 )
-from offramp.bundle.values import Confidence, Filter, SolvedFor
+from offramp.bundle.values import Confidence, Filter, Price, SolvedFor
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
@@ -32,20 +33,9 @@ EPILOG = (
 )
 
 
-class CascadeOptions(Options):
-    """Make a bundle of two or more image classifiers with the same labels, without training.
+class NetworkOptions(Options):
+    """Options of commands that join networks."""
 
-    An image leaves at the first network that is confident enough. Each network becomes a stage
-    that reads the image at the largest size and reduces it. It is compared with its file.
-    Temperatures, budgets and promises are computed from the images, on which no network can have
-    been trained.
-    """
-
-    networks: CliPositionalArg[list[Path]] = Field(
-        min_length=2,
-        description="ONNX files, or folders of bundles, from the cheapest to the most accurate",
-    )
-    out: Path = Field(description="folder of the bundle. It must not exist")
     data: Path = Field(
         description="labelled images that no network was trained on: folder with one folder of "
         "images for each class, table (CSV, JSONL) or parquet file"
@@ -91,9 +81,6 @@ class CascadeOptions(Options):
         description="central share of the shorter side that is used (default: 1, or that of a "
         "bundle)",
     )
-    confidence: Confidence = Field(
-        "max_softmax", description="function of the probabilities that thresholds apply to"
-    )
     solve_for: SolvedFor = Field("agreement", description=SOLVE_FOR_HELP)
     name: str = Field("cascade", description="name of the model")
     version: str = Field("1", description="version of the model")
@@ -102,6 +89,26 @@ class CascadeOptions(Options):
     )
     promises: str | None = Field(PROMISES, description=PROMISES_HELP)
     delta: float = Field(DELTA, gt=0, lt=1, description=DELTA_HELP)
+
+
+class CascadeOptions(NetworkOptions):
+    """Make a bundle of two or more image classifiers with the same labels, without training.
+
+    An image leaves at the first network that is confident enough. Each network becomes a stage
+    that reads the image at the largest size and reduces it. It is compared with its file.
+    Temperatures, budgets and promises are computed from the images, on which no network can have
+    been trained.
+    """
+
+    networks: CliPositionalArg[list[Path]] = Field(
+        min_length=2,
+        description="ONNX files, or folders of bundles, from the cheapest to the most accurate",
+    )
+    out: Path = Field(description="folder of the bundle. It must not exist")
+    confidence: Confidence = Field(
+        "max_softmax", description="function of the probabilities that thresholds apply to"
+    )
+    price: Price = Field("flops", description=PRICE_HELP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,9 +123,12 @@ def _cascade(arguments: Sequence[str]) -> None:
     check_name(options.name, options.version)
     read_levels(options.promises or PROMISES)
     # Late: a wrong option is reported before the slow imports.
-    from exporter.cascade.run import make_cascade
+    from exporter.cascade.run import Goal, Output, make_cascade
+    from exporter.cascade.settings import read_members
 
-    make_cascade(options)
+    members = read_members(options.networks, options)
+    goal = Goal(options.out, options.confidence, options.price)
+    make_cascade(options, members, goal, Output())
 
 
 if __name__ == "__main__":

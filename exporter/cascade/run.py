@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -18,69 +20,126 @@ from exporter.bundle import Export, score, stage_specs, write_bundle
 from exporter.cascade.labels import Labels, common_labels, order_of, read_classes
 from exporter.cascade.members import Part, Stages, prepare
 from exporter.cascade.photos import HeldOutImages, decode, find_held_out
-from exporter.cascade.settings import Member, image_of, read_members
+from exporter.cascade.settings import Member, image_of
 from exporter.cascade.stage import ImageForm
 from exporter.chain import Chain, ChainOutput
 from exporter.graph import set_temperature
 from exporter.promises.bundle import with_promises
 from exporter.promises.certificate import calibration_rows, wanted_from
 from exporter.report import summary
+from exporter.stage_times import measure_times
 from exporter.temperatures import temperatures_for
 from offramp.bundle.manifest import NEW_FORMAT, HeldOut, ImageInput, Manifest, Provenance
+from offramp.bundle.values import Confidence, Price
 from offramp.data.held_out import few_warnings
 from offramp.data.summary import left_out_lines
 
 if TYPE_CHECKING:
-    from exporter.cascade.__main__ import CascadeOptions
+    from exporter.cascade.__main__ import NetworkOptions
 
 RECIPE = "cascade"
 BATCH = 32  # images between two steps of the progress
 Item = TypeVar("Item")
-Log = Callable[[str], None]
 
 
-def make_cascade(options: CascadeOptions) -> None:
-    """Make a bundle of several networks, and print a summary of it.
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A bundle to make.
+
+    Attributes:
+        out: Its folder.
+        confidence: Function of the probabilities that thresholds apply to.
+        price: Cost of going on along its path.
+    """
+
+    out: Path
+    confidence: Confidence
+    price: Price
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """Networks as stages, each compared with its file, and what they share.
+
+    Attributes:
+        labels: Labels of all of them.
+        image: Image at the largest size, which all stages read.
+        images: Held-out images.
+        split: Split of the data set that these are.
+        made: Stages of each network.
+    """
+
+    labels: Labels
+    image: ImageInput
+    images: HeldOutImages
+    split: str
+    made: list[Stages]
+
+
+class Output:
+    """Lines of text and progress on the console."""
+
+    def __init__(self) -> None:
+        self._console = Console(soft_wrap=True)
+        self.progress = _Progress(self._console)
+
+    def log(self, line: str) -> None:
+        """Print a line."""
+        self._console.print(line, highlight=False, markup=False)
+
+
+def run_networks(
+    options: NetworkOptions, members: Sequence[Member], confidence: Confidence, output: Output
+) -> Networks:
+    """Turn networks into stages and run them on the held-out images.
+
+    Raises:
+        ExportError: A network, the images or an option cannot be used.
+        VerificationError: A stage gives other answers than the file of its network.
+        OSError: A file cannot be read.
+    """
+    image = image_of(members, options.filter, options.margin)
+    found, split = find_held_out(options.data, options.split, strict=options.strict)
+    labels, parts = _parts(options, members, found.classes, confidence)
+    for line in left_out_lines(found.left_out, found.hidden):
+        output.log(line)
+    images = decode(found, split, labels, image, output.progress.of_images)
+    for line in few_warnings(len(images)):
+        output.log(line)
+    form, batches = ImageForm(image.height, image.filter), output.progress.of_batches
+    made = [part.stages(images.pixels, form, batches) for part in parts]
+    return Networks(labels, image, images, split, made)
+
+
+def make_cascade(
+    options: NetworkOptions, members: Sequence[Member], goal: Goal, output: Output
+) -> None:
+    """Make a bundle of networks, and print a summary of it.
 
     Raises:
         ExportError: A network, the images or an option cannot be used.
         VerificationError: A stage gives other answers than the file of its network.
         OSError: A file cannot be read or written.
     """
-    console = Console(soft_wrap=True)
-
-    def log(line: str) -> None:
-        console.print(line, highlight=False, markup=False)
-
-    members = read_members(options)
-    image = image_of(members, options.filter, options.margin)
-    found, split = find_held_out(options.data, options.split, strict=options.strict)
-    labels, parts = _parts(options, members, found.classes)
-    for line in left_out_lines(found.left_out, found.hidden):
-        log(line)
-    progress = _Progress(console)
-    images = decode(found, split, labels, image, progress.of_images)
-    for line in few_warnings(len(images)):
-        log(line)
-    made = [
-        part.stages(images.pixels, ImageForm(image.height, image.filter), progress.of_batches)
-        for part in parts
-    ]
+    networks = run_networks(options, members, goal.confidence, output)
+    made, images, log = networks.made, networks.images, output.log
     for line in _described(made, images):
         log(line)
     wanted = wanted_from(options.promises, options.delta)
     log(f"fitting temperatures and budgets on {len(images):,} images")
-    export = _measured(made, images, calibration_rows(wanted, len(images)), progress)
-    source = f"{options.dataset or options.data.name}, {split}"
-    manifest = _manifest(options, labels, image, export, source, made)
+    export = _measured(made, images, calibration_rows(wanted, len(images)), output.progress)
+    manifest = _manifest(options, networks, export, goal)
     manifest, lines = with_promises(manifest, export, images, wanted)
-    write_bundle(options.out, manifest, export)
+    write_bundle(goal.out, manifest, export)
     for line in [*summary(manifest), *lines]:
         log(line)
 
 
 def _parts(
-    options: CascadeOptions, members: Sequence[Member], classes: Labels
+    options: NetworkOptions,
+    members: Sequence[Member],
+    classes: Labels,
+    confidence: Confidence,
 ) -> tuple[Labels, list[Part]]:
     """Return the labels of the cascade, and its networks, ready to become stages."""
     stated = read_classes(options.classes) if options.classes else None
@@ -88,7 +147,7 @@ def _parts(
     parts = []
     for number, member in enumerate(members, 1):
         order = order_of(member.given.name, member.given.labels, labels)
-        parts.append(prepare(member, number, order, options.confidence))
+        parts.append(prepare(member, number, order, confidence))
     return labels, parts
 
 
@@ -157,40 +216,37 @@ def _measured(
         np.concatenate([each.confidence for each in outputs], axis=1),
     )
     blockwise = list(accumulate(graph.flops for graph in graphs))
-    return Export(graphs, blockwise, temperatures, score(output, images, graphs), output.classes)
+    scored, times = score(output, images, graphs), measure_times(graphs)
+    return Export(graphs, blockwise, temperatures, scored, output.classes, times)
 
 
-def _manifest(
-    options: CascadeOptions,
-    labels: Labels,
-    image: ImageInput,
-    export: Export,
-    source: str,
-    made: Sequence[Stages],
-) -> Manifest:
-    budgets, curve = solve_budgets(export.scored, export.agrees, options.solve_for)
-    precisions = {each.precision for each in made}
+def _manifest(options: NetworkOptions, networks: Networks, export: Export, goal: Goal) -> Manifest:
+    budgets, curve = solve_budgets(export.priced(goal.price), export.agrees, options.solve_for)
+    dataset = options.dataset or options.data.name
+    precisions = {each.precision for each in networks.made}
     return Manifest(
         format=NEW_FORMAT,
         solved_for=options.solve_for,
         name=options.name,
         version=options.version,
         created=datetime.now(UTC).replace(microsecond=0),
-        labels=labels,
-        input=image,
+        labels=networks.labels,
+        input=networks.image,
         precision=next(each for each in ("int8", "fp16", "fp32") if each in precisions),
-        confidence=options.confidence,
+        confidence=goal.confidence,
         stages=stage_specs(export),
         budgets=budgets,
         curve=curve,
-        held_out=HeldOut(images=export.scored.images, source=source),
+        times=export.times,
+        priced_in=goal.price,
+        held_out=HeldOut(images=export.scored.images, source=f"{dataset}, {networks.split}"),
         provenance=Provenance(
             recipe=RECIPE,
-            dataset=options.dataset or options.data.name,
+            dataset=dataset,
             train_images=0,
             epochs=0,
             seed=0,
             commit="none",
-            config={"networks": [each.record for each in made]},
+            config={"networks": [each.record for each in networks.made]},
         ),
     )

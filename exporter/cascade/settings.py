@@ -17,7 +17,7 @@ from offramp.bundle.manifest import ImageInput
 from offramp.bundle.values import Filter
 
 if TYPE_CHECKING:
-    from exporter.cascade.__main__ import CascadeOptions
+    from exporter.cascade.__main__ import NetworkOptions
 
 CHANNELS = 3
 MOST_PIXELS = 4096  # height and width, as in a manifest
@@ -42,13 +42,13 @@ class Member:
     kind: Kind | None
 
 
-def read_members(options: CascadeOptions) -> list[Member]:
-    """Read the networks, and the options of each.
+def read_members(paths: Sequence[Path], options: NetworkOptions) -> list[Member]:
+    """Read the networks at these paths, and the options of each.
 
     Raises:
         ExportError: A file cannot be read, or an option does not fit the networks.
     """
-    given = [_read(path) for path in options.networks]
+    given = [_read(path) for path in paths]
     sizes = _sizes(given, options.size)
     floats = [each for each in given if isinstance(each, Network) and each.image.dtype != "uint8"]
     normalisations = iter(_normalisations(floats, options.mean, options.std))

@@ -17,6 +17,7 @@ from exporter.graph import StageGraph, cut_by_need, set_temperature
 from exporter.network.stage_graphs import export_stages
 from exporter.network.stage_modules import StageModule, split
 from exporter.network.verify import verify_blocks, verify_chain
+from exporter.stage_times import measure_times
 from exporter.temperatures import fit_temperatures, some_of
 from offramp.bundle.manifest import (
     NEW_FORMAT,
@@ -26,7 +27,7 @@ from offramp.bundle.manifest import (
     PretrainingImages,
     Provenance,
 )
-from offramp.bundle.values import SolvedFor
+from offramp.bundle.values import Price, SolvedFor
 from training.data.images import Images, image_input
 from training.fit.checkpoint import Checkpoint
 from training.networks.confidence import CONFIDENCES
@@ -79,7 +80,8 @@ def export_network(
     output = Chain(graphs).run(held_out.pixels)
     blockwise = list(accumulate(block.flops for block in blocks))
     scored = score(output, held_out, graphs)
-    return Export(graphs, blockwise, temperatures, scored, output.classes)
+    times = measure_times(graphs)
+    return Export(graphs, blockwise, temperatures, scored, output.classes, times)
 
 
 def make_manifest(
@@ -88,9 +90,10 @@ def make_manifest(
     naming: Naming,
     confidence: str,
     solved_for: SolvedFor = "agreement",
+    price: Price = "flops",
 ) -> Manifest:
     """Solve the budgets of an export and return its manifest."""
-    progress, scored = checkpoint.progress, export.scored
+    progress, scored = checkpoint.progress, export.priced(price)
     budgets, curve = solve_budgets(scored, export.agrees, solved_for)
     recipe = progress.recipe.model_dump(mode="json", exclude={"data"})
     return Manifest(
@@ -106,6 +109,8 @@ def make_manifest(
         budgets=budgets,
         curve=curve,
         solved_for=solved_for,
+        times=export.times,
+        priced_in=price,
         held_out=_held_out(progress.recipe, scored.images, naming.dataset),
         provenance=Provenance(
             recipe=progress.recipe_name,

@@ -13,6 +13,10 @@ SOLVE_FOR_HELP = (
     "what budgets lose least of: agreement with full depth, or accuracy. Agreement needs fewer "
     "images. Accuracy is for networks with early exits that are better than full depth"
 )
+PRICE_HELP = (
+    "what going on costs on the path of operating points: flops, or milliseconds of one image as "
+    "this machine measures them"
+)
 DELTA = 0.05
 DELTA_HELP = "probability that one of the promises does not hold"
 

@@ -25,6 +25,7 @@ from exporter.promises.points import (
     with_many_at_each_exit,
 )
 from exporter.promises.sequence import level_of
+from exporter.stage_times import prices
 from offramp.bundle.binomial import images_needed
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.promises import SAFE, Kind, Level, Promise, Promises
@@ -178,7 +179,8 @@ def agreeing(manifest: Manifest, outputs: Outputs, images: NDArray[np.int64]) ->
     flops = np.array([stage.flops_to_exit for stage in manifest.stages], dtype=np.float64)
     heads = np.array([stage.head_flops for stage in manifest.stages], dtype=np.float64)
     right = classes == classes[-1]
-    return Scored(outputs.confidence[:, images], right, flops, heads, manifest.firsts)
+    priced = prices(manifest.times) if manifest.priced_in == "ms" and manifest.times else None
+    return Scored(outputs.confidence[:, images], right, flops, heads, manifest.firsts, priced)
 
 
 class _Certifier:

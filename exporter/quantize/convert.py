@@ -36,6 +36,7 @@ from exporter.recalibrate import own_files
 from exporter.reject.photos import read_photos
 from exporter.reject.record import DROPPED, add_reject
 from exporter.report import summary
+from exporter.stage_times import measure_times
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest
 from training.data.datasets import Dataset
@@ -103,7 +104,9 @@ def quantize(
     if not np.isfinite(output.confidence).all():
         raise ExportError(f"--bundle: some of its values are too large for {precision}")
     scored = score(output, images.held_out, graphs)
-    return Quantized(Export(graphs, blockwise, temperatures, scored, output.classes), output)
+    times = measure_times(graphs)
+    export = Export(graphs, blockwise, temperatures, scored, output.classes, times)
+    return Quantized(export, output)
 
 
 def agreement(

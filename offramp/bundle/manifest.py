@@ -20,16 +20,30 @@ from offramp.bundle.errors import BundleError
 from offramp.bundle.files import read_regular_file
 from offramp.bundle.promises import Promises, without_promises
 from offramp.bundle.reject import Reject, check_exits
-from offramp.bundle.values import Estimate, Filter, FrozenRecord, Name, SolvedFor, Version
+from offramp.bundle.values import (
+    Estimate,
+    Filter,
+    FrozenRecord,
+    MeasuredTimes,
+    Name,
+    Price,
+    SolvedFor,
+    Version,
+)
 
 MANIFEST = "manifest.json"
 FORMAT: Literal[2] = 2
-NEW_FORMAT: Literal[3] = 3  # the same, with `solved_for` or the record `promises`
+NEW_FORMAT: Literal[3] = 3  # the same, with any of these
+NEW_FIELDS = ("solved_for", "times", "promises")
 MAX_MANIFEST_BYTES = 4 << 20
 
 
 def _is_none(value: object) -> bool:
     return value is None
+
+
+def _is_flops(price: str) -> bool:
+    return price == "flops"
 
 
 def _is_whole(margin: float) -> bool:
@@ -232,6 +246,14 @@ class Manifest(FrozenRecord):
         "or accuracy (null: solved without a path)",
         exclude_if=_is_none,
     )
+    times: MeasuredTimes | None = Field(
+        None, description="compute times where the bundle was made", exclude_if=_is_none
+    )
+    priced_in: Price = Field(
+        "flops",
+        description="what going on costs on the path: flops, or the milliseconds in `times`",
+        exclude_if=_is_flops,
+    )
     held_out: HeldOut
     provenance: Provenance
     reject: Reject | None = Field(None, exclude_if=_is_none)
@@ -239,8 +261,9 @@ class Manifest(FrozenRecord):
 
     def with_promises(self, promises: Promises | None) -> Self:
         """Return the manifest with other promises or without any, in the format that it needs."""
-        number = FORMAT if promises is None and self.solved_for is None else NEW_FORMAT
-        return self.model_copy(update={"format": number, "promises": promises})
+        new = {"promises": promises}
+        needed = any(new.get(name, getattr(self, name)) is not None for name in NEW_FIELDS)
+        return self.model_copy(update={"format": NEW_FORMAT if needed else FORMAT, **new})
 
     @property
     def exits(self) -> int:
@@ -298,9 +321,16 @@ class Manifest(FrozenRecord):
 
     @model_validator(mode="after")
     def _format_fits(self) -> Self:
-        for name in ("solved_for", "promises"):
+        for name in NEW_FIELDS:
             if getattr(self, name) is not None and self.format != NEW_FORMAT:
                 raise ValueError(f"{name}: needs format {NEW_FORMAT}")
+        if self.times is not None:
+            columns = [each for s in self.times.stages for each in (s.with_head, s.without_head)]
+            sizes = {len(column) for column in columns}
+            if len(self.times.stages) != self.exits or sizes != {len(self.times.batches)}:
+                raise ValueError("times: needs a time for each stage and batch")
+        elif self.priced_in != "flops":
+            raise ValueError("priced_in: needs times")
         if self.promises is not None:
             self.promises.check_bundle([stage.sha256 for stage in self.stages], [*self.budgets])
         return self

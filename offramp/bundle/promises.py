@@ -214,7 +214,8 @@ def without_promises(text: bytes) -> bytes:
     except ValueError:
         return text
     if isinstance(content, dict) and content.pop("promises", None) is not None:
-        content["format"] = 3 if content.get("solved_for") else 2
+        newer = content.get("solved_for") or content.get("times")
+        content["format"] = 3 if newer else 2
         return json.dumps(content).encode()
     return text
 

@@ -63,8 +63,9 @@ class ClassifyOptions(BaseSettings):
     )
     budget: str | None = Field(
         None,
-        description="name of a budget, mean flops (120M), or a share of full depth (40%); "
-        "null: the default budget of the model",
+        description="name of a budget, mean flops (120M), a share of full depth (40%), or mean "
+        "milliseconds of compute on the machine that runs it (8ms); null: the default budget of "
+        "the model",
     )
     min_confidence: float | None = Field(
         None, description="confidence in [0, 1] at which an image leaves, instead of a budget"
@@ -154,11 +155,13 @@ def _run(options: ClassifyOptions) -> None:
 def _check_budget(options: ClassifyOptions, bundle: Path) -> None:
     """Check bundle and budget before images are listed and stages loaded."""
     from offramp.bundle.manifest import read_manifest
+    from serving.engine.budgets.points import in_milliseconds
     from serving.engine.policy import resolve
 
+    manifest = read_manifest(bundle)
     resolve(
-        read_manifest(bundle),
-        options.budget,
+        manifest,
+        None if in_milliseconds(options.budget) else options.budget,  # not measured yet
         options.min_confidence,
         options.deadline_ms,
         promise=options.promise,
@@ -222,7 +225,7 @@ def _rows(items: Iterable[tuple[str, ImageSource]], classify: Classify) -> Itera
             yield Row(names.popleft(), None, str(outcome))
         else:
             answer = asdict(outcome)
-            for name in ("reject", "promise"):
+            for name in ("reject", "promise", "operating_point"):
                 if answer[name] is None:
                     del answer[name]
             yield Row(names.popleft(), answer, None)

@@ -6,14 +6,16 @@ from pydantic import ValidationError
 
 from offramp.bundle.manifest import Manifest
 from offramp.in_process.settings import parameter_error
+from serving.engine.budgets.milliseconds import Milliseconds
 from serving.http.query import ClassifyQuery, ParsedQuery, with_policy
 
 
-def read_arguments(manifest: Manifest, **given: object) -> ParsedQuery:
+def read_arguments(manifest: Manifest, milliseconds: Milliseconds, **given: object) -> ParsedQuery:
     """Check arguments and resolve their policy.
 
     Args:
         manifest: Manifest of the bundle.
+        milliseconds: Operating points by the times of this machine.
         **given: Values by field of `ClassifyQuery`.
 
     Raises:
@@ -23,4 +25,4 @@ def read_arguments(manifest: Manifest, **given: object) -> ParsedQuery:
         query = ClassifyQuery.model_validate(given)
     except ValidationError as error:
         raise parameter_error(error) from error
-    return with_policy(manifest, query)
+    return with_policy(manifest, query, milliseconds)

@@ -16,6 +16,7 @@ import numpy as np
 
 from offramp.bundle.manifest import Manifest, stages_run
 from offramp.inputs.images import Pixels
+from serving.engine.latency import Latency
 from serving.engine.outcomes import FAILED
 from serving.engine.policy import Policy
 from serving.engine.request import Answer, Opinion
@@ -48,10 +49,18 @@ class ChunkRunner:
         manifest: Manifest of their bundle.
         images: Most images of a chunk.
         max_batch: Most images of a batch.
+        latency: Times of the stages, to which those of each batch are added. `None`: they are not.
     """
 
-    def __init__(self, runtime: Runtime, manifest: Manifest, images: int, max_batch: int) -> None:
-        self._runtime = runtime
+    def __init__(
+        self,
+        runtime: Runtime,
+        manifest: Manifest,
+        images: int,
+        max_batch: int,
+        latency: Latency | None = None,
+    ) -> None:
+        self._runtime, self._latency = runtime, latency
         self._flops_of, self._firsts = manifest.flops_of, manifest.firsts
         self._max_batch = max_batch
         self._inputs = [[spec.name for spec in specs] for specs in runtime.inputs]
@@ -118,12 +127,24 @@ class ChunkRunner:
                 rows = self._run_batch(stage, inputs, batch, policy, len(continuing))
             continuing += [start + row for row in rows]
             ended = perf_counter()
+            head = policy.asks[stage]
+            self._count(stage, len(batch), ended - began, head=head, whole_network=whole_network)
             for image in batch:
                 image.compute += ended - began
                 image.ended = ended
         for name in self._carried[stage]:
             self._rows[name][: len(continuing)] = self._rows[name][continuing]
         return [images[row] for row in continuing]
+
+    def _count(
+        self, stage: int, images: int, seconds: float, *, head: bool, whole_network: bool
+    ) -> None:
+        if self._latency is None:
+            return
+        if not whole_network:
+            self._latency.count(stage, images, seconds, head=head)
+        elif self._latency.whole_network is not None:
+            self._latency.whole_network.count(0, images, seconds)
 
     def _run_batch(
         self, stage: int, inputs: Tensors, images: Sequence[_Image], policy: Policy, at: int

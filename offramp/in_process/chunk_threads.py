@@ -19,6 +19,7 @@ from offramp.errors import OfframpError
 from offramp.in_process.chunk_runner import ChunkRunner
 from offramp.in_process.outcomes import CLOSED, Outcome, load, outcomes_of, stream_chunks
 from offramp.inputs.images import ImageSource, Pixels
+from serving.engine.latency import Latency
 from serving.engine.outcomes import FAILED
 from serving.engine.policy import Policy
 from serving.engine.request import Answer
@@ -39,16 +40,24 @@ class ChunkThreads:
         runtime: The stages, on the CPU.
         manifest: Manifest of their bundle.
         settings: Number of threads, of images at the same time, and of images in a batch.
+        latency: Times of the stages, to which those of each batch are added. `None`: they are not.
     """
 
-    def __init__(self, runtime: Runtime, manifest: Manifest, settings: Settings) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        manifest: Manifest,
+        settings: Settings,
+        latency: Latency | None = None,
+    ) -> None:
         self._target = manifest.input
         self._settings = settings
         self._count = min(settings.threads, settings.slots)
         self._most = min(BATCHES * settings.max_batch, settings.slots // self._count)
         self._runners: SimpleQueue[ChunkRunner] = SimpleQueue()
         for _ in range(self._count):
-            self._runners.put(ChunkRunner(runtime, manifest, self._most, settings.max_batch))
+            runner = ChunkRunner(runtime, manifest, self._most, settings.max_batch, latency)
+            self._runners.put(runner)
         self._executor = ThreadPoolExecutor(self._count, "chunk")
 
     def stream(

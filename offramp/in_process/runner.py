@@ -10,6 +10,7 @@ from offramp.in_process.engine_thread import EngineThread
 from offramp.in_process.outcomes import Outcome
 from offramp.inputs.images import ImageSource
 from serving.engine.assembly import build_engine
+from serving.engine.budgets.milliseconds import Milliseconds
 from serving.engine.policy import Policy
 from serving.settings import Settings
 
@@ -24,6 +25,9 @@ class Runner:
         settings: Settings of both.
         manifest: Manifest of the bundle `settings.bundle`.
 
+    Attributes:
+        milliseconds: Operating points by the times of this machine.
+
     Raises:
         BundleError: The bundle is damaged, or of another format.
         ProviderError: The provider is not available.
@@ -31,11 +35,13 @@ class Runner:
 
     def __init__(self, settings: Settings, manifest: Manifest) -> None:
         engine, _ = build_engine(settings, manifest)
+        self.milliseconds = Milliseconds(manifest, engine.latency)
         self._engine = EngineThread(engine, manifest.input, settings)
         self._chunks: ChunkThreads | None = None
         if settings.provider == "cpu":
             measured = settings.model_copy(update={"max_batch": engine.max_batch})
-            self._chunks = ChunkThreads(engine.stage_threads.runtime, manifest, measured)
+            runtime = engine.stage_threads.runtime
+            self._chunks = ChunkThreads(runtime, manifest, measured, engine.latency)
 
     def stream(
         self, images: Iterator[ImageSource], policy: Policy, arrived: float | None = None

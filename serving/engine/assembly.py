@@ -12,9 +12,10 @@ from serving.audit.metrics import AuditCounters, PromiseMetrics
 from serving.audit.state_file import StateFile, bundle_hash
 from serving.engine.background.audits import Audits
 from serving.engine.background.ladder import ladders
+from serving.engine.budgets.points import NUMERIC
 from serving.engine.engine import Engine
 from serving.engine.overload import OverloadDetector
-from serving.engine.policy import MIN_CONFIDENCE, NUMERIC
+from serving.engine.policy import MIN_CONFIDENCE
 from serving.engine.scheduler import Scheduler
 from serving.engine.warm_up import measure, useful_batch
 from serving.observe.gpu import watch_gpu

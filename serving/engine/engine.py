@@ -59,6 +59,7 @@ class Engine:
     Attributes:
         stage_threads: The threads that run the stages.
         admission: The entrance, which takes slots and gives them back.
+        latency: Times of the stages, which the stage threads keep up to date.
         copies: Copies of answered requests, which run in free slots.
         refusal: The reason why requests are refused with 503. `None`: they are taken.
         missed: Returns the error for a missed deadline.
@@ -81,6 +82,7 @@ class Engine:
     ) -> None:
         self.pool = pool
         self.max_batch = scheduler.max_batch
+        self.latency = scheduler.latency
         overload = overload or OverloadDetector(None)
         leave = self._leave if audits is None else self._leave_and_audit
         self.stage_threads = StageThreads(

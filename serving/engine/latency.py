@@ -3,6 +3,7 @@
     latency = Latency(sizes, seconds)            seconds[stage][size], from warm-up
     latency.time(stage, batch)                   interpolated between the sizes
     latency.observe(stage, batch, seconds)       the time that a batch took
+    latency.image_time(stage)                    seconds for one image in the batches that ran
     latency.whole_network                        the same for all stages in one graph
 
 It reads no clock. Under several threads a lock has to guard it.
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+
+from serving.engine.budgets.image_time import ImageTime
 
 CORRECTION = 0.05  # by one observation, so that about the last 20 count
 LEAST_DECAYED = 0.25  # of the time at warm-up: `decay` goes no lower
@@ -49,6 +52,9 @@ class Latency:
         bare = with_head if without_head is None else without_head
         self._tables = ([list(row) for row in bare], [list(row) for row in with_head])
         self._least = tuple([LEAST_DECAYED * row[0] for row in table] for table in self._tables)
+        self._image_times = tuple(
+            [ImageTime(row[0] / sizes[0]) for row in table] for table in self._tables
+        )
         self.stages = len(with_head)
         self.whole_network = (
             None if whole_network is None else Latency(sizes, [whole_network], filled=filled)
@@ -90,6 +96,7 @@ class Latency:
         """
         ratio = seconds / self.time(stage, batch, head=head)
         step = CORRECTION * (min(MAX_RATIO, max(1 / MAX_RATIO, ratio)) - 1)
+        self.count(stage, batch, seconds, head=head)
         row = self._tables[head][stage]
         low, fraction = self._between(batch)
         for column in range(len(row)):  # load slows every size down, not only those that ran
@@ -97,6 +104,14 @@ class Latency:
         row[low] *= 1 + step / 2 * (1 - fraction)
         if fraction:
             row[low + 1] *= 1 + step / 2 * fraction
+
+    def image_time(self, stage: int, *, head: bool = True) -> float:
+        """Return the mean seconds for one image: of a batch of one, until there were batches."""
+        return self._image_times[head][stage].seconds
+
+    def count(self, stage: int, batch: int, seconds: float, *, head: bool = True) -> None:
+        """Add a batch to `image_time` alone. It needs no lock."""
+        self._image_times[head][stage].add(batch, seconds)
 
     def decay(self, stage: int) -> None:
         """Lower a prediction a little after it refused a request, because no batch will test it.

@@ -2,40 +2,34 @@
 
     budget=low            a named operating point of the manifest
     budget=120M, 40%      mean flops: the most accurate point of the curve within them
+    budget=8ms            mean compute time of an answer on this machine, without waiting
     min_confidence=0.9    one threshold at every exit
     promise=99%           the cheapest point that is certified to agree with full depth so often
     deadline_ms=50        a hard bound in time, together with any of the above
 
-A policy depends on the query and the manifest only. One that compares no thresholds is a subclass
+A policy depends on the query and the manifest only, and on measured times if a budget is in
+milliseconds (`budgets`). One that compares no thresholds is a subclass
 of `Policy` with its own `decide`.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from offramp.bundle.manifest import Manifest, OperatingPoint
-from offramp.bundle.promises import Level, Promise, parse_level
-from serving.errors import (
-    BudgetTooLowError,
-    ParameterError,
-    UnknownBudgetError,
-    UnknownPromiseError,
-)
+from offramp.bundle.manifest import Manifest
+from offramp.bundle.promises import Level, Promise
+from serving.engine.budgets.milliseconds import Milliseconds, Timed
+from serving.engine.budgets.points import PointFinder, default_budget
+from serving.errors import ParameterError
 
 if TYPE_CHECKING:
     from serving.engine.request import Opinion
 
-NUMERIC = "numeric"
 MIN_CONFIDENCE = "min_confidence"
 PROMISE = "promise"
-DEFAULT_BUDGET = "medium"
-UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-_NUMBER = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([kKmMgG%]?)", re.ASCII)
 
 
 class Promised(NamedTuple):
@@ -64,7 +58,8 @@ class Policy:
         explain: Every exit on the way gives an opinion.
         reject: For each exit, the score below which an answer is rejected. `None`: not asked for.
         promise: The promise that these thresholds keep. `None`: not asked for.
-        plain: Answers have no further fields: nothing to explain, to reject or to promise.
+        timed: The meaning of a budget in milliseconds. `None`: another budget.
+        plain: Answers have no further fields: nothing to explain, to reject, to promise or to time.
         asks: For each exit, whether the policy evaluates it. A stage that no policy of a batch
             evaluates runs without its head.
     """
@@ -76,6 +71,7 @@ class Policy:
     explain: bool = False
     reject: tuple[float, ...] | None = None
     promise: Promised | None = None
+    timed: Timed | None = None
     plain: bool = field(init=False)
     asks: tuple[bool, ...] = field(init=False)
 
@@ -84,7 +80,8 @@ class Policy:
         everywhere = self.explain or self.deadline is not None
         asks = (*(everywhere or threshold <= 1 for threshold in early), True)
         object.__setattr__(self, "asks", asks)
-        plain = not self.explain and self.reject is None and self.promise is None
+        further = (self.reject, self.promise, self.timed)
+        plain = not self.explain and all(each is None for each in further)
         object.__setattr__(self, "plain", plain)
 
     def decide(self, opinion: Opinion, earlier: Sequence[Opinion | None]) -> bool:
@@ -105,18 +102,6 @@ class Policy:
         return None if self.deadline is None else self.deadline - age
 
 
-def default_budget(manifest: Manifest) -> str:
-    """Return the budget of a request without one: `medium`, or else the last named."""
-    names = list(manifest.budgets)
-    return DEFAULT_BUDGET if DEFAULT_BUDGET in names else names[-1]
-
-
-def budget_names(manifest: Manifest) -> list[str]:
-    """Return the names that a budget can have: of budgets, and of promises."""
-    offered = manifest.promises.offered if manifest.promises else ()
-    return [*manifest.budgets, *(each.name for each in offered if each.name is not None)]
-
-
 def resolve(
     manifest: Manifest,
     budget: str | None = None,
@@ -126,24 +111,27 @@ def resolve(
     explain: bool = False,
     reject: bool = False,
     promise: str | None = None,
+    milliseconds: Milliseconds | None = None,
 ) -> Policy:
     """Return the policy of a request.
 
     Args:
         manifest: Manifest of the bundle.
-        budget: A name, a number of flops (`120M`, `1.2G`, `400k`, `9000`), or a percentage of
-            full flops (`40%`).
+        budget: A name, a number of flops (`120M`, `1.2G`, `400k`, `9000`), a percentage of
+            full flops (`40%`), or milliseconds of compute (`8ms`).
         min_confidence: A threshold in [0, 1], instead of a budget.
         deadline_ms: Milliseconds, above 0.
         explain: Evaluate every exit on the way.
         reject: Decide whether to reject the answer, by the bundle's thresholds of a score.
         promise: A share of answers that agree with full depth (`99%`), or a share of harm
-            (`harm:1%`). A budget bounds the mean flops of its operating point.
+            (`harm:1%`). A budget bounds the mean flops or milliseconds of its operating point.
+        milliseconds: Operating points by the times of this machine. `None`: not measured.
 
     Raises:
         ParameterError: A confidence was given with a budget or a promise, a number is out of
             range, or the bundle has no such thresholds.
-        UnknownBudgetError: The budget is neither a name nor a number.
+        UnknownBudgetError: The budget is neither a name nor a number, or it is in milliseconds and
+            no times are known.
         UnknownPromiseError: No certified promise of the bundle holds this one.
         BudgetTooLowError: No operating point is that cheap, or that of the promise is not.
     """
@@ -152,14 +140,17 @@ def resolve(
     deadline = None if deadline_ms is None else deadline_ms / 1e3
     scores = _reject_thresholds(manifest) if reject else None
     if min_confidence is None:
+        every_exit = explain or deadline is not None
+        finder = PointFinder(manifest, milliseconds, every_exit=every_exit)
         asked = default_budget(manifest) if budget is None else budget
         if promise is None:
-            name, point = _operating_point(manifest, asked)
+            point = finder.of_budget(asked)
         else:
-            name, point = _promise(manifest, promise, budget)
+            point = finder.of_promise(promise, budget)
             asked = f"{PROMISE}={promise}"
-        promised = _promised(manifest, point)
-        return Policy(name, asked, point.thresholds, deadline, explain, scores, promised)
+        promised = _promised(manifest, point.promise)
+        timed, thresholds = point.timed, point.thresholds
+        return Policy(point.name, asked, thresholds, deadline, explain, scores, promised, timed)
     if budget is not None or promise is not None:
         other = "budget" if promise is None else PROMISE
         raise ParameterError(f"{other} and min_confidence exclude each other: leave one out")
@@ -179,87 +170,8 @@ def _reject_thresholds(manifest: Manifest) -> tuple[float, ...]:
     return manifest.reject.thresholds
 
 
-def _operating_point(manifest: Manifest, asked: str) -> tuple[str, OperatingPoint | Promise]:
-    """Return the label and the operating point of a budget."""
-    if asked in manifest.budgets:
-        return asked, manifest.budgets[asked]
-    named = manifest.promises and manifest.promises.named(asked)
-    if named:
-        return named.label, named
-    number = _NUMBER.fullmatch(asked)
-    if number is None:
-        names = ", ".join(budget_names(manifest))
-        raise UnknownBudgetError(
-            f"budget: {asked[:64]!r} is not one of {names}, nor flops (120M), nor a share (40%)"
-        )
-    return NUMERIC, _best_within(manifest, _flops(manifest, *number.groups()))
-
-
-def _promise(manifest: Manifest, asked: str, budget: str | None) -> tuple[str, Promise]:
-    """Return the label and the cheapest point that holds a promise, within a budget if given."""
-    promise = _holding(manifest, asked)
-    if budget is None:
-        return promise.label, promise
-    number = _NUMBER.fullmatch(budget) if budget not in budget_names(manifest) else None
-    most = (
-        _flops(manifest, *number.groups())
-        if number
-        else _operating_point(manifest, budget)[1].mean_flops.value
-    )
-    flops = promise.mean_flops.value
-    if flops > most:
-        raise BudgetTooLowError(
-            f"budget: promise={asked} takes {math.ceil(flops)} flops in the mean (about "
-            f"{100 * flops / manifest.full_flops:.1f}% of full depth), and {budget} allows "
-            f"{most:.0f}; allow as many, or leave one of the two out"
-        )
-    return promise.label, promise
-
-
-def _holding(manifest: Manifest, asked: str) -> Promise:
-    record = manifest.promises
-    if record is None:
-        raise UnknownPromiseError(
-            "promise: this bundle promises nothing; leave it out, or certify the bundle with "
-            "offramp certify"
-        )
-    offered = ", ".join(str(each.level) for each in record.offered)
-    try:
-        level = parse_level(asked)
-    except ValueError as error:
-        raise UnknownPromiseError(f"promise: {error}; this bundle offers {offered}") from error
-    promise = record.cheapest(level)
+def _promised(manifest: Manifest, promise: Promise | None) -> Promised | None:
     if promise is None:
-        raise UnknownPromiseError(
-            f"promise: {level} is not certified for this bundle, which offers {offered}"
-        )
-    return promise
-
-
-def _promised(manifest: Manifest, point: OperatingPoint | Promise) -> Promised | None:
-    if not isinstance(point, Promise):
         return None
     assert manifest.promises is not None
-    return Promised(point.level, manifest.promises.delta)
-
-
-def _flops(manifest: Manifest, digits: str, unit: str) -> float:
-    if unit == "%":
-        return float(digits) / 100 * manifest.full_flops
-    return float(digits) * UNITS[unit.lower()]
-
-
-def _best_within(manifest: Manifest, flops: float) -> OperatingPoint:
-    """Return the most accurate point of the curve with mean flops of at most `flops`.
-
-    Of points that are equally accurate it is the dearest, which agrees more often with full depth.
-    """
-    affordable = [point for point in manifest.curve if point.mean_flops.value <= flops]
-    if not affordable:
-        cheapest = math.ceil(manifest.curve[0].mean_flops.value)
-        percent = 100 * cheapest / manifest.full_flops
-        raise BudgetTooLowError(
-            f"budget: {flops:.0f} flops are below the cheapest operating point; "
-            f"ask for at least {cheapest} flops (about {percent:.1f}% of full depth)"
-        )
-    return max(affordable, key=lambda point: (point.accuracy.value, point.mean_flops.value))
+    return Promised(promise.level, manifest.promises.delta)

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.assembly import build_engine
+from serving.engine.budgets.milliseconds import Milliseconds
 from serving.errors import ServingError
 from serving.http.body import BodyReader
 from serving.http.classify import Classify
@@ -30,7 +31,6 @@ from serving.http.openapi import CLASSIFY, OPERATIONS, POST, body_schemas, descr
 from serving.http.pages.routes import pages
 from serving.http.problems import INTERNAL_ERROR, error_response, problem_response, safe_send
 from serving.http.routes import authenticate, context_of, guarded, public
-from serving.http.schemas import describe
 from serving.images.decoder import Decoder
 from serving.images.rest import Rest
 from serving.observe.worker_metrics import WorkerMetrics
@@ -199,7 +199,7 @@ def create_app(
     return _app(
         ServerContext(
             manifest=manifest,
-            description=describe(manifest).model_dump_json().encode(),
+            milliseconds=Milliseconds(manifest, engine.latency),
             engine=engine,
             body_reader=body_reader,
             decoder=Decoder(

@@ -50,7 +50,7 @@ class Classify:
 
     def __init__(self, context: ServerContext) -> None:
         self._context = context
-        self.query_reader = QueryReader(context.manifest)
+        self.query_reader = QueryReader(context.manifest, context.milliseconds)
         self._formatter = AnswerFormatter(context.manifest)
         self._exit_formatter = ExitFormatter(context.manifest)
         self._model = {"name": context.manifest.name, "version": context.manifest.version}

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from offramp.bundle.manifest import Manifest
+from serving.engine.budgets.milliseconds import Milliseconds
 from serving.engine.engine import Engine
 from serving.errors import UnauthorizedError
 from serving.http.body import BodyReader
@@ -19,13 +20,13 @@ class ServerContext:
     """The objects and limits that the endpoints use.
 
     Attributes:
-        description: Response body of /model, JSON.
+        milliseconds: Operating points by the times of this server.
         max_images: Largest number of images in one call.
         api_key: Key that /classify and /model require. `None` for no key.
     """
 
     manifest: Manifest
-    description: bytes
+    milliseconds: Milliseconds
     engine: Engine
     body_reader: BodyReader
     decoder: Decoder

@@ -84,6 +84,11 @@ def _further(answer: Answer, query: ClassifyQuery, labels: tuple[str, ...]) -> d
         }
         if promise.broken:
             fields["promise"] |= {"broken": True, "answered_by": promise.answered_by}
+    if (timed := answer.policy.timed) is not None:
+        fields["operating_point"] = {
+            "mean_ms": round(timed.milliseconds, 4),
+            "mean_flops": round(timed.flops),
+        }
     if query.explain:
         fields["explain"] = opinions_of(answer, labels)
     return fields

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl
@@ -9,6 +10,7 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from offramp.bundle.manifest import Manifest
+from serving.engine.budgets.milliseconds import Milliseconds
 from serving.engine.policy import Policy, resolve
 from serving.errors import ParameterError, UnknownParameterError
 from serving.runtime.base import MOST_CLASSES
@@ -16,6 +18,7 @@ from serving.runtime.base import MOST_CLASSES
 CACHED_QUERIES = 1024
 MAX_PARAMETERS = 32
 MAX_CACHED_BYTES = 256  # of one query; longer ones are parsed each time
+IN_MILLISECONDS = re.compile(rb"(?:^|&)budget=[0-9.]+ms(?:&|$)")  # the usual way to write it
 
 
 class ClassifyQuery(BaseModel):
@@ -26,12 +29,14 @@ class ClassifyQuery(BaseModel):
     budget: str | None = Field(
         None,
         json_schema_extra={
-            "pattern": r"^([a-z][a-z0-9_-]*|[0-9]{1,15}(\.[0-9]{1,15})?[kKmMgG%]?)$",
+            "pattern": r"^([a-z][a-z0-9_-]*|[0-9]{1,15}(\.[0-9]{1,15})?([kKmMgG%]|ms)?)$",
             "maxLength": 64,
         },
         description="cost of the answer: a budget's name (GET /model lists them), mean flops "
-        "(multiply-adds) as in `120M`, `1.2G`, `400k` or a plain number, or a percentage of full "
-        "depth as in `40%`. Default, without min_confidence: `medium`, or the last named budget",
+        "(multiply-adds) as in `120M`, `1.2G`, `400k` or a plain number, a percentage of full "
+        "depth as in `40%`, or mean milliseconds of compute on this server as in `8ms`, without "
+        "waiting (`milliseconds` of GET /model). Default, without min_confidence: `medium`, or the "
+        "last named budget",
     )
     min_confidence: float | None = Field(
         None,
@@ -69,12 +74,26 @@ class ParsedQuery:
     query: ClassifyQuery
 
 
-class QueryReader:
-    """Parses queries, resolves their policy for a manifest, and caches the result."""
+class _TimedError(Exception):
+    """A query has a budget in milliseconds. `version` is that of the times to resolve it by."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, version: int) -> None:
+        self.version = version
+
+
+class QueryReader:
+    """Parses queries, resolves their policy for a manifest, and caches the result.
+
+    Args:
+        manifest: Manifest of the bundle.
+        milliseconds: Operating points by the times of this machine. `None`: not measured.
+    """
+
+    def __init__(self, manifest: Manifest, milliseconds: Milliseconds | None = None) -> None:
         self._manifest = manifest
-        self._cached = lru_cache(CACHED_QUERIES)(self._parse)
+        self._milliseconds = milliseconds
+        self._cached = lru_cache(CACHED_QUERIES)(self._parse_untimed)
+        self._timed = lru_cache(CACHED_QUERIES)(self._parse_timed)
 
     def read(self, raw: bytes) -> ParsedQuery:
         """Parse a raw query string.
@@ -87,13 +106,35 @@ class QueryReader:
             UnknownPromiseError: No certified promise of the bundle holds the one asked for.
             BudgetTooLowError: No operating point is as cheap as the budget.
         """
-        return self._cached(raw) if len(raw) <= MAX_CACHED_BYTES else self._parse(raw)
+        try:
+            return self._cached(raw) if len(raw) <= MAX_CACHED_BYTES else self._parse(raw)
+        except _TimedError as error:
+            return self._timed(raw, error.version)
+
+    def _parse_untimed(self, raw: bytes) -> ParsedQuery:
+        """Parse a query without a budget in milliseconds. An exception is not cached.
+
+        Raises:
+            _TimedError: It has one, so that its policy changes with time.
+        """
+        if self._milliseconds is None:
+            return self._parse(raw)
+        parsed = None if IN_MILLISECONDS.search(raw) else self._parse(raw)
+        if parsed is None or parsed.policy.timed is not None:
+            raise _TimedError(self._milliseconds.version())
+        return parsed
 
     def _parse(self, raw: bytes) -> ParsedQuery:
-        return with_policy(self._manifest, _validated(_parameters(raw)))
+        return with_policy(self._manifest, _validated(_parameters(raw)), self._milliseconds)
+
+    def _parse_timed(self, raw: bytes, _: int) -> ParsedQuery:
+        """Parse a query by times of this version."""
+        return self._parse(raw)
 
 
-def with_policy(manifest: Manifest, query: ClassifyQuery) -> ParsedQuery:
+def with_policy(
+    manifest: Manifest, query: ClassifyQuery, milliseconds: Milliseconds | None = None
+) -> ParsedQuery:
     """Return a query with its policy.
 
     Raises:
@@ -107,6 +148,7 @@ def with_policy(manifest: Manifest, query: ClassifyQuery) -> ParsedQuery:
         explain=query.explain,
         reject=query.reject,
         promise=query.promise,
+        milliseconds=milliseconds,
     )
     return ParsedQuery(policy, query)
 

@@ -11,7 +11,7 @@ from serving.errors import NotReadyError
 from serving.http.body import JSON
 from serving.http.context import ServerContext
 from serving.http.openapi import problems
-from serving.http.schemas import Health, ModelDescription
+from serving.http.schemas import Health, ModelDescription, describe
 from serving.observe.prometheus_internals import choose_encoder
 
 METRICS = {
@@ -42,8 +42,10 @@ async def authenticate(
 
 @guarded.get("/model", response_model=ModelDescription)
 async def model(request: Request) -> Response:
-    """Describe the model: labels, input, exits, budgets and the curve of operating points."""
-    return Response(context_of(request).description, media_type=JSON)
+    """Describe the model: labels, input, exits, budgets, curve, and milliseconds as of now."""
+    context = context_of(request)
+    described = describe(context.manifest, context.milliseconds)
+    return Response(described.model_dump_json(), media_type=JSON)
 
 
 @public.get("/health/live")

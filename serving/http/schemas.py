@@ -14,7 +14,9 @@ from offramp.bundle.manifest import (
 from offramp.bundle.promises import Kind, Promises
 from offramp.bundle.reject import Reject
 from offramp.bundle.values import Estimate, FrozenRecord
-from serving.engine.policy import default_budget
+from serving.engine.budgets.description import ServerTimes, describe_times
+from serving.engine.budgets.milliseconds import Milliseconds
+from serving.engine.budgets.points import default_budget
 
 
 class RankedClass(FrozenRecord):
@@ -85,6 +87,16 @@ class KeptPromise(FrozenRecord):
     )
 
 
+class AnswerInTime(FrozenRecord):
+    """The meaning of a budget in milliseconds: means of an answer at its operating point."""
+
+    mean_ms: float = Field(
+        description="compute time by the times that this server measured: of its batches, divided "
+        "by their images, without waiting"
+    )
+    mean_flops: int = Field(description="multiply-adds, as the manifest states them")
+
+
 class ImageAnswer(FrozenRecord):
     """The answer for one image."""
 
@@ -108,6 +120,9 @@ class ImageAnswer(FrozenRecord):
     )
     promise: KeptPromise | None = Field(
         None, description="only with `promise`, or a budget that is the name of a promise"
+    )
+    operating_point: AnswerInTime | None = Field(
+        None, description="only with a budget in milliseconds"
     )
 
 
@@ -168,6 +183,7 @@ class ModelDescription(FrozenRecord):
         exclude_if=lambda record: record is None,
         description="the certified promises of the model, if it has any",
     )
+    milliseconds: ServerTimes = Field(description="as of now")
 
 
 class Health(FrozenRecord):
@@ -185,8 +201,8 @@ class Problem(FrozenRecord):
     detail: str
 
 
-def describe(manifest: Manifest) -> ModelDescription:
-    """Return the public part of a manifest."""
+def describe(manifest: Manifest, milliseconds: Milliseconds) -> ModelDescription:
+    """Return the public part of a manifest, with the times of this machine."""
     exits = tuple(
         ExitDescription(
             exit=number,
@@ -214,4 +230,5 @@ def describe(manifest: Manifest) -> ModelDescription:
         weights=manifest.provenance.weights,
         reject=manifest.reject,
         promises=manifest.promises,
+        milliseconds=describe_times(manifest, milliseconds),
     )

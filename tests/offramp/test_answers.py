@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from offramp.answers import Answer, ExitOpinion, RankedClass, Timings, answer_from
+from offramp.answers import Answer, AnswerInTime, ExitOpinion, RankedClass, Timings, answer_from
 from serving.http import schemas
 
 BODY: dict[str, Any] = {
@@ -32,6 +32,7 @@ BODY: dict[str, Any] = {
         (RankedClass, schemas.RankedClass),
         (ExitOpinion, schemas.ExitOpinion),
         (Timings, schemas.Timings),
+        (AnswerInTime, schemas.AnswerInTime),
     ],
 )
 def test_records_have_the_fields_of_the_json(record: type, schema: type[BaseModel]) -> None:

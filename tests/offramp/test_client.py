@@ -17,7 +17,7 @@ from offramp.answers import Answer, KeptPromise
 from offramp.bundle.manifest import Manifest
 from offramp.errors import UnreadableFileError
 from offramp.inputs.images import ImageSource
-from serving.engine.policy import default_budget
+from serving.engine.budgets.points import default_budget
 from serving.errors import (
     DamagedImageError,
     DeadlineError,

@@ -35,6 +35,7 @@ class Scored:
             computed, as in the papers.
         firsts: the first stage of each network, from 0: of a cascade several. A stage does not run,
             and costs nothing, if no image can leave at its exit or a later one of its network.
+        prices: cost of reaching each exit by which going on is priced, [exits]. `None`: its flops.
     """
 
     confidence: NDArray[np.float32]
@@ -42,6 +43,7 @@ class Scored:
     flops: Floats
     heads: Floats | None = None
     firsts: Sequence[int] = (0,)
+    prices: Floats | None = None
 
     @property
     def images(self) -> int:

@@ -106,9 +106,11 @@ class OutputBuilder:
 
 
 def parameters_of(request: InferRequest, answers: Sequence[Answer]) -> dict[str, str | bool]:
-    """Return the parameters of a response: the budget, and whether the promise was kept."""
+    """Return the parameters of a response: the budget, its meaning, if the promise was kept."""
     policy = request.parsed.policy
     found: dict[str, str | bool] = {"budget": policy.asked}
+    if policy.timed is not None:
+        found["mean_ms"] = f"{policy.timed.milliseconds:.4g}"
     if policy.promise is not None:
         found["promise_kept"] = all(each.by_policy for each in answers)
     return found

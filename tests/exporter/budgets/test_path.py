@@ -58,6 +58,17 @@ def test_the_loss_at_the_threshold_is_in_proportion_to_the_cost_of_going_on() ->
             assert 1 - thresholds[:2] == pytest.approx([risk * share, risk], abs=0.02)
 
 
+def test_going_on_can_be_priced_in_milliseconds() -> None:
+    images = scored(5000, 1)
+    dear_middle = solve_path(replace(images, prices=np.array([1.0, 9.0, 10.0])))
+    dear_end = solve_path(replace(images, prices=np.array([1.0, 2.0, 10.0])))
+    risks = np.array([0.2])
+    assert dear_middle.thresholds(risks)[0, 0] < dear_end.thresholds(risks)[0, 0]
+    assert dear_middle.thresholds(risks)[0, 1] > dear_end.thresholds(risks)[0, 1]
+    same = solve_path(replace(images, prices=FLOPS / 1e6)).thresholds()
+    np.testing.assert_allclose(same, solve_path(images).thresholds())
+
+
 def test_cheaper_points_disagree_more_often() -> None:
     images = replace(scored(5000, 2), heads=None)  # a head that few images leave at costs more
     points = [apply_thresholds(images, each) for each in solve_path(images).thresholds()]

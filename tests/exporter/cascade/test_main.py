@@ -93,6 +93,17 @@ def test_flops_are_those_of_the_networks_that_run(cascade: Path) -> None:
         assert point.mean_flops.value == pytest.approx(np.dot(shares, costs))
 
 
+def test_going_on_is_priced_in_milliseconds_of_this_machine(
+    photos: Path, networks: list[Path], tmp_path: Path
+) -> None:
+    bundle = make(tmp_path / "bundle", photos, networks[:2], *NORMAL, "--price", "ms")
+    manifest = read_manifest(bundle)
+    assert (manifest.priced_in, manifest.format) == ("ms", 3)
+    assert manifest.times is not None
+    assert [len(stage.with_head) for stage in manifest.times.stages] == [2, 2, 2]
+    assert manifest.budgets["full"].mean_flops.value == manifest.full_flops
+
+
 def test_a_wrong_order_of_the_labels_is_noticed(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
 from serving.engine.batch import Batch
-from serving.engine.policy import Policy, default_budget, resolve
+from serving.engine.budgets.points import default_budget
+from serving.engine.policy import Policy, resolve
 from serving.engine.request import Opinion, Request
 from serving.errors import BudgetTooLowError, ParameterError, UnknownBudgetError
 from tests.serving.scheduling import request

@@ -1,0 +1,1 @@
+"""Choose the cheapest chain of networks by measurement on this machine."""

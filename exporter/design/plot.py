@@ -1,0 +1,64 @@
+"""Accuracy of networks and chains against milliseconds and against flops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from exporter.design.chains import Chain, Point
+from exporter.design.choice import Alone, Proposal
+
+mpl.use("agg")
+Cost = Callable[[Point], float]
+
+
+def design_figure(
+    alone: Sequence[Alone], found: Sequence[Chain], proposal: Proposal, title: str
+) -> Figure:
+    """Draw all networks and chains, with the proposed chain in colour."""
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    _draw(left, alone, found, proposal, lambda point: point.milliseconds)
+    _draw(right, alone, found, proposal, lambda point: point.flops / 1e6)
+    left.set(xlabel="mean milliseconds for one image, one thread", ylabel="accuracy, %")
+    right.set_xlabel("mean flops for one image, millions of multiply-adds")
+    left.legend(loc="lower right")
+    figure.suptitle(title)
+    return figure
+
+
+def write_design(path: Path, figure: Figure) -> None:
+    """Write a figure to a file, in the format of its suffix."""
+    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _draw(
+    axes: Axes, alone: Sequence[Alone], found: Sequence[Chain], proposal: Proposal, cost: Cost
+) -> None:
+    label: str | None = "chains"
+    for chain in found:
+        if chain.networks != proposal.networks:
+            _line(axes, chain, cost, color="0.75", linewidth=1, label=label)
+            label = None
+    for chain in found:
+        if chain.networks == proposal.networks:
+            _line(axes, chain, cost, color="C0", marker=".", markersize=4, label=chain.name)
+    places = [(cost(each.point), 100 * each.point.accuracy.value) for each in alone]
+    x, y = zip(*places, strict=True)
+    axes.plot(x, y, linestyle="none", marker="x", color="C3", label="one network, one exit")
+    for each, place in zip(alone, places, strict=True):
+        axes.annotate(each.name, place, xytext=(5, -9), textcoords="offset points", fontsize=7)
+    place = (cost(proposal.point), 100 * proposal.point.accuracy.value)
+    axes.plot(*place, marker="o", color="C1", markersize=9, linestyle="none", label="proposed")
+    axes.margins(x=0.1)
+    axes.grid(alpha=0.3)
+
+
+def _line(axes: Axes, chain: Chain, cost: Cost, **style: object) -> None:
+    x = [cost(point) for point in chain.points]
+    y = [100 * point.accuracy.value for point in chain.points]
+    axes.plot(x, y, **style)  # type: ignore[arg-type] # mypy cannot match **style

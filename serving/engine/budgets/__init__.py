@@ -1,0 +1,1 @@
+"""Budgets: points of the curve by name, by flops and by milliseconds of this machine."""

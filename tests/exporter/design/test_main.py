@@ -1,0 +1,69 @@
+"""The command, run as a user runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from exporter.design.__main__ import main
+from offramp.bundle.manifest import read_manifest
+from tests.exporter.cascade.cascades import NORMAL
+
+
+def test_networks_are_measured_and_a_chain_becomes_a_bundle(
+    photos: Path, networks: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plot, out = tmp_path / "design.svg", tmp_path / "chain"
+    words = ["--data", str(photos), "--runs", *map(str, networks[:2]), "--within", "50", *NORMAL]
+    assert main([*words, "--plot", str(plot), "--out", str(out), "--promises", "null"]) == 0
+    shown = capsys.readouterr().out
+    for row in ("small.onnx ", "two exit 1 ", "two exit 2 ", " > ", "ONNX Runtime"):
+        assert row in shown
+    assert "proposed: " in shown
+    assert "budget=" in shown
+    assert "small.onnx" in plot.read_text()
+    manifest = read_manifest(out)
+    assert manifest.priced_in == "ms"
+    names = [each.name for each in networks]
+    proposed = shown.partition("proposed: ")[2].partition(",")[0]
+    recorded = manifest.provenance.config["networks"]
+    assert isinstance(recorded, list)
+    assert len(recorded) == proposed.count(">") + 1
+    assert any(name in proposed for name in names)
+
+
+def test_without_out_only_the_plot_is_written(
+    photos: Path, networks: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plot = tmp_path / "design.png"
+    words = [str(networks[0]), "--data", str(photos), *NORMAL]
+    assert main([*words, "--plot", str(plot), "--at", "100ms"]) == 0
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert "proposed: small.onnx, " in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [plot]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--within", "1", "--at", "5ms"], "--within and --at exclude each other"),
+        (["--plot", "design.txt"], "--plot: the name must end in .svg or .png"),
+        (["--at", "0ms"], "at"),
+        (["--at", "soon"], "at"),
+    ],
+)
+def test_wrong_options_are_refused(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["a.onnx", "--data", "photos", *words]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_time_that_is_too_short_is_refused(
+    photos: Path, networks: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(networks[0]), "--data", str(photos), *NORMAL, "--at", "0.00001ms"]
+    assert main([*words, "--plot", str(tmp_path / "design.svg")]) == 1
+    assert "--at: the cheapest network takes" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
