@@ -53,6 +53,12 @@ COMMANDS = (
         "serving",
         "measure a bundle on labelled images, against its manifest",
     ),
+    Command(
+        "bench",
+        "offramp.commands.bench:main",
+        "serving",
+        "measure throughput and latency of a server, also of another one",
+    ),
     Command("train", "training.__main__:main", "training", "train a multi-exit network"),
     Command("export", "exporter.__main__:export", "exporter", "turn a checkpoint into a bundle"),
     Command(
