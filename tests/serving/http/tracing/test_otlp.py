@@ -196,9 +196,9 @@ def test_a_failure_and_a_disconnect_are_errors_with_the_batches_that_ran(
         classify(JPEG, "/classify?budget=high")(server, traceparent(FAILED))
         gated.fail_at = None
         gated.shut(0)
-        cancelled = classify(JPEG, timeout=0.2)
+        impatient = classify(JPEG, timeout=0.2)
         with pytest.raises(httpx.ReadTimeout):
-            cancelled(server, traceparent(FAILED + 1))
+            impatient(server, traceparent(FAILED + 1))
         wait_until(lambda: not server.server.server_state.connections)
         gated.open()
     failed, cancelled = receiver.of(FAILED), receiver.of(FAILED + 1)
