@@ -50,7 +50,10 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
     )
 
-    bundle: Path = Field(description="folder of the bundle, as `offramp export` writes it")
+    bundle: Path = Field(
+        description="folder of the bundle, as `offramp export` writes it, or hf://org/name, a "
+        "bundle on the Hugging Face hub (extra hub)"
+    )
     host: str = Field(
         "127.0.0.1",
         description="address to listen on. 0.0.0.0 is every IPv4 address, :: every address of "

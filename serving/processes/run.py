@@ -13,6 +13,7 @@ from importlib.util import find_spec
 
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.errors import UsageError
+from offramp.hub import local_bundle
 from serving.http.app import create_app
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
@@ -31,6 +32,7 @@ def run(settings: Settings) -> None:
 
     Raises:
         BundleError: The bundle cannot be read.
+        HubError: The bundle is on the hub, and cannot be downloaded.
         ServingError: The server cannot start.
         OSError: The address cannot be used.
         UsageError: The settings need an extra that is not installed.
@@ -44,6 +46,7 @@ def run(settings: Settings) -> None:
     if settings.otlp_endpoint is not None:
         _check_extra("--otlp-endpoint", "tracing", "opentelemetry.exporter.otlp.proto.grpc")
         log.info("traces to %s", settings.otlp_endpoint)
+    settings = settings.model_copy(update={"bundle": local_bundle(settings.bundle)})
     manifest = read_manifest(settings.bundle)
     with hang_up_terminates():
         if settings.workers > 1:
