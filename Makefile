@@ -15,13 +15,14 @@ FUZZ   := .venv-fuzz
 OIP    := .venv-oip
 STUBS  := serving/grpc/stubs
 BROWSE := .venv-playground
+HELM   := .venv-helm
 DEV    := .venv
 LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
           --custom-compile-command "make lock"
 
 .PHONY: help serve test test-timm lint format benchmark-served bench-cut bench-gpu bench-scheduling model-tables \
         bench-training bench-training-step bench-peers bench-serving oip-clients oip-check grpc-stubs fuzz-api \
-        playground-check deploy-check ray-check lock clean
+        playground-check deploy-check helm-check ray-check lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(SERVED), $(PORT)) on the CPU'
@@ -44,6 +45,7 @@ help:
 	@echo 'make fuzz-api             check the API with 10,000 requests that schemathesis generates (minutes)'
 	@echo 'make playground-check     check the playground in Chromium: budgets, keyboard, phone, accessibility (minutes)'
 	@echo 'make deploy-check         check images, compose, dashboard, alerts and manifests (root, minutes)'
+	@echo 'make helm-check           lint and render the Helm chart, and check it with schemas of Kubernetes'
 	@echo 'make ray-check            run Ray Serve under load, and kill replicas during the run (root)'
 	@echo 'make lock                 pin the dependencies again (needs uv)'
 	@echo 'make clean                delete all environments that make has made'
@@ -150,6 +152,11 @@ deploy-check:
 	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[operations]'
 	$(DEV)/bin/python -m deploy.check
 
+helm-check:
+	$(PYTHON) -m venv $(HELM)
+	$(HELM)/bin/pip install --quiet -c requirements/constraints.txt -e . -r requirements/helm.txt
+	$(HELM)/bin/python -m deploy.helm.check
+
 # On Debian: apt-get install python3-venv iproute2 util-linux
 ray-check:
 	@$(PYTHON) -m deploy.check.programs ray
@@ -158,10 +165,10 @@ ray-check:
 	$(RAY)/bin/python -m deploy.check.ray
 
 lock:
-	$(LOCK) --extra serving --extra cpu --generate-hashes -o requirements/serving-cpu.txt
-	$(LOCK) --extra serving --extra gpu --generate-hashes -o requirements/serving-gpu.txt
+	$(LOCK) --extra serving --extra grpc --extra tracing --extra cpu --generate-hashes -o requirements/serving-cpu.txt
+	$(LOCK) --extra serving --extra grpc --extra tracing --extra gpu --generate-hashes -o requirements/serving-gpu.txt
 	$(LOCK) --extra serving --extra exporter --extra objectives --extra weights --extra timm --extra cpu --extra operations --extra ray --extra dev -o requirements/constraints.txt
 	$(LOCK) --extra exporter --extra objectives --extra weights --extra cpu --generate-hashes -c requirements/constraints.txt -o requirements/training.txt
 
 clean:
-	rm -rf $(DEV) $(SERVE) $(RAY) $(FUZZ) $(OIP) $(BROWSE) .venv-stubs .venv-peers
+	rm -rf $(DEV) $(SERVE) $(RAY) $(FUZZ) $(OIP) $(BROWSE) $(HELM) .venv-stubs .venv-peers

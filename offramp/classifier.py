@@ -13,6 +13,7 @@ from offramp.answers import Answer
 from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
 from offramp.errors import OfframpError
 from offramp.evaluation import Evaluation, Evaluator
+from offramp.hub import local_bundle
 from offramp.in_process.answer_builder import AnswerBuilder
 from offramp.in_process.arguments import read_arguments
 from offramp.in_process.outcomes import Answered
@@ -59,7 +60,7 @@ class Classifier:
         """Load a bundle and warm it up. No environment variable is read.
 
         Args:
-            bundle: Folder of the bundle.
+            bundle: Folder of the bundle, or `hf://org/name` on the Hugging Face hub.
             provider: Execution provider of the stages.
             device: Number of the CUDA device.
             layout: Memory layout of the features between stages on a CPU.
@@ -71,11 +72,12 @@ class Classifier:
 
         Raises:
             BundleError: The bundle is missing, damaged, or of another format.
+            HubError: The bundle is on the hub, and cannot be downloaded.
             ProviderError: The provider is not available.
             ParameterError: An option is out of range.
         """
         settings = settings_from(
-            bundle=bundle,
+            bundle=local_bundle(Path(bundle)),
             provider=provider,
             device=device,
             layout=layout,

@@ -53,6 +53,18 @@ COMMANDS = (
         "serving",
         "measure a bundle on labelled images, against its manifest",
     ),
+    Command(
+        "bench",
+        "offramp.commands.bench:main",
+        "serving",
+        "measure throughput and latency of a server, also of another one",
+    ),
+    Command(
+        "pull", "offramp.commands.hub:pull", "serving", "copy a bundle from the Hugging Face hub"
+    ),
+    Command(
+        "push", "offramp.commands.hub:push", "serving", "copy a bundle to the Hugging Face hub"
+    ),
     Command("train", "training.__main__:main", "training", "train a multi-exit network"),
     Command("export", "exporter.__main__:export", "exporter", "turn a checkpoint into a bundle"),
     Command(

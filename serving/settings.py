@@ -5,14 +5,12 @@ Options take precedence over the environment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from offramp.option_parser import nearest
 from serving.cores import cores
 
 Provider = Literal["cpu", "cuda"]
@@ -52,7 +50,10 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
     )
 
-    bundle: Path = Field(description="folder of the bundle, as `offramp export` writes it")
+    bundle: Path = Field(
+        description="folder of the bundle, as `offramp export` writes it, or hf://org/name, a "
+        "bundle on the Hugging Face hub (extra hub)"
+    )
     host: str = Field(
         "127.0.0.1",
         description="address to listen on. 0.0.0.0 is every IPv4 address, :: every address of "
@@ -162,6 +163,19 @@ class Settings(BaseSettings):
         description="file in which audits survive a restart, one for each server (default: none, "
         "audits begin anew)",
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/@]+/?$",
+        description="receiver of traces (OTLP over gRPC), as in http://collector:4317; without it "
+        "nothing is traced. Needs the extra tracing",
+    )
+    trace_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of requests that are traced, as in 1% or 0.01. The flag of a client's "
+        "`traceparent` takes precedence",
+    )
     max_images: int = Field(16, ge=1, description="maximum images in one call")
     max_body_bytes: int = Field(16 << 20, ge=1, description="maximum size of one body, in bytes")
     max_held_bytes: int = Field(
@@ -188,7 +202,7 @@ class Settings(BaseSettings):
         """The origins in `cors_origins`, as a browser sends them."""
         return tuple(each.strip().lower() for each in self.cors_origins.split(",") if each.strip())
 
-    @field_validator("audit", mode="before")
+    @field_validator("audit", "trace_share", mode="before")
     @classmethod
     def _share_can_be_a_percentage(cls, share: object) -> object:
         if isinstance(share, str) and (digits := share.strip()).endswith("%"):
@@ -227,24 +241,3 @@ class Settings(BaseSettings):
                 f"({self.max_held_bytes}), or a full body never fits"
             )
         return self
-
-
-def unknown_variables(names: Iterable[str]) -> Iterator[str]:
-    """Return a warning for each environment variable with our prefix that sets nothing."""
-    known = {field.upper(): f"{PREFIX}{field}".upper() for field in Settings.model_fields}
-    for name in names:
-        field = name.upper().removeprefix(PREFIX)
-        if name.upper() == f"{PREFIX}{field}" and field not in known:
-            near = nearest(field, known)
-            hint = f"did you mean {known[near]}?" if near else "offramp serve --help lists them"
-            yield f"{name} is not a setting and has no effect; {hint}"
-
-
-def key_warnings(environment: Mapping[str, str]) -> Iterator[str]:
-    """Return a warning if the API key in the environment has white space around it.
-
-    A file with a secret often ends with a line end.
-    """
-    for name, value in environment.items():
-        if name.upper() == KEY and value != value.strip(WHITE_SPACE):
-            yield f"{name} begins or ends with white space or a line end, which is removed"

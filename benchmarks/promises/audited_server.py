@@ -28,16 +28,16 @@ import numpy as np
 from benchmarks.client import counters, serving
 from benchmarks.goals import Goal, print_goals
 from benchmarks.promises.audit import NOISE, SHIPPED, SOON, spoiled
-from benchmarks.serving.generator.images import load_images
-from benchmarks.serving.generator.load import Load
-from benchmarks.serving.generator.outcomes import open_loop, poisson
-from benchmarks.serving.generator.process import generator
 from benchmarks.serving.revisions.checkouts import server_of
 from benchmarks.serving.revisions.throughput import NEW, OLD, line, measure, ratios
 from benchmarks.serving.servers.commands import cores
+from benchmarks.serving.servers.images import load_images
 from benchmarks.serving.servers.processes import started
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.bundle.promises import Promise
+from offramp.load.outcomes import open_loop, poisson
+from offramp.load.process import generator
+from offramp.load.sender import Load
 
 CHUNK = 100  # answers between two looks at the metrics
 BEFORE, MOST = 300, 4000  # clean answers, then corrupted ones at most, of a promise

@@ -21,9 +21,15 @@ import numpy as np
 
 from benchmarks.client import counters
 from benchmarks.goals import Goal, print_goals
-from benchmarks.serving.generator.connection import HOST
-from benchmarks.serving.generator.load import Load, Report
-from benchmarks.serving.generator.outcomes import (
+from benchmarks.serving.mixture import Query, all_queries, random_plan
+from benchmarks.serving.offline import ExitOutputs, evaluate, pixels
+from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY
+from benchmarks.serving.servers.commands import cores, ours
+from benchmarks.serving.servers.processes import started
+from benchmarks.serving.servers.subject import parser, read_subject
+from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.load.connection import HOST
+from offramp.load.outcomes import (
     BUDGET,
     DEADLINE,
     DEGRADED,
@@ -36,14 +42,8 @@ from benchmarks.serving.generator.outcomes import (
     closed,
     completed,
 )
-from benchmarks.serving.generator.process import generator
-from benchmarks.serving.mixture import Query, all_queries, random_plan
-from benchmarks.serving.offline import ExitOutputs, evaluate, pixels
-from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY
-from benchmarks.serving.servers.commands import cores, ours
-from benchmarks.serving.servers.processes import started
-from benchmarks.serving.servers.subject import parser, read_subject
-from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.load.process import generator
+from offramp.load.sender import Load, Report
 from serving.engine.policy import MIN_CONFIDENCE, Policy
 
 TOLERANCE = 1e-5  # of probabilities, and of confidences that count as equal to a threshold

@@ -20,13 +20,13 @@ import numpy as np
 
 from benchmarks.goals import Goal, print_goals
 from benchmarks.serving.figures import FULL, MEDIUM, Rounds, goals, plot, reachable, table
-from benchmarks.serving.generator.process import Generator, generator
 from benchmarks.serving.limit import Limits, single
 from benchmarks.serving.offline import ExitOutputs, evaluate, pixels
 from benchmarks.serving.rounds import LIMIT, Effort, Round, Row, write_rows
 from benchmarks.serving.servers.commands import EQUAL, OURS, ours, peers
 from benchmarks.serving.servers.processes import Server, started
 from benchmarks.serving.servers.subject import POINTS, Subject, parser, read_subject
+from offramp.load.process import Generator, generator
 from serving.engine.policy import resolve
 
 SLO_FACTOR = 5.0

@@ -24,14 +24,14 @@ import numpy as np
 import uvloop
 
 from benchmarks.serving.figures import MEDIUM
-from benchmarks.serving.generator.connection import HOST, NONE, Connection
-from benchmarks.serving.generator.load import Load, Report
-from benchmarks.serving.generator.outcomes import NO_ANSWER, OK, open_loop, poisson
-from benchmarks.serving.generator.process import generator
 from benchmarks.serving.rounds import CONNECTIONS
 from benchmarks.serving.servers.commands import ours
 from benchmarks.serving.servers.processes import started
 from benchmarks.serving.servers.subject import parser, read_subject
+from offramp.load.connection import HOST, NONE, Connection
+from offramp.load.outcomes import NO_ANSWER, OK, open_loop, poisson
+from offramp.load.process import generator
+from offramp.load.sender import Load, Report
 
 LOG = "mlperf_log_detail.txt"
 MARK = ":::MLLOG "

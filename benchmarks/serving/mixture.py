@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.serving.generator.outcomes import NEVER, Floats, Plan
 from offramp.bundle.manifest import Manifest
+from offramp.load.outcomes import NEVER, Floats, Plan
 from serving.engine.policy import Policy, resolve
 
 DEADLINES = (2, 5, 10, 20, 50, 200)  # milliseconds

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.serving.generator.outcomes import Floats, Integers
 from offramp.bundle.manifest import Manifest
+from offramp.load.outcomes import Floats, Integers
 from serving.images.decoder import decode
 from serving.runtime.cpu import CpuRuntime
 

@@ -25,8 +25,13 @@ from benchmarks.goals import Goal, print_goals
 from benchmarks.serving.attacks.hostile import hostile_images, is_hostile, with_hostile
 from benchmarks.serving.compare import SLO_FACTOR
 from benchmarks.serving.figures import MEDIUM
-from benchmarks.serving.generator.load import Load
-from benchmarks.serving.generator.outcomes import (
+from benchmarks.serving.limit import single
+from benchmarks.serving.offline import pixels
+from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY, RATES
+from benchmarks.serving.servers.commands import ours
+from benchmarks.serving.servers.processes import Running, started
+from benchmarks.serving.servers.subject import Subject, parser, read_subject
+from offramp.load.outcomes import (
     NO_ANSWER,
     Floats,
     Outcomes,
@@ -35,13 +40,8 @@ from benchmarks.serving.generator.outcomes import (
     open_loop,
     poisson,
 )
-from benchmarks.serving.generator.process import Generator, generator
-from benchmarks.serving.limit import single
-from benchmarks.serving.offline import pixels
-from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY, RATES
-from benchmarks.serving.servers.commands import ours
-from benchmarks.serving.servers.processes import Running, started
-from benchmarks.serving.servers.subject import Subject, parser, read_subject
+from offramp.load.process import Generator, generator
+from offramp.load.sender import Load
 
 OVERLOAD = 1.5
 LEAST = 0.9  # least goodput, as a share of the peak

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.serving.generator.load import Load, Report
-from benchmarks.serving.generator.outcomes import (
+from benchmarks.serving.servers.processes import Running, Usage
+from offramp.load.outcomes import (
     Integers,
     Outcomes,
     closed,
@@ -18,8 +18,8 @@ from benchmarks.serving.generator.outcomes import (
     open_loop,
     poisson,
 )
-from benchmarks.serving.generator.process import Generator
-from benchmarks.serving.servers.processes import Running, Usage
+from offramp.load.process import Generator
+from offramp.load.sender import Load, Report
 
 CLIENTS = 64
 CONNECTIONS = 1024  # most connections of an open loop

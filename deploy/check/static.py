@@ -19,6 +19,7 @@ from deploy.check.programs import STATIC, can_run, find, missing
 ROOT = Path(__file__).parents[2]
 OVERLAYS = ("base", "monitoring", "gpu")
 KEY_FILE = "deploy/secrets.env"
+GRPC = "deploy/grpc.compose.yml"
 OPERATOR = ("ServiceMonitor", "PrometheusRule")  # resources of the operator: no schema is shipped
 # The first version that has `sleep` in `preStop` without a feature gate. kubernetes-validate reads
 # the schemas of this one and of the newest it has.
@@ -75,7 +76,17 @@ def compose() -> str:
         resources = services[f"serving-{profile}"]["deploy"]["resources"]
         devices = resources.get("reservations", {}).get("devices", [])
         assert [d["count"] for d in devices] == ([1] if profile == "gpu" else []), devices
-    return "valid for gpu (one GPU) and cpu (no GPU)"
+        assert _ports(profile) == ["8000"]
+        assert _ports(profile, "-f", "docker-compose.yml", "-f", GRPC) == ["8000", "8001"]
+    return "valid for gpu (one GPU) and cpu (no GPU), with gRPC and without"
+
+
+def _ports(profile: str, *files: str) -> list[str]:
+    """Return the published ports of the server of a profile."""
+    config = run("docker-compose", *files, "--profile", profile, "config", "--format", "json")
+    ports = json.loads(config)["services"][f"serving-{profile}"]["ports"]
+    assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
+    return [port["published"] for port in ports]
 
 
 def key() -> str:

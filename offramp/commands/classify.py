@@ -54,7 +54,9 @@ class ClassifyOptions(BaseSettings):
         min_length=1,
         description="image files, folders of them, or parquet files with an image column",
     )
-    bundle: Path | None = Field(None, description="folder of the bundle to run in this process")
+    bundle: Path | None = Field(
+        None, description="folder of the bundle to run in this process, or hf://org/name"
+    )
     url: str | None = Field(None, description="URL of the server to send the images to")
     api_key: SecretStr | None = Field(
         None,
@@ -155,10 +157,11 @@ def _run(options: ClassifyOptions) -> None:
 def _check_budget(options: ClassifyOptions, bundle: Path) -> None:
     """Check bundle and budget before images are listed and stages loaded."""
     from offramp.bundle.manifest import read_manifest
+    from offramp.hub import local_bundle
     from serving.engine.budgets.points import in_milliseconds
     from serving.engine.policy import resolve
 
-    manifest = read_manifest(bundle)
+    manifest = read_manifest(local_bundle(bundle))
     resolve(
         manifest,
         None if in_milliseconds(options.budget) else options.budget,  # not measured yet

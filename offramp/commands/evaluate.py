@@ -27,7 +27,7 @@ LISTED = 20  # skipped images that are listed
 class EvaluateOptions(Options):
     """Measure accuracy, flops and exits of a bundle's budgets, and compare with its manifest."""
 
-    bundle: Path = Field(description="folder of the bundle")
+    bundle: Path = Field(description="folder of the bundle, or hf://org/name")
     data: Path = Field(
         description="folder with one folder of images per class, table (CSV, JSONL) or parquet "
         "file, or folder of parquet files; labels are matched by name"
@@ -62,15 +62,15 @@ def _run(options: EvaluateOptions) -> None:
     from offramp.bundle.manifest import read_manifest
     from offramp.classifier import Classifier
     from offramp.evaluation import Evaluator
+    from offramp.hub import local_bundle
 
-    Evaluator(read_manifest(options.bundle), options.budget or None)  # checks the budgets
+    bundle = local_bundle(options.bundle)
+    Evaluator(read_manifest(bundle), options.budget or None)  # checks the budgets
     if not options.data.exists():
         raise OfframpError(f"--data: there is no file or folder {options.data}")
     from offramp.data.summary import left_out_lines
 
-    with Classifier.open(
-        options.bundle, provider=options.provider, threads=options.threads
-    ) as classifier:
+    with Classifier.open(bundle, provider=options.provider, threads=options.threads) as classifier:
         evaluation = classifier.evaluate(
             options.data, options.budget or None, strict=options.strict
         )

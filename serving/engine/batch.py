@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.request import Opinion, Request
+from serving.engine.request import Opinion, Request, Run
 
 How = Literal["finished", "expired", "failed"]
 
@@ -75,6 +75,13 @@ class Batch:
     def slots(self) -> list[int]:
         """The slots of its requests, in their order."""
         return [request.slot for request in self.requests]
+
+    def record(self, started: float, ended: float) -> None:
+        """Add it to the runs of requests that record them. Times are by `time.perf_counter`."""
+        run = Run(self.stage, self.whole_network, len(self.requests), started, ended)
+        for request in self.requests:
+            if request.runs is not None:
+                request.runs.append(run)
 
     def decide(
         self,

@@ -28,7 +28,7 @@ from serving.engine.batch import Leaving
 from serving.engine.outcomes import BROKEN, FAILED, Outcomes
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy
-from serving.engine.request import Answer, Call, Opinion, Request
+from serving.engine.request import Answer, Call, Opinion, Request, Run
 from serving.engine.scheduler import Scheduler
 from serving.engine.stage_threads import StageThreads
 from serving.errors import NotReadyError, StageError
@@ -142,6 +142,7 @@ class Engine:
         images: Sequence[NDArray[np.uint8]],
         policy: Policy,
         arrived: float,
+        runs: Sequence[list[Run]] = (),
     ) -> list[Answer]:
         """Submit images and await their answers. If it is cancelled, the call is given up.
 
@@ -149,7 +150,7 @@ class Engine:
             DeadlineError: The deadline passes before the first exit.
             NotReadyError, StageError: The engine broke before, or a stage failed.
         """
-        call = self.submit(slots, images, policy, arrived)
+        call = self.submit(slots, images, policy, arrived, runs=runs)
         try:
             return await call.future
         finally:
@@ -162,6 +163,7 @@ class Engine:
         policy: Policy,
         arrived: float,
         opinions: Sequence[list[Opinion | None]] = (),
+        runs: Sequence[list[Run]] = (),
     ) -> Call:
         """Start a call. `close` it once its future is done or cancelled.
 
@@ -171,6 +173,7 @@ class Engine:
             policy: The policy of each image.
             arrived: Time of arrival by `time.perf_counter`. Deadlines count from there.
             opinions: An empty list for each request, to which its opinions are appended.
+            runs: An empty list for each request, to which its batches are appended.
 
         Raises:
             NotReadyError: The engine broke before.
@@ -190,8 +193,8 @@ class Engine:
         for slot, image in zip(slots, images, strict=True):
             self.pool.put(slot, image)
             call.requests.append(Request(policy, slot, arrived, submitted, call, lag=lag))
-        if opinions:
-            _collect(call.requests, opinions)
+        if opinions or runs:
+            self._collect(call.requests, opinions, runs)
         if self._audits is not None:
             self._audits.draw(call.requests)
         self.stage_threads.add(call.requests)
@@ -227,6 +230,21 @@ class Engine:
         taken = self.pool.slots - self.pool.free
         log.warning("the engine stopped with %d requests under way", taken)
         return False
+
+    def _collect(
+        self,
+        requests: Sequence[Request],
+        opinions: Sequence[list[Opinion | None]],
+        runs: Sequence[list[Run]],
+    ) -> None:
+        """Let each request append its opinions, or its batches, to a list of its own."""
+        if opinions:
+            for request, each in zip(requests, opinions, strict=True):
+                request.opinions = each
+        if runs:
+            self.stage_threads.records = True
+            for request, batches in zip(requests, runs, strict=True):
+                request.runs = batches
 
     def _wake(self) -> None:
         """Wake threads at the end of this turn, so that what arrives together runs together."""
@@ -294,9 +312,3 @@ class Engine:
             self._audits.give_up(request, reason)
         if self.stage_threads.drop(request):
             self.admission.give([request.slot])
-
-
-def _collect(requests: Sequence[Request], opinions: Sequence[list[Opinion | None]]) -> None:
-    """Let each request append its opinions to a list of its own."""
-    for request, each in zip(requests, opinions, strict=True):
-        request.opinions = each

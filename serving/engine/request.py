@@ -82,6 +82,24 @@ class Answer(NamedTuple):
         return score_of(self.opinion) < thresholds[self.exit - 1]
 
 
+class Run(NamedTuple):
+    """A batch that a request was part of. Times are in seconds of `time.perf_counter`.
+
+    Attributes:
+        stage: Its stage, from 0, or the first of several.
+        whole_network: It ran all further stages too.
+        size: Number of requests in it.
+        started: Time at which it began.
+        ended: Time at which it ended.
+    """
+
+    stage: int
+    whole_network: bool
+    size: int
+    started: float
+    ended: float
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """Requests that arrived together and are answered together, or fail together.
@@ -121,6 +139,7 @@ class Request:
         degraded: It leaves because of overload.
         lag: Seconds before its deadline at which it must leave, so that its answer is in time.
         audited: A copy of it is to run on after its answer, so that its features are kept.
+        runs: Batches that it was part of. `None`: they are not recorded.
     """
 
     policy: Policy
@@ -134,6 +153,7 @@ class Request:
     degraded: bool = False
     lag: float = 0.0
     audited: bool = False
+    runs: list[Run] | None = None
 
     @property
     def stage(self) -> int:

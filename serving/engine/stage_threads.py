@@ -53,6 +53,7 @@ class StageThreads:
 
     Attributes:
         broken: That reason. `None`: they work.
+        records: Some requests record the batches that they are part of.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class StageThreads:
     ) -> None:
         self.runtime = runtime
         self.broken: str | None = None
+        self.records = False
         self._pool = pool
         self._scheduler = scheduler
         self._overload = overload
@@ -241,6 +243,8 @@ class StageThreads:
                 "%s failed", "all stages" if batch.whole_network else f"stage {stage + 1}"
             )
         ended = perf_counter()
+        if self.records:
+            batch.record(started, ended)
         if decision is not None:
             ran = None if batch.whole_network else stage
             self._metrics.batch(ran, len(slots), ended - started)

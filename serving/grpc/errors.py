@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import NoReturn, TypeAlias
 
 import grpc
@@ -25,6 +26,15 @@ PUSHBACK = "grpc-retry-pushback-ms"
 Call: TypeAlias = grpc.aio.ServicerContext
 
 
+def code_of(error: BaseException) -> grpc.StatusCode:
+    """Return the status that a call ends with because of an error."""
+    if isinstance(error, ServingError):
+        return CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
+    if isinstance(error, asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED
+    return grpc.StatusCode.INTERNAL
+
+
 async def abort(call: Call, metrics: Metrics, error: ServingError) -> NoReturn:
     """Count an error and end a call with its status. Says when to try again, if the error does.
 
@@ -34,6 +44,5 @@ async def abort(call: Call, metrics: Metrics, error: ServingError) -> NoReturn:
     metrics.problem(error.type)
     seconds = error.headers.get("Retry-After")
     trailers = ((PUSHBACK, str(1000 * int(seconds))),) if seconds else ()
-    code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
-    await call.abort(code, str(error), trailers)
+    await call.abort(code_of(error), str(error), trailers)
     raise AssertionError("gRPC ended the method")

@@ -12,15 +12,18 @@ import grpc
 from google.protobuf.json_format import ParseDict
 
 from serving.errors import BodyTimeoutError, BodyTooLargeError, EmptyBodyError, ServingError
-from serving.grpc.errors import Call, abort
+from serving.grpc.errors import Call, abort, code_of
 from serving.grpc.messages import RequestReader, ResponseWriter, parsed
 from serving.grpc.stubs import open_inference_pb2 as pb
+from serving.http.connection.request_id import NAME, valid_request_id
 from serving.http.oip.inputs import InputReader
 from serving.http.oip.parameters import ParameterReader
 from serving.http.oip.routes import OpenInference
 from serving.http.problems import INTERNAL_ERROR
+from serving.http.tracing.parent import fields_of
+from serving.http.tracing.trace import Trace
 
-SERVICE = "inference.GRPCInferenceService"
+SERVICE, INFER = "inference.GRPCInferenceService", "ModelInfer"
 AUTHORIZATION = "authorization"
 MAX_SMALL_BYTES = 1 << 12  # of a message without tensors
 # A deadline of a call above this bounds no exit, so that exits run as without one. gRPC cancels
@@ -72,9 +75,7 @@ class Service:
             "RepositoryIndex": self._index,
         }
         # The only message of an inference is read by its method, which so bounds what is received.
-        handlers = {
-            "ModelInfer": grpc.stream_unary_rpc_method_handler(self._with_status(self._infer))
-        }
+        handlers = {INFER: grpc.stream_unary_rpc_method_handler(self._with_status(self._infer))}
         for name, method in {**public, **guarded}.items():
             answer = self._with_status(self._small(name, method, guarded=name in guarded))
             handlers[name] = grpc.unary_unary_rpc_method_handler(answer)
@@ -137,7 +138,23 @@ class Service:
         return {"models": self._descriptions.index() if ready or not request.ready else []}
 
     async def _infer(self, _: object, call: Call) -> bytes:
-        arrived, seconds = perf_counter(), _seconds_of(call)
+        arrived, tracing = perf_counter(), self._context.tracing
+        if tracing is None:
+            return await self._answer(call, arrived, None)
+        fields, request_id = _traced_metadata(call)
+        trace = tracing.begin(f"{SERVICE}/{INFER}", fields, arrived, request_id)
+        try:
+            content = await self._answer(call, arrived, trace)
+        except BaseException as error:
+            if trace is not None:
+                trace.end_grpc(code_of(error).name)
+            raise
+        if trace is not None:
+            trace.end_grpc("OK")
+        return content
+
+    async def _answer(self, call: Call, arrived: float, trace: Trace | None) -> bytes:
+        seconds = _seconds_of(call)
         self._authenticate(call)
         message = await self._message(call)
         context = self._context
@@ -146,7 +163,11 @@ class Service:
         try:
             request = self._reader.read(message, seconds)
             del message  # the images are copies, or views of it
-            answers, _ = await self._classify.answers(request.images, request.parsed, arrived)
+            if trace is not None:
+                trace.name_request(request.id)
+            answers, _ = await self._classify.answers(
+                request.images, request.parsed, arrived, trace=trace
+            )
         finally:
             context.body_reader.release(size)
         return self._writer.write(request, answers)
@@ -171,3 +192,14 @@ def _seconds_of(call: Call) -> float | None:
     if left is None or left > LONGEST_DEADLINE:
         return None
     return max(left - MARGIN, MARGIN / 1000)
+
+
+def _traced_metadata(call: Call) -> tuple[tuple[bytes, bytes], bytes]:
+    """Return the fields of the parent's span in the metadata of a call, and its request id."""
+    pairs = [
+        (key.encode(), value.encode("latin-1", "replace"))
+        for key, value in call.invocation_metadata() or ()
+        if isinstance(value, str)
+    ]
+    found = [value for key, value in pairs if key == NAME]
+    return fields_of(pairs), valid_request_id(found[0]) if len(found) == 1 else b""

@@ -9,17 +9,13 @@ from time import monotonic
 from typing import Any
 
 from fastapi import Depends, FastAPI
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.assembly import build_engine
 from serving.engine.budgets.milliseconds import Milliseconds
-from serving.errors import ServingError
 from serving.http.body import BodyReader
 from serving.http.classify import Classify
 from serving.http.connection.request_id import IdentifiedSend, name_in_log, request_id_of
@@ -29,8 +25,10 @@ from serving.http.oip.requests import LENGTH
 from serving.http.oip.routes import ROOT, OpenInference
 from serving.http.openapi import CLASSIFY, OPERATIONS, POST, body_schemas, describe_operations
 from serving.http.pages.routes import pages
-from serving.http.problems import INTERNAL_ERROR, error_response, problem_response, safe_send
-from serving.http.routes import authenticate, context_of, guarded, public
+from serving.http.problems import safe_send
+from serving.http.routes import authenticate, guarded, handle_errors, public
+from serving.http.tracing.endpoint import begin_trace
+from serving.http.tracing.trace import Trace, Tracing
 from serving.images.decoder import Decoder
 from serving.images.rest import Rest
 from serving.observe.worker_metrics import WorkerMetrics
@@ -79,7 +77,8 @@ class Offramp(FastAPI):
         for path in (ROOT, ROOT + "/{path:path}"):
             self.router.routes.append(Route(path, self.open_inference))
         self._direct |= dict.fromkeys(self.open_inference.infer_paths, self.open_inference)
-
+        self._tracing = context.tracing
+        self._traced = frozenset(self._direct)
         self._drain_seconds = drain_seconds
         self._drain_until: float | None = None
 
@@ -114,12 +113,23 @@ class Offramp(FastAPI):
             await super().__call__(scope, receive, send)
             return
         identified = IdentifiedSend(send, request_id_of(scope))
+        trace = None if self._tracing is None else self._begin_trace(self._tracing, scope)
         try:
             await self._answer(scope, receive, identified)
         except Exception as error:
             if identified.request_id:
                 name_in_log(error, identified.request_id)
             raise
+        finally:
+            if trace is not None:
+                trace.end_http(identified.status, identified.request_id)
+
+    def _begin_trace(self, tracing: Tracing, scope: Scope) -> Trace | None:
+        """Begin the trace of an inference. Other requests are not traced."""
+        route = _path_of(scope)
+        if scope["method"] != POST or route not in self._traced:
+            return None
+        return begin_trace(tracing, scope, route, request_id_of(scope))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == POST and (direct := self._direct.get(_path_of(scope))):
@@ -152,6 +162,8 @@ class Offramp(FastAPI):
             await self.engine.drain(self.seconds_to_drain)
         finally:
             self.state.context.decoder.close()
+            if self._tracing is not None:
+                await self._tracing.close()
 
 
 def _path_of(scope: Scope) -> str:
@@ -213,9 +225,18 @@ def create_app(
             metrics=metrics,
             max_images=settings.max_images,
             api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+            tracing=_tracing(settings, manifest),
         ),
         settings,
     )
+
+
+def _tracing(settings: Settings, manifest: Manifest) -> Tracing | None:
+    if settings.otlp_endpoint is None:
+        return None
+    from serving.http.tracing.export import OtlpRecorder  # late: needs the extra tracing
+
+    return Tracing(settings.trace_share, OtlpRecorder(settings.otlp_endpoint, manifest))
 
 
 def _app(context: ServerContext, settings: Settings) -> Offramp:
@@ -225,30 +246,5 @@ def _app(context: ServerContext, settings: Settings) -> Offramp:
     app.include_router(guarded, dependencies=[Depends(authenticate)] if context.api_key else [])
     app.include_router(public)
     app.include_router(pages(playground=settings.playground))
-    app.add_exception_handler(ServingError, _offramp_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _bug)
+    handle_errors(app)
     return app
-
-
-# The handlers are coroutines, because Starlette runs plain functions on a thread.
-async def _offramp_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServingError)
-    return error_response(context_of(request).metrics, error)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    kind = error.detail.lower().replace(" ", "-")
-    path = request.url.path
-    headers = dict(error.headers or {})
-    if "GET" in headers.get("Allow", ""):
-        headers["Allow"] += ", HEAD"
-    allowed = headers.get("Allow")
-    does = f"answers {allowed} only" if allowed else "is not served; /docs lists what is"
-    metrics = context_of(request).metrics
-    return problem_response(metrics, kind, error.status_code, f"{path[:256]} {does}", headers)
-
-
-async def _bug(request: Request, _: Exception) -> Response:
-    return error_response(context_of(request).metrics, INTERNAL_ERROR)

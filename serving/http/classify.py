@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from serving.engine.policy import Policy
 from serving.engine.request import Answer
@@ -26,12 +26,20 @@ from serving.errors import ServingError
 from serving.http.anytime.events import ExitFormatter, wants_events
 from serving.http.anytime.stream import EventStream
 from serving.http.body import JSON, MULTIPART, PIXELS, media_type_of, read_files, read_pixels
-from serving.http.connection import Disconnect, Headers, arrived_of, check_encoding, disconnect_of
+from serving.http.connection import (
+    CancelOnDisconnect,
+    Headers,
+    arrived_of,
+    check_encoding,
+    disconnect_of,
+)
 from serving.http.context import ServerContext
 from serving.http.formatter import AnswerFormatter
 from serving.http.openapi import CLASSIFY_PIXELS
 from serving.http.problems import INTERNAL_ERROR, SAFETY_HEADERS, error_response
 from serving.http.query import ParsedQuery, QueryReader
+from serving.http.tracing.endpoint import trace_of
+from serving.http.tracing.trace import Trace
 from serving.images.plan import Plan
 
 JSON_TYPE = JSON.encode()
@@ -106,7 +114,8 @@ class Classify:
             images = await self._images(content_type, body)
             del body  # the images are copies, or the body itself
             with CancelOnDisconnect(receive, disconnect_of(scope)):
-                answers, decode = await self.answers(images, parsed, arrived, stream)
+                trace = trace_of(scope)
+                answers, decode = await self.answers(images, parsed, arrived, stream, trace)
                 return self.content(answers, parsed, decode)
         finally:
             context.body_reader.release(size)
@@ -133,6 +142,7 @@ class Classify:
         parsed: ParsedQuery,
         arrived: float,
         stream: EventStream | None = None,
+        trace: Trace | None = None,
     ) -> tuple[list[Answer], float]:
         """Return the answers to the images of a call, and the time to decode them in seconds.
 
@@ -141,6 +151,7 @@ class Classify:
             parsed: Query of the call.
             arrived: Time of its arrival, by `time.perf_counter`.
             stream: Gets the answer of each exit first.
+            trace: Trace of the call. Gets the answers too.
 
         Raises:
             ServingError: The call is refused, or it fails.
@@ -152,10 +163,14 @@ class Classify:
             pixels = await self._decoded(images, plans, parsed.policy, started - arrived)
             decode = perf_counter() - started
             context.metrics.decode(decode)
+            runs = () if trace is None else trace.submit(len(pixels), started, decode)
+            engine, policy = context.engine, parsed.policy
             if stream is None:
-                answers = await context.engine.classify(slots, pixels, parsed.policy, arrived)
+                answers = await engine.classify(slots, pixels, policy, arrived, runs)
             else:
-                answers = await stream.classify(context.engine, slots, pixels, parsed, arrived)
+                answers = await stream.classify(engine, slots, pixels, parsed, arrived, runs)
+        if trace is not None:
+            trace.answers = answers
         return answers, decode
 
     def _planned(self, images: list[bytes] | NDArray[np.uint8]) -> list[Plan]:
@@ -193,58 +208,3 @@ async def send_response(send: Send, status: int, headers: Headers, body: bytes) 
     """Send a whole response."""
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-class CancelOnDisconnect:
-    """A context that cancels the current task when the client disconnects.
-
-    Enter it after the whole body has been read. From then on a server's next message is a
-    disconnect, or the end of the response. The listener for it is never cancelled, because that
-    would cost more. With this package's `Connection` no listener is needed.
-
-    Args:
-        receive: As ASGI gives it.
-        disconnect: Of the connection, if it is a `Connection`.
-
-    Raises:
-        ClientDisconnect: Instead of the cancellation.
-    """
-
-    def __init__(self, receive: Receive, disconnect: Disconnect | None = None) -> None:
-        self._receive = receive
-        self._disconnect = disconnect
-        self._happened = False
-
-    def __enter__(self) -> None:
-        self._task = asyncio.current_task()
-        if self._disconnect is None:
-            self._listen()
-        elif self._disconnect.happened:
-            raise ClientDisconnect
-        else:
-            self._disconnect.callback = self._cancel
-
-    def __exit__(self, *_: object) -> None:
-        if self._disconnect is None:
-            self._listener.remove_done_callback(self._received)
-        else:
-            self._disconnect.callback = None
-        if self._happened:
-            raise ClientDisconnect
-
-    def _cancel(self) -> None:
-        self._happened = True
-        assert self._task is not None
-        self._task.cancel()
-
-    def _listen(self) -> None:
-        self._listener = asyncio.ensure_future(self._receive())
-        self._listener.add_done_callback(self._received)
-
-    def _received(self, listener: asyncio.Future[Message]) -> None:
-        if listener.cancelled():
-            return
-        if listener.result()["type"] == "http.disconnect":
-            self._cancel()
-        else:
-            self._listen()

@@ -11,6 +11,7 @@ from serving.engine.budgets.milliseconds import Milliseconds
 from serving.engine.engine import Engine
 from serving.errors import UnauthorizedError
 from serving.http.body import BodyReader
+from serving.http.tracing.trace import Tracing
 from serving.images.decoder import Decoder
 from serving.observe.metrics import Metrics
 
@@ -23,6 +24,7 @@ class ServerContext:
         milliseconds: Operating points by the times of this server.
         max_images: Largest number of images in one call.
         api_key: Key that /classify and /model require. `None` for no key.
+        tracing: Traces of requests. `None`: they are off.
     """
 
     manifest: Manifest
@@ -33,6 +35,7 @@ class ServerContext:
     metrics: Metrics
     max_images: int
     api_key: str | None
+    tracing: Tracing | None = None
 
     def authenticate(self, authorization: str) -> None:
         """Check the API key of a call, if the server has one.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engine.policy import Policy
-from serving.engine.request import Call
+from serving.engine.request import Answer, Call
 from serving.errors import ServingError
 from serving.http.anytime.events import asks_for_events
 from serving.http.body import JSON, MULTIPART, PIXELS, content_length_of, media_type_of, read_pixels
@@ -36,6 +36,8 @@ from serving.http.context import ServerContext
 from serving.http.openapi import CLASSIFY
 from serving.http.problems import INTERNAL_ERROR, error_response
 from serving.http.query import ParsedQuery
+from serving.http.tracing.parent import TRACEPARENT, TRACESTATE
+from serving.http.tracing.trace import NO_RESPONSE, Tracing
 
 MAX_BODY_BYTES = 1 << 16  # as many as uvicorn keeps before the application reads the body
 PATH = CLASSIFY.path.encode()
@@ -78,7 +80,7 @@ class FastClassify:
         media_type = media_type_of(headers.get(b"content-type", b""))
         if media_type in SLOW_TYPES:
             return None
-        return head_with(query, media_type, headers)
+        return head_with(self._context.tracing, CLASSIFY.path, query, media_type, headers)
 
     def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
         """Start to answer, or return `None`, as `FastPath` defines."""
@@ -87,7 +89,7 @@ class FastClassify:
                 return self._protocol.start(head, body, reply)
             return self._start(head, body, reply)
         except Exception as error:  # noqa: BLE001 (becomes the response)
-            self._reply_error(error, head.request_id, reply)
+            self._reply_error(error, head, reply)
             return replied()
 
     def refuse(self, error: ServingError, reply: Reply) -> None:
@@ -108,7 +110,7 @@ class FastClassify:
             images: list[bytes] | NDArray[np.uint8] = [body]
             if head.media_type == PIXELS:
                 images = read_pixels(body, context.manifest.input, context.max_images)
-            started = submit_small(context, images, parsed.policy, head.arrived)
+            started = submit_small(context, images, parsed.policy, head)
         finally:
             context.body_reader.release(len(body))
         if started is None:
@@ -129,23 +131,29 @@ class FastClassify:
     ) -> None:
         self._context.engine.close(call)
         if call.future.cancelled():  # the client disconnected, or the server shuts down
+            end_trace(head, NO_RESPONSE)
             return
         try:
             content = self._classify.content(call.future.result(), parsed, decode)
         except Exception as error:  # noqa: BLE001 (becomes the response)
-            self._reply_error(error, head.request_id, reply)
+            self._reply_error(error, head, reply)
         else:
             headers = headers_of(content)
             if head.request_id:
                 headers += id_header(head.request_id)
             reply(200, headers, content)
+            if head.trace is not None:
+                end_trace(head, 200, call.future.result())
 
-    def _reply_error(self, error: Exception, request_id: bytes, reply: Reply) -> None:
-        answered, request_id = error_of(error, request_id)
+    def _reply_error(self, error: Exception, head: RequestHead, reply: Reply) -> None:
+        answered, request_id = error_of(error, head.request_id)
         self._refuse(answered, reply, request_id)
+        end_trace(head, answered.status, request_id=request_id)
 
 
 def head_with(
+    tracing: Tracing | None,
+    route: str,
     query: bytes,
     media_type: str,
     headers: Mapping[bytes, bytes],
@@ -161,14 +169,18 @@ def head_with(
     request_id = headers.get(b"x-request-id", b"")
     if request_id:
         request_id = valid_request_id(request_id)
-    return RequestHead(query, media_type, authorization, arrived, request_id, json_length)
+    trace = None
+    if tracing is not None:
+        fields = headers.get(TRACEPARENT, b""), headers.get(TRACESTATE, b"")
+        trace = tracing.begin(f"POST {route}", fields, arrived, request_id)
+    return RequestHead(query, media_type, authorization, arrived, request_id, json_length, trace)
 
 
 def submit_small(
     context: ServerContext,
     images: list[bytes] | NDArray[np.uint8],
     policy: Policy,
-    arrived: float,
+    head: RequestHead,
 ) -> tuple[Call, float] | None:
     """Decode the images of a call at once, and submit them.
 
@@ -176,7 +188,7 @@ def submit_small(
         context: Objects that the endpoints share.
         images: Image files, or pixels [n, height, width, 3].
         policy: The policy of each.
-        arrived: Time of arrival of the call, by `time.perf_counter`.
+        head: Head of the call.
 
     Returns:
         The call, and the time to decode its images in seconds. `None` if they are not small, or one
@@ -200,7 +212,17 @@ def submit_small(
             return None
         decode = perf_counter() - started
         context.metrics.decode(decode)
-        return context.engine.submit(slots, pixels, policy, arrived), decode
+        runs = () if head.trace is None else head.trace.submit(len(pixels), started, decode)
+        return context.engine.submit(slots, pixels, policy, head.arrived, runs=runs), decode
+
+
+def end_trace(
+    head: RequestHead, status: int, answers: Sequence[Answer] = (), request_id: bytes = b""
+) -> None:
+    """End the trace of a request, if it is traced, after its response with this status."""
+    if head.trace is not None:
+        head.trace.answers = answers
+        head.trace.end_http(status, request_id)
 
 
 def replied() -> asyncio.Future[None]:

@@ -13,13 +13,15 @@ from importlib.util import find_spec
 
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.errors import UsageError
+from offramp.hub import local_bundle
 from serving.http.app import create_app
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
+from serving.processes.environment import key_warnings, unknown_variables
 from serving.processes.hang_up import hang_up_terminates
 from serving.processes.server import listen, reserve, serve, work
 from serving.processes.supervisor import Supervisor
-from serving.settings import Settings, key_warnings, unknown_variables
+from serving.settings import Settings
 
 MARGIN = 10.0  # seconds to end after drain_seconds, before a worker is killed
 log = logging.getLogger("serving")
@@ -30,6 +32,7 @@ def run(settings: Settings) -> None:
 
     Raises:
         BundleError: The bundle cannot be read.
+        HubError: The bundle is on the hub, and cannot be downloaded.
         ServingError: The server cannot start.
         OSError: The address cannot be used.
         UsageError: The settings need an extra that is not installed.
@@ -38,14 +41,32 @@ def run(settings: Settings) -> None:
     set_up_log(settings.log_level)
     for warning in (*unknown_variables(os.environ), *key_warnings(os.environ)):
         log.warning(warning)
-    if settings.grpc_port is not None and find_spec("grpc") is None:
-        raise UsageError("--grpc-port needs the extra grpc: pip install 'offramp[grpc]'")
+    if settings.grpc_port is not None:
+        _check_extra("--grpc-port", "grpc", "grpc")
+    if settings.otlp_endpoint is not None:
+        _check_extra("--otlp-endpoint", "tracing", "opentelemetry.exporter.otlp.proto.grpc")
+        log.info("traces to %s", settings.otlp_endpoint)
+    settings = settings.model_copy(update={"bundle": local_bundle(settings.bundle)})
     manifest = read_manifest(settings.bundle)
     with hang_up_terminates():
         if settings.workers > 1:
             _supervise(settings, manifest)
         else:
             _serve_alone(settings, manifest)
+
+
+def _check_extra(option: str, extra: str, module: str) -> None:
+    """Check that an extra is installed, by one of its modules.
+
+    Raises:
+        UsageError: It is not.
+    """
+    try:
+        found = find_spec(module)
+    except ModuleNotFoundError:  # a package that has it
+        found = None
+    if found is None:
+        raise UsageError(f"{option} needs the extra {extra}: pip install 'offramp[{extra}]'")
 
 
 def _serve_alone(settings: Settings, manifest: Manifest) -> None:

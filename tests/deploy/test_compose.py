@@ -66,6 +66,15 @@ def test_the_gpu_server_gets_exactly_one_gpu() -> None:
     assert "reservations" not in cpu
 
 
+def test_grpc_is_published_on_loopback_only_by_its_own_file() -> None:
+    services = yaml.safe_load((ROOT / "deploy/grpc.compose.yml").read_text())["services"]
+    assert services.keys() == SERVERS.keys()
+    for service in services.values():
+        (port,) = service["ports"]
+        assert port.startswith("${OFFRAMP_ADDRESS:-127.0.0.1}:")
+        assert port.endswith(f":{service['environment']['OFFRAMP_GRPC_PORT']}")
+
+
 def configured(program: str, bundle: str) -> dict[str, object]:
     """Return the mount of the bundle as Compose reads it."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OFFRAMP_")}

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from offramp.errors import UsageError
 from offramp.options import read_options
 from serving.cores import cores, cpu_quota
-from serving.settings import ENVIRONMENT, Settings, key_warnings, unknown_variables
+from serving.processes.environment import key_warnings
+from serving.settings import ENVIRONMENT, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -185,10 +186,6 @@ def test_white_space_around_the_key_is_removed_with_a_warning(
     assert warning.startswith("OFFRAMP_API_KEY begins or ends with white space")
 
 
-def test_a_key_without_white_space_around_it_gives_no_warning() -> None:
-    assert not list(key_warnings({"OFFRAMP_API_KEY": "a key", "OFFRAMP_HOST": "x\n"}))
-
-
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -212,14 +209,6 @@ def test_a_key_that_clients_cannot_send_is_refused_and_not_shown(
         settings(*flags)
     assert says in str(caught.value)
     assert text.strip() not in str(caught.value) or not text.strip()
-
-
-def test_unknown_variables_are_listed_with_the_nearest_name() -> None:
-    names = ["PATH", "OFFRAMP_PORT", "offramp_slots", "OFFRAMP_MAX_BATCHES", "OFFRAMP_XYZ"]
-    assert list(unknown_variables(names)) == [
-        "OFFRAMP_MAX_BATCHES is not a setting and has no effect; did you mean OFFRAMP_MAX_BATCH?",
-        "OFFRAMP_XYZ is not a setting and has no effect; offramp serve --help lists them",
-    ]
 
 
 @pytest.mark.parametrize(

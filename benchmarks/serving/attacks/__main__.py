@@ -23,9 +23,9 @@ from typing import Self
 
 from benchmarks.serving.attacks import connections  # noqa: F401 (adds attacks)
 from benchmarks.serving.attacks.registry import ATTACKS, Attack
-from benchmarks.serving.generator.connection import HOST
-from benchmarks.serving.generator.outcomes import OK
 from benchmarks.serving.servers.processes import PATIENCE, free_port, usage
+from offramp.load.connection import HOST
+from offramp.load.outcomes import OK
 
 MB = 1_000_000
 EVERY = 0.05  # seconds between samples

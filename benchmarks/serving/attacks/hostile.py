@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from benchmarks.serving.attacks.images import attacks
-from benchmarks.serving.generator.outcomes import HUNG_UP, NEVER, Mask, Outcomes, Plan
+from offramp.load.outcomes import HUNG_UP, NEVER, Mask, Outcomes, Plan
 
 NAMES = 6000  # of a long query
 USUAL, DEAR_IMAGE, LONG_QUERY = 0, 1, 2  # paths of a plan

@@ -1,9 +1,11 @@
 """Small bodies that are dear to decode: CPU seconds, memory and answers of a real server.
 
-    python -m benchmarks.serving.attacks.images --url http://127.0.0.1:8000 --pid 1234
+    python -m benchmarks.serving.attacks.images --port 8000 --pid 1234
 
-Each attack is sent once, with health checks beside it. Exit code 1: more than .5 s of CPU or 64 MB
-for a megabyte sent, where a body below a megabyte counts as one, or a health check over .2 s.
+Each attack is sent once, with health checks beside it. `--door` sends it to the Open Inference
+Protocol instead, over HTTP (`protocol`) or gRPC (`grpc`, at `--grpc-port`). Exit code 1: more than
+.5 s of CPU or 64 MB for a megabyte sent, where a body below a megabyte counts as one, or a health
+check over .2 s.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from PIL import Image
 
+from benchmarks.serving.attacks.bodies import HOST, PATIENCE, model_of
+from benchmarks.serving.attacks.inference import files_message, send_message
 from benchmarks.serving.servers.processes import usage
+from offramp.load.bodies import LENGTH, binary_body, element
 
 MOST_SECONDS, MOST_MEGABYTES, MOST_HEALTH = 0.5, 64.0, 0.2
 BOUNDARY = b"attack"
@@ -110,6 +114,24 @@ def attacks() -> Iterator[tuple[str, list[bytes]]]:
         yield f"{form}, 2,000 frames", [flat(form, 64, 2000)]
 
 
+def send(options: argparse.Namespace, port: int, images: list[bytes]) -> tuple[int, int | str]:
+    """Send images by a door. Return the bytes sent, and the status."""
+    if options.door == "grpc":
+        message = files_message(model_of(port), images)
+        return len(message), send_message(options.grpc_port, message, PATIENCE)
+    path, (body, kind), headers = "/classify", body_of(images), {}
+    if options.door == "protocol":
+        path = f"/v2/models/{model_of(port)}/infer"
+        data = b"".join(map(element, images))
+        body, length = binary_body("image", "BYTES", [len(images)], data)
+        headers = {LENGTH: str(length)}
+    client = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
+    client.request("POST", path, body, {"content-type": kind, **headers})
+    status = client.getresponse().status
+    client.close()
+    return len(body), status
+
+
 def body_of(images: list[bytes]) -> tuple[bytes, str]:
     """Return the body and the content type of a call."""
     if len(images) == 1:
@@ -159,33 +181,28 @@ class HealthCheck(threading.Thread):
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.attacks.images")
-    parser.add_argument("--url", required=True)
+    parser.add_argument("--port", type=int, required=True, help="of the server, on 127.0.0.1")
+    parser.add_argument("--grpc-port", type=int, help="of its gRPC, for --door grpc")
+    parser.add_argument("--door", choices=("native", "protocol", "grpc"), default="native")
     parser.add_argument("--pid", type=int, required=True, help="process of the server")
     options = parser.parse_args()
-    url = urlsplit(options.url)
-    assert url.hostname
-    assert url.port
     print("| attack | bytes | status | CPU s | MB | longest health check, s |\n" + "|---" * 6 + "|")
     failed = False
     for name, images in attacks():
-        body, kind = body_of(images)
-        health = HealthCheck(url.hostname, url.port)
-        client = http.client.HTTPConnection(url.hostname, url.port, timeout=120)
+        health = HealthCheck(HOST, options.port)
         memory, used = forget_peak(options.pid), usage(options.pid).cpu
         health.start()
-        client.request("POST", "/classify", body, {"content-type": kind})
-        status = client.getresponse().status
+        size, status = send(options, options.port, images)
         longest = health.stop()
         used, memory = usage(options.pid).cpu - used, peak(options.pid) - memory
-        sent = max(1.0, len(body) / 1e6)
+        sent = max(1.0, size / 1e6)
         failed |= (
             used > MOST_SECONDS * sent or memory > MOST_MEGABYTES * sent or longest > MOST_HEALTH
         )
         print(
-            f"| {name} | {len(body)} | {status} | {used:.2f} | {memory:.0f} | {longest:.2f} |",
+            f"| {name} | {size} | {status} | {used:.2f} | {memory:.0f} | {longest:.2f} |",
             flush=True,
         )
-        client.close()
     return int(failed)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from benchmarks.serving.generator.connection import HOST
+from offramp.load.connection import HOST
 
 SECONDS = 20.0  # an attack that the server slows down ends after this time
 Run = Callable[[int], int]  # port of the server; returns the bytes sent

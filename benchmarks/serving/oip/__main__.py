@@ -30,8 +30,8 @@ import httpx
 import numpy as np
 from rich.progress import track
 
-from benchmarks.serving.generator.images import load_images
 from benchmarks.serving.oip.load import Measured, Meter, PerfAnalyzer, measure_http
+from benchmarks.serving.servers.images import load_images
 from benchmarks.serving.servers.processes import free_port
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.images.decoder import decode

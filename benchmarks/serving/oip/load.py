@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from benchmarks.serving.generator.load import Load, send
-from benchmarks.serving.generator.outcomes import BUDGET, OK, Plan
 from benchmarks.serving.servers.processes import usage
+from offramp.load.outcomes import BUDGET, OK, Plan
+from offramp.load.sender import Load, send
 
 CONCURRENCY = 16
 RATE = 20  # requests per second, Poisson

@@ -17,8 +17,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from benchmarks.goals import Goal, print_goals
-from benchmarks.serving.generator.images import Sent, load_images
-from benchmarks.serving.generator.process import generator
 from benchmarks.serving.revisions.checkouts import server_of
 from benchmarks.serving.revisions.differences import Comparison, compare, report
 from benchmarks.serving.revisions.request import CLASSIFY, Client
@@ -26,9 +24,11 @@ from benchmarks.serving.revisions.requests import KEY, all_requests
 from benchmarks.serving.revisions.throughput import NEW, OLD, goal, line, measure
 from benchmarks.serving.rounds import write_rows
 from benchmarks.serving.servers.commands import cores
+from benchmarks.serving.servers.images import Sent, load_images
 from benchmarks.serving.servers.processes import started
 from benchmarks.serving.servers.subject import SHIPPED
 from offramp.bundle.manifest import read_manifest
+from offramp.load.process import generator
 
 IMAGES = Path("tests/data/cifar10-500.parquet")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from benchmarks.serving.generator.connection import HOST
-from benchmarks.serving.generator.outcomes import NO_ANSWER
+from offramp.load.connection import HOST
+from offramp.load.outcomes import NO_ANSWER
 
 CHUNK = 1000  # bytes of one chunk of a chunked body
 SECONDS = 60.0  # longest wait for one response

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.goals import Goal
-from benchmarks.serving.generator.images import Sent
-from benchmarks.serving.generator.process import Generator
 from benchmarks.serving.rounds import Effort, Round, Row
+from benchmarks.serving.servers.images import Sent
 from benchmarks.serving.servers.processes import Server, started
+from offramp.load.process import Generator
 
 OLD, NEW = "old", "new"
 LEAST = 0.98  # answers/s of the new server over those of the old one

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.serving.generator.connection import HOST
 from benchmarks.serving.peers.settings import BATCH, BUNDLE, GRAPH, WAIT_MS, WORKERS
 from benchmarks.serving.servers.processes import PORT, Server
+from offramp.load.connection import HOST
 
 OURS, NAIVE, BARE = "offramp", "naive", "bare"
 EQUAL = "equal"  # name of the budget that is as accurate as full depth

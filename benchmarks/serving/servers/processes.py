@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.serving.generator.connection import HOST
-from benchmarks.serving.generator.outcomes import OK
+from offramp.load.connection import HOST
+from offramp.load.outcomes import OK
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -9,9 +9,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.serving.generator.images import Sent, load_images
 from benchmarks.serving.servers.commands import Target
 from benchmarks.serving.servers.graphs import write_full_depth
+from benchmarks.serving.servers.images import Sent, load_images
 from benchmarks.serving.servers.isolation import isolate
 from offramp.bundle.manifest import Manifest, read_manifest
 

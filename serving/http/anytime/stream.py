@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.engine.engine import Engine
-from serving.engine.request import Answer, Opinion
+from serving.engine.request import Answer, Opinion, Run
 from serving.http.anytime.events import EVENTS, Event, ExitFormatter, event
 from serving.http.problems import SAFETY_HEADERS
 from serving.http.query import ParsedQuery
@@ -75,6 +75,7 @@ class EventStream:
         images: Sequence[NDArray[np.uint8]],
         parsed: ParsedQuery,
         arrived: float,
+        runs: Sequence[list[Run]] = (),
     ) -> list[Answer]:
         """Send the answer of each exit when it is known. Arguments and errors as `Engine.submit`.
 
@@ -87,7 +88,7 @@ class EventStream:
             ReportedOpinions(partial(self._report, parsed, arrived, number))
             for number in range(len(images))
         ]
-        call = engine.submit(slots, images, parsed.policy, arrived, reports)
+        call = engine.submit(slots, images, parsed.policy, arrived, reports, runs)
         call.future.add_done_callback(lambda _: self._events.put_nowait(None))
         try:
             while (content := await self._events.get()) is not None:

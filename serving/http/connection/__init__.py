@@ -2,6 +2,7 @@
 
 - `interface`: the records and protocols that it shares with the application.
 - `heads`: the limits and checks of a request's head, as functions.
+- `cancelling`: a task that is cancelled when the client disconnects.
 - `closing`: a close that lets the client read the last response.
 - `refusing`: refusals as problems, and half-closed clients.
 - `head_reading`: the fields of a head, within bounds.
@@ -10,6 +11,7 @@
 - `protocol`: the timers and the fast path.
 """
 
+from serving.http.connection.cancelling import CancelOnDisconnect
 from serving.http.connection.heads import check_encoding
 from serving.http.connection.interface import (
     ARRIVED,
@@ -29,6 +31,7 @@ __all__ = [
     "BODY_SECONDS",
     "DISCONNECT",
     "HEAD_SECONDS",
+    "CancelOnDisconnect",
     "Connection",
     "Disconnect",
     "FastPath",

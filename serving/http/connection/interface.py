@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from starlette.types import Scope
 
 from serving.errors import ServingError
+from serving.http.tracing.trace import Trace
 
 DISCONNECT, ARRIVED = "offramp.disconnect", "offramp.arrived"  # extensions of a scope
 Headers = Sequence[tuple[bytes, bytes]]
@@ -50,6 +51,7 @@ class RequestHead(NamedTuple):
         request_id: Valid id that the client sent, or empty.
         json_length: Header `Inference-Header-Content-Length` of the inference protocol. `None`:
             the request is of the native API.
+        trace: Its trace, if it is sampled.
     """
 
     query: bytes
@@ -58,6 +60,7 @@ class RequestHead(NamedTuple):
     arrived: float
     request_id: bytes = b""
     json_length: bytes | None = None
+    trace: Trace | None = None
 
 
 class FastPath(typing.Protocol):

@@ -54,16 +54,19 @@ class IdentifiedSend:
 
     Attributes:
         request_id: The id of the response, or empty.
+        status: Status of the response. 0: it has not started.
     """
 
     def __init__(self, send: Send, request_id: bytes) -> None:
         self.request_id = request_id
+        self.status = 0
         self._send = send
 
     async def __call__(self, message: Message) -> None:
         """Send a message."""
         if message["type"] == "http.response.start":
-            if message["status"] == INTERNAL:
+            self.status = message["status"]
+            if self.status == INTERNAL:
                 self.request_id = self.request_id or made_request_id()
             if self.request_id:
                 headers = [*message["headers"], (NAME, self.request_id)]

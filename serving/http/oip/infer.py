@@ -12,8 +12,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import MalformedBodyError, ServingError
-from serving.http.classify import READ_AT_ONCE, CancelOnDisconnect, Classify, send_response
-from serving.http.connection import Headers, arrived_of, check_encoding, disconnect_of
+from serving.http.classify import READ_AT_ONCE, Classify, send_response
+from serving.http.connection import (
+    CancelOnDisconnect,
+    Headers,
+    arrived_of,
+    check_encoding,
+    disconnect_of,
+)
 from serving.http.context import ServerContext
 from serving.http.oip.errors import content_of
 from serving.http.oip.inputs import InputReader
@@ -22,6 +28,7 @@ from serving.http.oip.protocol import InferRequest
 from serving.http.oip.requests import LENGTH, RequestReader
 from serving.http.oip.responses import ResponseWriter
 from serving.http.problems import INTERNAL_ERROR
+from serving.http.tracing.endpoint import trace_of
 
 
 class Infer:
@@ -71,8 +78,12 @@ class Infer:
         try:
             request = await self._request(headers.get(LENGTH), body, scope["query_string"])
             del body  # the images are copies, or views of it
+            if (trace := trace_of(scope)) is not None:
+                trace.name_request(request.id)
             with CancelOnDisconnect(receive, disconnect_of(scope)):
-                answers, _ = await self._classify.answers(request.images, request.parsed, arrived)
+                answers, _ = await self._classify.answers(
+                    request.images, request.parsed, arrived, trace=trace
+                )
         finally:
             context.body_reader.release(size)
         return self.writer.write(request, answers)

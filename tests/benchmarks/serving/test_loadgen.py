@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.serving.generator.load import Load, send
-from benchmarks.serving.generator.outcomes import open_loop, poisson
 from offramp.bundle.manifest import read_manifest
+from offramp.load.outcomes import open_loop, poisson
+from offramp.load.sender import Load, send
 from serving.runtime.cpu import CpuRuntime
 from tests.serving.servers import serving
 from tests.serving.small_bundle import png, random_images, write_bundle

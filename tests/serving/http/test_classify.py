@@ -12,8 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Scope
 
 from serving.http.app import create_app
-from serving.http.classify import CancelOnDisconnect
-from serving.http.connection import Disconnect
+from serving.http.connection import CancelOnDisconnect, Disconnect
 from serving.http.schemas import Classification
 from serving.settings import Settings
 from tests.serving.small_bundle import png, random_images

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.serving.attacks.hostile import hostile_images, is_hostile, with_hostile
-from benchmarks.serving.generator.outcomes import HUNG_UP, NEVER, OK, Outcomes, Plan, open_loop
+from offramp.load.outcomes import HUNG_UP, NEVER, OK, Outcomes, Plan, open_loop
 
 IMAGES, BODIES, PERIOD = 10, 4, 100.0
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.serving.generator.outcomes import NO_ANSWER
 from benchmarks.serving.revisions.differences import compare, differences, report
 from benchmarks.serving.revisions.request import Response, classify
+from offramp.load.outcomes import NO_ANSWER
 
 REQUEST = classify("raw JPEG", b"...")
 ANSWER = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving.generator.images import load_images
 from benchmarks.serving.revisions.__main__ import arguments_of, compare_responses
 from benchmarks.serving.revisions.checkouts import server_of
+from benchmarks.serving.servers.images import load_images
 from benchmarks.serving.servers.subject import SHIPPED
 from offramp.bundle.manifest import read_manifest
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import httptools
 
-from benchmarks.serving.generator.outcomes import NO_ANSWER
+from offramp.load.outcomes import NO_ANSWER
 
 HOST = "127.0.0.1"
 NONE = -1  # no request

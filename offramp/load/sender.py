@@ -19,15 +19,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import uvloop
 
-from benchmarks.serving.generator.answers import read_answer
-from benchmarks.serving.generator.connection import HOST, NONE, Connection
-from benchmarks.serving.generator.outcomes import (
-    HUNG_UP,
-    NEVER,
-    NO_ANSWER,
-    Outcomes,
-    Plan,
-)
+from offramp.load.answers import read_answer
+from offramp.load.connection import HOST, NONE, Connection
+from offramp.load.outcomes import HUNG_UP, NEVER, NO_ANSWER, Outcomes, Plan
 
 Read = Callable[[int, bytes], tuple[float, ...]]  # of status and body, as `read_answer`
 EARLY = 0.0005  # seconds; timers count milliseconds, so a request is sent up to half of one early
@@ -39,16 +33,20 @@ class Load:
     """Parameters of sending a plan.
 
     Attributes:
-        port: Port of the server, on loopback.
+        port: Port of the server.
         connections: Clients of a closed loop, or most connections of an open one.
         seconds: Time after which a closed loop sends no more.
         headers: Header fields of each request, on top of the common ones.
+        host: Name or address of the server.
+        tls: Connect with TLS.
     """
 
     port: int
     connections: int
     seconds: float = NEVER
     headers: Mapping[str, str] = field(default_factory=dict)
+    host: str = HOST
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class _Sender:
     def __init__(self, images: Sequence[bytes], plan: Plan, load: Load, read: Read) -> None:
         self._read = read
         self._load, self._closed_loop = load, plan.send is None
-        headers = {"Host": HOST, "Content-Type": "image/jpeg", **load.headers}
+        headers = {"Host": f"{load.host}:{load.port}", "Content-Type": "image/jpeg", **load.headers}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._header_blocks = [f"POST {path} HTTP/1.1\r\n{lines}".encode() for path in plan.paths]
         self._bodies = [b"Content-Length: %d\r\n\r\n%b" % (len(i), i) for i in images]
@@ -177,7 +175,8 @@ class _Sender:
         connection = Connection(self._finish)
         try:
             loop = asyncio.get_running_loop()
-            await loop.create_connection(lambda: connection, HOST, self._load.port)
+            where = self._load.host.strip("[]"), self._load.port
+            await loop.create_connection(lambda: connection, *where, ssl=self._load.tls or None)
         except OSError:
             connection.request = number
             self._finish(connection, NO_ANSWER, b"")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.serving.generator.outcomes import Integers
 from offramp.bundle.manifest import Manifest
+from offramp.load.outcomes import Integers
 from training.data.datasets import load_files
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.serving.generator.outcomes import (
+from offramp.load.outcomes import (
     NO_ANSWER,
     OK,
     Outcomes,

@@ -18,8 +18,10 @@ import pytest
 
 from benchmarks.serving import accounting
 from benchmarks.serving.accounting import account
-from benchmarks.serving.generator.load import Load, send
-from benchmarks.serving.generator.outcomes import (
+from benchmarks.serving.mixture import all_queries, random_plan
+from benchmarks.serving.offline import evaluate
+from offramp.bundle.manifest import read_manifest
+from offramp.load.outcomes import (
     HUNG_UP,
     NO_ANSWER,
     OK,
@@ -28,9 +30,7 @@ from benchmarks.serving.generator.outcomes import (
     open_loop,
     poisson,
 )
-from benchmarks.serving.mixture import all_queries, random_plan
-from benchmarks.serving.offline import evaluate
-from offramp.bundle.manifest import read_manifest
+from offramp.load.sender import Load, send
 from serving.cores import cores
 from tests.serving.servers import serving
 from tests.serving.small_bundle import png, random_images, write_bundle

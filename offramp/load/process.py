@@ -7,8 +7,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 
-from benchmarks.serving.generator.load import Load, Report, send
-from benchmarks.serving.generator.outcomes import Plan
+from offramp.load.outcomes import Plan
+from offramp.load.sender import Load, Report, send
 
 _images: Sequence[bytes] = ()
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.serving.generator.outcomes import BUDGET, DEADLINE, DEGRADED, OK
+from offramp.load.outcomes import BUDGET, DEADLINE, DEGRADED, OK
 
 _JSON = json.JSONDecoder()
 
@@ -36,3 +36,19 @@ def read_answer(status: int, body: bytes) -> tuple[float, ...]:
     ended_by = DEADLINE if answer.get("deadline_hit") else ended_by
     exit_, flops = answer.get("exit", -1), answer.get("flops", -1)
     return answer["index"], exit_, flops, answer["probability"], ended_by
+
+
+def read_output(status: int, body: bytes) -> tuple[float, ...]:
+    """Return the values of a response of the inference protocol, as `read_answer`.
+
+    Those that its outputs do not state are -1 or NaN, also of outputs in binary form.
+    """
+    if status != OK:
+        return -1, -1, -1, np.nan, BUDGET
+    try:
+        outputs = _JSON.raw_decode(body.decode("latin-1"))[0]["outputs"]
+        values = {each["name"]: each["data"][0] for each in outputs if each.get("data")}
+    except (KeyError, TypeError, ValueError):
+        return -1, -1, -1, np.nan, BUDGET
+    found = [values.get(name, -1) for name in ("index", "exit", "flops")]
+    return *(each if isinstance(each, int) else -1 for each in found), np.nan, BUDGET

@@ -1,1 +1,0 @@
-"""Send requests to a server and record the responses."""
