@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from serving.errors import NotReadyError
 from serving.http.body import JSON
-from serving.http.context import ServerContext
+from serving.http.models.frontend import Frontend
 from serving.http.openapi import problems
-from serving.http.schemas import Health, ModelDescription
+from serving.http.schemas import Health, ListedModel, ModelDescription, ModelList
 from serving.observe.prometheus_internals import choose_encoder
 
 METRICS = {
@@ -21,11 +21,16 @@ public = APIRouter(tags=["operation"])
 guarded = APIRouter(tags=["classification"], responses=problems([401, 500]))
 
 
-def context_of(request: Request) -> ServerContext:
-    """Return the context of the app that got the request."""
-    context = request.app.state.context
-    assert isinstance(context, ServerContext)
-    return context
+Version = Annotated[
+    str, Query(max_length=64, description="version. Default: the one that was loaded last")
+]
+
+
+def frontend_of(request: Request) -> Frontend:
+    """Return the models of the app that got the request."""
+    frontend = request.app.served
+    assert isinstance(frontend, Frontend)
+    return frontend
 
 
 async def authenticate(
@@ -37,13 +42,39 @@ async def authenticate(
     Raises:
         UnauthorizedError: The key is missing or wrong.
     """
-    context_of(request).authenticate_all(request.scope["headers"])
+    frontend_of(request).authenticate_all(request.scope["headers"])
 
 
-@guarded.get("/model", response_model=ModelDescription)
-async def model(request: Request) -> Response:
-    """Describe the model: labels, input, exits, budgets and the curve of operating points."""
-    return Response(context_of(request).description, media_type=JSON)
+@guarded.get("/model", response_model=ModelDescription, responses=problems([404]))
+async def model(request: Request, version: Version = "") -> Response:
+    """Describe the model: labels, input, exits, budgets and the curve of operating points.
+
+    Of several models, it is the one that answers `/classify`.
+    """
+    found = frontend_of(request).models.find_default(version)
+    return Response(found.context.description, media_type=JSON)
+
+
+@guarded.get("/models")
+async def models(request: Request) -> ModelList:
+    """List the models that are loaded."""
+    registry = frontend_of(request).models
+    rows = tuple(
+        ListedModel(name=name, version=next(iter(versions)), versions=tuple(versions))
+        for name, versions in registry.table.items()
+    )
+    return ModelList(default=registry.default or None, models=rows)
+
+
+@guarded.get("/models/{name}", response_model=ModelDescription, responses=problems([404]))
+async def named_model(
+    request: Request,
+    name: Annotated[str, Path(max_length=64, description="name of the model")],
+    version: Version = "",
+) -> Response:
+    """Describe a model, as `/model` does."""
+    found = frontend_of(request).models.find(name, version)
+    return Response(found.context.description, media_type=JSON)
 
 
 @public.get("/health/live")
@@ -55,7 +86,7 @@ async def live() -> Health:
 @public.get("/health/ready", responses=problems([503]))
 async def ready(request: Request) -> Health:
     """Answer 200 while requests are taken, else 503 with the reason in `detail`."""
-    if (reason := context_of(request).engine.refusal) is not None:
+    if (reason := frontend_of(request).refusal) is not None:
         raise NotReadyError(reason)
     return Health(status="ready")
 
@@ -64,4 +95,4 @@ async def ready(request: Request) -> Health:
 async def metrics(request: Request) -> Response:
     """Return Prometheus metrics."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(context_of(request).metrics.registry), media_type=content_type)
+    return Response(encode(frontend_of(request).metrics.registry), media_type=content_type)

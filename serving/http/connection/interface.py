@@ -50,6 +50,8 @@ class RequestHead(NamedTuple):
         request_id: Valid id that the client sent, or empty.
         json_length: Header `Inference-Header-Content-Length` of the inference protocol. `None`:
             the request is of the native API.
+        model: Name and version of the model, the version empty for the one that answers. `None`:
+            the server has one.
     """
 
     query: bytes
@@ -58,6 +60,7 @@ class RequestHead(NamedTuple):
     arrived: float
     request_id: bytes = b""
     json_length: bytes | None = None
+    model: tuple[str, str] | None = None
 
 
 class FastPath(typing.Protocol):
