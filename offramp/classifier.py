@@ -87,7 +87,7 @@ class Classifier:
             max_pixels=max_pixels,
             order="fullest",  # full batches give the highest throughput
         )
-        return cls(read_manifest(settings.bundle), settings)
+        return cls(read_manifest(settings.folder), settings)
 
     @property
     def curve(self) -> tuple[OperatingPoint, ...]:

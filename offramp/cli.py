@@ -40,7 +40,7 @@ class Command:
 
 
 COMMANDS = (
-    Command("serve", "serving.__main__:main", "serving", "serve a bundle over HTTP"),
+    Command("serve", "serving.__main__:main", "serving", "serve a bundle or several models"),
     Command(
         "classify",
         "offramp.commands.classify:main",
@@ -64,6 +64,12 @@ COMMANDS = (
     ),
     Command(
         "push", "offramp.commands.hub:push", "serving", "copy a bundle to the Hugging Face hub"
+    ),
+    Command(
+        "models",
+        "offramp.commands.models:main",
+        "serving",
+        "list, load and unload the models of a server",
     ),
     Command("train", "training.__main__:main", "training", "train a multi-exit network"),
     Command("export", "exporter.__main__:export", "exporter", "turn a checkpoint into a bundle"),

@@ -12,7 +12,9 @@
     │   └── DeadlineTooShortError   422 deadline: too short for this server even when idle
     └── InvalidRequestError         422 invalid-request: for the client to correct
         ├── UnauthorizedError       401 unauthorized
-        ├── UnknownModelError       404 unknown-model: of the inference protocol
+        ├── UnknownModelError       404 unknown-model
+        ├── NoAdminError            403 no-admin: models cannot be changed by calls
+        ├── ModelLoadError          422 model-load: a model cannot be loaded, the old one serves
         ├── ParameterError          422 invalid-parameter
         ├── UnknownParameterError   422 unknown-parameter
         ├── UnknownBudgetError      422 unknown-budget
@@ -134,10 +136,23 @@ class UnauthorizedError(InvalidRequestError):
 
 
 class UnknownModelError(InvalidRequestError):
-    """The server has no model of this name and version. Only the inference protocol names one."""
+    """The server has no model of this name and version."""
 
     status = 404
     type = "unknown-model"
+
+
+class NoAdminError(InvalidRequestError):
+    """The server has no admin key, so that no call can change its models."""
+
+    status = 403
+    type = "no-admin"
+
+
+class ModelLoadError(InvalidRequestError):
+    """A model cannot be loaded. What served before still does."""
+
+    type = "model-load"
 
 
 class ParameterError(InvalidRequestError):

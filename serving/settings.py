@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from serving.cores import cores
+from serving.model_settings import KEY_CHARACTERS, WHITE_SPACE, ModelSettings
 
 Provider = Literal["cpu", "cuda"]
 Layout = Literal["native", "portable"]
@@ -24,8 +25,6 @@ PREFIX = "OFFRAMP_"
 ORIGIN = r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
 ORIGINS = rf"^\s*(\*|({ORIGIN})(\s*,\s*({ORIGIN}))*)?\s*$"
 KEY = f"{PREFIX}API_KEY"
-WHITE_SPACE = " \t\r\n"
-KEY_CHARACTERS = frozenset(map(chr, range(0x20, 0x7F)))  # that each client can send in a header
 MAX_BATCH = {"cpu": 16, "cuda": 64}
 ENVIRONMENT = """\
 Every option can also be set by an environment variable: OFFRAMP_MAX_BATCH sets --max-batch.
@@ -43,17 +42,13 @@ def batch_of_provider(values: dict[str, Any]) -> int:
     return MAX_BATCH[values.get("provider", "cpu")]
 
 
-class Settings(BaseSettings):
+class Settings(ModelSettings):
     """Serve a bundle: each request leaves the network at the first exit its budget allows."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
     )
 
-    bundle: Path = Field(
-        description="folder of the bundle, as `offramp export` writes it, or hf://org/name, a "
-        "bundle on the Hugging Face hub (extra hub)"
-    )
     host: str = Field(
         "127.0.0.1",
         description="address to listen on. 0.0.0.0 is every IPv4 address, :: every address of "

@@ -25,9 +25,9 @@ import numpy as np
 from benchmarks.client import counters, serving
 from benchmarks.engine.classifier import contents_of
 from benchmarks.goals import Goal, print_goals
-from benchmarks.serving.generator.load import Load
-from benchmarks.serving.generator.outcomes import Plan, closed, completed, open_loop, poisson
-from benchmarks.serving.generator.process import Generator, generator
+from offramp.load.outcomes import Plan, closed, completed, open_loop, poisson
+from offramp.load.process import Generator, generator
+from offramp.load.sender import Load
 
 WITHIN = 0.10  # relative difference to the budget
 SHARES = (0.15, 0.5, 0.85)  # budgets, from the cheapest point (0) to the dearest (1)

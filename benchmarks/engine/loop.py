@@ -100,7 +100,7 @@ def run_engine(settings: Settings, shares: Sequence[float], load: ClosedLoop) ->
         shares: Share of the images that leave at each exit.
         load: Clients and requests.
     """
-    bundle = settings.bundle
+    bundle = settings.folder
     size = read_manifest(bundle).input
     shape = (DIFFERENT_IMAGES, size.height, size.width, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

@@ -114,7 +114,7 @@ class Replica:
         Raises:
             RuntimeError: The engine accepts no requests.
         """
-        if not self._app.state.context.engine.ready:
+        if self._app.served.refusal is not None:
             raise RuntimeError("not ready")
 
 

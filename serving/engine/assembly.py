@@ -37,6 +37,7 @@ def build_engine(
     manifest: Manifest,
     shared: WorkerMetrics | None = None,
     *,
+    among: bool = False,
     on_device: bool = False,
 ) -> tuple[Engine, Metrics]:
     """Load the stages of a bundle, warm them up, and return an engine for them with its metrics.
@@ -45,6 +46,7 @@ def build_engine(
         settings: All settings.
         manifest: Manifest of the bundle `settings.bundle`.
         shared: The place of this worker process, if it is one of several.
+        among: It is one of several models of this process.
         on_device: Run as on CUDA whatever the provider is.
 
     Raises:
@@ -61,9 +63,9 @@ def build_engine(
         log.info("a batch has at most %d images (max_batch sets another number)", largest)
     runtime.warm_up(largest)
     model = _described(manifest, settings.provider)
-    metrics = Metrics(model, shared)
+    metrics = Metrics(model, shared, among=among)
     audits = _audits(settings, manifest, model, metrics, shared) if settings.audit else None
-    if settings.provider == "cuda":
+    if settings.provider == "cuda" and not among:
         watch_gpu(metrics.registry, settings.device)
     engine = _engine(settings, manifest, runtime, pool, metrics, largest, audits)
     give_back()
@@ -76,7 +78,7 @@ def _largest(settings: Settings) -> int:
 
 
 def _on_host(settings: Settings, manifest: Manifest) -> tuple[Runtime, Slots]:
-    runtime = CpuRuntime(settings.bundle, manifest, settings.layout)
+    runtime = CpuRuntime(settings.folder, manifest, settings.layout)
     return runtime, HostSlots(runtime.inputs, runtime.features, settings.slots)
 
 
@@ -85,7 +87,7 @@ def _on_device(settings: Settings, manifest: Manifest) -> tuple[Runtime, Slots]:
     features = [stage.features for stage in manifest.stages]
     device = Device(settings.provider, settings.device)
     pool = CudaSlots(inputs, features, settings.slots, device)
-    return CudaRuntime(settings.bundle, manifest, pool, _largest(settings)), pool
+    return CudaRuntime(settings.folder, manifest, pool, _largest(settings)), pool
 
 
 def _engine(

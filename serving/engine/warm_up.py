@@ -8,10 +8,12 @@ from functools import partial
 import numpy as np
 
 from serving.engine.latency import Latency
+from serving.errors import StageError
 from serving.runtime.base import Runtime, Slots, StageOutput
 
 REPEATS = 3
 MAX_BATCH_SECONDS = 0.04
+SLACK = 0.01  # of a probability, by rounding in low precision
 LEAST_SECONDS = 1e-7  # of a stage that has nothing to do, by a clock of any resolution
 
 
@@ -29,6 +31,26 @@ def useful_batch(runtime: Runtime, pool: Slots, most: int, clock: Callable[[], f
     pool.give(slots[0])
     images = int(MAX_BATCH_SECONDS / max(longest, 1e-9))
     return min(most, 1 << max(images.bit_length() - 1, 0))
+
+
+def probe(runtime: Runtime, pool: Slots) -> None:
+    """Run one image of noise through all exits, and check that each gives probabilities.
+
+    Raises:
+        StageError: The output of an exit is not finite, or not from 0 to 1.
+    """
+    slots = _filled(pool, 1)
+    try:
+        for stage in range(len(runtime.inputs)):
+            output = runtime.run(stage, pool.gather(stage, slots))
+            assert output.probabilities is not None
+            found = np.asarray(output.probabilities)
+            if not ((found >= -SLACK) & (found <= 1 + SLACK)).all():  # neither of NaN
+                raise StageError(f"exit {stage + 1} gives no probabilities for an image of noise")
+            pool.scatter(stage, slots, [0], output.features)
+    finally:
+        for slot in slots:
+            pool.give(slot)
 
 
 def measure(

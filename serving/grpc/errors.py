@@ -8,10 +8,11 @@ from typing import NoReturn, TypeAlias
 import grpc
 
 from serving.errors import ServingError
-from serving.observe.metrics import Metrics
+from serving.http.problems import CountsProblems
 
 CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     408: grpc.StatusCode.DEADLINE_EXCEEDED,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -35,7 +36,7 @@ def code_of(error: BaseException) -> grpc.StatusCode:
     return grpc.StatusCode.INTERNAL
 
 
-async def abort(call: Call, metrics: Metrics, error: ServingError) -> NoReturn:
+async def abort(call: Call, metrics: CountsProblems, error: ServingError) -> NoReturn:
     """Count an error and end a call with its status. Says when to try again, if the error does.
 
     Raises:

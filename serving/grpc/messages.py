@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -12,7 +12,6 @@ from serving.engine.request import Answer
 from serving.grpc.stubs import open_inference_pb2 as pb
 from serving.grpc.wire import split
 from serving.http.oip.answers import OutputBuilder, parameters_of
-from serving.http.oip.descriptions import Descriptions
 from serving.http.oip.inputs import InputReader, InputTensor, is_base64
 from serving.http.oip.parameters import ParameterReader
 from serving.http.oip.protocol import MAX_ID, Images, InferRequest, malformed, read_outputs
@@ -33,37 +32,48 @@ def parsed(kind: type[M], message: bytes) -> M:
         raise malformed(f"not a message {kind.__name__}") from error
 
 
+class Parts(NamedTuple):
+    """A `ModelInferRequest` without its tensors, and the bytes of these."""
+
+    request: pb.ModelInferRequest
+    raw: list[memoryview]
+    elements: list[memoryview]
+
+
+def split_request(message: bytes, max_images: int) -> Parts:
+    """Split a `ModelInferRequest`, before the model is known that reads it.
+
+    Raises:
+        MalformedBodyError: It is not of the protocol, or exceeds a bound.
+    """
+    rest, raw, elements = split(message, max_images)
+    return Parts(parsed(pb.ModelInferRequest, rest), raw, elements)
+
+
 class RequestReader:
-    """Reads requests for inference.
+    """Reads requests for inference by one model.
 
     Args:
         inputs: Reader of the input.
         parameters: Reader of parameters.
-        descriptions: Descriptions of the model, which check its name.
     """
 
-    def __init__(
-        self, inputs: InputReader, parameters: ParameterReader, descriptions: Descriptions
-    ) -> None:
+    def __init__(self, inputs: InputReader, parameters: ParameterReader) -> None:
         self._inputs = inputs
         self._parameters = parameters
-        self._descriptions = descriptions
 
-    def read(self, message: bytes, seconds: float | None) -> InferRequest:
-        """Read a `ModelInferRequest`.
+    def read(self, parts: Parts, seconds: float | None) -> InferRequest:
+        """Read a request.
 
         Args:
-            message: The message.
+            parts: The request.
             seconds: Time that is left for the call, or `None` for no bound.
 
         Raises:
-            UnknownModelError: It is for another model.
             MalformedBodyError: It is not of the protocol, or exceeds a bound.
             InvalidRequestError: As `ParameterReader.read` raises.
         """
-        rest, raw, elements = split(message, self._inputs.max_images)
-        request = parsed(pb.ModelInferRequest, rest)
-        self._descriptions.check_name(request.model_name, request.model_version)
+        request, raw, elements = parts
         if len(request.id) > MAX_ID:
             raise malformed(f"id: more than {MAX_ID} characters")
         query = self._parameters.read(b"", _values(request.parameters), seconds)

@@ -45,7 +45,7 @@ class GrpcServer:
         """
         settings = self._settings
         receiving = max(LEAST_RECEIVING, settings.max_held_bytes // settings.max_body_bytes)
-        service = Service(self._app.open_inference, receiving, settings.body_seconds)
+        service = Service(self._app.served, settings.max_images, receiving, settings.body_seconds)
         calls = STREAMS * settings.slots
         self._server = grpc.aio.server(
             handlers=[service.handler()],

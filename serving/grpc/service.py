@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from time import perf_counter
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import grpc
 from google.protobuf.json_format import ParseDict
 
-from serving.errors import BodyTimeoutError, BodyTooLargeError, EmptyBodyError, ServingError
+from serving.errors import (
+    BodyTimeoutError,
+    BodyTooLargeError,
+    EmptyBodyError,
+    NoAdminError,
+    ServingError,
+)
 from serving.grpc.errors import Call, abort, code_of
-from serving.grpc.messages import RequestReader, ResponseWriter, parsed
+from serving.grpc.messages import M, RequestReader, ResponseWriter, parsed, split_request
 from serving.grpc.stubs import open_inference_pb2 as pb
 from serving.http.connection.request_id import NAME, valid_request_id
+from serving.http.models.frontend import Frontend
+from serving.http.models.oip import VERSION, change_model, statistics
+from serving.http.models.repository import READY
+from serving.http.models.served import ServedModel
+from serving.http.oip.descriptions import server_metadata
 from serving.http.oip.inputs import InputReader
 from serving.http.oip.parameters import ParameterReader
-from serving.http.oip.routes import OpenInference
 from serving.http.problems import INTERNAL_ERROR
 from serving.http.tracing.parent import fields_of
 from serving.http.tracing.trace import Trace
@@ -32,31 +44,42 @@ LONGEST_DEADLINE = 10.0
 MARGIN = 0.005  # seconds before a call's deadline, for the answer on its way
 log = logging.getLogger(__name__)
 
+CHANGES = ("Load", "Unload")
+ONE_MODEL = "this server has one model for good; start it with --models to change models"
+
 Method = Callable[[Any], object]  # of a message, with the fields of the response
 Handler = Callable[[Any, Call], Awaitable[bytes]]  # of the bytes of a message
+Check = Callable[[Iterable[tuple[bytes, bytes]]], None]  # of the key in the headers of a call
 Named = pb.ModelMetadataRequest  # or another request with the name and version of a model
+
+
+class Endpoint:
+    """Reader and writer of the inferences of one model."""
+
+    def __init__(self, model: ServedModel) -> None:
+        context = model.context
+        self.reader = RequestReader(
+            InputReader(context.manifest.input, context.max_images),
+            ParameterReader(model.classify.query_reader),
+        )
+        self.writer = ResponseWriter(context.manifest)
 
 
 class Service:
     """The service.
 
     Args:
-        protocol: The protocol over HTTP, with which it shares model, engine and limits.
+        frontend: The models, with which it shares engines and limits with HTTP.
+        max_images: Largest number of images in one call.
         receiving: Largest number of messages with tensors that are received at the same time.
         seconds: Longest time from the head of a call to the end of its message.
     """
 
-    def __init__(self, protocol: OpenInference, receiving: int, seconds: float) -> None:
-        self._context = protocol.context
-        self._classify = protocol.classify
-        self._descriptions = protocol.descriptions
-        manifest = self._context.manifest
-        self._reader = RequestReader(
-            InputReader(manifest.input, self._context.max_images),
-            ParameterReader(protocol.classify.query_reader),
-            protocol.descriptions,
-        )
-        self._writer = ResponseWriter(manifest)
+    def __init__(self, frontend: Frontend, max_images: int, receiving: int, seconds: float) -> None:
+        self._frontend = frontend
+        self._models = frontend.models
+        self._max_images = max_images
+        self._endpoints = WeakKeyDictionary[ServedModel, Endpoint]()
         self._receiving = asyncio.Semaphore(receiving)
         self._seconds = seconds
 
@@ -64,22 +87,33 @@ class Service:
         """Return the handler of all methods."""
         public: dict[str, Method] = {
             "ServerLive": lambda _: {"live": True},
-            "ServerReady": lambda _: {"ready": self._context.engine.ready},
-            "ModelReady": self._model_ready,
+            "ServerReady": lambda _: {"ready": self._frontend.refusal is None},
+            "ModelReady": self._of_model(lambda each: {"ready": each.context.engine.ready}),
         }
         guarded: dict[str, Method] = {
-            "ServerMetadata": lambda _: self._descriptions.server,
-            "ModelMetadata": self._of_model(lambda: self._descriptions.model),
-            "ModelConfig": self._of_model(lambda: {"config": self._descriptions.config()}),
+            "ServerMetadata": lambda _: server_metadata(),
+            "ModelMetadata": self._of_model(lambda each: each.open_inference.descriptions.model),
+            "ModelConfig": self._of_model(
+                lambda each: {"config": each.open_inference.descriptions.config()}
+            ),
             "ModelStatistics": self._statistics,
-            "RepositoryIndex": self._index,
         }
         # The only message of an inference is read by its method, which so bounds what is received.
-        handlers = {INFER: grpc.stream_unary_rpc_method_handler(self._with_status(self._infer))}
-        for name, method in {**public, **guarded}.items():
-            answer = self._with_status(self._small(name, method, guarded=name in guarded))
-            handlers[name] = grpc.unary_unary_rpc_method_handler(answer)
+        handlers = {
+            INFER: grpc.stream_unary_rpc_method_handler(self._with_status(self._infer)),
+            "RepositoryIndex": self._unary(self._small("RepositoryIndex", self._index, self._list)),
+        }
+        for name, method in public.items():
+            handlers[name] = self._unary(self._small(name, method, lambda _: None))
+        for name, method in guarded.items():
+            check = self._frontend.authenticate_all
+            handlers[name] = self._unary(self._small(name, method, check))
+        for change in CHANGES:
+            handlers[f"RepositoryModel{change}"] = self._unary(partial(self._change, change))
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    def _unary(self, answer: Handler) -> grpc.RpcMethodHandler:
+        return grpc.unary_unary_rpc_method_handler(self._with_status(answer))
 
     def _with_status(self, answer: Handler) -> Handler:
         """Return a handler that ends a call with the status of its error."""
@@ -92,53 +126,63 @@ class Service:
             except Exception:
                 log.exception("Exception in a method of gRPC")
                 failed = INTERNAL_ERROR
-            return await abort(call, self._context.metrics, failed)
+            return await abort(call, self._frontend.metrics, failed)
 
         return handle
 
-    def _authenticate(self, call: Call) -> None:
-        self._context.authenticate_all(
-            (key.encode(), str(value).encode("latin-1", "replace"))
-            for key, value in call.invocation_metadata() or ()
-            if key == AUTHORIZATION
-        )
-
-    def _small(self, name: str, method: Method, *, guarded: bool) -> Handler:
+    def _small(self, name: str, method: Method, check: Check) -> Handler:
         """Return the handler of a method that answers with JSON data: fields of a message."""
         request_type, response_type = (getattr(pb, name + kind) for kind in ("Request", "Response"))
 
         async def answer(message: bytes, call: Call) -> bytes:
-            if guarded:
-                self._authenticate(call)
-            if len(message) > MAX_SMALL_BYTES:
-                raise BodyTooLargeError(f"the message has more than {MAX_SMALL_BYTES} bytes")
-            data = method(parsed(request_type, message))
+            check(_keys_of(call))
+            data = method(_small_message(request_type, message))
             return bytes(ParseDict(data, response_type()).SerializeToString())
 
         return answer
 
-    def _of_model(self, describe: Callable[[], object]) -> Method:
+    def _of_model(self, describe: Callable[[ServedModel], object]) -> Method:
         def method(request: Named) -> object:
-            self._descriptions.check_name(request.name, request.version)
-            return describe()
+            return describe(self._models.find(request.name, request.version))
 
         return method
 
-    def _model_ready(self, request: Named) -> object:
-        self._descriptions.check_name(request.name, request.version)
-        return {"ready": self._context.engine.ready}
-
     def _statistics(self, request: Named) -> object:
-        if request.name:  # none: of all models
-            self._descriptions.check_name(request.name, request.version)
-        return self._descriptions.statistics()
+        if not request.name:
+            return statistics(self._frontend)
+        model = self._models.find(request.name, request.version)
+        return model.open_inference.descriptions.statistics()
+
+    def _list(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        repository = self._frontend.repository
+        check = self._frontend if repository is None else repository
+        check.authenticate_all(headers)
 
     def _index(self, request: pb.RepositoryIndexRequest) -> object:
-        ready = self._context.engine.ready
-        return {"models": self._descriptions.index() if ready or not request.ready else []}
+        repository = self._frontend.repository
+        if repository is None:
+            descriptions = self._models.find_default().open_inference.descriptions
+            rows = descriptions.index()
+        else:
+            rows = repository.index()
+        return {"models": [r for r in rows if r["state"] == READY or not request.ready]}
+
+    async def _change(self, change: str, message: bytes, call: Call) -> bytes:
+        repository = self._frontend.repository
+        if repository is None:
+            raise NoAdminError(ONE_MODEL)
+        repository.authenticate_admin(_keys_of(call))
+        kind = getattr(pb, f"RepositoryModel{change}Request")
+        request: Any = _small_message(kind, message)
+        version = ""
+        if VERSION in request.parameters:
+            parameter = request.parameters[VERSION]
+            version = str(getattr(parameter, parameter.WhichOneof("parameter_choice") or "", ""))
+        await change_model(repository, change.lower(), request.model_name, version)
+        return b""
 
     async def _infer(self, _: object, call: Call) -> bytes:
-        arrived, tracing = perf_counter(), self._context.tracing
+        arrived, tracing = perf_counter(), self._frontend.tracing
         if tracing is None:
             return await self._answer(call, arrived, None)
         fields, request_id = _traced_metadata(call)
@@ -155,22 +199,35 @@ class Service:
 
     async def _answer(self, call: Call, arrived: float, trace: Trace | None) -> bytes:
         seconds = _seconds_of(call)
-        self._authenticate(call)
-        message = await self._message(call)
-        context = self._context
-        context.body_reader.hold(len(message))
-        size = len(message)
-        try:
-            request = self._reader.read(message, seconds)
-            del message  # the images are copies, or views of it
-            if trace is not None:
-                trace.name_request(request.id)
-            answers, _ = await self._classify.answers(
-                request.images, request.parsed, arrived, trace=trace
-            )
-        finally:
-            context.body_reader.release(size)
-        return self._writer.write(request, answers)
+        self._frontend.authenticate_all(_keys_of(call))
+        return await self._infer_from(await self._message(call), arrived, seconds, trace)
+
+    async def _infer_from(
+        self, message: bytes, arrived: float, seconds: float | None, trace: Trace | None
+    ) -> bytes:
+        size, parts = len(message), split_request(message, self._max_images)
+        del message  # the images are copies, or views of it
+        model = self._models.find(parts.request.model_name, parts.request.model_version)
+        endpoint, bodies = self._endpoint_of(model), model.context.body_reader
+        with model.in_use():
+            bodies.hold(size)
+            try:
+                request = endpoint.reader.read(parts, seconds)
+                del parts
+                if trace is not None:
+                    trace.name_request(request.id)
+                answers, _ = await model.classify.answers(
+                    request.images, request.parsed, arrived, trace=trace
+                )
+            finally:
+                bodies.release(size)
+        return endpoint.writer.write(request, answers)
+
+    def _endpoint_of(self, model: ServedModel) -> Endpoint:
+        found = self._endpoints.get(model)
+        if found is None:
+            found = self._endpoints[model] = Endpoint(model)
+        return found
 
     async def _message(self, call: Call) -> bytes:
         """Receive the message of a call, when few others are received."""
@@ -203,3 +260,23 @@ def _traced_metadata(call: Call) -> tuple[tuple[bytes, bytes], bytes]:
     ]
     found = [value for key, value in pairs if key == NAME]
     return fields_of(pairs), valid_request_id(found[0]) if len(found) == 1 else b""
+
+
+def _keys_of(call: Call) -> list[tuple[bytes, bytes]]:
+    """Return the metadata of a call in which its key is."""
+    return [
+        (key.encode(), str(value).encode("latin-1", "replace"))
+        for key, value in call.invocation_metadata() or ()
+        if key == AUTHORIZATION
+    ]
+
+
+def _small_message(kind: type[M], message: bytes) -> M:
+    """Parse a message without tensors.
+
+    Raises:
+        BodyTooLargeError, MalformedBodyError: It is too large, or not of this kind.
+    """
+    if len(message) > MAX_SMALL_BYTES:
+        raise BodyTooLargeError(f"the message has more than {MAX_SMALL_BYTES} bytes")
+    return parsed(kind, message)

@@ -1,9 +1,9 @@
-"""The app: a loaded bundle, the parts that serve it, and one handler for all errors."""
+"""The app: the models, the endpoints that serve them, and one handler for all errors."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
@@ -14,73 +14,107 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from offramp.bundle.manifest import Manifest, read_manifest
-from serving.engine.assembly import build_engine
-from serving.engine.budgets.milliseconds import Milliseconds
-from serving.http.body import BodyReader
-from serving.http.classify import Classify
+from serving.engine.engine import Engine
+from serving.http.bodies.openapi import body_schemas
+from serving.http.connection import FastPath
 from serving.http.connection.request_id import IdentifiedSend, name_in_log, request_id_of
-from serving.http.context import ServerContext
-from serving.http.fast_path import FastClassify
+from serving.http.models.assembly import Supervised, build_models
+from serving.http.models.calls import ModelCalls
+from serving.http.models.fast_path import FastModels
+from serving.http.models.frontend import Frontend
+from serving.http.models.loading import build_model
+from serving.http.models.oip import OpenInferenceModels
 from serving.http.oip.requests import LENGTH
-from serving.http.oip.routes import ROOT, OpenInference
-from serving.http.openapi import CLASSIFY, OPERATIONS, POST, body_schemas, describe_operations
+from serving.http.oip.routes import ROOT
+from serving.http.openapi import (
+    CLASSIFY,
+    MODELS,
+    OPERATIONS,
+    POST,
+    describe_operations,
+)
 from serving.http.pages.routes import pages
-from serving.http.problems import safe_send
-from serving.http.routes import authenticate, guarded, handle_errors, public
+from serving.http.problems import add_handlers, safe_send
+from serving.http.routes import authenticate, guarded, public
+from serving.http.tracing.assembly import build_tracing
 from serving.http.tracing.endpoint import begin_trace
 from serving.http.tracing.trace import Trace, Tracing
-from serving.images.decoder import Decoder
-from serving.images.rest import Rest
+from serving.models.registry import Registry
 from serving.observe.worker_metrics import WorkerMetrics
-from serving.runtime.memory import trim
 from serving.settings import Settings
 
 JSON_LENGTH = LENGTH.decode()
+INFERENCES = (*(operation.path for operation in OPERATIONS), "/infer")  # ends of paths
 
 
 class Offramp(FastAPI):
-    """A FastAPI app, except for `OPERATIONS`, which bypass it (`Classify`, `FastClassify`).
+    """A FastAPI app, except for the calls that classify, which bypass it.
 
     Args:
-        context: What the endpoints use.
-        root_path: Prefix under which a proxy serves the app, or empty.
+        frontend: The models.
         drain_seconds: Most time from the start of a shutdown to the end of the last request.
+        root_path: Prefix under which a proxy serves the app, or empty.
+        changing: The endpoints of the inference protocol, if the models can change. `None`: there
+            is one model for good, and its own endpoints answer.
 
     Attributes:
-        engine: The engine that runs requests.
+        served: The models, as above.
         fast_path: The endpoint that a `Connection` calls without a task.
-        open_inference: The endpoints of the Open Inference Protocol.
     """
 
-    def __init__(self, context: ServerContext, drain_seconds: float, root_path: str = "") -> None:
+    fast_path: FastPath
+
+    def __init__(
+        self,
+        frontend: Frontend,
+        drain_seconds: float,
+        root_path: str = "",
+        changing: OpenInferenceModels | None = None,
+    ) -> None:
         super().__init__(
             title="Offramp",
             summary="Early-exit inference: say what an answer may cost.",
-            version=context.manifest.version,
+            version=next(frontend.models.every()).version,
             docs_url=None,  # `pages` has its own, which asks no other host
             redoc_url=None,
             redirect_slashes=False,  # a redirect would name the host that the client gives
             generate_unique_id_function=lambda route: route.name,
             lifespan=_lifespan,
         )
-        self.state.context = context
-        self.engine = context.engine
+        self.served = frontend
         self._root_path = root_path
-        self._classify = Classify(context)
-        self.open_inference = OpenInference(context, self._classify)
-        self.fast_path = FastClassify(context, self._classify, self.open_inference.fast_path)
-        self._direct: dict[str, ASGIApp] = {
-            operation.path: self._classify for operation in OPERATIONS
-        }
-        for path, endpoint in self._direct.items():
-            self.router.routes.append(Route(path, endpoint, methods=[POST]))
-        for path in (ROOT, ROOT + "/{path:path}"):
-            self.router.routes.append(Route(path, self.open_inference))
-        self._direct |= dict.fromkeys(self.open_inference.infer_paths, self.open_inference)
-        self._tracing = context.tracing
-        self._traced = frozenset(self._direct)
+        self._direct: dict[str, ASGIApp] = {}
+        calls = ModelCalls(frontend)
+        if changing is None:
+            only = frontend.models.find_default()
+            self.fast_path = only.fast_path
+            self._add(only.open_inference, only.classify, calls)
+            self._direct = only.direct
+            self.state.context = only.context
+        else:
+            self.fast_path = FastModels(frontend)
+            self._add(changing, calls, calls)
+        self._tracing = frontend.tracing
         self._drain_seconds = drain_seconds
         self._drain_until: float | None = None
+
+    def _add(self, open_inference: ASGIApp, classify: ASGIApp, named: ASGIApp) -> None:
+        """Add the endpoints that are plain ASGI apps."""
+        routes = self.router.routes
+        for operation in OPERATIONS:
+            routes.append(Route(operation.path, classify, methods=[POST]))
+            routes.append(Route(MODELS + operation.path, named, methods=[POST]))
+        for path in (ROOT, ROOT + "/{path:path}"):
+            routes.append(Route(path, open_inference))
+
+    @property
+    def engine(self) -> Engine:
+        """Return the engine of the model that answers calls without a name."""
+        return self.served.models.find_default().context.engine
+
+    def when_broken(self, callback: Callable[[], object]) -> None:
+        """Call back on the event loop if the engine of a model breaks."""
+        self.served.models.watch(lambda each: each.context.engine.when_broken(callback))
 
     def allow_origins(self, origins: Sequence[str]) -> None:
         """Let pages of these origins (`scheme://host`, or `*`) call the API (CORS)."""
@@ -97,7 +131,7 @@ class Offramp(FastAPI):
         """Return the OpenAPI document, with the description of `OPERATIONS`."""
         document = super().openapi()
         if CLASSIFY.path not in document["paths"]:
-            context: ServerContext = self.state.context
+            context = next(self.served.models.every()).context  # of several, an example
             bodies = body_schemas(
                 context.manifest.input, context.max_images, context.body_reader.max_bytes
             )
@@ -127,7 +161,7 @@ class Offramp(FastAPI):
     def _begin_trace(self, tracing: Tracing, scope: Scope) -> Trace | None:
         """Begin the trace of an inference. Other requests are not traced."""
         route = _path_of(scope)
-        if scope["method"] != POST or route not in self._traced:
+        if scope["method"] != POST or not route.endswith(INFERENCES):
             return None
         return begin_trace(tracing, scope, route, request_id_of(scope))
 
@@ -152,16 +186,17 @@ class Offramp(FastAPI):
 
     def end_rests(self) -> None:
         """Let no image wait longer than its decoding needs. Only the event loop calls it."""
-        self.state.context.decoder.drain()
+        for model in self.served.models.every():
+            model.context.decoder.drain()
 
     async def drain(self) -> None:
         """Let requests under way end, in the time that is left, and stop all threads."""
         self.begin_drain()
         self.end_rests()
+        seconds = self.seconds_to_drain
         try:
-            await self.engine.drain(self.seconds_to_drain)
+            await asyncio.gather(*(each.stop(seconds) for each in self.served.models.every()))
         finally:
-            self.state.context.decoder.close()
             if self._tracing is not None:
                 await self._tracing.close()
 
@@ -175,9 +210,14 @@ def _path_of(scope: Scope) -> str:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     assert isinstance(app, Offramp)
-    fresh = asyncio.create_task(app.state.context.metrics.keep_fresh())
+    fresh = asyncio.create_task(app.served.metrics.keep_fresh())
+    repository = app.served.repository
+    if repository is not None:
+        repository.start()
     yield
     try:
+        if repository is not None:
+            await repository.close()
         await app.drain()
     finally:
         fresh.cancel()
@@ -187,64 +227,42 @@ def create_app(
     settings: Settings,
     manifest: Manifest | None = None,
     shared: WorkerMetrics | None = None,
+    supervised: Supervised | None = None,
     *,
     on_device: bool = False,
 ) -> Offramp:
-    """Load the bundle, warm it up, and return the app that serves it.
+    """Load the bundle or the models, warm them up, and return the app that serves them.
 
     Args:
         settings: All settings.
         manifest: The manifest of the bundle, if it was read before.
         shared: The place of this worker process, if it is one of several.
+        supervised: The models of a worker, if there are several models.
         on_device: Run as on CUDA whatever the provider is: features stay where it computes, and
             each batch size has its own sessions.
 
     Raises:
-        BundleError: The bundle is damaged, or not of this server's format.
+        BundleError: A bundle is damaged, or not of this server's format.
         ProviderError: The provider is not available.
+        UsageError: The admin key cannot be read.
     """
-    manifest = manifest or read_manifest(settings.bundle)
-    engine, metrics = build_engine(settings, manifest, shared, on_device=on_device)
-    body_reader = BodyReader(
-        settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds
-    )
-    return _app(
-        ServerContext(
-            manifest=manifest,
-            milliseconds=Milliseconds(manifest, engine.latency),
-            engine=engine,
-            body_reader=body_reader,
-            decoder=Decoder(
-                manifest.input,
-                settings.max_pixels,
-                settings.threads,
-                body_reader.keep,
-                Rest(engine.overloaded, engine.ended),
-                trim,
-            ),
-            metrics=metrics,
-            max_images=settings.max_images,
-            api_key=settings.api_key.get_secret_value() if settings.api_key else None,
-            tracing=_tracing(settings, manifest),
-        ),
-        settings,
-    )
-
-
-def _tracing(settings: Settings, manifest: Manifest) -> Tracing | None:
-    if settings.otlp_endpoint is None:
-        return None
-    from serving.http.tracing.export import OtlpRecorder  # late: needs the extra tracing
-
-    return Tracing(settings.trace_share, OtlpRecorder(settings.otlp_endpoint, manifest))
-
-
-def _app(context: ServerContext, settings: Settings) -> Offramp:
-    app = Offramp(context, settings.drain_seconds, settings.root_path)
+    changing = None
+    if settings.models is not None:
+        frontend, changing = build_models(
+            settings, settings.models, shared, supervised, on_device=on_device
+        )
+    else:
+        manifest = manifest or read_manifest(settings.folder)
+        tracing = build_tracing(settings, manifest)
+        model = build_model(settings, manifest, shared, tracing=tracing, on_device=on_device)
+        registry = Registry({model.name: {model.version: model}})
+        context = model.context
+        frontend = Frontend(registry, context.metrics, context.api_key, tracing=tracing)
+    app = Offramp(frontend, settings.drain_seconds, settings.root_path, changing)
     if settings.origins:
         app.allow_origins(settings.origins)
-    app.include_router(guarded, dependencies=[Depends(authenticate)] if context.api_key else [])
+    app.include_router(guarded, dependencies=[Depends(authenticate)] if frontend.api_key else [])
     app.include_router(public)
     app.include_router(pages(playground=settings.playground))
-    handle_errors(app)
+    add_handlers(app, frontend.metrics)
     return app

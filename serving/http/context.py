@@ -46,14 +46,8 @@ class ServerContext:
         Raises:
             UnauthorizedError: The key is missing or wrong.
         """
-        if self.api_key is None:
-            return
-        scheme, _, given = authorization.encode("latin-1").partition(b" ")
-        right = hmac.compare_digest(given.strip(b" \t"), self.api_key.encode())
-        if scheme.lower() != b"bearer" or not right:
-            raise UnauthorizedError(
-                "the API key is missing or wrong; send Authorization: Bearer KEY"
-            )
+        if self.api_key is not None:
+            _compare(self.api_key, authorization.encode("latin-1"))
 
     def authenticate_all(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Check the API key in all headers of a call, names in lower case.
@@ -61,7 +55,25 @@ class ServerContext:
         Raises:
             UnauthorizedError: The key is missing or wrong, or there are several.
         """
-        found = [value for name, value in headers if name == b"authorization"]
-        if self.api_key is not None and len(found) > 1:
-            raise UnauthorizedError("there are several Authorization headers; send one")
-        self.authenticate(found[0].decode("latin-1") if found else "")
+        check_key(self.api_key, headers)
+
+
+def check_key(key: str | None, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Check a key in all headers of a call, names in lower case. `None`: no key is required.
+
+    Raises:
+        UnauthorizedError: The key is missing or wrong, or there are several.
+    """
+    if key is None:
+        return
+    found = [value for name, value in headers if name == b"authorization"]
+    if len(found) > 1:
+        raise UnauthorizedError("there are several Authorization headers; send one")
+    _compare(key, found[0] if found else b"")
+
+
+def _compare(key: str, authorization: bytes) -> None:
+    scheme, _, given = authorization.partition(b" ")
+    right = hmac.compare_digest(given.strip(b" \t"), key.encode())
+    if scheme.lower() != b"bearer" or not right:
+        raise UnauthorizedError("the API key is missing or wrong; send Authorization: Bearer KEY")

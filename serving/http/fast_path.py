@@ -33,14 +33,13 @@ from serving.http.connection.request_id import (
     valid_request_id,
 )
 from serving.http.context import ServerContext
-from serving.http.openapi import CLASSIFY
+from serving.http.openapi import CLASSIFY, MODELS
 from serving.http.problems import INTERNAL_ERROR, error_response
 from serving.http.query import ParsedQuery
 from serving.http.tracing.parent import TRACEPARENT, TRACESTATE
 from serving.http.tracing.trace import NO_RESPONSE, Tracing
 
 MAX_BODY_BYTES = 1 << 16  # as many as uvicorn keeps before the application reads the body
-PATH = CLASSIFY.path.encode()
 USUAL = (None, b"*/*")  # the header `Accept` of most clients
 SLOW_TYPES = (MULTIPART, JSON)  # left to `Classify`
 log = logging.getLogger(__name__)
@@ -69,11 +68,13 @@ class FastClassify:
         self._context = context
         self._classify = classify
         self._protocol = protocol
+        named = MODELS.format(name=context.manifest.name) + CLASSIFY.path
+        self._paths = frozenset({CLASSIFY.path.encode(), named.encode()})
 
     def head_of(self, url: bytes, headers: Mapping[bytes, bytes]) -> RequestHead | None:
         """Return the head of a request that `start` can take, as `FastPath` defines."""
         path, _, query = url.partition(b"?")
-        if path != PATH:
+        if path not in self._paths:
             return self._protocol.head_of(url, headers)
         if headers.get(b"accept") not in USUAL and asks_for_events(headers[b"accept"]):
             return None

@@ -7,13 +7,13 @@ them here, and their part of the OpenAPI document is generated from these record
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from offramp.bundle.manifest import ImageInput, Manifest
+from offramp.bundle.manifest import Manifest
 from serving.http.anytime.events import EVENTS
 from serving.http.anytime.openapi import STREAM
 from serving.http.body import FILE_BYTES, JSON, MULTIPART, PIXELS
@@ -21,7 +21,6 @@ from serving.http.problems import PROBLEM_JSON, problem_types
 from serving.http.query import ClassifyQuery
 from serving.http.schemas import Classification, ExitAnswer, Problem
 
-BASE64 = r"^(data:[A-Za-z0-9/+.;=_-]{0,200};base64,)?[A-Za-z0-9+/_\r\n-]+={0,2}[\r\n]*$"
 REFERENCE = "#/components/schemas/{model}"
 POST = "POST"
 Schema = dict[str, Any]
@@ -102,52 +101,14 @@ CLASSIFY_PIXELS = Operation(
     content={FILE_BYTES: "Pixels"},
 )
 OPERATIONS = (CLASSIFY, CLASSIFY_PIXELS)
-
-
-def body_schemas(target: ImageInput, max_images: int, max_bytes: int) -> dict[str, Schema]:
-    """Return the schemas of request bodies by name, with the bounds of this server.
-
-    Args:
-        target: Input of the model.
-        max_images: Largest number of images in one call.
-        max_bytes: Largest size of one body, in bytes.
-    """
-    file = {"type": "string", "format": "binary", "minLength": 1, "maxLength": max_bytes}
-    pixel_bytes = target.height * target.width * 3
-    text = {
-        "type": "string",
-        "contentEncoding": "base64",
-        "pattern": BASE64,
-        "minLength": 4,
-        "maxLength": max_bytes,
-        "description": "an image file as base64, which can have line ends, or as a data URI",
-    }
-    return {
-        "ImageFile": file | {"description": "an image file"},
-        "Pixels": file
-        | {
-            "minLength": pixel_bytes,
-            "maxLength": max_images * pixel_bytes,
-            "description": f"uint8 [n, {target.height}, {target.width}, 3], RGB, C order: "
-            f"{pixel_bytes} bytes for each of 1 to {max_images} images",
-        },
-        "ClassifyForm": _object(_list(file, max_images), "image files, each with a file name"),
-        "ClassifyImages": _object(_list(text, max_images), "image files in JSON"),
-    }
-
-
-def _list(items: Schema, max_images: int) -> Schema:
-    return {"type": "array", "items": items, "minItems": 1, "maxItems": max_images}
-
-
-def _object(images: Schema, description: str) -> Schema:
-    return {
-        "type": "object",
-        "properties": {"images": images},
-        "required": ["images"],
-        "additionalProperties": False,
-        "description": description,
-    }
+MODELS = "/models/{name}"  # before the path of a call to a model by its name
+NAME_IN_PATH: Schema = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "maxLength": 64},
+    "description": "name of the model",
+}
 
 
 def describe_operations(
@@ -171,9 +132,12 @@ def describe_operations(
     components.update({name: {"title": name} | schema for name, schema in bodies.items()})
     names = [f"/problems/{name}" for names in problem_types().values() for name in names]
     components["Problem"]["properties"]["type"]["examples"] = sorted(set(names))
+    named = [
+        replace(each, path=MODELS + each.path, name=f"model_{each.name}") for each in OPERATIONS
+    ]
     described = {
         operation.path: {POST.lower(): _described(operation, manifest, secured=secured)}
-        for operation in OPERATIONS
+        for operation in (*OPERATIONS, *named)
     }
     document["paths"] = {**described, **document["paths"]}
 
@@ -185,6 +149,8 @@ def _described(operation: Operation, manifest: Manifest, *, secured: bool) -> Sc
     for parameter in parameters:
         if parameter["name"] == "reject" and manifest.reject is None:
             parameter["schema"]["const"] = False
+    if operation.path.startswith(MODELS):
+        parameters = [NAME_IN_PATH, *parameters]
     described: Schema = {
         "tags": [operation.tag],
         "summary": operation.name.replace("_", " ").capitalize(),

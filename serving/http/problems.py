@@ -4,24 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
+from typing import Protocol
 
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Send
 
-from serving.errors import ProviderError, ServingError, UnknownModelError, WorkerError
-from serving.observe.metrics import Metrics
+from serving.errors import (
+    ModelLoadError,
+    NoAdminError,
+    ProviderError,
+    ServingError,
+    WorkerError,
+)
 
 PROBLEM_JSON = "application/problem+json"
 CACHED = 64  # bodies of problems
 # Headers of every response, from the fast path too. A body is never taken for another type.
 SAFETY_HEADERS = ((b"x-content-type-options", b"nosniff"),)
-# Raised before the server takes requests, or by the inference protocol only.
-NOT_OF_CLASSIFY = (ProviderError, WorkerError, UnknownModelError)
+# Raised before the server takes requests, or by calls that change models.
+NOT_OF_CLASSIFY = (ProviderError, WorkerError, NoAdminError, ModelLoadError)
 INTERNAL_ERROR = ServingError("an error of the server; its log says more")
 
 
+class CountsProblems(Protocol):
+    """Metrics that count problems: of a model, or of a server with several."""
+
+    def problem(self, type_: str) -> None:
+        """Count a call that was answered with a problem of this type."""
+
+
 def problem_response(
-    metrics: Metrics,
+    metrics: CountsProblems,
     problem_type: str,
     status: int,
     detail: str,
@@ -35,9 +51,38 @@ def problem_response(
     return response
 
 
-def error_response(metrics: Metrics, error: ServingError) -> Response:
+def error_response(metrics: CountsProblems, error: ServingError) -> Response:
     """Count an error of this server and return its problem response."""
     return problem_response(metrics, error.type, error.status, str(error), error.headers)
+
+
+def add_handlers(app: Starlette, metrics: CountsProblems) -> None:
+    """Let an app answer every error with a problem, and count it.
+
+    The handlers are coroutines, because Starlette runs plain functions on a thread.
+    """
+
+    async def serving_error(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ServingError)
+        return error_response(metrics, error)
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kind = error.detail.lower().replace(" ", "-")
+        path = request.url.path
+        headers = dict(error.headers or {})
+        if "GET" in headers.get("Allow", ""):
+            headers["Allow"] += ", HEAD"
+        allowed = headers.get("Allow")
+        does = f"answers {allowed} only" if allowed else "is not served; /docs lists what is"
+        return problem_response(metrics, kind, error.status_code, f"{path[:256]} {does}", headers)
+
+    async def bug(_: Request, __: Exception) -> Response:
+        return error_response(metrics, INTERNAL_ERROR)
+
+    app.add_exception_handler(ServingError, serving_error)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(Exception, bug)
 
 
 def safe_send(send: Send, *, body: bool = True) -> Send:

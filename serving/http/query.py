@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from offramp.bundle.manifest import Manifest
 from serving.engine.budgets.milliseconds import Milliseconds
 from serving.engine.policy import Policy, resolve
-from serving.errors import ParameterError, UnknownParameterError
+from serving.errors import ParameterError, UnknownModelError, UnknownParameterError
 from serving.runtime.base import MOST_CLASSES
 
 CACHED_QUERIES = 1024
@@ -65,6 +65,12 @@ class ClassifyQuery(BaseModel):
         "model for which GET /model has `reject`",
     )
 
+    version: str | None = Field(
+        None,
+        json_schema_extra={"minLength": 1, "maxLength": 64},
+        description="version of the model that answers. Default: the one that was loaded last",
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedQuery:
@@ -105,6 +111,7 @@ class QueryReader:
             UnknownBudgetError: The budget is neither a name nor a number.
             UnknownPromiseError: No certified promise of the bundle holds the one asked for.
             BudgetTooLowError: No operating point is as cheap as the budget.
+            UnknownModelError: The query names another version.
         """
         try:
             return self._cached(raw) if len(raw) <= MAX_CACHED_BYTES else self._parse(raw)
@@ -125,11 +132,30 @@ class QueryReader:
         return parsed
 
     def _parse(self, raw: bytes) -> ParsedQuery:
-        return with_policy(self._manifest, _validated(_parameters(raw)), self._milliseconds)
+        query, served = _validated(_parameters(raw)), self._manifest.version
+        if query.version is not None and query.version != served:
+            text = f"version {query.version[:64]!r} is not loaded; this is version {served!r}"
+            raise UnknownModelError(text)
+        return with_policy(self._manifest, query, self._milliseconds)
 
     def _parse_timed(self, raw: bytes, _: int) -> ParsedQuery:
         """Parse a query by times of this version."""
         return self._parse(raw)
+
+
+def version_of(raw: bytes) -> str:
+    """Return the version that a raw query names first, or an empty string.
+
+    The reader of that version checks the whole query.
+    """
+    if b"version" not in raw:
+        return ""
+    text = raw.decode("latin-1")
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+    except ValueError:
+        return ""
+    return next((value for name, value in pairs if name == "version"), "")
 
 
 def with_policy(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from starlette.exceptions import HTTPException
 
-from serving.errors import NotReadyError, ServingError
+from serving.errors import NotReadyError
 from serving.http.body import JSON
-from serving.http.context import ServerContext
+from serving.http.models.frontend import Frontend
+from serving.http.models.served import ServedModel
 from serving.http.openapi import problems
-from serving.http.problems import INTERNAL_ERROR, error_response, problem_response
-from serving.http.schemas import Health, ModelDescription, describe
+from serving.http.schemas import Health, ListedModel, ModelDescription, ModelList, describe
 from serving.observe.prometheus_internals import choose_encoder
 
 METRICS = {
@@ -23,11 +22,16 @@ public = APIRouter(tags=["operation"])
 guarded = APIRouter(tags=["classification"], responses=problems([401, 500]))
 
 
-def context_of(request: Request) -> ServerContext:
-    """Return the context of the app that got the request."""
-    context = request.app.state.context
-    assert isinstance(context, ServerContext)
-    return context
+Version = Annotated[
+    str, Query(max_length=64, description="version. Default: the one that was loaded last")
+]
+
+
+def frontend_of(request: Request) -> Frontend:
+    """Return the models of the app that got the request."""
+    frontend = request.app.served
+    assert isinstance(frontend, Frontend)
+    return frontend
 
 
 async def authenticate(
@@ -39,14 +43,42 @@ async def authenticate(
     Raises:
         UnauthorizedError: The key is missing or wrong.
     """
-    context_of(request).authenticate_all(request.scope["headers"])
+    frontend_of(request).authenticate_all(request.scope["headers"])
 
 
-@guarded.get("/model", response_model=ModelDescription)
-async def model(request: Request) -> Response:
-    """Describe the model: labels, input, exits, budgets, curve, and milliseconds as of now."""
-    context = context_of(request)
-    described = describe(context.manifest, context.milliseconds)
+@guarded.get("/model", response_model=ModelDescription, responses=problems([404]))
+async def model(request: Request, version: Version = "") -> Response:
+    """Describe the model: labels, input, exits, budgets and the curve of operating points.
+
+    Of several models, it is the one that answers `/classify`.
+    """
+    return _described(frontend_of(request).models.find_default(version))
+
+
+@guarded.get("/models")
+async def models(request: Request) -> ModelList:
+    """List the models that are loaded."""
+    registry = frontend_of(request).models
+    rows = tuple(
+        ListedModel(name=name, version=next(iter(versions)), versions=tuple(versions))
+        for name, versions in registry.table.items()
+    )
+    return ModelList(default=registry.default or None, models=rows)
+
+
+@guarded.get("/models/{name}", response_model=ModelDescription, responses=problems([404]))
+async def named_model(
+    request: Request,
+    name: Annotated[str, Path(max_length=64, description="name of the model")],
+    version: Version = "",
+) -> Response:
+    """Describe a model, as `/model` does."""
+    return _described(frontend_of(request).models.find(name, version))
+
+
+def _described(model: ServedModel) -> Response:
+    """Return the description of a model, with its milliseconds as of now."""
+    described = describe(model.context.manifest, model.context.milliseconds)
     return Response(described.model_dump_json(), media_type=JSON)
 
 
@@ -59,7 +91,7 @@ async def live() -> Health:
 @public.get("/health/ready", responses=problems([503]))
 async def ready(request: Request) -> Health:
     """Answer 200 while requests are taken, else 503 with the reason in `detail`."""
-    if (reason := context_of(request).engine.refusal) is not None:
+    if (reason := frontend_of(request).refusal) is not None:
         raise NotReadyError(reason)
     return Health(status="ready")
 
@@ -68,34 +100,4 @@ async def ready(request: Request) -> Health:
 async def metrics(request: Request) -> Response:
     """Return Prometheus metrics."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(context_of(request).metrics.registry), media_type=content_type)
-
-
-def handle_errors(app: FastAPI) -> None:
-    """Answer each error of an endpoint with a problem."""
-    app.add_exception_handler(ServingError, _offramp_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _bug)
-
-
-# The handlers are coroutines, because Starlette runs plain functions on a thread.
-async def _offramp_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServingError)
-    return error_response(context_of(request).metrics, error)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    kind = error.detail.lower().replace(" ", "-")
-    path = request.url.path
-    headers = dict(error.headers or {})
-    if "GET" in headers.get("Allow", ""):
-        headers["Allow"] += ", HEAD"
-    allowed = headers.get("Allow")
-    does = f"answers {allowed} only" if allowed else "is not served; /docs lists what is"
-    metrics = context_of(request).metrics
-    return problem_response(metrics, kind, error.status_code, f"{path[:256]} {does}", headers)
-
-
-async def _bug(request: Request, _: Exception) -> Response:
-    return error_response(context_of(request).metrics, INTERNAL_ERROR)
+    return Response(encode(frontend_of(request).metrics.registry), media_type=content_type)

@@ -35,6 +35,8 @@ OUTCOMES: tuple[Outcome, ...] = (
 )
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+PROBLEMS = ("offramp_problems", "Error answers (calls) by problem type.")
+WORKERS = "Server processes that serve."
 ALL = "all"  # value of the label `stage` for batches that run all stages as one graph
 REFRESH_SECONDS = 0.5  # greatest age of another worker's live gauges
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -77,17 +79,24 @@ class Metrics:
     Args:
         model: The model that is served.
         worker: This worker's part of the metrics folder, activated. `None` for a single process.
+        among: The model is one of several, whose metrics `ServerMetrics` joins.
 
     Attributes:
         registry: The metrics of all workers, for a scrape.
         counters: Cheap counters of this worker, for further metrics.
+        labels: Labels that every series of this model gets. Empty if it is the only one.
     """
 
-    def __init__(self, model: Model, worker: WorkerMetrics | None = None) -> None:
+    def __init__(
+        self, model: Model, worker: WorkerMetrics | None = None, *, among: bool = False
+    ) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(self)
+        self.labels = {"model": model.name, "version": model.version} if among else {}
         self._several = worker is not None
-        if worker:
+        if among:
+            pass  # the process is the server's
+        elif worker:
             MultiProcessCollector(self.registry, str(worker.folder))
             self.registry.register(Processes(worker.folder))
         else:
@@ -126,9 +135,8 @@ class Metrics:
         self._queue, self._decode, self._compute = (
             part(part=name) for name in ("queue", "decode", "compute")
         )
-        text = "Error answers (calls) by problem type."
         self._problems = PrometheusCounter(
-            "offramp_problems", text, ["type"], registry=self._registry_here
+            *PROBLEMS, ["type", *self.labels], registry=self._registry_here
         )
 
     def _declare_stages(self, stages: int) -> None:
@@ -138,7 +146,8 @@ class Metrics:
         self._stages = [(duration(stage=k), size(stage=k)) for k in names]
 
     def _declare_model(self, model: Model) -> None:
-        self._gauge("workers", "Server processes that serve.").set(1)
+        if not self.labels:
+            self._gauge("workers", WORKERS)().set(1)
         expected = self._gauge(
             "flops_expected",
             "Mean flops of an answer that the manifest expects.",
@@ -146,11 +155,11 @@ class Metrics:
             "livemax",
         )
         for budget, flops in model.mean_flops.items():
-            expected.labels(budget).set(flops)
+            expected(budget).set(flops)
         info = self._gauge(
             "model_info", "The model that is served.", "model version precision provider", "livemax"
         )
-        info.labels(model.name, model.version, model.precision, model.provider).set(1)
+        info(model.name, model.version, model.precision, model.provider).set(1)
 
     def watch(
         self,
@@ -160,12 +169,12 @@ class Metrics:
         queue_depth: Callable[[], int],
     ) -> None:
         """Add gauges of the pool and the queue, which are read at each refresh."""
-        self._gauge("slots", "Slots of the pool.").set(slots)
-        self._gauge("pool_bytes", "Bytes that images and features of all slots can take.").set(
+        self._gauge("slots", "Slots of the pool.")().set(slots)
+        self._gauge("pool_bytes", "Bytes that images and features of all slots can take.")().set(
             pool_bytes
         )
-        in_use = self._gauge("slots_in_use", "Slots that requests hold.")
-        depth = self._gauge("queue_depth", "Requests that wait for a batch.")
+        in_use = self._gauge("slots_in_use", "Slots that requests hold.")()
+        depth = self._gauge("queue_depth", "Requests that wait for a batch.")()
         self._live += [(in_use, slots_in_use), (depth, queue_depth)]
 
     def refresh(self) -> None:
@@ -233,7 +242,7 @@ class Metrics:
 
     def problem(self, type_: str) -> None:
         """Count a call that was answered with a problem of this type."""
-        self._problems.labels(type_).inc()
+        self._problems.labels(type_, *self.labels.values()).inc()
 
     @property
     def _registry_here(self) -> CollectorRegistry | None:
@@ -246,11 +255,17 @@ class Metrics:
     def _histogram(self, name: str, text: str, bounds: Sequence[float]) -> Callable[..., Histogram]:
         return partial(self.counters.histogram, f"offramp_{name}", text, bounds)
 
-    def _gauge(self, name: str, text: str, labels: str = "", mode: Mode = "livesum") -> Gauge:
-        return Gauge(
+    def _gauge(
+        self, name: str, text: str, labels: str = "", mode: Mode = "livesum"
+    ) -> Callable[..., Gauge]:
+        """Declare a gauge. Return the function from values of its labels to a time series."""
+        names = labels.split()
+        own = {label: value for label, value in self.labels.items() if label not in names}
+        gauge = Gauge(
             f"offramp_{name}",
             text,
-            labels.split(),
+            [*names, *own],
             registry=self._registry_here,
             multiprocess_mode=mode,
         )
+        return lambda *values: gauge.labels(*values, *own.values()) if names or own else gauge

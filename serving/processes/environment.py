@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from offramp.option_parser import nearest
-from serving.settings import KEY, PREFIX, WHITE_SPACE, Settings
+from serving.model_settings import WHITE_SPACE
+from serving.settings import KEY, PREFIX, Settings
 
 
 def unknown_variables(names: Iterable[str]) -> Iterator[str]:

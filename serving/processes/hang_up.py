@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -18,6 +19,19 @@ def hang_up_terminates() -> Iterator[None]:
         yield
         return
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def hang_up_calls(callback: Callable[[], None] | None) -> Iterator[None]:
+    """Call back at SIGHUP. `None` changes nothing, and neither does any thread but the main one."""
+    if callback is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda *_: callback())
     try:
         yield
     finally:

@@ -10,17 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.errors import UsageError
 from offramp.hub import local_bundle
-from serving.http.app import create_app
+from serving.http.app import Offramp, create_app
+from serving.http.models.assembly import planner_of
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
 from serving.processes.environment import key_warnings, unknown_variables
-from serving.processes.hang_up import hang_up_terminates
-from serving.processes.server import listen, reserve, serve, work
+from serving.processes.hang_up import hang_up_calls, hang_up_terminates
+from serving.processes.server import freeze, listen, reserve, serve, work
 from serving.processes.supervisor import Supervisor
+from serving.processes.worker_changes import WorkerChanges
 from serving.settings import Settings
 
 MARGIN = 10.0  # seconds to end after drain_seconds, before a worker is killed
@@ -28,7 +31,7 @@ log = logging.getLogger("serving")
 
 
 def run(settings: Settings) -> None:
-    """Serve a bundle until SIGTERM or SIGHUP.
+    """Serve a bundle until SIGTERM or SIGHUP, or a folder of models until SIGTERM.
 
     Raises:
         BundleError: The bundle cannot be read.
@@ -46,13 +49,19 @@ def run(settings: Settings) -> None:
     if settings.otlp_endpoint is not None:
         _check_extra("--otlp-endpoint", "tracing", "opentelemetry.exporter.otlp.proto.grpc")
         log.info("traces to %s", settings.otlp_endpoint)
-    settings = settings.model_copy(update={"bundle": local_bundle(settings.bundle)})
-    manifest = read_manifest(settings.bundle)
+    settings.read_admin_key()  # so that it fails here
+    if settings.models is not None:
+        if settings.bundle is not None:
+            log.warning("--models is served, and the bundle %s is not", settings.bundle)
+        _serve_models(settings, settings.models)
+        return
+    settings = settings.model_copy(update={"bundle": local_bundle(settings.folder)})
+    manifest = read_manifest(settings.folder)
     with hang_up_terminates():
         if settings.workers > 1:
-            _supervise(settings, manifest)
+            _supervise(settings, manifest, _bundle_banner(manifest))
         else:
-            _serve_alone(settings, manifest)
+            _serve_alone(settings, create_app(settings, manifest), _bundle_banner(manifest))
 
 
 def _check_extra(option: str, extra: str, module: str) -> None:
@@ -69,11 +78,25 @@ def _check_extra(option: str, extra: str, module: str) -> None:
         raise UsageError(f"{option} needs the extra {extra}: pip install 'offramp[{extra}]'")
 
 
-def _serve_alone(settings: Settings, manifest: Manifest) -> None:
-    app = create_app(settings, manifest)
+def _serve_models(settings: Settings, folder: Path) -> None:
+    """Serve a folder of models. SIGHUP loads what changed in it."""
+    planner = planner_of(settings, folder)
+    catalog = planner.start()
+    if settings.default_model is not None and settings.default_model not in catalog.models:
+        raise UsageError(f"--default-model: {folder} has no model {settings.default_model!r}")
+    served = ", ".join(f"{each.name} {each.version}" for each in catalog.entries())
+    if settings.workers > 1:
+        _supervise(settings, None, served, WorkerChanges(planner, catalog))
+        return
+    with hang_up_calls(lambda: None):  # until the server does what it asks for
+        freeze()
+        _serve_alone(settings, create_app(settings), served)
+
+
+def _serve_alone(settings: Settings, app: Offramp, served: str) -> None:
     listener = listen(settings.host, settings.port)
     with _grpc_port(settings) as port:
-        log.info(_banner(manifest, settings, listener))
+        log.info(_banner(served, settings, listener))
         with _interrupt_at_end():
             serve(app, settings, listener, port)
 
@@ -110,7 +133,12 @@ def _interrupt_at_end() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _supervise(settings: Settings, manifest: Manifest) -> None:
+def _supervise(
+    settings: Settings,
+    manifest: Manifest | None,
+    served: str,
+    changes: WorkerChanges | None = None,
+) -> None:
     with (
         reserve(settings.host, settings.port) as place,
         _grpc_port(settings) as grpc_port,
@@ -121,18 +149,23 @@ def _supervise(settings: Settings, manifest: Manifest) -> None:
             settings.workers,
             patience=settings.drain_seconds + MARGIN,
             bury=lambda number: WorkerMetrics(folder, number).remove_dead(),
-        ).run(lambda: log.info(_banner(manifest, settings, place)))
+            changes=changes,
+        ).run(lambda: log.info(_banner(served, settings, place)))
 
 
-def _banner(manifest: Manifest, settings: Settings, listener: socket.socket) -> str:
+def _bundle_banner(manifest: Manifest) -> str:
     budgets = ", ".join(
         f"{name} {point.mean_flops.value / manifest.full_flops:.0%}"
         for name, point in manifest.budgets.items()
     )
+    return f"{manifest.name} {manifest.version} ({manifest.exits} exits, budgets {budgets})"
+
+
+def _banner(served: str, settings: Settings, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     workers = f"{settings.workers} workers of " if settings.workers > 1 else ""
     return (
-        f"serving {manifest.name} {manifest.version} ({manifest.exits} exits, budgets {budgets}) "
+        f"serving {served} "
         f"on {settings.provider}, {workers}{settings.threads} threads, {settings.slots} slots, "
         f"at http://{f'[{host}]' if ':' in host else host}:{port}"
     )

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import os
 import socket
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
-from queue import SimpleQueue
-from time import sleep
 from types import FrameType
 from typing import Protocol
 
@@ -25,19 +21,20 @@ from offramp.errors import OfframpError
 from serving.errors import NotReadyError
 from serving.http.app import Offramp, create_app
 from serving.http.connection import Connection
+from serving.http.models.assembly import Supervised
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.processes.descriptors import DescriptorCheck
-from serving.processes.hang_up import hang_up_terminates
+from serving.processes.hang_up import hang_up_calls, hang_up_terminates
 from serving.processes.supervisor import end_with_parent
+from serving.processes.watchdog import Watchdog
+from serving.processes.worker_link import LinkedChanges
 from serving.settings import Settings
 
 # Seconds. More than the 60 of common load balancers, so that they close idle connections first.
 KEEP_ALIVE = 75
 TICKS = 10  # of uvicorn in a second
 GRACE = 2.0  # seconds after drain_seconds in which a process ends by itself
-LOG_SECONDS = 0.2  # for a last line in the log, which can be what hangs
-log = logging.getLogger(__name__)
 
 
 def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
@@ -137,7 +134,9 @@ class Server(uvicorn.Server):
         self._on_stop = on_stop
         self._door = door
         self._descriptors = DescriptorCheck()
-        app.engine.when_broken(self.stop)
+        self._reload = False
+        self._reloading: set[asyncio.Task[None]] = set()
+        app.when_broken(self.stop)
 
     def stop(self) -> None:
         """Stop as at SIGTERM: take no more connections, and let requests under way end."""
@@ -145,8 +144,17 @@ class Server(uvicorn.Server):
         self._on_stop()
         self.should_exit = True
 
+    def reload(self) -> None:
+        """Load the models that changed, soon. A signal handler can call this."""
+        self._reload = True
+
     async def on_tick(self, counter: int) -> bool:
         """Check the descriptors once a second. uvicorn calls this ten times a second."""
+        if self._reload and (repository := self._app.served.repository) is not None:
+            self._reload = False
+            task = asyncio.create_task(repository.reload())
+            self._reloading.add(task)
+            task.add_done_callback(self._reloading.discard)
         if counter % TICKS == 0:
             self._descriptors.run()
         return await super().on_tick(counter)
@@ -174,31 +182,10 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-class Watchdog:
-    """Ends this process, with exit code 1, if it still runs some seconds after it began to stop.
-
-    A thread that is stuck would keep it: the interpreter joins the threads of a pool at its end.
-
-    Args:
-        seconds: Time from `begin` to the end.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._begun: SimpleQueue[None] = SimpleQueue()  # a signal handler can call its put
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
-
-    def begin(self) -> None:
-        """Start the time."""
-        self._begun.put(None)
-
-    def _watch(self) -> None:
-        self._begun.get()
-        sleep(self._seconds)
-        text = "the server did not stop within drain_seconds and is ended"
-        threading.Thread(target=log.critical, args=(text,), daemon=True).start()
-        sleep(LOG_SECONDS)
-        os._exit(1)
+def freeze() -> None:
+    """Let the garbage collector skip what there is now. Models that can change are loaded later."""
+    gc.collect()
+    gc.freeze()
 
 
 def serve(
@@ -221,17 +208,17 @@ def serve(
     """
     door = grpc_door(app, settings, grpc_port)
     server = Server(app, settings, Watchdog(settings.drain_seconds + GRACE).begin, door)
-    gc.collect()
-    gc.freeze()  # what is loaded stays: the collector skips it from now on
-    with suppress(KeyboardInterrupt):
+    if settings.models is None:
+        freeze()  # what is loaded stays
+    with suppress(KeyboardInterrupt), hang_up_calls(server.reload if settings.models else None):
         server.run(sockets=[listener])
-    if (reason := app.engine.broken) is not None:
+    if (reason := app.served.broken) is not None:
         raise NotReadyError(reason)
 
 
 def work(
     settings: Settings,
-    manifest: Manifest,
+    manifest: Manifest | None,
     ports: tuple[int, int | None],
     folder: Path,
     number: int,
@@ -239,16 +226,21 @@ def work(
 ) -> None:
     """Serve on `ports` in a worker process, and send the supervisor `None` once it is ready.
 
-    The manifest is the supervisor's: a bundle that was changed since then is refused. If the
-    worker cannot start, or its engine breaks, it sends the reason and ends with exit code 1.
+    The manifest is the supervisor's: a bundle that was changed since then is refused. Without one,
+    the supervisor sends the catalog of models first. If the worker cannot start, or an engine
+    breaks, it sends the reason and ends with exit code 1.
     """
     set_up_log(settings.log_level)
     end_with_parent()
     shared = WorkerMetrics(folder, number)
     try:
-        with hang_up_terminates():
+        with hang_up_terminates() if manifest else hang_up_calls(lambda: None):
             shared.activate()
-            app = create_app(settings, manifest, shared)
+            supervised = None
+            if manifest is None:
+                supervised = Supervised(news.recv(), partial(LinkedChanges, pipe=news))
+                freeze()
+            app = create_app(settings, manifest, shared, supervised)
             http_port, grpc_port = ports
             listener = listen(settings.host, http_port, reuse_port=True)
             news.send(None)

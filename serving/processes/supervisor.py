@@ -15,14 +15,17 @@ import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from time import monotonic
 
 from serving.errors import WorkerError
+from serving.models.messages import Restart
+from serving.processes.signal_socket import signal_socket
+from serving.processes.worker_changes import WorkerChanges
 
 Job = Callable[[int, Connection], None]
 KILLED_AT_START = 3  # workers in a row that are replaced at once
@@ -38,6 +41,7 @@ class _Worker:
     process: SpawnProcess
     news: Connection
     ready: bool = False
+    catalog: int = 0  # number of that which it starts with
     reason: str | None = None
 
 
@@ -51,6 +55,8 @@ class Supervisor:
         patience: Seconds that workers have to end after SIGTERM.
         bury: Called with the number of each worker that is dead.
         retry: Seconds to the next attempt after a worker failed at its start and others serve.
+        changes: Decides on changes of the models. Each worker gets its catalog first, and SIGHUP
+            loads what changed. `None`: the workers serve one model for good.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Supervisor:
         patience: float,
         bury: Callable[[int], None],
         retry: float = RETRY_SECONDS,
+        changes: WorkerChanges | None = None,
     ) -> None:
         self._job = job
         self._count = workers
@@ -70,6 +77,7 @@ class Supervisor:
         self._retry = retry
         self._failures: Counter[int] = Counter()  # in a row, by worker
         self._due: dict[int, float] = {}  # workers to start, with the time of each
+        self._changes = changes
 
     def run(self, ready: Callable[[], None]) -> None:
         """Work until SIGTERM or SIGINT. Call `ready` once, when all workers are ready.
@@ -79,7 +87,7 @@ class Supervisor:
             OSError: A process cannot be started, and no other serves.
             KeyboardInterrupt: SIGINT ended the server, after its workers.
         """
-        with _signals() as stop:
+        with signal_socket(SIGNALS if self._changes is None else (*SIGNALS, signal.SIGHUP)) as stop:
             try:
                 for number in range(self._count):
                     self._start(number)
@@ -89,23 +97,25 @@ class Supervisor:
 
     def _start(self, number: int) -> None:
         spawn = multiprocessing.get_context("spawn")
-        news, writer = spawn.Pipe(duplex=False)
+        news, writer = spawn.Pipe(duplex=self._changes is not None)
         process = spawn.Process(target=self._job, args=(number, writer), name=f"worker {number}")
         process.start()
         writer.close()
-        self._workers[number] = _Worker(number, process, news)
+        worker = self._workers[number] = _Worker(number, process, news)
+        if self._changes is not None:
+            worker.catalog = self._changes.catalog.number
+            with suppress(OSError):  # it has ended, which is the next event
+                news.send(self._changes.catalog)
 
     def _watch(self, stop: socket.socket, ready: Callable[[], None]) -> None:
         called = False
         while True:
             workers = list(self._workers.values())
             ends = [worker.process.sentinel for worker in workers]
-            news = [worker.news for worker in workers if not worker.ready]
+            news = [each.news for each in workers if not each.ready or self._changes is not None]
             seconds = max(0.0, min(self._due.values()) - monotonic()) if self._due else None
             events = wait([stop, *ends, *news], seconds)
-            if stop in events:
-                if stop.recv(1)[0] == signal.SIGINT:
-                    raise KeyboardInterrupt
+            if stop in events and self._ends(stop.recv(1)[0]):
                 return
             for worker in workers:
                 if worker.news in events:
@@ -113,19 +123,45 @@ class Supervisor:
                 if worker.process.sentinel in events:
                     self._replace(worker)
             self._start_due()
+            self._send_changes()
             if not called and sum(w.ready for w in self._workers.values()) == self._count:
                 called = True
                 ready()
 
+    def _ends(self, number: int) -> bool:
+        """Return whether the server ends at a signal. SIGHUP loads what changed instead."""
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if number == signal.SIGHUP and self._changes is not None:
+            self._changes.reload()
+            return False
+        return True
+
+    def _send_changes(self) -> None:
+        for number, message in self._changes.take() if self._changes is not None else ():
+            if (worker := self._workers.get(number)) is None:
+                continue
+            if isinstance(message, Restart):
+                worker.process.terminate()
+            else:
+                with suppress(OSError):  # it has ended, which is the next event
+                    worker.news.send(message)
+
     def _hear(self, worker: _Worker) -> None:
         try:
             reason = worker.news.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             worker.process.join()  # its end is the next event
             return
         if reason is None:
             worker.ready = True
             self._killed_at_start = self._failures[worker.number] = 0
+            if self._changes is not None:
+                self._changes.ready(worker.number, worker.catalog)
+            return
+        if not isinstance(reason, str):
+            assert self._changes is not None
+            self._changes.receive(worker.number, reason)
             return
         if not self._serves():
             raise WorkerError(reason)
@@ -139,6 +175,8 @@ class Supervisor:
         code = worker.process.exitcode
         assert code is not None
         del self._workers[worker.number]
+        if self._changes is not None:
+            self._changes.ended(worker.number)
         if not worker.ready:
             self._killed_at_start += 1
             if code >= 0 or self._killed_at_start > KILLED_AT_START:
@@ -202,22 +240,3 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True, name="parent").start()
-
-
-@contextmanager
-def _signals() -> Iterator[socket.socket]:
-    """Yield a socket that becomes readable once a signal asks the server to end."""
-    reader, writer = socket.socketpair()
-    writer.settimeout(0)
-
-    def ask(number: int, _: object) -> None:
-        with suppress(BlockingIOError):
-            writer.send(bytes([number]))
-
-    before = {number: signal.signal(number, ask) for number in SIGNALS}
-    try:
-        with reader, writer:
-            yield reader
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

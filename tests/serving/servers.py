@@ -95,8 +95,8 @@ class Running:
 
 
 @contextmanager
-def serving(bundle: Path, *, on_device: bool = False, **options: Any) -> Iterator[Running]:
-    """Serve a bundle as `python -m serving`, but in a thread of this process."""
+def serving(bundle: Path | None, *, on_device: bool = False, **options: Any) -> Iterator[Running]:
+    """Serve a bundle, or `models=FOLDER`, as `python -m serving`, but in a thread."""
     defaults = {"threads": 2, "max_batch": 8, "drain_seconds": 10}
     settings = Settings(bundle=bundle, **{**defaults, **options})
     app = create_app(settings, on_device=on_device)
@@ -152,10 +152,14 @@ class Process:
 
 @contextmanager
 def started(
-    bundle: Path, *flags: str, module: Sequence[str] = ("serving",), **environment: str
+    bundle: Path,
+    *flags: str,
+    module: Sequence[str] = ("serving",),
+    option: str = "--bundle",
+    **environment: str,
 ) -> Iterator[Process]:
     """Run `python -m serving`, or another module that serves, until the context ends."""
-    command = [sys.executable, "-m", *module, "--bundle", str(bundle), "--port", "0", *flags]
+    command = [sys.executable, "-m", *module, option, str(bundle), "--port", "0", *flags]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     ) as popen:

@@ -52,6 +52,8 @@ class RequestHead(NamedTuple):
         json_length: Header `Inference-Header-Content-Length` of the inference protocol. `None`:
             the request is of the native API.
         trace: Its trace, if it is sampled.
+        model: Name and version of the model, the version empty for the one that answers. `None`:
+            the server has one.
     """
 
     query: bytes
@@ -61,6 +63,7 @@ class RequestHead(NamedTuple):
     request_id: bytes = b""
     json_length: bytes | None = None
     trace: Trace | None = None
+    model: tuple[str, str] | None = None
 
 
 class FastPath(typing.Protocol):

@@ -35,11 +35,7 @@ class Descriptions:
         self._metrics = context.metrics
         self._engine = context.engine
         self._max_images = context.max_images
-        self.server: Data = {
-            "name": SERVER,
-            "version": offramp.__version__,
-            "extensions": list(EXTENSIONS),
-        }
+        self.server = server_metadata()
         self.model = _metadata(context.manifest)
 
     @property
@@ -88,6 +84,11 @@ class Descriptions:
         """Return the statistics of the model, from the metrics of all workers."""
         return {"model_stats": [{"name": self.name, "version": self.version}
                                 | _statistics(self._metrics)]}  # fmt: skip
+
+
+def server_metadata() -> Data:
+    """Return the description of the server."""
+    return {"name": SERVER, "version": offramp.__version__, "extensions": list(EXTENSIONS)}
 
 
 def _metadata(manifest: Manifest) -> Data:

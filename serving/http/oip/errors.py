@@ -12,13 +12,13 @@ import orjson
 from serving.errors import ServingError
 from serving.http.classify import headers_of
 from serving.http.connection import Headers
-from serving.observe.metrics import Metrics
+from serving.http.problems import CountsProblems
 
 NOT_FOUND, WRONG_METHOD = "not-found", "method-not-allowed"  # as in the native API
 
 
 def error_content(
-    metrics: Metrics, problem_type: str, text: str, headers: Mapping[str, str]
+    metrics: CountsProblems, problem_type: str, text: str, headers: Mapping[str, str]
 ) -> tuple[Headers, bytes]:
     """Count an error, and return the headers and the body of its response."""
     metrics.problem(problem_type)
@@ -27,6 +27,6 @@ def error_content(
     return [*headers_of(body), *more], body
 
 
-def content_of(metrics: Metrics, error: ServingError) -> tuple[Headers, bytes]:
+def content_of(metrics: CountsProblems, error: ServingError) -> tuple[Headers, bytes]:
     """Count an error of this server, and return the headers and the body of its response."""
     return error_content(metrics, error.type, str(error), error.headers)

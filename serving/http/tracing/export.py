@@ -33,10 +33,10 @@ class OtlpRecorder:
 
     Args:
         endpoint: URL of a receiver of OTLP over gRPC, `https` with TLS.
-        manifest: The bundle that is served.
+        manifest: The bundle that is served. `None`: several are.
     """
 
-    def __init__(self, endpoint: str, manifest: Manifest) -> None:
+    def __init__(self, endpoint: str, manifest: Manifest | None) -> None:
         self._builder = SpanBuilder(
             _resource_of(manifest), InstrumentationScope("offramp", __version__)
         )
@@ -69,13 +69,16 @@ class OtlpRecorder:
             await asyncio.wait_for(flushed.wait(), FLUSH_SECONDS)
 
 
-def _resource_of(manifest: Manifest) -> Resource:
+def _resource_of(manifest: Manifest | None) -> Resource:
     """Return the attributes of this process. Those of the environment win."""
     ours = {
         "service.name": "offramp",
         "service.version": __version__,
         "process.pid": os.getpid(),
-        "offramp.model.name": manifest.name,
-        "offramp.model.version": manifest.version,
     }
+    if manifest is not None:
+        ours |= {
+            "offramp.model.name": manifest.name,
+            "offramp.model.version": manifest.version,
+        }
     return Resource.create().merge(Resource(ours)).merge(OTELResourceDetector().detect())

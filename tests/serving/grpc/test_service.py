@@ -152,7 +152,7 @@ def test_each_kind_of_error_has_its_status(channel: grpc.Channel) -> None:
         "NOT_FOUND",
         "there is no model 'other'; this server has 'testnet' version '1'",
     )
-    assert refused(channel, "RepositoryModelLoad")[0] == "UNIMPLEMENTED"
+    assert refused(channel, "TraceSetting")[0] == "UNIMPLEMENTED"
     assert refused(channel, "ModelReady", b"\x0a\xff")[0] == "INVALID_ARGUMENT"
     assert refused(channel, "ModelReady", bytes(5000))[0] == "INVALID_ARGUMENT"
     assert refused(channel, "ModelInfer", bytes(17 << 20))[0] == "RESOURCE_EXHAUSTED"

@@ -11,14 +11,25 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from serving.errors import ProviderError, ServingError, UnknownModelError, WorkerError
+from serving.errors import (
+    ModelLoadError,
+    NoAdminError,
+    ProviderError,
+    ServingError,
+    WorkerError,
+)
 from serving.http.query import ClassifyQuery
 from serving.http.schemas import Classification, ModelDescription, Problem
 from tests.serving.answers import problem
 from tests.serving.servers import serving
 
 PIXELS = "application/vnd.offramp.uint8"
-CLASSIFY = ("/classify", "/classify/pixels")
+CLASSIFY = (
+    "/classify",
+    "/classify/pixels",
+    "/models/{name}/classify",
+    "/models/{name}/classify/pixels",
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +71,11 @@ def test_every_operation_has_a_short_name(document: dict[str, Any]) -> None:
     assert names == {
         "/classify": {"post": "classify"},
         "/classify/pixels": {"post": "classify_pixels"},
+        "/models/{name}/classify": {"post": "model_classify"},
+        "/models/{name}/classify/pixels": {"post": "model_classify_pixels"},
         "/model": {"get": "model"},
+        "/models": {"get": "models"},
+        "/models/{name}": {"get": "named_model"},
         "/health/live": {"get": "live"},
         "/health/ready": {"get": "ready"},
         "/metrics": {"get": "metrics"},
@@ -107,6 +122,9 @@ def test_it_describes_the_weights_that_a_model_started_from(document: dict[str, 
 @pytest.mark.parametrize("path", CLASSIFY)
 def test_it_describes_every_parameter_with_its_bounds(document: dict[str, Any], path: str) -> None:
     described = document["paths"][path]["post"]["parameters"]
+    if "{name}" in path:
+        named, *described = described
+        assert (named["name"], named["in"], named["required"]) == ("name", "path", True)
     places = {each["name"]: (each["in"], each["required"]) for each in described}
     names = ClassifyQuery.model_fields.keys() - {"promise"}  # this bundle promises nothing
     assert places == dict.fromkeys(names, ("query", False))
@@ -154,7 +172,8 @@ def test_it_describes_every_body_with_the_bounds_of_the_server(bundle: Path) -> 
 @pytest.mark.parametrize("path", CLASSIFY)
 def test_it_lists_every_problem_type_with_its_status(document: dict[str, Any], path: str) -> None:
     responses = document["paths"][path]["post"]["responses"]
-    reported = set(errors_below(ServingError)) - {ProviderError, WorkerError, UnknownModelError}
+    elsewhere = {ProviderError, WorkerError, NoAdminError, ModelLoadError}
+    reported = set(errors_below(ServingError)) - elsewhere
     assert set(responses) == {"200", *(str(error.status) for error in reported)}
     for error in reported:
         response = responses[str(error.status)]

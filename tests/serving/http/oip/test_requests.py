@@ -201,7 +201,7 @@ def test_errors_of_images_have_the_native_status(bundle: Path, files: list[bytes
 
 def test_errors_of_the_server_have_the_native_status(bundle: Path, files: list[bytes]) -> None:
     with serving(bundle, slots=4, max_images=4) as server, server.client as client:
-        policy = server.app.open_inference.classify.query_reader.read(b"").policy
+        policy = server.app.served.models.find_default().classify.query_reader.read(b"").policy
         with server.app.engine.admit(1, policy):
             full = send_files(client, files[:4])
         refused(full, 429)

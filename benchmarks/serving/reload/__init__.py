@@ -1,0 +1,1 @@
+"""Change the models of a server under load, and count what its clients see."""

@@ -1,0 +1,79 @@
+"""Build the models of a folder, with the calls that change them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.http.models.changes import Changes, OwnChanges
+from serving.http.models.follower import Follower
+from serving.http.models.frontend import Frontend
+from serving.http.models.loading import Loader
+from serving.http.models.oip import OpenInferenceModels
+from serving.http.models.repository import Repository
+from serving.http.tracing.assembly import build_tracing
+from serving.models.catalog import Catalog
+from serving.models.folder import ModelFolder
+from serving.models.planner import Planner
+from serving.observe.gpu import watch_gpu
+from serving.observe.server_metrics import ServerMetrics
+from serving.observe.worker_metrics import WorkerMetrics
+from serving.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """The models of a worker, which its supervisor decides.
+
+    Attributes:
+        catalog: The catalog to start with.
+        changes: Returns what makes changes in all workers, for the models of this one.
+    """
+
+    catalog: Catalog
+    changes: Callable[[Follower], Changes]
+
+
+def planner_of(settings: Settings, folder: Path) -> Planner:
+    """Return the planner for a folder of models."""
+    return Planner(ModelFolder(folder), keep_previous=settings.keep_previous)
+
+
+def build_models(
+    settings: Settings,
+    folder: Path,
+    shared: WorkerMetrics | None,
+    supervised: Supervised | None,
+    *,
+    on_device: bool,
+) -> tuple[Frontend, OpenInferenceModels]:
+    """Load the newest version of each model, and return the models with their endpoints.
+
+    Args:
+        settings: All settings. Their bounds are those of each model.
+        folder: The folder of models.
+        shared: The place of this worker process, if it is one of several.
+        supervised: What the supervisor decides, if there is one.
+        on_device: Run as on CUDA whatever the provider is.
+
+    Raises:
+        BundleError, ServingError, OSError: A model cannot be loaded.
+        UsageError: The admin key cannot be read.
+    """
+    admin_key = settings.read_admin_key()
+    planner = planner_of(settings, folder)
+    tracing = build_tracing(settings)
+    loader = Loader(settings, planner.folder, shared, tracing=tracing, on_device=on_device)
+    follower = Follower(loader, settings.default_model)
+    api_key = settings.api_key.get_secret_value() if settings.api_key else None
+    metrics = ServerMetrics(
+        lambda: [each.context.metrics for each in follower.models.every()], shared
+    )
+    if settings.provider == "cuda":
+        watch_gpu(metrics.own, settings.device)
+    changes = supervised.changes(follower) if supervised else OwnChanges(planner, follower)
+    repository = Repository(planner.folder, follower, changes, admin_key, api_key)
+    follower.start(supervised.catalog if supervised else planner.start())
+    frontend = Frontend(follower.models, metrics, api_key, repository, tracing)
+    return frontend, OpenInferenceModels(frontend, repository, settings.body_seconds)

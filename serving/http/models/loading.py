@@ -1,0 +1,149 @@
+"""Load a version of a model: read it, check it, warm it up, and run it once.
+
+Any thread can load. The models that serve are not touched.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from offramp.bundle.errors import BundleError
+from offramp.bundle.manifest import Manifest, read_manifest
+from serving.engine.assembly import build_engine
+from serving.engine.budgets.milliseconds import Milliseconds
+from serving.engine.warm_up import probe
+from serving.http.body import BodyReader
+from serving.http.context import ServerContext
+from serving.http.models.served import ServedModel
+from serving.http.tracing.trace import Tracing
+from serving.images.decoder import Decoder
+from serving.images.rest import Rest
+from serving.models.catalog import Entry
+from serving.models.folder import ModelFolder
+from serving.observe.worker_metrics import WorkerMetrics
+from serving.runtime.memory import trim
+from serving.settings import Settings
+
+
+class Loader:
+    """Loads versions from a folder of models.
+
+    Args:
+        settings: Settings of the server.
+        folder: The folder.
+        shared: The place of this worker process, if it is one of several.
+        tracing: Traces of requests. `None`: they are off.
+        on_device: Run as on CUDA whatever the provider is.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: ModelFolder,
+        shared: WorkerMetrics | None = None,
+        *,
+        tracing: Tracing | None = None,
+        on_device: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._shared = shared
+        self._tracing = tracing
+        self._on_device = on_device
+
+    def load(self, entry: Entry) -> ServedModel:
+        """Load a version, and run it once. It is served by the name and version of its folders.
+
+        Raises:
+            BundleError: It is damaged, or changed since the change was planned.
+            StageError: An answer to an image of noise is not finite.
+            ServingError, OSError: It cannot be loaded here.
+        """
+        name, version = entry.name, entry.version
+        path = self._folder.of(name, version)
+        if self._folder.digest(name, version) != entry.digest:
+            raise BundleError(path, "changed while it was being loaded; load it again")
+        manifest = read_manifest(path.parent)
+        manifest = manifest.model_copy(update={"name": name, "version": version})
+        shared = self._place_of(entry)
+        settings = _settings_of(self._settings, path.parent, entry)
+        model = build_model(
+            settings,
+            manifest,
+            shared,
+            among=True,
+            tracing=self._tracing,
+            on_device=self._on_device,
+        )
+        try:
+            engine = model.context.engine
+            probe(engine.stage_threads.runtime, engine.pool)
+        except BaseException:
+            model.close()
+            raise
+        return model
+
+    def _place_of(self, entry: Entry) -> WorkerMetrics | None:
+        """Return the place of a version's metrics, which all workers share."""
+        if self._shared is None:
+            return None
+        folder = self._shared.folder / f"{entry.name}@{entry.version}-{entry.number}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return WorkerMetrics(folder, self._shared.worker)
+
+
+def _settings_of(settings: Settings, folder: Path, entry: Entry) -> Settings:
+    """Return the settings of one version: its folder, and a file of its own for audits."""
+    state = settings.audit_state
+    if state is not None:
+        state = state.with_name(f"{state.name}.{entry.name}@{entry.version}")
+    return settings.model_copy(update={"bundle": folder, "audit_state": state})
+
+
+def build_model(
+    settings: Settings,
+    manifest: Manifest,
+    shared: WorkerMetrics | None = None,
+    *,
+    among: bool = False,
+    tracing: Tracing | None = None,
+    on_device: bool = False,
+) -> ServedModel:
+    """Load the bundle `settings.bundle`, warm it up, and return it with its endpoints.
+
+    Args:
+        settings: All settings. All bounds are those of this model.
+        manifest: The manifest of the bundle.
+        shared: The place of this worker process, if it is one of several.
+        among: It is one of several models, and its metrics have its name and version.
+        tracing: Traces of requests. `None`: they are off.
+        on_device: Run as on CUDA whatever the provider is: features stay where it computes, and
+            each batch size has its own sessions.
+
+    Raises:
+        BundleError: The bundle is damaged, or not of this server's format.
+        ProviderError: The provider is not available.
+    """
+    engine, metrics = build_engine(settings, manifest, shared, among=among, on_device=on_device)
+    body_reader = BodyReader(
+        settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds
+    )
+    context = ServerContext(
+        manifest=manifest,
+        milliseconds=Milliseconds(manifest, engine.latency),
+        engine=engine,
+        body_reader=body_reader,
+        decoder=Decoder(
+            manifest.input,
+            settings.max_pixels,
+            settings.threads,
+            body_reader.keep,
+            Rest(engine.overloaded, engine.ended),
+            trim,
+        ),
+        metrics=metrics,
+        max_images=settings.max_images,
+        api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        tracing=tracing,
+    )
+    return ServedModel(context, shared.folder if shared is not None and among else None)

@@ -1,0 +1,140 @@
+"""The model of a call of the inference protocol, and the calls of the server and its repository."""
+
+from __future__ import annotations
+
+import orjson
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from serving.errors import MalformedBodyError, NotReadyError, ServingError
+from serving.http.body import BodyReader
+from serving.http.classify import headers_of, send_response
+from serving.http.connection import check_encoding
+from serving.http.models.frontend import Frontend
+from serving.http.models.repository import Repository
+from serving.http.models.served import ServedModel
+from serving.http.oip.descriptions import Data, server_metadata
+from serving.http.oip.errors import NOT_FOUND, WRONG_METHOD, content_of, error_content
+from serving.http.oip.routes import POST, READY, ROOT, SERVER_METHODS
+from serving.http.query import version_of
+
+LOAD, UNLOAD = "load", "unload"
+MAX_BODY_BYTES = 1 << 12  # of a call that changes a model
+VERSION = "version"  # a parameter of such a call
+Path = tuple[str, ...]
+
+
+class OpenInferenceModels:
+    """The app of several models.
+
+    Args:
+        frontend: The models.
+        repository: The calls that change them.
+        body_seconds: Longest time to receive the body of such a call.
+    """
+
+    def __init__(self, frontend: Frontend, repository: Repository, body_seconds: float) -> None:
+        self._frontend = frontend
+        self._repository = repository
+        self._bodies = BodyReader(MAX_BODY_BYTES, 16 * MAX_BODY_BYTES, body_seconds)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a call with JSON, or by its model."""
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        parts = tuple(path.removeprefix(ROOT).split("/")[1:])
+        metrics = self._frontend.metrics
+        if (method := _method_of(parts)) is None and not _is_of_model(parts):
+            text = f"{path[:256]} is not served"
+            await send_response(send, 404, *error_content(metrics, NOT_FOUND, text, {}))
+            return
+        if method is not None and scope["method"] != method:
+            text = f"{path[:256]} answers {method} only"
+            content = error_content(metrics, WRONG_METHOD, text, {"Allow": method})
+            await send_response(send, 405, *content)
+            return
+        try:
+            if method is None:
+                model = self._model_of(parts, scope)
+                with model.in_use():
+                    await model.open_inference(scope, receive, send)
+                return
+            body = orjson.dumps(await self._answer(parts, scope, receive))
+        except ClientDisconnect:
+            return
+        except ServingError as error:
+            await send_response(send, error.status, *content_of(metrics, error))
+        else:
+            await send_response(send, 200, headers_of(body), body)
+
+    def _model_of(self, parts: Path, scope: Scope) -> ServedModel:
+        if parts[-1] != READY:
+            self._frontend.authenticate_all(scope["headers"])
+        version = parts[3] if parts[2:3] == ("versions",) and len(parts) > 3 else ""
+        version = version or version_of(scope["query_string"])
+        return self._frontend.models.find(parts[1], version)
+
+    async def _answer(self, parts: Path, scope: Scope, receive: Receive) -> object:
+        match parts:
+            case ("repository", "models", name, change):
+                self._repository.authenticate_admin(scope["headers"])
+                body = await self._read(scope, receive)
+                await change_model(self._repository, change, name, _version_in(body))
+                return {}
+            case ("repository", _):
+                self._repository.authenticate_all(scope["headers"])
+                return self._repository.index()
+            case ("health", which):
+                if which == READY and (reason := self._frontend.refusal) is not None:
+                    raise NotReadyError(reason)
+                return {"live": True} | ({READY: True} if which == READY else {})
+        self._frontend.authenticate_all(scope["headers"])
+        return statistics(self._frontend) if parts else server_metadata()
+
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        check_encoding(scope["headers"])
+        headers = dict[bytes, bytes](scope["headers"])
+        body = await self._bodies.read(headers.get(b"content-length", b""), receive)
+        self._bodies.release(len(body))
+        return body
+
+
+async def change_model(repository: Repository, change: str, name: str, version: str) -> None:
+    """Load or unload a model, as `Repository` does."""
+    if change == UNLOAD:
+        await repository.unload(name)
+    else:
+        await repository.load(name, version)
+
+
+def statistics(frontend: Frontend) -> Data:
+    """Return the statistics of all models that are loaded."""
+    found = [each.open_inference.descriptions.statistics() for each in frontend.models.every()]
+    return {"model_stats": [row for each in found for row in each["model_stats"]]}
+
+
+def _method_of(parts: Path) -> str | None:
+    """Return the method of a call of the server or the repository. `None`: it is of neither."""
+    if parts[:2] == ("repository", "models") and len(parts) == 4 and parts[3] in (LOAD, UNLOAD):
+        return POST
+    return SERVER_METHODS.get(parts)
+
+
+def _is_of_model(parts: Path) -> bool:
+    return len(parts) > 1 and parts[0] == "models" and bool(parts[1])
+
+
+def _version_in(body: bytes) -> str:
+    """Return the parameter `version` of a call that changes a model, or an empty string.
+
+    Raises:
+        MalformedBodyError: The body is no JSON object with parameters, or the version no text.
+    """
+    try:
+        document = orjson.loads(body or b"{}")
+        parameters = document.get("parameters") or {}
+        version = parameters.get(VERSION, "")
+    except (orjson.JSONDecodeError, AttributeError) as error:
+        raise MalformedBodyError("the body is no JSON object with parameters") from error
+    if isinstance(version, bool) or not isinstance(version, str | int):
+        raise MalformedBodyError(f"{VERSION}: neither a string nor an integer")
+    return str(version)

@@ -1,0 +1,85 @@
+"""Settings of the models that are served: one bundle, or a folder of several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, CliToggleFlag
+
+from offramp.errors import UsageError
+
+WHITE_SPACE = " \t\r\n"
+KEY_CHARACTERS = frozenset(map(chr, range(0x20, 0x7F)))  # that each client can send in a header
+MAX_KEY_BYTES = 1 << 12
+NO_MODEL = (
+    "--bundle or OFFRAMP_BUNDLE: a value is required (folder of the bundle), "
+    "or --models (folder of several)"
+)
+
+
+class ModelSettings(BaseSettings):
+    """The models to serve."""
+
+    bundle: Path | None = Field(
+        None,
+        description="folder of the bundle, as `offramp export` writes it, or hf://org/name, a "
+        "bundle on the Hugging Face hub (extra hub)",
+    )
+    models: Path | None = Field(
+        None,
+        description="instead of a bundle, folder of several models: NAME/VERSION/manifest.json, "
+        "where a version is a positive integer. The newest version of each is served",
+    )
+    default_model: str | None = Field(
+        None,
+        description="with --models, name of the model that answers /classify (default: the only "
+        "one)",
+    )
+    keep_previous: CliToggleFlag[bool] = Field(
+        default=False,
+        description="with --models, keep the version that answered before the last change loaded, "
+        "so that a rollback takes no time",
+    )
+    admin_key_file: Path | None = Field(
+        None,
+        description="with --models, file with the key that calls need to load and unload models; "
+        "without it no call can",
+    )
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the one bundle."""
+        assert self.bundle is not None
+        return self.bundle
+
+    @model_validator(mode="after")
+    def _something_is_served(self) -> Self:
+        if self.bundle is None and self.models is None:
+            raise ValueError(NO_MODEL)
+        return self
+
+    def read_admin_key(self) -> str | None:
+        """Return the key in the file for it, without white space at both ends. `None`: no file.
+
+        Raises:
+            UsageError: The file cannot be read, or has no key that clients can send.
+        """
+        return None if self.admin_key_file is None else read_key(self.admin_key_file)
+
+
+def read_key(path: Path) -> str:
+    """Return the key in a file, without white space at both ends.
+
+    Raises:
+        UsageError: The file cannot be read, or has no key that clients can send.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_KEY_BYTES).decode("latin-1").strip(WHITE_SPACE)
+    except OSError as error:
+        raise UsageError(f"{path}: the key cannot be read ({error.strerror})") from error
+    if not text or not KEY_CHARACTERS.issuperset(text):
+        raise UsageError(f"{path}: has no key of printable ASCII characters")
+    return text

@@ -1,0 +1,118 @@
+"""The planner: turns a wish for a change into the catalog that it leads to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from offramp.bundle.errors import BundleError
+from serving.errors import ModelLoadError, UnknownModelError
+from serving.models.catalog import Catalog
+from serving.models.folder import ModelFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A change that was asked for.
+
+    Attributes:
+        name: Name of the model.
+        version: Version to serve. Empty: the newest in the folder.
+        unload: Unload the model instead.
+    """
+
+    name: str
+    version: str = ""
+    unload: bool = False
+
+    def __str__(self) -> str:
+        version = f" version {self.version}" if self.version else ""
+        return f"{'unload' if self.unload else 'load'} {self.name[:64]}{version}"
+
+
+class Planner:
+    """Plans changes.
+
+    Args:
+        folder: The folder of models.
+        keep_previous: Keep the version that answered before each change, for a rollback.
+    """
+
+    def __init__(self, folder: ModelFolder, *, keep_previous: bool) -> None:
+        self.folder = folder
+        self._keep_previous = keep_previous
+
+    def start(self) -> Catalog:
+        """Return the catalog to start with: the newest version of each model.
+
+        Raises:
+            BundleError: The folder cannot be read or has no model, or a manifest cannot be read.
+        """
+        path = self.folder.path
+        try:
+            names = self.folder.names()
+        except OSError as error:
+            raise BundleError(path, f"cannot be read ({error.strerror})") from error
+        if not names:
+            raise BundleError(path, "has no model; one is in NAME/VERSION/manifest.json")
+        catalog = Catalog()
+        for name in names:
+            catalog = self.propose(catalog, Wish(name))
+        return catalog
+
+    def changed(self, catalog: Catalog) -> list[Wish]:
+        """Return the wishes that bring a server up to its folder.
+
+        The newest version of a model is loaded if it is not, or if its files changed. A model
+        that has no version any more is unloaded.
+
+        Raises:
+            BundleError: The folder cannot be read.
+        """
+        try:
+            names = self.folder.names()
+        except OSError as error:
+            raise BundleError(self.folder.path, f"cannot be read ({error.strerror})") from error
+        wishes = [Wish(name, unload=True) for name in catalog.models if name not in names]
+        for name in names:
+            wishes += [
+                Wish(name, version)
+                for version in self.folder.versions(name)[:1]
+                if not self._is_served(catalog, name, version)
+            ]
+        return wishes
+
+    def _is_served(self, catalog: Catalog, name: str, version: str) -> bool:
+        entry = catalog.entry(name, version)
+        try:
+            return entry is not None and entry.digest == self.folder.digest(name, version)
+        except (BundleError, UnknownModelError):
+            return False  # the change says why
+
+    def propose(self, catalog: Catalog, wish: Wish) -> Catalog:
+        """Return the catalog with the change.
+
+        Raises:
+            UnknownModelError: There is no such version, or no such model is loaded.
+            BundleError: Its manifest cannot be read.
+        """
+        if wish.unload:
+            if wish.name not in catalog.models:
+                raise UnknownModelError(f"no model {wish.name[:64]!r} is loaded")
+            return catalog.unloading(wish.name)
+        version = wish.version or self.folder.newest(wish.name)
+        digest = self.folder.digest(wish.name, version)
+        return catalog.loading(wish.name, version, digest, keep_previous=self._keep_previous)
+
+    def noting(self, catalog: Catalog, wish: Wish, error: Exception) -> Catalog:
+        """Return the same models, with the reason why a version could not be loaded."""
+        if wish.unload or isinstance(error, UnknownModelError):
+            return catalog
+        version = wish.version or next(iter(self.folder.versions(wish.name)), "")
+        return catalog.failing(wish.name, version, str(error)) if version else catalog
+
+
+def refusal(wish: Wish, error: Exception) -> UnknownModelError | ModelLoadError:
+    """Return the error that tells a caller why a change was not made."""
+    if isinstance(error, UnknownModelError | ModelLoadError):
+        return error
+    return ModelLoadError(f"{wish} failed, and what served before still does: {error}")

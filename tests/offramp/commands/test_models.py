@@ -1,0 +1,76 @@
+"""`offramp models` against a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from offramp.cli import main
+from tests.serving.models.folders import add_version, damage
+from tests.serving.servers import Running, serving
+from tests.serving.small_bundle import write_bundle
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    add_version(folder, write_bundle(folder / "Bundle"), "cats", "1")
+    (folder / "key").write_text("secret\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Running]:
+    with serving(None, models=folder, admin_key_file=folder / "key", api_key="mine") as running:
+        yield running
+
+
+@pytest.fixture
+def options(server: Running, folder: Path) -> list[str]:
+    return ["--url", server.url, "--admin-key-file", str(folder / "key")]
+
+
+def test_models_are_loaded_listed_and_unloaded(
+    options: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_version(folder, folder / "Bundle", "cats", "2")
+    damage(add_version(folder, folder / "Bundle", "cats", "3"))
+    assert main(["models", "load", "cats", "--version", "2", *options]) == 0
+    assert main(["models", "load", "cats", *options]) == 1
+    assert "error: load cats failed, and what served before still does" in capsys.readouterr().err
+    assert main(["models", "list", *options]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:3] for line in lines] == [
+        ["MODEL", "VERSION", "STATE"],
+        ["cats", "1", "UNAVAILABLE"],
+        ["cats", "2", "READY"],
+        ["cats", "3", "UNAVAILABLE"],
+    ]
+    assert main(["models", "unload", "cats", *options]) == 0
+    assert main(["models", "unload", "cats", *options]) == 1
+    assert main(["models", "load", "cats", "--version=1", *options]) == 0
+
+
+def test_the_key_is_needed(server: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "unload", "cats", "--url", server.url]) == 1
+    assert "key is missing or wrong" in capsys.readouterr().err
+    assert main(["models", "list", "--url", server.url, "--api-key", "mine"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["--help"], 0, "usage: offramp models"),
+        (["move"], 2, "no such action"),
+        (["load"], 2, "NAME"),
+        (["list", "--url", "ftp://x"], 2, "no http"),
+        (["list", "--url", "http://127.0.0.1:1"], 1, "refused"),
+        (["load", "cats", "--admin-key-file", "none"], 1, "none"),
+    ],
+)
+def test_usage(words: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", *words]) == code
+    written = capsys.readouterr()
+    assert says in written.out + written.err

@@ -1,0 +1,166 @@
+"""Loads, rollbacks and unloads by calls, in a server that is used meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from tests.serving.answers import counters, problem
+from tests.serving.http.models.changing import ADMIN, JPEG, PNG, Changing
+from tests.serving.servers import until
+
+LOAD = "/v2/repository/models/cats/load"
+
+
+@dataclass
+class Load:
+    """Answers of clients that ask all the time."""
+
+    versions: list[str] = field(default_factory=list)
+    wrong: list[object] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self, changing: Changing, path: str, content: bytes) -> None:
+        headers = changing.client.headers
+        with httpx.Client(base_url=changing.running.url, timeout=30, headers=headers) as client:
+            while not self.stop.is_set():
+                response = client.post(path, content=content)
+                if response.status_code != 200:
+                    self.wrong.append(response.text)
+                    continue
+                body = response.json()
+                version = body["model"]["version"]
+                self.versions.append(version)
+                if not body["answers"][0]["label"].startswith(f"cats-{version}-"):
+                    self.wrong.append(body)
+
+
+@contextmanager
+def under_load(changing: Changing) -> Iterator[Load]:
+    """Ask on the fast path and on the normal one, by name and without."""
+    load = Load()
+    with ThreadPoolExecutor(3) as clients:
+        try:
+            for path, content in (
+                ("/classify", JPEG),
+                ("/models/cats/classify", JPEG),
+                ("/models/cats/classify?budget=full", PNG),
+            ):
+                clients.submit(load.ask, changing, path, content)
+            yield load
+        finally:
+            load.stop.set()
+
+
+def test_models_change_under_load_and_no_request_fails(changing: Changing) -> None:
+    changing.add("2")
+    with under_load(changing) as load:
+        until(lambda: load.versions)
+        changing.load()
+        until(lambda: "2" in load.versions)
+        assert changing.answer()[0] == "2"
+        damaged = changing.add("3", damaged=True)
+        refused = changing.change("load")
+        assert refused.status_code == 422
+        assert "stage4.onnx" in refused.json()["error"]
+        assert changing.answer()[0] == "2"
+        changing.load("1")  # a rollback, to a version that is kept
+        assert changing.answer()[0] == "1"
+        changing.load("2")
+    assert load.wrong == []
+    assert set(load.versions) == {"1", "2"}
+    state, reason = changing.index()["3"]
+    assert state == "UNAVAILABLE"
+    assert str(damaged / "stage4.onnx") in reason
+
+
+def test_the_previous_version_is_kept_and_older_ones_are_not(changing: Changing) -> None:
+    changing.add("10")
+    changing.add("11")
+    changing.load("10")
+    changing.load("11")
+    assert changing.answer("/models/cats/classify", version="10")[0] == "10"
+    assert changing.answer("/models/cats/classify", content=PNG, version="10")[0] == "10"
+    listed = changing.client.get("/models").json()["models"]
+    assert listed == [{"name": "cats", "version": "11", "versions": ["11", "10"]}]
+    assert changing.client.get("/v2/models/cats").json()["versions"] == ["11", "10"]
+    index = changing.index()
+    assert index["11"] == index["10"] == ("READY", "")
+    assert index["1"] == ("UNAVAILABLE", "not loaded")
+    gone = changing.client.post("/classify?version=1", content=JPEG)
+    assert "version '1'" in problem(gone, 404, "unknown-model")
+    seen = {labels["version"] for labels, _ in counters(changing.client)["offramp_slots"]}
+    assert seen == {"11", "10"}
+
+
+def test_a_version_that_changed_on_disk_is_loaded_again(changing: Changing) -> None:
+    folder = changing.add("20")
+    changing.load("20")
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("cats-20-", "cats-20-new-"))
+    assert changing.answer()[1].startswith("cats-20-class")
+    changing.running.server.reload()
+    until(lambda: changing.answer()[1].startswith("cats-20-new-"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer clients"}, 401),
+        ({"Authorization": f"Bearer {ADMIN}"}, 200),
+    ],
+)
+def test_only_the_admin_key_changes_models(
+    changing: Changing, headers: dict[str, str], status: int
+) -> None:
+    with httpx.Client(base_url=changing.running.url, timeout=30) as client:
+        assert client.post(LOAD, headers=headers).status_code == status
+        admin = {"Authorization": f"Bearer {ADMIN}"}
+        assert client.post("/classify", content=JPEG, headers=admin).status_code == 401
+        assert client.get("/models", headers=admin).status_code == 401
+        assert client.post("/v2/repository/index", headers=admin).status_code == 200
+        assert client.post("/v2/repository/index").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "says"),
+    [
+        (b'{"parameters": {"version": 99}}', 404, "no version '99' of 'cats'"),
+        (b'{"parameters": {"version": "../1"}}', 404, "no version"),
+        (b'{"parameters": {"version": []}}', 400, "version"),
+        (b"[]", 400, "no JSON object"),
+        (b"{", 400, "no JSON object"),
+        (b" " * 5000, 413, "4096 bytes"),
+    ],
+)
+def test_a_wrong_change_is_refused(
+    changing: Changing, content: bytes, status: int, says: str
+) -> None:
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    response = changing.client.post(LOAD, content=content, headers=headers)
+    assert response.status_code == status
+    assert says in response.json()["error"]
+
+
+def test_an_unloaded_model_is_unknown_and_comes_back(changing: Changing) -> None:
+    assert changing.change("unload").status_code == 200
+    assert changing.change("unload").status_code == 404
+    for content in (JPEG, PNG):
+        gone = changing.client.post("/models/cats/classify", content=content)
+        problem(gone, 404, "unknown-model")
+    assert changing.client.get("/v2/models/cats/ready").status_code == 404
+    assert {state for state, _ in changing.index().values()} == {"UNAVAILABLE"}
+    assert changing.client.get("/health/ready").status_code == 503
+    assert changing.client.post("/v2/health/ready").status_code == 405
+    assert changing.client.get("/v2/health/ready").status_code == 503
+    assert "offramp_slots" not in counters(changing.client)
+    changing.load("1")
+    assert changing.answer()[0] == "1"
+    assert changing.client.get("/health/ready").status_code == 200

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from serving.models.catalog import Catalog, Entry
+
+
+def versions(catalog: Catalog, name: str = "cats") -> list[str]:
+    return [each.version for each in catalog.models.get(name, ())]
+
+
+def test_a_version_takes_the_place_of_the_one_before() -> None:
+    first = Catalog().loading("cats", "1", "a", keep_previous=False)
+    second = first.loading("cats", "2", "b", keep_previous=False)
+    assert (versions(first), versions(second)) == (["1"], ["2"])
+    assert (first.number, second.number) == (1, 2)
+
+
+def test_the_previous_version_is_kept_and_a_rollback_loads_nothing() -> None:
+    catalog = Catalog()
+    for version in ("1", "2", "3"):
+        catalog = catalog.loading("cats", version, version, keep_previous=True)
+    assert versions(catalog) == ["3", "2"]
+    back = catalog.loading("cats", "2", "2", keep_previous=True)
+    assert versions(back) == ["2", "3"]
+    assert set(back.entries()) == set(catalog.entries())
+
+
+def test_changed_files_of_a_version_are_another_entry() -> None:
+    first = Catalog().loading("cats", "1", "a", keep_previous=True)
+    again = first.loading("cats", "1", "b", keep_previous=True)
+    assert list(again.entries()) == [Entry("cats", "1", "b", 2)]
+
+
+def test_a_failure_is_noted_until_the_version_is_loaded_or_the_model_unloaded() -> None:
+    first = Catalog().loading("cats", "1", "a", keep_previous=False)
+    failed = first.failing("cats", "2", "why").failing("dogs", "1", "not")
+    assert versions(failed) == ["1"]
+    assert failed.failures == {("cats", "2"): "why", ("dogs", "1"): "not"}
+    loaded = failed.loading("cats", "2", "b", keep_previous=False)
+    assert loaded.failures == {("dogs", "1"): "not"}
+    assert failed.unloading("cats").failures == {("dogs", "1"): "not"}
+    assert versions(failed.unloading("cats")) == []

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from offramp.bundle.errors import BundleError
+from serving.errors import ModelLoadError, StageError, UnknownModelError
+from serving.models.folder import ModelFolder
+from serving.models.planner import Planner, Wish, refusal
+
+
+@pytest.fixture
+def planner(tmp_path: Path) -> Planner:
+    for path in ("cats/1", "cats/2", "dogs/1"):
+        (tmp_path / path).mkdir(parents=True)
+        (tmp_path / path / "manifest.json").write_text(path)
+    return Planner(ModelFolder(tmp_path), keep_previous=False)
+
+
+def test_it_starts_with_the_newest_version_of_each_model(planner: Planner) -> None:
+    found = {(each.name, each.version) for each in planner.start().entries()}
+    assert found == {("cats", "2"), ("dogs", "1")}
+
+
+def test_it_does_not_start_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="has no model"):
+        Planner(ModelFolder(tmp_path), keep_previous=False).start()
+    with pytest.raises(BundleError, match="cannot be read"):
+        Planner(ModelFolder(tmp_path / "none"), keep_previous=False).start()
+
+
+def test_what_changed_in_the_folder_is_found(planner: Planner) -> None:
+    catalog = planner.start()
+    assert planner.changed(catalog) == []
+    folder = planner.folder
+    folder.of("cats", "2").write_text("other")
+    shutil.rmtree(folder.path / "dogs")
+    (folder.path / "birds" / "1").mkdir(parents=True)
+    folder.of("birds", "1").write_text("birds")
+    wishes = planner.changed(catalog)
+    assert wishes == [Wish("dogs", unload=True), Wish("birds", "1"), Wish("cats", "2")]
+    for wish in wishes:
+        catalog = planner.propose(catalog, wish)
+    assert planner.changed(catalog) == []
+
+
+def test_an_older_version_can_be_asked_for(planner: Planner) -> None:
+    back = planner.propose(planner.start(), Wish("cats", "1"))
+    assert [each.version for each in back.models["cats"]] == ["1"]
+
+
+@pytest.mark.parametrize(
+    "wish", [Wish("cats", "3"), Wish("birds"), Wish("birds", unload=True), Wish("../cats")]
+)
+def test_what_is_not_there_is_refused_and_not_noted(planner: Planner, wish: Wish) -> None:
+    catalog = planner.start()
+    with pytest.raises(UnknownModelError) as caught:
+        planner.propose(catalog, wish)
+    assert planner.noting(catalog, wish, caught.value) is catalog
+    assert refusal(wish, caught.value) is caught.value
+
+
+def test_the_reason_of_a_failure_is_noted(planner: Planner) -> None:
+    catalog, error = planner.start(), StageError("no probabilities")
+    noted = planner.noting(catalog, Wish("cats"), error)
+    assert noted.failures == {("cats", "2"): "no probabilities"}
+    assert noted.models == catalog.models
+    told = refusal(Wish("cats"), error)
+    assert isinstance(told, ModelLoadError)
+    assert str(told) == "load cats failed, and what served before still does: no probabilities"
