@@ -13,6 +13,7 @@ from benchmarks.otlp import receiving
 from tests.serving.grpc.calls import call, with_files
 from tests.serving.http.oip.calls import head, send, send_files
 from tests.serving.http.tracing.receiver import PARENT, Receiver, Span, traceparent
+from tests.serving.models.folders import add_version
 from tests.serving.servers import GatedRuntime, Running, WaitUntil, serving
 from tests.serving.small_bundle import png, random_images
 
@@ -214,3 +215,18 @@ def test_a_receiver_that_does_not_answer_delays_no_request_and_no_shutdown(bundl
         pass  # nothing listens there any more
     with serving(bundle, otlp_endpoint=url, trace_share=1) as server, server.client as client:
         assert client.post("/classify", content=JPEG).status_code == 200
+
+
+def test_calls_of_several_models_are_traced(bundle: Path, tmp_path: Path) -> None:
+    add_version(tmp_path, bundle, "cats", "1")
+    receiver = Receiver()
+    with (
+        receiving(receiver.take) as url,
+        serving(None, models=tmp_path, otlp_endpoint=url, trace_share=0) as server,
+    ):
+        for trace, body in enumerate((JPEG, PNG), 1):
+            classify(body, "/models/cats/classify")(server, traceparent(trace))
+    for trace in (1, 2):
+        steps = children_of(receiver.of(trace))
+        assert [steps[0].name, steps[-1].name] == ["decode", "answer"]
+        assert "offramp.model.name" not in steps[0].resource
