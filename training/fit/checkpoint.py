@@ -32,7 +32,8 @@ from training.networks.backbones import build_network
 from training.networks.multi_exit import MultiExitNetwork
 from training.recipes import Recipe
 from training.record import FrozenModel
-from training.surgery.boundary import Surgery
+from training.surgery.boundary import Boundary, Surgery
+from training.surgery.conflict import ConflictSurgery
 
 FORMAT = "offramp checkpoint 1"
 
@@ -113,14 +114,31 @@ def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
             number of boundaries.
     """
     network = build_network(recipe.backbone, recipe.shape, classes)
-    betas = recipe.beta if isinstance(recipe.beta, tuple) else (recipe.beta,) * (network.exits - 1)
-    if len(betas) != network.exits - 1:
+    boundaries = network.exits - 1
+    betas = recipe.beta if isinstance(recipe.beta, tuple) else (recipe.beta,) * boundaries
+    if len(betas) != boundaries:
         raise RecipeError(
-            f"beta: {len(betas)} values for {network.exits - 1} boundaries; give one for each, or "
-            "one for all"
+            f"beta: {len(betas)} values for {boundaries} boundaries; give one for each, or one for "
+            "all"
         )
-    network.surgery = tuple(Surgery(recipe.variant, beta) for beta in betas)
+    operated = recipe.surgery_boundaries or boundaries
+    if operated > boundaries and recipe.surgery_boundaries:
+        raise RecipeError(
+            f"surgery_boundaries: {operated} of {boundaries}; give at most {boundaries}, or null"
+        )
+    network.surgery = tuple(
+        _surgery(recipe, beta, boundaries - k) if k < operated else Surgery("joint")
+        for k, beta in enumerate(betas)
+    )
     return network
+
+
+def _surgery(recipe: Recipe, beta: float, deeper: int) -> Boundary:
+    """Build the surgery of a boundary with so many deeper exits."""
+    fixed = Surgery(recipe.variant, beta)
+    if recipe.surgery_rule == "fixed":
+        return fixed
+    return ConflictSurgery(fixed, deeper, recipe.conflict_scale, recipe.conflict_decay)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.surgery.boundary import Surgery
+from training.surgery.boundary import Boundary, Surgery
 from training.surgery.feature_map import FeatureMap
 
 Features = list[Tensor]
@@ -97,8 +97,8 @@ class MultiExitNetwork(nn.Module):
     Features are a list of [N, C, H, W] or [N, tokens, C]. The first stage reads the image alone.
     Head k maps the last tensor of the features to logits.
 
-    `surgery` is one Surgery for all boundaries, or a sequence with one for each. `pretraining`
-    names the tensors that published weights have.
+    `surgery` is one for all boundaries, or a sequence with one for each.
+    `pretraining` names the tensors that published weights have.
 
     Args:
         stages: one module for each stage.
@@ -115,7 +115,7 @@ class MultiExitNetwork(nn.Module):
         self.normalize = Normalize()
         self.stages = nn.ModuleList(stages)
         self.heads = nn.ModuleList(heads)
-        self.surgery: Surgery | Sequence[Surgery] = Surgery("joint")
+        self.surgery: Boundary | Sequence[Boundary] = Surgery("joint")
         self.pretraining = Pretraining()
 
     @property
@@ -144,7 +144,7 @@ class MultiExitNetwork(nn.Module):
             logits.append(head(to_exit))
         return logits
 
-    def surgery_at(self, k: int) -> Surgery:
+    def surgery_at(self, k: int) -> Boundary:
         """Return the surgery at the boundary after stage k, counted from 1."""
         return self.surgery[k - 1] if isinstance(self.surgery, Sequence) else self.surgery
 

@@ -109,15 +109,25 @@ class Recipe(AugmentationFields, OptimizationFields, NetworkFields, ImageFields)
         return self
 
     @model_validator(mode="after")
+    def _surgery_fits(self) -> Self:
+        if self.surgery_rule == "conflict" and self.variant not in ("released", "paper"):
+            raise ValueError(
+                f"surgery_rule: conflict does as much of a variant as is needed. {self.variant} "
+                "stops no gradients of unchanged features; give --variant released or paper"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _frozen_trunk_fits(self) -> Self:
         if self.freeze == "none":
             return self
-        given = {"variant": self.variant, "objective": self.objective, "optimizer": self.optimizer}
+        given = self.model_dump(include=set(FOR_FROZEN_TRUNK))
         for option, allowed in FOR_FROZEN_TRUNK.items():
             if given[option] not in allowed:
                 raise ValueError(
                     f"{option}: {given[option]} changes how a trunk is trained, and --freeze trunk "
-                    f"trains only heads; give --{option} {' or '.join(allowed)}"
+                    f"trains only heads; give --{option.replace('_', '-')} "
+                    f"{' or '.join(map(str, allowed))}"
                 )
         return self
 
