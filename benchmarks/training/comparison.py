@@ -36,6 +36,11 @@ class Row:
     against: str = "joint"
 
 
+# with the temperature squared, a ramp, and no distance between features
+SCALED = (
+    "--objective distillation --objective.share 0.5 --objective.scaled true --objective.ramp 0.2 "
+    "--objective.hint 0"
+)
 ROWS = (
     Row("joint", "--variant joint", seeds=3),
     Row("dfs-released", "--variant released", seeds=3),
@@ -44,6 +49,10 @@ ROWS = (
     Row("dfs-conflict", "--variant released --surgery-rule conflict"),
     Row("equilibrium", "--variant joint --objective equilibrium"),
     Row("distillation", "--variant joint --objective distillation"),
+    Row("distillation-scaled", f"--variant joint {SCALED}"),
+    Row("distillation-ensemble", f"--variant joint {SCALED} --objective.teacher ensemble"),
+    Row("mixed", "--variant joint --objective.backbone_first 0.5"),
+    Row("additive", "--variant joint --additive-heads 0.5"),
     Row("block-dependent", "--variant joint --objective block-dependent"),
     Row("pcgrad", "--variant joint --objective pcgrad"),
     Row("cagrad", "--variant joint --objective cagrad"),
@@ -78,10 +87,22 @@ VARIATIONS = (
         "--variant released --beta [0.7,0.5,0.3]",
         against="dfs-released",
     ),
+    Row("joint-ema", "--variant joint --ema 0.995"),
+    Row("additive-equilibrium", "--variant joint --additive-heads 0.5 --objective equilibrium"),
     Row("dfs-released-first-boundary", "--variant released --surgery-boundaries 1"),
     Row("dfs-conflict-paper", "--variant paper --surgery-rule conflict"),
     Row(
         "dfs-conflict-direction", "--variant released --surgery-rule conflict --conflict-scale null"
+    ),
+    Row(
+        "dfs-conflict-distillation",
+        f"--variant released --surgery-rule conflict {SCALED}",
+        against="distillation-scaled",
+    ),
+    Row(
+        "distillation-hint-per-image",
+        "--variant joint --objective distillation --objective.hint_per_image true",
+        against="distillation",
     ),
     Row("joint-weights-rising", "--variant joint --objective.weights [0.4,0.8,1.2,1.6]"),
     Row("joint-weights-falling", "--variant joint --objective.weights [1.6,1.2,0.8,0.4]"),

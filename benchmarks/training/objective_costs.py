@@ -38,7 +38,10 @@ from training.recipes import Recipe
 COMBINING = ("pcgrad", "cagrad", "nash-mtl", "meta-gf")
 DFS = ("dfs-paper", "dfs-released")
 MAX_RATIO = 0.5
-CHEAP = ("dfs-conflict", "equilibrium")
+CHEAP = (
+    *("dfs-conflict", "distillation-scaled", "distillation-ensemble", "mixed", "additive"),
+    "equilibrium",
+)
 MAX_OF_JOINT = 1.3
 
 

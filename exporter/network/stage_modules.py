@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from training.networks.multi_exit import Features, MultiExitNetwork
-from training.surgery.boundary import Surgery
+from training.surgery.boundary import Boundary, Surgery
 
 
 class StageModule(nn.Module):
     """Stage k with its exit head, from the features of one boundary to those of the next.
 
     Normalisation, softmax, temperature and confidence are inside. Surgery is inside only if it
-    changes values, which it does without referencing. Otherwise it only stops gradients.
+    changes values, which it does without referencing. Otherwise it only stops gradients. With
+    additive heads, the logits are the last of the features.
 
     Args:
         network: The network, in eval mode.
@@ -34,9 +35,10 @@ class StageModule(nn.Module):
         self.stage = network.stages[k]
         self.head = network.heads[k]
         self.last = k == network.exits - 1
-        surgery = Surgery("joint") if self.last else network.surgery_at(k + 1)
-        self._surgery = surgery if surgery.changes_values else Surgery("joint")
+        surgery: Boundary = Surgery("joint") if self.last else network.surgery_at(k + 1)
+        self._surgery: Boundary = surgery if surgery.changes_values else Surgery("joint")
         self._channel_dim = network.channel_dim
+        self._additive = network.additive
         # not 1: the exporter would remove a division by 1
         self.register_buffer("temperature", torch.tensor(2.0))
         self._confidence = confidence
@@ -48,12 +50,16 @@ class StageModule(nn.Module):
         The last stage returns no features.
         """
         inputs = list(features) if self.normalize is None else [self.normalize(features[0])]
+        before = inputs.pop() if self._additive and self.normalize is None else None
         outputs: Features = self.stage(inputs)
         to_exit = outputs[-1]
         if not self.last:
             outputs[-1], to_exit = self._surgery.mask(to_exit, self._channel_dim)
-        probabilities = torch.softmax(self.head(to_exit) / self.temperature, dim=1)
-        to_next = [] if self.last else outputs
+        logits: Tensor = self.head(to_exit)
+        if before is not None:
+            logits = logits + self._additive * before
+        probabilities = torch.softmax(logits / self.temperature, dim=1)
+        to_next = [] if self.last else [*outputs, logits] if self._additive else outputs
         return (*to_next, probabilities, self._confidence(probabilities))
 
 

@@ -114,6 +114,7 @@ def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
             number of boundaries.
     """
     network = build_network(recipe.backbone, recipe.shape, classes)
+    network.additive = recipe.additive_heads
     boundaries = network.exits - 1
     betas = recipe.beta if isinstance(recipe.beta, tuple) else (recipe.beta,) * boundaries
     if len(betas) != boundaries:

@@ -97,7 +97,9 @@ class MultiExitNetwork(nn.Module):
     Features are a list of [N, C, H, W] or [N, tokens, C]. The first stage reads the image alone.
     Head k maps the last tensor of the features to logits.
 
-    `surgery` is one for all boundaries, or a sequence with one for each.
+    `surgery` is one for all boundaries, or a sequence with one for each. `additive` is the share of
+    the logits of the exit before it that an exit adds to those of its head. They get no gradient
+    from it. Source: Yu et al., "Boosted Dynamic Neural Networks" (AAAI 2023, arXiv 2211.16726).
     `pretraining` names the tensors that published weights have.
 
     Args:
@@ -116,6 +118,7 @@ class MultiExitNetwork(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.heads = nn.ModuleList(heads)
         self.surgery: Boundary | Sequence[Boundary] = Surgery("joint")
+        self.additive = 0.0
         self.pretraining = Pretraining()
 
     @property
@@ -141,7 +144,10 @@ class MultiExitNetwork(nn.Module):
                 for step in boundary:
                     branch = step(branch, self.exits - k)
                 features, to_exit = branch.onward, branch.to_exit
-            logits.append(head(to_exit))
+            own = head(to_exit)
+            if self.additive and logits:
+                own = own + self.additive * logits[-1].detach()
+            logits.append(own)
         return logits
 
     def surgery_at(self, k: int) -> Boundary:

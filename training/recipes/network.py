@@ -33,6 +33,11 @@ class NetworkFields(FrozenModel):
         description="fraction of the channels that deeper exits train, 0 to 1, or a list with one "
         "fraction for each boundary: '[0.3, 0.5]'",
     )
+    additive_heads: Fraction = Field(
+        0.0,
+        description="share of the logits of the exit before it that each exit adds to its own, 0 "
+        "to 1 (0: none; BoostNet: 0.5)",
+    )
     surgery_boundaries: PositiveInt | None = Field(
         None, description="number of boundaries with surgery, from the first on (null: all)"
     )

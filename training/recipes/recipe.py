@@ -29,6 +29,7 @@ FOR_FROZEN_TRUNK = {
     "variant": ("joint",),
     "objective": ("joint", "distillation"),
     "optimizer": ("adamw", "sgd"),
+    "additive_heads": (0.0,),
 }
 # Values of options that can be combined with --cache-features true.
 FOR_CACHED_FEATURES = {
