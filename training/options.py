@@ -75,6 +75,11 @@ class RunOptions(Options):
     save_every: NonNegativeInt | None = Field(
         None, description="steps between checkpoints within an epoch (default: only at its end)"
     )
+    keep_every: NonNegativeInt | None = Field(
+        None,
+        description="epochs between checkpoints that stay in --out, as checkpoint-0010.safetensors "
+        "and so on (default: only the last one stays)",
+    )
     compile: Annotated[str | None, WithoutValue("inductor")] = Field(
         None,
         description="compile network and objective with this backend of torch.compile. Without a "

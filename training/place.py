@@ -10,6 +10,11 @@ from training.errors import CheckpointError
 CHECKPOINT = "checkpoint.safetensors"  # name of the file in the folder of a run
 
 
+def kept_path(path: Path, epoch: int) -> Path:
+    """Return the file of the checkpoint of an epoch that stays, beside the one at `path`."""
+    return path.with_name(f"{path.stem}-{epoch:04}{path.suffix}")
+
+
 def check_place(folder: Path, *, resume: bool) -> None:
     """Check that a run can be written to this folder. Nothing is written.
 

@@ -213,6 +213,7 @@ def train(trainer: Trainer, options: RunOptions, console: Console) -> None:
         options.out / CHECKPOINT,
         resume=options.resume,
         save_every=options.save_every,
+        keep_every=options.keep_every,
     )
     if rank() > 0:
         fitted(track=lambda batches, _steps: batches, report=lambda _epoch: None)

@@ -36,13 +36,23 @@ class Row:
     against: str = "joint"
 
 
+# with the temperature squared, a ramp, and no distance between features
+SCALED = (
+    "--objective distillation --objective.share 0.5 --objective.scaled true --objective.ramp 0.2 "
+    "--objective.hint 0"
+)
 ROWS = (
     Row("joint", "--variant joint", seeds=3),
     Row("dfs-released", "--variant released", seeds=3),
     Row("dfs-paper", "--variant paper"),
     Row("dfs-unreferenced", "--variant unreferenced"),
+    Row("dfs-conflict", "--variant released --surgery-rule conflict"),
     Row("equilibrium", "--variant joint --objective equilibrium"),
     Row("distillation", "--variant joint --objective distillation"),
+    Row("distillation-scaled", f"--variant joint {SCALED}"),
+    Row("distillation-ensemble", f"--variant joint {SCALED} --objective.teacher ensemble"),
+    Row("mixed", "--variant joint --objective.backbone_first 0.5"),
+    Row("additive", "--variant joint --additive-heads 0.5"),
     Row("block-dependent", "--variant joint --objective block-dependent"),
     Row("pcgrad", "--variant joint --objective pcgrad"),
     Row("cagrad", "--variant joint --objective cagrad"),
@@ -76,6 +86,23 @@ VARIATIONS = (
         "dfs-released-beta-falling",
         "--variant released --beta [0.7,0.5,0.3]",
         against="dfs-released",
+    ),
+    Row("joint-ema", "--variant joint --ema 0.995"),
+    Row("additive-equilibrium", "--variant joint --additive-heads 0.5 --objective equilibrium"),
+    Row("dfs-released-first-boundary", "--variant released --surgery-boundaries 1"),
+    Row("dfs-conflict-paper", "--variant paper --surgery-rule conflict"),
+    Row(
+        "dfs-conflict-direction", "--variant released --surgery-rule conflict --conflict-scale null"
+    ),
+    Row(
+        "dfs-conflict-distillation",
+        f"--variant released --surgery-rule conflict {SCALED}",
+        against="distillation-scaled",
+    ),
+    Row(
+        "distillation-hint-per-image",
+        "--variant joint --objective distillation --objective.hint_per_image true",
+        against="distillation",
     ),
     Row("joint-weights-rising", "--variant joint --objective.weights [0.4,0.8,1.2,1.6]"),
     Row("joint-weights-falling", "--variant joint --objective.weights [1.6,1.2,0.8,0.4]"),
@@ -168,7 +195,7 @@ def train_all(wanted: Sequence[Run], runs: Path, plan: Plan, jobs: int) -> None:
         run for run in wanted if not finished(run.folder(runs) / CHECKPOINT, plan.recipe_of(run))
     ]
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_train, run, run.folder(runs), plan) for run in remaining]
+        futures = [pool.submit(train, run, runs, plan) for run in remaining]
         try:
             for future in track(as_completed(futures), "runs", len(futures)):
                 future.result()
@@ -177,7 +204,14 @@ def train_all(wanted: Sequence[Run], runs: Path, plan: Plan, jobs: int) -> None:
             raise
 
 
-def _train(run: Run, folder: Path, plan: Plan) -> None:
+def train(run: Run, runs: Path, plan: Plan, seconds: float | None = None) -> None:
+    """Train a run with one thread, or resume it.
+
+    Raises:
+        subprocess.CalledProcessError: It failed. `output.txt` in its folder has the reason.
+        subprocess.TimeoutExpired: It did not end in so many seconds. It can be resumed.
+    """
+    folder = run.folder(runs)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.txt").open("a", encoding="utf-8") as output:
         subprocess.run(
@@ -186,4 +220,5 @@ def _train(run: Run, folder: Path, plan: Plan) -> None:
             stdout=output,
             stderr=subprocess.STDOUT,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
+            timeout=seconds,
         )

@@ -159,9 +159,10 @@ def goals(held_out: Accuracies) -> list[Goal]:
     ]
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command-line parser."""
+def build_parser(*, add_help: bool = True) -> argparse.ArgumentParser:
+    """Return the command-line parser, without `--help` as a part of another parser."""
     parser = argparse.ArgumentParser(
+        add_help=add_help,
         description="Compare the accuracy of training objectives.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

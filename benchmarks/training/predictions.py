@@ -33,6 +33,7 @@ from training.place import CHECKPOINT
 
 CACHE = "answers.npz"
 SETS = ("held_out", "test")
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,11 @@ class Reader:
 
     Args:
         data: Location of the images. `None` is the location used in training.
+        device: Device of the networks.
     """
 
-    def __init__(self, data: str | None) -> None:
-        self._data = data
+    def __init__(self, data: str | None, device: torch.device = CPU) -> None:
+        self._data, self._device = data, device
         self._held_out: tuple[str, Images] | None = None
 
     def read(self, path: Path) -> Trained:
@@ -81,7 +83,7 @@ class Reader:
 
     def _predict(self, path: Path, cache: Path, key: str) -> None:
         checkpoint = load_checkpoint(path)
-        progress, network = checkpoint.progress, checkpoint.network()
+        progress, network = checkpoint.progress, checkpoint.network().to(self._device)
         source = self._data or progress.recipe.data
         images = load_test(source, progress.recipe.size, progress.labels, progress.recipe.resizing)
         if not images:
@@ -111,13 +113,16 @@ def _key(cache: Path) -> str:
         return str(arrays["key"])
 
 
-def read_all(runs: Path, data: str | None, rows: Collection[str] | None = None) -> list[Trained]:
+def read_all(
+    runs: Path, data: str | None, rows: Collection[str] | None = None, device: torch.device = CPU
+) -> list[Trained]:
     """Read all finished runs in a folder.
 
     Args:
         runs: Folder of the runs.
         data: Location of the images. `None` is the location used in training.
         rows: Names of the rows to read. `None` reads all.
+        device: Device of the networks.
 
     Raises:
         TrainingError: The folder has no finished run, or a run cannot be read.
@@ -129,5 +134,5 @@ def read_all(runs: Path, data: str | None, rows: Collection[str] | None = None) 
     ]
     if not paths:
         raise DataError(f"--runs: no finished */seed*/{CHECKPOINT} in {runs}")
-    reader = Reader(data)
+    reader = Reader(data, device)
     return [reader.read(path) for path in track(paths, "predicting", transient=True)]

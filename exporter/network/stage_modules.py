@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.networks.multi_exit import Features, MultiExitNetwork, planes
-from training.surgery.boundary import Surgery
+from training.surgery.boundary import Boundary, Surgery
 
 
 class StageModule(nn.Module):
@@ -18,7 +18,7 @@ class StageModule(nn.Module):
     The first stage of each part of the network reads the image. The last one gives no features.
     Reduction and normalisation of the image, softmax, temperature and confidence are inside.
     Surgery is inside only if it changes values, which it does without referencing. Otherwise it
-    only stops gradients.
+    only stops gradients. With additive heads, the logits are the last of the features.
 
     Args:
         network: The network, in eval mode.
@@ -39,9 +39,10 @@ class StageModule(nn.Module):
         self.stage = network.stages[k]
         self.head = network.heads[k]
         self.last = network.deeper_exits(k + 1) == 0
-        surgery = Surgery("joint") if self.last else network.surgery_at(k + 1)
-        self._surgery = surgery if surgery.changes_values else Surgery("joint")
+        surgery: Boundary = Surgery("joint") if self.last else network.surgery_at(k + 1)
+        self._surgery: Boundary = surgery if surgery.changes_values else Surgery("joint")
         self._channel_dim = network.channel_dim
+        self._additive = network.additive
         # not 1: the exporter would remove a division by 1
         self.register_buffer("temperature", torch.tensor(2.0))
         self._confidence = confidence
@@ -56,12 +57,16 @@ class StageModule(nn.Module):
         if self.reads_image:
             # in training, images are reduced after; here fewer pixels are normalised
             inputs = [self.normalize.of_planes(self.reader(planes(features[0])))]
+        before = inputs.pop() if self._additive and not self.reads_image else None
         outputs: Features = self.stage(inputs)
         to_exit = outputs[-1]
         if not self.last:
             outputs[-1], to_exit = self._surgery.mask(to_exit, self._channel_dim)
-        probabilities = torch.softmax(self.head(to_exit) / self.temperature, dim=1)
-        to_next = [] if self.last else outputs
+        logits: Tensor = self.head(to_exit)
+        if before is not None:
+            logits = logits + self._additive * before
+        probabilities = torch.softmax(logits / self.temperature, dim=1)
+        to_next = [] if self.last else [*outputs, logits] if self._additive else outputs
         return (*to_next, probabilities, self._confidence(probabilities))
 
 

@@ -49,9 +49,11 @@ class Case:
 
 
 HALVES: dict[str, object] = {"micro_batch": 50}
+CONFLICT: dict[str, object] = {"surgery_rule": "conflict", "conflict_scale": 0.3}
 CASES = {
     "joint": Case(MSDNET, one_process=HALVES),
     "paper": Case(PAPER, one_process=HALVES),
+    "conflict": Case({**MSDNET, **CONFLICT, "variant": "paper"}, one_process=HALVES),
     "equilibrium": Case({**MSDNET, "objective": "equilibrium"}, one_process=HALVES),
     "distillation": Case({**MSDNET, "objective": "distillation"}, one_process=HALVES),
     "pcgrad": Case({**MSDNET, "objective": "pcgrad"}, one_process=HALVES),

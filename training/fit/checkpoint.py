@@ -32,7 +32,8 @@ from training.networks.first_size import recipe_network
 from training.networks.multi_exit import MultiExitNetwork
 from training.recipes import Recipe
 from training.record import FrozenModel
-from training.surgery.boundary import Surgery
+from training.surgery.boundary import Boundary, Surgery
+from training.surgery.conflict import ConflictSurgery
 
 FORMAT = "offramp checkpoint 1"
 
@@ -113,6 +114,7 @@ def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
             number of boundaries.
     """
     network = recipe_network(recipe, classes)
+    network.additive = recipe.additive_heads
     boundaries = [k for k in range(1, network.exits) if network.deeper_exits(k)]
     betas = recipe.beta if isinstance(recipe.beta, tuple) else (recipe.beta,) * len(boundaries)
     if len(betas) != len(boundaries):
@@ -120,9 +122,25 @@ def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
             f"beta: {len(betas)} values for {len(boundaries)} boundaries; give one for each, or "
             "one for all"
         )
-    surgeries = {k: Surgery(recipe.variant, b) for k, b in zip(boundaries, betas, strict=True)}
+    operated = len(boundaries) if recipe.surgery_boundaries is None else recipe.surgery_boundaries
+    if operated > len(boundaries):
+        raise RecipeError(
+            f"surgery_boundaries: {operated} of {len(boundaries)}; give at most as many, or null"
+        )
+    surgeries = {
+        k: _surgery(recipe, beta, network.deeper_exits(k))
+        for k, beta in zip(boundaries[:operated], betas, strict=False)
+    }
     network.surgery = tuple(surgeries.get(k, Surgery("joint")) for k in range(1, network.exits))
     return network
+
+
+def _surgery(recipe: Recipe, beta: float, deeper: int) -> Boundary:
+    """Build the surgery of a boundary with so many deeper exits."""
+    fixed = Surgery(recipe.variant, beta)
+    if recipe.surgery_rule == "fixed":
+        return fixed
+    return ConflictSurgery(fixed, deeper, recipe.conflict_scale, recipe.conflict_decay)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -9,6 +9,7 @@ from training.distributed import equal_on_all_processes, rank
 from training.errors import CheckpointError
 from training.fit.checkpoint import Epoch, load_checkpoint, save_checkpoint
 from training.fit.trainer import OnStep, Track, Trainer, ignore_step
+from training.place import kept_path
 
 
 def fit(
@@ -20,6 +21,7 @@ def fit(
     report: Callable[[Epoch], None],
     on_step: OnStep = ignore_step,
     save_every: int | None = None,
+    keep_every: int | None = None,
 ) -> None:
     """Run a recipe to its end, with a checkpoint at `path` after every epoch.
 
@@ -31,6 +33,7 @@ def fit(
         report: callback after each epoch.
         on_step: callback after each step.
         save_every: number of steps between checkpoints within an epoch. `None`: only after epochs.
+        keep_every: number of epochs between checkpoints that stay (`kept_path`). `None`: none do.
 
     Raises:
         CheckpointError: with `resume`, the file is damaged, of another recipe, or different among
@@ -44,11 +47,13 @@ def fit(
     if not equal_on_all_processes(trainer.steps_done, trainer.device):
         raise CheckpointError(f"{path}: processes see different files; they must share a folder")
 
-    def save() -> None:
+    def save(to: Path = path) -> None:
         if rank() == 0:
-            save_checkpoint(path, trainer.checkpoint())
+            save_checkpoint(to, trainer.checkpoint())
 
     while not trainer.done:
         epoch = trainer.run_epoch(track, on_step, save, save_every)
         save()
+        if keep_every and epoch.number % keep_every == 0:
+            save(kept_path(path, epoch.number))
         report(epoch)

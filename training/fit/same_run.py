@@ -84,6 +84,8 @@ def _unused(recipe: Recipe) -> set[str]:
     unused = set()
     if recipe.optimizer != "muon":
         unused.add("muon_lr")
+    if recipe.surgery_rule == "fixed":
+        unused |= {"conflict_scale", "conflict_decay"}
     if recipe.schedule != "multistep":
         unused.add("milestones")
     if recipe.crop != "shifted":

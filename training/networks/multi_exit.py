@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.surgery.boundary import Surgery
+from training.surgery.boundary import Boundary, Surgery
 from training.surgery.feature_map import FeatureMap
 
 Features = list[Tensor]
@@ -106,8 +106,10 @@ class MultiExitNetwork(nn.Module):
     Further stages that do so begin another part of the network, which reads no features of the
     part before it. Head k maps the last tensor of the features to logits.
 
-    `surgery` is one Surgery for all boundaries, or a sequence with one for each. `pretraining`
-    names the tensors that published weights have.
+    `surgery` is one for all boundaries, or a sequence with one for each. `additive` is the share of
+    the logits of the exit before it that an exit adds to those of its head. They get no gradient
+    from it. Source: Yu et al., "Boosted Dynamic Neural Networks" (AAAI 2023, arXiv 2211.16726).
+    `pretraining` names the tensors that published weights have.
 
     Args:
         stages: one module for each stage.
@@ -133,7 +135,8 @@ class MultiExitNetwork(nn.Module):
         self.normalize = Normalize()
         self.stages = nn.ModuleList(stages)
         self.heads = nn.ModuleList(heads)
-        self.surgery: Surgery | Sequence[Surgery] = Surgery("joint")
+        self.surgery: Boundary | Sequence[Boundary] = Surgery("joint")
+        self.additive = 0.0
         self.pretraining = Pretraining()
 
     @property
@@ -159,7 +162,10 @@ class MultiExitNetwork(nn.Module):
                 for step in boundary:
                     branch = step(branch, deeper)
                 features, to_exit = branch.onward, branch.to_exit
-            logits.append(head(to_exit))
+            own = head(to_exit)
+            if self.additive and logits:
+                own = own + self.additive * logits[-1].detach()
+            logits.append(own)
         return logits
 
     def inputs_of(
@@ -178,7 +184,7 @@ class MultiExitNetwork(nn.Module):
         """Return the stages that exit k (from 1) needs."""
         return self.stages[max(start for start in self.starts if start < k) : k]
 
-    def surgery_at(self, k: int) -> Surgery:
+    def surgery_at(self, k: int) -> Boundary:
         """Return the surgery at the boundary after stage k, counted from 1."""
         return self.surgery[k - 1] if isinstance(self.surgery, Sequence) else self.surgery
 

@@ -66,13 +66,18 @@ def build_objective(
         weights: weight of each class in the cross-entropies, float32 [classes]. `None`: equal.
 
     Raises:
-        RecipeError: the objective is unknown, an option is unknown or out of range, or a library
-            that it needs is not installed.
+        RecipeError: the objective is unknown, an option is unknown or out of range, a library that
+            it needs is not installed, or it cannot measure the conflict of the network's surgery.
     """
     if name not in OBJECTIVES:
         raise RecipeError(f"objective: {name!r} is not one of {', '.join(OBJECTIVES)}")
     entry = OBJECTIVES[name]
     parsed = entry.options.parse(options, option="objective", name=name)
     objective = entry.build(parsed, network, label_smoothing)
+    if objective.conflicts and not objective.one_backward:
+        raise RecipeError(
+            f"surgery_rule: conflict is measured in one backward pass, and {name} runs several; "
+            "give --surgery-rule fixed, or an objective with one backward pass"
+        )
     objective.class_weights = weights
     return objective

@@ -1,4 +1,4 @@
-"""Self-distillation: the last exit is the teacher of the other exits.
+"""Self-distillation: the last exit, or all exits together, teach the exits.
 
 Source: Zhang et al., "Be Your Own Teacher" (ICCV 2019), section 3, with the constants of the
 released code of the DFS paper. There the cross-entropy against the teacher's softened
@@ -7,11 +7,16 @@ probabilities is not multiplied by temperature^2, and the hint is a distance ove
 With `scaled` it is multiplied, as in Hinton et al., "Distilling the Knowledge in a Neural Network"
 (2015), section 2, so that the size of the teacher's gradient does not depend on the temperature.
 With `ramp` the teacher's share rises from 0, because a teacher that is not trained teaches noise.
+
+With teacher `ensemble` the mean of all exits' logits teaches every exit, the last one included.
+Source: Lee and Lee, "Students are the Best Teacher: Exit-Ensemble Distillation with Multi-Exits"
+(arXiv 2104.00299).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,13 +33,22 @@ class DistillationOptions(FrozenModel):
     """Weights of the teacher in the losses of the early exits."""
 
     share: float = Field(
-        0.3, ge=0, le=1, description="share of the teacher's term in the loss of an early exit"
+        0.3, ge=0, le=1, description="share of the teacher's term in the loss of an exit it teaches"
+    )
+    teacher: Literal["last", "ensemble"] = Field(
+        "last",
+        description="the last exit, which teaches the others, or the mean of all exits' logits, "
+        "which teaches all",
     )
     temperature: PositiveFloat = Field(
         3.0, description="temperature of teacher and early exit in the teacher's term"
     )
     hint: NonNegativeFloat = Field(
-        0.03, description="weight of the distance to the teacher's features (0: no hint)"
+        0.03, description="weight of the distance to the last exit's features (0: no hint)"
+    )
+    hint_per_image: bool = Field(
+        default=False,
+        description="average the hint's distance over images, instead of one distance of the batch",
     )
     scaled: bool = Field(default=False, description="multiply the teacher's term by temperature^2")
     ramp: float = Field(
@@ -47,6 +61,8 @@ class DistillationOptions(FrozenModel):
 
 class Distillation(Objective):
     """Losses (1 - share) * CE + share * KD + hint * |A(h) - h_last|, and CE for the last exit.
+
+    With teacher `ensemble` the last exit has the loss (1 - share) * CE + share * KD.
 
     h is the input [N, width] of an exit's linear layer, before a dropout in front of it. A is a
     linear layer for each early exit. It is trained with the network and not exported.
@@ -78,12 +94,20 @@ class Distillation(Objective):
         """See Objective."""
         losses = self.cross_entropies(logits, targets)
         share = self._share()
-        teacher = (logits[-1].detach().float() / self.options.temperature).softmax(dim=1)
-        distilled = torch.stack([self._divergence(one, teacher) for one in logits[:-1]])
-        early = (1 - share) * losses[:-1] + share * distilled
+        taught, teacher = self._teacher(logits)
+        distilled = torch.stack([self._divergence(one, teacher) for one in logits[:taught]])
+        mixed = torch.cat([(1 - share) * losses[:taught] + share * distilled, losses[taught:]])
         if len(self.adapters):
-            early = early + self.options.hint * self.distances()
-        return torch.cat([early, losses[-1:]])
+            hinted = mixed[:-1] + self.options.hint * self.distances()
+            mixed = torch.cat([hinted, mixed[-1:]])
+        return mixed
+
+    def _teacher(self, logits: Sequence[Tensor]) -> tuple[int, Tensor]:
+        """Return the number of exits that are taught, and the probabilities that teach them."""
+        taught, teacher = self.exits - 1, logits[-1].detach().float()
+        if self.options.teacher == "ensemble":
+            taught, teacher = self.exits, torch.stack(list(logits)).detach().float().mean(dim=0)
+        return taught, (teacher / self.options.temperature).softmax(dim=1)
 
     def start_step(self, share_done: float) -> None:
         """See Objective."""
@@ -100,12 +124,18 @@ class Distillation(Objective):
         return found * temperature**2 if self.options.scaled else found
 
     def distances(self) -> Tensor:
-        """Compute |A(h) - h_last| of each early exit in the last forward pass, [exits - 1]."""
+        """Compute |A(h) - h_last| of each early exit in the last forward pass, [exits - 1].
+
+        It is one distance of the whole batch, or the mean of those of the images.
+        """
         inputs = [one for one in self._linear_inputs if one is not None]
         assert len(inputs) == self.exits
         last = inputs[-1].detach().float()
         pairs = zip(self.adapters, inputs[:-1], strict=True)
-        return torch.stack([(adapt(h).float() - last).norm() for adapt, h in pairs])
+        apart = [adapt(h).float() - last for adapt, h in pairs]
+        if self.options.hint_per_image:
+            return torch.stack([one.norm(dim=1).mean() for one in apart])
+        return torch.stack([one.norm() for one in apart])
 
     def _input_hook(self, k: int) -> Callable[[nn.Module, tuple[Tensor | FeatureMap]], None]:
         def hook(_module: nn.Module, args: tuple[Tensor | FeatureMap]) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.networks.multi_exit import BoundaryStep, MultiExitNetwork
+from training.surgery.conflict import ConflictSurgery
 
 
 class Objective(nn.Module):
@@ -34,6 +35,11 @@ class Objective(nn.Module):
         self.exits = network.exits
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weights", None, persistent=False)
+        boundaries = (network.surgery_at(k) for k in range(1, self.exits))
+        # modules of the objective, not of the network: their state is not exported
+        self.conflicts = nn.ModuleList(
+            one for one in boundaries if isinstance(one, ConflictSurgery)
+        )
 
     def forward(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
         """Compute the loss of each exit, float32 [exits].
@@ -56,8 +62,11 @@ class Objective(nn.Module):
             network: network that computed the logits.
             last: False if more micro-batches of the same step follow.
         """
-        del network, last
+        del network
         losses.sum().backward()
+        for conflict in self.conflicts if last else ():
+            assert isinstance(conflict, ConflictSurgery)
+            conflict.finish_step()
 
     def cross_entropies(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
         """Compute the mean cross-entropy of each exit, float32 [exits]."""

@@ -29,6 +29,7 @@ FOR_FROZEN_TRUNK = {
     "variant": ("joint",),
     "objective": ("joint", "distillation"),
     "optimizer": ("adamw", "sgd"),
+    "additive_heads": (0.0,),
 }
 # Values of options that can be combined with --cache-features true.
 FOR_CACHED_FEATURES = {
@@ -116,18 +117,33 @@ class Recipe(AugmentationFields, OptimizationFields, NetworkFields, ImageFields)
             raise ValueError(
                 f"first_size: {self.first_size} is not smaller than --size, {self.size}; give less"
             )
+        if self.first_size is not None and self.additive_heads:
+            raise ValueError(
+                "additive_heads: an exit at one size cannot add to those at another; leave out "
+                "--first-size"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _surgery_fits(self) -> Self:
+        if self.surgery_rule == "conflict" and self.variant not in ("released", "paper"):
+            raise ValueError(
+                f"surgery_rule: conflict does as much of a variant as is needed. {self.variant} "
+                "stops no gradients of unchanged features; give --variant released or paper"
+            )
         return self
 
     @model_validator(mode="after")
     def _frozen_trunk_fits(self) -> Self:
         if self.freeze == "none":
             return self
-        given = {"variant": self.variant, "objective": self.objective, "optimizer": self.optimizer}
+        given = self.model_dump(include=set(FOR_FROZEN_TRUNK))
         for option, allowed in FOR_FROZEN_TRUNK.items():
             if given[option] not in allowed:
                 raise ValueError(
                     f"{option}: {given[option]} changes how a trunk is trained, and --freeze trunk "
-                    f"trains only heads; give --{option} {' or '.join(allowed)}"
+                    f"trains only heads; give --{option.replace('_', '-')} "
+                    f"{' or '.join(map(str, allowed))}"
                 )
         return self
 

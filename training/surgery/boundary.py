@@ -23,7 +23,7 @@ tensors.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ from training.surgery.feature_map import FeatureMap, split_channels
 from training.surgery.gradient_views import split_views, stop_gradient
 from training.surgery.variants import Variant
 
-__all__ = ["Split", "Surgery", "Variant"]
+__all__ = ["Boundary", "Split", "Surgery", "Variant"]
 
 
 class Split(NamedTuple):
@@ -41,6 +41,24 @@ class Split(NamedTuple):
 
     onward: Tensor | FeatureMap
     to_exit: Tensor | FeatureMap
+
+
+class Boundary(Protocol):
+    """Surgery as a network and its export call it. `Surgery` is fixed, `ConflictSurgery` is not."""
+
+    @property
+    def variant(self) -> Variant:
+        """Rule that says which gradients are stopped."""
+
+    @property
+    def changes_values(self) -> bool:
+        """True if the forward pass changes, not only the gradients."""
+
+    def split(self, features: Tensor | FeatureMap, dim: int = 1) -> Split:
+        """Split features into the input of the next stage and that of the exit."""
+
+    def mask(self, features: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
+        """Split features into plain tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +105,7 @@ class Surgery:
         whole, onward, to_exit = split_channels(features, k)
         if self.changes_values:
             return Split(_zeroed(onward, k, channels), _zeroed(to_exit, 0, k))
-        return Split(onward, to_exit if self._stops_at_exit else whole)
+        return Split(onward, to_exit if self.stops_at_exit else whole)
 
     def mask(self, features: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
         """Split as `split` does, into plain tensors, which save no work in the backward pass."""
@@ -101,12 +119,13 @@ class Surgery:
             return onward, torch.cat([torch.zeros_like(plus), minus], dim=dim)
         values = features.detach()
         onward = stop_gradient(values, [(0, k)], [plus], dim)
-        if not self._stops_at_exit:
+        if not self.stops_at_exit:
             return onward, whole
         return onward, stop_gradient(values, [(k, channels)], [minus], dim)
 
     @property
-    def _stops_at_exit(self) -> bool:
+    def stops_at_exit(self) -> bool:
+        """True if the exit does not train the first channels."""
         # at beta = 1 the released code, too, lets the exit train its head alone
         return self.variant != "released" or self.beta == 1
 

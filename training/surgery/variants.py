@@ -1,5 +1,9 @@
-"""The names of the variants of surgery. `training.surgery.boundary` says what each does."""
+"""The names of the variants of surgery, and of the rules that say how much of it is done.
+
+`training.surgery.boundary` defines the variants, `training.surgery.conflict` the rule `conflict`.
+"""
 
 from typing import Literal
 
 Variant = Literal["joint", "released", "paper", "unreferenced"]
+SurgeryRule = Literal["fixed", "conflict"]

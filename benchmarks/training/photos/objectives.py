@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.timing import positive_int
 from benchmarks.training.comparison import Plan, Row
+from benchmarks.training.evidence.paired import Right, paired, right_of
 from benchmarks.training.objectives import accuracies, trained_runs, write
-from benchmarks.training.predictions import Trained
 
 SEEDS = 3
 JOINT = "--variant joint --objective joint"
@@ -34,42 +33,9 @@ ROWS = (
     *(Row(f"dfs-beta{beta}", f"{DFS} {beta}", SEEDS) for beta in (0.25, 0.5, 0.75, 1)),
     Row("alone", f"{JOINT} --shape.exits []", SEEDS),
     Row("dfs-distillation", "--variant released --beta 0.5", SEEDS),
+    Row("dfs-conflict", f"{DFS} 0.5 --surgery-rule conflict", SEEDS),
+    Row("ensemble", "--variant joint --objective.teacher ensemble", SEEDS),
 )
-
-Right = Mapping[str, Mapping[str, NDArray[np.float64]]]
-
-
-def right_of(trained: Sequence[Trained]) -> Right:
-    """Return by row and seed which images each exit is right for: 0 or 1, [exits, images].
-
-    Images are those of both sets, the held-out images first.
-    """
-    right: dict[str, dict[str, NDArray[np.float64]]] = {}
-    for run in trained:
-        both = np.concatenate([run.held_out.right, run.test.right], axis=1)
-        right.setdefault(run.row, {})[run.seed] = both.astype(np.float64)
-    return right
-
-
-def paired(
-    one: Mapping[str, NDArray[np.float64]], other: Mapping[str, NDArray[np.float64]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean difference of two rows at each exit, and its standard error, in points.
-
-    The error takes the images of all seeds as independent. Networks of other seeds are wrong about
-    much the same images, so it is a little too small.
-
-    Args:
-        one: Which images are right, by seed, [exits, images].
-        other: The same of the other row. Rows with different numbers of exits are compared at
-            the last.
-    """
-    seeds = sorted(set(one) & set(other))
-    exits = min(len(one[seeds[0]]), len(other[seeds[0]]))
-    if any(one[seed].shape[1] != other[seed].shape[1] for seed in seeds):
-        raise ValueError("rows have different images")
-    each = np.concatenate([one[seed][-exits:] - other[seed][-exits:] for seed in seeds], axis=1)
-    return 100 * each.mean(axis=1), 100 * each.std(axis=1, ddof=1) / np.sqrt(each.shape[1])
 
 
 def print_table(right: Right, rows: Sequence[Row]) -> None:
@@ -83,9 +49,9 @@ def print_table(right: Right, rows: Sequence[Row]) -> None:
         means = runs.mean(axis=0)
         cells = [f"{mean:5.1f} ±{each:3.1f}" for mean, each in zip(means, deviation, strict=True)]
         print(f"{row.name:18} {len(runs)} seeds  " + "   ".join(cells))
-        if row.name != "joint" and set(right[row.name]) & set(joint):
-            means, errors = paired(right[row.name], joint)
-            cells = [f"{m:+5.1f} ±{error:3.1f}" for m, error in zip(means, errors, strict=True)]
+        if row.name != "joint" and (found := paired(right[row.name], joint)):
+            pairs = zip(found.mean, found.error, strict=True)
+            cells = [f"{mean:+5.1f} ±{error:3.1f}" for mean, error in pairs]
             print(f"{'  against joint ± standard error':27}" + "   ".join(cells))
 
 
@@ -116,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if trained is None:
         return 1
     write(arguments.out, accuracies(trained), rows)
-    print_table(right_of(trained), rows)
+    print_table(right_of(trained, ["held_out", "test"]), rows)
     return 0
 
 

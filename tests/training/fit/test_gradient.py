@@ -1,5 +1,7 @@
 """The gradient of a batch: micro-batches and compilation do not change it."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -73,6 +75,26 @@ def test_compiled_gradients_equal_uncompiled_ones(objective: str) -> None:
     """Boundary steps and distillation's hooks and adapters are compiled, too."""
     recipe = tiny_progress(**VIT, objective=objective).recipe
     assert_same(gradients(recipe), gradients(recipe, compiler="aot_eager"))
+
+
+def measured(recipe: Recipe, **options: int | str) -> dict[str, Tensor]:
+    """Return the state of the objective after one batch."""
+    network = initial_network(recipe, 10, tiny_dataset().train.pixels)
+    objective = build_objective(recipe.objective, {}, network.train(), 0.0)
+    taken: dict[str, Any] = {"micro_batch": None, "compiler": None, **options}
+    GradientAccumulator(network, objective, size=32, bf16=False, **taken).add(batch(), 32)
+    return objective.state_dict()
+
+
+@pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("options", [{"micro_batch": 7}, {"compiler": "aot_eager"}])
+def test_the_measured_conflict_is_that_of_the_whole_batch(options: dict[str, int | str]) -> None:
+    recipe = tiny_progress(**VIT, surgery_rule="conflict", conflict_decay=0.0).recipe
+    whole, other = measured(recipe), measured(recipe, **options)
+    assert len(whole) == 2, "two boundaries"
+    for name, products in whole.items():
+        assert products.all()
+        torch.testing.assert_close(other[name], products, rtol=1e-3, atol=0.0)
 
 
 @pytest.mark.filterwarnings("ignore:.* should not be instantiated:DeprecationWarning")

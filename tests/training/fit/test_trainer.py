@@ -82,6 +82,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         {"objective": "distillation", "objective_options": {"ramp": 0.75, "scaled": True}},
         {"ema": 0.9, "patience": 1, "epochs": 4, "lr": 1e-5},
         {"objective": "distillation"},
+        {"surgery_rule": "conflict", "conflict_scale": 0.2, "conflict_decay": 0.7},
         {"objective": "pcgrad"},
         {"objective": "nash-mtl"},
         {"objective": "meta-gf"},

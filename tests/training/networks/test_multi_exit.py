@@ -95,3 +95,17 @@ def test_data_parallel_gives_the_gradients_of_one_process(surgery: Surgery) -> N
     assert_same(found, gradients(small_network(surgery), steps=3))
     joint = gradients(small_network(Surgery("joint")))
     assert [g is None for g in found] == [g is None for g in joint]
+
+
+def test_additive_heads_add_a_share_of_the_logits_before_them_without_gradient() -> None:
+    network = small_network(Surgery("joint")).eval()
+    images = torch.randn(2, 3, 32, 32)
+    own = network(images)
+    network.additive = 0.5
+    logits = network(images)
+    expected = own[0]
+    for one, found in zip(own, logits, strict=True):
+        expected = one if one is own[0] else one + 0.5 * expected
+        torch.testing.assert_close(found, expected)
+    logits[1].sum().backward()
+    assert all(p.grad is None for p in network.heads[0].parameters())

@@ -92,3 +92,26 @@ def test_the_share_of_the_teacher_rises_over_the_ramp() -> None:
     for share_done, share in ((0, 0.0), (0.1, 0.25), (0.2, 0.5), (0.9, 0.5)):
         expected = early_losses(objective_with(share=share), share_done)
         torch.testing.assert_close(early_losses(ramp, share_done), expected)
+
+
+def test_the_mean_of_all_logits_teaches_every_exit() -> None:
+    objective = objective_with(share=0.5, teacher="ensemble")
+    logits = list(torch.randn(3, 5, CLASSES, requires_grad=True).unbind())
+    found = objective(logits, TARGETS)
+    soft = (torch.stack(logits).detach().mean(dim=0) / 3).softmax(1)
+    for loss, one in zip(found, logits, strict=True):
+        ce = -one.log_softmax(1)[torch.arange(5), TARGETS].mean()
+        kd = -(soft * (one / 3).log_softmax(1)).sum(1).mean()
+        torch.testing.assert_close(loss, 0.5 * ce + 0.5 * kd)
+    (of_another_exit,) = torch.autograd.grad(found[0], logits[1])
+    assert not of_another_exit.any(), "no gradient reaches the teacher"
+
+
+def test_the_hint_of_images_does_not_grow_with_the_batch() -> None:
+    network = small_network("vit").eval()
+    objective = build_objective("distillation", {"hint_per_image": True}, network, 0.0)
+    assert isinstance(objective, Distillation)
+    network(IMAGES)
+    once = objective.distances()
+    network(IMAGES.repeat(4, 1, 1, 1))
+    torch.testing.assert_close(objective.distances(), once)

@@ -38,4 +38,5 @@ def feature_reader(network: MultiExitNetwork, layout: Layout) -> MultiExitNetwor
     stages = [StoredFeatures(layout, k) for k in range(network.exits)]
     reader = MultiExitNetwork(stages, list(network.heads), network.channel_dim)
     reader.normalize = NotNormalized()
+    reader.additive = network.additive
     return reader

@@ -1,4 +1,4 @@
-"""Paired differences of the comparison of objectives on a pretrained network."""
+"""The comparison of objectives on a pretrained network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.training.comparison import Plan, Run
-from benchmarks.training.photos.objectives import ROWS, paired, print_table
+from benchmarks.training.photos.objectives import ROWS, print_table
 
 RIGHT = np.array([[1.0, 0, 1, 0], [1, 1, 1, 0]])  # of two exits
 
@@ -19,24 +19,6 @@ def test_every_row_is_a_valid_recipe() -> None:
     assert recipes["dfs-beta0.25"].variant == "released"
     assert recipes["dfs-beta0.25"].beta == 0.25
     assert recipes["alone"].shape["exits"] == []
-
-
-def test_differences_are_paired_by_seed_and_image() -> None:
-    better = np.array([[1.0, 1, 1, 0], [1, 1, 1, 1]])
-    means, errors = paired({"0": better, "9": better}, {"0": RIGHT, "1": RIGHT})
-    np.testing.assert_allclose(means, [25, 25])
-    np.testing.assert_allclose(errors, 100 * np.std([0, 0, 0, 1], ddof=1) / 2)
-
-
-def test_rows_with_fewer_exits_are_compared_at_the_last() -> None:
-    alone = RIGHT[1:]
-    means, errors = paired({"0": alone}, {"0": RIGHT})
-    np.testing.assert_allclose([*means, *errors], [0, 0])
-
-
-def test_rows_with_other_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="different images"):
-        paired({"0": RIGHT}, {"0": RIGHT[:, :3]})
 
 
 def test_the_table_has_each_row_and_its_difference(capsys: pytest.CaptureFixture[str]) -> None:
