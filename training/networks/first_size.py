@@ -3,7 +3,7 @@
     image ─► [reduce] ─► stages and exits 1 to k ┆ image ─► stages and exits k to n
 
 Both parts are one multi-exit network. No feature crosses the boundary between them. At full size,
-the exits before the k-th are left out: the k-th exit on the smaller image is more accurate.
+the exits before the k-th are left out: they would follow a deeper one on the smaller image.
 Source of the idea: Yang et al., "Resolution Adaptive Networks" (RANet, CVPR 2020), here for any
 backbone, and without features of the smaller image in the larger network.
 

@@ -53,7 +53,9 @@ def flops_to_exits(network: MultiExitNetwork, size: int) -> tuple[int, ...]:
 
 @torch.no_grad()
 def flop_costs(network: MultiExitNetwork, size: int, convention: Convention = "products") -> Costs:
-    """Count the flops of every stage and head for one image. Its reduction counts none.
+    """Count the flops of every stage and head for one image.
+
+    A reduction of the image does not count.
 
     Args:
         network: network on any device, `meta` included. It keeps its mode.

@@ -178,7 +178,7 @@ class MultiExitNetwork(nn.Module):
 
     def deeper_exits(self, k: int) -> int:
         """Return the number of exits after exit k (from 1) in its part of the network."""
-        return min(end for end in (*self.starts, self.exits) if end >= k) - k
+        return min([end for end in (*self.starts, self.exits) if end >= k]) - k
 
     def stages_to(self, k: int) -> nn.ModuleList:
         """Return the stages that exit k (from 1) needs."""
