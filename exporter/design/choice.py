@@ -49,8 +49,13 @@ class Proposal:
 
 
 def best_of(alone: Sequence[Alone]) -> Alone:
-    """Return the most accurate network at one exit, the cheapest of several."""
-    return max(alone, key=lambda each: (each.point.accuracy.value, -each.point.milliseconds))
+    """Return the most accurate network at full depth, the cheapest of several."""
+    return max(_deep(alone), key=lambda e: (e.point.accuracy.value, -e.point.milliseconds))
+
+
+def _deep(alone: Sequence[Alone]) -> list[Alone]:
+    """Return the networks at full depth. No budget lets every image leave at another exit."""
+    return [each for each in alone if each.exit == each.network.exits]
 
 
 def cheapest_within(
@@ -88,6 +93,6 @@ def best_at(alone: Sequence[Alone], found: Sequence[Chain], milliseconds: float)
 
 
 def _all(alone: Sequence[Alone], found: Sequence[Chain], best: Alone) -> list[Proposal]:
-    single = [Proposal((each.network,), each.name, each.point, best) for each in alone]
+    single = [Proposal((e.network,), e.network.name, e.point, best) for e in _deep(alone)]
     chained = [Proposal(c.networks, c.name, point, best) for c in found for point in c.points]
     return [*single, *chained]

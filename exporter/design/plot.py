@@ -26,7 +26,7 @@ def design_figure(
     _draw(right, alone, found, proposal, lambda point: point.flops / 1e6)
     left.set(xlabel="mean milliseconds for one image, one thread", ylabel="accuracy, %")
     right.set_xlabel("mean flops for one image, millions of multiply-adds")
-    left.legend(loc="lower right")
+    left.legend(loc="lower right", fontsize=8)
     figure.suptitle(title)
     return figure
 
@@ -47,11 +47,13 @@ def _draw(
     for chain in found:
         if chain.networks == proposal.networks:
             _line(axes, chain, cost, color="C0", marker=".", markersize=4, label=chain.name)
-    places = [(cost(each.point), 100 * each.point.accuracy.value) for each in alone]
-    x, y = zip(*places, strict=True)
-    axes.plot(x, y, linestyle="none", marker="x", color="C3", label="one network, one exit")
-    for each, place in zip(alone, places, strict=True):
-        axes.annotate(each.name, place, xytext=(5, -9), textcoords="offset points", fontsize=7)
+    for number, name in enumerate(dict.fromkeys(each.network.name for each in alone)):
+        points = [each.point for each in alone if each.network.name == name]
+        x = [cost(point) for point in points]
+        y = [100 * point.accuracy.value for point in points]
+        colour = f"C{(number + 2) % 10}"
+        label = f"{name}, {'each exit' if len(points) > 1 else 'all images'}"
+        axes.plot(x, y, linestyle="none", marker="x", color=colour, label=label)
     place = (cost(proposal.point), 100 * proposal.point.accuracy.value)
     axes.plot(*place, marker="o", color="C1", markersize=9, linestyle="none", label="proposed")
     axes.margins(x=0.1)

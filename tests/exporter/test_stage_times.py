@@ -11,7 +11,7 @@ from tests.exporter.cascade.cascades import two_exits
 def test_each_stage_is_measured_with_its_head_and_without() -> None:
     clock = count()
     times = measure_times(two_exits(), clock=lambda: float(next(clock)))
-    assert (times.batches, times.threads, times.runs) == ((1, 8), 1, RUNS)
+    assert [*times.batches, times.threads, times.runs] == [1, 8, 1, RUNS]
     first, last = times.stages
     assert [first.with_head, first.without_head, last.with_head] == [(1000, 1000)] * 3
     assert list(last.without_head) == [0, 0]  # it is all head
