@@ -1,67 +1,39 @@
-"""Measure what traces cost a server, in CPU time for a request and in latency.
+"""Measure what a trace costs a server, in CPU time of each of its threads.
 
-python -m benchmarks.tracing --bundle deploy/bundles/cifar10-msdnet
+    python -m benchmarks.tracing --bundle deploy/bundles/cifar10-msdnet
 
-Three servers answer the same requests in turn: without traces, with traces of which none is
-sampled, and with every request sampled. A receiver in a process of its own gets the spans. The CPU
-time is that of the whole server, with the thread that encodes and sends spans. Needs the extra
+A request at full depth is traced many times, by the code that traces requests of a server. It was
+part of a batch of each stage. A receiver in a process of its own gets the spans. Times are CPU time
+of the thread that does the work, so that other processes change them little. Needs the extra
 `tracing`.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
-from sys import executable
-from tempfile import TemporaryDirectory
-from time import sleep
-from typing import NamedTuple
+from time import perf_counter, process_time, sleep, thread_time
 
 import numpy as np
 
-from benchmarks.serving.servers.processes import PORT, Running, Server, started
-from offramp.bundle.manifest import read_manifest
-from offramp.load.outcomes import OK, closed
-from offramp.load.sender import Load, send
+from offramp.bundle.manifest import Manifest, read_manifest
+from serving.engine.policy import resolve
+from serving.engine.request import Answer, Opinion, Run
+from serving.http.tracing.trace import Trace, Tracing
 
-TRACEPARENT = f"00-{0xC0FFEE:032x}-{0xABC:016x}-01"
-PIXELS = "application/vnd.offramp.uint8"
-IMAGES = 64  # different ones
-EXPORTED = 2.0  # seconds until the last spans of a round are sent
-MICRO, MILLI = 1e6, 1e3
-
-
-class Mode(NamedTuple):
-    """A server and its requests.
-
-    Attributes:
-        name: Name in the table.
-        traced: The server exports traces.
-        sampled: Its clients sample each request.
-    """
-
-    name: str
-    traced: bool
-    sampled: bool
-
-
-class Cost(NamedTuple):
-    """CPU seconds of the server for a request, and the median latency in seconds."""
-
-    cpu: float
-    latency: float
-
-
-MODES = (
-    Mode("off", traced=False, sampled=False),
-    Mode("on, not sampled", traced=True, sampled=False),
-    Mode("on, sampled", traced=True, sampled=True),
-)
+NAME = "POST /classify"
+SAMPLED = b"00-%032x-%016x-01" % (0xC0FFEE, 0xABC)
+OTHERS = b"vendor=1"  # a `tracestate`
+LOOPS = 20_000  # of requests that are not sampled
+BATCH = 64  # traces between two pauses, in which the exporter empties its queue
+PAUSE = 0.5
+MICRO = 1e6
 
 
 def receive(pipe: Connection) -> None:
@@ -94,84 +66,85 @@ def receiver() -> Iterator[tuple[str, Callable[[], int]]]:
         process.join()
 
 
-def server_of(mode: Mode, bundle: Path, url: str) -> Server:
-    """Return the server of a mode."""
-    command = [executable, "-m", "serving", "--bundle", str(bundle), "--port", PORT]
-    if mode.traced:
-        command += ["--otlp-endpoint", url, "--trace-share", "0"]
-    headers = {"Content-Type": PIXELS}
-    if mode.sampled:
-        headers["traceparent"] = TRACEPARENT
-    name = mode.name.replace(" ", "-").replace(",", "")
-    return Server(name, command, {"low": "/classify?budget=low"}, headers=headers)
-
-
-def measure(running: Running, images: Sequence[bytes], requests: int) -> Cost:
-    """Send requests over one connection, one after the other, and measure the server.
-
-    Raises:
-        RuntimeError: A request was not answered.
-    """
-    plan = closed("/classify?budget=low", requests, len(images), np.random.default_rng(0))
-    before = running.usage().cpu
-    load = Load(running.port, connections=1, headers=running.server.headers)
-    outcomes = send(images, plan, load).outcomes
-    sleep(EXPORTED)
-    cpu = running.usage().cpu - before
-    if not (outcomes.status == OK).all():
-        raise RuntimeError(f"{running.server.name} did not answer each request")
-    return Cost(cpu / requests, outcomes.percentile(50))
-
-
-def run(bundle: Path, rounds: int, requests: int) -> dict[str, list[Cost]]:
-    """Measure all modes in turn. Return the costs of each, one for each round."""
-    size = read_manifest(bundle).input
-    shape = (IMAGES, size.height, size.width, 3)
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    images = [each.tobytes() for each in pixels]
-    costs: dict[str, list[Cost]] = {mode.name: [] for mode in MODES}
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        url, end = stack.enter_context(receiver())
-        servers = {
-            mode.name: stack.enter_context(started(server_of(mode, bundle, url), images[0], folder))
-            for mode in MODES
-        }
-        for running in servers.values():
-            measure(running, images, requests // 10)
-        for _ in range(rounds):
-            for name, running in servers.items():
-                costs[name].append(measure(running, images, requests))
-        print(f"{end()} spans were received")
-    return costs
-
-
-def table(costs: dict[str, list[Cost]]) -> str:
-    """Return a table of medians, in Markdown. Differences are those to `off`, of each round."""
-    off = costs[MODES[0].name]
-    lines = [
-        "| traces | CPU of a request | more than off (lowest to highest round) | median latency |",
-        "|---|--:|--:|--:|",
+def complete(trace: Trace, manifest: Manifest, answer: Answer) -> None:
+    """Let a trace collect what a request through all stages collects."""
+    now = perf_counter()
+    (runs,) = trace.submit(1, now, 1e-4)
+    stages = range(manifest.exits)
+    runs += [
+        Run(stage, whole_network=False, size=4, started=now + stage / 1e3, ended=now + stage / 1e3)
+        for stage in stages
     ]
-    for name, found in costs.items():
-        more = sorted(MICRO * (a.cpu - b.cpu) for a, b in zip(found, off, strict=True))
-        cpu = MICRO * median(cost.cpu for cost in found)
-        latency = MILLI * median(cost.latency for cost in found)
-        difference = f"{median(more):.0f} µs ({more[0]:.0f} to {more[-1]:.0f})"
-        lines.append(
-            f"| {name} | {cpu:.0f} µs | {'' if found is off else difference} | {latency:.3f} ms |"
-        )
-    return "\n".join(lines)
+    trace.answers = [answer]
+
+
+def answer_of(manifest: Manifest) -> Answer:
+    """Return an answer of the last exit."""
+    policy = resolve(manifest, "full", None, None)
+    last = Opinion(0.9, np.zeros(len(manifest.labels), np.float32))
+    opinions = (None,) * (manifest.exits - 1) + (last,)
+    return Answer(
+        policy,
+        opinions,
+        deadline_hit=False,
+        degraded=False,
+        queue=0.0,
+        compute=0.0,
+        total=0.0,
+        flops=manifest.full_flops,
+    )
+
+
+def unsampled(tracing: Tracing) -> float:
+    """Return the CPU seconds of a request that is not sampled."""
+    began = thread_time()
+    for _ in range(LOOPS):
+        tracing.begin(NAME, (b"", b""), 0.0, b"")
+    return (thread_time() - began) / LOOPS
+
+
+def sampled(tracing: Tracing, manifest: Manifest, traces: int) -> tuple[float, float]:
+    """Return the CPU seconds of a sampled request: of its thread, and of those that export."""
+    answer, thread, everything = answer_of(manifest), 0.0, process_time()
+    for number in range(traces):
+        began = thread_time()
+        trace = tracing.begin(NAME, (SAMPLED, OTHERS), perf_counter(), b"mine-1")
+        assert trace is not None
+        complete(trace, manifest, answer)
+        trace.end_http(200, b"mine-1")
+        thread += thread_time() - began
+        if number % BATCH == BATCH - 1:
+            sleep(PAUSE)
+    asyncio.run(tracing.close())
+    return thread / traces, (process_time() - everything - thread) / traces
 
 
 def main() -> None:
     """Measure and print a table."""
+    from serving.http.tracing.export import OtlpRecorder  # late: needs the extra
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--bundle", type=Path, default=Path("deploy/bundles/cifar10-msdnet"))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--requests", type=int, default=3000, help="of each round")
+    parser.add_argument("--traces", type=int, default=1024, help="of each round")
     options = parser.parse_args()
-    print(table(run(options.bundle, options.rounds, options.requests)))
+    manifest = read_manifest(options.bundle)
+    found: list[tuple[float, float, float]] = []
+    with receiver() as (url, end):
+        for _ in range(options.rounds):
+            tracing = Tracing(0.0, OtlpRecorder(url, manifest))
+            sleep(PAUSE)  # threads start
+            found.append((unsampled(tracing), *sampled(tracing, manifest, options.traces)))
+        spans = end() / options.rounds / options.traces
+    names = (
+        "not sampled, on the event loop",
+        f"sampled, on the event loop ({spans:.1f} spans)",
+        "sampled, on the threads that export",
+    )
+    print("| request | CPU time, median | lowest and highest round |\n|---|--:|--:|")
+    for name, times in zip(names, zip(*found, strict=True), strict=True):
+        low, middle, high = (MICRO * each(times) for each in (min, median, max))
+        print(f"| {name} | {middle:.1f} µs | {low:.1f} to {high:.1f} µs |")
 
 
 if __name__ == "__main__":
