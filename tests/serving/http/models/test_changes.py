@@ -201,6 +201,7 @@ def test_an_unloaded_model_is_unknown_and_comes_back(changing: Changing) -> None
     assert changing.client.get("/v2/models/cats/ready").status_code == 404
     assert {state for state, _ in changing.index().values()} == {"UNAVAILABLE"}
     assert changing.client.get("/health/ready").status_code == 503
+    assert changing.client.get("/openapi.json").status_code == 503
     assert changing.client.post("/v2/health/ready").status_code == 405
     assert changing.client.get("/v2/health/ready").status_code == 503
     assert "offramp_slots" not in counters(changing.client)
