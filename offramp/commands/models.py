@@ -70,6 +70,13 @@ class LoadOptions(UnloadOptions):
     version: str | None = Field(
         None, description="version to serve; null: the newest in the folder"
     )
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="below 1, share of the calls that the version answers as a canary, as in 0.05; "
+        "the version before answers the others",
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -108,7 +115,9 @@ def _list(arguments: Sequence[str]) -> None:
 
 def _load(arguments: Sequence[str]) -> None:
     options = read_options(LoadOptions, arguments, "offramp models load")
-    parameters = {} if options.version is None else {"version": options.version}
+    parameters: dict[str, object] = {"share": options.share} if options.share < 1 else {}
+    if options.version is not None:
+        parameters["version"] = options.version
     _post(options, f"models/{options.name}/load", {"parameters": parameters})
 
 

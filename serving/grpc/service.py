@@ -25,7 +25,7 @@ from serving.grpc.messages import M, RequestReader, ResponseWriter, parsed, spli
 from serving.grpc.stubs import open_inference_pb2 as pb
 from serving.http.connection.request_id import NAME, valid_request_id
 from serving.http.models.frontend import Frontend
-from serving.http.models.oip import VERSION, change_model, statistics
+from serving.http.models.oip import change_model, statistics
 from serving.http.models.repository import READY
 from serving.http.models.served import ServedModel
 from serving.http.oip.descriptions import server_metadata
@@ -174,11 +174,11 @@ class Service:
         repository.authenticate_admin(_keys_of(call))
         kind = getattr(pb, f"RepositoryModel{change}Request")
         request: Any = _small_message(kind, message)
-        version = ""
-        if VERSION in request.parameters:
-            parameter = request.parameters[VERSION]
-            version = str(getattr(parameter, parameter.WhichOneof("parameter_choice") or "", ""))
-        await change_model(repository, change.lower(), request.model_name, version)
+        parameters = {
+            name: getattr(each, each.WhichOneof("parameter_choice") or "", "")
+            for name, each in request.parameters.items()
+        }
+        await change_model(repository, change.lower(), request.model_name, parameters)
         return b""
 
     async def _infer(self, _: object, call: Call) -> bytes:
@@ -207,7 +207,9 @@ class Service:
     ) -> bytes:
         size, parts = len(message), split_request(message, self._max_images)
         del message  # the images are copies, or views of it
-        model = self._models.find(parts.request.model_name, parts.request.model_version)
+        name, version = parts.request.model_name, parts.request.model_version
+        version = version or self._models.version_for(name, parts.request.id.encode())
+        model = self._models.find(name, version)
         endpoint, bodies = self._endpoint_of(model), model.context.body_reader
         with model.in_use():
             bodies.hold(size)

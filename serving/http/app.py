@@ -15,13 +15,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.engine import Engine
+from serving.errors import NotReadyError
 from serving.http.bodies.openapi import body_schemas
 from serving.http.connection import FastPath
 from serving.http.connection.request_id import IdentifiedSend, name_in_log, request_id_of
 from serving.http.models.assembly import Supervised, build_models
 from serving.http.models.calls import ModelCalls
 from serving.http.models.fast_path import FastModels
-from serving.http.models.frontend import Frontend
+from serving.http.models.frontend import NO_MODEL, Frontend
 from serving.http.models.loading import build_model
 from serving.http.models.oip import OpenInferenceModels
 from serving.http.oip.requests import LENGTH
@@ -128,10 +129,17 @@ class Offramp(FastAPI):
         )
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document, with the description of `OPERATIONS`."""
+        """Return the OpenAPI document, with the description of `OPERATIONS`.
+
+        Raises:
+            NotReadyError: No model is loaded.
+        """
         document = super().openapi()
         if CLASSIFY.path not in document["paths"]:
-            context = next(self.served.models.every()).context  # of several, an example
+            example = next(self.served.models.every(), None)  # of several models
+            if example is None:
+                raise NotReadyError(NO_MODEL)
+            context = example.context
             bodies = body_schemas(
                 context.manifest.input, context.max_images, context.body_reader.max_bytes
             )

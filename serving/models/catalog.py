@@ -6,7 +6,7 @@ the new catalog at once. Only one change is under way at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 
@@ -28,6 +28,19 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """A version that answers a share of the calls that name no version.
+
+    Attributes:
+        version: The version.
+        share: Share of the calls, above 0 and below 1.
+    """
+
+    version: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """The versions to serve.
 
@@ -36,11 +49,13 @@ class Catalog:
         models: The entries of each model. The first one answers, the others are asked for by
             their version only.
         failures: The reason of the last failed load, by name and version.
+        canaries: The canary of each model that has one.
     """
 
     number: int = 0
     models: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
     failures: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    canaries: Mapping[str, Canary] = field(default_factory=dict)
 
     def entries(self) -> Iterator[Entry]:
         """Yield all entries."""
@@ -53,7 +68,7 @@ class Catalog:
         return next(found, None)
 
     def loading(self, name: str, version: str, digest: str, *, keep_previous: bool) -> Catalog:
-        """Return the catalog in which this version answers for its model.
+        """Return the catalog in which this version answers for its model, without a canary.
 
         Args:
             name: Name of the model.
@@ -61,22 +76,47 @@ class Catalog:
             digest: Sha256 of its manifest. A version that is loaded with the same one is kept.
             keep_previous: Keep the version that answered so far, for a rollback.
         """
-        number = self.number + 1
-        entry = self.entry(name, version)
-        if entry is None or entry.digest != digest:
-            entry = Entry(name, version, digest, number)
         before = [each for each in self.models.get(name, ()) if each.version != version]
-        entries = (entry, *(before[:1] if keep_previous else ()))
-        failures = {key: why for key, why in self.failures.items() if key != (name, version)}
-        return Catalog(number, {**self.models, name: entries}, failures)
+        entries = [self._entry_of(name, version, digest), *(before[:1] if keep_previous else ())]
+        return self._with(name, version, entries, None)
+
+    def trying(
+        self, name: str, version: str, digest: str, share: float, *, keep_previous: bool
+    ) -> Catalog:
+        """Return the catalog in which this version answers a share of the calls of its model.
+
+        Another version of the model answers, and goes on to. Arguments as of `loading`.
+        """
+        before = [each for each in self.models[name] if each.version != version]
+        others = before if keep_previous else before[:1]
+        entries = [others[0], self._entry_of(name, version, digest), *others[1:2]]
+        return self._with(name, version, entries, Canary(version, share))
 
     def unloading(self, name: str) -> Catalog:
         """Return the catalog without a model."""
         models = {key: entries for key, entries in self.models.items() if key != name}
         failures = {key: why for key, why in self.failures.items() if key[0] != name}
-        return Catalog(self.number + 1, models, failures)
+        canaries = {key: each for key, each in self.canaries.items() if key != name}
+        return Catalog(self.number + 1, models, failures, canaries)
 
     def failing(self, name: str, version: str, reason: str) -> Catalog:
         """Return the same models, with the reason why a version could not be loaded."""
         failures = {**self.failures, (name, version): reason}
         return replace(self, number=self.number + 1, failures=failures)
+
+    def _entry_of(self, name: str, version: str, digest: str) -> Entry:
+        """Return the entry of a version. One with the same files is kept."""
+        entry = self.entry(name, version)
+        if entry is None or entry.digest != digest:
+            return Entry(name, version, digest, self.number + 1)
+        return entry
+
+    def _with(
+        self, name: str, version: str, entries: Sequence[Entry], canary: Canary | None
+    ) -> Catalog:
+        failures = {key: why for key, why in self.failures.items() if key != (name, version)}
+        canaries = {key: each for key, each in self.canaries.items() if key != name}
+        if canary is not None:
+            canaries[name] = canary
+        models = {**self.models, name: tuple(entries)}
+        return Catalog(self.number + 1, models, failures, canaries)

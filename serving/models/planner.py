@@ -18,15 +18,18 @@ class Wish:
         name: Name of the model.
         version: Version to serve. Empty: the newest in the folder.
         unload: Unload the model instead.
+        share: Share of the calls that the version answers, as a canary. 1: all of them.
     """
 
     name: str
     version: str = ""
     unload: bool = False
+    share: float = 1.0
 
     def __str__(self) -> str:
         version = f" version {self.version}" if self.version else ""
-        return f"{'unload' if self.unload else 'load'} {self.name[:64]}{version}"
+        share = f" for {self.share:g} of the calls" if self.share < 1 else ""
+        return f"{'unload' if self.unload else 'load'} {self.name[:64]}{version}{share}"
 
 
 class Planner:
@@ -94,6 +97,7 @@ class Planner:
         Raises:
             UnknownModelError: There is no such version, or no such model is loaded.
             BundleError: Its manifest cannot be read.
+            ModelLoadError: A canary needs another version of the model, which answers.
         """
         if wish.unload:
             if wish.name not in catalog.models:
@@ -101,11 +105,16 @@ class Planner:
             return catalog.unloading(wish.name)
         version = wish.version or self.folder.newest(wish.name)
         digest = self.folder.digest(wish.name, version)
-        return catalog.loading(wish.name, version, digest, keep_previous=self._keep_previous)
+        keep = self._keep_previous
+        if wish.share >= 1:
+            return catalog.loading(wish.name, version, digest, keep_previous=keep)
+        if wish.name not in catalog.models or catalog.models[wish.name][0].version == version:
+            raise ModelLoadError(f"{wish}: no other version of {wish.name} answers")
+        return catalog.trying(wish.name, version, digest, wish.share, keep_previous=keep)
 
     def noting(self, catalog: Catalog, wish: Wish, error: Exception) -> Catalog:
         """Return the same models, with the reason why a version could not be loaded."""
-        if wish.unload or isinstance(error, UnknownModelError):
+        if wish.unload or isinstance(error, UnknownModelError | ModelLoadError):
             return catalog
         version = wish.version or next(iter(self.folder.versions(wish.name)), "")
         return catalog.failing(wish.name, version, str(error)) if version else catalog

@@ -7,12 +7,16 @@ or those of after.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
+from random import random
 from typing import Generic, TypeVar
 
 from serving.errors import UnknownModelError
+from serving.models.catalog import Canary
 
 T = TypeVar("T")
 Table = Mapping[str, Mapping[str, T]]  # by name, then by version; the first version answers
+DRAWN_BYTES = 8  # of a hash, as a number
 SHOWN = 64  # characters of a client's text in an error
 NAMED = 16  # models that an error names
 
@@ -28,6 +32,7 @@ class Registry(Generic[T]):
     def __init__(self, table: Table[T], default: str | None = None) -> None:
         self._table = table
         self._default = default
+        self._canaries: Mapping[str, Canary] = {}
         self._watching: list[Callable[[T], object]] = []
 
     def watch(self, callback: Callable[[T], object]) -> None:
@@ -41,10 +46,10 @@ class Registry(Generic[T]):
         """Return the loaded models."""
         return self._table
 
-    def swap(self, table: Table[T]) -> list[T]:
+    def swap(self, table: Table[T], canaries: Mapping[str, Canary] | None = None) -> list[T]:
         """Serve other models from now on. Return those that are not served any more."""
         before = {id(each): each for each in self.every()}
-        self._table = table
+        self._table, self._canaries = table, canaries or {}
         now = {id(each): each for each in self.every()}
         for key in now.keys() - before.keys():
             for callback in self._watching:
@@ -60,6 +65,22 @@ class Registry(Generic[T]):
         """Yield the version of each model that answers calls that name no version."""
         for versions in self._table.values():
             yield next(iter(versions.values()))
+
+    def version_for(self, name: str, request_id: bytes) -> str:
+        """Return the version of a canary if it answers this call. Empty: it does not.
+
+        Args:
+            name: Name of the model.
+            request_id: Id of the request. Calls with the same one have the same version. Empty:
+                it is drawn.
+        """
+        if not self._canaries or (canary := self._canaries.get(name)) is None:
+            return ""
+        drawn = random()  # noqa: S311 (no secret)
+        if request_id:
+            digest = blake2b(name.encode() + b" " + request_id, digest_size=DRAWN_BYTES).digest()
+            drawn = int.from_bytes(digest, "big") / 256**DRAWN_BYTES
+        return canary.version if drawn < canary.share else ""
 
     def get(self, name: str, version: str = "") -> T | None:
         """Return a model, or `None`. An empty version is the one that answers."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from offramp.bundle.errors import BundleError
-from serving.errors import ModelLoadError, ServingError
+from serving.errors import ServingError
 from serving.models.catalog import Catalog
 from serving.models.messages import (
     Abort,
@@ -115,7 +115,7 @@ class WorkerChanges:
             change.waiting.discard(worker)
             if isinstance(message, Prepared):
                 change.prepared.add(worker)
-                change.error = ModelLoadError(message.error) if message.error else change.error
+                change.error = ServingError(message.error) if message.error else change.error
         elif isinstance(message, Prepared) and worker in self._late:
             self._late.discard(worker)
             self._end_bring_up(worker, message)

@@ -108,6 +108,9 @@ def test_a_damaged_bundle_ends_in_one_line(
         (["--bundle", "b", "--prot", "80"], 2, "--prot: no such option; did you mean --port?"),
         (["--bundle", "b", "--port", "x"], 2, "--port: x: input should be a valid integer"),
         (["--bundle", "nowhere"], 1, "nowhere/manifest.json: cannot be read"),
+        (["--models", "nowhere"], 1, "nowhere: cannot be read"),
+        (["--models", "deploy"], 1, "deploy: has no model; one is in NAME/VERSION/manifest.json"),
+        (["--bundle", "b", "--admin-key-file", "nowhere"], 2, "the key cannot be read"),
     ],
 )
 def test_wrong_options_end_in_one_line(

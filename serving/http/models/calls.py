@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import ServingError
+from serving.http.connection.request_id import request_id_of
 from serving.http.models.frontend import Frontend
 from serving.http.models.served import ServedModel
 from serving.http.problems import error_response
@@ -37,4 +38,5 @@ class ModelCalls:
     def _model_of(self, scope: Scope) -> ServedModel:
         models, version = self._frontend.models, version_of(scope["query_string"])
         name: str | None = scope.get("path_params", {}).get(NAME)
+        version = version or models.version_for(name or models.default, request_id_of(scope))
         return models.find_default(version) if name is None else models.find(name, version)

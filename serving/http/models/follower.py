@@ -103,7 +103,8 @@ class Follower:
             {
                 name: {entry.version: self._loaded[entry] for entry in entries}
                 for name, entries in catalog.models.items()
-            }
+            },
+            catalog.canaries,
         )
         self.catalog = catalog
         _name_versions(self.models.table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import orjson
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -10,17 +12,18 @@ from serving.errors import MalformedBodyError, NotReadyError, ServingError
 from serving.http.body import BodyReader
 from serving.http.classify import headers_of, send_response
 from serving.http.connection import check_encoding
+from serving.http.connection.request_id import request_id_of
 from serving.http.models.frontend import Frontend
 from serving.http.models.repository import Repository
 from serving.http.models.served import ServedModel
 from serving.http.oip.descriptions import Data, server_metadata
 from serving.http.oip.errors import NOT_FOUND, WRONG_METHOD, content_of, error_content
-from serving.http.oip.routes import POST, READY, ROOT, SERVER_METHODS
+from serving.http.oip.routes import INFER, POST, READY, ROOT, SERVER_METHODS
 from serving.http.query import version_of
 
 LOAD, UNLOAD = "load", "unload"
 MAX_BODY_BYTES = 1 << 12  # of a call that changes a model
-VERSION = "version"  # a parameter of such a call
+VERSION, SHARE = "version", "share"  # parameters of such a call
 Path = tuple[str, ...]
 
 
@@ -71,14 +74,17 @@ class OpenInferenceModels:
             self._frontend.authenticate_all(scope["headers"])
         version = parts[3] if parts[2:3] == ("versions",) and len(parts) > 3 else ""
         version = version or version_of(scope["query_string"])
-        return self._frontend.models.find(parts[1], version)
+        models = self._frontend.models
+        if parts[-1] == INFER:
+            version = version or models.version_for(parts[1], request_id_of(scope))
+        return models.find(parts[1], version)
 
     async def _answer(self, parts: Path, scope: Scope, receive: Receive) -> object:
         match parts:
             case ("repository", "models", name, change):
                 self._repository.authenticate_admin(scope["headers"])
                 body = await self._read(scope, receive)
-                await change_model(self._repository, change, name, _version_in(body))
+                await change_model(self._repository, change, name, _parameters_in(body))
                 return {}
             case ("repository", _):
                 self._repository.authenticate_all(scope["headers"])
@@ -98,12 +104,28 @@ class OpenInferenceModels:
         return body
 
 
-async def change_model(repository: Repository, change: str, name: str, version: str) -> None:
-    """Load or unload a model, as `Repository` does."""
+async def change_model(
+    repository: Repository, change: str, name: str, parameters: Mapping[str, object]
+) -> None:
+    """Load or unload a model, as `Repository` does.
+
+    Raises:
+        MalformedBodyError: A parameter has a wrong value.
+        ServingError: As `Repository` raises.
+    """
+    version, share = parameters.get(VERSION, ""), parameters.get(SHARE, 1)
+    if isinstance(version, bool) or not isinstance(version, str | int):
+        raise MalformedBodyError(f"{VERSION}: neither a string nor an integer")
+    try:
+        number = float(str(share))
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise MalformedBodyError(f"{SHARE}: no number above 0 and up to 1")
     if change == UNLOAD:
         await repository.unload(name)
     else:
-        await repository.load(name, version)
+        await repository.load(name, str(version), number)
 
 
 def statistics(frontend: Frontend) -> Data:
@@ -123,18 +145,17 @@ def _is_of_model(parts: Path) -> bool:
     return len(parts) > 1 and parts[0] == "models" and bool(parts[1])
 
 
-def _version_in(body: bytes) -> str:
-    """Return the parameter `version` of a call that changes a model, or an empty string.
+def _parameters_in(body: bytes) -> Mapping[str, object]:
+    """Return the parameters of a call that changes a model.
 
     Raises:
-        MalformedBodyError: The body is no JSON object with parameters, or the version no text.
+        MalformedBodyError: The body is no JSON object with parameters.
     """
     try:
         document = orjson.loads(body or b"{}")
-        parameters = document.get("parameters") or {}
-        version = parameters.get(VERSION, "")
-    except (orjson.JSONDecodeError, AttributeError) as error:
-        raise MalformedBodyError("the body is no JSON object with parameters") from error
-    if isinstance(version, bool) or not isinstance(version, str | int):
-        raise MalformedBodyError(f"{VERSION}: neither a string nor an integer")
-    return str(version)
+    except orjson.JSONDecodeError:
+        document = None
+    parameters = document.get("parameters", {}) if isinstance(document, dict) else None
+    if not isinstance(parameters, dict):
+        raise MalformedBodyError("the body is no JSON object with parameters")
+    return parameters

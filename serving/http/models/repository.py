@@ -78,18 +78,19 @@ class Repository:
         self._changes.close()
         await self._follower.close()
 
-    async def load(self, name: str, version: str = "") -> None:
+    async def load(self, name: str, version: str = "", share: float = 1.0) -> None:
         """Load a version of a model, and serve it in place of the one that answered.
 
         Args:
             name: Name of the model.
             version: The version. Empty: the newest in the folder.
+            share: Below 1 it is a canary, which answers this share of the calls.
 
         Raises:
             UnknownModelError: There is no such version.
             ModelLoadError: It cannot be loaded. What served before still does.
         """
-        await self._changes.make(Wish(name, version))
+        await self._changes.make(Wish(name, version, share=share))
 
     async def unload(self, name: str) -> None:
         """Unload a model, after the calls that it has.
@@ -123,7 +124,12 @@ class Repository:
         if (name, version) in self._follower.preparing:
             state = LOADING
         elif (model := self._follower.models.get(name, version)) is not None:
-            refusal = model.context.engine.refusal
+            refusal, canary = (
+                model.context.engine.refusal,
+                self._follower.catalog.canaries.get(name),
+            )
+            if canary is not None and canary.version == version:
+                reason = reason or f"a canary for {canary.share:g} of the calls"
             state, reason = (READY, reason or "") if refusal is None else (state, refusal)
         elif reason is None:
             reason = NOT_LOADED

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from serving.models.catalog import Catalog, Entry
+from serving.models.catalog import Canary, Catalog, Entry
 
 
 def versions(catalog: Catalog, name: str = "cats") -> list[str]:
@@ -39,3 +39,26 @@ def test_a_failure_is_noted_until_the_version_is_loaded_or_the_model_unloaded() 
     assert loaded.failures == {("dogs", "1"): "not"}
     assert failed.unloading("cats").failures == {("dogs", "1"): "not"}
     assert versions(failed.unloading("cats")) == []
+
+
+def test_a_canary_is_loaded_beside_the_version_that_answers() -> None:
+    first = Catalog().loading("cats", "1", "a", keep_previous=True)
+    second = first.loading("cats", "2", "b", keep_previous=True)
+    tried = second.trying("cats", "3", "c", 0.05, keep_previous=True)
+    assert versions(tried) == ["2", "3", "1"]
+    assert tried.canaries == {"cats": Canary("3", 0.05)}
+    assert versions(second.trying("cats", "3", "c", 0.05, keep_previous=False)) == ["2", "3"]
+    more = tried.trying("cats", "3", "c", 0.5, keep_previous=True)
+    assert set(more.entries()) == set(tried.entries())
+
+
+def test_a_canary_ends_with_the_next_load_of_its_model_or_with_it() -> None:
+    first = Catalog().loading("cats", "1", "a", keep_previous=False)
+    tried = first.trying("cats", "2", "b", 0.05, keep_previous=False)
+    assert tried.loading("dogs", "1", "d", keep_previous=False).canaries == tried.canaries
+    assert tried.failing("cats", "3", "why").canaries == tried.canaries
+    taken = tried.loading("cats", "2", "b", keep_previous=False)
+    back = tried.loading("cats", "1", "a", keep_previous=False)
+    assert (versions(taken), versions(back)) == (["2"], ["1"])
+    assert set(taken.entries()) < set(tried.entries())  # nothing is loaded again
+    assert taken.canaries == back.canaries == tried.unloading("cats").canaries == {}

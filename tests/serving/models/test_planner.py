@@ -70,3 +70,14 @@ def test_the_reason_of_a_failure_is_noted(planner: Planner) -> None:
     told = refusal(Wish("cats"), error)
     assert isinstance(told, ModelLoadError)
     assert str(told) == "load cats failed, and what served before still does: no probabilities"
+
+
+def test_a_canary_needs_another_version_that_answers(planner: Planner) -> None:
+    catalog = planner.start()
+    tried = planner.propose(catalog, Wish("cats", "1", share=0.1))
+    assert [each.version for each in tried.models["cats"]] == ["2", "1"]
+    assert planner.changed(tried) == []
+    for wish in (Wish("cats", "2", share=0.1), Wish("dogs", share=0.1)):
+        with pytest.raises(ModelLoadError, match="no other version") as caught:
+            planner.propose(catalog, wish)
+        assert planner.noting(catalog, wish, caught.value) is catalog

@@ -33,16 +33,19 @@ class Changing:
             damage(folder)
         return folder
 
-    def change(self, action: str, version: str | None = None, name: str = "cats") -> httpx.Response:
+    def change(
+        self, action: str, version: str | None = None, name: str = "cats", **parameters: Any
+    ) -> httpx.Response:
         """Load or unload a model."""
-        body = {"parameters": {"version": version}} if version else {}
+        given = parameters | ({"version": version} if version else {})
+        body = {"parameters": given} if given else {}
         headers = {"Authorization": f"Bearer {ADMIN}"}
         path = f"/v2/repository/models/{name}/{action}"
         return self.client.post(path, json=body, headers=headers)
 
-    def load(self, version: str | None = None) -> None:
+    def load(self, version: str | None = None, **parameters: Any) -> None:
         """Load a version of `cats`."""
-        response = self.change("load", version)
+        response = self.change("load", version, **parameters)
         assert (response.status_code, response.json()) == (200, {}), response.text
 
     def answer(

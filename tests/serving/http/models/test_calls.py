@@ -116,6 +116,18 @@ def test_metrics_have_the_model_and_the_version(client: httpx.Client) -> None:
     assert any(line.startswith('offramp_problems_total{type="not-found"} ') for line in lines)
 
 
+def test_a_model_without_free_slots_takes_no_slot_of_another(
+    several: Running, client: httpx.Client
+) -> None:
+    pool = several.app.engine.pool  # of dogs, the default
+    slots = pool.take(pool.slots)
+    problem(client.post("/classify", content=JPEG), 429, "pool-full")
+    assert client.post("/models/cats/classify", content=JPEG).status_code == 200
+    for slot in slots:
+        pool.give(slot)
+    assert client.post("/classify", content=JPEG).status_code == 200
+
+
 def test_no_call_can_change_models_without_an_admin_key(client: httpx.Client) -> None:
     response = client.post("/v2/repository/models/cats/unload")
     assert response.status_code == 403

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from weakref import ref
 
 import httpx
 import pytest
 
 from tests.serving.answers import counters, problem
 from tests.serving.http.models.changing import ADMIN, JPEG, PNG, Changing
+from tests.serving.http.oip.calls import head
 from tests.serving.servers import until
 
+INFER = "/v2/models/cats/infer"
 LOAD = "/v2/repository/models/cats/load"
+
+
+def infer_request(file: bytes) -> bytes:
+    """Return the JSON of a request for inference."""
+    document = head([1])
+    document["inputs"][0]["data"] = [b64encode(file).decode()]
+    return json.dumps(document).encode()
 
 
 @dataclass
@@ -105,8 +117,36 @@ def test_a_version_that_changed_on_disk_is_loaded_again(changing: Changing) -> N
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace("cats-20-", "cats-20-new-"))
     assert changing.answer()[1].startswith("cats-20-class")
+    engine = ref(changing.running.app.engine)
     changing.running.server.reload()
     until(lambda: changing.answer()[1].startswith("cats-20-new-"))
+    until(lambda: engine() is None)  # its memory is free
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [("/classify", JPEG), ("/models/cats/classify", PNG), (INFER, infer_request(PNG))],
+)
+def test_a_canary_answers_the_same_requests_on_every_path(
+    changing: Changing, path: str, content: bytes
+) -> None:
+    if "30" not in changing.index():
+        changing.add("30")
+        changing.add("31")
+    changing.load("30")
+    changing.load("31", share=0.5)
+    registry = changing.running.app.served.models
+    for number in range(12):
+        name = f"request-{number}"
+        response = changing.client.post(path, content=content, headers={"x-request-id": name})
+        body = response.json()
+        version = body["model_version"] if path == INFER else body["model"]["version"]
+        assert version == (registry.version_for("cats", name.encode()) or "30")
+    assert changing.answer("/models/cats/classify", version="30")[0] == "30"
+    assert changing.answer("/models/cats/classify", version="31")[0] == "31"
+    assert changing.index()["31"] == ("READY", "a canary for 0.5 of the calls")
+    changing.load("30")  # the rollback
+    assert {changing.answer()[0] for _ in range(6)} == {"30"}
 
 
 @pytest.mark.parametrize(
@@ -135,6 +175,9 @@ def test_only_the_admin_key_changes_models(
         (b'{"parameters": {"version": 99}}', 404, "no version '99' of 'cats'"),
         (b'{"parameters": {"version": "../1"}}', 404, "no version"),
         (b'{"parameters": {"version": []}}', 400, "version"),
+        (b'{"parameters": {"share": 0}}', 400, "share"),
+        (b'{"parameters": {"share": "5%"}}', 400, "share"),
+        (b'{"parameters": []}', 400, "no JSON object"),
         (b"[]", 400, "no JSON object"),
         (b"{", 400, "no JSON object"),
         (b" " * 5000, 413, "4096 bytes"),
@@ -158,6 +201,7 @@ def test_an_unloaded_model_is_unknown_and_comes_back(changing: Changing) -> None
     assert changing.client.get("/v2/models/cats/ready").status_code == 404
     assert {state for state, _ in changing.index().values()} == {"UNAVAILABLE"}
     assert changing.client.get("/health/ready").status_code == 503
+    assert changing.client.get("/openapi.json").status_code == 503
     assert changing.client.post("/v2/health/ready").status_code == 405
     assert changing.client.get("/v2/health/ready").status_code == 503
     assert "offramp_slots" not in counters(changing.client)
