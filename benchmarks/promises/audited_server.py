@@ -27,7 +27,8 @@ import numpy as np
 
 from benchmarks.client import counters, serving
 from benchmarks.goals import Goal, print_goals
-from benchmarks.promises.audit import NOISE, SHIPPED, SOON, spoiled
+from benchmarks.promises.alarms import SOON
+from benchmarks.promises.audit import NOISE, SHIPPED, spoiled
 from benchmarks.serving.generator.images import load_images
 from benchmarks.serving.generator.load import Load
 from benchmarks.serving.generator.outcomes import open_loop, poisson
