@@ -22,13 +22,16 @@ AVERAGED = (0.12, 0.5)
 BASELINE, PATH = "direct optimum", "path for agreement"
 
 
+Solver = Callable[[Answers], list[Tradeoff]]
+
+
 def on_path(scored: Scored) -> list[Tradeoff]:
     """Return the points of the path."""
     return [apply_thresholds(scored, each) for each in solve_path(scored).thresholds()]
 
 
 # Name of a way: its scorer, and its solver.
-WAYS: Mapping[str, tuple[str, Callable[[Answers], list[Tradeoff]]]] = {
+WAYS: Mapping[str, tuple[str, Solver]] = {
     "MSDNet procedure": ("maximum", lambda images: paper_procedure(images.scored)),
     BASELINE: ("maximum", lambda images: direct_optimum(images.scored)),
     "direct for agreement": ("maximum", lambda images: direct_optimum(images.agreeing)),
@@ -41,36 +44,46 @@ WAYS: Mapping[str, tuple[str, Callable[[Answers], list[Tradeoff]]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """Flops as shares of full depth, and right answers, of each budget and image, [budgets, N].
+    """Flops as shares of full depth, and the answers that are right or agree, [budgets, N].
 
     Between two points a budget chooses one for each image at random, so that both are means.
     """
 
     spent: NDArray[np.float32]
     right: NDArray[np.float32]
+    agrees: NDArray[np.float32]
 
-    def curve(self, weights: NDArray[np.float32]) -> Curve:
+    def curve(self, weights: NDArray[np.float32], *, agreement: bool = False) -> Curve:
         """Return the curve of images with these weights, which never falls."""
-        spent, right = self.spent @ weights, self.right @ weights
+        spent, right = self.spent @ weights, (self.agrees if agreement else self.right) @ weights
         order = np.argsort(spent, kind="stable")
         return Curve(spent[order].astype(np.float64), rising(right[order].astype(np.float64)))
 
 
-def outcomes(images: Population, way: str) -> Outcomes:
-    """Solve thresholds on all folds but one and measure them on that one, for each fold."""
-    scorer, solve = WAYS[way]
-    spent, right = (np.zeros((len(BUDGETS), images.images), np.float32) for _ in range(2))
-    order = np.random.default_rng(0).permutation(images.images)
+def outcomes(images: Population, scorer: str, solve: Solver, fitted_on: int = 0) -> Outcomes:
+    """Solve thresholds on all folds but one and measure them on that one, for each fold.
+
+    Args:
+        images: The images.
+        scorer: A scorer, fitted on images of the same folds.
+        solve: The solver.
+        fitted_on: Number of images to fit the scorer on. 0: all.
+    """
+    found = [np.zeros((len(BUDGETS), images.images), np.float32) for _ in range(3)]
+    rng = np.random.default_rng(0)
+    order = rng.permutation(images.images)
     for fold in np.array_split(order, FOLDS):
         others = np.setdiff1d(order, fold)
-        answers = SCORERS[scorer](images, others)
+        few = rng.permutation(others)[:fitted_on] if fitted_on else others
+        answers = SCORERS[scorer](images, few)
         points = sorted(solve(answers.rows(others)), key=lambda point: point.mean_flops)
         full = answers.scored.full_flops
         mix = _mixture(np.array([point.mean_flops for point in points]) / full)
-        measured = [_each_image(answers.scored, fold, np.array(p.thresholds)) for p in points]
-        spent[:, fold] = mix @ np.stack([flops / full for flops, _ in measured])
-        right[:, fold] = mix @ np.stack([found for _, found in measured])
-    return Outcomes(spent, right)
+        measured = [_each_image(answers, fold, np.array(p.thresholds)) for p in points]
+        for rows, each in zip(found, zip(*measured, strict=True), strict=True):
+            rows[:, fold] = mix @ np.stack(each)
+        found[0][:, fold] /= full
+    return Outcomes(*found)
 
 
 def _mixture(flops: Floats) -> Floats:
@@ -78,10 +91,14 @@ def _mixture(flops: Floats) -> Floats:
     return np.stack([np.interp(BUDGETS, flops, row) for row in np.eye(len(flops))], axis=1)
 
 
-def _each_image(scored: Scored, rows: Rows, thresholds: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the flops of these images, and whether their answers are right."""
+def _each_image(
+    answers: Answers, rows: Rows, thresholds: Floats
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the flops of these images, and whether their answers are right, and agree."""
+    scored = answers.scored
     taken = exits_taken(scored.confidence[:, rows], thresholds)
-    return scored.flops_evaluating(thresholds <= 1)[taken], scored.right[taken, rows]
+    spent = scored.flops_evaluating(thresholds <= 1)[taken]
+    return spent, scored.right[taken, rows], answers.agrees[taken, rows]
 
 
 def compare(images: Population, accuracies: tuple[float, ...]) -> dict[str, Floats]:
@@ -90,7 +107,7 @@ def compare(images: Population, accuracies: tuple[float, ...]) -> dict[str, Floa
     The figures are the mean flops at which each accuracy is reached, as shares of full depth, and
     the mean accuracy at AVERAGED, less that of the baseline.
     """
-    found = {way: outcomes(images, way) for way in track(WAYS, "folds", transient=True)}
+    found = {way: outcomes(images, *WAYS[way]) for way in track(WAYS, "folds", transient=True)}
     count, rng = images.images, np.random.default_rng(0)
     value = _figures(found, np.full(count, 1 / count, np.float32), accuracies)
     samples = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -90,9 +91,15 @@ def maximum(images: Population, _: Rows) -> Answers:
     return images.answers(probabilities, probabilities.max(axis=2))
 
 
-def learned(images: Population, rows: Rows) -> Answers:
-    """Learn agreement with full depth from the probabilities of each exit, on these rows."""
-    return _learned(images, images.probabilities.astype(np.float64), rows)
+def learned(images: Population, rows: Rows, *, former: int | None = None) -> Answers:
+    """Learn agreement with full depth from the probabilities of each exit, on these rows.
+
+    Args:
+        images: The images.
+        rows: Images to learn on.
+        former: Number of exits before an exit that its scorer reads. `None`: all.
+    """
+    return _learned(images, images.probabilities.astype(np.float64), rows, former)
 
 
 def ensemble(images: Population, rows: Rows) -> Answers:
@@ -103,33 +110,38 @@ def ensemble(images: Population, rows: Rows) -> Answers:
     return _learned(images, averaged, rows)
 
 
-def _learned(images: Population, probabilities: Floats, rows: Rows) -> Answers:
+def _learned(
+    images: Population, probabilities: Floats, rows: Rows, former: int | None = None
+) -> Answers:
     confidence = probabilities.max(axis=2)
     agrees = images.answers(probabilities, confidence).agrees
     for k in range(len(probabilities) - 1):
-        columns = _columns(images.probabilities, probabilities[k], k)
+        first = 0 if former is None else max(0, k - former)
+        columns = _columns(images.probabilities[first : k + 1], probabilities[k])
         weights = fit_logistic(columns[:, rows], agrees[k, rows])
         confidence[k] = logistic(weights[0] + weights[1:] @ columns)
     return images.answers(probabilities, confidence)
 
 
-def _columns(outputs: NDArray[np.float32], own: Floats, k: int) -> Floats:
-    """Return what a scorer of exit k reads, float64 [columns, N].
+def _columns(outputs: NDArray[np.float32], own: Floats) -> Floats:
+    """Return what a scorer reads, float64 [columns, N].
 
-    That is the logit of the maximum and its square, the margin, the entropy, and what each exit up
-    to this one gives to the likeliest class.
+    That is the logit of the maximum and its square, the margin, the entropy, and what each of
+    these exits gives to the likeliest class.
     """
     ordered = np.sort(own, axis=1)[:, ::-1]
     logs = np.log(np.maximum(ordered, 1e-9))
     first = logit(ordered[:, 0])
     likeliest = own.argmax(axis=1)
-    given = [logit(each[np.arange(len(own)), likeliest]) for each in outputs[: k + 1]]
+    given = [logit(each[np.arange(len(own)), likeliest]) for each in outputs]
     entropy = -(ordered * logs).sum(axis=1)
     return np.stack([first, first * first, logs[:, 0] - logs[:, 1], entropy, *given])
 
 
 SCORERS: Mapping[str, Callable[[Population, Rows], Answers]] = {
     "maximum": maximum,
+    "own exit": partial(learned, former=0),
+    "former exit": partial(learned, former=1),
     "learned": learned,
     "ensemble": ensemble,
 }

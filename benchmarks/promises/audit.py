@@ -1,7 +1,6 @@
 """Measure audits of promises: false alarms, audits to an alarm, and what a safer point restores.
 
     python -m benchmarks.promises.audit --data cifar10 --out audit.csv
-    python -m benchmarks.promises.audit --table
 
 No server runs: the graphs of a bundle classify test images once, as they are, with noise, and
 blurred. Audits are then drawn from these answers at random, and counted in the server's own ledger.
@@ -23,32 +22,27 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import track
 
 from benchmarks.goals import Goal, print_goals
+from benchmarks.promises.alarms import SOON, Losses, at_losses, past_of
 from benchmarks.serving.drift import corrupt, pixels_of
 from exporter.bundle import read_bundle
 from exporter.chain import Chain
 from exporter.promises.certificate import Outputs, agreeing
 from offramp.bundle.manifest import Manifest
 from serving.audit.ledger import FULL_DEPTH, AuditedPromise, Kept, Ledger
-from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence
 from serving.engine.background.ladder import Ladder, ladders
 from training.data.datasets import load_files
 from training.evaluation.evaluate import exits_taken
 
 SHIPPED = Path("deploy/bundles/cifar10-msdnet")
-QUIET, SOON = 0.95, 1000  # share of runs without an alarm, audits to an alarm
+QUIET = 0.95  # share of runs without an alarm
 CLEARLY = 3  # times epsilon; at a smaller disagreement an alarm needs more than SOON audits
 SIGMA = 0.2  # of the noise, of full scale
-ALPHA = 0.05 / 3  # of each of three promises
-EPSILONS, TIMES = (0.01, 0.02, 0.05), (1.5, 2, 3, 5)
-LONGEST = 20_000  # audits of a run for the table
 AFTER = 4000  # corrupted audits of a run, in which a promise can climb its ladder
 CLEAN, NOISE, BLUR = "clean", "noise", "blur"
-Losses = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +111,6 @@ def has_alarm(losses: Losses, promise: AuditedPromise) -> bool:
     return any(each.evidence(promise.epsilon) >= wanted for each in at_losses(losses))
 
 
-def at_losses(losses: Losses) -> Iterator[ConfidenceSequence]:
-    """Yield the sequence at each loss. Other results give no alarm."""
-    upto = np.cumsum(losses)
-    marks = upto[BLOCK - 1 :: BLOCK].tolist()
-    for number in np.flatnonzero(losses).tolist():
-        known = marks[: (number + 1) // BLOCK][-MARKS:]
-        yield ConfidenceSequence(number + 1, int(upto[number]), marks=tuple(known))
-
-
-def past(share: float, audits: int, rng: np.random.Generator) -> ConfidenceSequence:
-    """Return the sequence of so many audits, a multiple of `BLOCK`, with a share of losses."""
-    upto = np.cumsum(rng.binomial(BLOCK, share, audits // BLOCK)).tolist()
-    return ConfidenceSequence(audits, upto[-1] if upto else 0, marks=tuple(upto[-MARKS:]))
-
-
 def false_alarms(promise: AuditedPromise, clean: Losses, runs: int, audits: int) -> Iterator[Row]:
     """Yield the alarms on clean images, and at the largest disagreement that is promised."""
     rng = np.random.default_rng(0)
@@ -154,7 +133,7 @@ def broken(
     firsts, ends = [], []
     for _ in track(range(runs), f"{promise.label} {kind}", transient=True):
         ledger = Ledger([promise])
-        clean = past(share, before, rng)
+        clean = past_of(share, before, rng)
         ledger.restore({promise.label: Kept(promise.ladder[0], broken=False, sequence=clean)})
         first = math.inf
         for number in range(1, AFTER + 1):
@@ -177,23 +156,6 @@ def broken(
         end,
         max(float(losses[point].mean()) for point in set(ends)),
     )
-
-
-def table(runs: int) -> Iterator[str]:
-    """Yield the lines of a table: the median of the audits to an alarm, from the first audit on."""
-    rng, wanted = np.random.default_rng(0), -math.log(ALPHA)
-    yield "| promise | " + " | ".join(f"{times:g} times as many" for times in TIMES) + " |"
-    yield "|---|" + "---|" * len(TIMES)
-    for epsilon in EPSILONS:
-        cells = []
-        for times in TIMES:
-            draws = (rng.random(LONGEST) < times * epsilon for _ in range(runs))
-            firsts = [
-                next((s.trials for s in at_losses(d) if s.evidence(epsilon) >= wanted), math.inf)
-                for d in draws
-            ]
-            cells.append(f"{np.median(firsts):,.0f}")
-        yield f"| {1 - epsilon:.0%} | " + " | ".join(cells) + " |"
 
 
 def goals(rows: Sequence[Row], epsilons: Mapping[str, float], runs: int) -> Iterator[Goal]:
@@ -224,8 +186,7 @@ def main(words: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bundle", type=Path, default=SHIPPED, help=f"the bundle ({SHIPPED})")
-    parser.add_argument("--table", action="store_true", help="print the audits to an alarm only")
-    parser.add_argument("--data", help="images that the bundle was made with")
+    parser.add_argument("--data", required=True, help="images that the bundle was made with")
     parser.add_argument("--images", type=int, default=10_000, help="test images of a kind (10000)")
     parser.add_argument("--runs", type=int, default=200, help="number of runs (200)")
     parser.add_argument("--audits", type=int, default=100_000, help="audits of a run (100000)")
@@ -234,11 +195,6 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="CSV file to write")
     arguments = parser.parse_args(words)
-    if arguments.table:
-        print(*table(arguments.runs), sep="\n")
-        return 0
-    if not arguments.data:
-        parser.error("give --data or --table")
     manifest, answers = answers_of(arguments.bundle, arguments.data, arguments.images)
     return report(manifest, answers, arguments)
 

@@ -27,7 +27,8 @@ import numpy as np
 
 from benchmarks.client import counters, serving
 from benchmarks.goals import Goal, print_goals
-from benchmarks.promises.audit import NOISE, SHIPPED, SOON, spoiled
+from benchmarks.promises.alarms import SOON
+from benchmarks.promises.audit import NOISE, SHIPPED, spoiled
 from benchmarks.serving.revisions.checkouts import server_of
 from benchmarks.serving.revisions.throughput import NEW, OLD, line, measure, ratios
 from benchmarks.serving.servers.commands import cores

@@ -8,10 +8,15 @@ the m at which the capital is 1 / alpha. The bets are a fixed grid, and their ca
 (`diversified_betting_mart` of the authors' package confseq). A result is 0 or 1, so the capital
 depends on the counts only. Order does not matter, and several workers can add to the same counts.
 
+A bet of the lower bound is a likelihood ratio, of a probability with so many times the odds of m
+against m (Robbins, "Statistical methods related to the law of the iterated logarithm", 1970). It
+grows fastest if that probability is the true one (Kelly). The odds lie around those of a promise
+that is broken by a multiple, whatever the promise is.
+
 The lower bound has one more average, over the audit at which the bets begin: 0, `BLOCK`, 2 `BLOCK`
-and so on, with weights that add up to 1. Without it, a long good past would hide a change. It is
-thus a bound on the largest probability there has been. If the probability never changed, that is
-the probability itself.
+and so on, with weights that add up to 1. Without it, a long good past would hide a change. The
+weights fall slowly, as the power -3/2, because most changes come late. It is a bound on the largest
+probability there has been. If the probability never changed, that is the probability itself.
 
 A result can be unknown, if an audit was drawn and not finished. The lower bound takes it as an
 agreement, the upper bound as a disagreement. Both are valid whatever the unknown results are.
@@ -32,9 +37,11 @@ BLOCK = 500  # audits between two beginnings of bets
 MARKS = 31  # of the last beginnings, which are kept beside the first
 PRECISION = 40  # halvings of an interval
 Result = Literal["agreement", "disagreement", "unknown"]
-# Bets are fractions of the capital that one result can lose. Small ones find small differences.
-RISING = 2.0 ** -(1 + np.arange(24) / 2)  # against "at most m": 0.5 to 0.0002
-FALLING = (np.arange(16) + 0.5) / 16  # against "at least m"
+# Bets against "at most m": how many times as large the odds are. 1.03 to 65, mostly 1.5 to 9.
+ODDS = 1 + 2.0 ** np.arange(-5, 7)
+SHARES = np.where((ODDS > 1.25) & (ODDS < 16), 0.75 / 5, 0.25 / 7)  # of the capital, at first
+# Bets against "at least m": fractions of the capital that one result can lose.
+FALLING = (np.arange(16) + 0.5) / 16
 
 
 @dataclass(frozen=True)
@@ -81,9 +88,9 @@ class ConfidenceSequence:
             mean: In (0, 1).
         """
         weights, trials, losses = self._beginnings
-        gain, loss = np.log1p(RISING * (1 - mean) / mean), np.log1p(-RISING)
-        bets = losses[:, None] * gain + (trials - losses)[:, None] * loss
-        return _log_sum(np.log(weights)[:, None] + bets - math.log(len(RISING)))
+        price = np.log1p((ODDS - 1) * mean)  # of an audit. A loss multiplies the capital by ODDS.
+        bets = losses[:, None] * np.log(ODDS) - trials[:, None] * price
+        return _log_sum(np.log(weights)[:, None] + np.log(SHARES) + bets)
 
     def lower(self, alpha: float) -> float:
         """Return the lower bound, valid with probability 1 - alpha at all times at once."""
@@ -114,7 +121,8 @@ class ConfidenceSequence:
         last = self.trials // BLOCK
         numbers = np.array([0, *range(last + 1 - len(self.marks), last + 1)], dtype=np.float64)
         losses_then = np.array([0, *self.marks], dtype=np.float64)
-        weights = np.append(1 / ((numbers + 1) * (numbers + 2)), 1 / (last + 2))
+        weights = (numbers + 1) ** -0.5 - (numbers + 2) ** -0.5
+        weights = np.append(weights, (last + 2) ** -0.5)
         trials = np.append(self.trials - BLOCK * numbers, 0.0)
         return weights, trials, np.append(self.losses - losses_then, 0.0)
 

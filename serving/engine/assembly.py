@@ -11,6 +11,7 @@ from serving.audit.ledger import Ledger
 from serving.audit.metrics import AuditCounters, PromiseMetrics
 from serving.audit.state_file import StateFile, bundle_hash
 from serving.engine.background.audits import Audits
+from serving.engine.background.copies import gathered
 from serving.engine.background.ladder import ladders
 from serving.engine.budgets.points import NUMERIC
 from serving.engine.engine import Engine
@@ -102,7 +103,12 @@ def _engine(
     clock = thread_time if settings.provider == "cpu" else perf_counter
     latency = measure(runtime, pool, sizes_up_to(largest), clock)
     scheduler = Scheduler(
-        latency, largest, settings.order, rebatch=settings.rebatch, firsts=manifest.firsts
+        latency,
+        largest,
+        settings.order,
+        rebatch=settings.rebatch,
+        firsts=manifest.firsts,
+        gather=gathered(settings.slots),
     )
     threads = min(settings.threads, runtime.parallel_batches or settings.threads)
     degrades = settings.overload == "degrade"

@@ -49,6 +49,7 @@ class Scheduler:
         order: Stage that runs first: the deepest, or that with the longest queue.
         rebatch: Let a stage wait for survivors of a shallower one if that pays.
         firsts: First stage of each network: of a cascade several.
+        gather: Number of copies that wait for no others.
 
     Attributes:
         max_batch: Most requests in one batch.
@@ -65,13 +66,14 @@ class Scheduler:
         *,
         rebatch: bool = True,
         firsts: Sequence[int] = (0,),
+        gather: int = 1,
     ) -> None:
         self.latency = latency
         self.survival = [1.0] * latency.stages
         self.running = [0] * (latency.stages + 1)
         self._stages = range(latency.stages)
         self._queues = [StageQueue() for _ in self._stages]
-        self.background = BackgroundQueue(latency.stages, max_batch)
+        self.background = BackgroundQueue(latency.stages, max_batch, gather)
         self._last_deadline = -math.inf  # time at which the last request with a deadline came
         self._passes = [0] * latency.stages
         self.max_batch = max_batch
@@ -134,11 +136,16 @@ class Scheduler:
             self._passes[other] = self._passes[other] + 1 if passed else 0
         head = whole_network or degraded or any(request.policy.asks[stage] for request in chosen)
         self.running[-1 if whole_network else stage] += len(chosen)
+        self.background.idle_since = math.inf
         return Batch(stage, chosen, head, degraded, whole_network)
 
-    def schedule_background(self) -> Batch | None:
+    def schedule_background(self, now: float) -> Batch | None:
         """Return the next batch of copies, or `None` while a request waits or another one runs."""
-        return None if self.waiting else self.background.schedule(self.latency)
+        if self.waiting:
+            return None
+        if not any(self.running):
+            self.background.idle_since = min(self.background.idle_since, now)
+        return self.background.schedule(self.latency, now)
 
     def update(self, batch: Batch, decision: Decision, seconds: float) -> list[Request]:
         """Record the decision of a batch that took `seconds`. Return the requests that leave.

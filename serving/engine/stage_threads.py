@@ -184,7 +184,7 @@ class StageThreads:
                     if self._closed:
                         return
                     self._idle += 1
-                    self._state.wait()
+                    self._state.wait(self._scheduler.background.seconds_to_next(perf_counter()))
                     self._idle -= 1
             if leaving and not self._post(self._tell, leaving):
                 return
@@ -208,7 +208,7 @@ class StageThreads:
         idle = self._idle if self.runtime.parallel_batches is None else 0
         batch = self._scheduler.schedule(perf_counter(), idle, degraded=degraded)
         if batch is None and self._scheduler.background.waiting and self._has_room():
-            return self._scheduler.schedule_background()
+            return self._scheduler.schedule_background(perf_counter())
         if batch is not None and self._idle and self._scheduler.waiting:
             self._state.notify()
         return batch
@@ -237,6 +237,8 @@ class StageThreads:
             decision = batch.decide(output.confidence, output.probabilities, output.score)
             if rows := decision.kept if decision.audited else decision.continuing:
                 self._pool.scatter(stage, [slots[row] for row in rows], rows, output.features)
+            if decision.audited:
+                self._pool.isolate([slots[row] for row in decision.audited])
         except Exception:
             decision = None  # requests that went on would read other requests' features
             log.exception(

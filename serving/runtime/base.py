@@ -196,6 +196,10 @@ class Slots(ABC):
     ) -> None:
         """Keep the features of requests that continue, given their slots and rows."""
 
+    @abstractmethod
+    def isolate(self, slots: list[int]) -> None:
+        """Let slots that wait long hold no more memory than their own. Called like `scatter`."""
+
 
 def sizes_up_to(max_batch: int) -> list[int]:
     """Return the batch sizes to measure: powers of two, and the largest."""

@@ -132,6 +132,9 @@ class CudaSlots(Slots):
     def scatter(self, *_: object, **__: object) -> None:
         """Do nothing, because the stage wrote all rows."""
 
+    def isolate(self, *_: object) -> None:
+        """Do nothing, because each slot has rows of its own."""
+
 
 def _padded(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT

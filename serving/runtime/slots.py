@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from threading import Lock
 
 import numpy as np
@@ -141,12 +142,29 @@ class HostSlots(Slots):
                 {name: features[name] for name in group.names}, dict(zip(slots, rows, strict=True))
             )
             with self._lock:
-                for slot in slots:
-                    group.held[slot] = output
-                self._alive.add(output)
-                self.held += output.nbytes
-                if self.held > self._most:
-                    self._compact()
+                self._hold(group, output)
+
+    def isolate(self, slots: list[int]) -> None:
+        """Move the features of slots into arrays of their own.
+
+        One row would keep those of its whole batch, as long as it waits.
+        """
+        with self._lock:
+            for group, slot in product(self._groups, slots):
+                if (output := group.held[slot]) is not None:
+                    rows = [output.rows[slot]]
+                    own = {name: array[rows] for name, array in output.arrays.items()}
+                    self._release(group, [slot])
+                    self._hold(group, _Output(own, {slot: 0}))
+
+    def _hold(self, group: _Group, output: _Output) -> None:
+        """Hold an output for the slots of its rows. The lock is held."""
+        for slot in output.rows:
+            group.held[slot] = output
+        self._alive.add(output)
+        self.held += output.nbytes
+        if self.held > self._most:
+            self._compact()
 
     def _release(self, group: _Group, slots: list[int]) -> None:
         """Release what a group holds for slots. The lock is held."""

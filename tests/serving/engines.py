@@ -68,7 +68,7 @@ def new_engine(
     latency: Latency = LINEAR,
     overload: OverloadDetector | None = None,
     pool: Slots | None = None,
-    scheduler: type[Scheduler] = Scheduler,
+    scheduler: Callable[..., Scheduler] = Scheduler,
     metrics: type[Metrics] = Metrics,
     flops_of: Callable[[int, tuple[bool, ...]], int] | None = None,
     audits: Callable[[Metrics], Audits] | None = None,

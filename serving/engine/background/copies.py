@@ -18,9 +18,15 @@ from serving.engine.request import Request
 from serving.engine.stage_threads import StageThreads
 
 SHARE = 8  # copies take at most one of so many slots
+GATHERED = 8  # copies that are worth a batch
 End = Literal["finished", "dropped", "failed", "stopped"]
 Done = Callable[[Request, End], None]
 log = logging.getLogger(__name__)
+
+
+def gathered(slots: int) -> int:
+    """Return the number of copies that wait for no others: at most half of those there can be."""
+    return max(1, min(GATHERED, slots // SHARE // 2))
 
 
 class Copies:

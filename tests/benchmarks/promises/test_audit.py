@@ -8,32 +8,13 @@ from benchmarks.promises.audit import (
     CLEAN,
     NOISE,
     Row,
-    at_losses,
     false_alarms,
     goals,
     has_alarm,
-    past,
 )
 from serving.audit.ledger import AuditedPromise
-from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence
 
 PROMISE = AuditedPromise("promise-95", 0.05, 0.02, ("95%", "full"))
-
-
-def test_the_sequence_at_each_loss_is_that_of_results_added_one_by_one() -> None:
-    losses = np.random.default_rng(2).random(3 * BLOCK + 10) < 0.02
-    sequence, expected = ConfidenceSequence(), []
-    for loss in losses.tolist():
-        sequence = sequence.add("disagreement" if loss else "agreement")
-        expected += [sequence] if loss else []
-    assert [*at_losses(losses)] == expected
-
-
-def test_a_past_has_as_many_marks_as_a_sequence_keeps() -> None:
-    sequence = past(0.01, 40 * BLOCK, np.random.default_rng(2))
-    assert (sequence.trials, len(sequence.marks)) == (40 * BLOCK, MARKS)
-    assert sequence.marks[-1] == sequence.losses
-    assert past(0.01, 0, np.random.default_rng(2)) == ConfidenceSequence()
 
 
 def test_an_alarm_is_seldom_on_clean_images_and_certain_on_others() -> None:

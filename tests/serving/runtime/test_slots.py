@@ -67,6 +67,10 @@ class Mirror:
             del self.waiting[slot]
             self.pool.give(slot)
 
+    def isolate(self, which: int) -> None:
+        if self.waiting:
+            self.pool.isolate([list(self.waiting)[which % len(self.waiting)]])
+
     def run(self, which: int, order: list[int], continues: list[bool]) -> None:
         stages = sorted({at for at, _ in self.waiting.values()})
         if not stages:
@@ -98,6 +102,7 @@ class Mirror:
 operations = st.one_of(
     st.tuples(st.just("arrive")),
     st.tuples(st.just("hang_up"), st.integers(0, 5)),
+    st.tuples(st.just("isolate"), st.integers(0, 5)),
     st.tuples(
         st.just("run"),
         st.integers(0, 3),
@@ -157,6 +162,21 @@ def test_rows_that_no_request_needs_are_dropped_if_memory_is_short() -> None:
     pool.scatter(0, slots[:1], [5], features)
     pool.scatter(0, slots[1:], [2], features)
     assert pool.gather(1, slots[:1])["a"].base is not features["a"]
+
+
+def test_a_slot_that_is_isolated_keeps_no_features_of_its_batch() -> None:
+    """`a` and `b` of eight requests leave. Two stay, and one of them waits long."""
+    pool = pool_of(16)
+    features = {tensor.name: some(tensor, 8, 0) for tensor in FEATURES[0]}
+    slots = pool.take(2)
+    pool.scatter(0, slots, [5, 2], features)
+    pool.isolate(slots[:1])
+    assert pool.held == 8 * (128 + 6) + (128 + 6)
+    pool.give(slots[1])
+    assert pool.held == 128 + 6
+    got = pool.gather(1, slots[:1])
+    for name in ("a", "b"):
+        np.testing.assert_array_equal(got[name], features[name][[5]])
 
 
 def test_slots_are_taken_all_or_none_and_given_back() -> None:

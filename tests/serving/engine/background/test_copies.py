@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import pytest
 
 from offramp.bundle.manifest import Manifest, read_manifest
-from serving.engine.background.copies import End
+from serving.engine.background.copies import GATHERED, End, gathered
 from serving.engine.request import Call, Request
+from serving.engine.scheduler import Scheduler
 from tests.serving.audits import auditing
 from tests.serving.engines import (
     AT_ONCE,
     NEVER_EARLY,
     MakeImages,
     WatchedEngine,
+    classify,
     engine_of,
     until,
 )
@@ -61,6 +64,27 @@ def test_a_copy_runs_as_its_own_policy_says_and_gives_its_slot_back(
 
     asyncio.run(run())
     assert gated.batches == [(0, 1), (1, 1), (2, 1), (3, 1)]
+
+
+def test_copies_that_wait_for_others_run_once_the_engine_is_idle(
+    gated: GatedRuntime, promising: Manifest, images: MakeImages
+) -> None:
+    """No request and no other copy comes, so a thread has to look by itself."""
+    scheduler = partial(Scheduler, gather=8)
+
+    async def run() -> None:
+        async with engine_of(
+            gated, promising, threads=1, audits=auditing(promising), scheduler=scheduler
+        ) as engine:
+            await classify(engine, images(3, 1), AT_ONCE)
+            await until(lambda: engine.pool.free == engine.pool.slots)
+
+    asyncio.run(run())
+    assert gated.batches == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_at_most_half_of_the_copies_wait_for_others() -> None:
+    assert [gathered(slots) for slots in (1, 31, 64, 256)] == [1, 1, 4, GATHERED]
 
 
 def test_the_newest_copies_are_dropped_first_and_only_if_that_frees_enough(

@@ -7,7 +7,11 @@ import pytest
 from serving.engine.batch import Batch
 from serving.engine.latency import Latency
 from serving.engine.policy import Policy
-from serving.engine.queues.background_queue import BackgroundQueue
+from serving.engine.queues.background_queue import (
+    IDLE_SECONDS,
+    MAX_WAIT,
+    BackgroundQueue,
+)
 from serving.engine.request import Request
 from serving.engine.scheduler import Scheduler
 from tests.serving.scheduling import (
@@ -15,6 +19,7 @@ from tests.serving.scheduling import (
     STAGES,
     at_stage,
     latency,
+    next_batch,
     ran,
     request,
     waiting_at,
@@ -30,26 +35,102 @@ def copy_at(stage: int) -> Request:
 def run_all(queue: BackgroundQueue, times: Latency) -> list[Batch]:
     """Return all batches, each as if it had ended before the next."""
     batches = []
-    while (batch := queue.schedule(times)) is not None:
+    while (batch := queue.schedule(times, 0.0)) is not None:
         batches.append(batch)
         queue.runs = False
     return batches
 
 
-def test_the_deepest_stage_runs_first_in_the_order_of_arrival() -> None:
+def going_on(queue: BackgroundQueue, batch: Batch) -> None:
+    """Let the copies of a batch go on to the next stage, if there is one."""
+    queue.runs = False
+    for copy in batch.requests:
+        copy.opinions.append(None)
+        if copy.stage < STAGES:
+            queue.add(copy)
+
+
+def sizes_to_the_end(queue: BackgroundQueue, now: float = 0.0) -> list[tuple[int, int]]:
+    """Run all copies that wait for no others to the last exit. Return stages and sizes."""
+    found = []
+    while (batch := queue.schedule(FAST, now)) is not None:
+        found.append((batch.stage, len(batch.requests)))
+        going_on(queue, batch)
+    return found
+
+
+def test_the_shallowest_stage_runs_first_in_the_order_of_arrival() -> None:
     queue = BackgroundQueue(STAGES, 8)
     copies = [copy_at(stage) for stage in (1, 3, 1, 3)]
     for copy in copies:
         queue.add(copy)
     batches = run_all(queue, FAST)
     found = [(batch.stage, batch.requests, batch.head) for batch in batches]
-    assert found == [(3, (copies[1], copies[3]), True), (1, (copies[0], copies[2]), False)]
+    assert found == [(1, (copies[0], copies[2]), False), (3, (copies[1], copies[3]), True)]
     assert queue.waiting == 0
+
+
+def test_copies_gather_and_are_together_in_the_deeper_stages() -> None:
+    queue = BackgroundQueue(STAGES, 8, gather=5)
+    for stage in (1, 3, 1, 2):
+        queue.add(copy_at(stage))
+    assert queue.schedule(FAST, 0.0) is None
+    queue.add(copy_at(3))
+    assert sizes_to_the_end(queue) == [(1, 2), (2, 3), (3, 5)]
+
+
+def test_a_copy_joins_others_that_run_only_if_it_is_not_behind_them() -> None:
+    queue = BackgroundQueue(STAGES, 8, gather=2)
+    for _ in range(2):
+        queue.add(copy_at(1))
+    batch = queue.schedule(FAST, 0.0)
+    assert batch is not None
+    for stage in (1, 3):
+        queue.add(copy_at(stage))
+    going_on(queue, batch)
+    assert sizes_to_the_end(queue) == [(2, 2), (3, 3)]
+    assert queue.waiting == 1
+    assert sizes_to_the_end(queue, MAX_WAIT) == [(1, 1), (2, 1), (3, 1)]
+
+
+def test_a_copy_waits_for_others_for_a_bounded_time() -> None:
+    queue = BackgroundQueue(STAGES, 8, gather=5)
+    for at in (1.0, 3.0):
+        queue.add(at_stage(request(NEVER_EARLY, at), 3))
+    assert queue.schedule(FAST, 1.0 + MAX_WAIT - 1e-3) is None
+    assert sizes_to_the_end(queue, 1.0 + MAX_WAIT) == [(3, 2)]
+
+
+def test_copies_wait_for_no_others_once_a_server_is_idle() -> None:
+    scheduler = Scheduler(latency(), 8, gather=5)
+    background = scheduler.background
+    waiting_at(scheduler, 0, 1)
+    batch = next_batch(scheduler)
+    background.add(copy_at(3))
+    assert scheduler.schedule_background(1.0) is None
+    assert background.seconds_to_next(1.0) is None  # the thread with the request looks again
+    ran(scheduler, batch, [1.0])
+    assert scheduler.schedule_background(1.1) is None
+    assert background.seconds_to_next(1.1) == pytest.approx(IDLE_SECONDS)
+    waiting_at(scheduler, 0, 1)
+    ran(scheduler, next_batch(scheduler), [1.0])
+    assert scheduler.schedule_background(1.3) is None
+    assert background.seconds_to_next(1.3 + IDLE_SECONDS / 2) == pytest.approx(IDLE_SECONDS / 2)
+    idle = scheduler.schedule_background(1.3 + IDLE_SECONDS)
+    assert idle is not None
+    assert background.seconds_to_next(1.4) is None
+
+
+def test_batches_of_one_stage_have_about_equal_sizes() -> None:
+    queue = BackgroundQueue(STAGES, 8)
+    for _ in range(9):
+        queue.add(copy_at(3))
+    assert [len(batch.requests) for batch in run_all(queue, FAST)] == [5, 4]
 
 
 @pytest.mark.parametrize(
     ("seconds", "most", "sizes"),
-    [(1e-4, 8, [6]), (1e-4, 4, [4, 2]), (2e-3, 8, [2, 2, 2]), (1.0, 8, [1] * 6)],
+    [(1e-4, 8, [6]), (1e-4, 4, [3, 3]), (2e-3, 8, [2, 2, 2]), (1.0, 8, [1] * 6)],
 )
 def test_a_batch_is_short_because_requests_wait_for_its_end(
     seconds: float, most: int, sizes: list[int]
@@ -65,10 +146,10 @@ def test_one_batch_runs_at_a_time_so_that_a_thread_stays_free() -> None:
     queue = BackgroundQueue(STAGES, 1)
     for _ in range(2):
         queue.add(copy_at(2))
-    assert queue.schedule(FAST) is not None
-    assert queue.schedule(FAST) is None
+    assert queue.schedule(FAST, 0.0) is not None
+    assert queue.schedule(FAST, 0.0) is None
     queue.runs = False
-    assert queue.schedule(FAST) is not None
+    assert queue.schedule(FAST, 0.0) is not None
 
 
 def test_a_copy_that_is_removed_does_not_run() -> None:
@@ -77,7 +158,7 @@ def test_a_copy_that_is_removed_does_not_run() -> None:
     queue.add(copy)
     assert queue.remove(copy)
     assert not queue.remove(copy)
-    assert (queue.waiting, queue.schedule(FAST)) == (0, None)
+    assert (queue.waiting, queue.schedule(FAST, 0.0)) == (0, None)
 
 
 def test_copies_wait_while_a_request_waits() -> None:
@@ -86,9 +167,9 @@ def test_copies_wait_while_a_request_waits() -> None:
     scheduler.background.add(copy)
     waiting_at(scheduler, 0, 1)
     assert scheduler.waiting == 1
-    assert scheduler.schedule_background() is None
+    assert scheduler.schedule_background(0.0) is None
     assert scheduler.schedule(0.0) is not None
-    batch = scheduler.schedule_background()
+    batch = scheduler.schedule_background(0.0)
     assert batch is not None
     assert batch.requests == (copy,)
 
@@ -99,7 +180,7 @@ def test_copies_run_to_the_last_exit_and_teach_the_scheduler_times_only() -> Non
     copy = copy_at(2)
     scheduler.background.add(copy)
     for leaving in ([], [copy]):
-        batch = scheduler.schedule_background()
+        batch = scheduler.schedule_background(0.0)
         assert batch is not None
         assert scheduler.running == [0] * (STAGES + 1)
         assert ran(scheduler, batch, [0.5], seconds=2e-3) == leaving
@@ -114,7 +195,7 @@ def test_after_a_batch_of_copies_failed_others_run() -> None:
     for copy in copies:
         scheduler.background.add(copy)
     for copy in copies:
-        batch = scheduler.schedule_background()
+        batch = scheduler.schedule_background(0.0)
         assert batch is not None
         assert scheduler.failed(batch) == [copy]
 
@@ -123,7 +204,7 @@ def test_a_copy_that_is_given_up_leaves_its_queue_or_its_batch() -> None:
     scheduler = Scheduler(latency(), 2)
     queued, running = copy_at(1), copy_at(2)
     scheduler.background.add(running)
-    batch = scheduler.schedule_background()
+    batch = scheduler.schedule_background(0.0)
     assert batch is not None
     scheduler.background.add(queued)
     assert scheduler.drop(queued)
@@ -136,6 +217,6 @@ def test_the_policy_of_a_copy_says_which_heads_run() -> None:
     copy = copy_at(1)
     copy.policy = Policy("p", "p", (0.5, 0.5, 0.5, 0.0))
     queue.add(copy)
-    batch = queue.schedule(FAST)
+    batch = queue.schedule(FAST, 0.0)
     assert batch is not None
     assert batch.head
