@@ -51,8 +51,8 @@ class Settings(BaseSettings):
     )
 
     bundle: Path = Field(
-        description="folder of the bundle, as `offramp export` writes it, or hf://org/name, a "
-        "bundle on the Hugging Face hub (extra hub)"
+        description="folder of the bundle, or hf://org/name on the Hugging Face hub (extra hub), "
+        "as `offramp export` writes it"
     )
     host: str = Field(
         "127.0.0.1",

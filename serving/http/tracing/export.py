@@ -71,7 +71,7 @@ class OtlpRecorder:
 
 def _resource_of(manifest: Manifest) -> Resource:
     """Return the attributes of this process. Those of the environment win."""
-    ours = {
+    ours: dict[str, str | int] = {
         "service.name": "offramp",
         "service.version": __version__,
         "process.pid": os.getpid(),
