@@ -24,8 +24,8 @@ class ModelSettings(BaseSettings):
 
     bundle: Path | None = Field(
         None,
-        description="folder of the bundle, as `offramp export` writes it, or hf://org/name, a "
-        "bundle on the Hugging Face hub (extra hub)",
+        description="folder of the bundle, or hf://org/name on the Hugging Face hub (extra hub), "
+        "as `offramp export` writes it",
     )
     models: Path | None = Field(
         None,

@@ -44,7 +44,7 @@ def test_help_shows_defaults_choices_and_units(capsys: pytest.CaptureFixture[str
         "in bytes (default: 16777216)",
         "(default: 16 on cpu, 64 on cuda)",
         "(default: cores / workers)",
-        "on the Hugging Face hub (extra hub) (default: null)",
+        "as `offramp export` writes it (default: null)",
         "OFFRAMP_MAX_BATCH sets --max-batch",
     ):
         assert text in shown
