@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 from offramp.errors import OfframpError, UsageError
 from offramp.exit_codes import exit_code
 from offramp.options import read_options
+from serving.model_settings import read_key
 
 USAGE = """\
 usage: offramp models {list,load,unload} ...
@@ -26,7 +27,6 @@ offramp models list --help describes the options, and so on.
 """
 SECONDS = 600.0  # for a load, which reads and warms up a model in every worker
 MAX_BYTES = 1 << 22
-WHITE_SPACE = " \t\r\n"
 
 
 class ModelsError(OfframpError):
@@ -131,14 +131,14 @@ def _post(options: ServerOptions, path: str, body: Mapping[str, object], key: st
 
     Raises:
         ModelsError: The server refuses the call, or cannot be reached.
-        OSError: The file with the key cannot be read.
+        UsageError: The file with the key cannot be read.
     """
     url = f"{options.url.rstrip('/')}/v2/repository/{path}"
     if urlsplit(url).scheme not in ("http", "https"):
         raise UsageError(f"--url: {options.url} is no http or https URL")
     headers = {"Content-Type": "application/json"}
     if options.admin_key_file is not None:
-        key = options.admin_key_file.read_text("latin-1").strip(WHITE_SPACE)
+        key = read_key(options.admin_key_file)
     if key:
         headers["Authorization"] = f"Bearer {key}"
     request = Request(url, json.dumps(body).encode(), headers)  # noqa: S310 (checked above)

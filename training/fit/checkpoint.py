@@ -125,7 +125,8 @@ def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
     operated = len(boundaries) if recipe.surgery_boundaries is None else recipe.surgery_boundaries
     if operated > len(boundaries):
         raise RecipeError(
-            f"surgery_boundaries: {operated} of {len(boundaries)}; give at most as many, or null"
+            f"surgery_boundaries: {operated} of {len(boundaries)}; give at most {len(boundaries)}, "
+            "or null"
         )
     surgeries = {
         k: _surgery(recipe, beta, network.deeper_exits(k))

@@ -67,7 +67,7 @@ def test_the_key_is_needed(server: Running, capsys: pytest.CaptureFixture[str]) 
         (["load"], 2, "NAME"),
         (["list", "--url", "ftp://x"], 2, "no http"),
         (["list", "--url", "http://127.0.0.1:1"], 1, "refused"),
-        (["load", "cats", "--admin-key-file", "none"], 1, "none"),
+        (["load", "cats", "--admin-key-file", "none"], 2, "none"),
     ],
 )
 def test_usage(words: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:
