@@ -25,6 +25,7 @@ from deploy.check.prometheus import Prometheus, scraping
 from deploy.check.samples import BUNDLE, images
 from deploy.check.static import run
 from deploy.check.traffic import Call, Count, send
+from offramp.bundle.promises import Level
 
 BUDGETS = ["low", "medium", "full"]
 SCRAPE = 5.0
@@ -36,10 +37,16 @@ def good(encoded: Sequence[bytes]) -> Iterator[Call]:
         yield Call(image, {"budget": budget})
 
 
-def promised(encoded: Sequence[bytes]) -> Iterator[Call]:
+def promised(encoded: Sequence[bytes], promise: str) -> Iterator[Call]:
     """Yield some images with a promise that the bundle certifies."""
     for image in encoded[:100]:
-        yield Call(image, {"promise": "99%"})
+        yield Call(image, {"promise": promise})
+
+
+def offered_by(url: str) -> str:
+    """Return the first promise that a server offers."""
+    first = httpx.get(f"{url}/model").json()["promises"]["offered"][0]
+    return str(Level(first["kind"], first["epsilon"]))
 
 
 def bad(image: bytes) -> Iterator[Call]:
@@ -74,7 +81,7 @@ def check(url: str, prometheus: Prometheus, encoded: Sequence[bytes], rate: floa
     """
     run("promtool", "check", "metrics", text=httpx.get(f"{url}/metrics").text)
     start, count = time.time(), Count()
-    calls = itertools.chain(good(encoded), promised(encoded), bad(encoded[0]))
+    calls = itertools.chain(good(encoded), promised(encoded, offered_by(url)), bad(encoded[0]))
     send(url, calls, rate, count)
     time.sleep(3 * SCRAPE)
     total, empty = expressions_without_data(prometheus, BUDGETS, start, time.time())
