@@ -45,6 +45,7 @@ ENDS_EARLY = {
     "train": r"the run exists",
     "export": r"bundles/mine exists",
     "cascade": r"bundles/mine exists",
+    "design": r"bundles/mine exists",
     "quantize": r"bundles/(mine|cifar10-msdnet)-int8 exists",
     "recalibrate": r"bundles/mine-2 exists",
     "certify": r"certify no promise",  # too few images
