@@ -33,6 +33,12 @@ def fit_temperatures(graphs: Sequence[StageGraph], held_out: LabelledImages) -> 
     return temperatures_for(probabilities, np.asarray(held_out.targets))
 
 
+def logits_of(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return logits that give these probabilities, of the same shape. 0 becomes tiny."""
+    logits: NDArray[np.float32] = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    return logits
+
+
 def temperatures_for(probabilities: NDArray[np.float32], targets: NDArray[np.int64]) -> list[float]:
     """Return the temperature that fits each exit, by which its current one is multiplied.
 
@@ -40,6 +46,5 @@ def temperatures_for(probabilities: NDArray[np.float32], targets: NDArray[np.int
         probabilities: Of each exit, float32 [exits, N, classes].
         targets: Labels, int64 [N].
     """
-    logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
     # rounded to the graph's float32, so that torch divides by the same number
-    return [float(np.float32(fit_temperature(z, targets))) for z in logits]
+    return [float(np.float32(fit_temperature(z, targets))) for z in logits_of(probabilities)]

@@ -207,6 +207,11 @@ class Settings(ModelSettings):
                 return share
         return share
 
+    @property
+    def client_key(self) -> str | None:
+        """Return the API key in plain text. `None`: calls require no key."""
+        return None if self.api_key is None else self.api_key.get_secret_value()
+
     @field_validator("api_key")
     @classmethod
     def _clients_can_send_the_key(cls, key: SecretStr | None) -> SecretStr | None:

@@ -82,8 +82,12 @@ def measured(
 ) -> Iterator[Goal]:
     """Ask for all promises of agreement, and yield their goals."""
 
-    def answers(budget: str | None = None, **options: object) -> list[Answer | OfframpError]:
-        asked = client.classify_iter(files, budget, connections=CONNECTIONS, **options)  # type: ignore[arg-type] # mypy cannot match **options
+    def answers(
+        budget: str | None = None, promise: str | None = None, deadline_ms: float | None = None
+    ) -> list[Answer | OfframpError]:
+        asked = client.classify_iter(
+            files, budget, promise=promise, deadline_ms=deadline_ms, connections=CONNECTIONS
+        )
         return list(asked)
 
     def all_answered(outcomes: Sequence[Answer | OfframpError]) -> list[Answer]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from exporter.budgets import estimate_share, solve_budgets
 from exporter.cascade.members import Stages
 from exporter.stage_times import measure_times
-from exporter.temperatures import temperatures_for
+from exporter.temperatures import logits_of, temperatures_for
 from offramp.bundle.values import Estimate, Price, SolvedFor
 from training.evaluation.evaluate import Floats, Scored
 
@@ -88,9 +88,8 @@ class Chain:
 
 def measure(made: Stages, name: str, number: int, targets: NDArray[np.int64]) -> Measured:
     """Calibrate a network on the held-out images, and measure its stages."""
-    logits = np.log(np.maximum(made.probabilities, np.finfo(np.float32).tiny))
     temperatures = temperatures_for(made.probabilities, targets)
-    cooled = logits / np.array(temperatures, np.float32)[:, None, None]
+    cooled = logits_of(made.probabilities) / np.array(temperatures, np.float32)[:, None, None]
     raised = np.exp(cooled - cooled.max(axis=2, keepdims=True))
     times = measure_times(made.graphs).stages
     trunks = np.array([stage.without_head[0] for stage in times])

@@ -42,11 +42,11 @@ def _draw(
     label: str | None = "chains"
     for chain in found:
         if chain.networks != proposal.networks:
-            _line(axes, chain, cost, color="0.75", linewidth=1, label=label)
+            _line(axes, chain, cost, "0.75", label, width=1)
             label = None
     for chain in found:
         if chain.networks == proposal.networks:
-            _line(axes, chain, cost, color="C0", marker=".", markersize=4, label=chain.name)
+            _line(axes, chain, cost, "C0", chain.name, marker=".")
     for number, name in enumerate(dict.fromkeys(each.network.name for each in alone)):
         points = [each.point for each in alone if each.network.name == name]
         x = [cost(point) for point in points]
@@ -60,7 +60,16 @@ def _draw(
     axes.grid(alpha=0.3)
 
 
-def _line(axes: Axes, chain: Chain, cost: Cost, **style: object) -> None:
+def _line(
+    axes: Axes,
+    chain: Chain,
+    cost: Cost,
+    colour: str,
+    label: str | None,
+    *,
+    width: float = 1.5,
+    marker: str = "",
+) -> None:
     x = [cost(point) for point in chain.points]
     y = [100 * point.accuracy.value for point in chain.points]
-    axes.plot(x, y, **style)  # type: ignore[arg-type] # mypy cannot match **style
+    axes.plot(x, y, color=colour, label=label, linewidth=width, marker=marker, markersize=4)

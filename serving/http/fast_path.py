@@ -34,7 +34,7 @@ from serving.http.connection.request_id import (
 )
 from serving.http.context import ServerContext
 from serving.http.openapi import CLASSIFY, MODELS
-from serving.http.problems import INTERNAL_ERROR, error_response
+from serving.http.problems import INTERNAL_ERROR, CountsProblems, error_response
 from serving.http.query import ParsedQuery
 from serving.http.tracing.parent import TRACEPARENT, TRACESTATE
 from serving.http.tracing.trace import NO_RESPONSE, Tracing
@@ -95,12 +95,7 @@ class FastClassify:
 
     def refuse(self, error: ServingError, reply: Reply) -> None:
         """Count an error and reply with its problem, as `FastPath` defines."""
-        self._refuse(error, reply)
-
-    def _refuse(self, error: ServingError, reply: Reply, request_id: bytes = b"") -> None:
-        problem = error_response(self._context.metrics, error)
-        headers = [*problem.raw_headers, *id_header(request_id)]
-        reply(problem.status_code, headers, bytes(problem.body))
+        reply_problem(self._context.metrics, error, reply)
 
     def _start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
         context = self._context
@@ -148,8 +143,17 @@ class FastClassify:
 
     def _reply_error(self, error: Exception, head: RequestHead, reply: Reply) -> None:
         answered, request_id = error_of(error, head.request_id)
-        self._refuse(answered, reply, request_id)
+        reply_problem(self._context.metrics, answered, reply, request_id)
         end_trace(head, answered.status, request_id=request_id)
+
+
+def reply_problem(
+    metrics: CountsProblems, error: ServingError, reply: Reply, request_id: bytes = b""
+) -> None:
+    """Count an error and reply with its problem."""
+    problem = error_response(metrics, error)
+    headers = [*problem.raw_headers, *id_header(request_id)]
+    reply(problem.status_code, headers, bytes(problem.body))
 
 
 def head_with(

@@ -29,9 +29,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.serving.servers.processes import usage
 from benchmarks.timing import positive_int
 from benchmarks.training.comparison import Plan, Row
 from benchmarks.training.objectives import trained_runs
+from benchmarks.training.photos.command import runs_parser
 from benchmarks.training.predictions import Trained
 from offramp.bundle.manifest import read_manifest
 from serving.runtime.cpu import CpuRuntime
@@ -103,18 +105,13 @@ def exported(checkpoint: Path) -> Path:
 
 def session_memory(bundle: Path) -> int:
     """Return the bytes that this process gets when it opens a bundle and runs an image."""
-    manifest, before = read_manifest(bundle), _resident()
+    manifest, before = read_manifest(bundle), usage(os.getpid()).memory
     runtime = CpuRuntime(bundle, manifest)
     size = manifest.input.height
     known: dict[str, NDArray[Any]] = {"image": np.zeros((1, size, size, 3), np.uint8)}
     for k in range(manifest.exits):
         known |= runtime.run(k, known).features
-    return _resident() - before
-
-
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return usage(os.getpid()).memory - before
 
 
 def figures_of(run: Trained, runs: Path) -> Figures:
@@ -171,21 +168,11 @@ def write(folder: Path, figures: Sequence[Figures]) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    option, required = parser.add_argument, argparse.SUPPRESS
-    text = "images with a test split, as for `python -m training`"
-    option("--data", required=True, default=required, help=text)
-    option("--runs", type=Path, default=Path("runs/first-size"), help="folder of trained runs")
-    option("--out", type=Path, required=True, default=required, help="folder for the table")
+    parser = runs_parser(__doc__.partition("\n")[0], "runs/first-size")
+    option = parser.add_argument
     option("--first-size", type=positive_int, default=128, help="size of the smaller image")
     option("--first-exit", type=positive_int, default=3, help="last exit on the smaller image")
     option("--seeds", type=positive_int, default=3, help="runs of each row")
-    option("--options", default="", help="more options of all runs, such as '--held-out 500'")
-    option("--jobs", type=positive_int, default=1, help="runs at the same time")
-    option("--no-training", action="store_true", help="use only runs that are finished")
     return parser
 
 

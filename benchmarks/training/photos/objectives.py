@@ -15,14 +15,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.timing import positive_int
 from benchmarks.training.comparison import Plan, Row
 from benchmarks.training.evidence.paired import Right, paired, right_of
 from benchmarks.training.objectives import accuracies, trained_runs, write
+from benchmarks.training.photos.command import runs_parser
 
 SEEDS = 3
 JOINT = "--variant joint --objective joint"
@@ -57,19 +56,9 @@ def print_table(right: Right, rows: Sequence[Row]) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    option, required = parser.add_argument, argparse.SUPPRESS
-    text = "images with a test split, as for `python -m training`"
-    option("--data", required=True, default=required, help=text)
-    option("--runs", type=Path, default=Path("runs/photos"), help="folder of trained runs")
-    option("--out", type=Path, required=True, default=required, help="folder for table and plot")
-    option("--options", default="", help="more options of all runs, such as '--size 128'")
-    option("--rows", nargs="+", choices=[row.name for row in ROWS], help="only these rows")
-    option("--jobs", type=positive_int, default=1, help="runs at the same time")
-    option("--no-training", action="store_true", help="use only runs that are finished")
+    parser = runs_parser(__doc__.partition("\n")[0], "runs/photos")
+    names = [row.name for row in ROWS]
+    parser.add_argument("--rows", nargs="+", choices=names, help="only these rows")
     return parser
 
 

@@ -66,7 +66,7 @@ def build_models(
     tracing = build_tracing(settings)
     loader = Loader(settings, planner.folder, shared, tracing=tracing, on_device=on_device)
     follower = Follower(loader, settings.default_model)
-    api_key = settings.api_key.get_secret_value() if settings.api_key else None
+    api_key = settings.client_key
     metrics = ServerMetrics(
         lambda: [each.context.metrics for each in follower.models.every()], shared
     )

@@ -9,10 +9,10 @@ from typing import Any
 from serving.errors import ServingError
 from serving.http.connection import Reply, RequestHead
 from serving.http.connection.request_id import NAME as ID
+from serving.http.fast_path import reply_problem
 from serving.http.models.frontend import Frontend
 from serving.http.models.served import ServedModel
 from serving.http.openapi import CLASSIFY
-from serving.http.problems import error_response
 from serving.http.query import version_of
 from serving.models.registry import Registry
 
@@ -50,8 +50,7 @@ class FastModels:
 
     def refuse(self, error: ServingError, reply: Reply) -> None:
         """Count an error and reply with its problem, as `FastPath` defines."""
-        problem = error_response(self._metrics, error)
-        reply(problem.status_code, problem.raw_headers, bytes(problem.body))
+        reply_problem(self._metrics, error, reply)
 
     def _asked(self, path: bytes) -> tuple[str, str]:
         """Return name and version that a path asks for, empty without one."""

@@ -143,7 +143,7 @@ def build_model(
         ),
         metrics=metrics,
         max_images=settings.max_images,
-        api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        api_key=settings.client_key,
         tracing=tracing,
     )
     return ServedModel(context, shared.folder if shared is not None and among else None)

@@ -17,7 +17,7 @@ from serving.http.models.frontend import Frontend
 from serving.http.models.repository import Repository
 from serving.http.models.served import ServedModel
 from serving.http.oip.descriptions import Data, server_metadata
-from serving.http.oip.errors import NOT_FOUND, WRONG_METHOD, content_of, error_content
+from serving.http.oip.errors import content_of, send_not_served, send_wrong_method
 from serving.http.oip.routes import INFER, POST, READY, ROOT, SERVER_METHODS
 from serving.http.query import version_of
 
@@ -47,13 +47,10 @@ class OpenInferenceModels:
         parts = tuple(path.removeprefix(ROOT).split("/")[1:])
         metrics = self._frontend.metrics
         if (method := _method_of(parts)) is None and not _is_of_model(parts):
-            text = f"{path[:256]} is not served"
-            await send_response(send, 404, *error_content(metrics, NOT_FOUND, text, {}))
+            await send_not_served(send, metrics, path)
             return
         if method is not None and scope["method"] != method:
-            text = f"{path[:256]} answers {method} only"
-            content = error_content(metrics, WRONG_METHOD, text, {"Allow": method})
-            await send_response(send, 405, *content)
+            await send_wrong_method(send, metrics, path, method)
             return
         try:
             if method is None:

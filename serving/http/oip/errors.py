@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import orjson
+from starlette.types import Send
 
 from serving.errors import ServingError
-from serving.http.classify import headers_of
+from serving.http.classify import headers_of, send_response
 from serving.http.connection import Headers
 from serving.http.problems import CountsProblems
 
@@ -25,6 +26,19 @@ def error_content(
     body = orjson.dumps({"error": text})
     more = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     return [*headers_of(body), *more], body
+
+
+async def send_not_served(send: Send, metrics: CountsProblems, path: str) -> None:
+    """Count a call to a path that is not served, and send its response."""
+    text = f"{path[:256]} is not served"
+    await send_response(send, 404, *error_content(metrics, NOT_FOUND, text, {}))
+
+
+async def send_wrong_method(send: Send, metrics: CountsProblems, path: str, method: str) -> None:
+    """Count a call to a path that answers another method only, and send its response."""
+    text = f"{path[:256]} answers {method} only"
+    content = error_content(metrics, WRONG_METHOD, text, {"Allow": method})
+    await send_response(send, 405, *content)
 
 
 def content_of(metrics: CountsProblems, error: ServingError) -> tuple[Headers, bytes]:

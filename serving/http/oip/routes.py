@@ -12,12 +12,7 @@ from serving.errors import ServingError
 from serving.http.classify import Classify, headers_of, send_response
 from serving.http.context import ServerContext
 from serving.http.oip.descriptions import Descriptions
-from serving.http.oip.errors import (
-    NOT_FOUND,
-    WRONG_METHOD,
-    content_of,
-    error_content,
-)
+from serving.http.oip.errors import content_of, send_not_served, send_wrong_method
 from serving.http.oip.fast_path import FastInfer
 from serving.http.oip.infer import Infer
 
@@ -92,12 +87,9 @@ class OpenInference:
         metrics = self.context.metrics
         target = _target_of(path.removeprefix(ROOT).split("/")[1:])
         if target is None:
-            text = f"{path[:256]} is not served"
-            await send_response(send, 404, *error_content(metrics, NOT_FOUND, text, {}))
+            await send_not_served(send, metrics, path)
         elif scope["method"] != target.method:
-            text = f"{path[:256]} answers {target.method} only"
-            content = error_content(metrics, WRONG_METHOD, text, {"Allow": target.method})
-            await send_response(send, 405, *content)
+            await send_wrong_method(send, metrics, path, target.method)
         else:
             try:
                 described = self._described(target, scope)

@@ -1,4 +1,4 @@
-"""A server with a key and few slots, for tests of the fast path."""
+"""Servers for tests: one with a key and few slots for the fast path, one that promises."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from serving.http.app import Offramp
@@ -44,6 +45,18 @@ def taken(fast_server: Running, monkeypatch: pytest.MonkeyPatch) -> Taken:
 
     monkeypatch.setattr(app.fast_path, "start", watched)
     return taken
+
+
+@pytest.fixture(scope="module")
+def promising(promise_bundle: Path) -> Iterator[Running]:
+    with serving(promise_bundle) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def asking(promising: Running) -> Iterator[httpx.Client]:
+    with promising.client as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,23 +14,11 @@ from serving.engine.latency import Latency
 from serving.errors import BudgetTooLowError, UnknownBudgetError
 from serving.http.query import QueryReader
 from tests.serving.answers import problem
-from tests.serving.servers import Running, serving
+from tests.serving.servers import Running
 from tests.serving.small_bundle import png, random_images
 
 PIXELS = {"content-type": "application/vnd.offramp.uint8"}
 IMAGES = random_images(16, 3)
-
-
-@pytest.fixture(scope="module")
-def promising(promise_bundle: Path) -> Iterator[Running]:
-    with serving(promise_bundle) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def asking(promising: Running) -> Iterator[httpx.Client]:
-    with promising.client as client:
-        yield client
 
 
 def classify(client: httpx.Client, **query: str) -> httpx.Response:

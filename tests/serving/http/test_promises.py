@@ -6,7 +6,6 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -16,7 +15,7 @@ from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.bundle.promises import Promise
 from tests.serving.answers import counters, problem, total
-from tests.serving.servers import GatedRuntime, Running, serving
+from tests.serving.servers import GatedRuntime, serving
 from tests.serving.small_bundle import png, random_images
 
 PIXELS = {"content-type": "application/vnd.offramp.uint8"}
@@ -25,20 +24,8 @@ LISTED = "offers 99%, 95%, harm:2%"
 
 
 @pytest.fixture(scope="module")
-def promising(promise_bundle: Path) -> Iterator[Running]:
-    with serving(promise_bundle) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def manifest(promise_bundle: Path) -> Manifest:
     return read_manifest(promise_bundle)
-
-
-@pytest.fixture(scope="module")
-def asking(promising: Running) -> Iterator[httpx.Client]:
-    with promising.client as client:
-        yield client
 
 
 def classify(client: httpx.Client, **query: str) -> httpx.Response:
