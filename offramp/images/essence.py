@@ -19,6 +19,8 @@ IDAT = b"IDAT"
 IEND = b"\0\0\0\0IEND\xaeB`\x82"
 MAX_PROFILE = 1 << 17  # bytes of a compressed EXIF text that are read
 MAX_GIF_BLOCKS = 2000  # before the first frame
+MAX_FRAME_CHUNKS = 512  # of a PNG, after its image: about 100 frames, and .3 ms
+_OF_FRAMES = frozenset({b"fcTL", b"fdAT"})
 _ORIENTING = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
 
 
@@ -42,16 +44,20 @@ def png_essence(file: bytes) -> Essence:
         DamagedFileError: The transparency has a wrong checksum.
         CostlyFileError: It has far more chunks than writers make.
     """
-    chunks, at = _PngChunks(file), len(PNG_START)
+    chunks, at, frames = _PngChunks(file), len(PNG_START), 0
     most = 4096 + len(file) // 512
     for number in count():
         if at + 8 > len(file):
             break  # the decoder says what is missing
-        if number == most:
-            chunks.end_early(most)
+        if number == most or frames == MAX_FRAME_CHUNKS:
+            chunks.end_early(number)
             break
         after = at + 12 + int.from_bytes(file[at : at + 4])
-        chunks.add(at, after)
+        chunks.last = file[at + 4 : at + 8]
+        if chunks.last in _OF_FRAMES:
+            frames += chunks.image_ended
+        else:
+            chunks.add(at, after)
         if chunks.last == b"IEND":
             break
         at = after
@@ -66,8 +72,13 @@ class _PngChunks:
         self.kept = [PNG_START]
         self.last = self.exif = self.xmp = b""
 
+    @property
+    def image_ended(self) -> bool:
+        """Return whether the latest chunk that is kept is one of the image."""
+        return self.kept[-1][4:8] == IDAT
+
     def add(self, at: int, after: int) -> None:
-        kind = self.last = self._file[at + 4 : at + 8]
+        kind = self.last
         critical = not kind[0] & 32  # its first letter is a capital
         if kind == b"tRNS":
             self.kept.append(_transparency(self._file, at, after))
@@ -79,7 +90,7 @@ class _PngChunks:
 
     def end_early(self, most: int) -> None:
         """End the file where a long animation follows the image."""
-        if self.kept[-1][4:8] != IDAT or self.last == IDAT:
+        if not self.image_ended or self.last == IDAT:
             raise CostlyFileError(f"it has more than {most} chunks; save it again")
         self.kept.append(IEND)
 

@@ -120,6 +120,19 @@ def test_only_the_first_frame_of_a_long_animation_is_read(form: str) -> None:
     assert np.abs(got.astype(int) - [255, 0, 0]).max() <= 6
 
 
+def test_an_orientation_after_the_frames_of_a_png_is_read() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames = [Image.new("RGB", (32, 32), (i, 0, 9)) for i in range(20)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
+    file = buffer.getvalue()
+    content = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = len(content).to_bytes(4) + b"eXIf" + content + zlib.crc32(b"eXIf" + content).to_bytes(4)
+    turned = file[:-12] + chunk + file[-12:]
+    assert read_header(turned, 64).essence(turned).orientation == 6
+
+
 def test_many_comments_of_a_gif_are_refused() -> None:
     file = encoded((8, 8), "GIF")
     start = 13 + (3 << ((file[10] & 7) + 1) if file[10] & 0x80 else 0)
