@@ -9,10 +9,12 @@ import os
 import signal
 import tempfile
 
+import pytest
 from hypothesis import HealthCheck, settings
 
-_cache = tempfile.TemporaryDirectory(prefix="offramp-tests-")
-os.environ["HF_HOME"] = _cache.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers use the cache of the process that starts them
+    _cache = tempfile.TemporaryDirectory(prefix="offramp-tests-")
+    os.environ["HF_HOME"] = _cache.name
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -25,6 +27,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run tests marked `early` first: at the end, each idle worker would set their fixture up."""
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
 
 
 def pytest_collection_finish() -> None:

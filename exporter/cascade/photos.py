@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -82,19 +83,13 @@ def decode(
     damaged: list[str] = []
     pixels = np.empty((len(part.targets), target.height, target.width, 3), np.uint8)
 
-    def attempt(encoded: Encoded) -> Decoded:
-        try:
-            data = encoded.read()
-            header = read_header(data, side_wanted(target))
-            return decode_essence(header, header.essence(data), target)
-        except (ImageFileError, OSError) as error:
-            return f"{encoded.name} cannot be decoded: {error}"
+    decode_one = partial(_decode_one, target=target)
 
     def decoded() -> Iterator[Decoded]:
         encoded = iter(part.images)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while some := list(islice(encoded, AT_ONCE)):
-                yield from pool.map(attempt, some)
+                yield from pool.map(decode_one, some)
 
     for row, each in enumerate(track(decoded(), len(pixels))):
         if isinstance(each, str):
@@ -108,3 +103,13 @@ def decode(
         )
     order = in_random_order(len(pixels), SEED)
     return HeldOutImages(pixels[order], of_class[part.targets][order])
+
+
+def _decode_one(encoded: Encoded, target: ImageInput) -> Decoded:
+    """Return the pixels of an image, or the reason why there are none."""
+    try:
+        data = encoded.read()
+        header = read_header(data, side_wanted(target))
+        return decode_essence(header, header.essence(data), target)
+    except (ImageFileError, OSError) as error:
+        return f"{encoded.name} cannot be decoded: {error}"

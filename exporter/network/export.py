@@ -31,6 +31,7 @@ from offramp.bundle.values import Price, SolvedFor
 from training.data.images import Images, image_input
 from training.fit.checkpoint import Checkpoint
 from training.networks.confidence import CONFIDENCES
+from training.networks.multi_exit import MultiExitNetwork
 from training.networks.predict import predict
 from training.recipes import Recipe
 
@@ -61,7 +62,7 @@ def export_network(
     network = checkpoint.network()
     pseudo = not held_out.labelled
     if pseudo:
-        held_out = Images(held_out.pixels, predict(network, held_out.pixels)[-1].argmax(dim=1))
+        held_out = _labelled_by_last_exit(held_out, network)
     modules = split(network, CONFIDENCES[confidence])
     log(f"exporting {len(modules)} stages")
     blocks = export_stages(modules, checkpoint.progress.recipe.size)
@@ -82,6 +83,10 @@ def export_network(
     scored = score(output, held_out, graphs)
     times = measure_times(graphs)
     return Export(graphs, blockwise, temperatures, scored, output.classes, times)
+
+
+def _labelled_by_last_exit(images: Images, network: MultiExitNetwork) -> Images:
+    return Images(images.pixels, predict(network, images.pixels)[-1].argmax(dim=1))
 
 
 def make_manifest(

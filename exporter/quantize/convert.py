@@ -179,9 +179,8 @@ def convert_bundle(
         raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
     images = own_images(manifest, data, strict=strict)
     before = Chain(floats).run(images.held_out.pixels)
-    if not images.held_out.labelled:  # they have the predictions of the last exit
-        labels = torch.from_numpy(before.probabilities[-1].argmax(axis=1))
-        images = replace(images, held_out=Images(images.held_out.pixels, labels))
+    if not images.held_out.labelled:
+        images = _labelled_by_last_exit(images, before)
     if precision == "int8":
         console.print(f"quantizing with {len(images.train)} images of the training set")
     converted = quantize(manifest, floats, images, precision)
@@ -197,6 +196,11 @@ def convert_bundle(
     write_bundle(out, new, export)
     for line in [*summary(new), *lines]:
         console.print(line, highlight=False)
+
+
+def _labelled_by_last_exit(images: Dataset[Images], output: ChainOutput) -> Dataset[Images]:
+    labels = torch.from_numpy(output.probabilities[-1].argmax(axis=1))
+    return replace(images, held_out=Images(images.held_out.pixels, labels))
 
 
 def _with_reject(

@@ -17,7 +17,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from offramp.bundle.binomial import MOST_IMAGES, p_value, p_value_given_exit
-from offramp.bundle.values import Estimate, FrozenRecord, Name
+from offramp.bundle.values import Estimate, FrozenRecord, Name, is_none
 
 Kind = Literal["agreement", "harm", "exit"]
 SAFE = "safe"  # name of the promise that `budget=safe` selects
@@ -76,10 +76,6 @@ def parse_level(text: str) -> Level:
     return Level("exit" if found[1] else "agreement", float((100 - share) / 100))
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 class LossesOfExit(FrozenRecord):
     """The losses among the images that left at an exit."""
 
@@ -107,7 +103,7 @@ class Promise(FrozenRecord):
     by_exit: tuple[LossesOfExit, ...] | None = Field(
         None,
         description="of the kind exit: each exit but the last",
-        exclude_if=_is_none,
+        exclude_if=is_none,
     )
 
     @property

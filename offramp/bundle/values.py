@@ -13,6 +13,11 @@ Milliseconds = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
+def is_none(value: object) -> bool:
+    """Return True for `None`, which is not written: earlier versions do not know the field."""
+    return value is None
+
+
 class FrozenRecord(BaseModel):
     """A frozen record that refuses unknown fields, NaN and infinity."""
 

@@ -139,26 +139,30 @@ def resolve(
         raise ParameterError(f"deadline_ms: must be above 0 milliseconds, got {deadline_ms:g}")
     deadline = None if deadline_ms is None else deadline_ms / 1e3
     scores = _reject_thresholds(manifest) if reject else None
-    if min_confidence is None:
-        every_exit = explain or deadline is not None
-        finder = PointFinder(manifest, milliseconds, every_exit=every_exit)
-        asked = default_budget(manifest) if budget is None else budget
-        if promise is None:
-            point = finder.of_budget(asked)
-        else:
-            point = finder.of_promise(promise, budget)
-            asked = f"{PROMISE}={promise}"
-        promised = _promised(manifest, point.promise)
-        timed, thresholds = point.timed, point.thresholds
-        return Policy(point.name, asked, thresholds, deadline, explain, scores, promised, timed)
-    if budget is not None or promise is not None:
-        other = "budget" if promise is None else PROMISE
-        raise ParameterError(f"{other} and min_confidence exclude each other: leave one out")
-    if not 0 <= min_confidence <= 1:
-        raise ParameterError(f"min_confidence: must be from 0 to 1, got {min_confidence:g}")
-    thresholds = (min_confidence,) * (manifest.exits - 1) + (0.0,)
-    asked = f"{MIN_CONFIDENCE}={min_confidence:g}"
-    return Policy(MIN_CONFIDENCE, asked, thresholds, deadline, explain, scores)
+    if min_confidence is not None:
+        if budget is not None or promise is not None:
+            other = "budget" if promise is None else PROMISE
+            raise ParameterError(f"{other} and min_confidence exclude each other: leave one out")
+        asked = f"{MIN_CONFIDENCE}={min_confidence:g}"
+        thresholds = _equal_thresholds(manifest, min_confidence)
+        return Policy(MIN_CONFIDENCE, asked, thresholds, deadline, explain, scores)
+    every_exit = explain or deadline is not None
+    finder = PointFinder(manifest, milliseconds, every_exit=every_exit)
+    asked = default_budget(manifest) if budget is None else budget
+    if promise is None:
+        point = finder.of_budget(asked)
+    else:
+        point = finder.of_promise(promise, budget)
+        asked = f"{PROMISE}={promise}"
+    promised = _promised(manifest, point.promise)
+    timed, thresholds = point.timed, point.thresholds
+    return Policy(point.name, asked, thresholds, deadline, explain, scores, promised, timed)
+
+
+def _equal_thresholds(manifest: Manifest, confidence: float) -> tuple[float, ...]:
+    if not 0 <= confidence <= 1:
+        raise ParameterError(f"min_confidence: must be from 0 to 1, got {confidence:g}")
+    return (confidence,) * (manifest.exits - 1) + (0.0,)
 
 
 def _reject_thresholds(manifest: Manifest) -> tuple[float, ...]:

@@ -23,12 +23,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from itertools import islice, pairwise
+from itertools import islice
 
 from offramp.bundle.manifest import stages_run
 from serving.engine.batch import Batch, Decision
 from serving.engine.latency import Latency
 from serving.engine.queues.background_queue import BackgroundQueue
+from serving.engine.queues.stage_order import StageOrder
 from serving.engine.queues.stage_queue import StageQueue
 from serving.engine.request import Request
 from serving.settings import Order
@@ -77,7 +78,9 @@ class Scheduler:
         self._last_deadline = -math.inf  # time at which the last request with a deadline came
         self._passes = [0] * latency.stages
         self.max_batch = max_batch
-        self._order, self._rebatch = order, rebatch
+        self._order = StageOrder(
+            latency, max_batch, self._queues, self.running, self.survival, order, rebatch=rebatch
+        )
         self._is_cascade, self._last_network = len(firsts) > 1, firsts[-1]
         self._runs = lru_cache(CACHED_POLICIES)(partial(stages_run, firsts))
         self._degraded = False
@@ -123,9 +126,9 @@ class Scheduler:
             return None
         stage = next((stage for stage in stages if self._passes[stage] >= PASSES), None)
         if stage is None:
-            stage = self._urgent_stage(now)
+            stage = self._order.urgent(now)
         if stage is None:
-            stage = self._next_stage(stages)
+            stage = self._order.next(stages)
         only = not degraded and stages == [self._last_network]
         whole_network = only and self._runs_whole_network(now)
         chosen = self._choose(stage, now, idle, whole_network=whole_network)
@@ -226,52 +229,6 @@ class Scheduler:
         requests = islice(self._queues[first], self.max_batch)
         return not any(any(request.policy.asks[first:-1]) for request in requests)
 
-    def _urgent_stage(self, now: float) -> int | None:
-        """Return the stage of the request that another batch before it would make latest."""
-        found, tightest = None, 0.0
-        for stage, queue in enumerate(self._queues):
-            first = queue.most_urgent() if queue.with_deadline else None
-            if first is not None and (slack := first.due - self._soonest(stage, now)) < tightest:
-                found, tightest = stage, slack
-        return found
-
-    def _soonest(self, stage: int, now: float) -> float:
-        """Return the time at which the stage could end if another batch ran first."""
-        sizes = (min(self.max_batch, len(queue)) for queue in self._queues)
-        before = max(self.latency.time(*each) for each in enumerate(sizes))
-        return now + before + self.latency.time(stage, 1)
-
-    def _next_stage(self, stages: Sequence[int]) -> int:
-        """Return the first by the order, of stages with a queue, deepest first."""
-        if self._order == "fullest":
-            return max(stages, key=lambda stage: min(self.max_batch, len(self._queues[stage])))
-        if self._rebatch:
-            for stage, shallower in pairwise(stages):
-                if not self._pays_to_pass(stage, shallower):
-                    return stage
-            return stages[-1]
-        return stages[0]
-
-    def _pays_to_pass(self, stage: int, first: int) -> bool:
-        """Return whether all requests together wait less if stage `first` runs before `stage`.
-
-        Its m survivors then join the n requests queued at `stage`. That saves every other queued
-        request t(n) + t(m) - t(n + m), divided by the threads at work, and t(n) to those that
-        leave at `first`. It costs the n requests the batch before and the larger batch.
-        """
-        n = len(self._queues[stage])
-        going = min(self.max_batch, len(self._queues[first]))
-        coming = self.running[stage - 1] + (going if first == stage - 1 else 0)
-        m = min(self.max_batch - n, coming * self.survival[stage - 1])
-        if m <= 0:
-            return False
-        time = self.latency.time
-        saved = time(stage, n) + time(stage, m) - time(stage, n + m)
-        cost = time(first, going) + time(stage, n + m) - time(stage, n)
-        threads = 1 + sum(1 for running in self.running if running)
-        leaving = going * (1 - self.survival[first])
-        return saved * (self.waiting - n) / threads + leaving * time(stage, n) > cost * n
-
     def _choose(
         self, stage: int, now: float, idle: int, *, whole_network: bool
     ) -> tuple[Request, ...]:
@@ -282,7 +239,7 @@ class Scheduler:
         while whole_network and size > 1 and latency.time(stage, size) > MAX_WHOLE_SECONDS:
             size -= 1
         first = queue.most_urgent()
-        if first is None or first.due > (soonest := self._soonest(stage, now)):
+        if first is None or first.due > (soonest := self._order.soonest(stage, now)):
             return queue.oldest(size)
         while size > 1 and now + self.latency.time(stage, size) > first.due:
             size -= 1  # a smaller batch is in time

@@ -6,6 +6,8 @@
 - `wire`: bounds of a message before it is parsed, and its tensors as views.
 - `messages`: messages as requests, and answers as messages.
 - `errors`: errors as statuses.
-- `service`: the methods.
+- `calls`: the deadline, key and span of a call.
+- `inference`: the method `ModelInfer`.
+- `service`: all methods.
 - `server`: the port, its limits, start and stop.
 """

@@ -9,6 +9,7 @@ import logging
 
 import grpc
 
+from serving.grpc.inference import Inference
 from serving.grpc.service import Service
 from serving.http.app import Offramp
 from serving.settings import Settings
@@ -45,10 +46,11 @@ class GrpcServer:
         """
         settings = self._settings
         receiving = max(LEAST_RECEIVING, settings.max_held_bytes // settings.max_body_bytes)
-        service = Service(self._app.served, settings.max_images, receiving, settings.body_seconds)
+        served = self._app.served
+        inference = Inference(served, settings.max_images, receiving, settings.body_seconds)
         calls = STREAMS * settings.slots
         self._server = grpc.aio.server(
-            handlers=[service.handler()],
+            handlers=[Service(served, inference).handler()],
             maximum_concurrent_rpcs=calls,
             options=[
                 ("grpc.so_reuseport", 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -124,6 +125,12 @@ def until(condition: Callable[[], object], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.002)
+
+
+def refused(host: str, port: str | int) -> bool:
+    """Return True if no socket takes connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) != 0
 
 
 @dataclass

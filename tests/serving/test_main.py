@@ -18,13 +18,10 @@ import numpy as np
 import pytest
 
 from serving.__main__ import main
-from tests.serving.servers import Process
+from tests.serving.images.pictures import chunk
+from tests.serving.servers import Process, refused
 
 Start = Callable[..., AbstractContextManager[Process]]
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def bomb() -> bytes:
@@ -34,12 +31,6 @@ def bomb() -> bytes:
     data = b"".join(squeeze.compress(row) for _ in range(19000)) + squeeze.flush()
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 19000, 19000, 1, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
-def refused(host: str, port: str) -> bool:
-    """Return True if the server takes no more connections."""
-    with socket.socket() as probe:
-        return probe.connect_ex((host, int(port))) != 0
 
 
 def test_the_banner_a_bomb_and_a_drain(

@@ -1,12 +1,13 @@
+from __future__ import annotations
+
 import os
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from offramp.errors import UsageError
 from offramp.options import read_options
-from serving.cores import cores, cpu_quota
+from serving.cores import cores
 from serving.processes.environment import key_warnings
 from serving.settings import ENVIRONMENT, Settings
 
@@ -84,42 +85,6 @@ def test_max_batch_goes_with_the_provider(provider: str, batch: int) -> None:
 def test_threads_are_the_cores() -> None:
     assert settings().threads == cores()
     assert 1 <= cores() <= len(os.sched_getaffinity(0))
-
-
-Files = dict[str, str]
-V1 = "cpu,cpuacct/cpu.cfs_quota_us", "cpu,cpuacct/cpu.cfs_period_us"
-
-
-@pytest.mark.parametrize(
-    ("groups", "files", "quota"),
-    [
-        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),  # version 2, in a container
-        ("0::/\n", {"cpu.max": "max 100000\n"}, None),
-        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "200000 100000"}, 2),
-        ("0::/a/b\n", {"a/b/cpu.max": "50000 100000", "a/cpu.max": "200000 100000"}, 0.5),
-        ("0::/of/the/host\n", {"cpu.max": "300000 100000"}, 3),  # not in this mount
-        ("4:cpu,cpuacct:/\n1:memory:/\n", {V1[0]: "250000\n", V1[1]: "100000\n"}, 2.5),
-        ("4:cpu,cpuacct:/\n0::/\n", {V1[0]: "-1\n", V1[1]: "100000\n"}, None),
-        ("4:cpuacct,cpu:/x\n", {"cpu/cpu.cfs_quota_us": "4", "cpu/cpu.cfs_period_us": "2"}, 2),
-        ("1:memory:/\n", {"memory/cpu.max": "1 2"}, None),
-        ("0::/\n", {"cpu.max": "what\n"}, None),
-        ("0::/\n", {"cpu.max": "1 0\n"}, None),
-        ("nothing\n", {}, None),
-        ("", {}, None),
-    ],
-)
-def test_the_quota_of_control_groups_is_read(
-    groups: str, files: Files, quota: float | None, tmp_path: Path
-) -> None:
-    (tmp_path / "self").write_text(groups)
-    for name, text in files.items():
-        (tmp_path / "mount" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "mount" / name).write_text(text)
-    assert cpu_quota(tmp_path / "self", tmp_path / "mount") == quota
-
-
-def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
-    assert cpu_quota(tmp_path / "missing", tmp_path) is None
 
 
 @pytest.mark.parametrize(("quota", "threads"), [(0.5, 1), (1.9, 1), (2.0, 2), (64.0, 3), (None, 3)])

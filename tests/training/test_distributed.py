@@ -13,6 +13,7 @@ from tests.training.ranks import CASES, VIT, Case, run, trainer_of
 from training.errors import CheckpointError
 from training.fit.checkpoint import Checkpoint, load_checkpoint
 
+pytestmark = pytest.mark.early
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RESUMED = {"one-then-two", "two-then-one"}

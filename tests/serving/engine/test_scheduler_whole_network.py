@@ -162,7 +162,7 @@ def test_a_whole_network_corrects_its_own_time_only() -> None:
     scheduler, batch = whole_network()
     assert batch.whole_network
     assert scheduler.running == [0] * STAGES + [8]  # no stage waits for survivors of it
-    scheduler.survival = [0.5] * STAGES
+    scheduler.survival[:] = [0.5] * STAGES
     sizes = [(stage, size, head) for stage in range(STAGES) for size in (1, 8) for head in (0, 1)]
     model, before = scheduler.latency, [*scheduler.survival]
     times = [model.time(stage, size, head=bool(head)) for stage, size, head in sizes]

@@ -1,56 +1,21 @@
 from __future__ import annotations
 
-import asyncio
 import io
 import struct
-import warnings
 import zlib
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from offramp.bundle.manifest import ImageInput
-from serving.errors import (
-    DamagedImageError,
-    EmptyBodyError,
-    ImageTooLargeError,
-    InvalidRequestError,
-    NotAnImageError,
-)
 from serving.images.decoder import Decoder, decode, decode_planned
 from serving.images.plan import plan
+from tests.serving.images.pictures import MEGA, TARGET, chunk, file, gradient, png_header
 from tests.serving.small_bundle import png, random_images
 
-TARGET = ImageInput(height=32, width=32, fit="crop", filter="bilinear")
 STRETCH = ImageInput(height=24, width=48, fit="stretch", filter="lanczos")
-MEGA = 1_000_000
-
-
-def file(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png_header(width: int, height: int, depth: int, colour: int) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
-
-
-def gradient(width: int = 640, height: int = 480) -> Image.Image:
-    """Return an image with red rising from left to right and green from top to bottom."""
-    pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[..., 0] = np.linspace(0, 255, width)
-    pixels[..., 1] = np.linspace(0, 255, height)[:, None]
-    return Image.fromarray(pixels)
 
 
 def test_an_image_of_the_target_size_is_not_changed() -> None:
@@ -151,19 +116,6 @@ def test_extreme_sizes_are_resized(size: tuple[int, int]) -> None:
     assert (got == [255, 0, 0]).all()
 
 
-def test_an_empty_body_is_refused() -> None:
-    with pytest.raises(EmptyBodyError, match="--data-binary"):
-        decode(b"", TARGET, MEGA)
-
-
-@pytest.mark.parametrize(
-    "data", [b"hello", b"%PDF-1.7", file(Image.new("RGB", (9, 9)), "ICO"), b"\x89PNG\r\n\x1a\n"]
-)
-def test_other_formats_are_not_images(data: bytes) -> None:
-    with pytest.raises(NotAnImageError, match="JPEG, PNG, WebP, GIF, BMP, TIFF"):
-        decode(data, TARGET, MEGA)
-
-
 @pytest.mark.parametrize(
     ("form", "options", "off"),
     [
@@ -186,95 +138,11 @@ def test_the_formats_of_training_are_read(form: str, options: dict[str, Any], of
     assert np.abs(got.astype(int) - expected).max() <= off
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-def test_a_truncated_image_is_damaged(form: str) -> None:
-    data = file(Image.effect_noise((200, 200), 50).convert("RGB"), form)
-    with pytest.raises(DamagedImageError, match="send it whole"):
-        decode(data[: len(data) // 2], TARGET, MEGA)
-
-
-def test_too_many_pixels_are_refused_after_the_header() -> None:
-    with pytest.raises(ImageTooLargeError, match="19000 x 19000 = 361000000 pixels"):
-        decode(png_header(19000, 19000, 8, 2) + chunk(b"IDAT", b""), TARGET, 25 * MEGA)
-    with pytest.raises(ImageTooLargeError):
-        decode(file(gradient()), TARGET, 640 * 480 - 1)
-    assert decode(file(gradient()), TARGET, 640 * 480).any()
-
-
-def test_the_pixels_at_which_a_jpeg_is_decoded_are_bounded() -> None:
-    data = file(gradient(), "JPEG")  # decoded at a quarter for 32 x 32
-    with pytest.raises(ImageTooLargeError):
-        decode(data, TARGET, 160 * 120 - 1)
-    assert decode(data, TARGET, 160 * 120).any()
-
-
-@pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_a_phone_photo_of_50_megapixels_is_read(options: dict[str, Any]) -> None:
-    photo = Image.effect_noise((800, 600), 60).convert("RGB").resize((8160, 6120))
-    got = decode(file(photo, "JPEG", quality=90, **options), TARGET, 25 * MEGA)
-    assert got.shape == (32, 32, 3)
-
-
-@pytest.mark.parametrize(
-    ("form", "mode", "most"), [("WEBP", "RGB", 2000), ("AVIF", "RGB", 2150), ("PNG", "RGBA", 2850)]
-)
-def test_the_memory_of_decoding_is_bounded_by_the_bytes_sent(
-    form: str, mode: str, most: int
-) -> None:
-    options = {"speed": 10} if form == "AVIF" else {"method": 0} if form == "WEBP" else {}
-    data = file(Image.new(mode, (most + 100, most + 100)), form, **options)
-    with pytest.raises(ImageTooLargeError, match=r"MB, at most 67 MB\); send fewer images"):
-        decode(data, TARGET, 25 * MEGA)
-    more = struct.pack(">I4s", 2_000_000, b"free") + bytes(1_999_992)  # a box that AVIF skips
-    assert decode(data + more, TARGET, 25 * MEGA).shape == (32, 32, 3)
-    data = file(Image.new(mode, (most, most)), form, **options)
-    assert decode(data, TARGET, 25 * MEGA).shape == (32, 32, 3)
-
-
-GOOD = {form: file(gradient(40, 30), form) for form in ("JPEG", "PNG", "WEBP")}
-
-
-@settings(max_examples=300)
-@given(st.sampled_from(sorted(GOOD)), st.data())
-def test_every_damaged_file_is_an_error_of_the_client(form: str, data: st.DataObject) -> None:
-    content = bytearray(GOOD[form])
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # from Pillow, about metadata; a server logs it
-        try:
-            got = decode(bytes(content), TARGET, MEGA)
-        except InvalidRequestError:
-            return
-    assert got.shape == (32, 32, 3)
-    assert got.dtype == np.uint8
-
-
-def test_the_decoder_names_the_bad_image() -> None:
-    decoder = Decoder(TARGET, MEGA, 2)
-    good = [png(image) for image in random_images(3, 1)]
-    got = asyncio.run(decoder.decode(decoder.plan(good)))
-    np.testing.assert_array_equal(got, random_images(3, 1))
-    with pytest.raises(NotAnImageError, match="image 2: this is not"):
-        decoder.plan([good[0], b"?", good[2]])
-    with pytest.raises(DamagedImageError, match="image 2: cannot be decoded"):
-        asyncio.run(decoder.decode(decoder.plan([good[0], good[1][:-60], good[2]])))
-    decoder.close()
-
-
 def test_a_small_jpeg_is_decoded_to_the_pixels_of_its_plan() -> None:
     for image in random_images(5, 2):
         data = png(image, "JPEG")
         planned = decode_planned(plan(data, TARGET, MEGA), TARGET)
         np.testing.assert_array_equal(decode(data, TARGET, MEGA), planned)
-
-
-def test_a_small_jpeg_keeps_the_bounds() -> None:
-    data = png(random_images(1, 2)[0], "JPEG")
-    with pytest.raises(ImageTooLargeError, match="32 x 32"):
-        decode(data, TARGET, 32 * 32 - 1)
-    with pytest.raises(DamagedImageError, match="send it whole"):
-        decode(data[:-40], TARGET, MEGA)
 
 
 def test_small_plain_jpegs_are_decoded_at_once() -> None:

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Never
 
@@ -20,11 +19,12 @@ from serving.runtime.native_layout import portable_stages
 from serving.runtime.stage import load_stage
 from serving.settings import Layout
 from tests.serving.engines import MakeImages
+from tests.serving.runtime.changed_bundles import changed
+from tests.serving.runtime.devices import exit_of
 
 BUNDLES = Path(__file__).parents[3] / "deploy" / "bundles"
 
 
-Change = Callable[[GraphProto], None]
 LAYOUTS: tuple[Layout, ...] = ("native", "portable")
 
 
@@ -46,28 +46,6 @@ def chain(runtime: Runtime, images: NDArray[np.uint8]) -> Iterator[StageOutput]:
         output = runtime.run(stage, known)
         known |= output.features
         yield output
-
-
-def exit_of(output: StageOutput) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the probabilities and the confidence of an output with the head."""
-    assert output.probabilities is not None
-    assert output.confidence is not None
-    return output.probabilities, output.confidence
-
-
-def rehashed(manifest: Manifest, folder: Path, stage: int, graph: bytes) -> Manifest:
-    """Replace a stage (from 0) of a bundle. Return the manifest with its hash."""
-    (folder / manifest.stages[stage].file).write_bytes(graph)
-    stages = list(manifest.stages)
-    sha256 = hashlib.sha256(graph).hexdigest()
-    stages[stage] = stages[stage].model_copy(update={"sha256": sha256})
-    return manifest.model_copy(update={"stages": tuple(stages)})
-
-
-def changed(bundle: Path, manifest: Manifest, folder: Path, stage: int, change: Change) -> Manifest:
-    model = onnx.load(bundle / manifest.stages[stage].file)
-    change(model.graph)
-    return rehashed(manifest, folder, stage, model.SerializeToString())
 
 
 def test_the_chain_gives_probabilities_and_their_maximum(
@@ -210,73 +188,3 @@ def test_warm_up_runs_every_stage_and_the_whole_network(
     runtime.warm_up(8)
     with pytest.raises(BundleError, match="fails to run as one graph: no memory"):
         Broken(bundle, manifest, layout).warm_up(1)
-
-
-@pytest.mark.parametrize("graph", [b"", b"no graph at all", b"\x08\x08" * 50])
-def test_a_damaged_graph_with_the_right_hash_is_refused_by_name(
-    damaged: Path, manifest: Manifest, graph: bytes
-) -> None:
-    with pytest.raises(BundleError, match=r"stage2\.onnx: cannot be loaded"):
-        CpuRuntime(damaged, rehashed(manifest, damaged, 1, graph))
-
-
-def rename_output(graph: GraphProto) -> None:
-    for node in graph.node:
-        node.output[:] = ["certainty" if o == "confidence" else o for o in node.output]
-    next(o for o in graph.output if o.name == "confidence").name = "certainty"
-
-
-def fix_batch(graph: GraphProto) -> None:
-    graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
-
-
-def add_class(graph: GraphProto) -> None:
-    for tensor in graph.initializer:
-        if tensor.name == "dense.w":
-            wider = np.pad(onnx.numpy_helper.to_array(tensor), ((0, 0), (0, 1)))
-            tensor.CopyFrom(onnx.numpy_helper.from_array(wider, "dense.w"))
-    shape = next(o for o in graph.output if o.name == "probabilities").type.tensor_type.shape
-    shape.dim[1].dim_value = 11
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (rename_output, "outputs are .*certainty.*the manifest says.*confidence"),
-        (fix_batch, "fixed batch axis"),
-        (add_class, "probabilities is .*11.*the manifest says.*10"),
-    ],
-)
-def test_a_graph_that_differs_from_the_manifest_is_refused(
-    bundle: Path, damaged: Path, manifest: Manifest, change: Change, says: str
-) -> None:
-    other = changed(bundle, manifest, damaged, 0, change)
-    with pytest.raises(BundleError, match=rf"stage1\.onnx: .*{says}"):
-        CpuRuntime(damaged, other)
-
-
-def test_a_graph_that_fails_to_run_is_refused_at_warm_up(
-    bundle: Path, damaged: Path, manifest: Manifest
-) -> None:
-    def read_past_the_end(graph: GraphProto) -> None:
-        flatten = next(node for node in graph.node if node.op_type == "Flatten")
-        graph.initializer.append(onnx.numpy_helper.from_array(np.full(128, 999), "index"))
-        gather = onnx.helper.make_node("Gather", ["all", "index"], list(flatten.output), axis=1)
-        graph.node.insert(list(graph.node).index(flatten) + 1, gather)
-        flatten.output[0] = "all"
-
-    runtime = CpuRuntime(damaged, changed(bundle, manifest, damaged, 2, read_past_the_end))
-    with pytest.raises(BundleError, match=r"stage3\.onnx: fails to run"):
-        runtime.warm_up(1)
-
-
-def test_a_value_that_is_not_finite_makes_the_confidence_nan(
-    bundle: Path, damaged: Path, manifest: Manifest, images: MakeImages
-) -> None:
-    def overflow(graph: GraphProto) -> None:
-        divide = next(node for node in graph.node if node.output[0] == "scaled")
-        divide.input[1] = "zero"
-        graph.initializer.append(onnx.numpy_helper.from_array(np.array(0, np.float32), "zero"))
-
-    runtime = CpuRuntime(damaged, changed(bundle, manifest, damaged, 0, overflow))
-    assert np.isnan(exit_of(runtime.run(0, {"image": images(3, 0)}))[1]).all()

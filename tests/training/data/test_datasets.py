@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import re
 import shutil
 from dataclasses import replace
@@ -10,19 +12,12 @@ import torch
 from PIL import ExifTags, Image
 
 from serving.images.decoder import decode
+from tests.training.data.insects import image_folder
 from tests.training.samples import LABELS, PARQUET, source_with_test, tiny_dataset
-from training.data.datasets import (
-    load_dataset,
-    load_files,
-    load_split,
-    load_test,
-    open_dataset,
-)
+from training.data.datasets import load_dataset, load_files, load_split, load_test, open_dataset
 from training.data.hub.names import hub_name
 from training.data.images import image_input
 from training.errors import DataError
-
-OLD_ROWS = [486, 288, 483, 147, 380, 440, 466, 20]
 
 
 def test_a_parquet_file_becomes_tensors_of_two_disjoint_sets() -> None:
@@ -32,13 +27,6 @@ def test_a_parquet_file_becomes_tensors_of_two_disjoint_sets() -> None:
     assert dataset.train.pixels.dtype == torch.uint8
     both = torch.cat([dataset.train.pixels, dataset.held_out.pixels]).flatten(1)
     assert len(both.unique(dim=0)) == 500
-
-
-def test_the_split_depends_on_the_seed_only() -> None:
-    first, again = tiny_dataset(), load_dataset(str(PARQUET), 32, held_out=100, seed=0)
-    other = load_dataset(str(PARQUET), 32, held_out=100, seed=1)
-    assert torch.equal(first.held_out.pixels, again.held_out.pixels)
-    assert not torch.equal(first.held_out.pixels, other.held_out.pixels)
 
 
 def test_pixels_and_labels_stay_together() -> None:
@@ -100,16 +88,6 @@ def test_the_fingerprint_changes_with_splits_and_labels() -> None:
     assert again.fingerprint() == dataset.fingerprint()
 
 
-def image_folder(folder: Path) -> Path:
-    rng = np.random.default_rng(0)
-    for label in ("ant", "bee"):
-        (folder / label).mkdir(parents=True)
-        for i in range(6):
-            pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / label / f"{i}.png")
-    return folder
-
-
 def test_a_folder_of_images_by_class_is_resized(tmp_path: Path) -> None:
     dataset = load_dataset(str(image_folder(tmp_path / "insects")), 24, held_out=4, seed=0)
     assert dataset.labels == ("ant", "bee")
@@ -133,11 +111,6 @@ def test_encoded_files_are_read_unchanged() -> None:
 def test_a_missing_source_raises_an_error(source: str, says: str) -> None:
     with pytest.raises(DataError, match=says):
         load_dataset(source, 32, 10, 0)
-
-
-def test_holding_out_all_images_raises_an_error() -> None:
-    with pytest.raises(DataError, match=r"held_out: 500 of 500 .* \(--held-out N\)"):
-        load_dataset(str(PARQUET), 32, held_out=500, seed=0)
 
 
 def test_an_undecodable_image_raises_an_error_that_names_it(tmp_path: Path) -> None:
@@ -183,56 +156,6 @@ def test_the_test_split_is_opened_only_with_labels(tmp_path: Path) -> None:
     assert labelled is not None
     assert len(labelled) == 40
     assert load_test(source_with_test(tmp_path / "withheld", 40, label=-1), 32, labels) is None
-
-
-def test_the_held_out_images_of_version_0_1_are_drawn_as_then() -> None:
-    """A golden value: checkpoints and bundles of version 0.1 depend on it."""
-    dataset = open_dataset(str(PARQUET), 32, held_out=100, seed=3, split="random")
-    assert dataset.held_out.rows[:8].tolist() == OLD_ROWS
-    order = torch.randperm(500, generator=torch.Generator().manual_seed(3))
-    assert torch.equal(torch.cat([dataset.held_out.rows, dataset.train.rows]), order)
-
-
-def test_a_folder_is_split_as_in_version_0_1(tmp_path: Path) -> None:
-    """The order of files is that of `datasets`: by path."""
-    folder = image_folder(tmp_path / "insects")
-    dataset = open_dataset(str(folder), 24, held_out=4, seed=0, split="random")
-    names = [file.name for part in (dataset.held_out, dataset.train) for file in part.files()]
-    order = torch.randperm(12, generator=torch.Generator().manual_seed(0)).tolist()
-    files = sorted(str(path) for path in folder.rglob("*.png"))
-    assert names == [files[k] for k in order]
-
-
-def test_each_class_is_held_out_in_proportion(tmp_path: Path) -> None:
-    dataset = open_dataset(str(image_folder(tmp_path / "insects")), 24, None, seed=5)
-    assert torch.bincount(dataset.held_out.targets).tolist() == [1, 1]
-    names = {file.name for part in (dataset.held_out, dataset.train) for file in part.files()}
-    assert len(names) == 12
-
-
-def test_a_class_of_one_image_is_trained_on_and_warned_of(tmp_path: Path) -> None:
-    folder = image_folder(tmp_path / "insects")
-    (folder / "fly").mkdir()
-    shutil.copy(folder / "ant" / "0.png", folder / "fly" / "0.png")
-    for seed in range(5):
-        dataset = open_dataset(str(folder), 24, None, seed=seed)
-        assert torch.bincount(dataset.train.targets, minlength=3).tolist() == [5, 5, 1]
-    few, lacking = dataset.warnings()
-    assert few.startswith("warning: only 2 held-out images")
-    assert lacking == (
-        "warning: no held-out image of 1 of 3 classes: fly. Two images of each class would do"
-    )
-
-
-def test_the_training_images_are_in_random_order_beside_a_validation_split(
-    tmp_path: Path,
-) -> None:
-    for split in ("train", "dev"):
-        image_folder(tmp_path / split)
-    dataset = open_dataset(str(tmp_path), 24, None, seed=0)
-    assert (len(dataset.train), len(dataset.held_out)) == (12, 12)
-    assert dataset.train.rows.tolist() != sorted(dataset.train.rows.tolist())
-    assert 0 < sum(dataset.train.targets[:6].tolist()) < 6, "not one class after the other"
 
 
 def test_a_path_with_brackets_is_a_path(tmp_path: Path) -> None:

@@ -149,11 +149,11 @@ def cached_features(
         for name, (files, number) in sets.items()
     }
     size = check_room(list(stores.values()))
+    mirrored = " and their mirror images" if views == 2 else ""
     place.console.print(
-        f"features of {len(dataset.train):,} training images"
-        f"{' and their mirror images' if views == 2 else ''}, and of {len(dataset.held_out):,} "
-        f"held-out images: {size / 1e9:.2f} GB in {place.folder}. The files features-* can be "
-        "removed after the run",
+        f"features of {len(dataset.train):,} training images{mirrored}, and of "
+        f"{len(dataset.held_out):,} held-out images: {size / 1e9:.2f} GB in {place.folder}. The "
+        "files features-* can be removed after the run",
         highlight=False,
         markup=False,
     )

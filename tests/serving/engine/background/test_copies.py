@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 
 import pytest
 
-from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.bundle.manifest import Manifest
 from serving.engine.background.copies import GATHERED, End, gathered
 from serving.engine.request import Call, Request
 from serving.engine.scheduler import Scheduler
@@ -27,11 +26,6 @@ from tests.serving.engines import (
 from tests.serving.servers import GatedRuntime
 
 Ends = list[tuple[int, int, End]]  # slot, stages run and end of each copy
-
-
-@pytest.fixture(scope="module")
-def promising(promise_bundle: Path) -> Manifest:
-    return read_manifest(promise_bundle)
 
 
 def start(

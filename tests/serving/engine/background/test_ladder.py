@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.bundle.manifest import Manifest
 from serving.engine.background.ladder import ladders
 from serving.settings import OnBroken
-
-
-@pytest.fixture(scope="module")
-def promising(promise_bundle: Path) -> Manifest:
-    return read_manifest(promise_bundle)
 
 
 @pytest.mark.parametrize(
