@@ -45,6 +45,13 @@ def ask(client: httpx.Client, seed: int, budget: str = "low", images: int = 16) 
     return {response.raise_for_status().json()["model"]["version"]}
 
 
+def settled(changing: Changing) -> Samples:
+    """Wait until all copies have ended. Return the metrics."""
+    engines = [each.context.engine for each in changing.running.app.served.models.every()]
+    until(lambda: not any(len(engine.copies) for engine in engines))
+    return counters(changing.client)
+
+
 def of_shadow(samples: Samples, name: str = TRIED, **labels: str) -> float:
     return total(samples, name, model="cats", version="2", **labels) if name in samples else 0
 
@@ -57,10 +64,8 @@ def listed(client: httpx.Client) -> dict[str, object]:
 
 def test_copies_are_compared_and_never_answer(shadowing: Changing) -> None:
     client = shadowing.client
-    before = counters(client)
     assert ask(client, 3) | ask(client, 4, "safe") == {"1"}
-    until(lambda: of_shadow(counters(client)) == of_shadow(before) + 32)
-    samples = counters(client)
+    samples = settled(shadowing)
     assert of_shadow(samples, agrees="false") == 0
     assert of_shadow(samples, budget="low", agrees="true") >= 16
     assert of_shadow(samples, budget="promise-99", agrees="true") >= 16
@@ -80,24 +85,23 @@ def test_copies_are_compared_and_never_answer(shadowing: Changing) -> None:
 
 
 def test_each_version_audits_its_own_answers(shadowing: Changing) -> None:
-    client = shadowing.client
-
-    def audits(version: str) -> float:
+    def audits(samples: Samples, version: str) -> float:
         labels = {"model": "cats", "version": version, "budget": "promise-99"}
-        return total(counters(client), "offramp_audit_total", **labels)
+        return total(samples, "offramp_audit_total", **labels)
 
-    before = audits("1")
-    ask(client, 5, "safe", images=8)
-    until(lambda: audits("1") == before + 8)
-    assert audits("2") == 0  # copies of a shadow are no answers
-    state = {"model": "cats", "version": "1", "budget": "promise-99", "state": "unproven"}
-    assert total(counters(client), "offramp_promise_state", **state) == 1
+    before = settled(shadowing)
+    ask(shadowing.client, 5, "safe", images=8)
+    after = settled(shadowing)
+    assert audits(after, "1") == audits(before, "1") + 8
+    assert audits(after, "2") == 0  # copies of a shadow are no answers
+    state = {"model": "cats", "version": "1", "budget": "promise-99"}
+    assert total(after, "offramp_promise_state", **state) == 1
 
 
 def test_a_rollback_ends_a_shadow_and_the_next_one_counts_anew(shadowing: Changing) -> None:
     client = shadowing.client
     ask(client, 6, images=2)
-    until(lambda: of_shadow(counters(client)) >= 2)
+    assert of_shadow(settled(shadowing)) >= 2
     shadowing.load("1")
     assert "shadow" not in listed(client)
     assert ask(client, 7) == {"1"}
@@ -106,7 +110,7 @@ def test_a_rollback_ends_a_shadow_and_the_next_one_counts_anew(shadowing: Changi
     assert of_shadow(counters(client)) == 0
     shadowing.load("2", shadow=1)
     ask(client, 8, images=3)
-    until(lambda: of_shadow(counters(client)) >= 3)
+    assert of_shadow(settled(shadowing)) == 3
     shadowing.load("2")
     assert ask(client, 9) == {"2"}
     assert "shadow" not in listed(client)
