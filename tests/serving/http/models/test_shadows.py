@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,7 +27,7 @@ def shadowing(promise_bundle: Path, tmp_path_factory: pytest.TempPathFactory) ->
     for version in ("1", "2"):
         shutil.copytree(promise_bundle, folder / "cats" / version)
     (folder / "key").write_text(ADMIN)
-    options = {"models": folder, "admin_key_file": folder / "key", "audit": 1.0}
+    options: dict[str, Any] = {"models": folder, "admin_key_file": folder / "key", "audit": 1.0}
     with serving(None, shadow="cats@2=100%", **options) as running, running.client as client:
         yield Changing(running, client, folder, promise_bundle)
 
