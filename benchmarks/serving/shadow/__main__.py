@@ -116,7 +116,7 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"{each.row.measure:10} {line(each.row)}  {each.copies:.0f} copies", flush=True)
     if arguments.out is not None:
         write_rows(arguments.out, [each.row for each in measured])
-    return print_goals(goals(measured))
+    return print_goals(goals(measured, arguments.workers))
 
 
 if __name__ == "__main__":
