@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliToggleFlag
 
 from offramp.errors import UsageError
@@ -17,6 +18,19 @@ NO_MODEL = (
     "--bundle or OFFRAMP_BUNDLE: a value is required (folder of the bundle), "
     "or --models (folder of several)"
 )
+
+
+SHADOW = re.compile(r"([a-z][a-z0-9_-]{0,63})@([1-9][0-9]{0,17})=([0-9]*\.?[0-9]+ ?%?)")
+
+
+def share_of(share: object) -> object:
+    """Return a share as a number if it is a percentage. Other values are returned as they are."""
+    if isinstance(share, str) and (digits := share.strip()).endswith("%"):
+        try:
+            return float(digits[:-1]) / 100
+        except ValueError:
+            return share
+    return share
 
 
 class ModelSettings(BaseSettings):
@@ -48,16 +62,35 @@ class ModelSettings(BaseSettings):
         "without it no call can",
     )
 
+    shadow: str = Field(
+        "",
+        description="with --models, versions that get copies of a share of the answered requests, "
+        "while no request waits, and are compared, as in clothing@2=5%, separated by commas",
+    )
+
+    @property
+    def shadows(self) -> dict[str, tuple[str, float]]:
+        """Return version and share of the shadow of each model that has one, by name."""
+        return _shadows_in(self.shadow)
+
     @property
     def folder(self) -> Path:
         """Return the folder of the one bundle."""
         assert self.bundle is not None
         return self.bundle
 
+    @field_validator("shadow")
+    @classmethod
+    def _shadows_can_be_read(cls, shadow: str) -> str:
+        _shadows_in(shadow)
+        return shadow
+
     @model_validator(mode="after")
     def _something_is_served(self) -> Self:
         if self.bundle is None and self.models is None:
             raise ValueError(NO_MODEL)
+        if self.shadow and self.models is None:
+            raise ValueError("--shadow or OFFRAMP_SHADOW: needs several versions (--models)")
         return self
 
     def read_admin_key(self) -> str | None:
@@ -67,6 +100,19 @@ class ModelSettings(BaseSettings):
             UsageError: The file cannot be read, or has no key that clients can send.
         """
         return None if self.admin_key_file is None else read_key(self.admin_key_file)
+
+
+def _shadows_in(text: str) -> dict[str, tuple[str, float]]:
+    found: dict[str, tuple[str, float]] = {}
+    for word in filter(None, (each.strip() for each in text.split(","))):
+        match = SHADOW.fullmatch(word)
+        share = 0.0 if match is None else float(str(share_of(match[3])))
+        if match is None or not 0 < share <= 1:
+            raise ValueError(f"{word[:80]!r} is not NAME@VERSION=SHARE, as in clothing@2=5%")
+        if match[1] in found:
+            raise ValueError(f"{match[1]} has two shadows; give it one")
+        found[match[1]] = (match[2], share)
+    return found
 
 
 def read_key(path: Path) -> str:

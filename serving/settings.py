@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from serving.cores import cores
-from serving.model_settings import KEY_CHARACTERS, WHITE_SPACE, ModelSettings
+from serving.model_settings import KEY_CHARACTERS, WHITE_SPACE, ModelSettings, share_of
 
 Provider = Literal["cpu", "cuda"]
 Layout = Literal["native", "portable"]
@@ -200,12 +200,7 @@ class Settings(ModelSettings):
     @field_validator("audit", "trace_share", mode="before")
     @classmethod
     def _share_can_be_a_percentage(cls, share: object) -> object:
-        if isinstance(share, str) and (digits := share.strip()).endswith("%"):
-            try:
-                return float(digits[:-1]) / 100
-            except ValueError:
-                return share
-        return share
+        return share_of(share)
 
     @property
     def client_key(self) -> str | None:

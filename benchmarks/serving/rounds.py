@@ -106,7 +106,7 @@ class Round:
         for budget in budgets:
             for full in self.measure_saturation(running, budget):
                 rows += [full, self._measure_closed(running, budget, SINGLE)]
-                rows += [self._measure_open(running, budget, full.rate, share) for share in shares]
+                rows += [self.measure_open(running, budget, full.rate, share) for share in shares]
         return rows
 
     def measure_saturation(self, running: Running, budget: str) -> list[Row]:
@@ -129,7 +129,8 @@ class Round:
         report = self._send_closed(running, budget, clients, seconds)
         return self._row_of(running, budget, measure, report, before, (seconds * SETTLED, seconds))
 
-    def _measure_open(self, running: Running, budget: str, saturation: float, share: float) -> Row:
+    def measure_open(self, running: Running, budget: str, saturation: float, share: float) -> Row:
+        """Measure a server at a share of a rate, in an open loop."""
         seconds = self._effort.open
         due = poisson(max(share * saturation, 1.0), seconds, self._rng)
         plan = open_loop(running.server.paths[budget], due, len(self._labels), self._rng)

@@ -10,13 +10,13 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from offramp.errors import OfframpError, UsageError
 from offramp.exit_codes import exit_code
 from offramp.options import read_options
-from serving.model_settings import read_key
+from serving.model_settings import read_key, share_of
 
 USAGE = """\
 usage: offramp models {list,load,unload} ...
@@ -74,9 +74,21 @@ class LoadOptions(UnloadOptions):
         1.0,
         gt=0,
         le=1,
-        description="below 1, share of the calls that the version answers as a canary, as in 0.05; "
-        "the version before answers the others",
+        description="below 1, share of the calls that the version answers as a canary, as in 5% or "
+        "0.05; the version before answers the others",
     )
+    shadow_share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of the answered requests that are copied to the version and compared, "
+        "while no request waits, as in 5% or 0.05; the version before answers all",
+    )
+
+    @field_validator("share", "shadow_share", mode="before")
+    @classmethod
+    def _share_can_be_a_percentage(cls, share: object) -> object:
+        return share_of(share)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -116,6 +128,8 @@ def _list(arguments: Sequence[str]) -> None:
 def _load(arguments: Sequence[str]) -> None:
     options = read_options(LoadOptions, arguments, "offramp models load")
     parameters: dict[str, object] = {"share": options.share} if options.share < 1 else {}
+    if options.shadow_share is not None:
+        parameters["shadow"] = options.shadow_share
     if options.version is not None:
         parameters["version"] = options.version
     _post(options, f"models/{options.name}/load", {"parameters": parameters})

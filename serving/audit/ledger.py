@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Literal, NamedTuple
+from weakref import finalize
 
 from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence, Result
 from serving.observe.mapped_memory import mapped_memory
@@ -93,6 +94,8 @@ class Ledger:
         self._cells = mapped_memory(file, size).cast("q")
         self._lock = Lock()
         self._file = None if file is None else os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        if self._file is not None:  # a version that is unloaded takes its ledger with it
+            finalize(self, os.close, self._file)
         self._writing = None if file is None else file.with_name(file.name + ".writing")
 
     @property

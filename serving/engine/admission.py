@@ -78,6 +78,13 @@ class Admission:
         self.idle.clear()
         return slots
 
+    def take_free(self) -> int | None:
+        """Take a slot for a copy, if one is free. `None`: there is no free slot."""
+        if not self._pool.free:
+            return None
+        self.idle.clear()
+        return self._pool.take(1)[0]
+
     def give(self, slots: Sequence[int]) -> None:
         """Give slots back. An error with one of them is logged and keeps no other."""
         if not slots:

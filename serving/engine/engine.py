@@ -24,6 +24,7 @@ from serving.audit.metrics import Unknown
 from serving.engine.admission import Admission, Admitted
 from serving.engine.background.audits import Audits
 from serving.engine.background.copies import Copies
+from serving.engine.background.draws import Copying
 from serving.engine.batch import Leaving
 from serving.engine.outcomes import BROKEN, FAILED, Outcomes
 from serving.engine.overload import OverloadDetector
@@ -84,9 +85,8 @@ class Engine:
         self.max_batch = scheduler.max_batch
         self.latency = scheduler.latency
         overload = overload or OverloadDetector(None)
-        leave = self._leave if audits is None else self._leave_and_audit
         self.stage_threads = StageThreads(
-            runtime, pool, scheduler, overload, metrics, threads, leave, self._break
+            runtime, pool, scheduler, overload, metrics, threads, self._leave, self._break
         )
         self.refusal: str | None = None
         self.broken: str | None = None
@@ -96,25 +96,37 @@ class Engine:
         self.overloaded = self._outcomes.overloaded
         self.ended = self._outcomes.ended
         self.admission = Admission(pool, self.stage_threads, self._outcomes)
-        self.copies = Copies(self.stage_threads, self.admission.give, pool.slots)
+        self.copies = Copies(
+            self.stage_threads, pool, self.admission, scheduler.background, self._wake
+        )
         self.admission.make_room = self.copies.make_room
         self._audits = audits
+        self._copying: tuple[Copying, ...] = ()
         if audits is not None:
             audits.use(self.copies)
+            self.start_copying(audits)
         self._calls: set[Call] = set()
         self._when_broken: list[Callable[[], object]] = []
         self._woken = False
-        metrics.watch(
-            pool.slots,
-            pool.nbytes,
-            lambda: pool.slots - pool.free - len(self.copies),
-            lambda: scheduler.waiting,
-        )
+        metrics.watch(pool.slots, pool.nbytes, lambda: self.in_progress, lambda: scheduler.waiting)
 
     @property
     def ready(self) -> bool:
         """True while it takes requests."""
         return self.refusal is None
+
+    @property
+    def in_progress(self) -> int:
+        """Number of requests with a slot, without copies. Any thread can read it."""
+        return self.pool.slots - self.pool.free - len(self.copies)
+
+    def start_copying(self, use: Copying) -> None:
+        """Draw requests for another use of copies, from the next one on."""
+        self._copying = (*self._copying, use)
+
+    def stop_copying(self, use: Copying) -> None:
+        """Draw no more requests for a use of copies, and give it none that leaves."""
+        self._copying = tuple(each for each in self._copying if each is not use)
 
     def when_broken(self, callback: Callable[[], object]) -> None:
         """Call back on the event loop, once, if the engine breaks."""
@@ -195,8 +207,8 @@ class Engine:
             call.requests.append(Request(policy, slot, arrived, submitted, call, lag=lag))
         if opinions or runs:
             self._collect(call.requests, opinions, runs)
-        if self._audits is not None:
-            self._audits.draw(call.requests)
+        for use in self._copying:
+            use.draw(call.requests, images)
         self.stage_threads.add(call.requests)
         slots.clear()  # from here on they come back with their requests
         self._calls.add(call)
@@ -257,7 +269,13 @@ class Engine:
         self.stage_threads.wake()
 
     def _leave(self, leaving: Leaving) -> None:
-        """End requests that are in no batch and no queue any more."""
+        """End copies, or requests, that are in no batch and no queue any more.
+
+        Some requests go on as copies. Their answers go out first.
+        """
+        if leaving.background:
+            self.copies.leave(leaving)
+            return
         now, outcomes = perf_counter(), self._outcomes
         self.admission.lag.seen(now - leaving.since)
         for request in leaving.requests:
@@ -273,18 +291,9 @@ class Engine:
             except Exception as error:  # noqa: BLE001 (logged there)
                 outcomes.lose(request, error)
         self.admission.give([each.slot for each in leaving.requests if not each.audited])
-
-    def _leave_and_audit(self, leaving: Leaving) -> None:
-        """End copies, or requests, some of them audited. Their answers go out first."""
-        if leaving.background:
-            self.copies.leave(leaving)
-            return
-        self._leave(leaving)
-        audited = [request for request in leaving.requests if request.audited]
-        if audited and self._audits is not None:
-            free = self._audits.leave(audited, leaving.how)
-            self.admission.give([request.slot for request in free])
-            self._wake()
+        for use in self._copying:
+            free = use.leave(leaving.requests, leaving.how)
+            self.admission.give([each.slot for each in free])
 
     def _expire(self, call: Call) -> None:
         """Answer a call at its deadline with the deepest exit that each request reached."""
@@ -308,7 +317,7 @@ class Engine:
             callback()
 
     def _give_up(self, request: Request, reason: Unknown) -> None:
-        if self._audits is not None:
-            self._audits.give_up(request, reason)
+        for use in self._copying:
+            use.give_up(request, reason)
         if self.stage_threads.drop(request):
             self.admission.give([request.slot])

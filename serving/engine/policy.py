@@ -165,6 +165,28 @@ def _equal_thresholds(manifest: Manifest, confidence: float) -> tuple[float, ...
     return (confidence,) * (manifest.exits - 1) + (0.0,)
 
 
+def resolve_again(
+    policy: Policy, manifest: Manifest, milliseconds: Milliseconds | None = None
+) -> Policy:
+    """Return the policy that the words of another policy give for another bundle.
+
+    It has no deadline, and evaluates every exit on the way if the other one does.
+
+    Raises:
+        InvalidRequestError: As `resolve` raises.
+    """
+    kind, _, value = policy.asked.rpartition("=")
+    return resolve(
+        manifest,
+        budget=None if kind else value,
+        min_confidence=float(value) if kind == MIN_CONFIDENCE else None,
+        promise=value if kind == PROMISE else None,
+        explain=policy.explain or policy.deadline is not None,
+        reject=policy.reject is not None,
+        milliseconds=milliseconds,
+    )
+
+
 def _reject_thresholds(manifest: Manifest) -> tuple[float, ...]:
     if manifest.reject is None:
         raise ParameterError(

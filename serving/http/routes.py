@@ -10,9 +10,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from serving.errors import NotReadyError
 from serving.http.body import JSON
 from serving.http.models.frontend import Frontend
+from serving.http.models.listing import ModelList, list_models
 from serving.http.models.served import ServedModel
 from serving.http.openapi import problems
-from serving.http.schemas import Health, ListedModel, ModelDescription, ModelList, describe
+from serving.http.schemas import Health, ModelDescription, describe
 from serving.observe.prometheus_internals import choose_encoder
 
 METRICS = {
@@ -58,12 +59,7 @@ async def model(request: Request, version: Version = "") -> Response:
 @guarded.get("/models")
 async def models(request: Request) -> ModelList:
     """List the models that are loaded."""
-    registry = frontend_of(request).models
-    rows = tuple(
-        ListedModel(name=name, version=next(iter(versions)), versions=tuple(versions))
-        for name, versions in registry.table.items()
-    )
-    return ModelList(default=registry.default or None, models=rows)
+    return list_models(frontend_of(request).models)
 
 
 @guarded.get("/models/{name}", response_model=ModelDescription, responses=problems([404]))

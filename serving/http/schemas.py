@@ -186,21 +186,6 @@ class ModelDescription(FrozenRecord):
     milliseconds: ServerTimes = Field(description="as of now")
 
 
-class ListedModel(FrozenRecord):
-    """A model that is loaded."""
-
-    name: str
-    version: str = Field(description="version that answers")
-    versions: tuple[str, ...] = Field(description="all versions that are loaded")
-
-
-class ModelList(FrozenRecord):
-    """The models that are loaded."""
-
-    default: str | None = Field(description="name of the model that answers /classify, if any")
-    models: tuple[ListedModel, ...]
-
-
 class Health(FrozenRecord):
     """The state of the process: alive, or ready."""
 

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +32,13 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Canary:
-    """A version that answers a share of the calls that name no version.
+class Trial:
+    """A version that is tried on a share of the requests.
 
     Attributes:
         version: The version.
-        share: Share of the calls, above 0 and below 1.
+        share: The share, above 0. Of a canary, of the calls that name no version, below 1. Of a
+            shadow, of the requests to the version that answers, up to 1.
     """
 
     version: str
@@ -49,13 +54,15 @@ class Catalog:
         models: The entries of each model. The first one answers, the others are asked for by
             their version only.
         failures: The reason of the last failed load, by name and version.
-        canaries: The canary of each model that has one.
+        canaries: The version of each model that answers some of its calls, if there is one.
+        shadows: The version of each model that gets copies of answered requests, if there is one.
     """
 
     number: int = 0
     models: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
     failures: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    canaries: Mapping[str, Canary] = field(default_factory=dict)
+    canaries: Mapping[str, Trial] = field(default_factory=dict)
+    shadows: Mapping[str, Trial] = field(default_factory=dict)
 
     def entries(self) -> Iterator[Entry]:
         """Yield all entries."""
@@ -68,7 +75,7 @@ class Catalog:
         return next(found, None)
 
     def loading(self, name: str, version: str, digest: str, *, keep_previous: bool) -> Catalog:
-        """Return the catalog in which this version answers for its model, without a canary.
+        """Return the catalog in which this version answers for its model, without a trial.
 
         Args:
             name: Name of the model.
@@ -78,26 +85,40 @@ class Catalog:
         """
         before = [each for each in self.models.get(name, ()) if each.version != version]
         entries = [self._entry_of(name, version, digest), *(before[:1] if keep_previous else ())]
-        return self._with(name, version, entries, None)
+        return self._with(name, version, entries)
 
     def trying(
-        self, name: str, version: str, digest: str, share: float, *, keep_previous: bool
+        self, name: str, digest: str, trial: Trial, *, keep_previous: bool, shadow: bool = False
     ) -> Catalog:
-        """Return the catalog in which this version answers a share of the calls of its model.
+        """Return the catalog in which a version is tried. Another version of the model answers.
 
-        Another version of the model answers, and goes on to. Arguments as of `loading`.
+        Args:
+            name: Name of the model.
+            digest: Sha256 of the manifest of the version that is tried.
+            trial: The version and its share.
+            keep_previous: Keep the version that is neither this nor the one that answers.
+            shadow: It is a shadow. If it was none before, it is loaded anew and counts from 0.
         """
+        version = trial.version
         before = [each for each in self.models[name] if each.version != version]
         others = before if keep_previous else before[:1]
-        entries = [others[0], self._entry_of(name, version, digest), *others[1:2]]
-        return self._with(name, version, entries, Canary(version, share))
+        entry = self._entry_of(name, version, digest)
+        if shadow and (name not in self.shadows or self.shadows[name].version != version):
+            entry = replace(entry, number=self.number + 1)
+        entries = [others[0], entry, *others[1:2]]
+        if shadow:
+            return self._with(name, version, entries, shadow=trial)
+        return self._with(name, version, entries, canary=trial)
 
     def unloading(self, name: str) -> Catalog:
         """Return the catalog without a model."""
-        models = {key: entries for key, entries in self.models.items() if key != name}
-        failures = {key: why for key, why in self.failures.items() if key[0] != name}
-        canaries = {key: each for key, each in self.canaries.items() if key != name}
-        return Catalog(self.number + 1, models, failures, canaries)
+        return Catalog(
+            self.number + 1,
+            _without(self.models, name),
+            {key: why for key, why in self.failures.items() if key[0] != name},
+            _without(self.canaries, name),
+            _without(self.shadows, name),
+        )
 
     def failing(self, name: str, version: str, reason: str) -> Catalog:
         """Return the same models, with the reason why a version could not be loaded."""
@@ -112,11 +133,22 @@ class Catalog:
         return entry
 
     def _with(
-        self, name: str, version: str, entries: Sequence[Entry], canary: Canary | None
+        self,
+        name: str,
+        version: str,
+        entries: Sequence[Entry],
+        *,
+        canary: Trial | None = None,
+        shadow: Trial | None = None,
     ) -> Catalog:
-        failures = {key: why for key, why in self.failures.items() if key != (name, version)}
-        canaries = {key: each for key, each in self.canaries.items() if key != name}
-        if canary is not None:
-            canaries[name] = canary
-        models = {**self.models, name: tuple(entries)}
-        return Catalog(self.number + 1, models, failures, canaries)
+        return Catalog(
+            self.number + 1,
+            {**self.models, name: tuple(entries)},
+            _without(self.failures, (name, version)),
+            _without(self.canaries, name) | ({name: canary} if canary else {}),
+            _without(self.shadows, name) | ({name: shadow} if shadow else {}),
+        )
+
+
+def _without(mapping: Mapping[K, V], key: K) -> dict[K, V]:
+    return {each: value for each, value in mapping.items() if each != key}

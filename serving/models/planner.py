@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from offramp.bundle.errors import BundleError
 from serving.errors import ModelLoadError, UnknownModelError
-from serving.models.catalog import Catalog
+from serving.models.catalog import Catalog, Trial
 from serving.models.folder import ModelFolder
 
 
@@ -19,16 +20,20 @@ class Wish:
         version: Version to serve. Empty: the newest in the folder.
         unload: Unload the model instead.
         share: Share of the calls that the version answers, as a canary. 1: all of them.
+        shadow: The version gets copies of this share of the requests instead.
     """
 
     name: str
     version: str = ""
     unload: bool = False
     share: float = 1.0
+    shadow: bool = False
 
     def __str__(self) -> str:
         version = f" version {self.version}" if self.version else ""
         share = f" for {self.share:g} of the calls" if self.share < 1 else ""
+        if self.shadow:
+            share = f" as a shadow of {self.share:g} of the requests"
         return f"{'unload' if self.unload else 'load'} {self.name[:64]}{version}{share}"
 
 
@@ -38,17 +43,28 @@ class Planner:
     Args:
         folder: The folder of models.
         keep_previous: Keep the version that answered before each change, for a rollback.
+        shadows: Version and share of the shadow of each model that starts with one.
     """
 
-    def __init__(self, folder: ModelFolder, *, keep_previous: bool) -> None:
+    def __init__(
+        self,
+        folder: ModelFolder,
+        *,
+        keep_previous: bool,
+        shadows: Mapping[str, tuple[str, float]] | None = None,
+    ) -> None:
         self.folder = folder
         self._keep_previous = keep_previous
+        self._shadows = shadows or {}
 
     def start(self) -> Catalog:
-        """Return the catalog to start with: the newest version of each model.
+        """Return the catalog to start with: the newest version of each model, and the shadows.
+
+        A shadow does not answer, so that another version of its model does.
 
         Raises:
             BundleError: The folder cannot be read or has no model, or a manifest cannot be read.
+            UnknownModelError, ModelLoadError: A shadow, or another version of it, is not there.
         """
         path = self.folder.path
         try:
@@ -59,14 +75,19 @@ class Planner:
             raise BundleError(path, "has no model; one is in NAME/VERSION/manifest.json")
         catalog = Catalog()
         for name in names:
-            catalog = self.propose(catalog, Wish(name))
+            shadow, _ = self._shadows.get(name, ("", 0))
+            others = [each for each in self.folder.versions(name) if each != shadow]
+            if others:
+                catalog = self.propose(catalog, Wish(name, others[0]))
+        for name, (version, share) in self._shadows.items():
+            catalog = self.propose(catalog, Wish(name, version, share=share, shadow=True))
         return catalog
 
     def changed(self, catalog: Catalog) -> list[Wish]:
         """Return the wishes that bring a server up to its folder.
 
-        The newest version of a model is loaded if it is not, or if its files changed. A model
-        that has no version any more is unloaded.
+        The newest version of a model is loaded if it is not, or if its files changed. If it is
+        tried, it is then tried anew. A model that has no version any more is unloaded.
 
         Raises:
             BundleError: The folder cannot be read.
@@ -78,7 +99,7 @@ class Planner:
         wishes = [Wish(name, unload=True) for name in catalog.models if name not in names]
         for name in names:
             wishes += [
-                Wish(name, version)
+                _wish_for(catalog, name, version)
                 for version in self.folder.versions(name)[:1]
                 if not self._is_served(catalog, name, version)
             ]
@@ -97,7 +118,7 @@ class Planner:
         Raises:
             UnknownModelError: There is no such version, or no such model is loaded.
             BundleError: Its manifest cannot be read.
-            ModelLoadError: A canary needs another version of the model, which answers.
+            ModelLoadError: A trial needs another version of the model, which answers.
         """
         if wish.unload:
             if wish.name not in catalog.models:
@@ -106,11 +127,12 @@ class Planner:
         version = wish.version or self.folder.newest(wish.name)
         digest = self.folder.digest(wish.name, version)
         keep = self._keep_previous
-        if wish.share >= 1:
+        if wish.share >= 1 and not wish.shadow:
             return catalog.loading(wish.name, version, digest, keep_previous=keep)
         if wish.name not in catalog.models or catalog.models[wish.name][0].version == version:
             raise ModelLoadError(f"{wish}: no other version of {wish.name} answers")
-        return catalog.trying(wish.name, version, digest, wish.share, keep_previous=keep)
+        trial = Trial(version, wish.share)
+        return catalog.trying(wish.name, digest, trial, keep_previous=keep, shadow=wish.shadow)
 
     def noting(self, catalog: Catalog, wish: Wish, error: Exception) -> Catalog:
         """Return the same models, with the reason why a version could not be loaded."""
@@ -118,6 +140,15 @@ class Planner:
             return catalog
         version = wish.version or next(iter(self.folder.versions(wish.name)), "")
         return catalog.failing(wish.name, version, str(error)) if version else catalog
+
+
+def _wish_for(catalog: Catalog, name: str, version: str) -> Wish:
+    """Return the wish to load a version, as a canary or a shadow if it is one."""
+    for trials, shadow in ((catalog.canaries, False), (catalog.shadows, True)):
+        trial = trials.get(name)
+        if trial is not None and trial.version == version:
+            return Wish(name, version, share=trial.share, shadow=shadow)
+    return Wish(name, version)
 
 
 def refusal(wish: Wish, error: Exception) -> UnknownModelError | ModelLoadError:

@@ -12,7 +12,7 @@ from random import random
 from typing import Generic, TypeVar
 
 from serving.errors import UnknownModelError
-from serving.models.catalog import Canary
+from serving.models.catalog import Trial
 
 T = TypeVar("T")
 Table = Mapping[str, Mapping[str, T]]  # by name, then by version; the first version answers
@@ -27,12 +27,17 @@ class Registry(Generic[T]):
     Args:
         table: The models.
         default: Name of the model of calls without a name. `None`: the only one.
+
+    Attributes:
+        canaries: The version of each model that answers some of its calls, if there is one.
+        shadows: The version of each model that gets copies of answered requests, if there is one.
     """
 
     def __init__(self, table: Table[T], default: str | None = None) -> None:
         self._table = table
         self._default = default
-        self._canaries: Mapping[str, Canary] = {}
+        self.canaries: Mapping[str, Trial] = {}
+        self.shadows: Mapping[str, Trial] = {}
         self._watching: list[Callable[[T], object]] = []
 
     def watch(self, callback: Callable[[T], object]) -> None:
@@ -46,10 +51,15 @@ class Registry(Generic[T]):
         """Return the loaded models."""
         return self._table
 
-    def swap(self, table: Table[T], canaries: Mapping[str, Canary] | None = None) -> list[T]:
+    def swap(
+        self,
+        table: Table[T],
+        canaries: Mapping[str, Trial] | None = None,
+        shadows: Mapping[str, Trial] | None = None,
+    ) -> list[T]:
         """Serve other models from now on. Return those that are not served any more."""
         before = {id(each): each for each in self.every()}
-        self._table, self._canaries = table, canaries or {}
+        self._table, self.canaries, self.shadows = table, canaries or {}, shadows or {}
         now = {id(each): each for each in self.every()}
         for key in now.keys() - before.keys():
             for callback in self._watching:
@@ -74,7 +84,7 @@ class Registry(Generic[T]):
             request_id: Id of the request. Calls with the same one have the same version. Empty:
                 it is drawn.
         """
-        if not self._canaries or (canary := self._canaries.get(name)) is None:
+        if not self.canaries or (canary := self.canaries.get(name)) is None:
             return ""
         drawn = random()  # noqa: S311 (no secret)
         if request_id:

@@ -85,6 +85,7 @@ class Metrics:
         registry: The metrics of all workers, for a scrape.
         counters: Cheap counters of this worker, for further metrics.
         labels: Labels that every series of this model gets. Empty if it is the only one.
+        budgets: Every budget label.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self.labels = {"model": model.name, "version": model.version} if among else {}
+        self.budgets = model.budgets
         self._several = worker is not None
         if among:
             pass  # the process is the server's

@@ -1,8 +1,7 @@
 """Audits: a share of answers is compared with full depth, and promises are judged by it.
 
-The draw is at admission, with a fixed probability that knows nothing of the image, and only while
-few audits are under way. That depends on earlier requests only. Each drawn request gives exactly
-one result: agreement, disagreement, or unknown. A result that is unknown because of load (a dropped
+Few audits are under way at a time, which depends on earlier requests only (`draws`). The result of
+an audit is agreement, disagreement, or unknown. A result that is unknown because of load (a dropped
 copy, a deadline) can depend on the image, so it is not left out: each bound takes it as its worst
 case (`serving.audit.sequence`). All methods run on the event loop.
 """
@@ -14,22 +13,19 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from random import SystemRandom
-
-import numpy as np
 
 from serving.audit.ledger import FULL_DEPTH, Ledger, Position
 from serving.audit.metrics import AuditCounters, Unknown
 from serving.audit.sequence import Result
 from serving.audit.state_file import StateFile
 from serving.engine.background.copies import Copies, End
+from serving.engine.background.draws import UNKNOWN, Draws, Image, class_of, unknown_of
 from serving.engine.batch import How
 from serving.engine.policy import Policy
 from serving.engine.request import Request
 
 SAVE_SECONDS = 5.0  # from a change to the file
 CACHED_POLICIES = 1024
-UNKNOWN: Mapping[End, Unknown] = {"dropped": "slot", "failed": "failed", "stopped": "stopped"}
 log = logging.getLogger(__name__)
 
 
@@ -54,16 +50,14 @@ class Audits:
         counters: AuditCounters,
         file: StateFile | None = None,
     ) -> None:
-        self._share = share
+        self._draws = Draws(share)
         self._stage_flops = stage_flops
         self._ledger = ledger
         self._thresholds = thresholds
         self._counters = counters
         self._file = file
-        self._random = SystemRandom().random
         self._full = Policy(FULL_DEPTH, FULL_DEPTH, (2.0,) * (len(stage_flops) - 1) + (0.0,))
         self._replaced = lru_cache(CACHED_POLICIES)(self._replace)
-        self._under_way = 0
         self._timer: asyncio.TimerHandle | None = None
         self._copies: Copies | None = None
 
@@ -78,23 +72,23 @@ class Audits:
         position = self._ledger.position(policy.name)
         return policy if position == (0, False) else self._replaced(policy, position)
 
-    def draw(self, requests: Sequence[Request]) -> None:
+    def draw(self, requests: Sequence[Request], _: Sequence[Image] = (), /) -> None:
         """Draw new requests for an audit."""
         assert self._copies is not None
         for request in requests:
-            if self._random() < self._share and self._under_way < self._copies.most:
+            if self._draws.draw(self._copies.most):
                 request.audited = True
-                self._under_way += 1
 
-    def give_up(self, request: Request, reason: Unknown) -> None:
+    def give_up(self, request: Request, reason: Unknown, /) -> None:
         """End the audit of a request that ended early, if there is one."""
         if request.audited:
             request.audited = False
             self._end(request, "unknown", reason)
 
-    def leave(self, requests: Sequence[Request], how: How) -> list[Request]:
+    def leave(self, requests: Sequence[Request], how: How, /) -> list[Request]:
         """Audit drawn requests that left. Return those that need their slots no more."""
-        return [request for request in requests if not self._start(request, how)]
+        drawn = (request for request in requests if request.audited)
+        return [request for request in drawn if not self._start(request, how)]
 
     async def close(self) -> None:
         """Save the ledger."""
@@ -106,10 +100,8 @@ class Audits:
     def _start(self, request: Request, how: How) -> bool:
         """Start the audit of a request. Return whether its copy took over its slot."""
         assert self._copies is not None
-        if how == "expired" or request.degraded:
-            self._end(request, "unknown", "cut_short")
-        elif how == "failed" or not request.sound:
-            self._end(request, "unknown", "failed")
+        if (reason := unknown_of(request, how)) is not None:
+            self._end(request, "unknown", reason)
         elif request.stage == len(self._stage_flops):
             self._end(request, "agreement")
         elif self._copies.start(request, self._full, lambda *end: self._finish(request, *end)):
@@ -123,14 +115,14 @@ class Audits:
         self._counters.spend(request.policy.name, flops)
         if end != "finished":
             self._end(request, "unknown", UNKNOWN[end])
-        elif _class_of(request) == _class_of(copy):
+        elif class_of(request) == class_of(copy):
             self._end(request, "agreement")
         else:
             self._end(request, "disagreement")
 
     def _end(self, request: Request, result: Result, reason: Unknown = "failed") -> None:
         """Count a result, and the reason why it is unknown. An error is logged, and not raised."""
-        self._under_way -= 1
+        self._draws.end()
         try:
             self._count(request, result, reason)
         except Exception:
@@ -182,10 +174,3 @@ class Audits:
                 broken=True, answered_by=point if position.point else None
             ),
         )
-
-
-def _class_of(request: Request) -> int:
-    """Return the class of the last exit that a request reached."""
-    opinion = request.opinions[-1]
-    assert opinion is not None
-    return int(np.argmax(opinion.probabilities))

@@ -1,21 +1,27 @@
-"""Copies of answered requests, which run on in their slots while no request waits.
+"""Copies of answered requests, which run in free slots while no request waits.
 
-A copy takes over the slot of a request that was answered, with the features of its exit. It is
-dropped when a request needs the slot. It delays a request by one small batch at most. All methods
-run on the event loop.
+A copy takes over the slot of a request that was answered, with the features of its exit, or begins
+anew with the image, in a slot of another engine. It is dropped when a request needs the slot. It
+delays a request by one small batch at most. All methods run on the event loop.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import perf_counter
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.engine.admission import Admission
 from serving.engine.batch import Leaving
 from serving.engine.policy import Policy
+from serving.engine.queues.background_queue import BackgroundQueue
 from serving.engine.request import Request
 from serving.engine.stage_threads import StageThreads
+from serving.runtime.base import Slots
 
 SHARE = 8  # copies take at most one of so many slots
 GATHERED = 8  # copies that are worth a batch
@@ -34,19 +40,29 @@ class Copies:
 
     Args:
         stage_threads: The threads that run the stages.
-        give: Gives slots back.
-        slots: Number of all slots.
+        pool: All slots.
+        admission: Takes slots and gives them back.
+        queue: The queues of copies.
+        wake: Wakes the threads at the end of this turn of the event loop.
 
     Attributes:
         most: Most copies that should be under way.
     """
 
     def __init__(
-        self, stage_threads: StageThreads, give: Callable[[Sequence[int]], None], slots: int
+        self,
+        stage_threads: StageThreads,
+        pool: Slots,
+        admission: Admission,
+        queue: BackgroundQueue,
+        wake: Callable[[], None],
     ) -> None:
-        self.most = max(1, slots // SHARE)
+        self.most = max(1, pool.slots // SHARE)
         self._stage_threads = stage_threads
-        self._give = give
+        self._pool = pool
+        self._admission = admission
+        self._queue = queue
+        self._wake = wake
         self._under_way: dict[Request, Done] = {}
         self._closed = False
 
@@ -68,10 +84,40 @@ class Copies:
         if self._closed:
             return False
         now = perf_counter()
-        copy = Request(policy, request.slot, now, now, request.call, [*request.opinions])
-        self._under_way[copy] = done
-        self._stage_threads.add([copy], background=True)
+        self._run(Request(policy, request.slot, now, now, request.call, [*request.opinions]), done)
         return True
+
+    def begin(
+        self, image: NDArray[np.uint8], request: Request, policy: Policy, done: Done
+    ) -> End | None:
+        """Run a copy of a request of another engine from the first stage on, in a free slot.
+
+        Args:
+            image: Its image, uint8 [H, W, 3].
+            request: The request.
+            policy: The policy of the copy.
+            done: Called once, with the copy and its end, unless an end is returned.
+
+        Returns:
+            `stopped` if the server is stopping, `dropped` if no slot is free for a copy.
+        """
+        if self._closed:
+            return "stopped"
+        if len(self) >= self.most or (slot := self._admission.take_free()) is None:
+            return "dropped"
+        self._pool.put(slot, image)
+        now = perf_counter()
+        self._run(Request(policy, slot, now, now, request.call), done)
+        return None
+
+    def give_way(self, elsewhere: Callable[[], bool]) -> None:
+        """Run copies only while other engines have no request, which `elsewhere` says."""
+        self._queue.elsewhere = elsewhere
+
+    def look(self) -> None:
+        """Run copies that waited for other engines, if these have no request now."""
+        if self._under_way and not self._queue.elsewhere():
+            self._wake()
 
     def leave(self, leaving: Leaving) -> None:
         """End copies that are in no queue and no batch any more."""
@@ -80,7 +126,7 @@ class Copies:
             if done is not None:
                 finished = leaving.how == "finished" and copy.sound
                 _call(done, copy, "finished" if finished else "failed")
-        self._give([copy.slot for copy in leaving.requests])
+        self._admission.give([copy.slot for copy in leaving.requests])
 
     def make_room(self, slots: int) -> bool:
         """Drop copies for requests that need their slots. Return whether so many became free.
@@ -94,6 +140,11 @@ class Copies:
         self._closed = True
         self._drop(len(self), "stopped")
 
+    def _run(self, copy: Request, done: Done) -> None:
+        self._under_way[copy] = done
+        self._stage_threads.add([copy], background=True)
+        self._wake()
+
     def _drop(self, slots: int, end: End) -> int:
         freed: list[int] = []
         for copy in reversed([*self._under_way]):
@@ -103,7 +154,7 @@ class Copies:
             if self._stage_threads.drop(copy):
                 freed.append(copy.slot)
             _call(done, copy, end)
-        self._give(freed)
+        self._admission.give(freed)
         return len(freed)
 
 

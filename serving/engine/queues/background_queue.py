@@ -3,12 +3,14 @@
 A batch of one copy takes more time for each than a batch of several. Copies therefore gather until
 there are enough of them, the first has waited long, or the server is idle. Then all of them run on
 to the last exit, from the shallowest stage on, so that they are together in the deeper stages,
-which cost most. Copies that come meanwhile join if they are not behind.
+which cost most. Copies that come meanwhile join if they are not behind. No batch starts while
+another engine of the process has a request.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import islice
 
 from serving.engine.batch import Batch
@@ -33,6 +35,7 @@ class BackgroundQueue:
         waiting: Number of copies in the queues.
         runs: A batch of copies runs. Another thread then stays free for requests.
         idle_since: Time since which no request waits or runs. Infinite: there are requests.
+        elsewhere: Says whether another engine of the process has a request.
     """
 
     def __init__(self, stages: int, max_batch: int, gather: int = 1) -> None:
@@ -44,6 +47,8 @@ class BackgroundQueue:
         self.waiting = 0
         self.runs = False
         self.idle_since = math.inf
+        self.elsewhere: Callable[[], bool] = lambda: False
+        self._held = False  # copies wait for another engine
 
     def add(self, copy: Request) -> None:
         """Queue a copy for its stage."""
@@ -60,8 +65,15 @@ class BackgroundQueue:
         return False
 
     def schedule(self, latency: Latency, now: float) -> Batch | None:
-        """Return the next batch, or `None` if one runs, or all copies wait for others."""
+        """Return the next batch, or `None` if one runs, or all copies wait for others.
+
+        They wait for other copies, or for the requests of another engine.
+        """
         if self.runs or not self.waiting:
+            return None
+        self._held = self.elsewhere()
+        if self._held:
+            self.idle_since = math.inf
             return None
         if not any(self._queues[self._next :]):
             if self.waiting < self._gather and now < self._due():
@@ -83,7 +95,11 @@ class BackgroundQueue:
 
         A thread that ends a batch looks for copies itself.
         """
-        if self.runs or not self.waiting or self.idle_since == math.inf:
+        if self.runs or not self.waiting:
+            return None
+        if self._held:
+            return IDLE_SECONDS
+        if self.idle_since == math.inf:
             return None
         return max(LEAST_WAIT, self._due() - now)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from serving.http.models.changes import Changes, OwnChanges
@@ -12,10 +13,13 @@ from serving.http.models.frontend import Frontend
 from serving.http.models.loading import Loader
 from serving.http.models.oip import OpenInferenceModels
 from serving.http.models.repository import Repository
+from serving.http.models.served import ServedModel
+from serving.http.models.shadows import has_requests
 from serving.http.tracing.assembly import build_tracing
 from serving.models.catalog import Catalog
 from serving.models.folder import ModelFolder
 from serving.models.planner import Planner
+from serving.models.registry import Registry
 from serving.observe.gpu import watch_gpu
 from serving.observe.server_metrics import ServerMetrics
 from serving.observe.worker_metrics import WorkerMetrics
@@ -37,7 +41,9 @@ class Supervised:
 
 def planner_of(settings: Settings, folder: Path) -> Planner:
     """Return the planner for a folder of models."""
-    return Planner(ModelFolder(folder), keep_previous=settings.keep_previous)
+    return Planner(
+        ModelFolder(folder), keep_previous=settings.keep_previous, shadows=settings.shadows
+    )
 
 
 def build_models(
@@ -66,14 +72,19 @@ def build_models(
     tracing = build_tracing(settings)
     loader = Loader(settings, planner.folder, shared, tracing=tracing, on_device=on_device)
     follower = Follower(loader, settings.default_model)
+    models = follower.models
+    models.watch(partial(_give_way, models))
     api_key = settings.client_key
-    metrics = ServerMetrics(
-        lambda: [each.context.metrics for each in follower.models.every()], shared
-    )
+    metrics = ServerMetrics(lambda: [each.context.metrics for each in models.every()], shared)
     if settings.provider == "cuda":
         watch_gpu(metrics.own, settings.device)
     changes = supervised.changes(follower) if supervised else OwnChanges(planner, follower)
     repository = Repository(planner.folder, follower, changes, admin_key, api_key)
     follower.start(supervised.catalog if supervised else planner.start())
-    frontend = Frontend(follower.models, metrics, api_key, repository, tracing)
+    frontend = Frontend(models, metrics, api_key, repository, tracing)
     return frontend, OpenInferenceModels(frontend, repository, settings.body_seconds)
+
+
+def _give_way(models: Registry[ServedModel], model: ServedModel) -> None:
+    """Let copies of a model wait while another one has requests."""
+    model.context.engine.copies.give_way(partial(has_requests, models, model))

@@ -16,6 +16,7 @@ from contextlib import suppress
 
 from serving.http.models.loading import Loader
 from serving.http.models.served import ServedModel
+from serving.http.models.shadows import Shadows, check_shadows
 from serving.models.catalog import Catalog, Entry
 from serving.models.registry import Registry
 from serving.runtime.memory import give_back
@@ -44,6 +45,7 @@ class Follower:
         self._loaded: dict[Entry, ServedModel] = {}
         self._prepared: dict[Entry, ServedModel] = {}
         self._thread = ThreadPoolExecutor(1, "models")
+        self._shadows = Shadows()
         self._retiring: set[asyncio.Task[None]] = set()
 
     def start(self, catalog: Catalog) -> None:
@@ -53,6 +55,7 @@ class Follower:
             OfframpError, OSError: A version cannot be loaded.
         """
         self._prepared = {entry: self._load(entry) for entry in catalog.entries()}
+        check_shadows(catalog, self._prepared)
         self._serve(catalog)
 
     async def prepare(self, catalog: Catalog) -> None:
@@ -69,6 +72,7 @@ class Follower:
                 log.info("loading %s version %s", entry.name, entry.version)
                 loaded = await loop.run_in_executor(self._thread, self._load, entry)
                 self._prepared[entry] = loaded
+            check_shadows(catalog, {**self._loaded, **self._prepared})
         except BaseException:
             self._drop_prepared()
             raise
@@ -105,7 +109,9 @@ class Follower:
                 for name, entries in catalog.models.items()
             },
             catalog.canaries,
+            catalog.shadows,
         )
+        self._shadows.follow(self.models)
         self.catalog = catalog
         _name_versions(self.models.table)
         return dropped

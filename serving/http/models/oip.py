@@ -23,7 +23,7 @@ from serving.http.query import version_of
 
 LOAD, UNLOAD = "load", "unload"
 MAX_BODY_BYTES = 1 << 12  # of a call that changes a model
-VERSION, SHARE = "version", "share"  # parameters of such a call
+VERSION, SHARE, SHADOW = "version", "share", "shadow"  # parameters of such a call
 Path = tuple[str, ...]
 
 
@@ -110,19 +110,22 @@ async def change_model(
         MalformedBodyError: A parameter has a wrong value.
         ServingError: As `Repository` raises.
     """
-    version, share = parameters.get(VERSION, ""), parameters.get(SHARE, 1)
+    version = parameters.get(VERSION, "")
     if isinstance(version, bool) or not isinstance(version, str | int):
         raise MalformedBodyError(f"{VERSION}: neither a string nor an integer")
+    if SHARE in parameters and SHADOW in parameters:
+        raise MalformedBodyError(f"{SHARE} and {SHADOW} exclude each other: leave one out")
+    trial = SHADOW if SHADOW in parameters else SHARE
     try:
-        number = float(str(share))
+        number = float(str(parameters.get(trial, 1)))
     except ValueError:
         number = 0.0
     if not 0 < number <= 1:
-        raise MalformedBodyError(f"{SHARE}: no number above 0 and up to 1")
+        raise MalformedBodyError(f"{trial}: no number above 0 and up to 1")
     if change == UNLOAD:
         await repository.unload(name)
     else:
-        await repository.load(name, str(version), number)
+        await repository.load(name, str(version), number, shadow=trial == SHADOW)
 
 
 def statistics(frontend: Frontend) -> Data:

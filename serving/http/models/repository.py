@@ -78,19 +78,22 @@ class Repository:
         self._changes.close()
         await self._follower.close()
 
-    async def load(self, name: str, version: str = "", share: float = 1.0) -> None:
+    async def load(
+        self, name: str, version: str = "", share: float = 1.0, *, shadow: bool = False
+    ) -> None:
         """Load a version of a model, and serve it in place of the one that answered.
 
         Args:
             name: Name of the model.
             version: The version. Empty: the newest in the folder.
             share: Below 1 it is a canary, which answers this share of the calls.
+            shadow: It gets copies of this share of the answered requests instead.
 
         Raises:
             UnknownModelError: There is no such version.
             ModelLoadError: It cannot be loaded. What served before still does.
         """
-        await self._changes.make(Wish(name, version, share=share))
+        await self._changes.make(Wish(name, version, share=share, shadow=shadow))
 
     async def unload(self, name: str) -> None:
         """Unload a model, after the calls that it has.
@@ -124,13 +127,19 @@ class Repository:
         if (name, version) in self._follower.preparing:
             state = LOADING
         elif (model := self._follower.models.get(name, version)) is not None:
-            refusal, canary = (
-                model.context.engine.refusal,
-                self._follower.catalog.canaries.get(name),
-            )
-            if canary is not None and canary.version == version:
-                reason = reason or f"a canary for {canary.share:g} of the calls"
-            state, reason = (READY, reason or "") if refusal is None else (state, refusal)
+            refusal = model.context.engine.refusal
+            reason = reason or self._trial_of(name, version)
+            state, reason = (READY, reason) if refusal is None else (state, refusal)
         elif reason is None:
             reason = NOT_LOADED
         return {"name": name, "version": version, "state": state, "reason": reason or ""}
+
+    def _trial_of(self, name: str, version: str) -> str:
+        """Return in words how a version is tried. Empty: it is not."""
+        catalog = self._follower.catalog
+        canary, shadow = catalog.canaries.get(name), catalog.shadows.get(name)
+        if canary is not None and canary.version == version:
+            return f"a canary for {canary.share:g} of the calls"
+        if shadow is not None and shadow.version == version:
+            return f"a shadow of {shadow.share:g} of the requests"
+        return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,15 @@ def test_the_lock_of_the_file_is_released_after_each_write(
         with ledger.writing():
             ledger.add(FEW.label, "99%", "agreement")
     assert ledger.sequence(FEW.label).trials == 2
+
+
+def test_the_ledger_of_an_unloaded_version_leaves_no_open_file(tmp_path: Path) -> None:
+    def of_ledger() -> int:
+        links = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+        return links.count(str(tmp_path / "audits"))
+
+    ledger = Ledger(ALL, tmp_path / "audits")
+    assert of_ledger() > 0
+    del ledger
+    gc.collect()
+    assert of_ledger() == 0

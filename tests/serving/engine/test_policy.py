@@ -14,9 +14,14 @@ from hypothesis import strategies as st
 from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
 from serving.engine.batch import Batch
 from serving.engine.budgets.points import default_budget
-from serving.engine.policy import Policy, resolve
+from serving.engine.policy import Policy, resolve, resolve_again
 from serving.engine.request import Opinion, Request
-from serving.errors import BudgetTooLowError, ParameterError, UnknownBudgetError
+from serving.errors import (
+    BudgetTooLowError,
+    ParameterError,
+    UnknownBudgetError,
+    UnknownPromiseError,
+)
 from tests.serving.scheduling import request
 
 
@@ -212,3 +217,30 @@ def test_reject_needs_thresholds_in_the_bundle(manifest: Manifest, reject_bundle
     assert resolve(rejecting).reject is None
     with pytest.raises(ParameterError, match=r"^reject: .*offramp export or recalibrate"):
         resolve(manifest, reject=True)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"budget": "low"},
+        {"budget": "40%"},
+        {"budget": "0.3M"},
+        {"min_confidence": 0.7},
+        {"promise": "95%"},
+        {"promise": "harm:2%", "budget": "full"},
+    ],
+)
+def test_the_words_of_a_policy_give_that_of_another_bundle(
+    manifest: Manifest, promise_bundle: Path, asked: dict[str, Any]
+) -> None:
+    promising = read_manifest(promise_bundle)
+    policy = resolve(promising, **asked)
+    assert resolve_again(policy, promising) == policy
+    hurried = resolve_again(resolve(promising, **asked, deadline_ms=5), promising)
+    assert (hurried.thresholds, hurried.deadline) == (policy.thresholds, None)
+    assert hurried.asks == (True,) * 4
+    if "promise" in asked:
+        with pytest.raises(UnknownPromiseError):
+            resolve_again(policy, manifest)
+    else:
+        assert resolve_again(policy, manifest) == resolve(manifest, **asked)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from serving.models.catalog import Canary, Catalog, Entry
+from serving.models.catalog import Catalog, Entry, Trial
 
 
 def versions(catalog: Catalog, name: str = "cats") -> list[str]:
@@ -44,17 +44,18 @@ def test_a_failure_is_noted_until_the_version_is_loaded_or_the_model_unloaded() 
 def test_a_canary_is_loaded_beside_the_version_that_answers() -> None:
     first = Catalog().loading("cats", "1", "a", keep_previous=True)
     second = first.loading("cats", "2", "b", keep_previous=True)
-    tried = second.trying("cats", "3", "c", 0.05, keep_previous=True)
+    tried = second.trying("cats", "c", Trial("3", 0.05), keep_previous=True)
     assert versions(tried) == ["2", "3", "1"]
-    assert tried.canaries == {"cats": Canary("3", 0.05)}
-    assert versions(second.trying("cats", "3", "c", 0.05, keep_previous=False)) == ["2", "3"]
-    more = tried.trying("cats", "3", "c", 0.5, keep_previous=True)
+    assert tried.canaries == {"cats": Trial("3", 0.05)}
+    fewer = second.trying("cats", "c", Trial("3", 0.05), keep_previous=False)
+    assert versions(fewer) == ["2", "3"]
+    more = tried.trying("cats", "c", Trial("3", 0.5), keep_previous=True)
     assert set(more.entries()) == set(tried.entries())
 
 
 def test_a_canary_ends_with_the_next_load_of_its_model_or_with_it() -> None:
     first = Catalog().loading("cats", "1", "a", keep_previous=False)
-    tried = first.trying("cats", "2", "b", 0.05, keep_previous=False)
+    tried = first.trying("cats", "b", Trial("2", 0.05), keep_previous=False)
     assert tried.loading("dogs", "1", "d", keep_previous=False).canaries == tried.canaries
     assert tried.failing("cats", "3", "why").canaries == tried.canaries
     taken = tried.loading("cats", "2", "b", keep_previous=False)
@@ -62,3 +63,28 @@ def test_a_canary_ends_with_the_next_load_of_its_model_or_with_it() -> None:
     assert (versions(taken), versions(back)) == (["2"], ["1"])
     assert set(taken.entries()) < set(tried.entries())  # nothing is loaded again
     assert taken.canaries == back.canaries == tried.unloading("cats").canaries == {}
+
+
+def test_a_shadow_is_loaded_anew_at_its_start_and_kept_while_its_share_changes() -> None:
+    catalog = Catalog().loading("cats", "1", "a", keep_previous=True)
+    both = catalog.loading("cats", "2", "b", keep_previous=True)
+    trial = Trial("1", 0.05)
+    tried = both.trying("cats", "a", trial, keep_previous=True, shadow=True)
+    assert (versions(tried), tried.shadows, tried.canaries) == (["2", "1"], {"cats": trial}, {})
+    assert tried.entry("cats", "1") == Entry("cats", "1", "a", 3)
+    more = tried.trying("cats", "a", Trial("1", 1.0), keep_previous=True, shadow=True)
+    assert set(more.entries()) == set(tried.entries())
+    assert more.shadows == {"cats": Trial("1", 1.0)}
+    files = tried.trying("cats", "new", trial, keep_previous=True, shadow=True)
+    assert files.entry("cats", "1") == Entry("cats", "1", "new", 4)
+
+
+def test_a_shadow_ends_with_the_next_load_of_its_model_or_with_it() -> None:
+    first = Catalog().loading("cats", "1", "a", keep_previous=False)
+    tried = first.trying("cats", "b", Trial("2", 0.05), keep_previous=False, shadow=True)
+    assert tried.loading("dogs", "1", "d", keep_previous=False).shadows == tried.shadows
+    canary = tried.trying("cats", "b", Trial("2", 0.05), keep_previous=False)
+    assert (canary.shadows, [*canary.canaries]) == ({}, ["cats"])
+    assert set(canary.entries()) == set(tried.entries())  # nothing is loaded again
+    for after in (tried.loading("cats", "1", "a", keep_previous=False), tried.unloading("cats")):
+        assert after.shadows == {}

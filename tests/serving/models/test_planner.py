@@ -7,6 +7,7 @@ import pytest
 
 from offramp.bundle.errors import BundleError
 from serving.errors import ModelLoadError, StageError, UnknownModelError
+from serving.models.catalog import Trial
 from serving.models.folder import ModelFolder
 from serving.models.planner import Planner, Wish, refusal
 
@@ -81,3 +82,31 @@ def test_a_canary_needs_another_version_that_answers(planner: Planner) -> None:
         with pytest.raises(ModelLoadError, match="no other version") as caught:
             planner.propose(catalog, wish)
         assert planner.noting(catalog, wish, caught.value) is catalog
+
+
+def test_a_shadow_answers_nothing_from_the_start_on(planner: Planner) -> None:
+    folder, shadows = planner.folder, {"cats": ("2", 0.05)}
+    catalog = Planner(folder, keep_previous=False, shadows=shadows).start()
+    assert [each.version for each in catalog.models["cats"]] == ["1", "2"]
+    assert catalog.shadows == {"cats": Trial("2", 0.05)}
+    wish = Wish("cats", "2", share=0.05, shadow=True)
+    assert str(wish) == "load cats version 2 as a shadow of 0.05 of the requests"
+    folder.of("cats", "2").write_text("other")
+    assert planner.changed(catalog) == [wish]  # it is tried anew, and does not answer
+    ended = planner.propose(catalog, Wish("cats", "1"))
+    assert ended.shadows == {}
+
+
+@pytest.mark.parametrize(
+    ("shadows", "error"),
+    [
+        ({"cats": ("3", 0.05)}, UnknownModelError),
+        ({"birds": ("1", 0.05)}, UnknownModelError),
+        ({"dogs": ("1", 0.05)}, ModelLoadError),
+    ],
+)
+def test_it_does_not_start_without_a_shadow_and_a_version_that_answers(
+    planner: Planner, shadows: dict[str, tuple[str, float]], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        Planner(planner.folder, keep_previous=False, shadows=shadows).start()

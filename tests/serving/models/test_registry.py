@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from serving.errors import UnknownModelError
-from serving.models.catalog import Canary
+from serving.models.catalog import Trial
 from serving.models.registry import Registry
 
 CATS = {"2": "cats two", "1": "cats one"}
@@ -55,7 +55,7 @@ def test_an_error_names_a_few_models_only() -> None:
 def test_a_canary_answers_its_share_and_a_request_id_has_one_version() -> None:
     registry = Registry({"cats": CATS})
     assert registry.version_for("cats", b"") == ""
-    registry.swap(registry.table, {"cats": Canary("1", 0.05)})
+    registry.swap(registry.table, {"cats": Trial("1", 0.05)})
     assert registry.version_for("dogs", b"x") == ""
     ids = [str(number).encode() for number in range(20_000)]
     drawn = [registry.version_for("cats", each) for each in ids]
@@ -63,6 +63,7 @@ def test_a_canary_answers_its_share_and_a_request_id_has_one_version() -> None:
     assert abs(drawn.count("1") / len(ids) - 0.05) < 0.01
     without_id = [registry.version_for("cats", b"") for _ in ids]
     assert abs(without_id.count("1") / len(ids) - 0.05) < 0.01
-    registry.swap(registry.table, {"cats": Canary("1", 0.5)})
+    registry.swap(registry.table, {"cats": Trial("1", 0.5)}, {"dogs": Trial("1", 1)})
+    assert (registry.canaries["cats"].share, [*registry.shadows]) == (0.5, ["dogs"])
     more = [registry.version_for("cats", each) for each in ids]
     assert all(new == "1" for old, new in zip(drawn, more, strict=True) if old == "1")

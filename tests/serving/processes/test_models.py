@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.serving.answers import counters, total
 from tests.serving.models.folders import add_version, damage
 from tests.serving.servers import Process, started, until
 from tests.serving.small_bundle import png, random_images
@@ -44,8 +45,9 @@ def versions(pair: Process) -> set[str]:
     return found
 
 
-def load(pair: Process, version: str | None = None) -> httpx.Response:
-    body = {"parameters": {"version": version}} if version else {}
+def load(pair: Process, version: str | None = None, **parameters: float) -> httpx.Response:
+    given = parameters | ({"version": version} if version else {})
+    body = {"parameters": given} if given else {}
     return httpx.post(
         f"{pair.url}/v2/repository/models/cats/load",
         json=body,
@@ -88,3 +90,21 @@ def test_sighup_loads_what_changed(pair: Process, folder: Path, bundle: Path) ->
     os.kill(pair.popen.pid, signal.SIGHUP)
     until(lambda: versions(pair) == {"4"})
     assert len(pair.workers) == 2
+
+
+def test_the_counts_of_a_shadow_add_up(pair: Process, folder: Path, bundle: Path) -> None:
+    add_version(folder, bundle, "cats", "5")
+    assert load(pair, "5", shadow=1).status_code == 200
+    answering = versions(pair)
+    assert len(answering) == 1
+    assert "5" not in answering
+
+    def compared() -> set[float]:
+        """Return what new connections, to either worker, read."""
+        found = set()
+        for _ in range(CONNECTIONS):
+            with httpx.Client(base_url=pair.url, timeout=30) as client:
+                found.add(total(counters(client), "offramp_shadow_total", version="5"))
+        return found
+
+    until(lambda: compared() == {CONNECTIONS})

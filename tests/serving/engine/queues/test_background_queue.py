@@ -220,3 +220,23 @@ def test_the_policy_of_a_copy_says_which_heads_run() -> None:
     batch = queue.schedule(FAST, 0.0)
     assert batch is not None
     assert batch.head
+
+
+def test_copies_wait_while_another_engine_has_a_request() -> None:
+    queue = BackgroundQueue(STAGES, 8, gather=2)
+    busy = True
+    queue.elsewhere = lambda: busy
+    queue.idle_since = 0.0
+    queue.add(copy_at(1))
+    assert queue.schedule(FAST, MAX_WAIT) is None
+    assert queue.seconds_to_next(MAX_WAIT) == IDLE_SECONDS  # a thread looks again
+    busy = False
+    assert sizes_to_the_end(queue) == []  # it waits for others first
+    queue.add(copy_at(1))
+    batch = queue.schedule(FAST, 0.0)
+    assert batch is not None
+    busy = True
+    going_on(queue, batch)
+    assert queue.schedule(FAST, 0.0) is None  # between two stages too
+    busy = False
+    assert sizes_to_the_end(queue) == [(2, 2), (3, 2)]

@@ -177,6 +177,8 @@ def test_only_the_admin_key_changes_models(
         (b'{"parameters": {"version": []}}', 400, "version"),
         (b'{"parameters": {"share": 0}}', 400, "share"),
         (b'{"parameters": {"share": "5%"}}', 400, "share"),
+        (b'{"parameters": {"shadow": 0}}', 400, "shadow"),
+        (b'{"parameters": {"shadow": 0.5, "share": 0.5}}', 400, "exclude each other"),
         (b'{"parameters": []}', 400, "no JSON object"),
         (b"[]", 400, "no JSON object"),
         (b"{", 400, "no JSON object"),

@@ -1,0 +1,1 @@
+"""Measure what copies of requests to another version cost."""
