@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 
@@ -59,40 +64,43 @@ class Served:
     probability: float
 
 
-async def _classify(
-    client: httpx.AsyncClient, files: Sequence[File], query: dict[str, str], concurrency: int
-) -> list[Served]:
-    permits = asyncio.Semaphore(concurrency)
-
-    async def send(file: File) -> Served:
-        async with permits:
-            response = await client.post("/classify", params=query, content=file.encoded)
-        response.raise_for_status()
-        answer: dict[str, Any] = response.json()["answers"][0]
-        right = tuple(exit_["index"] == file.target for exit_ in answer.get("explain", [answer]))
-        return Served(answer["exit"], answer["flops"], right, answer["probability"])
-
-    return list(await asyncio.gather(*map(send, files)))
-
-
 def classify(
     url: str, files: Sequence[File], query: dict[str, str], concurrency: int = 32
 ) -> list[Served]:
-    """Send one request for each file, at most `concurrency` at a time.
+    """Send one request for each file, at most `concurrency` at a time, each by a thread.
 
     Returns:
         The answers, in the order of the files.
 
     Raises:
-        httpx.HTTPStatusError: The server returned an error.
+        RuntimeError: The server returned an error.
     """
+    address = urlsplit(url).netloc
+    path = f"/classify?{urlencode(query)}"
+    idle: SimpleQueue[HTTPConnection] = SimpleQueue()
+    with ExitStack() as opened, ThreadPoolExecutor(concurrency) as pool:
+        for _ in range(concurrency):
+            idle.put(opened.enter_context(closing(HTTPConnection(address, timeout=60))))
 
-    async def run() -> list[Served]:
-        limits = httpx.Limits(max_connections=concurrency)
-        async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
-            return await _classify(client, files, query, concurrency)
+        def send(file: File) -> Served:
+            connection = idle.get()
+            try:
+                return _answer(connection, path, file)
+            finally:
+                idle.put(connection)
 
-    return asyncio.run(run())
+        return list(pool.map(send, files))
+
+
+def _answer(connection: HTTPConnection, path: str, file: File) -> Served:
+    connection.request("POST", path, file.encoded)
+    response = connection.getresponse()
+    body = response.read()
+    if response.status != HTTPStatus.OK:
+        raise RuntimeError(f"{path}: {response.status} {body.decode()}")
+    answer: dict[str, Any] = json.loads(body)["answers"][0]
+    right = tuple(exit_["index"] == file.target for exit_ in answer.get("explain", [answer]))
+    return Served(answer["exit"], answer["flops"], right, answer["probability"])
 
 
 def counters(url: str) -> dict[str, float]:

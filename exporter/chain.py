@@ -41,13 +41,25 @@ class ChainOutput:
         return classes
 
 
+def session_options() -> ort.SessionOptions:
+    """Return options of sessions that run one after another.
+
+    Each session has threads of its own, which would spin while they have nothing to do, and take
+    the cores from the session that runs. Here they sleep.
+    """
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
 class Chain:
     """Sessions of ONNX Runtime on the CPU, one for each graph, run one after another."""
 
     def __init__(self, graphs: Sequence[StageGraph]) -> None:
         self._inputs = [[spec.name for spec in graph.inputs] for graph in graphs]
         self._sessions = [
-            ort.InferenceSession(g.serialized(), providers=["CPUExecutionProvider"]) for g in graphs
+            ort.InferenceSession(g.serialized(), session_options(), ["CPUExecutionProvider"])
+            for g in graphs
         ]
 
     def stage(self, k: int, known: Mapping[str, NDArray[np.generic]]) -> dict[str, Array]:

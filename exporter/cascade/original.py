@@ -11,6 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from exporter.cascade.network import Network
+from exporter.chain import session_options
 from exporter.errors import ExportError, VerificationError
 
 Kind = Literal["logits", "probabilities"]
@@ -56,7 +57,7 @@ class Original:
     ) -> None:
         self._network, self._normalisation = network, normalisation
         try:
-            options = ort.SessionOptions()
+            options = session_options()
             options.log_severity_level = 4  # errors are raised
             graph = network.model.SerializeToString()
             self._session = ort.InferenceSession(graph, options, ["CPUExecutionProvider"])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from PIL import Image
 
+from exporter.chain import session_options
 from exporter.errors import VerificationError
 from exporter.graph import IMAGE, OPSET, Nodes
 from offramp.bundle.preprocess import FILTERS
@@ -95,7 +96,8 @@ def reduce_images(pixels: Pixels, smaller: int, kind: Filter) -> Pixels:
     )
     graph = helper.make_graph(nodes.nodes, "reduction", [image], [reduced], nodes.weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    encoded = model.SerializeToString()
+    session = ort.InferenceSession(encoded, session_options(), ["CPUExecutionProvider"])
     starts = range(0, len(pixels), BATCH)
     parts = [session.run(None, {IMAGE: pixels[at : at + BATCH]})[0] for at in starts]
     found: Pixels = np.concatenate(parts)

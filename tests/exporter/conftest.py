@@ -5,7 +5,6 @@ from functools import cache
 
 import pytest
 import torch
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 torch.set_num_threads(1)
 
@@ -16,6 +15,9 @@ def one_registry() -> Iterator[None]:
 
     torch builds an equal one for each graph, which takes half of the export of a small stage.
     """
+    # late: the import takes seconds, and every process of tests reads this file
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
     once = staticmethod(cache(ONNXRegistry.from_torchlib))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ONNXRegistry, "from_torchlib", once)

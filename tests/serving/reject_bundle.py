@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from serving.runtime.session import session_options
 from tests.serving.small_bundle import random_images, write_bundle
 
 
@@ -51,7 +52,8 @@ def scores_of(folder: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     known: dict[str, NDArray[np.generic]] = {"image": images}
     scores = []
     for stage in json.loads((folder / "manifest.json").read_text())["stages"]:
-        session = ort.InferenceSession(folder / stage["file"], providers=["CPUExecutionProvider"])
+        path, providers = folder / stage["file"], ["CPUExecutionProvider"]
+        session = ort.InferenceSession(path, session_options(), providers)
         names = [output.name for output in session.get_outputs()]
         given = {value.name: known[value.name] for value in session.get_inputs()}
         known |= dict(zip(names, session.run(names, given), strict=True))

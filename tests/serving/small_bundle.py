@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from serving.runtime.session import session_options
+
 Array = NDArray[Any]
 CLASSES = 10
 STAGES = 4
@@ -112,7 +114,7 @@ def _held_out(graphs: list[bytes], images: Array) -> tuple[Array, Array]:
     feed: dict[str, Array] = {"image": images}
     confidences, classes = [], []
     for graph in graphs:
-        session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(graph, session_options(), ["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         given = {value.name: feed[value.name] for value in session.get_inputs()}
         out = dict(zip(names, session.run(names, given), strict=True))

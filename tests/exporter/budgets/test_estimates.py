@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import isotonic_regression  # type: ignore[import-untyped] # has no types
 
 from exporter.budgets.estimates import estimate_mean, estimate_share, rising
 
@@ -37,6 +36,8 @@ def test_means_of_new_samples_fall_into_the_interval() -> None:
 @settings(max_examples=30)
 @given(st.lists(st.floats(-10, 10), max_size=30))
 def test_the_closest_rising_sequence_is_that_of_scipy(values: list[float]) -> None:
+    from scipy.optimize import isotonic_regression  # late: takes seconds
+
     found = rising(np.array(values, dtype=np.float64))
     assert (np.diff(found) >= 0).all()
     expected = isotonic_regression(values).x if values else []

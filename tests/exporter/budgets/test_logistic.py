@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize  # type: ignore[import-untyped] # has no types
 
 from exporter.budgets.logistic import fit_logistic, logistic, logit
 
 
 def test_the_fit_is_that_of_a_general_optimizer() -> None:
+    from scipy.optimize import minimize  # late: takes seconds
+
     rng = np.random.default_rng(4)
     x = rng.normal(1, 3, 400)
     columns = np.stack([x, x * x])

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from exporter.chain import session_options
+
 LABELS = ("blue", "green", "red")
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 KINDS = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
@@ -106,7 +108,8 @@ class Classifier:
             fed = ((pixels / 255 - MEAN) / STD).astype(self.dtype)
         if self.layout == "nchw":
             fed = np.ascontiguousarray(fed.transpose(0, 3, 1, 2))
-        session = ort.InferenceSession(replace(self, batch="n").model().SerializeToString())
+        graph = replace(self, batch="n").model().SerializeToString()
+        session = ort.InferenceSession(graph, session_options())
         (found,) = session.run(None, {"photo": fed})
         if self.softmax:
             return np.asarray(found)

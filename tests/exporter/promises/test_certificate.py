@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binom  # type: ignore[import-untyped] # has no types
 
 from exporter.promises.certificate import (
     Certified,
@@ -66,6 +65,8 @@ def test_the_parts_are_disjoint_and_the_same_each_time() -> None:
 def test_promises_have_the_figures_of_the_images_that_were_not_tuned_on(
     manifest: Manifest,
 ) -> None:
+    from scipy.stats import binom  # late: takes seconds
+
     wanted = Wanted((*LEVELS, Level("harm", 0.02)))
     outputs = drawn(5000, 0)
     promises = certified(manifest, outputs, wanted).promises
@@ -100,6 +101,8 @@ def test_no_promise_costs_more_than_full_depth(manifest: Manifest) -> None:
 
 
 def test_a_promise_at_each_exit_has_few_losses_at_each(manifest: Manifest) -> None:
+    from scipy.stats import binom  # late: takes seconds
+
     level, outputs = Level("exit", 0.2), drawn(5000, 3)
     promises = certified(manifest, outputs, Wanted((level,))).promises
     assert promises is not None

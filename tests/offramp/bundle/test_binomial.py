@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom  # type: ignore[import-untyped] # has no types
 
 from offramp.bundle.binomial import MOST_IMAGES, images_needed, p_value, p_value_given_exit
 
@@ -34,6 +33,8 @@ def test_p_values_are_those_of_rational_arithmetic(
 
 @given(st.integers(1, 1_000_000), EPSILONS, st.floats(-6, 6))
 def test_p_values_are_those_of_scipy(images: int, epsilon: float, deviations: float) -> None:
+    from scipy.stats import binom  # late: takes seconds
+
     spread = math.sqrt(images * epsilon * (1 - epsilon))
     losses = min(images, max(0, round(images * epsilon + deviations * spread)))
     expected = float(binom.cdf(losses, images, epsilon))
@@ -88,6 +89,8 @@ def test_more_images_than_a_test_takes_are_an_error() -> None:
 
 
 def test_the_p_value_given_the_exit_is_that_of_the_worst_exit() -> None:
+    from scipy.stats import binom  # late: takes seconds
+
     expected = max(binom.cdf(3, 400, 0.02), binom.cdf(1, 200, 0.02))
     assert p_value_given_exit([(3, 400), (1, 200)], 0.02) == pytest.approx(expected, rel=1e-10)
 

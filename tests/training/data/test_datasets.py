@@ -5,7 +5,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
 import torch
@@ -30,6 +29,8 @@ def test_a_parquet_file_becomes_tensors_of_two_disjoint_sets() -> None:
 
 
 def test_pixels_and_labels_stay_together() -> None:
+    import datasets  # late: takes seconds
+
     source = datasets.load_dataset("parquet", data_files=str(PARQUET))["train"]
     dataset = tiny_dataset()
     found = {
@@ -114,6 +115,8 @@ def test_a_missing_source_raises_an_error(source: str, says: str) -> None:
 
 
 def test_an_undecodable_image_raises_an_error_that_names_it(tmp_path: Path) -> None:
+    import datasets  # late: takes seconds
+
     image = load_files(str(PARQUET), "train", LABELS)[0].encoded
     stored = [{"bytes": each, "path": None} for each in (b"no image", image, image)]
     table = {"image": stored, "label": [0, 1, 0]}
@@ -123,6 +126,8 @@ def test_an_undecodable_image_raises_an_error_that_names_it(tmp_path: Path) -> N
 
 
 def test_a_missing_column_raises_an_error_that_lists_the_columns(tmp_path: Path) -> None:
+    import datasets  # late: takes seconds
+
     datasets.Dataset.from_dict({"text": ["a", "b"]}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(DataError, match="no label column, only text"):
         load_dataset(str(tmp_path), 32, 1, 0)
