@@ -76,7 +76,7 @@ class Loaded:
     model: ModelProto
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Stages:
     """All stages of a network.
 
@@ -84,10 +84,12 @@ class Stages:
         each: The stages, in their order.
         whole_network: One graph from the image to the last exit, which is its head. `None`: there
             is no such graph.
+        structure: Equal for stages that take the same time. `None`: not known.
     """
 
     each: Sequence[Stage]
     whole_network: Stage | None = None
+    structure: str | None = None
 
 
 def exit_probabilities(stages: Sequence[Stage], images: Tensors) -> list[NDArray[np.float32]]:
