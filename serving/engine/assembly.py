@@ -87,7 +87,8 @@ def build_engine(
     if settings.provider == "cuda" and not among:
         watch_gpu(metrics.registry, settings.device)
     engine = _engine(settings, manifest, runtime, pool, metrics, latency, audits)
-    give_back()
+    if not runtime.warm:
+        give_back()
     return engine, metrics
 
 
@@ -117,11 +118,15 @@ def _warm(
     *,
     on_device: bool,
 ) -> Latency:
-    """Warm up what no other model has, and return the times of the stages."""
+    """Warm up what no other model has, and return the times of the stages.
+
+    If they are known, so is that the largest batch runs. Memory for it is in the arena that all
+    sessions share.
+    """
     known = None if runtime.structure is None else times.get(runtime.structure)
     if known is not None:
         if not runtime.warm:
-            runtime.warm_up(known.sizes[-1])
+            runtime.warm_up(1)
         return known.latency()
     latency = _measured(settings, runtime, pool, on_device=on_device)
     if runtime.structure is not None:
