@@ -80,7 +80,8 @@ def build_subject(name: str) -> Network:
     chains: dict[str, Sequence[Stage]] = {BLOCKS: [_stage(g) for g in blocks]}
     chains[BY_NEED] = [_stage(g) for g in by_need]
     pairs = zip(chains[BY_NEED], by_need, strict=True)
-    chains[NATIVE] = optimize_stages([Loaded(stage, graph.model) for stage, graph in pairs]).each
+    loaded = [Loaded(stage, graph.model, Path()) for stage, graph in pairs]
+    chains[NATIVE] = optimize_stages(loaded).each
     return Network(name, blocks, by_need, whole, chains)
 
 

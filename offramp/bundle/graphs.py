@@ -44,9 +44,7 @@ def join(stages: Sequence[ModelProto], exit_names: Sequence[str] = EXIT_OUTPUTS)
     Raises:
         CutError: A stage reads a tensor that no earlier stage gives, or operator sets differ.
     """
-    whole = ModelProto()
-    whole.CopyFrom(stages[0])
-    whole.graph.Clear()
+    whole = _without_graph(stages[0])
     whole.graph.name = "whole"
     given = {value.name: value.name for value in stages[0].graph.input}
     whole.graph.input.extend(stages[0].graph.input)
@@ -65,6 +63,17 @@ def join(stages: Sequence[ModelProto], exit_names: Sequence[str] = EXIT_OUTPUTS)
         given |= made
         _append(whole, part, outputs)
     return whole
+
+
+def _without_graph(model: ModelProto) -> ModelProto:
+    """Return what a model has beside its graph, without a copy of its weights."""
+    made = ModelProto()
+    for field, value in model.ListFields():
+        if isinstance(value, int | str):
+            setattr(made, field.name, value)
+        elif field.name != "graph":
+            getattr(made, field.name).extend(value)
+    return made
 
 
 def value_names(model: ModelProto) -> Iterator[str]:
@@ -198,9 +207,7 @@ def _parts(graph: _Graph, exits: Sequence[Sequence[str]]) -> list[list[int]]:
 def _part(
     model: ModelProto, part: Sequence[int], inputs: Sequence[str], outputs: Sequence[str]
 ) -> ModelProto:
-    graph, made = model.graph, ModelProto()
-    made.CopyFrom(model)
-    made.graph.Clear()
+    graph, made = model.graph, _without_graph(model)
     made.graph.name = "stage"
     made.graph.node.extend(graph.node[i] for i in part)
     named = {name for node in made.graph.node for name in (*node.input, *node.output)}

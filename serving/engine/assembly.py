@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
 from time import perf_counter, thread_time
+from weakref import WeakValueDictionary
 
 from offramp.bundle.manifest import Manifest, OperatingPoint
 from offramp.bundle.promises import Promise
@@ -15,6 +18,7 @@ from serving.engine.background.copies import gathered
 from serving.engine.background.ladder import ladders
 from serving.engine.budgets.points import NUMERIC
 from serving.engine.engine import Engine
+from serving.engine.latency import Latency, Measured
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import MIN_CONFIDENCE
 from serving.engine.scheduler import Scheduler
@@ -28,9 +32,23 @@ from serving.runtime.cuda import CudaRuntime
 from serving.runtime.cuda_slots import CudaSlots, Device
 from serving.runtime.memory import give_back
 from serving.runtime.slots import HostSlots
+from serving.runtime.stage_cache import StageCache
 from serving.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Siblings:
+    """What the models of one process can use of each other, as long as one of them is loaded.
+
+    Attributes:
+        stages: Stages of the same graphs.
+        times: Times of stages with the same structure, by that.
+    """
+
+    stages: StageCache = field(default_factory=StageCache)
+    times: MutableMapping[str, Measured] = field(default_factory=WeakValueDictionary)
 
 
 def build_engine(
@@ -38,7 +56,7 @@ def build_engine(
     manifest: Manifest,
     shared: WorkerMetrics | None = None,
     *,
-    among: bool = False,
+    siblings: Siblings | None = None,
     on_device: bool = False,
 ) -> tuple[Engine, Metrics]:
     """Load the stages of a bundle, warm them up, and return an engine for them with its metrics.
@@ -47,7 +65,7 @@ def build_engine(
         settings: All settings.
         manifest: Manifest of the bundle `settings.bundle`.
         shared: The place of this worker process, if it is one of several.
-        among: It is one of several models of this process.
+        siblings: What the other models of this process have. `None`: it is the only one.
         on_device: Run as on CUDA whatever the provider is.
 
     Raises:
@@ -56,20 +74,21 @@ def build_engine(
         UnwritableFileError: The file for audits cannot be written.
     """
     on_device = on_device or settings.provider == "cuda"
-    runtime, pool = (_on_device if on_device else _on_host)(settings, manifest)
-    runtime.warm_up(1)
-    largest = _largest(settings)
-    if not on_device and "max_batch" not in settings.model_fields_set:
-        largest = useful_batch(runtime, pool, largest, thread_time)
-        log.info("a batch has at most %d images (max_batch sets another number)", largest)
-    runtime.warm_up(largest)
+    among = siblings is not None
+    siblings = siblings or Siblings()
+    if on_device:
+        runtime, pool = _on_device(settings, manifest)
+    else:
+        runtime, pool = _on_host(settings, manifest, siblings.stages)
+    latency = _warm(settings, runtime, pool, siblings.times, on_device=on_device)
     model = _described(manifest, settings.provider)
     metrics = Metrics(model, shared, among=among)
     audits = _audits(settings, manifest, model, metrics, shared) if settings.audit else None
     if settings.provider == "cuda" and not among:
         watch_gpu(metrics.registry, settings.device)
-    engine = _engine(settings, manifest, runtime, pool, metrics, largest, audits)
-    give_back()
+    engine = _engine(settings, manifest, runtime, pool, metrics, latency, audits)
+    if not runtime.warm:
+        give_back()
     return engine, metrics
 
 
@@ -78,8 +97,8 @@ def _largest(settings: Settings) -> int:
     return min(settings.max_batch, settings.slots)
 
 
-def _on_host(settings: Settings, manifest: Manifest) -> tuple[Runtime, Slots]:
-    runtime = CpuRuntime(settings.folder, manifest, settings.layout)
+def _on_host(settings: Settings, manifest: Manifest, cache: StageCache) -> tuple[Runtime, Slots]:
+    runtime = CpuRuntime(settings.folder, manifest, settings.layout, cache)
     return runtime, HostSlots(runtime.inputs, runtime.features, settings.slots)
 
 
@@ -91,20 +110,54 @@ def _on_device(settings: Settings, manifest: Manifest) -> tuple[Runtime, Slots]:
     return CudaRuntime(settings.folder, manifest, pool, _largest(settings)), pool
 
 
+def _warm(
+    settings: Settings,
+    runtime: Runtime,
+    pool: Slots,
+    times: MutableMapping[str, Measured],
+    *,
+    on_device: bool,
+) -> Latency:
+    """Warm up what no other model has, and return the times of the stages.
+
+    If they are known, so is that the largest batch runs. Memory for it is in the arena that all
+    sessions share.
+    """
+    known = None if runtime.structure is None else times.get(runtime.structure)
+    if known is not None:
+        if not runtime.warm:
+            runtime.warm_up(1)
+        return known.latency()
+    latency = _measured(settings, runtime, pool, on_device=on_device)
+    if runtime.structure is not None:
+        times[runtime.structure] = latency.measured
+    return latency
+
+
+def _measured(settings: Settings, runtime: Runtime, pool: Slots, *, on_device: bool) -> Latency:
+    """Warm the stages up, and measure them."""
+    runtime.warm_up(1)
+    largest = _largest(settings)
+    if not on_device and "max_batch" not in settings.model_fields_set:
+        largest = useful_batch(runtime, pool, largest, thread_time)
+        log.info("a batch has at most %d images (max_batch sets another number)", largest)
+    runtime.warm_up(largest)
+    clock = thread_time if settings.provider == "cpu" else perf_counter
+    return measure(runtime, pool, sizes_up_to(largest), clock)
+
+
 def _engine(
     settings: Settings,
     manifest: Manifest,
     runtime: Runtime,
     pool: Slots,
     metrics: Metrics,
-    largest: int,
+    latency: Latency,
     audits: Audits | None,
 ) -> Engine:
-    clock = thread_time if settings.provider == "cpu" else perf_counter
-    latency = measure(runtime, pool, sizes_up_to(largest), clock)
     scheduler = Scheduler(
         latency,
-        largest,
+        latency.measured.sizes[-1],
         settings.order,
         rebatch=settings.rebatch,
         firsts=manifest.firsts,

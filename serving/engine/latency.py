@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from serving.engine.budgets.image_time import ImageTime
 
@@ -20,6 +21,29 @@ CORRECTION = 0.05  # by one observation, so that about the last 20 count
 LEAST_DECAYED = 0.25  # of the time at warm-up: `decay` goes no lower
 SPLIT_BELOW = 0.9  # a batch is split if a part ends in this fraction of the whole's time
 MAX_RATIO = 2.0  # an observation counts as at most so many times too slow, or too fast
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Measured:
+    """Times at warm-up, the arguments of `Latency`."""
+
+    sizes: Sequence[int]
+    with_head: Sequence[Sequence[float]]
+    without_head: Sequence[Sequence[float]]
+    filled: bool
+    whole_network: Sequence[float] | None
+
+    def latency(self) -> Latency:
+        """Return a new model, which keeps these times alive."""
+        made = Latency(
+            self.sizes,
+            self.with_head,
+            self.without_head,
+            filled=self.filled,
+            whole_network=self.whole_network,
+        )
+        made.measured = self
+        return made
 
 
 class Latency:
@@ -33,6 +57,7 @@ class Latency:
         whole_network: Seconds of all stages in one graph, [sizes]. `None`: there is no such graph.
 
     Attributes:
+        measured: The times at warm-up, without the corrections since.
         stages: Number of stages.
         whole_network: The model of that graph, as of a network with one stage.
     """
@@ -50,6 +75,7 @@ class Latency:
         self._sizes = list(sizes)
         self._filled = filled
         bare = with_head if without_head is None else without_head
+        self.measured = Measured(sizes, with_head, bare, filled, whole_network)
         self._tables = ([list(row) for row in bare], [list(row) for row in with_head])
         self._least = tuple([LEAST_DECAYED * row[0] for row in table] for table in self._tables)
         self._image_times = tuple(

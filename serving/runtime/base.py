@@ -72,10 +72,14 @@ class Runtime(ABC):
             gain nothing, and no batch is split for them. `None`: one for each thread.
         batch_sizes: Batch sizes, ascending: a batch is filled up to the next of them and takes
             its time. `None`: a batch of any size runs as it is.
+        structure: Equal for runtimes that take the same time. `None`: not known.
+        warm: Another model of this process has warmed the stages up.
     """
 
     parallel_batches: int | None = None
     batch_sizes: Sequence[int] | None = None
+    structure: str | None = None
+    warm: bool = False
 
     def __init__(
         self,

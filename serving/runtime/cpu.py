@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from offramp.bundle.manifest import Manifest
+from offramp.bundle.stage_files import read_graph
 from serving.runtime.base import Runtime, Tensors
 from serving.runtime.native_layout import optimize_stages, portable_stages
 from serving.runtime.saturation import has_wide_weights, saturates
 from serving.runtime.stage import Loaded, Stages, load_stage
+from serving.runtime.stage_cache import StageCache, key_of, structure_of
 from serving.settings import Layout
 
 log = logging.getLogger(__name__)
@@ -31,22 +34,48 @@ class CpuRuntime(Runtime):
         manifest: Manifest of the bundle.
         layout: Layout of the features between stages: `native` as this CPU computes, `portable`
             as the manifest says.
+        cache: Stages of other runtimes, which are used if the graphs are the same. The files are
+            read and their hashes are checked nevertheless. `None`: there are no others.
 
     Raises:
         BundleError: A graph is damaged, or differs from its description in the manifest.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, layout: Layout = "native") -> None:
-        loaded = [load_stage(folder, manifest, k) for k in range(manifest.exits)]
-        if manifest.precision == "int8":
-            _warn_of_saturation(folder, loaded)
-        stages = (_native_or_portable if layout == "native" else portable_stages)(loaded)
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        layout: Layout = "native",
+        cache: StageCache | None = None,
+    ) -> None:
+        cache, key = cache or StageCache(), key_of(manifest, layout)
+        if (stages := cache.find(key)) is not None:
+            self.warm = True
+            for stage in manifest.stages:
+                read_graph(folder, stage)
+        else:
+            stages = _load(folder, manifest, layout)
+            cache.keep(key, stages)
         files = [folder / stage.file for stage in manifest.stages]
         super().__init__(stages.each, files, stages.whole_network)
+        self.structure = stages.structure
+        self._all = stages  # which the cache holds weakly
 
     def _black(self, batch: int) -> Tensors:
         (image,) = self.inputs[0]
         return {image.name: np.zeros((batch, *image.shape), image.dtype)}
+
+
+def _load(folder: Path, manifest: Manifest, layout: Layout) -> Stages:
+    loaded = [load_stage(folder, manifest, k) for k in range(manifest.exits)]
+    if manifest.precision == "int8":
+        _warn_of_saturation(folder, loaded)
+    stages = _native(loaded) if layout == "native" else None
+    kind = "portable" if stages is None else "native"
+    stages = portable_stages(loaded) if stages is None else stages
+    whole = "" if stages.whole_network is None else " whole"
+    structure = structure_of(each.model for each in loaded)
+    return replace(stages, structure=f"{structure} {kind}{whole}")
 
 
 def _warn_of_saturation(folder: Path, loaded: Sequence[Loaded]) -> None:
@@ -54,9 +83,9 @@ def _warn_of_saturation(folder: Path, loaded: Sequence[Loaded]) -> None:
         log.warning(_SATURATES, folder)
 
 
-def _native_or_portable(loaded: Sequence[Loaded]) -> Stages:
+def _native(loaded: Sequence[Loaded]) -> Stages | None:
     try:
         return optimize_stages(loaded)
     except Exception as error:  # noqa: BLE001 (after any error the portable stages still work)
         log.warning("layout native is not available, portable is used instead: %s", error)
-        return portable_stages(loaded)
+        return None

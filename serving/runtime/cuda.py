@@ -19,7 +19,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from offramp.bundle.graphs import SCORE, without_head
+from offramp.bundle.graphs import SCORE
 from offramp.bundle.manifest import Manifest, TensorSpec
 from serving.runtime.base import MOST_CLASSES, Runtime, StageOutput, Tensors, sizes_up_to
 from serving.runtime.cuda_graph import (
@@ -88,7 +88,7 @@ class CudaStage:
         self._weights = common_weights(loaded.model, pool.device.name, pool.device.number)
         graphs = {True: loaded.model}
         if self.features:
-            graphs[False] = without_head(loaded.model, [spec.name for spec in self.features])
+            graphs[False] = loaded.trunk()
         self.lanes = {  # the largest first, because it plans and allocates most
             (size, head): Lanes(self._task(graph, size))
             for size in reversed(sizes)

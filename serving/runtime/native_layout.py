@@ -50,8 +50,9 @@ class LayoutError(Exception):
 
 def portable_stages(loaded: Sequence[Loaded]) -> Stages:
     """Return the stages as they are, and the whole network as one graph."""
-    stages = [each.stage for each in loaded]
+    stages = [each.with_trunk() for each in loaded]
     names, last = stages[0].exit, networks(loaded)[-1]
+    images = _noise(stages)
 
     def whole_network() -> Stage:
         outputs = exit_outputs(len(last), names)[-1]
@@ -59,7 +60,10 @@ def portable_stages(loaded: Sequence[Loaded]) -> Stages:
         session = open_session(Path("all stages"), graph, providers_of("cpu", 0))
         return Stage(session, None, stages[0].inputs, (), outputs)
 
-    made = None if len(last) == 1 else _whole_network(whole_network, stages, _noise(stages))
+    def last_exit() -> Probabilities:
+        return exit_probabilities(stages, images)[-1:]
+
+    made = None if len(last) == 1 else _whole_network(whole_network, last_exit, images)
     return Stages(stages, made)
 
 
@@ -87,11 +91,12 @@ def optimize_stages(loaded: Sequence[Loaded]) -> Stages:
     images = _noise(portable)
     optimised = [_Network.optimised(each, images, k) for k, each in enumerate(networks(loaded))]
     stages = [stage for network in optimised for stage in network.stages]
-    _check_equal(exit_probabilities(stages, images), exit_probabilities(portable, images))
+    found = exit_probabilities(stages, images)
+    _check_equal(found, exit_probabilities(portable, images))
     last = optimised[-1]
-    # a network with one stage is one graph already
-    made = None if len(last.stages) == 1 else _whole_network(last.whole_network, stages, images)
-    return Stages(stages, made)
+    if len(last.stages) == 1:  # it is one graph already
+        return Stages(stages)
+    return Stages(stages, _whole_network(last.whole_network, lambda: found[-1:], images))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +124,8 @@ class _Network:
             inner = [name for name in value_names(whole) if name not in own]
             whole = renamed(whole, {name: f"{number}/{name}" for name in inner})
         parts = cut(whole, exits)
-        specs = {image.name: image} | _specs(whole, parts, exits, images)
         weights = common_weights(whole)
+        specs = {image.name: image} | _specs(whole, parts, exits, images, weights)
         stages = [
             _stage(part, outputs, specs, weights)
             for part, outputs in zip(parts, exits, strict=True)
@@ -135,13 +140,12 @@ class _Network:
 
 
 def _whole_network(
-    make: Callable[[], Stage], stages: Sequence[Stage], images: Tensors
+    make: Callable[[], Stage], last_exit: Callable[[], Probabilities], images: Tensors
 ) -> Stage | None:
     """Return all stages as one graph, or `None` if it is not available or has other outputs."""
     try:
         whole_network = make()
-        last = exit_probabilities(stages, images)[-1:]
-        _check_equal(exit_probabilities([whole_network], images), last)
+        _check_equal(exit_probabilities([whole_network], images), last_exit())
     except Exception as error:  # noqa: BLE001 (after any error the stages still work)
         log.warning("all stages in one graph are not available, they run one by one: %s", error)
         return None
@@ -171,7 +175,11 @@ def _open(model: ModelProto, weights: Mapping[str, ort.OrtValue]) -> ort.Inferen
 
 
 def _specs(
-    whole: ModelProto, parts: Sequence[ModelProto], exits: Sequence[Sequence[str]], images: Tensors
+    whole: ModelProto,
+    parts: Sequence[ModelProto],
+    exits: Sequence[Sequence[str]],
+    images: Tensors,
+    weights: Mapping[str, ort.OrtValue],
 ) -> dict[str, TensorSpec]:
     """Run the graph once to get the features' shapes, because no file states blocked ones."""
     own = {name for outputs in exits for name in outputs}
@@ -181,7 +189,7 @@ def _specs(
     probe = ModelProto()
     probe.CopyFrom(whole)
     probe.graph.output.extend(ValueInfoProto(name=name) for name in names)
-    found = _open(probe, {}).run(names, dict(images))
+    found = _open(probe, weights).run(names, dict(images))
     for name, tensor in zip(names, found, strict=True):
         if tensor.shape[:1] != (NOISE,):
             raise LayoutError(f"{name} is not one tensor for each image: {tensor.shape}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,13 +70,40 @@ def mark_non_finite(
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A stage, and the graph that it was made of."""
+    """A stage that runs with its head, and the graph that it was made of.
+
+    Attributes:
+        path: File of the graph, for error messages.
+    """
 
     stage: Stage
     model: ModelProto
+    path: Path
+
+    def trunk(self) -> ModelProto:
+        """Return the graph without its head. The stage has features.
+
+        Raises:
+            BundleError: Its head cannot be removed.
+        """
+        try:
+            return without_head(self.model, [spec.name for spec in self.stage.features])
+        except CutError as error:
+            raise BundleError(self.path, f"its head cannot be removed: {error}") from error
+
+    def with_trunk(self) -> Stage:
+        """Return the stage as it also runs without its head.
+
+        Raises:
+            BundleError: Its head cannot be removed.
+        """
+        if not self.stage.features:
+            return self.stage
+        graph = self.trunk().SerializeToString()
+        return replace(self.stage, trunk=open_session(self.path, graph, providers_of("cpu", 0)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Stages:
     """All stages of a network.
 
@@ -84,10 +111,12 @@ class Stages:
         each: The stages, in their order.
         whole_network: One graph from the image to the last exit, which is its head. `None`: there
             is no such graph.
+        structure: Equal for stages that take the same time. `None`: not known.
     """
 
     each: Sequence[Stage]
     whole_network: Stage | None = None
+    structure: str | None = None
 
 
 def exit_probabilities(stages: Sequence[Stage], images: Tensors) -> list[NDArray[np.float32]]:
@@ -120,12 +149,5 @@ def load_stage(folder: Path, manifest: Manifest, k: int) -> Loaded:
     names = SCORED_OUTPUTS if scored else EXIT_OUTPUTS
     check_tensors(path, "input", whole.get_inputs(), spec.inputs)
     check_tensors(path, "output", whole.get_outputs(), (*spec.features, *exit_specs[: len(names)]))
-    model = ModelProto.FromString(graph)
-    trunk = None
-    if spec.features:
-        try:
-            bare = without_head(model, [feature.name for feature in spec.features])
-        except CutError as error:
-            raise BundleError(path, f"its head cannot be removed: {error}") from error
-        trunk = open_session(path, bare.SerializeToString(), providers)
-    return Loaded(Stage(whole, trunk, spec.inputs, spec.features, names), model)
+    stage = Stage(whole, None, spec.inputs, spec.features, names)
+    return Loaded(stage, ModelProto.FromString(graph), path)

@@ -9,14 +9,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from threading import Timer
 from typing import Literal
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from benchmarks.serving.reload.models import NAME, Versions
 from benchmarks.serving.servers.processes import process_tree
 from offramp.load.connection import HOST
-from offramp.load.outcomes import OK
+from offramp.load.outcomes import NO_ANSWER, OK
 
 Kind = Literal["reload", "rollback", "corrupt", "kill"]
 CORRUPT_EVERY, KILL_EVERY = 10, 20  # reloads
@@ -29,7 +30,7 @@ class Change:
 
     Attributes:
         kind: What it was.
-        status: HTTP status of the call.
+        status: HTTP status of the call. `NO_ANSWER`: its connection was lost.
         seconds: Time of the call.
     """
 
@@ -70,6 +71,7 @@ class Changer:
         self._versions = versions
         self._numbers = count(2)
         self._loaded = [1]  # the last one answers
+        self._load_seconds = 0.0  # of the last load
 
     def make(self, kind: Kind) -> Change:
         """Make a change."""
@@ -79,10 +81,17 @@ class Changer:
             version = next(self._numbers)
             self._versions.write(version, corrupt=kind == "corrupt")
         started = time.perf_counter()
+        killing = Timer(self._load_seconds / 2, self._kill)
         if kind == "kill":
-            self._kill()
+            killing.start()
         status = self._load(version)
+        if kind == "kill":
+            killing.join()
+            if status == NO_ANSWER:  # the killed worker had the call
+                status = self._load(version)
         seconds = time.perf_counter() - started
+        if kind == "reload":
+            self._load_seconds = seconds
         if status == OK:
             self._loaded = [*(each for each in self._loaded if each != version), version][-2:]
         return Change(kind, status, seconds)
@@ -103,3 +112,5 @@ class Changer:
         except HTTPError as error:
             error.close()
             return error.code
+        except (ConnectionError, URLError):  # the latter while it connects
+            return NO_ANSWER

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from serving.cores import lower_priority
 from serving.http.models.loading import Loader
 from serving.http.models.served import ServedModel
 from serving.http.models.shadows import Shadows, check_shadows
@@ -44,8 +45,9 @@ class Follower:
         self._load = loader.load
         self._loaded: dict[Entry, ServedModel] = {}
         self._prepared: dict[Entry, ServedModel] = {}
-        self._thread = ThreadPoolExecutor(1, "models")
         self._shadows = Shadows()
+        # in C for most of its time, in which the event loop and the stages' threads go on
+        self._thread = ThreadPoolExecutor(1, "models", initializer=lower_priority)
         self._retiring: set[asyncio.Task[None]] = set()
 
     def start(self, catalog: Catalog) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest, read_manifest
-from serving.engine.assembly import build_engine
+from serving.engine.assembly import Siblings, build_engine
 from serving.engine.budgets.milliseconds import Milliseconds
 from serving.engine.warm_up import probe
 from serving.http.body import BodyReader
@@ -50,6 +50,7 @@ class Loader:
         self._shared = shared
         self._tracing = tracing
         self._on_device = on_device
+        self._siblings = Siblings()
 
     def load(self, entry: Entry) -> ServedModel:
         """Load a version, and run it once. It is served by the name and version of its folders.
@@ -71,7 +72,7 @@ class Loader:
             settings,
             manifest,
             shared,
-            among=True,
+            siblings=self._siblings,
             tracing=self._tracing,
             on_device=self._on_device,
         )
@@ -105,7 +106,7 @@ def build_model(
     manifest: Manifest,
     shared: WorkerMetrics | None = None,
     *,
-    among: bool = False,
+    siblings: Siblings | None = None,
     tracing: Tracing | None = None,
     on_device: bool = False,
 ) -> ServedModel:
@@ -115,7 +116,8 @@ def build_model(
         settings: All settings. All bounds are those of this model.
         manifest: The manifest of the bundle.
         shared: The place of this worker process, if it is one of several.
-        among: It is one of several models, and its metrics have its name and version.
+        siblings: What the other models of this process have. Its metrics have its name and
+            version then. `None`: it is the only model.
         tracing: Traces of requests. `None`: they are off.
         on_device: Run as on CUDA whatever the provider is: features stay where it computes, and
             each batch size has its own sessions.
@@ -124,7 +126,9 @@ def build_model(
         BundleError: The bundle is damaged, or not of this server's format.
         ProviderError: The provider is not available.
     """
-    engine, metrics = build_engine(settings, manifest, shared, among=among, on_device=on_device)
+    engine, metrics = build_engine(
+        settings, manifest, shared, siblings=siblings, on_device=on_device
+    )
     body_reader = BodyReader(
         settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds
     )
@@ -146,4 +150,4 @@ def build_model(
         api_key=settings.client_key,
         tracing=tracing,
     )
-    return ServedModel(context, shared.folder if shared is not None and among else None)
+    return ServedModel(context, shared.folder if shared and siblings else None)

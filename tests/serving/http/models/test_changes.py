@@ -77,6 +77,7 @@ def test_models_change_under_load_and_no_request_fails(changing: Changing) -> No
         changing.load()
         until(lambda: "2" in load.versions)
         assert changing.answer()[0] == "2"
+        assert changing.running.app.engine.stage_threads.runtime.warm  # its graphs are those of 1
         damaged = changing.add("3", damaged=True)
         refused = changing.change("load")
         assert refused.status_code == 422
