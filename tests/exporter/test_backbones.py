@@ -42,6 +42,20 @@ def test_graphs_give_the_outputs_of_the_network(backbone: str, variant: Variant)
     assert counted[-1] < stated[-1] if backbone == "msdnet" else counted[-1] == stated[-1]
 
 
+def test_a_network_that_ends_early_with_coarse_heads_is_exported_and_counted() -> None:
+    torch.manual_seed(0)
+    shape = {"width": 0.25, "hidden": 16, "head": "coarse", "blocks": [3], "last_block": 5}
+    network = build_network("efficientnet_lite", shape, classes=10).eval()
+    modules = split(network, CONFIDENCES["max_softmax"])
+    graphs = cut_by_need(export_stages(modules, size=32))
+    pixels = tiny_dataset().held_out.pixels[:20]
+    assert verify_chain(network, [1.0, 1.0], graphs, pixels) < 1e-5
+    costs = flop_costs(network, 32)
+    counted = [graph.flops for graph in graphs]
+    assert counted == [stage + head for stage, head in zip(costs.stages, costs.heads, strict=True)]
+    assert graphs[0].head_flops == costs.heads[0]
+
+
 def test_graphs_of_an_msdnet_for_64_pixels_give_its_outputs() -> None:
     torch.manual_seed(0)
     fewer = {"exits": 2, "growth_factors": (1, 2), "bottleneck_factors": (1, 2)}

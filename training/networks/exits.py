@@ -1,21 +1,21 @@
-"""Exits of a network that was made without them: their places in a chain of blocks, and heads."""
+"""Exits of a network that was made without them: their places in a chain of blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, PositiveInt, field_validator
-from torch import Tensor, nn
+from torch import nn
 
 from training.errors import RecipeError
-from training.networks.multi_exit import GlobalAveragePool
 from training.record import FrozenModel
 
 InsideShare = Annotated[float, Field(gt=0, lt=1)]
-HeadName = Literal["convolution", "linear"]
+HeadName = Literal["convolution", "coarse", "linear"]
 ExitsBy = Literal["flops", "time"]
+Block = TypeVar("Block")
 
 
 class ExitsConfig(FrozenModel):
@@ -38,12 +38,19 @@ class ExitsConfig(FrozenModel):
         description="numbers of the blocks with an exit after them, instead of `exits` (null: "
         "chosen by `exits`)",
     )
+    last_block: PositiveInt | None = Field(
+        None,
+        description="number of the block that the network ends with, with a head like those of its "
+        "other exits. `exits` are shares of what is left (null: all blocks, and the network's own "
+        "head)",
+    )
     head: HeadName = Field(
         "convolution",
         description="head of every exit but the last, for feature maps. convolution: 1x1, norm, "
-        "activation, pool, linear. linear: pool, linear",
+        "activation, pool, linear. coarse: separable convolutions that halve height and width "
+        "twice, then pool, linear. linear: pool, linear",
     )
-    hidden: PositiveInt = Field(512, description="channels after the 1x1 convolution of a head")
+    hidden: PositiveInt = Field(512, description="channels after the last convolution of a head")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the last linear layers")
 
     @field_validator("exits", "blocks", mode="before")
@@ -109,53 +116,19 @@ def _checked(
     return places
 
 
+def kept_blocks(config: ExitsConfig, blocks: Sequence[Block]) -> list[Block]:
+    """Return the blocks that the network keeps: all, or those to its last block.
+
+    Raises:
+        RecipeError: there are fewer blocks.
+    """
+    if config.last_block is not None and config.last_block > len(blocks):
+        raise RecipeError(
+            f"shape.last_block: {config.last_block}, but the network has {len(blocks)} blocks"
+        )
+    return list(blocks[: config.last_block])
+
+
 def grouped(blocks: Sequence[nn.Module], places: Sequence[int]) -> list[list[nn.Module]]:
     """Return the blocks of each stage, from the numbers of blocks up to each exit."""
     return [list(blocks[start:end]) for start, end in pairwise((0, *places))]
-
-
-def map_head(config: ExitsConfig, channels: int, classes: int, activation: nn.Module) -> nn.Module:
-    """Build the head of an exit for feature maps [N, channels, H, W]."""
-    width, layers = channels, list[nn.Module]()
-    if config.head == "convolution":
-        width = config.hidden
-        layers = [nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), activation]
-    linear = nn.Linear(width, classes)
-    nn.init.trunc_normal_(linear.weight, std=0.02)
-    nn.init.zeros_(linear.bias)
-    return nn.Sequential(*layers, GlobalAveragePool(), nn.Dropout(config.dropout), linear)
-
-
-class TokenHead(nn.Module):
-    """Exit head for tokens: layer norm, the class token or the mean of the patches, linear.
-
-    Args:
-        width: length of a token's vector.
-        classes: number of labels.
-        prefix: number of tokens before those of the patches. The first is the class token.
-        pool: input of the linear layer.
-        dropout: dropout before the linear layer.
-    """
-
-    def __init__(
-        self,
-        width: int,
-        classes: int,
-        *,
-        prefix: int,
-        pool: Literal["token", "mean"],
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        self.read = slice(0, 1) if pool == "token" else slice(prefix, None)
-        self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(width, classes)
-        nn.init.trunc_normal_(self.linear.weight, std=0.02)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [N, tokens, width] to logits [N, classes]."""
-        pooled = self.norm(x[:, self.read]).mean(dim=1)
-        logits: Tensor = self.linear(self.dropout(pooled))
-        return logits

@@ -142,4 +142,5 @@ def _pretraining(network: MultiExitNetwork, *parts: MultiExitNetwork) -> Pretrai
     }
     own = network.state_dict(keep_vars=True)
     names = {name: published[id(t)] for name, t in own.items() if id(t) in published}
-    return Pretraining(names, frozenset(n for n, there in names.items() if there in classifier))
+    last = frozenset(name for name, there in names.items() if there in classifier)
+    return Pretraining(names, last, partial=any(part.pretraining.partial for part in parts))

@@ -34,10 +34,12 @@ class Pretraining:
     Attributes:
         names: Published name of each of these tensors.
         classifier: Those of the last linear layer, with shapes that depend on the number of labels.
+        partial: True if the network ends early, so the weights have more tensors than these.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
     classifier: frozenset[str] = frozenset()
+    partial: bool = False
 
 
 class Normalize(nn.Module):

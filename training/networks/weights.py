@@ -157,7 +157,8 @@ def load_pretrained(network: MultiExitNetwork, pretrained: Pretrained) -> None:
     missing = [there for name, there in names.items() if name not in found and not _counts(name)]
     _refuse("lack", missing)
     published = set(network.pretraining.names.values())
-    _refuse("have unknown tensors:", sorted(tensors.keys() - published))
+    if not network.pretraining.partial:
+        _refuse("have unknown tensors:", sorted(tensors.keys() - published))
     _refuse(
         "have tensors of other shapes:",
         [
@@ -178,8 +179,9 @@ def classes_of(network: MultiExitNetwork, pretrained: Pretrained) -> int:
         pretrained: the weights.
 
     Raises:
-        RecipeError: they have no classifier.
+        RecipeError: they have no classifier, or the network ends before it.
     """
+    _check_whole(network)
     names = (network.pretraining.names[name] for name in network.pretraining.classifier)
     found = [len(pretrained.tensors[there]) for there in names if there in pretrained.tensors]
     if not found:
@@ -191,7 +193,16 @@ def _counts(name: str) -> bool:
     return name.endswith("num_batches_tracked")  # early versions of torch did not save it
 
 
+def _check_whole(network: MultiExitNetwork) -> None:
+    if network.pretraining.partial:
+        raise RecipeError(
+            "--keep-head: with shape.last_block the network ends before the classifier of the "
+            "weights; leave one of them out"
+        )
+
+
 def _check_classes(network: MultiExitNetwork, pretrained: Pretrained) -> None:
+    _check_whole(network)
     own = network.state_dict()
     for name in network.pretraining.classifier:
         there = pretrained.tensors.get(network.pretraining.names[name])

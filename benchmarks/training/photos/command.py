@@ -7,6 +7,8 @@ from pathlib import Path
 
 from benchmarks.timing import positive_int
 
+RECIPES = ("photos-quick", "photos")
+
 
 def runs_parser(description: str, runs: str) -> argparse.ArgumentParser:
     """Return a command-line parser with the options of all runs.
@@ -27,3 +29,9 @@ def runs_parser(description: str, runs: str) -> argparse.ArgumentParser:
     option("--jobs", type=positive_int, default=1, help="runs at the same time")
     option("--no-training", action="store_true", help="use only runs that are finished")
     return parser
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add the choice between heads on cached features of frozen trunks, and fine-tuning."""
+    text = "photos-quick: frozen trunks, minutes for a run. photos: fine-tuning"
+    parser.add_argument("--recipe", choices=RECIPES, default=RECIPES[0], help=text)

@@ -37,10 +37,10 @@ ROWS = (
 )
 
 
-def print_table(right: Right, rows: Sequence[Row]) -> None:
-    """Print the accuracy of each exit, and its paired difference to joint training."""
-    joint = right["joint"]
-    images = next(iter(joint.values())).shape[1]
+def print_table(right: Right, rows: Sequence[Row], baseline: str = "joint") -> None:
+    """Print the accuracy of each exit, and its paired difference to the baseline."""
+    compared = right[baseline]
+    images = next(iter(compared.values())).shape[1]
     print(f"\naccuracy of each exit, %, on {images} images that no run trained on")
     for row in [row for row in rows if row.name in right]:
         runs = np.array([100 * each.mean(axis=1) for each in right[row.name].values()])
@@ -48,10 +48,10 @@ def print_table(right: Right, rows: Sequence[Row]) -> None:
         means = runs.mean(axis=0)
         cells = [f"{mean:5.1f} ±{each:3.1f}" for mean, each in zip(means, deviation, strict=True)]
         print(f"{row.name:18} {len(runs)} seeds  " + "   ".join(cells))
-        if row.name != "joint" and (found := paired(right[row.name], joint)):
+        if row.name != baseline and (found := paired(right[row.name], compared)):
             pairs = zip(found.mean, found.error, strict=True)
             cells = [f"{mean:+5.1f} ±{error:3.1f}" for mean, error in pairs]
-            print(f"{'  against joint ± standard error':27}" + "   ".join(cells))
+            print(f"{f'  against {baseline} ± standard error':27}" + "   ".join(cells))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -37,7 +37,14 @@ def test_frozen_statistics_of_the_stages_do_not_change_and_all_else_is_trained()
 
 
 @pytest.mark.parametrize("keep_head", [False, True])
-@pytest.mark.parametrize("options", [{"ema": 0.9}, {"objective": "distillation"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ema": 0.9},
+        {"objective": "distillation"},
+        {"shape": {**SMALL["efficientnet_lite"], "head": "coarse"}},
+    ],
+)
 def test_a_frozen_trunk_stays_bit_for_bit_and_heads_are_trained(
     tmp_path: Path, options: dict[str, object], *, keep_head: bool
 ) -> None:

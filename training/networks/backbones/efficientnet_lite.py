@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from training.networks.exits import ExitsConfig, exit_blocks, grouped, map_head
+from training.networks.exits import ExitsConfig, exit_blocks, grouped, kept_blocks
 from training.networks.flops import chain_flops
+from training.networks.heads import map_head
 from training.networks.multi_exit import (
     GlobalAveragePool,
     MultiExitNetwork,
@@ -156,7 +157,13 @@ def rounded(channels: float) -> int:
 
 
 def bottlenecks(config: EfficientNetLiteConfig, cin: int) -> list[Bottleneck]:
-    """Build all blocks. The first and the last group keep their number of repeats."""
+    """Build the blocks, to the last one that the config keeps.
+
+    The first and the last group keep their number of repeats.
+
+    Raises:
+        RecipeError: there are fewer blocks than the config keeps.
+    """
     scale, blocks = SCALES[config.variant], list[Bottleneck]()
     for number, group in enumerate(GROUPS):
         repeats, cout = group.repeats, rounded(group.channels * scale.width)
@@ -167,7 +174,7 @@ def bottlenecks(config: EfficientNetLiteConfig, cin: int) -> list[Bottleneck]:
         for repeat in range(repeats):
             blocks.append(Bottleneck(cin, cout, group, 1 if repeat else group.stride))
             cin = cout
-    return blocks
+    return kept_blocks(config, blocks)
 
 
 def _stem(config: EfficientNetLiteConfig) -> tuple[nn.Sequential, int]:
@@ -189,12 +196,10 @@ def efficientnet_lite(config: EfficientNetLiteConfig, classes: int) -> MultiExit
     Raises:
         RecipeError: the exits do not fit the blocks.
     """
-    last = rounded(LAST * config.width)
     stem, channels = _stem(config)
     blocks = bottlenecks(config, channels)
     widths = [block.channels for block in blocks]
-    tail = nn.Sequential(nn.Conv2d(widths[-1], last, 1, bias=False), norm(last), nn.ReLU6())
-    linear = nn.Linear(last, classes)
+    tail, linear = _published_head(config, widths[-1], classes)
     for module in (*stem.modules(), *tail.modules(), *(m for b in blocks for m in b.modules())):
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")
@@ -202,16 +207,30 @@ def efficientnet_lite(config: EfficientNetLiteConfig, classes: int) -> MultiExit
     places = exit_blocks(config, [costs[0] + costs[1], *costs[2:]])
     stages = grouped(blocks, places)
     stages[0].insert(0, stem)
-    heads = [map_head(config, widths[k - 1], classes, nn.ReLU6()) for k in places[:-1]]
-    heads.append(nn.Sequential(tail, GlobalAveragePool(), nn.Dropout(config.dropout), linear))
+    partial = config.last_block is not None
+    ends = places if partial else places[:-1]
+    heads = [map_head(config, widths[k - 1], classes, nn.ReLU6()) for k in ends]
+    if not partial:
+        pool = GlobalAveragePool()
+        heads.append(nn.Sequential(tail, pool, nn.Dropout(config.dropout), linear))
     network = MultiExitNetwork([SingleTensorStage(*stage) for stage in stages], heads)
     named = [("_conv_stem", stem[0]), ("_bn0", stem[1]), ("_conv_head", tail[0]), ("_bn1", tail[1])]
     named += [pair for k, block in enumerate(blocks) for pair in block.published(f"_blocks.{k}")]
     network.pretraining = Pretraining(
         names=published_names(network, [*named, ("_fc", linear)]),
         classifier=frozenset(published_names(network, [("_fc", linear)])),
+        partial=partial,
     )
     return network
+
+
+def _published_head(
+    config: EfficientNetLiteConfig, channels: int, classes: int
+) -> tuple[nn.Sequential, nn.Linear]:
+    """Build the layers between the last block and the pool, and the linear layer."""
+    last = rounded(LAST * config.width)
+    tail = nn.Sequential(nn.Conv2d(channels, last, 1, bias=False), norm(last), nn.ReLU6())
+    return tail, nn.Linear(last, classes)
 
 
 def origin(config: EfficientNetLiteConfig) -> Origin:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from training.errors import RecipeError
 from training.networks.backbones.timm_chain import chain_of, outputs_of
-from training.networks.exits import ExitsConfig, TokenHead, exit_blocks, grouped, map_head
+from training.networks.exits import ExitsConfig, exit_blocks, grouped, kept_blocks
 from training.networks.flops import chain_flops
+from training.networks.heads import TokenHead, map_head
 from training.networks.multi_exit import (
     Features,
     MultiExitNetwork,
@@ -99,17 +100,23 @@ def _network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwork:
     images = _sample(model, config)
     with torch.no_grad():
         chain = chain_of(model, images)
-        shapes = [made.shape for made in outputs_of(chain.blocks, images)]
-    places = exit_blocks(config, chain_flops(chain.blocks, images.shape[-1]))
+        blocks = kept_blocks(config, chain.blocks)
+        shapes = [made.shape for made in outputs_of(blocks, images)]
+    places = exit_blocks(config, chain_flops(blocks, images.shape[-1]))
     last = getattr(model, "output_fmt", "NCHW") == "NHWC"
-    heads = [_head(config, model, shapes[k - 1], classes, last=last) for k in places[:-1]]
-    stages = [MaskedStage(*blocks) for blocks in grouped(chain.blocks, places)]
+    whole = config.last_block is None
+    ends = places[:-1] if whole else places
+    heads = [_head(config, model, shapes[k - 1], classes, last=last) for k in ends]
+    heads += [chain.tail] if whole else []
+    stages = [MaskedStage(*stage) for stage in grouped(blocks, places)]
     maps = len(shapes[-1]) == 4 and not last
-    network = MultiExitNetwork(stages, [*heads, chain.tail], channel_dim=1 if maps else -1)
+    network = MultiExitNetwork(stages, heads, channel_dim=1 if maps else -1)
     names = published_names(network, [("", model)])
     classifier = model.pretrained_cfg.get("classifier") or ""
     network.pretraining = Pretraining(
-        names, frozenset(own for own, there in names.items() if there.startswith(f"{classifier}."))
+        names,
+        frozenset(own for own, there in names.items() if there.startswith(f"{classifier}.")),
+        partial=not whole,
     )
     return network
 
@@ -122,7 +129,7 @@ def timm_blocks(name: str, config: TimmConfig) -> list[nn.Module]:
         RecipeError: timm is not installed, has no such network, or it is no chain of blocks.
     """
     model = created(name, config).eval()
-    return chain_of(model, _sample(model, config)).blocks
+    return kept_blocks(config, chain_of(model, _sample(model, config)).blocks)
 
 
 def _sample(model: nn.Module, config: TimmConfig) -> Tensor:

@@ -85,6 +85,42 @@ def test_exits_that_do_not_rise_are_refused() -> None:
             build_network(LITE, shape, classes=3)
 
 
+@torch.no_grad()
+def test_a_network_that_ends_early_has_the_features_of_the_whole() -> None:
+    whole, cut = (
+        pretrained_network(blocks=[8, 11], exits=[]),
+        pretrained_cut(last_block=11, blocks=[8]),
+    )
+    images = whole.normalize(torch.from_numpy(GOLDEN["pixels"][:1]))
+    features, own = [images], [images]
+    for stage, other in zip(whole.stages, cut.stages, strict=False):
+        features, own = stage(features), other(own)
+        torch.testing.assert_close(own, features)
+    assert cut.exits == 2
+    costs, cut_costs = flop_costs(whole, 224), flop_costs(cut, 224)
+    assert (cut_costs.stages, cut_costs.heads) == (costs.stages[:2], costs.heads[:2])
+
+
+def pretrained_cut(**shape: object) -> MultiExitNetwork:
+    """Build a network that ends early, with the published weights of what it has."""
+    network = build_network(LITE, shape, classes=1000).eval()
+    load_pretrained(network, pretrained_weights(LITE, shape, "package", keep_head=False))
+    return network
+
+
+def test_shares_of_a_network_that_ends_early_are_those_of_its_own_trunk() -> None:
+    assert blocks_of(build_network(LITE, {"last_block": 11, "exits": [0.5]}, 3)) == [7, 5]
+
+
+def test_a_network_cannot_end_after_its_last_block_or_keep_a_head_that_it_has_not() -> None:
+    with pytest.raises(RecipeError, match=r"shape\.last_block: 17, but the network has 16 blocks"):
+        build_network(LITE, {"last_block": 17}, classes=3)
+    cut = build_network(LITE, {"last_block": 12}, classes=1000)
+    weights = pretrained_weights(LITE, {"last_block": 12}, "package", keep_head=True)
+    with pytest.raises(RecipeError, match=r"--keep-head: with shape\.last_block the network ends"):
+        load_pretrained(cut, weights)
+
+
 def test_a_linear_head_has_no_convolution() -> None:
     shapes = ({"head": "linear"}, {"hidden": 64}, {"hidden": 128})
     weights = [parameter_costs(build_network(LITE, shape, 3)).heads for shape in shapes]

@@ -76,6 +76,14 @@ def test_surgery_stops_the_gradients_of_the_last_channels(name: str) -> None:
     assert all(each is None or not each.any() for each in gradients)
 
 
+def test_a_network_that_ends_early_has_a_head_of_ours() -> None:
+    shape = {"last_block": 3, "exits": [], "hidden": 16}
+    network = build_network("timm:resnet10t", shape, classes=3)
+    assert [each.shape for each in network(torch.zeros(2, 3, 32, 32))] == [(2, 3)]
+    assert network.pretraining.partial
+    assert not network.pretraining.classifier
+
+
 def test_names_and_sizes_that_do_not_exist_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"timm .* has no network no_such; see timm.list_models"):
         build_network("timm:no_such", {}, classes=3)

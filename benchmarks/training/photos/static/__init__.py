@@ -1,0 +1,1 @@
+"""Static networks, which every early exit is measured against, beside chains."""

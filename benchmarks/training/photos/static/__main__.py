@@ -1,0 +1,214 @@
+"""Compare static networks with chains, by accuracy against milliseconds and flops.
+
+A static network runs as a whole for each image: at full size, on smaller images, with a trunk that
+ends early (`--cuts`), or another network (`--network`). Each is trained alone. All rows have the
+same recipe, split and seeds. `pair` is the best chain of two static networks at each time, with
+nothing trained for it. `exits` and `small-first` are trained as chains.
+
+    python -m benchmarks.training.photos.static --data my/photos --runs runs/static \
+        --out results/static --recipe photos-quick --options "--held-out 500" --seeds 3 \
+        --network mobilenetv2="--backbone timm:mobilenetv2_100 --weights hub"
+
+With the recipe `photos-quick` (default) trunks stay frozen, and heads are trained on features that
+are computed once: minutes for a row. With `photos` the networks are fine-tuned: hours. Frozen
+shallow features are poor, so cut trunks are at their best with `photos` alone.
+
+Thresholds, and the pair at each time, are chosen on held-out images. Accuracy is that on the test
+split. Milliseconds are CPU time of ONNX Runtime with one thread and one image on this machine.
+Finished runs are not trained again, and interrupted runs are resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from itertools import permutations
+from pathlib import Path
+
+from benchmarks.timing import positive_int
+from benchmarks.training.comparison import Plan
+from benchmarks.training.objectives import trained_runs
+from benchmarks.training.photos.command import add_recipe, runs_parser
+from benchmarks.training.photos.static.costs import Answers, joined, stage_costs, with_costs
+from benchmarks.training.photos.static.plot import figure
+from benchmarks.training.photos.static.points import (
+    BySeed,
+    Operating,
+    Point,
+    along,
+    chain_points,
+    front,
+    mean_point,
+    static_point,
+)
+from benchmarks.training.photos.static.rows import FULL, Choice, chain_rows, static_rows
+from benchmarks.training.predictions import Trained
+from exporter.stage_times import machine
+from training.place import CHECKPOINT
+
+PAIR = "pair"
+LESS = (0.5, 1.0)  # points of accuracy below the network at full size
+Sets = tuple[Answers, Answers]  # held-out and test
+BySeedAndRow = Mapping[str, Mapping[str, Sets]]  # by row, then by seed
+
+
+def answers_of(trained: Sequence[Trained], runs: Path) -> BySeedAndRow:
+    """Return the answers of all runs with their costs, measured on one seed of each row."""
+    found: dict[str, dict[str, Sets]] = {}
+    for row in dict.fromkeys(run.row for run in trained):
+        own = [run for run in trained if run.row == row]
+        costs = stage_costs(runs / row / own[0].seed / CHECKPOINT)
+        found[row] = {
+            run.seed: (with_costs(run.held_out, costs), with_costs(run.test, costs)) for run in own
+        }
+    return found
+
+
+def pairs(static: BySeedAndRow, seed: str) -> Iterator[Operating]:
+    """Yield the points of all chains of two static networks of one seed, the faster one first."""
+    own = [seeds[seed] for seeds in static.values() if seed in seeds]
+    for first, second in permutations(own, 2):
+        if first[0].ms.full_flops < second[0].ms.full_flops:
+            yield from chain_points(joined(first[0], second[0]), joined(first[1], second[1]))
+
+
+def points_of(static: BySeedAndRow, chains: BySeedAndRow) -> list[Point]:
+    """Return the points of all rows, and of the pairs of static networks."""
+    alone = {
+        row: {seed: static_point(*sets) for seed, sets in seeds.items()}
+        for row, seeds in static.items()
+    }
+    full: BySeed = alone[FULL]
+    found = [mean_point(row, "static", seeds, full) for row, seeds in alone.items()]
+    fronts = {
+        row: {seed: front(chain_points(*sets)) for seed, sets in seeds.items()}
+        for row, seeds in chains.items()
+    }
+    if len(static) > 1:
+        fronts[PAIR] = {seed: front(pairs(static, seed)) for seed in full}
+    for row, seeds in fronts.items():
+        found += [mean_point(row, "chain", each, full) for each in along(seeds)]
+    return found
+
+
+def cheapest(points: Sequence[Point], row: str, less: float, cost: str) -> Point | None:
+    """Return the cheapest point of a row that is at most so many points below full size."""
+    good = [each for each in points if each.row == row and each.against_full >= -less]
+    return min(good, key=lambda each: float(getattr(each, cost)), default=None)
+
+
+def print_table(points: Sequence[Point]) -> None:
+    """Print static networks, and the cheapest points of chains near full size."""
+    full = next(point for point in points if point.row == FULL)
+    print(f"\n{full.images} test images, {full.seeds} seeds, {machine()}, one thread")
+    print(f"{'row':20} {'ms':>6} {'M flops':>8}  accuracy, % [95 %]     against {FULL} ± error")
+    for point in points:
+        if point.kind == "static":
+            print(_line(point.row, point))
+    for row in dict.fromkeys(point.row for point in points if point.kind == "chain"):
+        for less in LESS:
+            found = cheapest(points, row, less, "ms")
+            name = f"{row}, -{less:g}"
+            if found is None:
+                print(f"{name:20} never")
+                continue
+            shares = f"{found.ms / full.ms:.0%} of ms, {found.flops / full.flops:.0%} of flops"
+            print(f"{_line(name, found)}  {shares}")
+
+
+def _line(name: str, point: Point) -> str:
+    interval = f"[{100 * point.low:.1f}, {100 * point.high:.1f}]"
+    return (
+        f"{name:20} {point.ms:6.2f} {point.flops / 1e6:8.1f}  {100 * point.accuracy:6.2f} "
+        f"{interval:14} {point.against_full:+6.2f} ±{point.error:.2f}"
+    )
+
+
+def write(folder: Path, points: Sequence[Point], title: str) -> None:
+    """Write the points as `static.csv`, and the plot as `static.svg` and `static.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "static.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [each.name for each in fields(Point)])
+        writer.writeheader()
+        for point in points:
+            row = asdict(point)
+            writer.writerow({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()})
+    for ending in ("png", "svg"):
+        figure(points, title).savefig(folder / f"static.{ending}", dpi=150)
+
+
+def named(text: str) -> tuple[str, str]:
+    """Parse an argument NAME=OPTIONS.
+
+    Raises:
+        argparse.ArgumentTypeError: It has another form.
+    """
+    name, equals, options = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=OPTIONS")
+    return name, options
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
+    parser = runs_parser(__doc__.partition("\n")[0], "runs/static")
+    option = parser.add_argument
+    add_recipe(parser)
+    option("--sizes", type=positive_int, nargs="*", default=[96, 128, 160, 192], help="pixels")
+    option("--cuts", type=positive_int, nargs="*", default=[8, 11, 13], help="last blocks")
+    option("--cut-sizes", type=positive_int, nargs="*", default=[], help="pixels, for --cuts too")
+    text = "another static network, with options of training that replace those of the recipe"
+    option("--network", type=named, action="append", default=[], metavar="NAME=OPTIONS", help=text)
+    option("--first-size", type=positive_int, default=128, help="pixels, for small-first")
+    option("--seeds", type=positive_int, default=3, help="runs of each row")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark and return the exit status, 1 for a user's error."""
+    given = build_parser().parse_args(argv)
+    choice = Choice(
+        given.sizes,
+        given.cuts,
+        given.cut_sizes,
+        dict(given.network),
+        given.first_size,
+        given.seeds,
+    )
+    static, chains = static_rows(choice), chain_rows(choice)
+    trained = trained_runs([*static, *chains], Plan(given.data, given.recipe, given.options), given)
+    if trained is None:
+        return 1
+    return report(trained, [row.name for row in static], [row.name for row in chains], given)
+
+
+def report(
+    trained: Sequence[Trained],
+    static: Sequence[str],
+    chains: Sequence[str],
+    given: argparse.Namespace,
+) -> int:
+    """Measure the costs of all rows, and write and print the results. Return the exit status."""
+    order = [*static, *chains]
+    ordered = sorted(
+        (run for run in trained if run.row in order), key=lambda run: order.index(run.row)
+    )
+    if not any(run.row == FULL for run in ordered):
+        print(f"error: --runs: no run of {FULL} is finished", file=sys.stderr)
+        return 1
+    found = answers_of(ordered, given.runs)
+    points = points_of(
+        {row: found[row] for row in static if row in found},
+        {row: found[row] for row in chains if row in found},
+    )
+    title = f"{given.recipe}, {points[0].images} test images, {points[0].seeds} seeds, {machine()}"
+    write(given.out, points, title)
+    print_table(points)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
