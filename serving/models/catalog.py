@@ -41,6 +41,21 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True)
+class Loads:
+    """Loads of the versions of a model, since the model was loaded first.
+
+    Attributes:
+        done: Number of those that succeeded.
+        failed: Number of those that failed.
+        last_failed: The last one failed.
+    """
+
+    done: int = 0
+    failed: int = 0
+    last_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """The versions to serve.
 
@@ -50,12 +65,14 @@ class Catalog:
             their version only.
         failures: The reason of the last failed load, by name and version.
         canaries: The canary of each model that has one.
+        loads: The loads of each model.
     """
 
     number: int = 0
     models: Mapping[str, tuple[Entry, ...]] = field(default_factory=dict)
     failures: Mapping[tuple[str, str], str] = field(default_factory=dict)
     canaries: Mapping[str, Canary] = field(default_factory=dict)
+    loads: Mapping[str, Loads] = field(default_factory=dict)
 
     def entries(self) -> Iterator[Entry]:
         """Yield all entries."""
@@ -97,12 +114,19 @@ class Catalog:
         models = {key: entries for key, entries in self.models.items() if key != name}
         failures = {key: why for key, why in self.failures.items() if key[0] != name}
         canaries = {key: each for key, each in self.canaries.items() if key != name}
-        return Catalog(self.number + 1, models, failures, canaries)
+        loads = {key: each for key, each in self.loads.items() if key != name}
+        return Catalog(self.number + 1, models, failures, canaries, loads)
 
     def failing(self, name: str, version: str, reason: str) -> Catalog:
         """Return the same models, with the reason why a version could not be loaded."""
         failures = {**self.failures, (name, version): reason}
-        return replace(self, number=self.number + 1, failures=failures)
+        loads = {**self.loads, name: self._counting(name, failed=True)}
+        return replace(self, number=self.number + 1, failures=failures, loads=loads)
+
+    def _counting(self, name: str, *, failed: bool) -> Loads:
+        """Return the loads of a model with one more."""
+        before = self.loads.get(name, Loads())
+        return Loads(before.done + (not failed), before.failed + failed, failed)
 
     def _entry_of(self, name: str, version: str, digest: str) -> Entry:
         """Return the entry of a version. One with the same files is kept."""
@@ -119,4 +143,5 @@ class Catalog:
         if canary is not None:
             canaries[name] = canary
         models = {**self.models, name: tuple(entries)}
-        return Catalog(self.number + 1, models, failures, canaries)
+        loads = {**self.loads, name: self._counting(name, failed=False)}
+        return Catalog(self.number + 1, models, failures, canaries, loads)

@@ -15,6 +15,7 @@ from serving.http.models.repository import Repository
 from serving.http.tracing.assembly import build_tracing
 from serving.models.catalog import Catalog
 from serving.models.folder import ModelFolder
+from serving.models.metrics import CatalogMetrics
 from serving.models.planner import Planner
 from serving.observe.gpu import watch_gpu
 from serving.observe.server_metrics import ServerMetrics
@@ -70,6 +71,7 @@ def build_models(
     metrics = ServerMetrics(
         lambda: [each.context.metrics for each in follower.models.every()], shared
     )
+    metrics.own.register(CatalogMetrics(lambda: follower.catalog))
     if settings.provider == "cuda":
         watch_gpu(metrics.own, settings.device)
     changes = supervised.changes(follower) if supervised else OwnChanges(planner, follower)

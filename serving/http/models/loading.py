@@ -125,6 +125,8 @@ def build_model(
         ProviderError: The provider is not available.
     """
     engine, metrics = build_engine(settings, manifest, shared, among=among, on_device=on_device)
+    if among:
+        metrics.watch_ready(lambda: engine.ready)
     body_reader = BodyReader(
         settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds
     )
