@@ -3,6 +3,9 @@
 A replica is a whole server, with its own bundle in memory and its own engine. The ingress accepts
 HTTP requests and forwards each to a replica. If a replica dies, the ingress sends its unanswered
 requests to another replica. Classifying an image twice has no side effect.
+
+With `models=/models` each replica serves a folder of models. `serve run` with another `reload` lets
+every running replica load what changed in the folder. No call can change one replica alone.
 """
 
 from __future__ import annotations
@@ -32,7 +35,11 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    bundle: str
+    bundle: str | None = None
+    models: str | None = None  # folder of several models, instead of a bundle
+    default_model: str | None = None
+    keep_previous: bool = False
+    reload: int = 0  # another number lets all replicas load what changed in the folder
     provider: str = "cpu"
     gpus: float = 0  # for each replica. A fraction lets several replicas use one device
     cpus: float = 1
@@ -108,6 +115,16 @@ class Replica:
         """Send a request to this replica's app and return the response."""
         return await call_app(self._app, call)
 
+    async def reconfigure(self, user_config: dict[str, int]) -> None:
+        """Load what changed in the folder of models. Ray calls it at the start and at a change.
+
+        Failures are in the log and in the index, and what served before still does.
+        """
+        repository = self._app.served.repository
+        if repository is not None:
+            log.info("reload %d", user_config["reload"])
+            await repository.reload()
+
     def check_health(self) -> None:
         """Check the readiness for Ray, which replaces a replica that raises.
 
@@ -157,12 +174,17 @@ def build(arguments: Arguments) -> serve.Application:
     """Build the application that `serve run` starts."""
     settings: dict[str, Any] = {
         "bundle": arguments.bundle,
+        "models": arguments.models,
+        "default_model": arguments.default_model,
+        "keep_previous": arguments.keep_previous,
+        "admin_key_file": None,  # a call would change one replica alone
         "provider": arguments.provider,
         "threads": arguments.threads,
     }
     slots = Settings(**settings).slots
     replica = serve.deployment(Replica).options(
         max_ongoing_requests=slots,
+        user_config={"reload": arguments.reload},
         autoscaling_config={
             "min_replicas": arguments.min_replicas,
             "max_replicas": arguments.max_replicas,

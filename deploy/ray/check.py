@@ -1,19 +1,23 @@
 """Check that killed replicas of Ray Serve cause no failed request. `deploy.check.ray` starts it.
 
 Eight clients send 3,000 real images. After each quarter but the last, a replica is killed with
-SIGKILL. Every response must have status 200.
+SIGKILL. Then a second version of the model comes into the folder, and all replicas load it. Every
+response must have status 200, and in the end every replica must answer by the second version,
+without a restart.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +30,7 @@ from deploy.check.samples import BUNDLE, images
 from deploy.ray.app import Arguments, build
 
 CLIENTS, REQUESTS, KILLED, REPLICAS = 8, 3000, 3, 2
+RELOAD_AT = REQUESTS * 7 // 8
 TITLE = b"ray::ServeReplica:default:Replica"
 
 
@@ -53,7 +58,26 @@ def wait_for_replicas(seconds: float = 180) -> None:
         time.sleep(0.5)
 
 
-def load(url: str, encoded: Sequence[bytes]) -> Counter[str]:
+def serve_models(models: Path, reload: int) -> None:
+    """Run the application, or let its replicas load what changed in the folder."""
+    served = Arguments(
+        models=str(models), reload=reload, min_replicas=REPLICAS, max_replicas=REPLICAS
+    )
+    serve.run(build(served))
+
+
+def add_version(models: Path, version: str) -> None:
+    """Copy the bundle into the folder of models."""
+    shutil.copytree(BUNDLE, models / BUNDLE.name / version)
+
+
+def versions(url: str, image: bytes, requests: int = 40) -> set[str]:
+    """Return the versions that answer."""
+    answers = [httpx.post(f"{url}/classify", content=image, timeout=60) for _ in range(requests)]
+    return {answer.json()["model"]["version"] for answer in answers}
+
+
+def load(url: str, encoded: Sequence[bytes], reload: Callable[[], None]) -> Counter[str]:
     """Send the requests and count the statuses, or the names of the errors."""
     numbers, lock, outcomes = iter(range(REQUESTS)), threading.Lock(), Counter[str]()
 
@@ -69,6 +93,9 @@ def load(url: str, encoded: Sequence[bytes]) -> Counter[str]:
                     outcomes[outcome] += 1
                     if outcomes.total() in KILL_AT:
                         _kill_one()
+                    due = outcomes.total() == RELOAD_AT
+                if due:
+                    reload()
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(client, range(CLIENTS)))
@@ -105,16 +132,36 @@ def main() -> int:
         _node_ip_address="127.0.0.1",
     )
     serve.start(http_options={"host": "127.0.0.1", "port": 8000})
-    serve.run(build(Arguments(bundle=str(BUNDLE), min_replicas=REPLICAS, max_replicas=REPLICAS)))
-    wait_for_replicas()
-    started = time.monotonic()
-    outcomes = load("http://127.0.0.1:8000", images())
-    seconds = time.monotonic() - started
-    wait_for_replicas()
+    with tempfile.TemporaryDirectory() as folder:
+        passed = check(Path(folder))
     serve.shutdown()
     ray.shutdown()
+    return 0 if passed else 1
+
+
+def check(models: Path) -> bool:
+    """Send the load, kill replicas and reload. Return whether all is well."""
+    url, encoded = "http://127.0.0.1:8000", images()
+    add_version(models, "1")
+    serve_models(models, 0)
+    wait_for_replicas()
+    before: list[int] = []
+
+    def reload() -> None:
+        wait_for_replicas()
+        before.extend(replicas())
+        add_version(models, "2")
+        serve_models(models, 1)
+        print("reloaded", flush=True)
+
+    started = time.monotonic()
+    outcomes = load(url, encoded, reload)
+    seconds = time.monotonic() - started
+    wait_for_replicas()
+    answering, same = versions(url, encoded[0]), replicas() == before
     print(f"{CLIENTS} clients, {outcomes.total()} requests in {seconds:.0f} s: {dict(outcomes)}")
-    return 0 if outcomes == {"200": REQUESTS} else 1
+    print(f"versions that answer: {', '.join(sorted(answering))}; same replicas: {same}")
+    return outcomes == {"200": REQUESTS} and answering == {"2"} and same
 
 
 if __name__ == "__main__":
