@@ -15,10 +15,12 @@ class Versions:
     Args:
         folder: The folder.
         bundle: The bundle to copy.
+        name: Name of the model.
     """
 
-    def __init__(self, folder: Path, bundle: Path) -> None:
-        self._folder = folder / NAME
+    def __init__(self, folder: Path, bundle: Path, name: str = NAME) -> None:
+        self._folder = folder / name
+        self._name = name
         self._bundle = bundle
         self._document = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
 
@@ -31,7 +33,7 @@ class Versions:
         if corrupt:
             with (folder / self._document["stages"][-1]["file"]).open("ab") as graph:
                 graph.write(b"?")
-        labels = [f"{version}:{label}" for label in self._document["labels"]]
+        labels = [f"{self._name}@{version}:{label}" for label in self._document["labels"]]
         partial = folder / "manifest.json.partial"
         partial.write_text(json.dumps(self._document | {"labels": labels}), encoding="utf-8")
         partial.rename(folder / "manifest.json")
