@@ -4,8 +4,8 @@ A replica is a whole server, with its own bundle in memory and its own engine. T
 HTTP requests and forwards each to a replica. If a replica dies, the ingress sends its unanswered
 requests to another replica. Classifying an image twice has no side effect.
 
-With `models=/models` each replica serves a folder of models. `serve run` with another `reload` lets
-every running replica load what changed in the folder. No call can change one replica alone.
+With `models=/models` each replica serves a folder of models. Another `user_config` lets all running
+replicas load what changed in the folder (`models.yaml`). No call can change one replica alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ class Arguments(BaseModel):
     models: str | None = None  # folder of several models, instead of a bundle
     default_model: str | None = None
     keep_previous: bool = False
-    reload: int = 0  # another number lets all replicas load what changed in the folder
     provider: str = "cpu"
     gpus: float = 0  # for each replica. A fraction lets several replicas use one device
     cpus: float = 1
@@ -115,14 +114,14 @@ class Replica:
         """Send a request to this replica's app and return the response."""
         return await call_app(self._app, call)
 
-    async def reconfigure(self, user_config: dict[str, int]) -> None:
-        """Load what changed in the folder of models. Ray calls it at the start and at a change.
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Load what changed in the folder of models, because the configuration has another value.
 
         Failures are in the log and in the index, and what served before still does.
         """
         repository = self._app.served.repository
         if repository is not None:
-            log.info("reload %d", user_config["reload"])
+            log.info("reloading: %s", user_config)
             await repository.reload()
 
     def check_health(self) -> None:
@@ -184,7 +183,6 @@ def build(arguments: Arguments) -> serve.Application:
     slots = Settings(**settings).slots
     replica = serve.deployment(Replica).options(
         max_ongoing_requests=slots,
-        user_config={"reload": arguments.reload},
         autoscaling_config={
             "min_replicas": arguments.min_replicas,
             "max_replicas": arguments.max_replicas,

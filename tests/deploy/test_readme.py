@@ -41,3 +41,15 @@ def test_all_variables_of_compose_are_described() -> None:
     }
     for variable in named | {*server, "OFFRAMP_API_KEY", "COMPOSE_PROFILES"}:
         assert f"`{variable}`" in TEXT, variable
+
+
+def test_the_example_of_ray_serves_a_folder_and_can_be_told_to_reload() -> None:
+    (application,) = yaml.safe_load((DEPLOY / "ray" / "models.yaml").read_text())["applications"]
+    app = (DEPLOY / "ray" / "app.py").read_text()
+    assert application["import_path"] == "deploy.ray.app:build"
+    for argument in application["args"]:
+        assert f"    {argument}: " in app
+    (replica,) = application["deployments"]
+    assert f"class {replica['name']}:" in app
+    assert replica["user_config"].keys() == {"reload"}
+    assert "async def reconfigure(self, user_config" in app
