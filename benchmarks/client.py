@@ -25,13 +25,18 @@ STARTED = re.compile(r"at (http://[^\s\"]+)")
 
 
 @contextmanager
-def serving(bundle: Path, *options: str) -> Iterator[str]:
+def serving(folder: Path, *options: str, kind: str = "--bundle") -> Iterator[str]:
     """Run `python -m serving` on a free loopback port, yield its URL, and stop it at the end.
+
+    Args:
+        folder: The bundle, or a folder of models with `kind="--models"`.
+        options: Further options.
+        kind: The option that takes the folder.
 
     Raises:
         RuntimeError: The server did not start.
     """
-    command = [sys.executable, "-m", "serving", "--bundle", str(bundle), "--port", "0", *options]
+    command = [sys.executable, "-m", "serving", kind, str(folder), "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:

@@ -109,15 +109,20 @@ def launch(playwright: Playwright, chromium: str) -> Browser:
 
 @contextmanager
 def opened(
-    browser: Browser, server: Server, device: Mapping[str, Any], scheme: Scheme = "light"
+    browser: Browser,
+    server: Server,
+    device: Mapping[str, Any],
+    scheme: Scheme = "light",
+    path: str = "",
 ) -> Iterator[Playground]:
-    """Open the playground of a server in a fresh profile.
+    """Open the playground of a server, or another page, in a fresh profile.
 
     Args:
         browser: The browser.
         server: The server.
         device: Options of Playwright for the window.
         scheme: `light` or `dark`.
+        path: Path of the page below that of the playground.
     """
     context = browser.new_context(color_scheme=scheme, accept_downloads=True, **device)
     page = context.new_page()
@@ -133,7 +138,7 @@ def opened(
         ),
     )
     try:
-        page.goto(server.url)
+        page.goto(server.url + path)
         yield playground
     finally:
         context.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Error, sync_playwright
 
-from benchmarks.playground import checks
+from benchmarks.playground import checks, models
 from benchmarks.playground.browser import DESKTOP, launch, opened
 from benchmarks.playground.pictures import read_pictures, varied_pictures
 from benchmarks.playground.server import serving
@@ -37,6 +37,7 @@ def run_all(options: argparse.Namespace) -> bool:
         passed = [
             *_one_worker(options, browser, Path(folder)),
             *_behind_a_proxy(options, browser),
+            *_several_models(options, browser, Path(folder)),
         ]
         browser.close()
     print(f"{sum(passed)} of {len(passed)} checks passed")
@@ -87,4 +88,13 @@ def _behind_a_proxy(options: argparse.Namespace, browser: Browser) -> list[bool]
     ):
         return [
             check("key, prefix and two workers", lambda: checks.works_with_a_key(page, picture))
+        ]
+
+
+def _several_models(options: argparse.Namespace, browser: Browser, folder: Path) -> list[bool]:
+    shots = options.screenshots or folder
+    with models.serving_models(options.python, options.bundle, folder, "/offramp") as server:
+        return [
+            check("page of models", lambda: models.shows_the_index(browser, server, shots)),
+            check("admin key", lambda: models.reads_with_the_admin_key(browser, server)),
         ]

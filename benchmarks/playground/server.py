@@ -41,21 +41,27 @@ class Server:
 
 @contextmanager
 def serving(
-    python: str, bundle: Path, *options: str, prefix: str = "", key: str = ""
+    python: str,
+    bundle: Path,
+    *options: str,
+    prefix: str = "",
+    key: str = "",
+    kind: str = "--bundle",
 ) -> Iterator[Server]:
     """Run `python -m serving` on a free loopback port until the context ends.
 
     Args:
         python: Interpreter of an environment with the extra `serving`.
-        bundle: The bundle.
+        bundle: The bundle, or a folder of models with `kind="--models"`.
         options: Further options.
         prefix: Value of `--root-path`.
         key: API key, or an empty string.
+        kind: The option that takes the folder.
 
     Raises:
         RuntimeError: The server did not start.
     """
-    command = [python, "-m", "serving", "--bundle", str(bundle), "--port", "0", *options]
+    command = [python, "-m", "serving", kind, str(bundle), "--port", "0", *options]
     if prefix:
         command += ["--root-path", prefix]
     environment = {**os.environ, "OFFRAMP_API_KEY": key}

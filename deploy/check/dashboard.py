@@ -11,9 +11,10 @@ from typing import Any
 
 from deploy.check.prometheus import Prometheus, Series
 from deploy.grafana.dashboard import FILE
+from deploy.grafana.models import MODELS
 
 RATE_INTERVAL = "20s"  # four scrapes of 5 s, from the data source's timeInterval
-GPU = "offramp_gpu_"
+LEFT_OUT = re.compile("offramp_(gpu|shadow)_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ def panels(budgets: list[str]) -> Iterator[Shown]:
 
 def _fill(expression: str, budget: str) -> str:
     filled = expression.replace("$__rate_interval", RATE_INTERVAL)
+    filled = filled.replace("$model", ".*").replace("$version", ".*")
     return filled.replace("$job", "offramp").replace("$budget", budget)
 
 
@@ -45,10 +47,22 @@ def legend(text: str, labels: Series) -> str:
 
 
 def expressions_without_data(
-    prometheus: Prometheus, budgets: list[str], start: float, end: float
+    prometheus: Prometheus, budgets: list[str], start: float, end: float, *, models: bool
 ) -> tuple[int, list[str]]:
-    """Return the number of expressions, and those that give no number. GPU ones are left out."""
-    sent = [(p, e) for p in panels(budgets) for e, _ in p.queries if GPU not in e]
+    """Return the number of expressions, and those that give no number.
+
+    Those of a GPU and of shadows are left out.
+
+    Args:
+        prometheus: Prometheus with the data.
+        budgets: Budgets that were asked for.
+        start: Start of the data, in seconds.
+        end: End of the data, in seconds.
+        models: The server has several models. If not, the row of models is left out.
+    """
+    of_models = {panel.title for panel in MODELS.panels}
+    shown = [each for each in panels(budgets) if models or each.title not in of_models]
+    sent = [(p, e) for p in shown for e, _ in p.queries if not LEFT_OUT.search(e)]
     empty = [
         f"{panel.title}: {expression}"
         for panel, expression in sent

@@ -2,8 +2,9 @@
 
     python -m deploy.check.loopback
 
-Sends 500 images at three budgets, some with a promise, and requests that fail or expire. Every
-expression of the dashboard must return numbers, and PromQL must give the client's counts.
+Sends 500 images at three budgets, some with a promise, and requests that fail or expire. One server
+has one bundle, another one has two versions of it, of which one is a canary. Every expression of
+the dashboard must return numbers, and PromQL must give the client's counts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from benchmarks.client import serving
 from deploy.check.dashboard import expressions_without_data
 from deploy.check.programs import LOOPBACK, can_run
 from deploy.check.prometheus import Prometheus, scraping
-from deploy.check.samples import BUNDLE, images
+from deploy.check.samples import BUNDLE, images, serving_versions
 from deploy.check.static import run
 from deploy.check.traffic import Call, Count, send
 from offramp.bundle.promises import Level
@@ -73,7 +74,14 @@ def differences(seen: Mapping[tuple[str, str], float], count: Count) -> list[str
     ]
 
 
-def check(url: str, prometheus: Prometheus, encoded: Sequence[bytes], rate: float) -> bool:
+def check(
+    url: str,
+    prometheus: Prometheus,
+    encoded: Sequence[bytes],
+    rate: float,
+    *,
+    models: bool = False,
+) -> bool:
     """Send requests, wait for scrapes, compare and print the result. Return True if all is well.
 
     Raises:
@@ -84,7 +92,7 @@ def check(url: str, prometheus: Prometheus, encoded: Sequence[bytes], rate: floa
     calls = itertools.chain(good(encoded), promised(encoded, offered_by(url)), bad(encoded[0]))
     send(url, calls, rate, count)
     time.sleep(3 * SCRAPE)
-    total, empty = expressions_without_data(prometheus, BUDGETS, start, time.time())
+    total, empty = expressions_without_data(prometheus, BUDGETS, start, time.time(), models=models)
     different = differences(recorded(prometheus), count)
     print(f"{sum(count.exits.values())} answers, requests by status {dict(count.statuses)}")
     print(f"{total - len(empty)} of {total} dashboard expressions return numbers")
@@ -105,12 +113,17 @@ def main() -> int:
     arguments = parser.parse_args()
     if not can_run("loopback", LOOPBACK):
         return 1
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        serving(BUNDLE, "--audit", "100%") as url,
-        scraping(url, Path(folder)) as prometheus,
-    ):
-        return 0 if check(url, prometheus, images(), arguments.rate) else 1
+    audited = ("--audit", "100%")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        servers = (serving(BUNDLE, *audited), serving_versions(BUNDLE, folder / "of", *audited))
+        passed = []
+        for several, server in enumerate(servers):
+            with server as url, scraping(url, folder / f"data-{several}") as prometheus:
+                print(("one bundle", "two versions")[several])
+                found = check(url, prometheus, images(), arguments.rate, models=bool(several))
+                passed.append(found)
+    return 0 if all(passed) else 1
 
 
 if __name__ == "__main__":

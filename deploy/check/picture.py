@@ -24,11 +24,10 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from benchmarks.client import serving
 from deploy.check.dashboard import Shown, legend, panels
 from deploy.check.loopback import bad
 from deploy.check.prometheus import NO_SERVER, Prometheus, Series, scraping
-from deploy.check.samples import BUNDLE, images
+from deploy.check.samples import BUNDLE, images, serving_versions
 from deploy.check.traffic import Call, Count, send
 
 mpl.use("Agg")
@@ -240,7 +239,7 @@ def main() -> int:
         times = folder / "times.json"
         if not times.exists():
             with (
-                serving(BUNDLE, "--slots", "64", "--audit", "20%") as url,
+                serving_versions(BUNDLE, folder / "of", "--slots", "64", "--audit", "20%") as url,
                 scraping(url, folder) as prometheus,
             ):
                 start = time.time()

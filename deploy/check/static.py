@@ -17,9 +17,9 @@ from pathlib import Path
 from deploy.check.programs import STATIC, can_run, find, missing
 
 ROOT = Path(__file__).parents[2]
-OVERLAYS = ("base", "monitoring", "gpu")
-KEY_FILE = "deploy/secrets.env"
-GRPC = "deploy/grpc.compose.yml"
+OVERLAYS = ("base", "monitoring", "gpu", "models")
+KEY_FILE, ADMIN_KEY = "deploy/secrets.env", "deploy/admin.key"
+GRPC, MODELS = "deploy/grpc.compose.yml", "deploy/models.compose.yml"
 OPERATOR = ("ServiceMonitor", "PrometheusRule")  # resources of the operator: no schema is shipped
 # The first version that has `sleep` in `preStop` without a feature gate. kubernetes-validate reads
 # the schemas of this one and of the newest it has.
@@ -78,7 +78,23 @@ def compose() -> str:
         assert [d["count"] for d in devices] == ([1] if profile == "gpu" else []), devices
         assert _ports(profile) == ["8000"]
         assert _ports(profile, "-f", "docker-compose.yml", "-f", GRPC) == ["8000", "8001"]
-    return "valid for gpu (one GPU) and cpu (no GPU), with gRPC and without"
+        _check_models(profile)
+    return "valid for gpu (one GPU) and cpu (no GPU), with gRPC and without, for a folder of models"
+
+
+def _check_models(profile: str) -> None:
+    """Check with Compose that the folder and the admin key are where the server looks for them."""
+    command = ["-f", "docker-compose.yml", "-f", MODELS, "--profile", profile, "config"]
+    config = run("docker-compose", *command, "--format", "json", OFFRAMP_MODELS="./models")
+    read = json.loads(config)
+    server = read["services"][f"serving-{profile}"]
+    places = {each["target"]: each["source"] for each in server["volumes"]}
+    assert places[server["environment"]["OFFRAMP_MODELS"]] == str(ROOT / "models")
+    assert not server["environment"]["OFFRAMP_BUNDLE"]
+    (secret,) = server["secrets"]
+    assert server["environment"]["OFFRAMP_ADMIN_KEY_FILE"] == f"/run/secrets/{secret['source']}"
+    assert read["secrets"][secret["source"]]["file"] == str(ROOT / ADMIN_KEY)
+    assert run("git", "check-ignore", ADMIN_KEY).strip() == ADMIN_KEY
 
 
 def _ports(profile: str, *files: str) -> list[str]:

@@ -37,6 +37,8 @@ def overview() -> dashboard.Dashboard:
             dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
         )
         .with_variable(_variable("job", "Service", "label_values(offramp_model_info, job)"))
+        .with_variable(_label("model", "Model"))
+        .with_variable(_label("version", "Version"))
         .with_variable(
             _variable(
                 "budget",
@@ -67,6 +69,12 @@ def _variable(name: str, label: str, query: str) -> dashboard.QueryVariable:
         .include_all(include_all=True)
         .current(everything)
     )
+
+
+def _label(name: str, label: str) -> dashboard.QueryVariable:
+    """Return the variable of a label that only a server with several models has."""
+    query = f"label_values(offramp_requests_total{{{JOB}}}, {name})"
+    return _variable(name, label, query).all_value(".*")
 
 
 def _number(panel: Panel) -> stat.Panel:

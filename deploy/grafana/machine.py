@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deploy.grafana.panel import (
     JOB,
+    MODEL,
     RATE,
     RATIO,
     SECONDS,
@@ -42,7 +43,7 @@ LATENCY = Row(
             "A part with a p99 far above its p50 causes the slow answers: decode by large images, "
             "queue by bursts, compute by a shared device.",
             tuple(
-                (quantile(share, "request_part_seconds", "part", JOB), f"{{{{part}}}} {name}")
+                (quantile(share, "request_part_seconds", "part", MODEL), f"{{{{part}}}} {name}")
                 for share, name in ((0.5, "p50"), (0.99, "p99"))
             ),
             24,
@@ -109,9 +110,9 @@ ENGINE = Row(
             "In use at the limit: requests are refused. Add replicas, or slots if memory allows. "
             "A queue with free slots is normal.",
             (
-                (f"sum(offramp_slots_in_use{{{JOB}}})", "in use"),
-                (f"sum(offramp_queue_depth{{{JOB}}})", "waiting for a batch"),
-                (f"sum(offramp_slots{{{JOB}}})", "limit"),
+                (f"sum(offramp_slots_in_use{{{MODEL}}})", "in use"),
+                (f"sum(offramp_queue_depth{{{MODEL}}})", "waiting for a batch"),
+                (f"sum(offramp_slots{{{MODEL}}})", "limit"),
             ),
             8,
         ),

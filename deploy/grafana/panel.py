@@ -10,7 +10,8 @@ from typing import Literal
 
 RATE = "[$__rate_interval]"
 JOB = 'job=~"$job"'
-SELECTED = f'{JOB},budget=~"$budget"'
+MODEL = f'{JOB},model=~"$model",version=~"$version"'  # matches series without these labels too
+SELECTED = f'{MODEL},budget=~"$budget"'
 FLOPS, RATIO, SECONDS = "si: flops", "percentunit", "s"
 
 
@@ -60,17 +61,17 @@ def quantile(share: float, metric: str, by: str, where: str) -> str:
     return f"histogram_quantile({share}, {rate(f'{metric}_bucket', f'{by}, le', where)})"
 
 
-def mean(metric: str, by: str, where: str = JOB) -> str:
+def mean(metric: str, by: str, where: str = MODEL) -> str:
     """Return the mean of a histogram for each value of a label."""
     return f"{rate(f'{metric}_sum', by, where)} / {rate(f'{metric}_count', by, where)}"
 
 
-def saved(by: str = "") -> str:
+def saved(by: str = "", where: str = SELECTED) -> str:
     """Return the share of full depth's flops that early exits saved."""
-    return f"1 - {rate('flops_spent_total', by)} / {rate('flops_full_total', by)}"
+    return f"1 - {rate('flops_spent_total', by, where)} / {rate('flops_full_total', by, where)}"
 
 
-def outcomes(names: str) -> str:
+def outcomes(names: str, by: str = "", where: str = SELECTED) -> str:
     """Return the share of requests with these outcomes, among those that were not cancelled."""
-    ended, all_ = f'{SELECTED},outcome=~"{names}"', f'{SELECTED},outcome!="cancelled"'
-    return f"{rate('requests_total', where=ended)} / {rate('requests_total', where=all_)}"
+    ended, all_ = f'{where},outcome=~"{names}"', f'{where},outcome!="cancelled"'
+    return f"{rate('requests_total', by, ended)} / {rate('requests_total', by, all_)}"

@@ -6,9 +6,11 @@ Each panel has a unit and advice for unusual values.
 from __future__ import annotations
 
 from deploy.grafana.machine import ENGINE, GPU, LATENCY, TRAFFIC
+from deploy.grafana.models import MODELS
 from deploy.grafana.panel import (
     FLOPS,
     JOB,
+    MODEL,
     RATIO,
     SECONDS,
     SELECTED,
@@ -20,6 +22,7 @@ from deploy.grafana.panel import (
     saved,
 )
 from deploy.grafana.promises import PROMISES
+from deploy.grafana.shadow import SHADOWS
 
 GLANCE = Row(
     "At a glance",
@@ -130,7 +133,7 @@ EXITS = Row(
             RATIO,
             "Should stay constant. Falling at every exit: unfamiliar images. Falling only at the "
             "last exit: more hard images.",
-            ((quantile(0.5, "confidence", "exit", JOB), "exit {{exit}}"),),
+            ((quantile(0.5, "confidence", "exit", MODEL), "exit {{exit}}"),),
             highest=1.0,
         ),
     ),
@@ -174,4 +177,4 @@ COST = Row(
     ),
 )
 
-ROWS = (GLANCE, EXITS, COST, PROMISES, LATENCY, TRAFFIC, ENGINE, GPU)
+ROWS = (GLANCE, EXITS, COST, PROMISES, MODELS, SHADOWS, LATENCY, TRAFFIC, ENGINE, GPU)

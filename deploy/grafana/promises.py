@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from deploy.grafana.panel import JOB, RATIO, Panel, Row, rate
+from deploy.grafana.panel import MODEL, RATIO, Panel, Row, rate
 
-AUDITS = rate("audit_flops_total", where=JOB)
+AUDITS = rate("audit_flops_total", where=MODEL)
 
 
 def _promise(name: str) -> str:
     """Return a gauge of promises, the largest over the replicas."""
-    return f"max by (budget) (offramp_promise_{name}{{{JOB}}})"
+    return f"max by (budget) (offramp_promise_{name}{{{MODEL}}})"
 
 
 PROMISES = Row(
@@ -22,7 +22,7 @@ PROMISES = Row(
             "broken, safer, full: see OfframpPromiseBroken. Empty without --audit.",
             (
                 (
-                    f"sum by (budget, state) (offramp_promise_state{{{JOB}}}) > 0",
+                    f"sum by (budget, state) (offramp_promise_state{{{MODEL}}}) > 0",
                     "{{budget}}: {{state}}",
                 ),
             ),
@@ -57,8 +57,8 @@ PROMISES = Row(
             "Audits that were dropped count against a proof. Reason slot: add slots or replicas. "
             "cut_short: clients allow too little time, or the server is overloaded.",
             (
-                (rate("audit_total", "agrees", JOB), "agrees {{agrees}}"),
-                (rate("audit_dropped_total", "reason", JOB), "dropped {{reason}}"),
+                (rate("audit_total", "agrees", MODEL), "agrees {{agrees}}"),
+                (rate("audit_dropped_total", "reason", MODEL), "dropped {{reason}}"),
             ),
             kind="stacked",
         ),
@@ -67,7 +67,7 @@ PROMISES = Row(
             RATIO,
             "Cost of auditing, in free slots while no request waits. Lower OFFRAMP_AUDIT if it "
             "is too much.",
-            ((f"{AUDITS} / ({AUDITS} + {rate('flops_spent_total', where=JOB)})", "audits"),),
+            ((f"{AUDITS} / ({AUDITS} + {rate('flops_spent_total', where=MODEL)})", "audits"),),
         ),
     ),
 )

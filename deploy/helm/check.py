@@ -33,6 +33,11 @@ CASES: Mapping[str, Document] = {
     "without a key": {"apiKey": {"existingSecret": ""}},
     "gRPC": GRPC,
     "traces": {"tracing": {"endpoint": "http://collector.monitoring:4317"}},
+    "models": {
+        "models": {"existingClaim": "offramp-models", "default": "cats", "keepPrevious": True},
+        "adminKey": {"existingSecret": "offramp-admin"},
+    },
+    "models that no call changes": {"models": {"existingClaim": "offramp-models"}},
     "all": {
         **GRPC,
         "bundle": {"existingClaim": "bundles", "path": "/bundles/mine"},
@@ -94,7 +99,8 @@ def check_settings(documents: Mapping[str, Document]) -> None:
     found = environment_of(documents)
     values = {name.removeprefix(PREFIX).lower(): value for name, value in found.items() if value}
     assert values.keys() <= Settings.model_fields.keys(), values.keys()
-    Settings(**values)
+    settings = Settings(**values)
+    assert (settings.bundle is None) != (settings.models is None)
 
 
 def check_like_base(documents: Mapping[str, Document]) -> None:
@@ -126,11 +132,30 @@ def check_cases(found: Mapping[str, Mapping[str, Document]]) -> None:
               if "NetworkPolicy" in each}  # fmt: skip
     assert egress["cpu"] == []
     assert egress["traces"][0]["ports"][0]["port"] == 4317
+    check_models(found)
     metrics = found["cpu"]["HorizontalPodAutoscaler"]["spec"]["metrics"]
     assert metrics[0]["pods"]["metric"]["name"] == "offramp_queue_depth"
     assert found["no autoscaling and no policy"]["Deployment"]["spec"]["replicas"] == 2
     kinds = found["no autoscaling and no policy"].keys()
     assert not kinds & {"HorizontalPodAutoscaler", "NetworkPolicy"}
+
+
+def check_models(found: Mapping[str, Mapping[str, Document]]) -> None:
+    """Check the volumes of models and of the admin key, and where the server looks for them."""
+    for name, volumes in (
+        ("cpu", ["tmp"]),
+        ("models", ["tmp", "models", "admin-key"]),
+        ("models that no call changes", ["tmp", "models"]),
+    ):
+        pod = found[name]["Deployment"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert [each["name"] for each in pod["volumes"]] == volumes
+        places = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+        assert [*places] == volumes
+        environment = environment_of(found[name])
+        assert environment.get("OFFRAMP_MODELS") == places.get("models")
+        key = environment.get("OFFRAMP_ADMIN_KEY_FILE", "").rpartition("/")[0]
+        assert key == places.get("admin-key", "")
 
 
 def check_refusals() -> None:

@@ -3,6 +3,9 @@
 A replica is a whole server, with its own bundle in memory and its own engine. The ingress accepts
 HTTP requests and forwards each to a replica. If a replica dies, the ingress sends its unanswered
 requests to another replica. Classifying an image twice has no side effect.
+
+With `models=/models` each replica serves a folder of models. Another `user_config` lets all running
+replicas load what changed in the folder (`models.yaml`). No call can change one replica alone.
 """
 
 from __future__ import annotations
@@ -32,7 +35,10 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    bundle: str
+    bundle: str | None = None
+    models: str | None = None  # folder of several models, instead of a bundle
+    default_model: str | None = None
+    keep_previous: bool = False
     provider: str = "cpu"
     gpus: float = 0  # for each replica. A fraction lets several replicas use one device
     cpus: float = 1
@@ -108,6 +114,16 @@ class Replica:
         """Send a request to this replica's app and return the response."""
         return await call_app(self._app, call)
 
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Load what changed in the folder of models, because the configuration has another value.
+
+        Failures are in the log and in the index, and what served before still does.
+        """
+        repository = self._app.served.repository
+        if repository is not None:
+            log.info("reloading: %s", user_config)
+            await repository.reload()
+
     def check_health(self) -> None:
         """Check the readiness for Ray, which replaces a replica that raises.
 
@@ -157,6 +173,10 @@ def build(arguments: Arguments) -> serve.Application:
     """Build the application that `serve run` starts."""
     settings: dict[str, Any] = {
         "bundle": arguments.bundle,
+        "models": arguments.models,
+        "default_model": arguments.default_model,
+        "keep_previous": arguments.keep_previous,
+        "admin_key_file": None,  # a call would change one replica alone
         "provider": arguments.provider,
         "threads": arguments.threads,
     }

@@ -1,15 +1,18 @@
 """Check that killed replicas of Ray Serve cause no failed request. `deploy.check.ray` starts it.
 
 Eight clients send 3,000 real images. After each quarter but the last, a replica is killed with
-SIGKILL. Every response must have status 200.
+SIGKILL. Every response must have status 200. Then the application is run again with a second
+version in its folder of models, and the new replicas must answer by it.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -26,6 +29,7 @@ from deploy.check.samples import BUNDLE, images
 from deploy.ray.app import Arguments, build
 
 CLIENTS, REQUESTS, KILLED, REPLICAS = 8, 3000, 3, 2
+ASKED = 20  # for the version, of all replicas
 TITLE = b"ray::ServeReplica:default:Replica"
 
 
@@ -51,6 +55,19 @@ def wait_for_replicas(seconds: float = 180) -> None:
     while len(replicas()) < REPLICAS:
         assert time.monotonic() < end, "a replica was not replaced"
         time.sleep(0.5)
+
+
+def serve_newest(models: Path, version: str) -> None:
+    """Copy the bundle into a folder of models as a new version, and run the application."""
+    shutil.copytree(BUNDLE, models / BUNDLE.name / version)
+    served = Arguments(models=str(models), min_replicas=REPLICAS, max_replicas=REPLICAS)
+    serve.run(build(served))
+
+
+def versions(url: str, image: bytes) -> set[str]:
+    """Return the versions that answer."""
+    answers = [httpx.post(f"{url}/classify", content=image, timeout=60) for _ in range(ASKED)]
+    return {answer.json()["model"]["version"] for answer in answers}
 
 
 def load(url: str, encoded: Sequence[bytes]) -> Counter[str]:
@@ -105,16 +122,26 @@ def main() -> int:
         _node_ip_address="127.0.0.1",
     )
     serve.start(http_options={"host": "127.0.0.1", "port": 8000})
-    serve.run(build(Arguments(bundle=str(BUNDLE), min_replicas=REPLICAS, max_replicas=REPLICAS)))
-    wait_for_replicas()
-    started = time.monotonic()
-    outcomes = load("http://127.0.0.1:8000", images())
-    seconds = time.monotonic() - started
-    wait_for_replicas()
+    with tempfile.TemporaryDirectory() as folder:
+        passed = check(Path(folder), "http://127.0.0.1:8000", images())
     serve.shutdown()
     ray.shutdown()
+    return 0 if passed else 1
+
+
+def check(models: Path, url: str, encoded: Sequence[bytes]) -> bool:
+    """Kill replicas under load, then serve a second version. Return whether all is well."""
+    serve_newest(models, "1")
+    wait_for_replicas()
+    started = time.monotonic()
+    outcomes = load(url, encoded)
+    seconds = time.monotonic() - started
+    wait_for_replicas()
     print(f"{CLIENTS} clients, {outcomes.total()} requests in {seconds:.0f} s: {dict(outcomes)}")
-    return 0 if outcomes == {"200": REQUESTS} else 1
+    serve_newest(models, "2")
+    answering = versions(url, encoded[0])
+    print(f"versions that answer after a second one: {', '.join(sorted(answering))}")
+    return outcomes == {"200": REQUESTS} and answering == {"2"}
 
 
 if __name__ == "__main__":

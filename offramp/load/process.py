@@ -7,8 +7,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 
+from offramp.load.answers import read_answer
 from offramp.load.outcomes import Plan
-from offramp.load.sender import Load, Report, send
+from offramp.load.sender import Load, Read, Report, send
 
 _images: Sequence[bytes] = ()
 
@@ -18,8 +19,8 @@ def _keep(images: Sequence[bytes]) -> None:
     _images = images
 
 
-def _send_kept(plan: Plan, load: Load) -> Report:
-    return send(_images, plan, load)
+def _send_kept(plan: Plan, load: Load, read: Read) -> Report:
+    return send(_images, plan, load, read)
 
 
 class Generator:
@@ -34,9 +35,9 @@ class Generator:
             1, get_context("spawn"), initializer=_keep, initargs=(list(images),)
         )
 
-    def start(self, plan: Plan, load: Load) -> Future[Report]:
-        """Start to send a plan."""
-        return self._pool.submit(_send_kept, plan, load)
+    def start(self, plan: Plan, load: Load, read: Read = read_answer) -> Future[Report]:
+        """Start to send a plan. `read` reads the responses afterwards."""
+        return self._pool.submit(_send_kept, plan, load, read)
 
     def send(self, plan: Plan, load: Load) -> Report:
         """Send a plan and wait for all responses."""

@@ -46,6 +46,21 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Loads:
+    """Loads of the versions of a model, since the model was loaded first.
+
+    Attributes:
+        done: Number of those that succeeded.
+        failed: Number of those that failed.
+        last_failed: The last one failed.
+    """
+
+    done: int = 0
+    failed: int = 0
+    last_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """The versions to serve.
 
@@ -56,6 +71,7 @@ class Catalog:
         failures: The reason of the last failed load, by name and version.
         canaries: The version of each model that answers some of its calls, if there is one.
         shadows: The version of each model that gets copies of answered requests, if there is one.
+        loads: The loads of each model.
     """
 
     number: int = 0
@@ -63,6 +79,7 @@ class Catalog:
     failures: Mapping[tuple[str, str], str] = field(default_factory=dict)
     canaries: Mapping[str, Trial] = field(default_factory=dict)
     shadows: Mapping[str, Trial] = field(default_factory=dict)
+    loads: Mapping[str, Loads] = field(default_factory=dict)
 
     def entries(self) -> Iterator[Entry]:
         """Yield all entries."""
@@ -118,12 +135,19 @@ class Catalog:
             {key: why for key, why in self.failures.items() if key[0] != name},
             _without(self.canaries, name),
             _without(self.shadows, name),
+            _without(self.loads, name),
         )
 
     def failing(self, name: str, version: str, reason: str) -> Catalog:
         """Return the same models, with the reason why a version could not be loaded."""
         failures = {**self.failures, (name, version): reason}
-        return replace(self, number=self.number + 1, failures=failures)
+        loads = {**self.loads, name: self._counting(name, failed=True)}
+        return replace(self, number=self.number + 1, failures=failures, loads=loads)
+
+    def _counting(self, name: str, *, failed: bool) -> Loads:
+        """Return the loads of a model with one more."""
+        before = self.loads.get(name, Loads())
+        return Loads(before.done + (not failed), before.failed + failed, failed)
 
     def _entry_of(self, name: str, version: str, digest: str) -> Entry:
         """Return the entry of a version. One with the same files is kept."""
@@ -147,6 +171,7 @@ class Catalog:
             _without(self.failures, (name, version)),
             _without(self.canaries, name) | ({name: canary} if canary else {}),
             _without(self.shadows, name) | ({name: shadow} if shadow else {}),
+            {**self.loads, name: self._counting(name, failed=False)},
         )
 
 

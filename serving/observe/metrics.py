@@ -179,6 +179,11 @@ class Metrics:
         depth = self._gauge("queue_depth", "Requests that wait for a batch.")()
         self._live += [(in_use, slots_in_use), (depth, queue_depth)]
 
+    def watch_ready(self, ready: Callable[[], bool]) -> None:
+        """Add the gauge of processes that take requests, of a model that is one of several."""
+        gauge = self._gauge("model_ready", "Processes in which this version takes requests.")()
+        self._live.append((gauge, ready))
+
     def refresh(self) -> None:
         """Set the live gauges, at a scrape of this worker and regularly for those of others."""
         for gauge, read in self._live:

@@ -75,6 +75,25 @@ def test_grpc_is_published_on_loopback_only_by_its_own_file() -> None:
         assert port.endswith(f":{service['environment']['OFFRAMP_GRPC_PORT']}")
 
 
+def test_a_folder_of_models_and_its_admin_key_are_where_the_server_looks_for_them() -> None:
+    document = yaml.safe_load((ROOT / "deploy/models.compose.yml").read_text())
+    assert document["services"].keys() == SERVERS.keys()
+    assert document["secrets"]["admin-key"]["file"].endswith(":-./deploy/admin.key}")
+    assert "/deploy/admin.key" in settings_of(".gitignore")
+    for service in document["services"].values():
+        environment = service["environment"]
+        assert {
+            v.removeprefix("OFFRAMP_").lower() for v in environment
+        } <= Settings.model_fields.keys()
+        assert not environment["OFFRAMP_BUNDLE"]  # the image has one
+        (volume,) = service["volumes"]
+        assert volume["target"] == environment["OFFRAMP_MODELS"]
+        assert volume["read_only"]
+        assert volume["bind"] == {"create_host_path": False}
+        (secret,) = service["secrets"]
+        assert environment["OFFRAMP_ADMIN_KEY_FILE"] == f"/run/secrets/{secret}"
+
+
 def configured(program: str, bundle: str) -> dict[str, object]:
     """Return the mount of the bundle as Compose reads it."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OFFRAMP_")}

@@ -4,10 +4,14 @@ import re
 import pytest
 
 from deploy.grafana import dashboard
+from deploy.grafana.models import MODELS
 from deploy.grafana.panel import Panel
 from deploy.grafana.panels import ROWS
+from deploy.grafana.shadow import SHADOWS
 from serving.audit.ledger import AuditedPromise, Ledger
 from serving.audit.metrics import AuditCounters, PromiseMetrics
+from serving.models.catalog import Catalog
+from serving.models.metrics import CatalogMetrics
 from serving.observe.metrics import Metrics, Model
 
 METRIC = re.compile(r"\b(?:offramp|process)_\w+")
@@ -15,6 +19,13 @@ GPU = {
     "offramp_gpu_memory_used_bytes",
     "offramp_gpu_memory_size_bytes",
     "offramp_gpu_utilisation_ratio",
+}
+SHADOW = {
+    "offramp_shadow_total",
+    "offramp_shadow_dropped_total",
+    "offramp_shadow_exits_total",
+    "offramp_shadow_flops_total",
+    "offramp_shadow_seconds_bucket",
 }
 PANELS = [panel for row in ROWS for panel in row.panels]
 
@@ -30,6 +41,9 @@ def exposed() -> set[str]:
     metrics.registry.register(PromiseMetrics(Ledger([promise])))
     metrics.watch(8, 4096, lambda: 0, lambda: 0)
     metrics.problem("pool-full")
+    catalog = Catalog().loading("net", "1", "digest", keep_previous=False)
+    metrics.registry.register(CatalogMetrics(lambda: catalog))
+    metrics.watch_ready(lambda: True)
     return {sample.name for family in metrics.registry.collect() for sample in family.samples}
 
 
@@ -47,8 +61,21 @@ def test_panels_have_a_unit_and_advice(panel: Panel) -> None:
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
 def test_panels_read_only_metrics_that_a_server_exposes(panel: Panel, exposed: set[str]) -> None:
     for expression, _ in panel.queries:
-        raw = re.sub(r"\bbudget:offramp_\w+:\w+", "", expression)
-        assert set(METRIC.findall(raw)) <= exposed | GPU
+        raw = re.sub(r"\b(budget|version):offramp_\w+:\w+", "", expression)
+        assert set(METRIC.findall(raw)) <= exposed | GPU | SHADOW
+
+
+@pytest.mark.parametrize("panel", [*MODELS.panels, *SHADOWS.panels], ids=lambda panel: panel.title)
+def test_panels_of_models_have_a_series_for_each_version_or_model(panel: Panel) -> None:
+    for expression, legend in panel.queries:
+        assert legend == "limit" or ("model" in expression and "{{model}}" in legend)
+
+
+def test_models_and_versions_can_be_chosen_and_all_of_them_match_a_server_with_one_bundle() -> None:
+    variables = json.loads(dashboard.FILE.read_text())["templating"]["list"]
+    named = {each["name"]: each for each in variables}
+    for name in ("model", "version"):
+        assert named[name]["allValue"] == ".*"
 
 
 def test_panels_fill_their_rows_and_have_unique_numbers() -> None:

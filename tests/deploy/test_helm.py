@@ -46,6 +46,7 @@ def test_the_app_has_the_version_of_the_package() -> None:
 def test_variables_are_settings() -> None:
     named = {name.lower() for name in re.findall(r"name: OFFRAMP_([A-Z_]+)", TEMPLATES)}
     assert {"bundle", "audit", "grpc_port", "otlp_endpoint", "api_key"} <= named
+    assert {"models", "default_model", "keep_previous", "admin_key_file"} <= named
     assert named <= Settings.model_fields.keys()
 
 

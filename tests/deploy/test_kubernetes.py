@@ -78,12 +78,32 @@ def test_metrics_are_read_from_the_namespace_of_monitoring_alone() -> None:
     assert source["podSelector"]["matchLabels"]
 
 
+def test_a_folder_of_models_and_its_admin_key_are_mounted_where_the_server_looks_for_them() -> None:
+    patch = read("../models/models.yaml")["spec"]["template"]["spec"]
+    (container,) = patch["containers"]
+    environment = {each["name"]: each["value"] for each in container["env"]}
+    names = {name.removeprefix("OFFRAMP_").lower() for name in environment}
+    assert names <= Settings.model_fields.keys()
+    assert not environment["OFFRAMP_BUNDLE"]  # the image has one
+    places = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    assert environment["OFFRAMP_MODELS"] == places["models"]
+    folder, _, file = environment["OFFRAMP_ADMIN_KEY_FILE"].rpartition("/")
+    assert folder == places["admin-key"]
+    models, key = patch["volumes"]
+    assert models["persistentVolumeClaim"]["readOnly"]
+    assert key["secret"]["secretName"] != "offramp"
+    readme = (DEPLOY / "README.md").read_text()
+    assert f"secret generic {key['secret']['secretName']} --from-literal={file}=" in readme
+
+
 def test_the_readme_names_the_least_version_of_kubernetes() -> None:
     assert f"Kubernetes {LEAST_KUBERNETES} or newer" in (DEPLOY / "README.md").read_text()
 
 
 def test_every_manifest_is_in_its_kustomization() -> None:
-    for folder in ("base", "monitoring"):
-        named = read(f"../{folder}/kustomization.yaml")["resources"]
+    for folder in ("base", "monitoring", "models"):
+        kustomization = read(f"../{folder}/kustomization.yaml")
+        patches = [patch["path"] for patch in kustomization.get("patches", ())]
+        named = [*kustomization["resources"], *patches]
         files = {path.name for path in (DEPLOY / "kubernetes" / folder).glob("*.yaml")}
         assert files - {"kustomization.yaml"} == {name for name in named if "/" not in name}

@@ -12,7 +12,6 @@ missed.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import time
 from collections import Counter
@@ -24,20 +23,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from PIL import Image
 
 from benchmarks.goals import Goal, print_goals
 from benchmarks.serving.reload.answers import read_version
 from benchmarks.serving.reload.changes import Change, Changer, script
 from benchmarks.serving.reload.models import NAME, WHAT, Versions
-from benchmarks.serving.servers.processes import PORT, Running, Server, started
-from offramp.bundle.manifest import read_manifest
+from benchmarks.serving.reload.subject import KEY, images_of, server_of
+from benchmarks.serving.servers.processes import Running, started
 from offramp.load.outcomes import closed
 from offramp.load.sender import Load, Report, send
 
-KEY = "the admin key of a benchmark"
 PATH = f"/models/{NAME}/classify"
-IMAGES = 64
 MOST_PER_SECOND = 20_000  # answers; a plan has that many requests
 SETTLE = 3.0  # seconds after the changes, in which the last version retires
 P99_RATIO, MEMORY_RATIO = 1.5, 1.1
@@ -66,26 +62,6 @@ class Result:
     def p99(self) -> float:
         """Return the 99th percentile of the latency, in seconds."""
         return self.report.outcomes.percentile(99)
-
-
-def images_of(bundle: Path) -> list[bytes]:
-    """Return JPEGs of noise, of the size that the bundle takes."""
-    size, rng = read_manifest(bundle).input, np.random.default_rng(0)
-    files = []
-    for _ in range(IMAGES):
-        coarse = rng.integers(0, 256, (4, 4, 3), np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(coarse).resize((size.width, size.height)).save(file, "JPEG")
-        files.append(file.getvalue())
-    return files
-
-
-def server_of(models: Path, key: Path, workers: int, threads: int) -> Server:
-    """Return the server of a folder of models."""
-    command = [sys.executable, "-m", "serving", "--models", str(models), "--port", PORT]
-    command += ["--workers", str(workers), "--threads", str(threads)]
-    command += ["--admin-key-file", str(key), "--keep-previous", "--log-level", "warning"]
-    return Server("offramp", command, {"default": PATH})
 
 
 def measure(
@@ -172,11 +148,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     images = images_of(given.bundle)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        models, key = folder / "models", folder / "key"
-        key.write_text(KEY, encoding="ascii")
+        models = folder / "models"
         versions = Versions(models, given.bundle)
         versions.write(1)
-        server = server_of(models, key, given.workers, given.threads)
+        threads = ("--workers", str(given.workers), "--threads", str(given.threads))
+        server = server_of(models, folder / "key", PATH, *threads)
         with started(server, images[0], folder) as running:
             changer = Changer(running.port, running.pid, KEY, versions)
             missed = 0

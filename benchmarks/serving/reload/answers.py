@@ -1,8 +1,9 @@
-"""Read the version of an answer, and whether its label is of that version."""
+"""Read the version of an answer, and whether its label is of that model and version."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,12 @@ def read_version(status: int, body: bytes) -> tuple[float, ...]:
     if status != OK:
         return -1, -1, -1, np.nan, 0
     document = json.loads(body)
-    version, answer = document["model"]["version"], document["answers"][0]
-    right = answer["label"].startswith(f"{version}:")
-    return int(version), answer["exit"], answer["flops"], answer["probability"], float(right)
+    answer, version = document["answers"][0], int(document["model"]["version"])
+    right = names_itself(document)
+    return version, answer["exit"], answer["flops"], answer["probability"], float(right)
+
+
+def names_itself(document: dict[str, Any]) -> bool:
+    """Return whether the label of an answer is of the model and version that the answer names."""
+    model, label = document["model"], document["answers"][0]["label"]
+    return bool(label.startswith(f"{model['name']}@{model['version']}:"))

@@ -103,14 +103,19 @@ class Changer:
             os.kill(max(workers), signal.SIGKILL)
 
     def _load(self, version: int) -> int:
-        url = f"http://{HOST}:{self._port}/v2/repository/models/{NAME}/load"
-        body = json.dumps({"parameters": {"version": str(version)}}).encode()
-        request = Request(url, body, {"Authorization": f"Bearer {self._key}"})
-        try:
-            with urlopen(request, timeout=SECONDS) as response:
-                return int(response.status)
-        except HTTPError as error:
-            error.close()
-            return error.code
-        except (ConnectionError, URLError):  # the latter while it connects
-            return NO_ANSWER
+        return load_version(self._port, self._key, NAME, version)
+
+
+def load_version(port: int, key: str, name: str, version: int, share: float = 1.0) -> int:
+    """Load a version of a model, with a share below 1 as a canary. Return the HTTP status."""
+    url = f"http://{HOST}:{port}/v2/repository/models/{name}/load"
+    body = json.dumps({"parameters": {"version": str(version), "share": share}}).encode()
+    request = Request(url, body, {"Authorization": f"Bearer {key}"})
+    try:
+        with urlopen(request, timeout=SECONDS) as response:
+            return int(response.status)
+    except HTTPError as error:
+        error.close()
+        return error.code
+    except (ConnectionError, URLError):  # the latter while it connects
+        return NO_ANSWER

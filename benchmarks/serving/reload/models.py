@@ -23,15 +23,17 @@ class Versions:
     Args:
         folder: The folder.
         bundle: The bundle to copy.
+        name: Name of the model.
 
     Attributes:
         changes: What differs between versions, beside the labels: nothing, as after `offramp
             certify`, or weights of each graph, as after `offramp recalibrate` or a training.
     """
 
-    def __init__(self, folder: Path, bundle: Path) -> None:
+    def __init__(self, folder: Path, bundle: Path, name: str = NAME) -> None:
         self.changes: What = "manifest"
-        self._folder = folder / NAME
+        self._folder = folder / name
+        self._name = name
         self._bundle = bundle
         self._document = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
 
@@ -43,7 +45,7 @@ class Versions:
         if corrupt:
             with (folder / stages[-1]["file"]).open("ab") as graph:
                 graph.write(b"?")
-        labels = [f"{version}:{label}" for label in self._document["labels"]]
+        labels = [f"{self._name}@{version}:{label}" for label in self._document["labels"]]
         document = self._document | {"labels": labels, "stages": stages}
         if stages != self._document["stages"]:
             document.pop("promises", None)  # they hold for the graphs that they were made on

@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.client import counters
 from benchmarks.goals import print_goals
 from benchmarks.serving.figures import AT
-from benchmarks.serving.reload.__main__ import images_of
+from benchmarks.serving.reload.subject import images_of
 from benchmarks.serving.revisions.throughput import NEW, OLD, line, orders
 from benchmarks.serving.rounds import Effort, Round, write_rows
 from benchmarks.serving.servers.commands import cores

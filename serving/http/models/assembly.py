@@ -18,6 +18,7 @@ from serving.http.models.shadows import has_requests
 from serving.http.tracing.assembly import build_tracing
 from serving.models.catalog import Catalog
 from serving.models.folder import ModelFolder
+from serving.models.metrics import CatalogMetrics
 from serving.models.planner import Planner
 from serving.models.registry import Registry
 from serving.observe.gpu import watch_gpu
@@ -76,6 +77,7 @@ def build_models(
     models.watch(partial(_give_way, models))
     api_key = settings.client_key
     metrics = ServerMetrics(lambda: [each.context.metrics for each in models.every()], shared)
+    metrics.own.register(CatalogMetrics(lambda: follower.catalog))
     if settings.provider == "cuda":
         watch_gpu(metrics.own, settings.device)
     changes = supervised.changes(follower) if supervised else OwnChanges(planner, follower)

@@ -129,6 +129,8 @@ def build_model(
     engine, metrics = build_engine(
         settings, manifest, shared, siblings=siblings, on_device=on_device
     )
+    if siblings:
+        metrics.watch_ready(lambda: engine.ready)
     body_reader = BodyReader(
         settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds
     )

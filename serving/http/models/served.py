@@ -79,6 +79,7 @@ class ServedModel:
         try:
             await self.context.engine.drain(seconds)
         finally:
+            self.context.metrics.refresh()  # the version can come back, and with it its gauges
             self.close()
 
     async def retire(self) -> None:

@@ -26,6 +26,7 @@ BOUNDS = {
 }
 Schema = Mapping[str, Any]
 
+MODELS = '<a href="pages/models.html">Models</a>'
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -61,7 +62,7 @@ def write_reference(document: Schema, *, playground: bool) -> str:
         playground: Whether to link to the playground.
     """
     info = document["info"]
-    links = ['<a href="./">Playground</a>'] if playground else []
+    links = ['<a href="./">Playground</a>', MODELS] if playground else []
     links.append('<a href="openapi.json">openapi.json</a>')
     operations = [
         _operation(path, method, each)

@@ -32,6 +32,7 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+FOLDERS = ("web", "models")
 MAX_VALIDATORS = 64  # of one request, compared with the ETag
 
 
@@ -70,8 +71,9 @@ class StaticFile:
 
 
 def load_files() -> dict[str, StaticFile]:
-    """Read all files of `web/`, by name."""
+    """Read all files of `FOLDERS`, by name."""
     return {
         each.name: StaticFile(each.read_bytes(), TYPES[PurePath(each.name).suffix])
-        for each in (files(__package__) / "web").iterdir()
+        for folder in FOLDERS
+        for each in (files(__package__) / folder).iterdir()
     }

@@ -73,6 +73,10 @@ def test_both_workers_change_or_none_does(pair: Process, folder: Path, bundle: P
     assert 'offramp_slots{model="cats",version="2"} 512.0' in metrics
     assert "offramp_workers 2.0" in metrics
     assert 'version="1"' not in metrics
+    assert 'offramp_model_ready{model="cats",version="2"} 2.0' in metrics
+    assert 'offramp_model_share{model="cats",version="2"} 1.0' in metrics
+    assert 'offramp_model_last_load_failed{model="cats"} 1.0' in metrics
+    assert 'offramp_model_loads_total{model="cats",result="failed"} 1.0' in metrics
 
 
 def test_the_successor_of_a_killed_worker_serves_what_the_others_do(pair: Process) -> None:

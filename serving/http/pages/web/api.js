@@ -4,6 +4,7 @@ const MOST_TRIES = 6; // of a request that is refused because the server is busy
 const LONGEST_WAIT = 5; // seconds between two tries
 const EVERYTHING = { budget: "full", explain: "true" };
 let key = "";
+let reads = true; // the key reads more than the index: it is not the admin key
 
 /** An error that the server explained (RFC 9457), or that has no answer (status 0). */
 export class Problem extends Error {
@@ -16,6 +17,7 @@ export class Problem extends Error {
 /** Set the API key of all further calls. Empty: none. */
 export function useKey(value) {
   key = value.trim();
+  reads = true;
 }
 
 /** Return the description of the model. */
@@ -44,6 +46,45 @@ export async function classify(file, query, onExit) {
   return body.answers[0];
 }
 
+/** Return all versions with state and reason, and the model that answers calls without a name. */
+export async function getVersions() {
+  const index = await listed("v2/repository/index", { method: "POST" }, [404]); // one bundle: none
+  const models = reads ? await listed("models", {}, index ? [401] : []) : null;
+  reads = models !== null;
+  const rows = index ?? (await rowsOf(models));
+  const first = new Map((models?.models ?? []).map((model) => [model.name, model.version]));
+  for (const row of rows) row.answers = models ? answersOf(row, first.get(row.name)) : "";
+  return { rows, standard: models?.default ?? null };
+}
+
+function answersOf(row, first) {
+  if (row.state !== "READY") return "";
+  return row.version === first ? "calls without a version" : "calls that name it";
+}
+
+/** Return the rows of a server that has one bundle for good. */
+async function rowsOf({ models }) {
+  const ready = await send(fromRoot("health/ready"), {});
+  const problem = ready.ok ? null : await problemOf(ready);
+  const state = ready.ok ? "READY" : "UNAVAILABLE";
+  return models.map(({ name, version }) => ({ name, version, state, reason: problem?.message ?? "" }));
+}
+
+/** Return the body of a call, or null for these statuses. */
+async function listed(path, options, missing) {
+  try {
+    return await (await call(fromRoot(path), options)).json();
+  } catch (problem) {
+    if (missing.includes(problem.status)) return null;
+    throw problem;
+  }
+}
+
+/** Return the URL of a path of the API, for a page at any path. */
+function fromRoot(path) {
+  return new URL(`../${path}`, import.meta.url);
+}
+
 async function call(url, options) {
   for (let tries = 1; ; tries += 1) {
     const response = await send(url, options);
@@ -66,7 +107,7 @@ async function send(url, options) {
 
 async function problemOf(response) {
   const body = await response.json().catch(() => ({}));
-  return new Problem(response.status, body.detail ?? `status ${response.status}`);
+  return new Problem(response.status, body.detail ?? body.error ?? `status ${response.status}`);
 }
 
 /** Read server-sent events up to the final answer. */

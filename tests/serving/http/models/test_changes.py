@@ -108,8 +108,12 @@ def test_the_previous_version_is_kept_and_older_ones_are_not(changing: Changing)
     assert index["1"] == ("UNAVAILABLE", "not loaded")
     gone = changing.client.post("/classify?version=1", content=JPEG)
     assert "version '1'" in problem(gone, 404, "unknown-model")
-    seen = {labels["version"] for labels, _ in counters(changing.client)["offramp_slots"]}
-    assert seen == {"11", "10"}
+    samples = counters(changing.client)
+    for name in ("offramp_slots", "offramp_model_share", "offramp_model_ready"):
+        assert {labels["version"]: value for labels, value in samples[name]}.keys() == {"11", "10"}
+    shares = {labels["version"]: value for labels, value in samples["offramp_model_share"]}
+    assert shares == {"11": 1, "10": 0}
+    assert {value for _, value in samples["offramp_model_ready"]} == {1}
 
 
 def test_a_version_that_changed_on_disk_is_loaded_again(changing: Changing) -> None:
@@ -207,7 +211,8 @@ def test_an_unloaded_model_is_unknown_and_comes_back(changing: Changing) -> None
     assert changing.client.get("/openapi.json").status_code == 503
     assert changing.client.post("/v2/health/ready").status_code == 405
     assert changing.client.get("/v2/health/ready").status_code == 503
-    assert "offramp_slots" not in counters(changing.client)
+    left = counters(changing.client)
+    assert not {name for name in left if any("model" in labels for labels, _ in left[name])}
     changing.load("1")
     assert changing.answer()[0] == "1"
     assert changing.client.get("/health/ready").status_code == 200

@@ -41,9 +41,11 @@ def test_the_pages_are_not_in_the_api(client: httpx.Client) -> None:
 def test_without_a_playground_the_reference_stays(bundle: Path) -> None:
     with serving(bundle, playground=False) as server, server.client as client:
         problem(client.get("/"), 404, "not-found")
-        problem(client.get("/pages/main.js"), 404, "not-found")
+        for name in ("main.js", "models.html"):
+            problem(client.get(f"/pages/{name}"), 404, "not-found")
         reference = client.get("/docs")
         assert "Playground" not in reference.text
+        assert "models.html" not in reference.text
         assert client.get("/pages/style.css").status_code == 200
 
 

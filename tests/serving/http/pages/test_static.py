@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.http.pages.static import POLICY, TYPES, StaticFile, load_files
+from serving.http.pages.static import FOLDERS, POLICY, TYPES, StaticFile, load_files
 
 ROOT = Path(__file__).parents[4]
 FILES = load_files()
@@ -33,19 +33,37 @@ def test_the_forbidden_forms_are_found() -> None:
     assert not FORBIDDEN.search('<script type="module" src="pages/main.js">')
 
 
+def named_by(name: str) -> set[str]:
+    """Return the files of this server that a page or a script names."""
+    pattern = (
+        r'from "\./([^"]+)"' if name.endswith(".js") else r'(?:href|src)="(?:pages/)?([\w]+\.\w+)"'
+    )
+    return set(re.findall(pattern, TEXTS[name]))
+
+
+def scripts_of(page: str) -> set[str]:
+    """Return all scripts that a page runs."""
+    found: set[str] = set()
+    new = {name for name in named_by(page) if name.endswith(".js")}
+    while new:
+        found |= new
+        new = {other for name in new for other in named_by(name)} - found
+    return found
+
+
 def test_every_file_that_is_named_exists() -> None:
-    named = set(re.findall(r'(?:href|src)="pages/([^"]+)"', TEXTS["index.html"]))
-    assert {"style.css", "main.js", "icon.svg"} <= named
-    for name, text in TEXTS.items():
-        if name.endswith(".js"):
-            named |= set(re.findall(r'from "\./([^"]+)"', text))
+    assert {"style.css", "main.js", "icon.svg", "models.html"} <= named_by("index.html")
+    assert {"style.css", "models.js", "icon.svg"} <= named_by("models.html")
+    named = {other for name in TEXTS for other in named_by(name)}
     assert named == FILES.keys() - {"index.html"}
 
 
-def test_every_id_that_a_script_names_is_in_the_page() -> None:
-    ids = set(re.findall(r'\sid="([^"]+)"', TEXTS["index.html"]))
-    for name, text in TEXTS.items():
-        assert set(re.findall(r'byId\("([^"]+)"\)', text)) <= ids, name
+@pytest.mark.parametrize("page", ["index.html", "models.html"])
+def test_every_id_that_a_script_names_is_in_its_page(page: str) -> None:
+    ids = set(re.findall(r'\sid="([^"]+)"', TEXTS[page]))
+    assert len(scripts_of(page)) > 2
+    for name in scripts_of(page):
+        assert set(re.findall(r'byId\("([^"]+)"\)', TEXTS[name])) <= ids, name
 
 
 def test_the_package_has_every_file() -> None:
@@ -53,7 +71,7 @@ def test_the_package_has_every_file() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     patterns = tomllib.loads(text)["tool"]["setuptools"]["package-data"]["serving"]
     found = [path for each in patterns for path in (ROOT / "serving").glob(each)]
-    assert {path.name for path in found if path.parent.name == "web"} == FILES.keys()
+    assert {path.name for path in found if path.parent.name in FOLDERS} == FILES.keys()
 
 
 def test_the_policy_allows_own_files_only() -> None:
