@@ -13,7 +13,7 @@ from deploy.check.prometheus import Prometheus, Series
 from deploy.grafana.dashboard import FILE
 
 RATE_INTERVAL = "20s"  # four scrapes of 5 s, from the data source's timeInterval
-GPU = "offramp_gpu_"
+HARDWARE = ("offramp_gpu_", "offramp_energy_")  # metrics that only some machines have
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,13 @@ def legend(text: str, labels: Series) -> str:
 def expressions_without_data(
     prometheus: Prometheus, budgets: list[str], start: float, end: float
 ) -> tuple[int, list[str]]:
-    """Return the number of expressions, and those that give no number. GPU ones are left out."""
-    sent = [(p, e) for p in panels(budgets) for e, _ in p.queries if GPU not in e]
+    """Return the number of expressions, and those that give no number.
+
+    Those of metrics that only some machines have are left out.
+    """
+    sent = [
+        (p, e) for p in panels(budgets) for e, _ in p.queries if not any(h in e for h in HARDWARE)
+    ]
     empty = [
         f"{panel.title}: {expression}"
         for panel, expression in sent

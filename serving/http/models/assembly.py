@@ -16,6 +16,7 @@ from serving.http.tracing.assembly import build_tracing
 from serving.models.catalog import Catalog
 from serving.models.folder import ModelFolder
 from serving.models.planner import Planner
+from serving.observe.energy import watch_energy
 from serving.observe.gpu import watch_gpu
 from serving.observe.server_metrics import ServerMetrics
 from serving.observe.worker_metrics import WorkerMetrics
@@ -72,6 +73,7 @@ def build_models(
     )
     if settings.provider == "cuda":
         watch_gpu(metrics.own, settings.device)
+    watch_energy(metrics.own, settings.cuda_device, shared.folder if shared else None)
     changes = supervised.changes(follower) if supervised else OwnChanges(planner, follower)
     repository = Repository(planner.folder, follower, changes, admin_key, api_key)
     follower.start(supervised.catalog if supervised else planner.start())
