@@ -6,6 +6,7 @@ SERVED    = $(or $(BUNDLE),deploy/bundles/clothing-lite0)
 MEASURED  = $(or $(BUNDLE),deploy/bundles/cifar10-msdnet)
 PORT   ?= 8000
 DATA   ?= cifar10
+IMAGES ?= tests/data/cifar10-500.parquet
 RUNS   ?= runs/objectives
 OUT    ?= results
 PEERS  := litserve mosec bentoml ray mlserver kserve nvidia-pytriton
@@ -22,7 +23,7 @@ LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.1
 
 .PHONY: help serve test test-timm lint format benchmark-served bench-cut bench-gpu bench-scheduling model-tables \
         bench-training bench-training-step bench-peers bench-serving oip-clients oip-check grpc-stubs fuzz-api \
-        playground-check deploy-check helm-check ray-check lock clean
+        playground-check deploy-check helm-check ray-check ray-batch-check lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(SERVED), $(PORT)) on the CPU'
@@ -47,6 +48,7 @@ help:
 	@echo 'make deploy-check         check images, compose, dashboard, alerts and manifests (root, minutes)'
 	@echo 'make helm-check           lint and render the Helm chart, and check it with schemas of Kubernetes'
 	@echo 'make ray-check            run Ray Serve under load, and kill replicas during the run (root)'
+	@echo 'make ray-batch-check      classify IMAGES on Ray, kill an actor and the driver, compare the rows (root)'
 	@echo 'make lock                 pin the dependencies again (needs uv)'
 	@echo 'make clean                delete all environments that make has made'
 
@@ -160,9 +162,18 @@ helm-check:
 # On Debian: apt-get install python3-venv iproute2 util-linux
 ray-check:
 	@$(PYTHON) -m deploy.check.programs ray
-	$(PYTHON) -m venv $(RAY)
-	$(RAY)/bin/pip install --quiet -c requirements/constraints.txt -e '.[serving,cpu,ray]' httpx pyarrow
+	@$(MAKE) --no-print-directory $(RAY)/.ready
 	$(RAY)/bin/python -m deploy.check.ray
+
+ray-batch-check:
+	@$(PYTHON) -m deploy.check.programs ray
+	@$(MAKE) --no-print-directory $(RAY)/.ready
+	$(RAY)/bin/python -m deploy.check.ray batch --data $(IMAGES)
+
+$(RAY)/.ready: pyproject.toml requirements/constraints.txt
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/pip install --quiet -c requirements/constraints.txt -e '.[serving,cpu,ray]' httpx
+	@touch $@
 
 lock:
 	$(LOCK) --extra serving --extra grpc --extra tracing --extra cpu --generate-hashes -o requirements/serving-cpu.txt

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from offramp.errors import UnwritableFileError
 
@@ -32,7 +33,9 @@ def writing(path: Path, *more: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def replaced(path: Path, *more: type[Exception], durable: bool = False) -> Iterator[Path]:
+def replaced(
+    path: Path, *more: type[Exception], durable: bool = False, concurrent: bool = False
+) -> Iterator[Path]:
     """Yield a path beside `path` to write a file to, then move the file to `path`.
 
     After an error `path` is as it was, and the file beside it is removed.
@@ -42,11 +45,14 @@ def replaced(path: Path, *more: type[Exception], durable: bool = False) -> Itera
         more: Errors of writers that raise no OSError.
         durable: True to wait until the file is on the disk. Some file systems report only then
             that there is no room.
+        concurrent: True if several processes can write `path` at the same time. Each then has a
+            file of its own, with a name that readers of folders skip.
 
     Raises:
         UnwritableFileError: The file cannot be written.
     """
-    partial = path.with_name(path.name + PARTIAL)
+    name = f".{path.name}.{uuid4().hex}" if concurrent else path.name
+    partial = path.with_name(name + PARTIAL)
     try:
         with writing(path, *more):
             yield partial

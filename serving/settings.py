@@ -197,6 +197,11 @@ class Settings(ModelSettings):
         """The origins in `cors_origins`, as a browser sends them."""
         return tuple(each.strip().lower() for each in self.cors_origins.split(",") if each.strip())
 
+    @property
+    def cuda_device(self) -> int | None:
+        """Return the number of the CUDA device. `None`: stages run on the CPU."""
+        return self.device if self.provider == "cuda" else None
+
     @field_validator("audit", "trace_share", mode="before")
     @classmethod
     def _share_can_be_a_percentage(cls, share: object) -> object:

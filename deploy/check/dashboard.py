@@ -14,7 +14,7 @@ from deploy.grafana.dashboard import FILE
 from deploy.grafana.models import MODELS
 
 RATE_INTERVAL = "20s"  # four scrapes of 5 s, from the data source's timeInterval
-LEFT_OUT = re.compile("offramp_(gpu|shadow)_")
+LEFT_OUT = re.compile("offramp_(energy|gpu|shadow)_")  # of some machines, and of a shadow
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def expressions_without_data(
 ) -> tuple[int, list[str]]:
     """Return the number of expressions, and those that give no number.
 
-    Those of a GPU and of shadows are left out.
+    Those of metrics that only some machines have, and of shadows, are left out.
 
     Args:
         prometheus: Prometheus with the data.

@@ -127,6 +127,7 @@ ENGINE = Row(
                     "{{instance}}",
                 ),
             ),
+            8,
         ),
         Panel(
             "Memory of the servers",
@@ -134,6 +135,20 @@ ENGINE = Row(
             "All workers together. Constant after the first minutes. Rising for hours: a leak. "
             "Restart the server and report it.",
             ((f"sum by (instance) (process_resident_memory_bytes{{{JOB}}})", "{{instance}}"),),
+            8,
+        ),
+        Panel(
+            "Energy of an answer",
+            "joule",
+            "Energy of processors and GPUs, of all their processes, for each answer. It rises at "
+            "low load, because idle devices use energy too. Empty where nothing counts it.",
+            (
+                (
+                    f"{rate('energy_joules_total', where=JOB)} / {rate('exits_total', where=JOB)}",
+                    "joules",
+                ),
+            ),
+            8,
         ),
     ),
 )

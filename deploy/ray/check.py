@@ -27,22 +27,11 @@ from ray import serve
 from deploy.check.ray import IN_NAMESPACE
 from deploy.check.samples import BUNDLE, images
 from deploy.ray.app import Arguments, build
+from deploy.ray.processes import titled
 
 CLIENTS, REQUESTS, KILLED, REPLICAS = 8, 3000, 3, 2
 ASKED = 20  # for the version, of all replicas
 TITLE = b"ray::ServeReplica:default:Replica"
-
-
-def replicas() -> list[int]:
-    """Return the process ids of the replicas that are alive."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cmdline").read_bytes().startswith(TITLE):
-                found.append(int(process.name))
-        except OSError:  # it has ended
-            continue
-    return sorted(found)
 
 
 def wait_for_replicas(seconds: float = 180) -> None:
@@ -52,7 +41,7 @@ def wait_for_replicas(seconds: float = 180) -> None:
         AssertionError: A replica was not replaced in so many seconds.
     """
     end = time.monotonic() + seconds
-    while len(replicas()) < REPLICAS:
+    while len(titled(TITLE)) < REPLICAS:
         assert time.monotonic() < end, "a replica was not replaced"
         time.sleep(0.5)
 
@@ -101,7 +90,7 @@ def _next(numbers: Iterator[int], lock: threading.Lock) -> int | None:
 
 
 def _kill_one() -> None:
-    replica = replicas()[0]
+    replica = titled(TITLE)[0]
     print(f"killing replica {replica}", flush=True)
     os.kill(replica, signal.SIGKILL)
 

@@ -81,6 +81,25 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     check_folder(path.parent, "--out")
 
 
+def check_same_run(place: Path, before: object, run: Mapping[str, Any]) -> None:
+    """Check that rows are of a run with the same values, before a run continues them.
+
+    Args:
+        place: File or folder of the rows, for errors.
+        before: The values that are stored with the rows.
+        run: The model and the arguments of this run.
+
+    Raises:
+        OutputError: They are of another run, or of none.
+    """
+    if not isinstance(before, Mapping):
+        raise OutputError(f"{place} has no rows of a run; remove it")
+    if differs := [name for name in {**run, **before} if before.get(name) != run.get(name)]:
+        raise OutputError(
+            f"{place} is of a run with another {', '.join(differs)}; --overwrite starts again"
+        )
+
+
 class FileOutput(Output):
     """A CSV, JSON lines or parquet file that exists only when it is complete.
 
@@ -177,14 +196,9 @@ class FileOutput(Output):
             first = lines.readline()
         try:
             before = json.loads(first)["run"] if first else run
-            differs = [name for name in run if before.get(name) != run[name]]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise OutputError(f"{self._partial} has no rows of a run; remove it") from error
-        if differs:
-            raise OutputError(
-                f"{self._partial} is of a run with another {', '.join(differs)}; "
-                "--overwrite starts again"
-            )
+        except (ValueError, KeyError, TypeError):
+            before = None
+        check_same_run(self._partial, before, run)
 
     def _rows(self) -> Iterator[Row]:
         with self._partial.open(encoding="utf-8") as lines:

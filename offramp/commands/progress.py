@@ -1,13 +1,18 @@
-"""A progress bar on standard error."""
+"""A progress bar on standard error, and the list of failed images at the end."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from time import monotonic
 from typing import Self
 
+from offramp.errors import OfframpError
+
 WIDTH = 24  # characters of the bar
 EVERY = 0.2  # seconds between two drawings
+EVERY_LINE = 10.0  # the same where each drawing is a line of a log
+LISTED = 20  # failed images that are listed at the end
 
 
 class Progress:
@@ -16,15 +21,18 @@ class Progress:
     Args:
         total: Images.
         shown: Draw the bar at all. Rows on the same terminal would mix with it.
+        logged: Print a line every 10 s where standard error is no terminal.
 
     Attributes:
         images: Images that have a row, of this run.
         failed: Those of them that have no answer.
     """
 
-    def __init__(self, total: int, *, shown: bool = True) -> None:
+    def __init__(self, total: int, *, shown: bool = True, logged: bool = False) -> None:
         self._total = total
-        self._shown = shown and sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty()
+        self._shown = shown and (self._terminal or logged)
+        self._every = EVERY if self._terminal else EVERY_LINE
         self._skipped = 0
         self._started = self._drawn = monotonic()
         self.images = 0
@@ -34,11 +42,11 @@ class Progress:
         """Count images that had a row before this run."""
         self._skipped = images
 
-    def add(self, *, failed: bool) -> None:
-        """Count an image."""
-        self.images += 1
+    def add(self, images: int = 1, *, failed: int) -> None:
+        """Count images, some of which failed."""
+        self.images += images
         self.failed += failed
-        if self._shown and monotonic() - self._drawn >= EVERY:
+        if self._shown and monotonic() - self._drawn >= self._every:
             self._draw()
 
     def line(self, now: float) -> str:
@@ -61,8 +69,25 @@ class Progress:
         """Draw the last state, and end the line."""
         if self._shown:
             self._draw()
-            print(file=sys.stderr)
+            if self._terminal:
+                print(file=sys.stderr)
 
     def _draw(self) -> None:
         self._drawn = monotonic()
-        print(f"\r{self.line(self._drawn)}\x1b[K", end="", file=sys.stderr, flush=True)
+        line = self.line(self._drawn)
+        before, after = ("\r", "\x1b[K") if self._terminal else ("", "\n")
+        print(before + line, end=after, file=sys.stderr, flush=True)
+
+
+def report_failed(progress: Progress, failed: Sequence[str]) -> None:
+    """List the last images that have no answer.
+
+    Raises:
+        OfframpError: No image has one.
+    """
+    for line in failed:
+        print(line, file=sys.stderr)
+    if progress.failed > len(failed):
+        print(f"and {progress.failed - len(failed)} others before these", file=sys.stderr)
+    if progress.failed and progress.failed == progress.images:
+        raise OfframpError("no image has an answer")

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+from offramp.errors import OfframpError
+
+if TYPE_CHECKING:
+    from offramp.answers import Answer
+    from offramp.data.records import Encoded
+    from offramp.inputs.images import ImageSource
+
+Classify = Callable[[Iterator["ImageSource"]], Iterator["Answer | OfframpError"]]
 COLUMNS: Mapping[str, str] = {  # of CSV and parquet, with their types in parquet
     "file": "string",
     "label": "string",
@@ -38,16 +47,40 @@ class Row:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The values of COLUMNS and REJECT."""
+        """The values of COLUMNS and REJECT. Bytes of a name that are not UTF-8 are escaped."""
         answer = self.answer or {}
         values = {name: answer.get(name) for name in (*COLUMNS, REJECT)}
-        return values | {"file": self.file, "error": self.error}
+        return values | {"file": _printed(self.file), "error": self.error and _printed(self.error)}
 
     @property
     def line(self) -> str:
         """The row as a line of JSON, with all fields of the answer."""
         content = {"error": self.error} if self.answer is None else self.answer
         return json.dumps({"file": self.file, **content}) + "\n"
+
+
+def answer_rows(images: Iterable[Encoded], classify: Classify) -> Iterator[Row]:
+    """Classify images, and yield the row of each, in their order."""
+    names: deque[str] = deque()
+
+    def sources() -> Iterator[ImageSource]:
+        for image in images:
+            names.append(image.name)
+            yield image.image
+
+    for outcome in classify(sources()):
+        if isinstance(outcome, OfframpError):
+            yield Row(names.popleft(), None, str(outcome))
+        else:
+            answer = asdict(outcome)
+            for name in ("reject", "promise", "operating_point"):
+                if answer[name] is None:
+                    del answer[name]
+            yield Row(names.popleft(), answer, None)
+
+
+def _printed(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def columns_of(*, reject: bool) -> dict[str, str]:
@@ -78,18 +111,19 @@ def csv_writer(file: TextIO, columns: Mapping[str, str]) -> csv.DictWriter[str]:
     return writer
 
 
-def write_csv(path: Path, rows: Iterator[Row], columns: Mapping[str, str]) -> None:
+def write_csv(path: Path, rows: Iterable[Row], columns: Mapping[str, str]) -> None:
     """Write rows as a CSV file."""
     with path.open("w", encoding="utf-8", newline="") as file:
         csv_writer(file, columns).writerows(row.columns for row in rows)
 
 
-def write_parquet(path: Path, rows: Iterator[Row], columns: Mapping[str, str]) -> None:
+def write_parquet(path: Path, rows: Iterable[Row], columns: Mapping[str, str]) -> None:
     """Write rows as a parquet file. It needs pyarrow."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
+    remaining = iter(rows)
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
     with ParquetWriter(path, schema) as writer:
-        while group := [row.columns for row in islice(rows, GROUP)]:
+        while group := [row.columns for row in islice(remaining, GROUP)]:
             writer.write_table(pa.Table.from_pylist(group, schema))

@@ -234,9 +234,9 @@ def _part(
     return Part(Rows(tuple(files), counts, columns.pop()), targets)
 
 
-def cells(parquet: ParquetFile, column: str) -> Iterator[Any]:
-    """Yield the cells of a column, in order."""
-    for batch in parquet.iter_batches(ROWS, columns=[column]):
+def cells(parquet: ParquetFile, column: str, groups: Sequence[int] | None = None) -> Iterator[Any]:
+    """Yield the cells of a column in some row groups, or in all, in order."""
+    for batch in parquet.iter_batches(ROWS, groups, columns=[column]):
         yield from batch.column(0).to_pylist()
 
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from offramp.data.errors import DatasetError
 from offramp.data.formats import HEAD, PARQUET, format_of
-from offramp.data.parquet import cells, image_column, opened, path_or_bytes
+from offramp.data.parquet import image_column, opened
 from offramp.data.reader import read_dataset
 from offramp.data.records import Encoded, LeftOut, Part, Split, listed, strict_error
 from offramp.data.walk import read_tree
+from offramp.inputs.parts import Piece, images_of
 
 EVALUATED: tuple[Split, ...] = ("test", "validation", "train")  # the first that there is
 
@@ -41,6 +42,9 @@ class ImageItems:
         parquet: The parquet files among them.
         left_out: Files in folders that are not images, with reasons.
         hidden: Number of hidden files.
+
+    Attributes:
+        pieces: The image files, and all rows of each parquet file.
     """
 
     def __init__(
@@ -51,19 +55,18 @@ class ImageItems:
         hidden: int = 0,
     ) -> None:
         tables = frozenset(parquet)
-        self._rows = {file: _row_count(file) if file in tables else None for file in files}
+        self.pieces = tuple(
+            Piece(file, range(_row_count(file)) if file in tables else None)
+            for file in dict.fromkeys(files)
+        )
         self.left_out = tuple(left_out)
         self.hidden = hidden
 
     def __len__(self) -> int:
-        return sum(1 if rows is None else rows for rows in self._rows.values())
+        return sum(map(len, self.pieces))
 
     def __iter__(self) -> Iterator[Encoded]:
-        for file, rows in self._rows.items():
-            if rows is None:
-                yield Encoded(str(file), file)
-            else:
-                yield from _rows(file)
+        return images_of(self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +183,3 @@ def _row_count(file: Path) -> int:
     with opened(file) as parquet:
         image_column(parquet, file)
         return int(parquet.metadata.num_rows)
-
-
-def _rows(file: Path) -> Iterator[Encoded]:
-    """Yield the images of a parquet file. A cell without an image gives no bytes."""
-    with opened(file) as parquet:
-        column = image_column(parquet, file)
-        for number, cell in enumerate(cells(parquet, column)):
-            image = path_or_bytes(cell)
-            stored = file.parent / image if isinstance(image, str) else image
-            usable = stored if isinstance(stored, Path | bytes) else b""
-            yield Encoded(f"{file}#{number}", usable)

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import fcntl
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Literal, NamedTuple
-from weakref import finalize
 
 from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence, Result
-from serving.observe.mapped_memory import mapped_memory
+from serving.observe.mapped_memory import WorkerLock, mapped_memory
 
 State = Literal["unproven", "held", "broken", "safer", "full"]
 STATES: tuple[State, ...] = (
@@ -92,10 +89,7 @@ class Ledger:
         self._at = {label: HEADER + CELLS * k for k, label in enumerate(self.promises)}
         size = (HEADER + CELLS * len(promises)) * CELL_BYTES
         self._cells = mapped_memory(file, size).cast("q")
-        self._lock = Lock()
-        self._file = None if file is None else os.open(file, os.O_RDWR | os.O_CLOEXEC)
-        if self._file is not None:  # a version that is unloaded takes its ledger with it
-            finalize(self, os.close, self._file)
+        self._lock = WorkerLock(file)
         self._writing = None if file is None else file.with_name(file.name + ".writing")
 
     @property
@@ -109,7 +103,7 @@ class Ledger:
 
     def sequence(self, label: str) -> ConfidenceSequence:
         """Return the sequence of a promise at its position."""
-        with self._locked():
+        with self._lock:
             return self._read(self._at[label])
 
     def state(self, label: str) -> State:
@@ -135,7 +129,7 @@ class Ledger:
             The new position, if this result changed it.
         """
         promise, at = self.promises[label], self._at[label]
-        with self._locked():
+        with self._lock:
             position = self.position(label)
             if promise.ladder[position.point] != point:
                 return None
@@ -151,7 +145,7 @@ class Ledger:
 
     def kept(self) -> dict[str, Kept]:
         """Return the records that survive a restart, by label."""
-        with self._locked():
+        with self._lock:
             return {
                 label: Kept(promise.ladder[point], broken, self._read(self._at[label]))
                 for label, promise in self.promises.items()
@@ -164,7 +158,7 @@ class Ledger:
         If the ladder does not have the point of a record any more, its promise begins at its own
         point and is marked as broken.
         """
-        with self._locked():
+        with self._lock:
             if self._cells[LOADED]:
                 return False
             self._cells[LOADED] = 1
@@ -207,22 +201,6 @@ class Ledger:
             cells[number] = mark
         cells[at + TRIALS] = sequence.trials
         cells[at + POINT] = 2 * position.point + position.broken
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the lock of this process's threads, and that of all workers.
-
-        The kernel releases the latter if a worker is killed.
-        """
-        with self._lock:
-            if self._file is None:
-                yield
-                return
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
 
 
 def _position(cell: int) -> Position:

@@ -62,6 +62,11 @@ class Gpu:
             text = "Share of the last sample period in which a kernel ran."
             yield self._family("utilisation_ratio", text, rates.gpu / 100)
 
+    def energy_uj(self) -> int | None:
+        """Return microjoules since the driver was loaded. `None` before Volta, and with MIG."""
+        millijoules = self._read(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
+        return None if millijoules is None else 1000 * int(millijoules)
+
     def _read(self, read: Callable[[object], T]) -> T | None:
         try:
             return read(self._handle)

@@ -6,9 +6,12 @@ the kernel kills the process (SIGBUS). A reserved page is always there.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 from pathlib import Path
+from threading import Lock
+from weakref import finalize
 
 
 def mapped_memory(file: Path | None, size: int, *, reserve: bool = True) -> memoryview[int]:
@@ -34,6 +37,32 @@ def mapped_memory(file: Path | None, size: int, *, reserve: bool = True) -> memo
         return memoryview(mmap.mmap(descriptor, size))
     finally:
         os.close(descriptor)
+
+
+class WorkerLock:
+    """A lock of this process's threads, and of all workers.
+
+    The kernel releases the lock of a worker that is killed.
+
+    Args:
+        file: A file that all workers map. `None` for a single process.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._threads = Lock()
+        self._file = None if file is None else os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        if self._file is not None:  # the memory of a model that is unloaded ends with it
+            finalize(self, os.close, self._file)
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._threads.release()
 
 
 def reserve_room(file: Path, size: int, descriptor: int | None = None) -> None:

@@ -21,6 +21,7 @@ from serving.models.folder import ModelFolder
 from serving.models.metrics import CatalogMetrics
 from serving.models.planner import Planner
 from serving.models.registry import Registry
+from serving.observe.energy import watch_energy
 from serving.observe.gpu import watch_gpu
 from serving.observe.server_metrics import ServerMetrics
 from serving.observe.worker_metrics import WorkerMetrics
@@ -80,6 +81,7 @@ def build_models(
     metrics.own.register(CatalogMetrics(lambda: follower.catalog))
     if settings.provider == "cuda":
         watch_gpu(metrics.own, settings.device)
+    watch_energy(metrics.own, settings.cuda_device, shared.folder if shared else None)
     changes = supervised.changes(follower) if supervised else OwnChanges(planner, follower)
     repository = Repository(planner.folder, follower, changes, admin_key, api_key)
     follower.start(supervised.catalog if supervised else planner.start())

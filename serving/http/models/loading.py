@@ -20,6 +20,7 @@ from serving.images.decoder import Decoder
 from serving.images.rest import Rest
 from serving.models.catalog import Entry
 from serving.models.folder import ModelFolder
+from serving.observe.energy import watch_energy
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.runtime.memory import trim
 from serving.settings import Settings
@@ -131,6 +132,8 @@ def build_model(
     )
     if siblings:
         metrics.watch_ready(lambda: engine.ready)
+    else:
+        watch_energy(metrics.registry, settings.cuda_device, shared.folder if shared else None)
     body_reader = BodyReader(
         settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds
     )

@@ -1,0 +1,177 @@
+"""Check that a batch run on Ray loses and doubles nothing. `deploy.check.ray` starts it.
+
+`offramp classify` answers all images first. Then a run on a Ray cluster answers them. After a
+quarter of its parts an actor is killed with SIGKILL, after half of them the driver. The same
+command continues the run. All rows must then be those of `offramp classify`, each once and in
+order, and no part that was there before may have been written again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+from pyarrow.parquet import read_table
+
+from deploy.check.ray import IN_NAMESPACE
+from deploy.check.samples import BUNDLE, ROOT
+from deploy.ray.output_folder import SUCCESS
+from deploy.ray.processes import titled
+from offramp.inputs.datasets import find_images
+
+IMAGES = ROOT / "tests" / "data" / "cifar10-500.parquet"
+PORT, ACTORS, PARTS = 6379, 2, 100
+ADDRESS = f"127.0.0.1:{PORT}"
+TITLE = b"ray::MapWorker(MapBatches(PartClassifier))"
+CLOSE = 1e-6  # probabilities differ in the last digit between batches of other sizes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the check in the namespace of `deploy.check.ray` and return the exit status.
+
+    Raises:
+        RuntimeError: This is another namespace.
+    """
+    parser = argparse.ArgumentParser(description="Check that a batch run on Ray loses nothing.")
+    parser.add_argument("--data", type=Path, default=IMAGES, help="images, as `offramp classify`")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE)
+    parser.add_argument("--budget", default="medium")
+    options = parser.parse_args(arguments)
+    if not os.environ.get(IN_NAMESPACE):
+        raise RuntimeError("python -m deploy.check.ray batch starts this check, in a namespace")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    words = [str(options.data.absolute()), "--bundle", str(options.bundle)]
+    images = len(find_images([options.data]))
+    print(f"{images} images, {PARTS} parts, {ACTORS} actors", flush=True)
+    with TemporaryDirectory(prefix="offramp-") as folder:
+        found = _check([*words, "--budget", options.budget], images, Path(folder))
+    print("\n".join(found) or "nothing lost, nothing doubled, all rows equal")
+    return 1 if found else 0
+
+
+def _check(words: Sequence[str], images: int, folder: Path) -> list[str]:
+    """Return what is wrong after an interrupted and a second run."""
+    expected, out = folder / "expected.parquet", folder / "rows"
+    _run("offramp classify", ["offramp", "classify", *words, "--out", str(expected)])
+    batch = ["deploy.ray.batch", *words, "--out", str(out), "--actors", str(ACTORS)]
+    batch += ["--part-images", str(-(-images // PARTS))]
+    with _cluster(folder / "ray"):
+        written = _interrupted(batch, out)
+        _run("second run", batch)
+    found = differences(read_table(expected), _rows_of(out))
+    if again := [file for file, changed in written.items() if _changed(file) != changed]:
+        found.append(f"{len(again)} parts were written again")
+    if not (out / SUCCESS).exists():
+        found.append("the run is not marked as complete")
+    return found
+
+
+def differences(expected: pa.Table, rows: pa.Table) -> list[str]:
+    """Return the differences of two tables of rows: names, order, and each column.
+
+    Args:
+        expected: Rows of `offramp classify`.
+        rows: Rows of the run, in the order of its parts.
+    """
+    names, others = (table["file"].to_pylist() for table in (expected, rows))
+    if names != others:
+        lost, extra = set(names) - set(others), len(others) - len(set(others))
+        return [f"{len(lost)} images lost, {extra} doubled, {len(others)} rows of {len(names)}"]
+    found = []
+    if rows.column_names != expected.column_names:
+        return [f"columns {rows.column_names}, not {expected.column_names}"]
+    for column, kind in zip(expected.column_names, expected.schema.types, strict=True):
+        one, other = (np.array(t[column].to_pylist(), dtype=object) for t in (expected, rows))
+        if pa.types.is_floating(kind):
+            gap = np.abs(one.astype(float) - other.astype(float))
+            print(f"largest difference of {column}: {np.nanmax(gap):.1e}")
+            differ = (gap > CLOSE) | (np.isnan(one.astype(float)) != np.isnan(other.astype(float)))
+        else:
+            differ = one != other
+        if differ.any():
+            found.append(
+                f"{column} differs for {differ.sum()} images, first {names[differ.argmax()]}"
+            )
+    return found
+
+
+def _interrupted(words: Sequence[str], out: Path) -> dict[Path, int]:
+    """Start a run, kill an actor and then the driver. Return the parts, with times of change."""
+    started = time.monotonic()
+    with subprocess.Popen([sys.executable, "-m", *words]) as driver:
+
+        def parts() -> int:
+            assert driver.poll() is None, "the run ended before it was interrupted: use more images"
+            return len(list(out.glob("part-*.parquet")))
+
+        _wait(lambda: parts() >= PARTS // 4)
+        actor = titled(TITLE)[0]
+        os.kill(actor, signal.SIGKILL)
+        print(f"killed actor {actor} after {parts()} parts", flush=True)
+        _wait(lambda: parts() >= PARTS // 2)
+        driver.kill()
+    _wait(lambda: not titled(TITLE))  # Ray ends the actors of a driver that is gone
+    written = {file: _changed(file) for file in out.glob("part-*.parquet")}
+    seconds = time.monotonic() - started
+    print(f"killed the driver after {seconds:.0f} s, with {len(written)} parts", flush=True)
+    assert not (out / SUCCESS).exists()
+    return written
+
+
+def _changed(file: Path) -> int:
+    return file.stat().st_mtime_ns
+
+
+def _run(name: str, words: Sequence[str]) -> None:
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", *words], check=True)
+    print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+
+
+@contextmanager
+def _cluster(folder: Path) -> Iterator[None]:
+    """Run a cluster of one node, to which drivers connect by RAY_ADDRESS."""
+    ray = Path(sys.executable).with_name("ray")
+    command = [ray, "start", "--head", "--block", f"--port={PORT}", f"--num-cpus={ACTORS}"]
+    command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", f"--temp-dir={folder}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as head:
+        try:
+            _wait(_answers)
+            os.environ["RAY_ADDRESS"] = ADDRESS
+            yield
+        finally:
+            head.terminate()
+
+
+def _answers() -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", PORT), timeout=1):
+        return True
+    return False
+
+
+def _wait(condition: Callable[[], bool], seconds: float = 600) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.02)
+
+
+def _rows_of(out: Path) -> pa.Table:
+    rows = pa.concat_tables(read_table(file) for file in sorted(out.glob("part-*.parquet")))
+    assert read_table(out).num_rows == rows.num_rows  # the folder is a data set
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
