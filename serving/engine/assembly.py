@@ -87,7 +87,7 @@ def build_engine(
     if settings.provider == "cuda" and not among:
         watch_gpu(metrics.registry, settings.device)
     engine = _engine(settings, manifest, runtime, pool, metrics, latency, audits)
-    if not runtime.warm:
+    if not among:  # otherwise once for a change, when the version before is gone too
         give_back()
     return engine, metrics
 

@@ -30,7 +30,7 @@ _ARITHMETIC = frozenset(
 
 
 class StageCache:
-    """The stages of all runtimes of a process, by what they were made of.
+    """The stages of all runtimes of a process, by what they were made of, and by structure.
 
     The references are weak: the sessions end with the last runtime that uses them.
     """
