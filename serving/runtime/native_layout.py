@@ -135,10 +135,10 @@ class _Network:
             whole = renamed(whole, {name: f"{number}/{name}" for name in inner})
         parts = cut(whole, exits)
         weights = common_weights(whole)
-        names = _features(parts, exits)
+        features = _features(parts, exits)
         specs = {image.name: image, **known}
-        if not specs.keys() >= set(names):
-            specs |= _specs(whole, names, images, weights)
+        if not specs.keys() >= set(features):
+            specs |= _specs(whole, features, images, weights)
         stages = [
             _stage(part, outputs, specs, weights)
             for part, outputs in zip(parts, exits, strict=True)
