@@ -120,7 +120,7 @@ def _warm(
 ) -> Latency:
     """Warm up what no other model has, and return the times of the stages.
 
-    If they are known, so is that the largest batch runs. Memory for it is in the arena that all
+    Stages with known times can run the largest batch. Memory for it is in the arena that all
     sessions share.
     """
     known = None if runtime.structure is None else times.get(runtime.structure)

@@ -71,12 +71,12 @@ def _load(folder: Path, manifest: Manifest, layout: Layout, cache: StageCache) -
     if manifest.precision == "int8":
         _warn_of_saturation(folder, loaded)
     structure = structure_of(each.model for each in loaded)
-    stages = _native(loaded, cache.find(structure)) if layout == "native" else None
-    kind = "portable" if stages is None else "native"
-    stages = portable_stages(loaded) if stages is None else stages
-    whole = "" if stages.whole_network is None else " whole"
-    stages = replace(stages, structure=f"{structure} {kind}{whole}")
-    cache.keep(structure, stages)
+    native = _native(loaded, cache.find(structure)) if layout == "native" else None
+    stages = native or portable_stages(loaded)
+    kind = f"{structure} native={native is not None} whole={stages.whole_network is not None}"
+    stages = replace(stages, structure=kind)
+    if native is not None:
+        cache.keep(structure, stages)
     return stages
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest
@@ -132,3 +132,14 @@ def test_only_values_of_weights_are_not_part_of_the_structure(
     before = structure_of([model])
     change(model)
     assert (structure_of([model]) == before) == same
+
+
+def test_sizes_that_arithmetic_reads_are_part_of_the_structure() -> None:
+    def structure(size: int) -> str:
+        weight = numpy_helper.from_array(np.array([size]), "size")
+        node = helper.make_node("Mul", ["x", "size"], ["y"])
+        return structure_of(
+            [helper.make_model(helper.make_graph([node], "sizes", [], [], [weight]))]
+        )
+
+    assert structure(2) == structure(2) != structure(3)
