@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from serving.cores import lower_priority
+from serving.cores import LOADING, lower_priority
 from serving.http.models.loading import Loader
 from serving.http.models.served import ServedModel
 from serving.models.catalog import Catalog, Entry
@@ -44,7 +44,7 @@ class Follower:
         self._load = loader.load
         self._loaded: dict[Entry, ServedModel] = {}
         self._prepared: dict[Entry, ServedModel] = {}
-        self._thread = ThreadPoolExecutor(1, "models", initializer=lower_priority)
+        self._thread = ThreadPoolExecutor(1, "models", lower_priority, (LOADING,))
         self._retiring: set[asyncio.Task[None]] = set()
 
     def start(self, catalog: Catalog) -> None:
