@@ -9,6 +9,7 @@ from pathlib import Path
 MEMBERSHIP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 NICENESS = 5  # added for threads that compute: a third of the weight of the event loop's thread
+LOADING = 10  # added for a thread that loads models: a third of the weight of those
 
 
 def cores() -> int:
@@ -46,14 +47,14 @@ def cpu_quota(membership: Path = MEMBERSHIP, mount: Path = CGROUPS) -> float | N
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
-def lower_priority() -> None:
+def lower_priority(niceness: int = NICENESS) -> None:
     """Let the threads of this process that answer run before the calling one, which computes.
 
     With more busy threads than cores, the event loop would else wait milliseconds for a core, and
     every answer and refusal with it. Only Linux has a niceness for each thread.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
 
 
 def _quota_of(group: Path) -> float | None:

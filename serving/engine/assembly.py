@@ -87,7 +87,7 @@ def build_engine(
     if settings.provider == "cuda" and not among:
         watch_gpu(metrics.registry, settings.device)
     engine = _engine(settings, manifest, runtime, pool, metrics, latency, audits)
-    if not runtime.warm:
+    if not among:  # otherwise once for a change, when the version before is gone too
         give_back()
     return engine, metrics
 
@@ -120,7 +120,7 @@ def _warm(
 ) -> Latency:
     """Warm up what no other model has, and return the times of the stages.
 
-    If they are known, so is that the largest batch runs. Memory for it is in the arena that all
+    Stages with known times can run the largest batch. Memory for it is in the arena that all
     sessions share.
     """
     known = None if runtime.structure is None else times.get(runtime.structure)

@@ -54,7 +54,7 @@ class CpuRuntime(Runtime):
             for stage in manifest.stages:
                 read_graph(folder, stage)
         else:
-            stages = _load(folder, manifest, layout)
+            stages = _load(folder, manifest, layout, cache)
             cache.keep(key, stages)
         files = [folder / stage.file for stage in manifest.stages]
         super().__init__(stages.each, files, stages.whole_network)
@@ -66,16 +66,18 @@ class CpuRuntime(Runtime):
         return {image.name: np.zeros((batch, *image.shape), image.dtype)}
 
 
-def _load(folder: Path, manifest: Manifest, layout: Layout) -> Stages:
+def _load(folder: Path, manifest: Manifest, layout: Layout, cache: StageCache) -> Stages:
     loaded = [load_stage(folder, manifest, k) for k in range(manifest.exits)]
     if manifest.precision == "int8":
         _warn_of_saturation(folder, loaded)
-    stages = _native(loaded) if layout == "native" else None
-    kind = "portable" if stages is None else "native"
-    stages = portable_stages(loaded) if stages is None else stages
-    whole = "" if stages.whole_network is None else " whole"
     structure = structure_of(each.model for each in loaded)
-    return replace(stages, structure=f"{structure} {kind}{whole}")
+    native = _native(loaded, cache.find(structure)) if layout == "native" else None
+    stages = native or portable_stages(loaded)
+    kind = f"{structure} native={native is not None} whole={stages.whole_network is not None}"
+    stages = replace(stages, structure=kind)
+    if native is not None:
+        cache.keep(structure, stages)
+    return stages
 
 
 def _warn_of_saturation(folder: Path, loaded: Sequence[Loaded]) -> None:
@@ -83,9 +85,9 @@ def _warn_of_saturation(folder: Path, loaded: Sequence[Loaded]) -> None:
         log.warning(_SATURATES, folder)
 
 
-def _native(loaded: Sequence[Loaded]) -> Stages | None:
+def _native(loaded: Sequence[Loaded], like: Stages | None) -> Stages | None:
     try:
-        return optimize_stages(loaded)
+        return optimize_stages(loaded, like)
     except Exception as error:  # noqa: BLE001 (after any error the portable stages still work)
         log.warning("layout native is not available, portable is used instead: %s", error)
         return None

@@ -74,7 +74,7 @@ def networks(loaded: Sequence[Loaded]) -> list[Sequence[Loaded]]:
     return [loaded[start:end] for start, end in pairwise([*firsts, len(loaded)])]
 
 
-def optimize_stages(loaded: Sequence[Loaded]) -> Stages:
+def optimize_stages(loaded: Sequence[Loaded], like: Stages | None = None) -> Stages:
     """Optimise stages together for this CPU. Return them, and the whole network as one graph.
 
     All sessions of a network use the same weights. The networks of a cascade are optimised one by
@@ -82,6 +82,7 @@ def optimize_stages(loaded: Sequence[Loaded]) -> Stages:
 
     Args:
         loaded: All stages of a bundle, on the CPU.
+        like: Stages of graphs with other weights, whose features have the same shapes.
 
     Raises:
         LayoutError: Their outputs differ from those of the portable stages.
@@ -89,7 +90,10 @@ def optimize_stages(loaded: Sequence[Loaded]) -> Stages:
     """
     portable = [each.stage for each in loaded]
     images = _noise(portable)
-    optimised = [_Network.optimised(each, images, k) for k, each in enumerate(networks(loaded))]
+    known = {} if like is None else _specs_of(like)
+    optimised = [
+        _Network.optimised(each, images, k, known) for k, each in enumerate(networks(loaded))
+    ]
     stages = [stage for network in optimised for stage in network.stages]
     found = exit_probabilities(stages, images)
     _check_equal(found, exit_probabilities(portable, images))
@@ -114,7 +118,13 @@ class _Network:
     weights: Mapping[str, ort.OrtValue]
 
     @classmethod
-    def optimised(cls, loaded: Sequence[Loaded], images: Tensors, number: int) -> Self:
+    def optimised(
+        cls,
+        loaded: Sequence[Loaded],
+        images: Tensors,
+        number: int,
+        known: Mapping[str, TensorSpec],
+    ) -> Self:
         """Optimise the stages of a network. `number` makes its features differ from others'."""
         (image,), names = loaded[0].stage.inputs, loaded[0].stage.exit
         exits = exit_outputs(len(loaded), names)
@@ -125,7 +135,10 @@ class _Network:
             whole = renamed(whole, {name: f"{number}/{name}" for name in inner})
         parts = cut(whole, exits)
         weights = common_weights(whole)
-        specs = {image.name: image} | _specs(whole, parts, exits, images, weights)
+        features = _features(parts, exits)
+        specs = {image.name: image, **known}
+        if not specs.keys() >= set(features):
+            specs |= _specs(whole, features, images, weights)
         stages = [
             _stage(part, outputs, specs, weights)
             for part, outputs in zip(parts, exits, strict=True)
@@ -174,18 +187,22 @@ def _open(model: ModelProto, weights: Mapping[str, ort.OrtValue]) -> ort.Inferen
     return ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
 
 
+def _features(parts: Sequence[ModelProto], exits: Sequence[Sequence[str]]) -> list[str]:
+    own = {name for outputs in exits for name in outputs}
+    return [v.name for part in parts for v in part.graph.output if v.name not in own]
+
+
+def _specs_of(stages: Stages) -> dict[str, TensorSpec]:
+    return {spec.name: spec for stage in stages.each for spec in stage.features}
+
+
 def _specs(
     whole: ModelProto,
-    parts: Sequence[ModelProto],
-    exits: Sequence[Sequence[str]],
+    names: Sequence[str],
     images: Tensors,
     weights: Mapping[str, ort.OrtValue],
 ) -> dict[str, TensorSpec]:
     """Run the graph once to get the features' shapes, because no file states blocked ones."""
-    own = {name for outputs in exits for name in outputs}
-    names = [v.name for part in parts for v in part.graph.output if v.name not in own]
-    if not names:  # ONNX Runtime would take that for all outputs
-        return {}
     probe = ModelProto()
     probe.CopyFrom(whole)
     probe.graph.output.extend(ValueInfoProto(name=name) for name in names)

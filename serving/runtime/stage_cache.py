@@ -19,7 +19,7 @@ from serving.runtime.stage import Stages
 from serving.settings import Layout
 
 # Operators that take the same time whatever the values of their weights are. Others, such as
-# Reshape and Resize, read sizes from them.
+# Reshape and Resize, read sizes from them. So does arithmetic on sizes, which are in int64.
 _ARITHMETIC = frozenset(
     {
         "Add", "BatchNormalization", "Clip", "Conv", "ConvInteger", "DequantizeLinear", "Div",
@@ -30,7 +30,7 @@ _ARITHMETIC = frozenset(
 
 
 class StageCache:
-    """The stages of all runtimes of a process, by what they were made of.
+    """The stages of all runtimes of a process, by what they were made of, and by structure.
 
     The references are weak: the sessions end with the last runtime that uses them.
     """
@@ -68,13 +68,13 @@ def structure_of(models: Iterable[ModelProto]) -> str:
                 readers[name].add(node.op_type)
         for tensor in model.graph.initializer:
             _add(digest.update, _structure_of_weight(tensor, readers[tensor.name]))
-        for value in (*model.graph.input, *model.graph.output):
-            _add(digest.update, value.SerializeToString(deterministic=True))
+        for each in (*model.graph.input, *model.graph.output, *model.opset_import):
+            _add(digest.update, each.SerializeToString(deterministic=True))
     return digest.hexdigest()
 
 
 def _structure_of_weight(tensor: TensorProto, readers: set[str]) -> bytes:
-    if not readers <= _ARITHMETIC:
+    if tensor.data_type == TensorProto.INT64 or not readers <= _ARITHMETIC:
         whole: bytes = tensor.SerializeToString(deterministic=True)
         return whole
     return repr((tensor.name, tensor.data_type, list(tensor.dims))).encode()

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from serving.cores import lower_priority
+from serving.cores import LOADING, lower_priority
 from serving.http.models.loading import Loader
 from serving.http.models.served import ServedModel
 from serving.http.models.shadows import Shadows, check_shadows
@@ -46,8 +46,7 @@ class Follower:
         self._loaded: dict[Entry, ServedModel] = {}
         self._prepared: dict[Entry, ServedModel] = {}
         self._shadows = Shadows()
-        # in C for most of its time, in which the event loop and the stages' threads go on
-        self._thread = ThreadPoolExecutor(1, "models", initializer=lower_priority)
+        self._thread = ThreadPoolExecutor(1, "models", lower_priority, (LOADING,))
         self._retiring: set[asyncio.Task[None]] = set()
 
     def start(self, catalog: Catalog) -> None:
@@ -59,6 +58,7 @@ class Follower:
         self._prepared = {entry: self._load(entry) for entry in catalog.entries()}
         check_shadows(catalog, self._prepared)
         self._serve(catalog)
+        give_back()
 
     async def prepare(self, catalog: Catalog) -> None:
         """Load the versions of a catalog that are not loaded yet.
@@ -83,7 +83,11 @@ class Follower:
 
     def commit(self, catalog: Catalog) -> None:
         """Serve a prepared catalog from the next request on."""
-        for model in self._serve(catalog):
+        loads = bool(self._prepared)
+        dropped = self._serve(catalog)
+        if loads and not dropped:  # otherwise when they are gone
+            self._give_back()
+        for model in dropped:
             task = asyncio.get_running_loop().create_task(self._retire(model))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
@@ -129,8 +133,11 @@ class Follower:
             for model in self._prepared.values():
                 model.close()
             self._prepared = {}
-            with suppress(RuntimeError):  # it is closed, because the process ends
-                self._thread.submit(give_back)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        with suppress(RuntimeError):  # the thread is closed, because the process ends
+            self._thread.submit(give_back)
 
 
 def _name_versions(table: Mapping[str, Mapping[str, ServedModel]]) -> None:

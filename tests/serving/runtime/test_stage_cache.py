@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest
@@ -19,8 +20,14 @@ from tests.serving.engines import MakeImages
 
 
 def outputs(runtime: CpuRuntime, images: MakeImages) -> list[Any]:
-    output = runtime.run(0, {"image": images(2, 3)})
-    return [output.probabilities, output.confidence]
+    """Return the probabilities of every exit."""
+    known: dict[str, Any] = {"image": images(2, 3)}
+    found = []
+    for stage in range(len(runtime.inputs)):
+        output = runtime.run(stage, known)
+        found.append(output.probabilities)
+        known |= output.features
+    return found
 
 
 def test_the_same_graphs_have_the_same_sessions(
@@ -35,12 +42,33 @@ def test_the_same_graphs_have_the_same_sessions(
     expected = outputs(first, images)
     del first
     gc.collect()
-    np.testing.assert_array_equal(outputs(second, images)[0], expected[0])
+    np.testing.assert_array_equal(outputs(second, images), expected)
     third = CpuRuntime(bundle, manifest, cache=cache)
     assert third.warm
     del second, third
     gc.collect()
     assert cache.find(key_of(manifest, "native")) is None
+
+
+def test_graphs_with_other_weights_have_their_own_sessions(
+    bundle: Path, manifest: Manifest, tmp_path: Path, images: MakeImages
+) -> None:
+    folder = shutil.copytree(bundle, tmp_path / "other")
+    model = onnx.load(folder / manifest.stages[0].file)
+    scale_weights(model)
+    graph = model.SerializeToString()
+    (folder / manifest.stages[0].file).write_bytes(graph)
+    sha256 = hashlib.sha256(graph).hexdigest()
+    first = manifest.stages[0].model_copy(update={"sha256": sha256})
+    other = manifest.model_copy(update={"stages": (first, *manifest.stages[1:])})
+    cache = StageCache()
+    loaded = CpuRuntime(bundle, manifest, cache=cache)
+    beside, alone = CpuRuntime(folder, other, cache=cache), CpuRuntime(folder, other)
+    assert not beside.warm
+    assert loaded.structure == beside.structure == alone.structure
+    assert beside.features == alone.features
+    np.testing.assert_array_equal(outputs(beside, images), outputs(alone, images))
+    assert not np.allclose(outputs(beside, images), outputs(loaded, images))
 
 
 def test_a_damaged_graph_is_refused_although_others_use_its_stages(
@@ -104,3 +132,14 @@ def test_only_values_of_weights_are_not_part_of_the_structure(
     before = structure_of([model])
     change(model)
     assert (structure_of([model]) == before) == same
+
+
+def test_sizes_that_arithmetic_reads_are_part_of_the_structure() -> None:
+    def structure(size: int) -> str:
+        weight = numpy_helper.from_array(np.array([size]), "size")
+        node = helper.make_node("Mul", ["x", "size"], ["y"])
+        return structure_of(
+            [helper.make_model(helper.make_graph([node], "sizes", [], [], [weight]))]
+        )
+
+    assert structure(2) == structure(2) != structure(3)
