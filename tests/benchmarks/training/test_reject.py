@@ -5,9 +5,12 @@ import pytest
 from benchmarks.training.reject import main
 from exporter.bundle import Naming, write_bundle
 from exporter.network.export import make_manifest
+from tests.exporter.conftest import one_registry
 from tests.exporter.exported import checkpoint, export
 from tests.offramp.pictures import write_files
 from tests.training.samples import PARQUET
+
+__all__ = ["one_registry"]
 
 
 def test_areas_of_each_score_and_the_shares_of_each_exit_are_printed(

@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for label in ("ant", "bee"):
         (root / label).mkdir()
         for i in range(3):
-            Image.effect_noise((1500, 1500), 40 + i).convert("RGB").save(
+            Image.effect_noise((1000, 1000), 40 + i).convert("RGB").save(
                 root / label / f"{i}.png", compress_level=1
             )
     return root
