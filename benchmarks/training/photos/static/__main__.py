@@ -10,8 +10,8 @@ nothing trained for it. `exits` and `small-first` are trained as chains.
         --network mobilenetv2="--backbone timm:mobilenetv2_100 --weights hub"
 
 With the recipe `photos-quick` (default) trunks stay frozen, and heads are trained on features that
-are computed once: minutes for a row. With `photos` the networks are fine-tuned: hours. Frozen
-shallow features are poor, so cut trunks are at their best with `photos` alone.
+are computed once: minutes for a row. With `photos` the networks are fine-tuned: hours. Cut trunks
+need `photos`, because frozen shallow features are poor.
 
 Thresholds, and the pair at each time, are chosen on held-out images. Accuracy is that on the test
 split. Milliseconds are CPU time of ONNX Runtime with one thread and one image on this machine.
