@@ -20,6 +20,7 @@ from time import perf_counter
 from serving.cores import lower_priority
 from serving.engine.batch import Batch, Decision, Leaving
 from serving.engine.overload import OverloadDetector
+from serving.engine.queues.turns import Turns
 from serving.engine.request import Request
 from serving.engine.scheduler import Scheduler
 from serving.observe.metrics import Metrics
@@ -54,6 +55,7 @@ class StageThreads:
     Attributes:
         broken: That reason. `None`: they work.
         records: Some requests record the batches that they are part of.
+        turns: Turns of several models. `None`: no other model computes.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class StageThreads:
         self.runtime = runtime
         self.broken: str | None = None
         self.records = False
+        self.turns: Turns | None = None
         self._pool = pool
         self._scheduler = scheduler
         self._overload = overload
@@ -188,7 +191,7 @@ class StageThreads:
                     self._idle -= 1
             if leaving and not self._post(self._tell, leaving):
                 return
-            ran = None if batch is None else self._run(batch)
+            ran = None if batch is None else self._run_in_turn(batch)
 
     def _settle(self, ran: _Ran | None) -> list[Leaving]:
         """Report a batch to the scheduler. Return the requests that leave, or have expired."""
@@ -222,6 +225,13 @@ class StageThreads:
     def _has_room(self) -> bool:
         """Return whether a batch of copies slows no other down: not on a device that runs one."""
         return self.runtime.parallel_batches is None or self.running == 1
+
+    def _run_in_turn(self, batch: Batch) -> _Ran:
+        """Run one batch, with several models in a turn of this one."""
+        if self.turns is None:
+            return self._run(batch)
+        with self.turns.of(self):
+            return self._run(batch)
 
     def _run(self, batch: Batch) -> _Ran:
         """Run one batch through one stage or through all, from its slots to its slots."""

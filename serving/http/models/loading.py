@@ -11,6 +11,7 @@ from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.assembly import Siblings, build_engine
 from serving.engine.budgets.milliseconds import Milliseconds
+from serving.engine.queues.turns import Turns
 from serving.engine.warm_up import probe
 from serving.http.body import BodyReader
 from serving.http.context import ServerContext
@@ -52,6 +53,7 @@ class Loader:
         self._tracing = tracing
         self._on_device = on_device
         self._siblings = Siblings()
+        self._turns = Turns(settings.threads) if settings.provider == "cpu" else None
 
     def load(self, entry: Entry) -> ServedModel:
         """Load a version, and run it once. It is served by the name and version of its folders.
@@ -79,6 +81,7 @@ class Loader:
         )
         try:
             engine = model.context.engine
+            engine.stage_threads.turns = self._turns
             probe(engine.stage_threads.runtime, engine.pool)
         except BaseException:
             model.close()

@@ -29,9 +29,13 @@ function draw(rows, standard) {
   byId("models").replaceChildren(...cards);
   const ready = rows.filter((row) => row.state === "READY").length;
   const failed = rows.filter(hasFailed).length;
-  const counts = [`${names.length} models`, `${ready} versions ready`, `${failed} failed`];
-  byId("summary").textContent = counts.join(", ");
+  const counts = [counted(names.length, "model"), counted(ready, "version")];
+  byId("summary").textContent = `${counts.join(", ")} ready, ${failed} failed`;
   byId("time").textContent = `as of ${new Date().toLocaleTimeString()}`;
+}
+
+function counted(number, name) {
+  return number === 1 ? `1 ${name}` : `${number} ${name}s`;
 }
 
 function cardOf(name, rows, standard) {

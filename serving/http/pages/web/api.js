@@ -4,7 +4,7 @@ const MOST_TRIES = 6; // of a request that is refused because the server is busy
 const LONGEST_WAIT = 5; // seconds between two tries
 const EVERYTHING = { budget: "full", explain: "true" };
 let key = "";
-let reads = true; // the key reads more than the index: it is not the admin key
+let reads = true; // the key can read more than the index: it is not the admin key
 
 /** An error that the server explained (RFC 9457), or that has no answer (status 0). */
 export class Problem extends Error {
@@ -48,36 +48,29 @@ export async function classify(file, query, onExit) {
 
 /** Return all versions with state and reason, and the model that answers calls without a name. */
 export async function getVersions() {
-  const index = await listed("v2/repository/index", { method: "POST" }, [404]); // one bundle: none
-  const models = reads ? await listed("models", {}, index ? [401] : []) : null;
-  reads = models !== null;
-  const rows = index ?? (await rowsOf(models));
+  const response = await call(fromRoot("v2/repository/index"), { method: "POST" });
+  const rows = await response.json();
+  const models = await loadedModels();
   const first = new Map((models?.models ?? []).map((model) => [model.name, model.version]));
   for (const row of rows) row.answers = models ? answersOf(row, first.get(row.name)) : "";
   return { rows, standard: models?.default ?? null };
 }
 
+/** Return the list of loaded models, or null with the admin key, which reads the index only. */
+async function loadedModels() {
+  if (!reads) return null;
+  try {
+    return await (await call(fromRoot("models"), {})).json();
+  } catch (problem) {
+    if (problem.status !== 401) throw problem;
+    reads = false;
+    return null;
+  }
+}
+
 function answersOf(row, first) {
   if (row.state !== "READY") return "";
   return row.version === first ? "calls without a version" : "calls that name it";
-}
-
-/** Return the rows of a server that has one bundle for good. */
-async function rowsOf({ models }) {
-  const ready = await send(fromRoot("health/ready"), {});
-  const problem = ready.ok ? null : await problemOf(ready);
-  const state = ready.ok ? "READY" : "UNAVAILABLE";
-  return models.map(({ name, version }) => ({ name, version, state, reason: problem?.message ?? "" }));
-}
-
-/** Return the body of a call, or null for these statuses. */
-async function listed(path, options, missing) {
-  try {
-    return await (await call(fromRoot(path), options)).json();
-  } catch (problem) {
-    if (missing.includes(problem.status)) return null;
-    throw problem;
-  }
 }
 
 /** Return the URL of a path of the API, for a page at any path. */

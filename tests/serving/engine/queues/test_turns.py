@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from threading import Event, Thread
+
+import pytest
+
+from serving.engine.queues.turns import Turns
+
+SHORT = 0.05  # seconds, in which a batch that can start has started
+LONG = 20.0
+
+
+class Batch:
+    """A thread with a batch of a model, which runs until it is ended."""
+
+    def __init__(self, turn: AbstractContextManager[None]) -> None:
+        self.started, self._end = Event(), Event()
+        self._turn = turn
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with self._turn:
+            self.started.set()
+            self._end.wait(LONG)
+
+    def runs(self) -> bool:
+        return self.started.wait(LONG)
+
+    def waits(self) -> bool:
+        return not self.started.wait(SHORT)
+
+    def end(self) -> None:
+        self._end.set()
+        self._thread.join(LONG)
+
+
+class Models:
+    """Starts batches, and ends those that are left."""
+
+    def __init__(self, cores: int) -> None:
+        self._turns = Turns(cores)
+        self._batches: list[Batch] = []
+
+    def start(self, model: str) -> Batch:
+        self._batches.append(Batch(self._turns.of(model)))
+        return self._batches[-1]
+
+    def close(self) -> None:
+        for batch in self._batches:
+            batch.end()
+
+
+@pytest.fixture
+def models() -> Iterator[Models]:
+    """Return the models of a process with two cores."""
+    models = Models(2)
+    yield models
+    models.close()
+
+
+def test_a_model_alone_has_all_cores_and_not_more(models: Models) -> None:
+    first, second = models.start("a"), models.start("a")
+    assert first.runs()
+    assert second.runs()
+    third = models.start("a")
+    assert third.waits()
+    first.end()
+    assert third.runs()
+
+
+def test_a_model_that_runs_nothing_never_waits_for_a_flood(models: Models) -> None:
+    flood = [models.start("a") for _ in range(4)]
+    assert flood[0].runs()
+    other = models.start("b")
+    assert other.runs()
+
+
+def test_a_flood_gets_its_share_while_another_model_runs_and_all_cores_afterwards(
+    models: Models,
+) -> None:
+    first, second = models.start("a"), models.start("a")
+    assert first.runs()
+    assert second.runs()
+    other, third = models.start("b"), models.start("a")
+    assert other.runs()
+    first.end()  # one of each is left, which is the share of both
+    assert third.waits()
+    other.end()
+    assert third.runs()
+
+
+def test_with_more_models_than_cores_each_runs_one_batch(models: Models) -> None:
+    for name in "abc":
+        assert models.start(name).runs()
+    assert models.start("a").waits()
+
+
+def test_a_batch_that_raises_gives_its_turn_back() -> None:
+    turns = Turns(1)
+    with pytest.raises(ValueError, match="stage"), turns.of("a"):
+        raise ValueError("stage")
+    with turns.of("a"):
+        pass
