@@ -24,11 +24,12 @@ import pyarrow as pa
 from pyarrow.parquet import read_table
 
 from deploy.check.ray import IN_NAMESPACE
-from deploy.check.samples import BUNDLE, ROOT
 from deploy.ray.output_folder import SUCCESS
 from deploy.ray.processes import titled
 from offramp.inputs.datasets import find_images
 
+ROOT = Path(__file__).parents[2]
+BUNDLE = ROOT / "deploy" / "bundles" / "cifar10-msdnet"
 IMAGES = ROOT / "tests" / "data" / "cifar10-500.parquet"
 ACTORS, PARTS, TRIES = 2, 100, 5
 TITLE = b"ray::MapWorker(MapBatches(PartClassifier))"
