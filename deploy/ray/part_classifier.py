@@ -81,7 +81,7 @@ class PartClassifier:
         self._asked = job.asked
         self._columns = columns_of(reject="reject" in job.asked)
 
-    def __call__(self, batch: Mapping[str, NDArray[np.int64]]) -> dict[str, list[object]]:
+    def __call__(self, batch: Mapping[str, NDArray[np.int64]]) -> dict[str, list[Any]]:
         """Classify the parts in the column `part`. Return a column for each field of the reports.
 
         Raises:

@@ -104,7 +104,8 @@ def _cells(parquet: ParquetFile, column: str, rows: range, file: Path) -> Iterat
 
 def _row_groups(parquet: ParquetFile, rows: range) -> tuple[list[int], int]:
     """Return the row groups that have some of the rows, and the first row of the first of them."""
-    groups, first, end = [], rows.start, 0
+    groups: list[int] = []
+    first, end = rows.start, 0
     for number in range(parquet.num_row_groups):
         start, end = end, end + parquet.metadata.row_group(number).num_rows
         if start < rows.stop and rows.start < end:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,19 @@ def test_a_damaged_row_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.csv.partial").write_text(json.dumps({"run": RUN}) + "\nhello\n")
     with pytest.raises(OutputError, match="is damaged"):
         FileOutput(tmp_path / "a.csv", RUN)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_name_that_is_not_utf8_is_written(tmp_path: Path, suffix: str) -> None:
+    name = os.fsdecode(b"\xff.png")
+    path = tmp_path / f"a{suffix}"
+    write(path, [Row(name, ANSWER, None), Row(name, None, f"{name}: damaged")])
+    assert rb"\udcff.png: damaged" in path.read_bytes()
+
+
+def test_a_run_is_not_continued_without_an_option_that_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with FileOutput(path, RUN | {"promise": "99%"}) as output:
+        output.write(ROWS[0])
+    with pytest.raises(OutputError, match="another promise"):
+        FileOutput(path, RUN)
