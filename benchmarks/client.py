@@ -14,12 +14,13 @@ from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 import httpx
 
-from training.data.images import File
+if TYPE_CHECKING:  # Ray's environment has no torch
+    from training.data.images import File
 
 STARTED = re.compile(r"at (http://[^\s\"]+)")
 
