@@ -1,11 +1,15 @@
 """The Open Inference Protocol v2 over gRPC, on a port of its own.
 
-`serving.http.oip` has the meaning of the protocol. Needs the extra `grpc`.
+`serving.http.oip` has the meaning of the protocol. Needs the extra `grpc`, for its messages. The
+connections are ours (`http2`): in gRPC's own Python server a call costs more than the network.
 
 - `stubs/`: the protocol's messages, generated from `open_inference.proto`.
 - `wire`: bounds of a message before it is parsed, and its tensors as views.
 - `messages`: messages as requests, and answers as messages.
+- `calls`: the records that methods and connections share.
 - `errors`: errors as statuses.
-- `service`: the methods.
+- `inference`: the method that classifies.
+- `service`: all methods.
+- `http2/`: the connections.
 - `server`: the port, its limits, start and stop.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from struct import pack
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +14,16 @@ from offramp.bundle.manifest import Manifest
 from serving.engine.request import Answer
 from serving.http.formatter import opinions_of, top_k
 from serving.http.oip.protocol import (
+    BOOL,
     BYTES,
     CONFIDENCE,
     EXIT,
     EXPLAIN,
     FLOPS,
+    FP32,
     FURTHER,
     INDEX,
+    INT64,
     LABEL,
     OUTPUTS,
     PROBABILITIES,
@@ -31,28 +35,50 @@ from serving.http.oip.protocol import (
 )
 
 DATATYPES = {**OUTPUTS, **FURTHER}
+FORMATS = {BOOL: "?", INT64: "q", FP32: "f"}  # of `struct`
+
+
+class OutputHead(NamedTuple):
+    """An output without its values.
+
+    Attributes:
+        name: Name of the output.
+        datatype: Its datatype.
+        shape: Its shape.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
 
 
 class OutputTensor(NamedTuple):
     """An output.
 
     Attributes:
-        name: Name of the output.
-        datatype: Its datatype.
-        shape: Its shape.
-        values: Its values in C order. Of BYTES a flat list.
+        head: Its name, datatype and shape.
+        values: Its values in C order: a number or an element of BYTES each, of `probabilities` a
+            float32 [classes] for each image.
     """
 
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    values: NDArray[np.generic] | list[bytes]
+    head: OutputHead
+    values: Sequence[Any]
 
     def raw(self) -> bytes:
         """Return the values as bytes, little-endian. Each element of BYTES has its length first."""
-        if isinstance(self.values, np.ndarray):
-            return self.values.tobytes()
-        return b"".join(part for each in self.values for part in (_length(each), each))
+        if self.head.datatype == BYTES:
+            return b"".join([part for each in self.values for part in (_length(each), each)])
+        if self.head.name == PROBABILITIES:
+            return b"".join([np.asarray(row, "<f4").tobytes() for row in self.values])
+        return pack(f"<{len(self.values)}{FORMATS[self.head.datatype]}", *self.values)
+
+    def json(self) -> list[Any] | NDArray[np.float32]:
+        """Return the values as data of JSON, flat."""
+        if self.head.datatype == BYTES:
+            return [each.decode() for each in self.values]
+        if self.head.datatype == FP32:  # the shortest text of a float32, not that of a float64
+            return np.array(self.values, np.float32).reshape(-1)
+        return [*self.values]
 
 
 def _length(element: bytes) -> bytes:
@@ -64,20 +90,18 @@ class OutputBuilder:
 
     def __init__(self, manifest: Manifest) -> None:
         self._labels = manifest.labels
-        self._encoded = [label.encode() for label in manifest.labels]
-        self._columns: dict[str, Callable[[Sequence[Answer], list[int]], NDArray[Any]]] = {
-            INDEX: lambda _, tops: np.array(tops, "<i8"),
-            PROBABILITY: lambda answers, tops: np.array(
-                [each.opinion.probabilities[k] for each, k in zip(answers, tops, strict=True)],
-                "<f4",
-            ),
-            CONFIDENCE: lambda answers, _: np.array([a.opinion.confidence for a in answers], "<f4"),
-            EXIT: lambda answers, _: np.array([each.exit for each in answers], "<i8"),
-            FLOPS: lambda answers, _: np.array([each.flops for each in answers], "<i8"),
-            REJECT: lambda answers, _: np.array([each.rejected for each in answers], np.bool_),
-            PROBABILITIES: lambda answers, _: np.array(
-                [each.opinion.probabilities for each in answers], "<f4"
-            ),
+        encoded = [label.encode() for label in manifest.labels]
+        # Values by output, of an answer and the number of its likeliest class.
+        self._columns: dict[str, Callable[[Answer, int], Any]] = {
+            LABEL: lambda _, top: encoded[top],
+            INDEX: lambda _, top: top,
+            PROBABILITY: lambda answer, top: answer.opinion.probabilities[top],
+            CONFIDENCE: lambda answer, _: answer.opinion.confidence,
+            EXIT: lambda answer, _: answer.exit,
+            FLOPS: lambda answer, _: answer.flops,
+            REJECT: lambda answer, _: answer.rejected,
+            PROBABILITIES: lambda answer, _: answer.opinion.probabilities,
+            EXPLAIN: lambda answer, _: orjson.dumps(opinions_of(answer, manifest.labels)),
         }
 
     def build(self, request: InferRequest, answers: Sequence[Answer]) -> list[OutputTensor]:
@@ -90,14 +114,11 @@ class OutputBuilder:
         if wanted.classes:
             classes = min(wanted.classes, len(self._labels))
             rows = [text for each in answers for text in self._ranked(each, classes)]
-            return OutputTensor(name, BYTES, (count, classes), rows)
-        if name == LABEL:
-            return OutputTensor(name, BYTES, (count,), [self._encoded[k] for k in tops])
-        if name == EXPLAIN:
-            rows = [orjson.dumps(opinions_of(each, self._labels)) for each in answers]
-            return OutputTensor(name, BYTES, (count,), rows)
-        values = self._columns[name](answers, tops)
-        return OutputTensor(name, DATATYPES[name], values.shape, values)
+            return OutputTensor(OutputHead(name, BYTES, (count, classes)), rows)
+        column = self._columns[name]
+        values = [column(answer, top) for answer, top in zip(answers, tops, strict=True)]
+        shape = (count, len(self._labels)) if name == PROBABILITIES else (count,)
+        return OutputTensor(OutputHead(name, DATATYPES[name], shape), values)
 
     def _ranked(self, answer: Answer, classes: int) -> list[bytes]:
         """Return texts `probability:index:label`, the likeliest class first."""
