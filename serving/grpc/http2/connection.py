@@ -30,6 +30,7 @@ class Connection(CallAnswerer):
         self._head: Head | None = None  # of these
         self._opening = 0, 0, 0.0  # stream, flags and begin of headers in several frames
         self._room = WINDOW
+        self._seen = 0  # number of the latest stream, also of one that is not answered
         self._takes: dict[int, Callable[[int, int, bytes, int, int], None]] = {
             f.DATA: self._take_data,
             f.HEADERS: self._take_headers,
@@ -95,10 +96,11 @@ class Connection(CallAnswerer):
                 self._reset(number, f.PROTOCOL_ERROR)
             else:
                 self._start(stream)
-        elif number <= self.last or self._leaving:
+        elif number <= self._seen or self._leaving:
+            self._seen = max(self._seen, number)
             self._charge()  # it ended before, or comes after our end
         else:
-            self.last = number
+            self.last = self._seen = number
             stream = self._begin(number, fields)
             if stream is not None and ended:
                 self._start(stream)
@@ -131,7 +133,7 @@ class Connection(CallAnswerer):
             self._charge()
         stream = self._streams.get(number)
         if stream is None:
-            if number > self.last or number % 2 == 0:
+            if number > self._seen or number % 2 == 0:
                 raise ConnectionFailedError(f.PROTOCOL_ERROR, "data of a stream that is not open")
             return  # it ended before
         if stream.ended:
@@ -177,7 +179,7 @@ class Connection(CallAnswerer):
 
     def _take_reset(self, _: int, number: int, data: bytes, start: int, end: int) -> None:
         _number(data, start, end)
-        if number == 0 or number > self.last:
+        if number == 0 or number > self._seen:
             raise ConnectionFailedError(f.PROTOCOL_ERROR, "the end of a stream that never began")
         self._charge()
         if (stream := self._streams.get(number)) is not None:

@@ -34,7 +34,7 @@ class FrameReader(asyncio.Protocol):
     """A connection that reads frames.
 
     Attributes:
-        last: Number of the latest stream that began.
+        last: Number of the latest stream that is answered.
     """
 
     _transport: asyncio.Transport
