@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -12,14 +11,13 @@ from offramp.bundle.manifest import Manifest
 from serving.engine.request import Answer
 from serving.grpc.stubs import open_inference_pb2 as pb
 from serving.grpc.wire import ID, length_delimited, split
-from serving.http.oip.answers import OutputBuilder, OutputHead, parameters_of
+from serving.http.oip.answers import Layout, OutputBuilder, parameters_of
 from serving.http.oip.inputs import InputReader, InputTensor, is_base64
 from serving.http.oip.parameters import ParameterReader, read_parameters
 from serving.http.oip.protocol import MAX_ID, Images, InferRequest, malformed
 from serving.http.oip.templates import MAX_CACHED_BYTES, Template, TemplateCache
 
 RAW_OUTPUT = 6 << 3 | 2  # tag of the field `raw_output_contents`
-CACHED = 256  # heads of responses
 M = TypeVar("M", bound=Message)
 Parameters = tuple[tuple[str, str | bool], ...]
 
@@ -157,24 +155,24 @@ class ResponseWriter:
     def __init__(self, manifest: Manifest) -> None:
         self._builder = OutputBuilder(manifest)
         self._name, self._version = manifest.name, manifest.version
-        # A response without its id and its tensors: equal for all requests of the same outputs.
-        self._head = lru_cache(CACHED)(self._encoded_head)
 
     def write(self, request: InferRequest, answers: Sequence[Answer]) -> bytes:
         """Return a `ModelInferResponse` with the requested outputs, all in raw bytes."""
-        tensors = self._builder.build(request, answers)
+        layout = self._builder.layout(request.outputs, len(answers))
         parameters = tuple(parameters_of(request, answers).items())
-        parts = [self._head(tuple([each.head for each in tensors]), parameters)]
+        parts = [layout.write(parameters, lambda: self._head(layout, parameters))]
         if request.id:
             parts.append(length_delimited(ID, request.id.encode()))
-        parts += [length_delimited(RAW_OUTPUT, each.raw()) for each in tensors]
+        raw = layout.raw(layout.values(answers))
+        parts += [length_delimited(RAW_OUTPUT, each) for each in raw]
         return b"".join(parts)
 
-    def _encoded_head(self, heads: tuple[OutputHead, ...], parameters: Parameters) -> bytes:
+    def _head(self, layout: Layout, parameters: Parameters) -> bytes:
+        """Return a response without its id and its values."""
         response = pb.ModelInferResponse(model_name=self._name, model_version=self._version)
         for name, value in parameters:
             kind = "bool_param" if isinstance(value, bool) else "string_param"
             setattr(response.parameters[name], kind, value)
-        for each in heads:
-            response.outputs.add(name=each.name, datatype=each.datatype, shape=each.shape)
+        for output in layout.outputs:
+            response.outputs.add(**output.head._asdict())
         return bytes(response.SerializeToString())

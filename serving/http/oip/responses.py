@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -12,15 +11,14 @@ from offramp.bundle.manifest import Manifest
 from serving.engine.request import Answer
 from serving.http.classify import headers_of
 from serving.http.connection import Headers
-from serving.http.oip.answers import OutputBuilder, OutputHead, parameters_of
+from serving.http.oip.answers import Layout, OutputBuilder, Values, parameters_of
 from serving.http.oip.inputs import SIZE
 from serving.http.oip.protocol import InferRequest
 from serving.http.oip.requests import LENGTH
 
 OCTETS = b"application/octet-stream"
-CACHED = 256  # texts of JSON
-Parameters = tuple[tuple[str, str | bool], ...]
-Binary = tuple[tuple[OutputHead, int], ...]  # heads of binary outputs, and their sizes in bytes
+Data = dict[str, Any]
+Parameters = dict[str, str | bool]
 
 
 class ResponseWriter:
@@ -29,43 +27,49 @@ class ResponseWriter:
     def __init__(self, manifest: Manifest) -> None:
         self._builder = OutputBuilder(manifest)
         self._model = {"model_name": manifest.name, "model_version": manifest.version}
-        # JSON without data: equal for all answers whose outputs have the same sizes.
-        self._cached = lru_cache(CACHED)(self._binary_json)
 
     def write(self, request: InferRequest, answers: Sequence[Answer]) -> tuple[Headers, bytes]:
         """Return the headers and the body of a response with the requested outputs."""
-        tensors = self._builder.build(request, answers)
-        parameters = tuple(parameters_of(request, answers).items())
-        pairs = [*zip(request.outputs, tensors, strict=True)]
-        binary = [tensor.raw() for wanted, tensor in pairs if wanted.binary]
-        if len(binary) == len(tensors) and not request.id:
-            sizes = zip(tensors, binary, strict=True)
-            json = self._cached(tuple((each.head, len(raw)) for each, raw in sizes), parameters)
-        else:
-            raws = iter(binary)
-            outputs = [
-                _described(each.head) | {"parameters": {SIZE: len(next(raws))}}
-                if wanted.binary
-                else _described(each.head) | {"data": each.json()}
-                for wanted, each in pairs
-            ]
-            json = self._json(outputs, parameters, request.id)
-        if not binary:
-            return headers_of(json), json
-        body = b"".join([json, *binary])
-        return [*headers_of(body, OCTETS), (LENGTH, b"%d" % len(json))], body
+        layout = self._builder.layout(request.outputs, len(answers))
+        values, parameters = layout.values(answers), parameters_of(request, answers)
+        if request.id or not all(each.binary for each in request.outputs):
+            return self._write_mixed(request, layout, values, parameters)
+        binary = layout.raw(values)
+        key = tuple(map(len, binary)), tuple(parameters.items())
+        json = layout.write(key, lambda: self._json(_sized(layout, binary), parameters))
+        return _with_binary(json, binary)
 
-    def _binary_json(self, tensors: Binary, parameters: Parameters) -> bytes:
-        outputs = [_described(head) | {"parameters": {SIZE: size}} for head, size in tensors]
-        return self._json(outputs, parameters, "")
+    def _write_mixed(
+        self,
+        request: InferRequest,
+        layout: Layout,
+        values: Sequence[Values],
+        parameters: Parameters,
+    ) -> tuple[Headers, bytes]:
+        binary, outputs = [], []
+        for wanted, output, each in zip(request.outputs, layout.outputs, values, strict=True):
+            described = output.head._asdict()
+            if wanted.binary:
+                binary.append(output.raw(each))
+                outputs.append(described | {"parameters": {SIZE: len(binary[-1])}})
+            else:
+                outputs.append(described | {"data": output.json(each)})
+        json = self._json(outputs, parameters, request.id)
+        return _with_binary(json, binary) if binary else (headers_of(json), json)
 
-    def _json(self, outputs: list[dict[str, Any]], parameters: Parameters, name: str) -> bytes:
-        response: dict[str, Any] = {**self._model, "parameters": dict(parameters)}
+    def _json(self, outputs: Sequence[Data], parameters: Parameters, name: str = "") -> bytes:
+        response: Data = {**self._model, "parameters": parameters}
         if name:
             response["id"] = name
         response["outputs"] = outputs
         return orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _described(head: OutputHead) -> dict[str, Any]:
-    return head._asdict()
+def _sized(layout: Layout, binary: Sequence[bytes]) -> list[Data]:
+    pairs = zip(layout.outputs, binary, strict=True)
+    return [each.head._asdict() | {"parameters": {SIZE: len(raw)}} for each, raw in pairs]
+
+
+def _with_binary(json: bytes, binary: Sequence[bytes]) -> tuple[Headers, bytes]:
+    body = b"".join([json, *binary])
+    return [*headers_of(body, OCTETS), (LENGTH, b"%d" % len(json))], body
