@@ -89,13 +89,14 @@ def _text(value: bytes) -> str:
 
 
 def _template(request: pb.ModelInferRequest) -> Template:
+    asked = read_parameters(b"", _values(request.parameters))
     if len(request.inputs) != 1:
         raise malformed(f"there are {len(request.inputs)} inputs; send one")
     (found,) = request.inputs
     encoded = is_base64(_values(found.parameters))
     return Template(
         InputTensor(found.name, found.datatype, list(found.shape), encoded),
-        read_parameters(b"", _values(request.parameters)),
+        asked,
         [(each.name, _values(each.parameters)) for each in request.outputs],
         binary=True,
         model=(request.model_name, request.model_version),

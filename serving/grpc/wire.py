@@ -153,10 +153,10 @@ def length_delimited(tag: int, value: bytes | memoryview) -> bytes:
     """Return a field of bytes. The tag is below 128."""
     size = len(value)
     if size < 0x80:
-        return b"%c%c%b" % (tag, size, value)
+        return b"".join((bytes((tag, size)), value))
     encoded = bytearray((tag,))
     while size > 0x7F:
         encoded.append(size & 0x7F | 0x80)
         size >>= 7
     encoded.append(size)
-    return b"%b%b" % (encoded, value)
+    return b"".join((encoded, value))

@@ -108,6 +108,5 @@ def rounds(loads: Loads, count: int, seconds: float, warm_up: float) -> Iterator
     for measure in loads.values():
         measure(warm_up)
     for number in range(count):
-        names = [*loads] if number % 2 == 0 else [*reversed(loads)]
-        for name in names:
+        for name in [*loads] if number % 2 == 0 else [*loads][::-1]:
             yield loads[name](seconds)

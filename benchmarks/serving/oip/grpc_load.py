@@ -12,6 +12,7 @@ import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from struct import Struct
 from typing import cast
 
@@ -121,6 +122,10 @@ class _Client(asyncio.Protocol):
             self._transport.close()
 
 
+def _same(client: _Client) -> _Client:
+    return client
+
+
 def send_calls(port: int, messages: Sequence[bytes], connections: int, seconds: float) -> Calls:
     """Send messages in a closed loop, one call at a time over each connection.
 
@@ -135,7 +140,7 @@ def send_calls(port: int, messages: Sequence[bytes], connections: int, seconds: 
         step, end = max(1, len(messages) // connections), began + seconds
         clients = [_Client(messages, n * step, end) for n in range(connections)]
         for client in clients:
-            await loop.create_connection(lambda made=client: made, "127.0.0.1", port)
+            await loop.create_connection(partial(_same, client), "127.0.0.1", port)
         await asyncio.gather(*(client.closed for client in clients))
         return clients, time.perf_counter() - began
 

@@ -40,7 +40,7 @@ class ConnectionFailedError(Exception):
 
 def frame(kind: int, flags: int, stream: int, payload: bytes | memoryview = b"") -> bytes:
     """Return a frame."""
-    return b"%b%b" % (head.pack(len(payload) << 8 | kind, flags, stream), payload)
+    return b"".join((head.pack(len(payload) << 8 | kind, flags, stream), payload))
 
 
 def settings_frame(*pairs: tuple[int, int]) -> bytes:

@@ -74,6 +74,12 @@ class Served:
     run: Callable[[Callable[[], object]], object]  # on its event loop
 
 
+def each_of(shared: Shared, act: Callable[[Any], None]) -> None:
+    """Act on each connection of a server."""
+    for connection in [*shared.connections]:
+        act(connection)
+
+
 @contextmanager
 def served(calls: int = 4, seconds: float = 0.3, message_bytes: int = 1 << 21) -> Iterator[Served]:
     """Serve calls on a thread."""
@@ -96,7 +102,7 @@ def served(calls: int = 4, seconds: float = 0.3, message_bytes: int = 1 << 21) -
         yield Served(server.sockets[0].getsockname()[1], shared, methods, run)
     finally:
         run(server.close)
-        run(lambda: [each.abort() for each in [*shared.connections]])
+        run(lambda: each_of(shared, Connection.abort))
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()

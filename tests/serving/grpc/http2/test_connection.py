@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from serving.grpc.http2 import frames as f
+from serving.grpc.http2.connection import Connection
 from serving.grpc.http2.hpack import encode
 from tests.serving.grpc.http2.client import (
     HEAD,
@@ -16,6 +17,7 @@ from tests.serving.grpc.http2.client import (
     RawClient,
     Served,
     call,
+    each_of,
     prefixed,
     served,
 )
@@ -126,7 +128,7 @@ def test_a_connection_that_leaves_ends_its_calls_and_takes_no_other(wait_until: 
     with served() as server, RawClient(server.port) as client:
         client.send(call(1, b"", NEVER) + f.frame(f.HEADERS, OPEN, 3, HEAD))
         wait_until(lambda: server.shared.calls == 2)
-        server.run(lambda: [each.leave() for each in [*server.shared.connections]])
+        server.run(lambda: each_of(server.shared, Connection.leave))
         assert client.until(f.GOAWAY).payload == bytes((0, 0, 0, 3, 0, 0, 0, 0))
         client.send(call(5) + data(3, prefixed(b"hello"), f.END_STREAM))
         assert client.answer(3)[1] == prefixed(b"hello")
