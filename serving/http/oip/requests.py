@@ -75,13 +75,16 @@ class RequestReader:
         if size == len(body):
             document = self._document(body, self._limits)
             template, name = self._template(document, query), _id(document)
-            if template.size is None:
-                images = self._inputs.values(template.tensor, _only_input(document).get("data"))
-                return self._request(template, name, images)
+            data = _only_input(document).get("data")
         else:
-            template, name = self._before_binary(body, size, query)
-        images = self._raw(template, memoryview(body)[size:])
-        return self._request(template, name, images)
+            (template, name), data = self._before_binary(body, size, query), None
+        parsed = self._parameters.resolve(template.asked)
+        outputs = template.outputs(parsed.query)
+        if size == len(body) and template.size is None:
+            images = self._inputs.values(template.tensor, data)
+        else:
+            images = self._raw(template, memoryview(body)[size:])
+        return InferRequest(name, images, parsed, outputs)
 
     def _before_binary(self, body: bytes, size: int, query: bytes) -> tuple[Template, str]:
         """Return the template and the id in JSON that binary data follow. Equal ones are cached."""
@@ -102,10 +105,6 @@ class RequestReader:
         if template.size != len(binary):
             raise malformed(f"{SIZE} is {template.size}, and {len(binary)} bytes follow the JSON")
         return self._inputs.raw(template.tensor, binary)
-
-    def _request(self, template: Template, name: str, images: Images) -> InferRequest:
-        parsed = self._parameters.resolve(template.asked)
-        return InferRequest(name, images, parsed, template.outputs(parsed.query))
 
     def _document(self, json: bytes, limits: Mapping[bytes, int]) -> Data:
         """Parse JSON that has each mark at most so many times."""
