@@ -34,6 +34,7 @@ from serving.engine.budgets.points import default_budget
 
 TRITON = "triton"
 FULL_GOAL, EQUAL_GOAL = 1.0, 2.0
+TINY = 1e-9  # of a measurement that failed
 Cases = dict[str, tuple[PerfAnalyzer, list[str]]]  # tool and options, by the name of a case
 
 
@@ -116,7 +117,7 @@ def goals(found: dict[str, list[Measured]]) -> list[Goal]:
 
     def goal(ours_: str, theirs: str, least: float) -> Goal:
         pairs = zip(found[ours_], found[theirs], strict=True)
-        ratios = [mine.throughput / max(other.throughput, 1e-9) for mine, other in pairs]
+        ratios = [mine.throughput / max(other.throughput, TINY) for mine, other in pairs]
         answered = all(each.answered for name in (ours_, theirs) for each in found[name])
         text = f"{ours_} / {theirs} >= {least:g}"
         return Goal(text, spread(ratios, 2), answered and median(ratios) >= least)
@@ -128,12 +129,19 @@ def goals(found: dict[str, list[Measured]]) -> list[Goal]:
 
 
 def table(found: dict[str, list[Measured]]) -> Sequence[str]:
-    """Return a table of all cases."""
-    lines = ["| case | answers/s | CPU ms per answer | p99 ms |", "|---|--:|--:|--:|"]
+    """Return a table of all cases, with ratios to Triton over the same protocol."""
+    lines = [
+        "| case | answers/s | of Triton | CPU ms per answer | Triton / it | p99 ms |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
     for name, each in found.items():
+        protocol = name.split(", ")[1]
+        pairs = [*zip(each, found[f"Triton, {protocol}, full"], strict=True)]
         cells = (
             spread([m.throughput for m in each], 0),
+            spread([m.throughput / max(other.throughput, TINY) for m, other in pairs], 2),
             spread([m.cpu for m in each], 3),
+            spread([other.cpu / max(m.cpu, TINY) for m, other in pairs], 2),
             spread([m.p99 for m in each], 1),
         )
         lines.append(f"| {name} | {' | '.join(cells)} |")
