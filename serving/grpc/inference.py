@@ -83,6 +83,7 @@ class Inference:
         context.body_reader.hold(size)
         try:
             request = endpoint.reader.read(parts, _seconds_of(call))
+            self._splitter.keep(parts)
             head = RequestHead(b"", "", "", call.arrived, trace=trace)
             if trace is not None:
                 trace.name_request(request.id)

@@ -41,12 +41,14 @@ class Parts(NamedTuple):
     Attributes:
         id: Its id.
         template: All but the id and the tensors.
+        rest: The bytes of these.
         raw: The fields `raw_input_contents`.
         elements: The fields `bytes_contents`.
     """
 
     id: str
     template: Template
+    rest: bytes
     raw: list[memoryview]
     elements: list[memoryview]
 
@@ -73,9 +75,12 @@ class MessageSplitter:
         template = self._templates.find(rest)
         if template is None:
             template = _template(parsed(pb.ModelInferRequest, rest))
-            if len(rest) <= MAX_CACHED_BYTES:
-                self._templates.keep(rest, template)
-        return Parts(_text(id_) if id_ else "", template, raw, elements)
+        return Parts(_text(id_) if id_ else "", template, rest, raw, elements)
+
+    def keep(self, parts: Parts) -> None:
+        """Parse messages like this one, which was read, no more."""
+        if not parts.template.kept and len(parts.rest) <= MAX_CACHED_BYTES:
+            self._templates.keep(parts.rest, parts.template)
 
 
 def _text(value: bytes) -> str:

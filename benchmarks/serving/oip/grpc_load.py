@@ -63,7 +63,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 class _Client(asyncio.Protocol):
-    """One connection."""
+    """Connection with one call at a time."""
 
     def __init__(self, messages: Sequence[bytes], start: int, end: float) -> None:
         self._messages = [len(each).to_bytes(5) + each for each in messages]

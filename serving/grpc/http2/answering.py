@@ -194,6 +194,7 @@ class CallAnswerer(FrameReader):
         self._check_later()
         self._check_streams(now)
         if self._closed:
+            self._transport.abort()  # the client does not read the end
             return
         if self._writing_paused and now - self._writing_paused > SEND_SECONDS:
             self.abort()

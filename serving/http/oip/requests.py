@@ -84,20 +84,19 @@ class RequestReader:
             images = self._inputs.values(template.tensor, data)
         else:
             images = self._raw(template, memoryview(body)[size:])
+            if not (template.kept or name or size + len(query) > MAX_CACHED_BYTES):
+                self._templates.keep((body[:size], query), template)
         return InferRequest(name, images, parsed, outputs)
 
     def _before_binary(self, body: bytes, size: int, query: bytes) -> tuple[Template, str]:
-        """Return the template and the id in JSON that binary data follow. Equal ones are cached."""
+        """Return the template and the id in JSON that binary data follow."""
         if size > MAX_JSON_BYTES:
             raise malformed(f"{size} bytes of JSON before binary data; send {MAX_JSON_BYTES}")
         key = body[:size], query
         if (template := self._templates.find(key)) is not None:
             return template, ""
         document = self._document(key[0], self._binary_limits)
-        template, name = self._template(document, query), _id(document)
-        if not name and size + len(query) <= MAX_CACHED_BYTES:
-            self._templates.keep(key, template)
-        return template, name
+        return self._template(document, query), _id(document)
 
     def _raw(self, template: Template, binary: memoryview) -> Images:
         if template.size is None:

@@ -25,6 +25,7 @@ class Template:
         binary: Default of `binary_data`.
         size: Bytes of the binary data, if the request states it.
         model: Name and version of the model, if the request has them.
+        kept: It is in a cache.
     """
 
     tensor: InputTensor
@@ -33,6 +34,7 @@ class Template:
     binary: bool
     size: int | None = None
     model: tuple[str, str] = ("", "")
+    kept: bool = False
     _outputs: tuple[ClassifyQuery, tuple[Wanted, ...]] | None = None  # of the last query
 
     def outputs(self, query: ClassifyQuery) -> tuple[Wanted, ...]:
@@ -57,7 +59,11 @@ class TemplateCache:
         return self._templates.get(key)
 
     def keep(self, key: Hashable, template: Template) -> None:
-        """Keep a template. A full cache starts again."""
+        """Keep the template of a request that was read: a wrong one could be large.
+
+        A full cache starts again.
+        """
         if len(self._templates) >= CACHED:
             self._templates.clear()
         self._templates[key] = template
+        template.kept = True
