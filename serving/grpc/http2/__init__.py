@@ -1,10 +1,10 @@
-"""HTTP/2 (RFC 9113) as far as gRPC needs it, on the event loop, within bounds.
+"""Calls of gRPC over HTTP/2, which the library h2 speaks, on the event loop and within bounds.
 
-- `frames`: frames as bytes, and errors of a connection.
-- `huffman`, `hpack`: the compressed headers of requests (RFC 7541), and headers of responses.
+- `library`: h2 with our settings.
+- `reading`: the bounds of a connection that hold before h2 reads a frame.
 - `requests`: a call from its headers.
 - `streams`: a call and its message while it arrives.
-- `reading`: frames from bytes, and the bounds of a connection.
 - `writing`: responses within the windows of flow control.
-- `connection`: what a frame does.
+- `answering`: calls from their beginning to their end.
+- `connection`: what an event of h2 does.
 """

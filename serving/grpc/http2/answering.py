@@ -7,21 +7,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 
+from h2.errors import ErrorCodes
+from hyperframe.frame import GoAwayFrame
+
 from serving.errors import BodyTimeoutError
 from serving.grpc.calls import Call, CallError, Methods, Status
-from serving.grpc.http2.frames import (
-    CANCEL,
-    ENHANCE_YOUR_CALM,
-    NO_ERROR,
-    goaway_frame,
-    reset_frame,
-)
+from serving.grpc.http2.library import Http2
 from serving.grpc.http2.reading import CREDIT_OF_ANSWER, MAX_CREDIT, FrameReader
 from serving.grpc.http2.requests import Head
 from serving.grpc.http2.streams import Held, Stream
 from serving.grpc.http2.writing import Responses
 
-WINDOW = 1 << 20  # bytes that a client can send, on a stream and in all, before they are read
 HEAD_SECONDS = 75.0  # for a frame, and for headers in several frames
 IDLE_SECONDS = 300.0  # without a call
 SEND_SECONDS = 30.0  # for the client to take a response
@@ -71,9 +67,10 @@ class CallAnswerer(FrameReader):
     """
 
     def __init__(self, shared: Shared) -> None:
-        super().__init__()
+        super().__init__(Http2(shared.bounds.calls))
         self._shared, self._methods, self._bounds = shared, shared.methods, shared.bounds
         self._streams: dict[int, Stream] = {}
+        self._responses = Responses(self._http2)
         self._active = self._loop.time()  # when there was a call
         self._leaving = False
         self._check_timer: asyncio.TimerHandle | None = None
@@ -82,7 +79,6 @@ class CallAnswerer(FrameReader):
         """Start to check times."""
         super().connection_made(transport)
         self._shared.connections.add(self)
-        self._responses = Responses(self._transport.write)
         self._check_later()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -91,14 +87,15 @@ class CallAnswerer(FrameReader):
         self._shared.connections.discard(self)
         if self._check_timer is not None:
             self._check_timer.cancel()
-        for stream in [*self._streams.values()]:
-            self._close(stream)
+        self._close_all()
 
     def leave(self) -> None:
         """Take no more calls, and close after those that were begun."""
         if not (self._leaving or self._closed):
             self._leaving = True
-            self._transport.write(goaway_frame(self.last, NO_ERROR))
+            # h2 would answer no more after a GOAWAY of its own.
+            last = self._http2.highest_inbound_stream_id
+            self._transport.write(GoAwayFrame(0, last, ErrorCodes.NO_ERROR).serialize())
         self._close_if_left()
 
     def abort(self) -> None:
@@ -106,11 +103,11 @@ class CallAnswerer(FrameReader):
         self._closed = True
         self._transport.abort()
 
-    def _open(self, number: int, head: Head) -> Stream | None:
+    def _open(self, number: int, head: Head, *, ended: bool) -> Stream | None:
         """Begin a call. Return `None` if it is refused."""
         call = Call(head.path, head.metadata, head.seconds, perf_counter())
         now = self._active = self._loop.time()
-        stream = Stream(number, call, self._responses.initial, WINDOW, now)
+        stream = Stream(number, call, now, ended)
         self._streams[number] = stream
         self._shared.calls += 1
         self._calls += 1
@@ -130,7 +127,6 @@ class CallAnswerer(FrameReader):
 
     def _start(self, stream: Stream) -> None:
         """Start to answer a call whose message is complete."""
-        stream.ended = True
         if stream.held:
             self._shared.held.release(stream.held)
             stream.held = 0
@@ -148,25 +144,21 @@ class CallAnswerer(FrameReader):
             self._fail(stream, result)
             return
         self._credit = min(self._credit + CREDIT_OF_ANSWER, MAX_CREDIT)
-        if self._responses.respond(stream, result, self._loop.time()):
+        ended = self._responses.respond(stream, result, self._loop.time())
+        self._write()
+        if ended:
             self._close(stream)
 
     def _fail(self, stream: Stream, error: Exception) -> None:
         """End a call with the status of an error."""
         self._responses.fail(stream, self._methods.failure(error))
         if not stream.ended:
-            self._transport.write(reset_frame(stream.id, NO_ERROR))  # send no more of it
+            self._http2.reset_stream(stream.id, ErrorCodes.NO_ERROR)  # send no more of it
+        self._write()
         self._close(stream)
 
     def _expire(self, stream: Stream) -> None:
         self._fail(stream, CallError(Status.DEADLINE_EXCEEDED, "the deadline of the call passed"))
-
-    def _reset(self, number: int, code: int) -> None:
-        """End a stream with a code, perhaps one that never became a call."""
-        self._transport.write(reset_frame(number, code))
-        if (stream := self._streams.get(number)) is not None:
-            self._close(stream)
-        self._charge()
 
     def _close(self, stream: Stream) -> None:
         """Forget a stream that ended, and cancel what answers it."""
@@ -179,9 +171,18 @@ class CallAnswerer(FrameReader):
         stream.close()
         self._close_if_left()
 
+    def _close_all(self) -> None:
+        for stream in [*self._streams.values()]:
+            self._close(stream)
+
+    def _end(self, code: ErrorCodes | int, text: str = "") -> None:
+        super()._end(code, text)
+        self._close_all()  # h2 sends no more
+
     def _close_if_left(self) -> None:
         if self._leaving and not (self._streams or self._closed):
             self._closed = True
+            self._write()
             self._transport.close()
 
     def _check_later(self) -> None:
@@ -199,7 +200,7 @@ class CallAnswerer(FrameReader):
         if self._writing_paused and now - self._writing_paused > SEND_SECONDS:
             self.abort()
         elif now - self._incomplete_since() > HEAD_SECONDS:
-            self._end(ENHANCE_YOUR_CALM, "a frame or headers took too long to arrive")
+            self._end(ErrorCodes.ENHANCE_YOUR_CALM, "a frame or headers took too long to arrive")
         elif self._streams:
             self._active = now
         elif now - self._active > IDLE_SECONDS:
@@ -212,9 +213,6 @@ class CallAnswerer(FrameReader):
                 text = f"the message took more than {self._bounds.seconds:g} s to arrive"
                 self._fail(stream, BodyTimeoutError(f"{text}; send smaller images"))
             elif stream.pending and now - stream.blocked > SEND_SECONDS:
-                self._transport.write(reset_frame(stream.id, CANCEL))
+                self._http2.reset_stream(stream.id, ErrorCodes.CANCEL)
+                self._write()
                 self._close(stream)
-
-    def _incomplete_since(self) -> float:
-        """Return the time since when a frame is not complete. Infinite: there is none."""
-        return self._begun if self._data or not self._settled else float("inf")

@@ -1,24 +1,23 @@
-"""Frames from bytes, and the bounds of a connection that hold for every frame."""
+"""The frames of a connection, one by one for h2, and the bounds that hold before h2 reads them.
+
+h2 keeps up to 16 MiB of a frame before it refuses it, and has no event for frames that it ignores.
+So the head of each frame is read here first.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from struct import Struct
 from typing import cast
 
-from serving.grpc.http2.frames import (
-    CONTINUATION,
-    ENHANCE_YOUR_CALM,
-    FRAME_SIZE_ERROR,
-    MAX_FRAME_BYTES,
-    NO_ERROR,
-    PREFACE,
-    PROTOCOL_ERROR,
-    SETTINGS,
-    ConnectionFailedError,
-    goaway_frame,
-    head,
-)
+from h2.errors import ErrorCodes
+from h2.events import Event, RequestReceived, StreamEnded
+from h2.exceptions import DenialOfServiceError, FrameTooLargeError, ProtocolError
+from hyperframe.frame import ContinuationFrame, DataFrame, GoAwayFrame, HeadersFrame
+
+from serving.grpc.http2.library import Http2
 
 # A client has so many frames that are no part of a call: pings, resets, settings, empty frames.
 # An answer gives some back, as time does. Without a bound, such frames cost the server more than
@@ -27,28 +26,34 @@ MAX_CREDIT = 1000.0
 CREDIT_OF_ANSWER = 16.0
 CREDIT_OF_SECOND = 33.0
 MAX_CALLS = 64  # started in one turn of the event loop, by one connection
+MAX_FRAME_BYTES = 1 << 14  # of a payload, the default of the protocol
+MAX_BLOCK_BYTES = 32 << 10  # of compressed headers, in several frames
+SMALL_FRAME = 64  # bytes: parts of a message below it are counted
+PREFACE_BYTES = 24
+MAX_TEXT = 256  # characters of the reason for an end
+END_HEADERS = 0x4
+DATA, GOAWAY, BLOCK = DataFrame.type, GoAwayFrame.type, (HeadersFrame.type, ContinuationFrame.type)
+PART_OF_CALL = (RequestReceived, StreamEnded)
+frame_head = Struct(">HBBBL")  # bytes of the payload (upper and lowest), type, flags, stream
 log = logging.getLogger(__name__)
 
 
 class FrameReader(asyncio.Protocol):
     """A connection that reads frames.
 
-    Attributes:
-        last: Number of the latest stream that is answered.
+    Args:
+        http2: Its protocol.
     """
 
     _transport: asyncio.Transport
 
-    def __init__(self) -> None:
+    def __init__(self, http2: Http2) -> None:
         self._loop = asyncio.get_running_loop()
-        self.last = 0
+        self._http2 = http2
         self._data = b""  # that is not read
-        self._begun = (
-            self._loop.time()
-        )  # when the frame that is not complete, or the preface, began
-        self._prefaced = False
-        self._settled = False  # the client's settings came
-        self._block: bytearray | None = None  # headers that further frames complete
+        self._begun = self._loop.time()  # when the incomplete frame, or the preface, began
+        self._preface_left = PREFACE_BYTES
+        self._block, self._block_begun = 0, 0.0  # bytes of incomplete headers, and their time
         self._closed = False
         self._calls = 0  # in this turn
         self._credit, self._counted = MAX_CREDIT, self._begun
@@ -56,8 +61,9 @@ class FrameReader(asyncio.Protocol):
         self._continues = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Send our settings."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop has its own class
+        self._write()
 
     def data_received(self, data: bytes) -> None:
         """Read frames."""
@@ -82,57 +88,86 @@ class FrameReader(asyncio.Protocol):
         if not (self._continues or self._closed):
             self._transport.resume_reading()
 
+    def _write(self) -> None:
+        """Send the frames that h2 has made."""
+        if data := self._http2.data_to_send():
+            self._transport.write(data)
+
     def _read(self) -> None:
         """Read the frames that are complete, for one turn of the event loop."""
         self._calls = 0
         try:
             at = self._read_frames(self._data)
-        except ConnectionFailedError as error:
-            self._end(error.code, str(error))
+        except ProtocolError as error:
+            self._end(error.error_code, str(error))
         except Exception:
             log.exception("Exception in a connection of gRPC")
-            self._end(NO_ERROR)
+            self._end(ErrorCodes.INTERNAL_ERROR)
         else:
             self._data = self._data[at:]
+            if not self._closed:
+                self._write()
 
     def _read_frames(self, data: bytes) -> int:
         """Read frames, and return where the rest begins."""
-        at = 0 if self._prefaced else self._read_preface(data)
+        at = self._read_preface(data) if self._preface_left else 0
         begun, length = at, len(data)
-        while self._prefaced and length - at >= head.size and not self._closed:
-            number, flags, stream = head.unpack_from(data, at)
-            size, start = number >> 8, at + head.size
+        while length - at >= frame_head.size and not self._closed:
+            upper, lowest, kind, flags, _ = frame_head.unpack_from(data, at)
+            size = upper << 8 | lowest
+            end = at + frame_head.size + size
             if size > MAX_FRAME_BYTES:
-                raise ConnectionFailedError(FRAME_SIZE_ERROR, "a frame above its bound")
-            if start + size > length:
+                raise FrameTooLargeError(f"a frame of {size} bytes")
+            if end > length:
                 break
             if self._calls >= MAX_CALLS:
                 self._continue_later()
                 return at
-            at = start + size
-            self._check_order(number & 0xFF, flags)
-            self._take(number & 0xFF, flags, stream & 0x7FFFFFFF, data, start, at)
+            if kind in BLOCK:
+                self._count_block(size, complete=bool(flags & END_HEADERS))
+            self._take(kind, data[at:end])
+            at = end
         if begun < at < length:
             self._begun = self._loop.time()
         return at
 
     def _read_preface(self, data: bytes) -> int:
-        if not PREFACE.startswith(data[: len(PREFACE)]):
-            raise ConnectionFailedError(PROTOCOL_ERROR, "this port is for gRPC, over HTTP/2")
-        self._prefaced = len(data) >= len(PREFACE)
-        return len(PREFACE) if self._prefaced else 0
+        part = data[: self._preface_left]
+        try:
+            self._http2.receive_data(part)
+        except ProtocolError as error:
+            raise ProtocolError("this port is for gRPC, over HTTP/2") from error
+        self._preface_left -= len(part)
+        return len(part)
 
-    def _check_order(self, kind: int, flags: int) -> None:
-        """Check that settings come first, and that nothing comes between parts of headers."""
-        if not self._settled:
-            if kind != SETTINGS or flags:
-                raise ConnectionFailedError(PROTOCOL_ERROR, "the first frame has no settings")
-            self._settled = True
-        if (kind == CONTINUATION) != (self._block is not None):
-            raise ConnectionFailedError(PROTOCOL_ERROR, "a frame within headers, or none")
+    def _count_block(self, size: int, *, complete: bool) -> None:
+        """Count the bytes of headers in several frames."""
+        if not self._block:
+            self._block_begun = self._loop.time()
+        self._block += size
+        if self._block > MAX_BLOCK_BYTES:
+            raise DenialOfServiceError(f"the headers have more than {MAX_BLOCK_BYTES} bytes")
+        if complete:
+            self._block = 0
 
-    def _take(self, kind: int, flags: int, stream: int, data: bytes, start: int, end: int) -> None:
-        """Do what a frame says, whose payload is `data[start:end]`."""
+    def _take(self, kind: int, frame: bytes) -> None:
+        """Let h2 read a frame, and act on its events."""
+        if kind == GOAWAY:  # h2 would send no more, also for calls that were begun
+            self._charge()
+            self._take_goaway()
+            return
+        events = self._http2.receive_data(frame)
+        large = kind == DATA and len(frame) >= SMALL_FRAME
+        if not (large or any(isinstance(each, PART_OF_CALL) for each in events)):
+            self._charge()
+        self._handle(events)
+
+    def _handle(self, events: Sequence[Event]) -> None:
+        """Do what events say."""
+        raise NotImplementedError
+
+    def _take_goaway(self) -> None:
+        """Close after the calls that were begun: the client sends no more."""
         raise NotImplementedError
 
     def _continue_later(self) -> None:
@@ -150,11 +185,17 @@ class FrameReader(asyncio.Protocol):
         if not (self._continues or self._writing_paused or self._closed):
             self._transport.resume_reading()
 
+    def _incomplete_since(self) -> float:
+        """Return the time since when a frame or headers are not complete. Infinite: they are."""
+        if self._block:
+            return self._block_begun
+        return self._begun if self._data or self._preface_left else float("inf")
+
     def _charge(self) -> None:
         """Count a frame that is no part of a call.
 
         Raises:
-            ConnectionFailedError: There are too many.
+            DenialOfServiceError: There are too many.
         """
         self._credit -= 1
         if self._credit < 0:
@@ -162,12 +203,14 @@ class FrameReader(asyncio.Protocol):
             self._credit += CREDIT_OF_SECOND * (now - self._counted)
             self._credit, self._counted = min(self._credit, MAX_CREDIT), now
             if self._credit < 0:
-                raise ConnectionFailedError(ENHANCE_YOUR_CALM, "too many frames beside calls")
+                raise DenialOfServiceError("too many frames beside calls")
 
-    def _end(self, code: int, text: str = "") -> None:
+    def _end(self, code: ErrorCodes | int, text: str = "") -> None:
         """Say why, and close the connection."""
         if not self._closed:
             self._closed = True
             self._data = b""
-            self._transport.write(goaway_frame(self.last, code, text))
+            self._http2.clear_outbound_data_buffer()  # it can have a GOAWAY without a text
+            self._http2.close_connection(code, text[:MAX_TEXT].encode())
+            self._write()
             self._transport.close()

@@ -5,18 +5,17 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from serving.grpc.calls import CallError, Metadata, Status
-from serving.grpc.http2.hpack import Field
 
+Field = tuple[bytes, bytes]
 CONTENT_TYPE = b"application/grpc"
 TIMEOUT, ENCODING = b"grpc-timeout", b"grpc-encoding"
 UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 MAX_TIMEOUT_DIGITS = 8
 IDENTITY = b"identity"
-NEEDED = (b":method", b":path", b":scheme")
-PSEUDO = (*NEEDED, b":authority")
 NOT_GRPC = 415  # status of HTTP for another content type
 
 
@@ -36,25 +35,18 @@ class Head(NamedTuple):
     error: CallError | None = None
 
 
-class MalformedError(ValueError):
-    """A request is not one of HTTP/2."""
-
-
 class NotGrpcError(ValueError):
     """A request of HTTP/2 is not a call of gRPC."""
 
 
-def head_of(fields: tuple[Field, ...]) -> Head:
-    """Return the head of a request.
+def head_of(headers: Sequence[Field]) -> Head:
+    """Return the head of a request, whose headers are valid.
 
     Raises:
-        MalformedError: A header of HTTP/2 is missing, unknown, late or given twice.
         NotGrpcError: The method or the content type is another one.
     """
-    pseudo = _pseudo(fields)
-    metadata = fields[len(pseudo) :]
-    if any(name[:1] == b":" or name != name.lower() for name, _ in metadata):
-        raise MalformedError("a header of HTTP/2 is late, or a name has capitals")
+    first = next((n for n, (name, _) in enumerate(headers) if name[:1] != b":"), len(headers))
+    pseudo, metadata = dict(headers[:first]), headers[first:]
     found = dict(metadata)
     content_type = found.get(b"content-type", b"")
     if pseudo[b":method"] != b"POST" or not content_type.startswith(CONTENT_TYPE):
@@ -69,20 +61,6 @@ def head_of(fields: tuple[Field, ...]) -> Head:
     except ValueError:
         error = CallError(Status.INVALID_ARGUMENT, "grpc-timeout is not digits and a unit")
         return Head(path, metadata, None, error)
-
-
-def _pseudo(fields: tuple[Field, ...]) -> dict[bytes, bytes]:
-    """Return the headers of HTTP/2, which come first."""
-    pseudo: dict[bytes, bytes] = {}
-    for name, value in fields:
-        if not name.startswith(b":"):
-            break
-        if name not in PSEUDO or name in pseudo:
-            raise MalformedError(f"header {name[:64]!r}")
-        pseudo[name] = value
-    if not all(name in pseudo for name in NEEDED):
-        raise MalformedError("a header of HTTP/2 is missing")
-    return pseudo
 
 
 def _seconds(timeout: bytes | None) -> float | None:

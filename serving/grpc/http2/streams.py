@@ -46,10 +46,8 @@ class Stream:
     Attributes:
         id: Its number.
         call: Its call.
-        window: Bytes that can be sent to the client.
-        room: Bytes that the client can send.
         started: Time of its head, by the clock of the event loop.
-        ended: Its message is complete.
+        ended: The client sends no more of it.
         held: Bytes that are counted as held.
         pending: The rest of the response, which waits for a larger window.
         blocked: Time since when it waits.
@@ -59,8 +57,6 @@ class Stream:
 
     id: int
     call: Call
-    window: int
-    room: int
     started: float
     ended: bool = False
     held: int = 0

@@ -5,24 +5,30 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
+from hpack import Decoder
+
 from serving.grpc.calls import Call, CallError, Failure, Message, Respond, Status
 from serving.grpc.errors import failure_of
-from serving.grpc.http2 import frames as f
 from serving.grpc.http2.answering import Bounds, Shared
 from serving.grpc.http2.connection import Connection
-from serving.grpc.http2.hpack import HeaderDecoder, encode
 from serving.grpc.http2.streams import Held
+from tests.serving.grpc.http2 import frames as f
 
 NEVER = b"/never"  # a method without an answer
-HEAD = b"\x83\x86" + b"".join(  # POST, http
-    encode(*each)
-    for each in ((b":path", b"/echo"), (b"te", b"trailers"), (b"content-type", b"application/grpc"))
+CALL = (
+    (b":method", b"POST"),
+    (b":scheme", b"http"),
+    (b":path", b"/echo"),
+    (b":authority", b"here"),
+    (b"te", b"trailers"),
+    (b"content-type", b"application/grpc"),
 )
+HEAD = f.encode(*CALL)
 OPEN, WHOLE = f.END_HEADERS, f.END_HEADERS | f.END_STREAM
 
 
@@ -116,6 +122,7 @@ class Frame:
     flags: int
     stream: int
     payload: bytes
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
 
 class RawClient:
@@ -123,7 +130,7 @@ class RawClient:
 
     def __init__(self, port: int, settings: bytes = b"", *, preface: bool = True) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
-        self._decoder = HeaderDecoder()
+        self._decoder = Decoder()
         self._data = b""
         if preface:
             self.send(f.PREFACE + f.frame(f.SETTINGS, 0, 0, settings))
@@ -148,7 +155,7 @@ class RawClient:
                 number, flags, stream = f.head.unpack_from(self._data)
                 end = 9 + (number >> 8)
                 payload, self._data = self._data[9:end], self._data[end:]
-                yield Frame(number & 0xFF, flags, stream, payload)
+                yield Frame(number & 0xFF, flags, stream, payload, self._headers(number, payload))
             try:
                 more = self.socket.recv(1 << 16)
             except ConnectionResetError:
@@ -156,6 +163,12 @@ class RawClient:
             if not more:
                 return
             self._data += more
+
+    def _headers(self, number: int, payload: bytes) -> Sequence[tuple[bytes, bytes]]:
+        """Decode all headers that arrive, as each changes the table of the next ones."""
+        if number & 0xFF != f.HEADERS:
+            return ()
+        return [*self._decoder.decode(payload, raw=True)]
 
     def until(self, kind: int, stream: int = 0) -> Frame:
         """Return the next frame of a kind, for a stream."""
@@ -167,7 +180,7 @@ class RawClient:
         data = b""
         for each in self.frames():
             if each.stream == stream and each.kind == f.HEADERS:
-                headers |= dict(self._decoder.decode(each.payload))
+                headers |= dict(each.headers)
                 if each.flags & f.END_STREAM:
                     break
             elif each.stream == stream and each.kind == f.DATA:
@@ -189,8 +202,7 @@ def call(
     stream: int, message: bytes = b"hello", path: bytes = b"/echo", *fields: tuple[bytes, bytes]
 ) -> bytes:
     """Return the frames of a call."""
-    block = b"\x83\x86" + encode(b":path", path) + encode(b"content-type", b"application/grpc")
-    block += b"".join(encode(*each) for each in fields)
+    block = f.encode(*(dict(CALL) | {b":path": path}).items(), *fields)
     return f.frame(f.HEADERS, OPEN, stream, block) + f.frame(
         f.DATA, f.END_STREAM, stream, prefixed(message)
     )

@@ -6,12 +6,13 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from h2.errors import ErrorCodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.grpc.http2 import frames as f
-from serving.grpc.http2.hpack import encode
+from tests.serving.grpc.http2 import frames as f
 from tests.serving.grpc.http2.client import (
+    CALL,
     HEAD,
     NEVER,
     OPEN,
@@ -81,6 +82,10 @@ FLOODS = {
         f.HEADERS, OPEN, 1, HEAD + b"\x40\x01a\x7f\x81\x1e" + bytes(3968) + 9 * b"\xbe"
     ),
 }
+OTHER_CODES = {  # h2 ends the connection before our count does
+    "empty continuations": ErrorCodes.PROTOCOL_ERROR,
+    "trailers of ended calls": ErrorCodes.STREAM_CLOSED,
+}
 
 
 @pytest.mark.parametrize("name", FLOODS)
@@ -89,7 +94,7 @@ def test_a_flood_ends_the_connection(
 ) -> None:
     client.send(FLOODS[name])
     # The end of the data can be unread, so that the reason is lost on its way.
-    assert client.end() in (f.ENHANCE_YOUR_CALM, None)
+    assert client.end() in (OTHER_CODES.get(name, ErrorCodes.ENHANCE_YOUR_CALM), None)
     with RawClient(server.port) as other:
         other.send(call(1))
         assert other.answer(1)[0][b"grpc-status"] == b"0"
@@ -97,29 +102,31 @@ def test_a_flood_ends_the_connection(
     wait_until(lambda: server.shared.calls == server.shared.held.bytes == 0)
 
 
+PROTOCOL_ERROR, FRAME_SIZE_ERROR = ErrorCodes.PROTOCOL_ERROR, ErrorCodes.FRAME_SIZE_ERROR
+FLOW_CONTROL_ERROR = ErrorCodes.FLOW_CONTROL_ERROR
+WIDE = f.setting.pack(f.INITIAL_WINDOW_SIZE, 1 << 31)
 WRONG = {
-    "another protocol": (b"GET / HTTP/1.1\r\nHost: here\r\n\r\n", f.PROTOCOL_ERROR),
-    "no settings": (f.PREFACE + f.frame(f.PING, 0, 0, bytes(8)), f.PROTOCOL_ERROR),
+    "another protocol": (b"GET / HTTP/1.1\r\nHost: here\r\n\r\n", PROTOCOL_ERROR),
 }
 FRAMES = {
-    "a large frame": (f.head.pack(1 << 23, 0, 1), f.FRAME_SIZE_ERROR),
-    "a stream of the server": (f.frame(f.HEADERS, OPEN, 2, HEAD), f.PROTOCOL_ERROR),
-    "data before headers": (f.frame(f.DATA, 0, 7, b"x"), f.PROTOCOL_ERROR),
-    "a reset before headers": (f.reset_frame(7, 0), f.PROTOCOL_ERROR),
-    "a short reset": (OPENED + f.frame(f.RST_STREAM, 0, 1, b"x"), f.FRAME_SIZE_ERROR),
-    "a short ping": (f.frame(f.PING, 0, 0, b"x"), f.FRAME_SIZE_ERROR),
-    "odd settings": (f.frame(f.SETTINGS, 0, 0, b"x"), f.FRAME_SIZE_ERROR),
-    "a window of settings": (f.settings_frame((4, 1 << 31)), f.FLOW_CONTROL_ERROR),
-    "a window that does not grow": (f.window_frame(0, 0), f.PROTOCOL_ERROR),
-    "a window above its bound": (f.window_frame(0, (1 << 31) - 1), f.FLOW_CONTROL_ERROR),
-    "a promise": (f.frame(f.PUSH_PROMISE, 0, 1, bytes(4)), f.PROTOCOL_ERROR),
+    "a large frame": (f.head.pack(1 << 23, 0, 1), FRAME_SIZE_ERROR),
+    "a stream of the server": (f.frame(f.HEADERS, OPEN, 2, HEAD), PROTOCOL_ERROR),
+    "data before headers": (f.frame(f.DATA, 0, 7, b"x"), PROTOCOL_ERROR),
+    "a reset before headers": (f.reset_frame(7, 0), PROTOCOL_ERROR),
+    "a short reset": (OPENED + f.frame(f.RST_STREAM, 0, 1, b"x"), FRAME_SIZE_ERROR),
+    "a short ping": (f.frame(f.PING, 0, 0, b"x"), FRAME_SIZE_ERROR),
+    "odd settings": (f.frame(f.SETTINGS, 0, 0, b"x"), FRAME_SIZE_ERROR),
+    "a window of settings": (f.frame(f.SETTINGS, 0, 0, WIDE), FLOW_CONTROL_ERROR),
+    "a window that does not grow": (f.window_frame(0, 0), PROTOCOL_ERROR),
+    "a window above its bound": (f.window_frame(0, (1 << 31) - 1), FLOW_CONTROL_ERROR),
+    "a promise": (f.frame(f.PUSH_PROMISE, 0, 1, bytes(4)), PROTOCOL_ERROR),
     "a frame within headers": (
         f.frame(f.HEADERS, 0, 1, HEAD) + f.frame(f.PING, 0, 0, bytes(8)),
-        f.PROTOCOL_ERROR,
+        PROTOCOL_ERROR,
     ),
-    "a continuation of nothing": (f.frame(f.CONTINUATION, 0, 1, HEAD), f.PROTOCOL_ERROR),
-    "headers that are no code": (f.frame(f.HEADERS, OPEN, 1, b"\x80"), f.COMPRESSION_ERROR),
-    "padding beyond the frame": (f.frame(f.HEADERS, OPEN | 8, 1, b"\xff"), f.PROTOCOL_ERROR),
+    "a continuation of nothing": (f.frame(f.CONTINUATION, 0, 1, HEAD), PROTOCOL_ERROR),
+    "headers that are no code": (f.frame(f.HEADERS, OPEN, 1, b"\x80"), PROTOCOL_ERROR),
+    "padding beyond the frame": (f.frame(f.HEADERS, OPEN | 8, 1, b"\xff"), PROTOCOL_ERROR),
 }
 
 
@@ -179,19 +186,16 @@ def test_a_wrong_call_has_a_status_and_its_connection_goes_on(
     wait_until(lambda: server.shared.calls == server.shared.held.bytes == 0)
 
 
-@pytest.mark.parametrize(
-    ("field", "code"),
-    [((b"Big", b"1"), 1), ((b":path", b"/late"), 1), ((b":status", b"200"), 1)],
-)
-def test_malformed_headers_reset_the_call(
-    client: RawClient, field: tuple[bytes, bytes], code: int
+@pytest.mark.parametrize("field", [(b"Big", b"1"), (b":path", b"/late"), (b":status", b"200")])
+def test_malformed_headers_end_the_connection(
+    client: RawClient, field: tuple[bytes, bytes]
 ) -> None:
     client.send(call(1, b"", b"/echo", field))
-    assert client.until(f.RST_STREAM, 1).payload == code.to_bytes(4)
+    assert client.end() == ErrorCodes.PROTOCOL_ERROR
 
 
 def test_a_request_that_is_no_call_has_a_status_of_http(client: RawClient) -> None:
-    client.send(f.frame(f.HEADERS, WHOLE, 1, b"\x82\x86\x84" + encode(b"accept", b"*/*")))
+    client.send(f.frame(f.HEADERS, WHOLE, 1, f.encode((b":method", b"GET"), *CALL[1:])))
     assert client.answer(1)[0] == {b":status": b"415"}
 
 
@@ -203,7 +207,7 @@ def test_calls_and_bytes_of_all_connections_are_bounded(
         clients[0].send(b"".join(call(n, b"", NEVER) for n in (1, 3, 5, 7)))
         wait_until(lambda: server.shared.calls == 4)
         clients[0].send(call(9))
-        assert clients[0].until(f.RST_STREAM, 9).payload == f.REFUSED_STREAM.to_bytes(4)
+        assert clients[0].until(f.RST_STREAM, 9).payload == ErrorCodes.REFUSED_STREAM.to_bytes(4)
         clients[1].send(call(1))
         assert clients[1].answer(1)[0][b"grpc-status"] == b"8"
     finally:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+from h2.errors import ErrorCodes
 
-from serving.grpc.http2 import frames as f
 from serving.grpc.http2.connection import Connection
-from serving.grpc.http2.hpack import encode
+from tests.serving.grpc.http2 import frames as f
 from tests.serving.grpc.http2.client import (
     HEAD,
     NEVER,
@@ -58,7 +58,7 @@ def test_a_message_is_read_in_any_frames(client: RawClient) -> None:
         + data(7, message, f.END_STREAM),
         f.frame(f.HEADERS, OPEN, 9, HEAD)
         + data(9, message)
-        + f.frame(f.HEADERS, f.END_HEADERS | f.END_STREAM, 9, encode(b"a", b"trailer")),
+        + f.frame(f.HEADERS, f.END_HEADERS | f.END_STREAM, 9, f.encode((b"a", b"trailer"))),
     ]
     for number, request in enumerate(requests):
         stream = 2 * number + 1
@@ -102,7 +102,7 @@ def test_a_call_ends_at_its_deadline_or_when_its_client_resets_it(
     before = server.methods.cancelled
     client.send(call(1, b"", NEVER, (b"grpc-timeout", b"20m")))
     assert client.answer(1)[0][b"grpc-status"] == b"4"
-    client.send(call(3, b"", NEVER) + f.reset_frame(3, f.CANCEL))
+    client.send(call(3, b"", NEVER) + f.reset_frame(3, ErrorCodes.CANCEL))
     wait_until(lambda: server.methods.cancelled == before + 2)
     client.send(call(5, b"", NEVER))
     wait_until(lambda: server.shared.calls == 1)
@@ -132,6 +132,6 @@ def test_a_connection_that_leaves_ends_its_calls_and_takes_no_other(wait_until: 
         assert client.until(f.GOAWAY).payload == bytes((0, 0, 0, 3, 0, 0, 0, 0))
         client.send(call(5) + data(3, prefixed(b"hello"), f.END_STREAM))
         assert client.answer(3)[1] == prefixed(b"hello")
-        client.send(f.reset_frame(1, f.CANCEL))
+        client.send(f.reset_frame(1, ErrorCodes.CANCEL))
         assert not [*client.frames()]
         assert server.shared.calls == 0
