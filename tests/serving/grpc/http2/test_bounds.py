@@ -71,6 +71,9 @@ FLOODS = {
     "long continuations": f.frame(f.HEADERS, 0, 1, HEAD)
     + 10 * f.frame(f.CONTINUATION, 0, 1, bytes(1 << 14)),
     "windows": MANY * f.window_frame(0, 1),
+    "windows of ended calls": call(1) + MANY * f.window_frame(1, 1),
+    "resets of ended calls": call(1) + MANY * f.reset_frame(1, 8),
+    "ends of ended calls": call(1) + MANY * f.frame(f.DATA, f.END_STREAM, 1),
     "unknown frames": MANY * f.frame(77, 0, 0),
     "priorities": MANY * f.frame(f.PRIORITY, 0, 1, bytes(5)),
     "calls of another kind": wrong_calls(),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 from h2.errors import ErrorCodes
+from hpack import NeverIndexedHeaderTuple
 
 from serving.grpc.http2.connection import Connection
 from tests.serving.grpc.http2 import frames as f
@@ -122,6 +123,22 @@ def test_a_message_that_does_not_arrive_in_time_ends_its_call(
     client.send(data(1, prefixed(b"hello")[8:], f.END_STREAM) + call(3))
     assert client.answer(3)[0][b"grpc-status"] == b"0"
     wait_until(lambda: server.shared.held.bytes == 0)
+
+
+def test_a_client_that_leaves_gets_its_answers(server: Served) -> None:
+    with RawClient(server.port) as client:
+        client.send(f.frame(f.HEADERS, OPEN, 1, HEAD) + f.frame(f.GOAWAY, 0, 0, bytes(8)))
+        client.send(data(1, prefixed(b"hello"), f.END_STREAM))
+        assert client.answer(1)[1] == prefixed(b"hello")
+        assert not [*client.frames()]
+
+
+def test_the_text_of_an_error_is_kept_in_no_table(client: RawClient) -> None:
+    client.send(call(1, b"", b"/unknown"))
+    headers = next(each.headers for each in client.frames() if each.kind == f.HEADERS)
+    text = next(each for each in headers if each[0] == b"grpc-message")
+    assert isinstance(text, NeverIndexedHeaderTuple)
+    assert text[1] == b"%C3%A9%25 is not served"
 
 
 def test_a_connection_that_leaves_ends_its_calls_and_takes_no_other(wait_until: WaitUntil) -> None:
