@@ -15,10 +15,13 @@ from h2.events import (
     TrailersReceived,
     WindowUpdated,
 )
+from h2.exceptions import DenialOfServiceError
 
 from serving.grpc.http2.answering import CallAnswerer, Shared
 from serving.grpc.http2.requests import NotGrpcError, head_of
 from serving.grpc.http2.streams import Stream
+
+MAX_SETTINGS = 64  # of a client. The protocol has ten
 
 
 class Connection(CallAnswerer):
@@ -36,7 +39,7 @@ class Connection(CallAnswerer):
             TrailersReceived: self._take_trailers,
             StreamReset: self._take_reset,
             WindowUpdated: self._flush,
-            RemoteSettingsChanged: self._flush,
+            RemoteSettingsChanged: self._take_settings,
         }
 
     def _handle(self, events: Sequence[Event]) -> None:
@@ -100,6 +103,11 @@ class Connection(CallAnswerer):
         if not event.remote_reset:  # h2 reset it, because of a wrong frame
             self._charge()
 
-    def _flush(self, _: WindowUpdated | RemoteSettingsChanged) -> None:
+    def _take_settings(self, _: RemoteSettingsChanged) -> None:
+        if len(self._http2.remote_settings) > MAX_SETTINGS:  # h2 keeps unknown ones too
+            raise DenialOfServiceError(f"more than {MAX_SETTINGS} settings")
+        self._flush()
+
+    def _flush(self, _: WindowUpdated | None = None) -> None:
         for stream in self._responses.flush():
             self._close(stream)

@@ -26,6 +26,7 @@ from tests.serving.grpc.http2.client import (
 from tests.serving.servers import WaitUntil
 
 MANY = 4000
+NUMBERS = range(1, 2 * MANY, 2)
 OPENED = f.frame(f.HEADERS, OPEN, 1, HEAD)
 
 
@@ -41,31 +42,24 @@ def client(server: Served) -> Iterator[RawClient]:
         yield made
 
 
-def pings() -> bytes:
-    return MANY * f.frame(f.PING, 0, 0, bytes(8))
-
-
-def resets() -> bytes:
-    calls = (f.frame(f.HEADERS, OPEN, 2 * n + 1, HEAD) for n in range(MANY))
-    return b"".join(each + f.reset_frame(2 * n + 1, 8) for n, each in enumerate(calls))
+def heads(block: bytes = HEAD, flags: int = OPEN) -> Iterator[bytes]:
+    return (f.frame(f.HEADERS, flags, number, block) for number in NUMBERS)
 
 
 def made_resets() -> bytes:
     """Return calls that the server resets, because of a wrong frame each."""
-    numbers = range(1, 2 * MANY, 2)
-    return b"".join(call(n, b"", NEVER) + f.frame(f.DATA, 0, n, bytes(100)) for n in numbers)
+    return b"".join(call(n, b"", NEVER) + f.frame(f.DATA, 0, n, bytes(100)) for n in NUMBERS)
 
 
-def wrong_calls() -> bytes:
-    block = HEAD.replace(b"/echo", b"/nope").replace(b"grpc", b"json")
-    return b"".join(f.frame(f.HEADERS, WHOLE, 2 * n + 1, block) for n in range(MANY))
-
-
+NOT_GRPC = HEAD.replace(b"/echo", b"/nope").replace(b"grpc", b"json")
 FLOODS = {
-    "pings": pings(),
-    "resets": resets(),
+    "pings": MANY * f.frame(f.PING, 0, 0, bytes(8)),
+    "resets": b"".join(o + f.reset_frame(n, 8) for o, n in zip(heads(), NUMBERS, strict=True)),
     "resets by the server": made_resets(),
     "settings": MANY * f.frame(f.SETTINGS, 0, 0, bytes(6)),
+    "unknown settings": f.frame(
+        f.SETTINGS, 0, 0, b"".join(f.setting.pack(99 + n, 1) for n in range(100))
+    ),
     "empty data": OPENED + MANY * f.frame(f.DATA, 0, 1),
     "empty continuations": f.frame(f.HEADERS, 0, 1, HEAD) + MANY * f.frame(f.CONTINUATION, 0, 1),
     "long continuations": f.frame(f.HEADERS, 0, 1, HEAD)
@@ -76,10 +70,8 @@ FLOODS = {
     "ends of ended calls": call(1) + MANY * f.frame(f.DATA, f.END_STREAM, 1),
     "unknown frames": MANY * f.frame(77, 0, 0),
     "priorities": MANY * f.frame(f.PRIORITY, 0, 1, bytes(5)),
-    "calls of another kind": wrong_calls(),
-    "calls that are too many": b"".join(
-        f.frame(f.HEADERS, OPEN, 2 * n + 1, HEAD) for n in range(MANY)
-    ),
+    "calls of another kind": b"".join(heads(NOT_GRPC, WHOLE)),
+    "calls that are too many": b"".join(heads()),
     "trailers of ended calls": call(1) + MANY * f.frame(f.HEADERS, WHOLE, 1, HEAD),
     "a bomb of headers": f.frame(
         f.HEADERS, OPEN, 1, HEAD + b"\x40\x01a\x7f\x81\x1e" + bytes(3968) + 9 * b"\xbe"
@@ -108,9 +100,6 @@ def test_a_flood_ends_the_connection(
 PROTOCOL_ERROR, FRAME_SIZE_ERROR = ErrorCodes.PROTOCOL_ERROR, ErrorCodes.FRAME_SIZE_ERROR
 FLOW_CONTROL_ERROR = ErrorCodes.FLOW_CONTROL_ERROR
 WIDE = f.setting.pack(f.INITIAL_WINDOW_SIZE, 1 << 31)
-WRONG = {
-    "another protocol": (b"GET / HTTP/1.1\r\nHost: here\r\n\r\n", PROTOCOL_ERROR),
-}
 FRAMES = {
     "a large frame": (f.head.pack(1 << 23, 0, 1), FRAME_SIZE_ERROR),
     "a stream of the server": (f.frame(f.HEADERS, OPEN, 2, HEAD), PROTOCOL_ERROR),
@@ -133,12 +122,17 @@ FRAMES = {
 }
 
 
-@pytest.mark.parametrize("name", [*WRONG, *FRAMES])
-def test_a_wrong_frame_ends_the_connection(server: Served, name: str) -> None:
-    sent, code = (WRONG | FRAMES)[name]
-    with RawClient(server.port, preface=name in FRAMES) as client:
-        client.send(sent)
-        assert client.end() in (code, None if len(sent) > 100 else code)
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_wrong_frame_ends_the_connection(client: RawClient, name: str) -> None:
+    sent, code = FRAMES[name]
+    client.send(sent)
+    assert client.end() in (code, None if len(sent) > 100 else code)
+
+
+def test_another_protocol_ends_the_connection(server: Served) -> None:
+    with RawClient(server.port, preface=False) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert client.end() == PROTOCOL_ERROR
 
 
 CALLS = {
