@@ -3,47 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+from typing import NoReturn, TypeAlias
+
+import grpc
 
 from serving.errors import ServingError
-from serving.grpc.calls import CallError, Failure, Status
-from serving.http.problems import INTERNAL_ERROR, CountsProblems
+from serving.http.problems import CountsProblems
 
 CODES = {
-    401: Status.UNAUTHENTICATED,
-    403: Status.PERMISSION_DENIED,
-    404: Status.NOT_FOUND,
-    408: Status.DEADLINE_EXCEEDED,
-    429: Status.RESOURCE_EXHAUSTED,
-    500: Status.INTERNAL,
-    503: Status.UNAVAILABLE,
-    504: Status.DEADLINE_EXCEEDED,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    500: grpc.StatusCode.INTERNAL,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 # https://github.com/grpc/proposal/blob/master/A6-client-retries.md
-PUSHBACK = b"grpc-retry-pushback-ms"
-log = logging.getLogger(__name__)
+PUSHBACK = "grpc-retry-pushback-ms"
 
 
-def status_of(error: BaseException) -> Status:
+Call: TypeAlias = grpc.aio.ServicerContext
+
+
+def code_of(error: BaseException) -> grpc.StatusCode:
     """Return the status that a call ends with because of an error."""
-    if isinstance(error, CallError):
-        return error.status
     if isinstance(error, ServingError):
-        return CODES.get(error.status, Status.INVALID_ARGUMENT)
-    return Status.CANCELLED if isinstance(error, asyncio.CancelledError) else Status.INTERNAL
+        return CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
+    if isinstance(error, asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED
+    return grpc.StatusCode.INTERNAL
 
 
-def failure_of(metrics: CountsProblems, error: Exception) -> Failure:
-    """Count an error of the server. Return the end of a call because of an error.
+async def abort(call: Call, metrics: CountsProblems, error: ServingError) -> NoReturn:
+    """Count an error and end a call with its status. Says when to try again, if the error does.
 
-    It says when to try again, if the error does. An unexpected error is logged.
+    Raises:
+        grpc.aio.AbortError: Always. It ends the method.
     """
-    if isinstance(error, CallError):
-        return Failure(error.status, str(error))
-    if not isinstance(error, ServingError):
-        log.error("Exception in a method of gRPC", exc_info=error)
-        error = INTERNAL_ERROR
     metrics.problem(error.type)
     seconds = error.headers.get("Retry-After")
-    trailers = ((PUSHBACK, b"%d" % (1000 * int(seconds))),) if seconds else ()
-    return Failure(status_of(error), str(error), trailers)
+    trailers = ((PUSHBACK, str(1000 * int(seconds))),) if seconds else ()
+    await call.abort(code_of(error), str(error), trailers)
+    raise AssertionError("gRPC ended the method")

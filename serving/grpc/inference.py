@@ -1,35 +1,22 @@
-"""The method `ModelInfer`: without a task for small requests, as over HTTP."""
+"""The method `ModelInfer`: from the message of a call to the message of its answer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from functools import partial
 from time import perf_counter
-from typing import Any
 from weakref import WeakKeyDictionary
 
-from serving.engine.request import Answer
-from serving.engine.request import Call as EngineCall
-from serving.grpc.calls import Call, Message, Respond, respond_later
-from serving.grpc.errors import status_of
-from serving.grpc.messages import MessageSplitter, Parts, RequestReader, ResponseWriter
-from serving.http.connection import RequestHead
-from serving.http.connection.request_id import NAME, valid_request_id
-from serving.http.fast_path import MAX_BODY_BYTES, submit_small
+from serving.errors import BodyTimeoutError, EmptyBodyError
+from serving.grpc.calls import keys_of, seconds_of, traced_metadata
+from serving.grpc.errors import Call, code_of
+from serving.grpc.messages import RequestReader, ResponseWriter, split_request
 from serving.http.models.frontend import Frontend
 from serving.http.models.served import ServedModel
 from serving.http.oip.inputs import InputReader
 from serving.http.oip.parameters import ParameterReader
-from serving.http.oip.protocol import InferRequest
-from serving.http.tracing.parent import fields_of
 from serving.http.tracing.trace import Trace
 
-# A deadline of a call above this bounds no exit, so that exits run as without one. The connection
-# ends the call at its deadline.
-LONGEST_DEADLINE = 10.0
-MARGIN = 0.005  # seconds before a call's deadline, for the answer on its way
-OK, CANCELLED = "OK", "CANCELLED"
+SERVICE, INFER = "inference.GRPCInferenceService", "ModelInfer"
 
 
 class Endpoint:
@@ -45,116 +32,71 @@ class Endpoint:
 
 
 class Inference:
-    """The method.
+    """The method `ModelInfer` of all models.
 
     Args:
-        frontend: The models.
-        name: Name of the method, for traces.
+        frontend: The models, with which it shares engines and limits with HTTP.
         max_images: Largest number of images in one call.
+        receiving: Largest number of messages that are received at the same time.
+        seconds: Longest time from the head of a call to the end of its message.
     """
 
-    def __init__(self, frontend: Frontend, name: str, max_images: int) -> None:
+    def __init__(self, frontend: Frontend, max_images: int, receiving: int, seconds: float) -> None:
         self._frontend = frontend
         self._models = frontend.models
-        self._name = name
-        self._splitter = MessageSplitter(max_images)
+        self._max_images = max_images
         self._endpoints = WeakKeyDictionary[ServedModel, Endpoint]()
+        self._receiving = asyncio.Semaphore(receiving)
+        self._seconds = seconds
 
-    def start(self, call: Call, message: Message, respond: Respond) -> asyncio.Future[Any] | None:
-        """Start to answer, as `calls.Methods` defines."""
-        trace = self._begin_trace(call)
-        try:
-            small = len(message) <= MAX_BODY_BYTES
-            started = self._start_small(call, message, respond, trace) if small else None
-        except Exception as error:
-            _end_trace(trace, status_of(error).name)
-            raise
-        if started is not None:
-            return started
-        return respond_later(self._answer(call, message, trace), respond)
+    async def infer(self, _: object, call: Call) -> bytes:
+        """Receive the only message of a call, and answer it.
 
-    def _start_small(
-        self, call: Call, message: Message, respond: Respond, trace: Trace | None
-    ) -> asyncio.Future[Any] | None:
-        """Start to answer without a task. Return `None` if the images are not small."""
-        parts = self._splitter.split(message)
-        model = self._model_of(parts)
-        endpoint, context, size = self._endpoint_of(model), model.context, len(message)
-        context.body_reader.hold(size)
+        Raises:
+            ServingError: The call is refused or has failed.
+        """
+        arrived, tracing = perf_counter(), self._frontend.tracing
+        if tracing is None:
+            return await self._answer(call, arrived, None)
+        fields, request_id = traced_metadata(call)
+        trace = tracing.begin(f"{SERVICE}/{INFER}", fields, arrived, request_id)
         try:
-            request = endpoint.reader.read(parts, _seconds_of(call))
-            self._splitter.keep(parts)
-            head = RequestHead(b"", "", "", call.arrived, trace=trace)
-            if trace is not None:
-                trace.name_request(request.id)
-            started = submit_small(context, request.images, request.parsed.policy, head)
-        finally:
-            context.body_reader.release(size)
-        if started is None:
-            return None
-        future = started[0].future
-        end = partial(self._end, model, request, trace, respond, started[0])
-        future.add_done_callback(end)
-        return future
-
-    def _end(
-        self,
-        model: ServedModel,
-        request: InferRequest,
-        trace: Trace | None,
-        respond: Respond,
-        call: EngineCall,
-        _: object,
-    ) -> None:
-        """Respond with the answers of a small request."""
-        model.context.engine.close(call)
-        if call.future.cancelled():
-            _end_trace(trace, CANCELLED)
-            return
-        try:
-            answers = call.future.result()
-            content = self._endpoint_of(model).writer.write(request, answers)
-        except Exception as error:  # noqa: BLE001 (becomes the status)
-            respond(error)
-            _end_trace(trace, status_of(error).name)
-        else:
-            respond(content)
-            _end_trace(trace, OK, answers)
-
-    async def _answer(self, call: Call, message: Message, trace: Trace | None) -> bytes:
-        """Return the response to a request of any kind."""
-        try:
-            content = await self._content(call, message, trace)
+            content = await self._answer(call, arrived, trace)
         except BaseException as error:
-            _end_trace(trace, status_of(error).name)
+            if trace is not None:
+                trace.end_grpc(code_of(error).name)
             raise
         if trace is not None:
-            trace.end_grpc(OK)
+            trace.end_grpc("OK")
         return content
 
-    async def _content(self, call: Call, message: Message, trace: Trace | None) -> bytes:
-        size, parts = len(message), self._splitter.split(message)
+    async def _answer(self, call: Call, arrived: float, trace: Trace | None) -> bytes:
+        seconds = seconds_of(call)
+        self._frontend.authenticate_all(keys_of(call))
+        return await self._infer_from(await self._message(call), arrived, seconds, trace)
+
+    async def _infer_from(
+        self, message: bytes, arrived: float, seconds: float | None, trace: Trace | None
+    ) -> bytes:
+        size, parts = len(message), split_request(message, self._max_images)
         del message  # the images are copies, or views of it
-        model = self._model_of(parts)
+        name, version = parts.request.model_name, parts.request.model_version
+        version = version or self._models.version_for(name, parts.request.id.encode())
+        model = self._models.find(name, version)
         endpoint, bodies = self._endpoint_of(model), model.context.body_reader
         with model.in_use():
             bodies.hold(size)
             try:
-                request = endpoint.reader.read(parts, _seconds_of(call))
+                request = endpoint.reader.read(parts, seconds)
                 del parts
                 if trace is not None:
                     trace.name_request(request.id)
                 answers, _ = await model.classify.answers(
-                    request.images, request.parsed, call.arrived, trace=trace
+                    request.images, request.parsed, arrived, trace=trace
                 )
             finally:
                 bodies.release(size)
         return endpoint.writer.write(request, answers)
-
-    def _model_of(self, parts: Parts) -> ServedModel:
-        name, version = parts.template.model
-        version = version or self._models.version_for(name, parts.id.encode())
-        return self._models.find(name, version)
 
     def _endpoint_of(self, model: ServedModel) -> Endpoint:
         found = self._endpoints.get(model)
@@ -162,25 +104,15 @@ class Inference:
             found = self._endpoints[model] = Endpoint(model)
         return found
 
-    def _begin_trace(self, call: Call) -> Trace | None:
-        """Return the trace of a call, with the parent's span and the id in its metadata."""
-        tracing = self._frontend.tracing
-        if tracing is None:
-            return None
-        ids = [value for name, value in call.metadata if name == NAME]
-        request_id = valid_request_id(ids[0]) if len(ids) == 1 else b""
-        return tracing.begin(self._name, fields_of(call.metadata), call.arrived, request_id)
-
-
-def _seconds_of(call: Call) -> float | None:
-    """Return the time from arrival in which a call must have its answer. `None` for no bound."""
-    if call.seconds is None:
-        return None
-    left = call.seconds - (perf_counter() - call.arrived)
-    return None if left > LONGEST_DEADLINE else max(left - MARGIN, MARGIN / 1000)
-
-
-def _end_trace(trace: Trace | None, status: str, answers: Sequence[Answer] = ()) -> None:
-    if trace is not None:
-        trace.answers = answers
-        trace.end_grpc(status)
+    async def _message(self, call: Call) -> bytes:
+        """Receive the message of a call, when few others are received."""
+        try:
+            async with asyncio.timeout(self._seconds), self._receiving:
+                message = await call.read()
+        except TimeoutError as error:
+            raise BodyTimeoutError(
+                f"the message took more than {self._seconds:g} s to arrive; send smaller images"
+            ) from error
+        if not isinstance(message, bytes):
+            raise EmptyBodyError("the call has no message")
+        return message

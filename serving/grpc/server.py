@@ -5,21 +5,20 @@ It runs on the event loop of the engine. Workers listen on the same port, as for
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import socket
-from collections.abc import Callable
 
-from serving.grpc.http2.answering import Bounds, Shared
-from serving.grpc.http2.connection import Connection
-from serving.grpc.http2.streams import Held
+import grpc
+
+from serving.grpc.inference import Inference
 from serving.grpc.service import Service
 from serving.http.app import Offramp
 from serving.settings import Settings
 
+MAX_METADATA_BYTES = 16 << 10
 SPARE_BYTES = 64 << 10  # of a message, besides its tensors
-CALLS = 2  # for each slot; a call above that is refused
-CHECK_SECONDS = 0.05  # while it stops
+IDENTITY = 1  # set of compressions: none. A compressed message could be far larger than its bytes.
+STREAMS = 2  # calls for each slot; a call above that is refused
+LEAST_RECEIVING = 16
 log = logging.getLogger(__name__)
 
 
@@ -29,19 +28,15 @@ class GrpcServer:
     Args:
         app: The app that serves HTTP.
         settings: All settings.
-        listen: Returns the listening socket. Raises an `OSError` if the address cannot be used.
+        port: Number of the port, which `serving.processes` has reserved.
     """
 
-    def __init__(
-        self, app: Offramp, settings: Settings, listen: Callable[[], socket.socket]
-    ) -> None:
-        bounds = Bounds(
-            settings.max_body_bytes + SPARE_BYTES, CALLS * settings.slots, settings.body_seconds
-        )
-        service = Service(app.served, settings.max_images)
-        self._shared = Shared(service, bounds, Held(settings.max_held_bytes))
-        self._listen = listen
-        self._server: asyncio.Server | None = None
+    def __init__(self, app: Offramp, settings: Settings, port: int) -> None:
+        self._app = app
+        self._settings = settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        self._address = f"{host}:{port}"
+        self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
         """Listen.
@@ -49,21 +44,30 @@ class GrpcServer:
         Raises:
             OSError: The address cannot be used.
         """
-        loop, place = asyncio.get_running_loop(), self._listen()
-        log.info("gRPC at %s:%d", *place.getsockname()[:2])
-        self._server = await loop.create_server(lambda: Connection(self._shared), sock=place)
+        settings = self._settings
+        receiving = max(LEAST_RECEIVING, settings.max_held_bytes // settings.max_body_bytes)
+        served = self._app.served
+        inference = Inference(served, settings.max_images, receiving, settings.body_seconds)
+        calls = STREAMS * settings.slots
+        self._server = grpc.aio.server(
+            handlers=[Service(served, inference).handler()],
+            maximum_concurrent_rpcs=calls,
+            options=[
+                ("grpc.so_reuseport", 1),
+                ("grpc.max_receive_message_length", settings.max_body_bytes + SPARE_BYTES),
+                ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+                ("grpc.max_concurrent_streams", calls),
+                ("grpc.compression_enabled_algorithms_bitset", IDENTITY),
+            ],
+        )
+        try:
+            self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._address} for gRPC: {error}") from error
+        await self._server.start()
+        log.info("gRPC at %s", self._address)
 
     async def stop(self, seconds: float) -> None:
         """Take no more calls. Let those under way end within `seconds`, then cancel them."""
-        if self._server is None:
-            return
-        self._server.close()
-        connections = self._shared.connections
-        for each in [*connections]:
-            each.leave()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while connections and loop.time() < end:  # noqa: ASYNC110  many events, once
-            await asyncio.sleep(CHECK_SECONDS)
-        for each in [*connections]:
-            each.abort()
+        if self._server is not None:
+            await self._server.stop(seconds)

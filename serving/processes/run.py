@@ -45,7 +45,7 @@ def run(settings: Settings) -> None:
     for warning in (*unknown_variables(os.environ), *key_warnings(os.environ)):
         log.warning(warning)
     if settings.grpc_port is not None:
-        _check_extra("--grpc-port", "grpc", "h2")
+        _check_extra("--grpc-port", "grpc", "grpc")
     if settings.otlp_endpoint is not None:
         _check_extra("--otlp-endpoint", "tracing", "opentelemetry.exporter.otlp.proto.grpc")
         log.info("traces to %s", settings.otlp_endpoint)

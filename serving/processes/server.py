@@ -98,9 +98,9 @@ def grpc_door(app: Offramp, settings: Settings, port: int | None) -> Door | None
     """Return the gRPC server of an app on a reserved port. `None` without a port."""
     if port is None:
         return None
-    from serving.grpc.server import GrpcServer  # late: many installations have no h2
+    from serving.grpc.server import GrpcServer  # late: many installations do not have gRPC
 
-    return GrpcServer(app, settings, partial(listen, settings.host, port, reuse_port=True))
+    return GrpcServer(app, settings, port)
 
 
 class Server(uvicorn.Server):

@@ -6,7 +6,8 @@ import numpy as np
 import triton_python_backend_utils as backend
 
 from benchmarks.serving.peers.common import FullDepth
-from benchmarks.serving.peers.settings import ANSWER, FILE
+
+FILE, ANSWER = "file", "answer"
 
 
 class TritonPythonModel:

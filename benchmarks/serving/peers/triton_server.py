@@ -70,11 +70,8 @@ def _environment(installed: Path) -> dict[str, str]:
     }
 
 
-def serve(port: int, scratch: Path, grpc_port: int | None = None) -> None:
+def serve(port: int, scratch: Path) -> None:
     """Serve until a signal, then let the server remove its shared memory."""
-    grpc = ["--allow-grpc=false"]
-    if grpc_port is not None:
-        grpc = [f"--grpc-address={HOST}", f"--grpc-port={grpc_port}"]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     installed = _installed()
     command = [
@@ -83,7 +80,7 @@ def serve(port: int, scratch: Path, grpc_port: int | None = None) -> None:
         f"--backend-directory={_backends(installed, scratch)}",
         f"--http-address={HOST}",
         f"--http-port={port}",
-        *grpc,
+        "--allow-grpc=false",
         "--allow-metrics=false",
     ]
     with subprocess.Popen(command, env=_environment(installed)) as server:
@@ -95,4 +92,4 @@ def serve(port: int, scratch: Path, grpc_port: int | None = None) -> None:
 
 if __name__ == "__main__":
     with TemporaryDirectory() as folder:
-        serve(int(sys.argv[1]), Path(folder), *map(int, sys.argv[2:]))
+        serve(int(sys.argv[1]), Path(folder))

@@ -13,7 +13,7 @@ import orjson
 
 from serving.http.bodies.json_images import MARKS, has_more
 from serving.http.oip.inputs import SIZE, InputReader, InputTensor, is_base64
-from serving.http.oip.parameters import Asked, ParameterReader, read_parameters
+from serving.http.oip.parameters import ParameterReader
 from serving.http.oip.protocol import (
     MAX_ID,
     Images,
@@ -22,7 +22,6 @@ from serving.http.oip.protocol import (
     read_outputs,
     shown,
 )
-from serving.http.oip.templates import MAX_CACHED_BYTES, Template, TemplateCache
 
 LENGTH = b"inference-header-content-length"  # header: bytes of the JSON before binary tensors
 MAX_LENGTH_DIGITS = 20
@@ -47,7 +46,6 @@ class RequestReader:
     def __init__(self, inputs: InputReader, parameters: ParameterReader) -> None:
         self._inputs = inputs
         self._parameters = parameters
-        self._templates = TemplateCache()
         marks = 4 * inputs.max_images + SPARE_MARKS
         self._binary_limits = dict.fromkeys(MARKS, marks)
         # Pixels as numbers, flat or nested.
@@ -70,44 +68,25 @@ class RequestReader:
         """
         size = json_bytes(length, len(body))
         if size == 0 and length is not None:  # the body is the only element of the input
-            parsed = self._parameters.resolve(Asked(query, None))
-            return InferRequest("", [body], parsed, read_outputs((), parsed.query, binary=False))
-        if size == len(body):
-            document = self._document(body, self._limits)
-            template, name = self._template(document, query), _id(document)
-            data = _only_input(document).get("data")
-        else:
-            (template, name), data = self._before_binary(body, size, query), None
-        parsed = self._parameters.resolve(template.asked)
-        outputs = template.outputs(parsed.query)
-        if size == len(body) and template.size is None:
-            images = self._inputs.values(template.tensor, data)
-        else:
-            images = self._raw(template, memoryview(body)[size:])
-            if not (template.kept or name or size + len(query) > MAX_CACHED_BYTES):
-                self._templates.keep((body[:size], query), template)
+            parsed = self._parameters.read(query, {})
+            return InferRequest("", [body], parsed, read_outputs((), parsed, binary=False))
+        document = self._document(body, size)
+        parameters = _mapping(document, "parameters")
+        parsed = self._parameters.read(query, parameters)
+        binary = parameters.get(BINARY_OUTPUT, False)
+        if not isinstance(binary, bool):
+            raise malformed(f"parameters: {BINARY_OUTPUT} is true or false")
+        named = [_named(each) for each in _list(document, "outputs")]
+        outputs, name = read_outputs(named, parsed, binary=binary), _id(document)
+        images = self._images(document, memoryview(body)[size:])
         return InferRequest(name, images, parsed, outputs)
 
-    def _before_binary(self, body: bytes, size: int, query: bytes) -> tuple[Template, str]:
-        """Return the template and the id in JSON that binary data follow."""
-        if size > MAX_JSON_BYTES:
+    def _document(self, body: bytes, size: int) -> Data:
+        whole = size == len(body)
+        if not whole and size > MAX_JSON_BYTES:
             raise malformed(f"{size} bytes of JSON before binary data; send {MAX_JSON_BYTES}")
-        key = body[:size], query
-        if (template := self._templates.find(key)) is not None:
-            return template, ""
-        document = self._document(key[0], self._binary_limits)
-        return self._template(document, query), _id(document)
-
-    def _raw(self, template: Template, binary: memoryview) -> Images:
-        if template.size is None:
-            raise malformed(f"{len(binary)} bytes after the JSON, and no input has a {SIZE}")
-        if template.size != len(binary):
-            raise malformed(f"{SIZE} is {template.size}, and {len(binary)} bytes follow the JSON")
-        return self._inputs.raw(template.tensor, binary)
-
-    def _document(self, json: bytes, limits: Mapping[bytes, int]) -> Data:
-        """Parse JSON that has each mark at most so many times."""
-        for mark, limit in limits.items():
+        json = body if whole else body[:size]
+        for mark, limit in (self._limits if whole else self._binary_limits).items():
             if _exceeds(json, mark, limit):
                 raise malformed(f"the JSON has more than {limit} {MARKS[mark]}")
         try:
@@ -118,31 +97,27 @@ class RequestReader:
             return _checked(document, FIELDS, "the request")
         raise malformed(f"invalid JSON: {reason}")
 
-    def _template(self, document: Data, query: bytes) -> Template:
-        """Return a request without its id and its images."""
-        parameters = _mapping(document, "parameters")
-        asked = read_parameters(query, parameters)
-        binary = parameters.get(BINARY_OUTPUT, False)
-        if not isinstance(binary, bool):
-            raise malformed(f"parameters: {BINARY_OUTPUT} is true or false")
-        named = [_named(each) for each in _list(document, "outputs")]
-        found = _only_input(document)
-        own = _mapping(found, "parameters")
-        encoded, size = is_base64(own), own.get(SIZE)
+    def _images(self, document: Data, binary: memoryview) -> Images:
+        inputs = _list(document, "inputs")
+        if len(inputs) != 1:
+            raise malformed(f"there are {len(inputs)} inputs; send one")
+        found = _checked(inputs[0], INPUT_FIELDS, "an input")
+        parameters = _mapping(found, "parameters")
+        encoded, size = is_base64(parameters), parameters.get(SIZE)
         tensor = InputTensor(found.get("name"), found.get("datatype"), found.get("shape"), encoded)
-        if size is not None:
-            if "data" in found:
-                raise malformed(f"an input has both data and {SIZE}")
-            if type(size) is not int:
-                raise malformed(f"{SIZE} is {shown(size)}, not a number of bytes")
-        return Template(tensor, asked, named, binary, size)
-
-
-def _only_input(document: Data) -> Data:
-    inputs = _list(document, "inputs")
-    if len(inputs) != 1:
-        raise malformed(f"there are {len(inputs)} inputs; send one")
-    return _checked(inputs[0], INPUT_FIELDS, "an input")
+        if size is None:
+            if binary:
+                raise malformed(f"{len(binary)} bytes after the JSON, and no input has a {SIZE}")
+            # In JSON the elements of BYTES are base64, whatever the parameters say.
+            return self._inputs.values(tensor, found.get("data"))
+        if "data" in found:
+            raise malformed(f"an input has both data and {SIZE}")
+        if type(size) is not int or size != len(binary):
+            raise malformed(
+                f"{SIZE} is {size if type(size) is int else shown(size)}, and {len(binary)} bytes "
+                "follow the JSON"
+            )
+        return self._inputs.raw(tensor, binary)
 
 
 def json_bytes(length: bytes | None, size: int) -> int:
