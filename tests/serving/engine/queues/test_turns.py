@@ -32,8 +32,11 @@ class Batch:
     def waits(self) -> bool:
         return not self.started.wait(SHORT)
 
-    def end(self) -> None:
+    def stop(self) -> None:
         self._end.set()
+
+    def end(self) -> None:
+        self.stop()
         self._thread.join(LONG)
 
 
@@ -49,6 +52,8 @@ class Models:
         return self._batches[-1]
 
     def close(self) -> None:
+        for batch in self._batches:
+            batch.stop()  # one that still waits ends after those that have its turn
         for batch in self._batches:
             batch.end()
 
