@@ -37,11 +37,6 @@ BREAKING = [
 ]
 
 
-@pytest.fixture(scope="module")
-def runtime(bundle: Path, manifest: Manifest) -> CpuRuntime:
-    return CpuRuntime(bundle, manifest)
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("scheduler", "metrics"), BREAKING)
 def test_a_broken_thread_fails_all_requests_and_refuses_new_ones(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from serving.engine.request import Answer
 from serving.errors import DeadlineError, NotReadyError, PoolFullError
 from serving.observe.metrics import OUTCOMES, Outcome
 from serving.runtime.base import Runtime
-from serving.runtime.cpu import CpuRuntime
 from tests.serving.engines import (
     AT_ONCE,
     BUDGETS,
@@ -28,11 +26,6 @@ from tests.serving.engines import (
     until,
 )
 from tests.serving.servers import GatedRuntime
-
-
-@pytest.fixture
-def runtime(bundle: Path, manifest: Manifest) -> Runtime:
-    return CpuRuntime(bundle, manifest)
 
 
 def test_a_request_leaves_at_the_first_exit_that_is_confident_enough(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from serving.engine.policy import Policy
 from serving.engine.request import Answer
 from serving.errors import DeadlineError
 from serving.runtime.base import Runtime
-from serving.runtime.cpu import CpuRuntime
 from tests.serving.engines import (
     AT_ONCE,
     NEVER_EARLY,
@@ -26,11 +24,6 @@ from tests.serving.engines import (
     until,
 )
 from tests.serving.servers import GatedRuntime
-
-
-@pytest.fixture
-def runtime(bundle: Path, manifest: Manifest) -> Runtime:
-    return CpuRuntime(bundle, manifest)
 
 
 def test_at_the_deadline_the_deepest_exit_answers(

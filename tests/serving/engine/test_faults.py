@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,11 +31,6 @@ from tests.serving.engines import (
     until,
 )
 from tests.serving.servers import GatedRuntime
-
-
-@pytest.fixture(scope="module")
-def runtime(bundle: Path, manifest: Manifest) -> CpuRuntime:
-    return CpuRuntime(bundle, manifest)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Never
 
 import numpy as np
@@ -14,7 +13,6 @@ from offramp.bundle.manifest import Manifest
 from serving.engine.policy import Policy
 from serving.errors import StageError
 from serving.runtime.base import Runtime, StageOutput, Tensors
-from serving.runtime.cpu import CpuRuntime
 from tests.serving.engines import (
     AT_ONCE,
     NEVER_EARLY,
@@ -27,11 +25,6 @@ from tests.serving.engines import (
     hang_up_under_way,
 )
 from tests.serving.servers import GatedRuntime
-
-
-@pytest.fixture
-def runtime(bundle: Path, manifest: Manifest) -> Runtime:
-    return CpuRuntime(bundle, manifest)
 
 
 def test_a_whole_network_can_fail_and_its_clients_can_hang_up(

@@ -34,11 +34,6 @@ from tests.serving.engines import (
 from tests.serving.servers import GatedRuntime, WaitUntil
 
 
-@pytest.fixture
-def runtime(bundle: Path, manifest: Manifest) -> Runtime:
-    return CpuRuntime(bundle, manifest)
-
-
 def test_answers_do_not_depend_on_other_requests_in_the_batch(
     runtime: Runtime, manifest: Manifest, images: MakeImages
 ) -> None:
