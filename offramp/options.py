@@ -1,7 +1,7 @@
 """Options of a command, read from the command line into a frozen record.
 
-The record is a class of pydantic-settings: a subclass of `Options`, or of `BaseSettings` for a
-command that also reads its environment. A field is an option in kebab case. Its description is
+The record is a class of pydantic-settings: a subclass of `Options`, or of `EnvironmentOptions` for
+a command that also reads its environment. A field is an option in kebab case. Its description is
 the help text.
 
     class ScoreOptions(Options):
@@ -50,6 +50,18 @@ class Options(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the command line as the only source."""
         return (init_settings,)
+
+
+class EnvironmentOptions(BaseSettings):
+    """Base of the options of a command that also reads the variables `OFFRAMP_*`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OFFRAMP_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+    )
 
 
 def read_options(

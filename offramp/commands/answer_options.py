@@ -6,23 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, CliPositionalArg, CliToggleFlag, SettingsConfigDict
+from pydantic_settings import CliPositionalArg, CliToggleFlag, SettingsConfigDict
+
+from offramp.options import EnvironmentOptions
 
 if TYPE_CHECKING:
     from offramp.bundle.manifest import Manifest
 
 
-class AnswerOptions(BaseSettings):
+class AnswerOptions(EnvironmentOptions):
     """Images to classify, and what their answers may cost."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="OFFRAMP_",
-        env_ignore_empty=True,
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        cli_shortcuts={"out": "o"},
-    )
+    model_config = SettingsConfigDict(cli_shortcuts={"out": "o"})
 
     paths: CliPositionalArg[list[Path]] = Field(
         min_length=1,

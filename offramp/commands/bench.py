@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
-from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
+from pydantic_settings import CliPositionalArg
 
 from offramp.errors import OfframpError
 from offramp.exit_codes import exit_code
-from offramp.options import read_options
+from offramp.options import EnvironmentOptions, read_options
 
 if TYPE_CHECKING:
     from offramp.load.sender import Load
@@ -30,7 +30,7 @@ MILLION = 1e6
 LATE = 5.0  # milliseconds above which a warning is printed
 
 
-class BenchOptions(BaseSettings):
+class BenchOptions(EnvironmentOptions):
     """Measure answers per second and latency of a server.
 
     The server speaks the native API, or the Open Inference Protocol v2 over HTTP, as Triton,
@@ -38,14 +38,6 @@ class BenchOptions(BaseSettings):
     whether or not the server keeps up, and latency counts from the time at which a request was due.
     Each --clients is a closed loop: a client sends its next request after the answer to its last.
     """
-
-    model_config = SettingsConfigDict(
-        env_prefix="OFFRAMP_",
-        env_ignore_empty=True,
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-    )
 
     url: CliPositionalArg[str] = Field(description="URL of the server, as http://localhost:8000")
     images: list[Path] = Field(

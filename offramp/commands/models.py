@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
+from pydantic_settings import CliPositionalArg
 
 from offramp.errors import OfframpError, UsageError
 from offramp.exit_codes import exit_code
-from offramp.options import read_options
+from offramp.options import EnvironmentOptions, read_options
 from serving.model_settings import read_key, share_of
 
 USAGE = """\
@@ -33,12 +33,8 @@ class ModelsError(OfframpError):
     """The server refused a call, or cannot be reached."""
 
 
-class ServerOptions(BaseSettings):
+class ServerOptions(EnvironmentOptions):
     """A server and the keys for it."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="OFFRAMP_", env_ignore_empty=True, frozen=True, extra="forbid"
-    )
 
     url: str = Field("http://127.0.0.1:8000", description="URL of the server")
     admin_key_file: Path | None = Field(
