@@ -5,12 +5,15 @@ Both are solved on held-out images that the network was not trained on. Pure num
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.evaluation.evaluate import Floats, Scored, Tradeoff, apply_thresholds
+
+P = TypeVar("P")
 
 # A threshold that no confidence reaches: no image leaves at this exit.
 NEVER = 2.0
@@ -156,11 +159,16 @@ def candidates(scored: Scored) -> list[Tradeoff]:
 
 def pareto(tradeoffs: Iterable[Tradeoff]) -> list[Tradeoff]:
     """Return the Pareto front in flops and accuracy, in order of mean flops."""
-    front: list[Tradeoff] = []
-    for tradeoff in sorted(tradeoffs, key=lambda t: (t.mean_flops, -t.accuracy)):
-        if not front or tradeoff.accuracy > front[-1].accuracy:
-            front.append(tradeoff)
-    return front
+    return front(tradeoffs, lambda t: t.mean_flops, lambda t: t.accuracy)
+
+
+def front(points: Iterable[P], cost: Callable[[P], float], value: Callable[[P], float]) -> list[P]:
+    """Return the points whose value no cheaper one reaches, in order of cost (Pareto front)."""
+    found: list[P] = []
+    for point in sorted(points, key=lambda each: (cost(each), -value(each))):
+        if not found or value(point) > value(found[-1]):
+            found.append(point)
+    return found
 
 
 def best_within(tradeoffs: Sequence[Tradeoff], flops: float) -> Tradeoff:

@@ -39,8 +39,8 @@ from benchmarks.training.photos.static.points import (
     Operating,
     Point,
     along,
+    best_points,
     chain_points,
-    front,
     mean_point,
     static_point,
 )
@@ -84,11 +84,11 @@ def points_of(static: BySeedAndRow, chains: BySeedAndRow) -> list[Point]:
     full: BySeed = alone[FULL]
     found = [mean_point(row, "static", seeds, full) for row, seeds in alone.items()]
     fronts = {
-        row: {seed: front(chain_points(*sets)) for seed, sets in seeds.items()}
+        row: {seed: best_points(chain_points(*sets)) for seed, sets in seeds.items()}
         for row, seeds in chains.items()
     }
     if len(static) > 1:
-        fronts[PAIR] = {seed: front(pairs(static, seed)) for seed in full}
+        fronts[PAIR] = {seed: best_points(pairs(static, seed)) for seed in full}
     for row, seeds in fronts.items():
         found += [mean_point(row, "chain", each, full) for each in along(seeds)]
     return found

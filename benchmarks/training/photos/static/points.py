@@ -18,6 +18,7 @@ from benchmarks.training.photos.static.costs import Answers
 from training.evaluation.budgeted import direct_optimum
 from training.evaluation.calibration_error import wilson
 from training.evaluation.evaluate import exits_taken
+from training.evaluation.thresholds import front
 
 Kind = Literal["static", "chain"]
 BUDGETS = 24  # of the front of a chain
@@ -103,13 +104,9 @@ def chain_points(held_out: Answers, test: Answers) -> Iterator[Operating]:
         yield Operating(point.mean_flops, point.accuracy, ms, flops, right)
 
 
-def front(points: Iterable[Operating]) -> list[Operating]:
-    """Return the points that no cheaper one equals on the held-out images, in order of cost."""
-    found: list[Operating] = []
-    for point in sorted(points, key=lambda each: (each.expected_ms, -each.expected)):
-        if not found or point.expected > found[-1].expected:
-            found.append(point)
-    return found
+def best_points(points: Iterable[Operating]) -> list[Operating]:
+    """Return the Pareto front on the held-out images, in order of milliseconds."""
+    return front(points, lambda point: point.expected_ms, lambda point: point.expected)
 
 
 def along(fronts: Mapping[str, Sequence[Operating]]) -> Iterator[BySeed]:

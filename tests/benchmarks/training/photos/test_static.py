@@ -24,7 +24,7 @@ from benchmarks.training.photos.static.costs import (
     stage_costs,
     with_costs,
 )
-from benchmarks.training.photos.static.points import along, chain_points, front, static_point
+from benchmarks.training.photos.static.points import along, best_points, chain_points, static_point
 from benchmarks.training.photos.static.rows import Choice, chain_rows, static_rows
 from tests.training.samples import finished_progress, untrained_checkpoint
 from training.evaluation.evaluate import Scored
@@ -102,7 +102,7 @@ def test_two_networks_cost_what_they_run() -> None:
 
 def test_the_front_rises_on_the_held_out_images() -> None:
     small, large = sets(SMALL, 0.8, 0), sets(LARGE, 0.9, 5)
-    points = front(chain_points(joined(small[0], large[0]), joined(small[1], large[1])))
+    points = best_points(chain_points(joined(small[0], large[0]), joined(small[1], large[1])))
     costs, expected = ([getattr(p, name) for p in points] for name in ("expected_ms", "expected"))
     assert costs == sorted(costs)
     assert expected == sorted(expected)
