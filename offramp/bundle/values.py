@@ -14,7 +14,7 @@ Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9
 
 
 def is_none(value: object) -> bool:
-    """Return True for `None`, which is not written: earlier versions do not know the field."""
+    """Return True for `None`, so that such a field is not written."""
     return value is None
 
 

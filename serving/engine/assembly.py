@@ -21,6 +21,7 @@ from serving.engine.engine import Engine
 from serving.engine.latency import Latency, Measured
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import MIN_CONFIDENCE
+from serving.engine.queues.turns import Turns
 from serving.engine.scheduler import Scheduler
 from serving.engine.warm_up import measure, useful_batch
 from serving.observe.gpu import watch_gpu
@@ -40,15 +41,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Siblings:
-    """What the models of one process can use of each other, as long as one of them is loaded.
+    """Objects that the models of one process share, each as long as one of its users is loaded.
 
     Attributes:
         stages: Stages of the same graphs.
         times: Times of stages with the same structure, by that.
+        turns: Turns of the models on the cores. `None`: batches start without.
     """
 
     stages: StageCache = field(default_factory=StageCache)
     times: MutableMapping[str, Measured] = field(default_factory=WeakValueDictionary)
+    turns: Turns | None = None
 
 
 def build_engine(
@@ -65,7 +68,7 @@ def build_engine(
         settings: All settings.
         manifest: Manifest of the bundle `settings.bundle`.
         shared: The place of this worker process, if it is one of several.
-        siblings: What the other models of this process have. `None`: it is the only one.
+        siblings: Objects shared with the other models of this process. `None`: it is the only one.
         on_device: Run as on CUDA whatever the provider is.
 
     Raises:
@@ -87,6 +90,7 @@ def build_engine(
     if settings.provider == "cuda" and not among:
         watch_gpu(metrics.registry, settings.device)
     engine = _engine(settings, manifest, runtime, pool, metrics, latency, audits)
+    engine.stage_threads.turns = siblings.turns
     if not among:  # otherwise once for a change, when the version before is gone too
         give_back()
     return engine, metrics

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.serving.accounting import ENDS, outcome_names
 from benchmarks.serving.mixture import Query
@@ -21,8 +21,6 @@ NAMES = ("cats", "dogs", "birds")
 WRONG = -2.0  # an answer whose label is not of the model and version that it names
 MANY = 10_000  # versions, and classes, at most
 UNKNOWN = "404"  # outcome of a request for a version that is not loaded
-SAMPLE = re.compile(r"(\w+)\{(.*)\}")
-LABEL = re.compile(r'(\w+)="([^"]*)"')
 Key = tuple[str, str, str, str]  # model, version, budget, outcome
 
 
@@ -121,8 +119,9 @@ def grown(before: Mapping[str, float], after: Mapping[str, float]) -> Counter[Ke
 
 def labels_of(sample: str) -> tuple[str, dict[str, str]]:
     """Return name and labels of a sample as `/metrics` writes it."""
-    found = SAMPLE.fullmatch(sample)
-    return (found[1], dict(LABEL.findall(found[2]))) if found else (sample, {})
+    (family,) = text_string_to_metric_families(f"{sample} 0\n")
+    (found,) = family.samples
+    return found.name, found.labels
 
 
 def total(samples: Mapping[str, float], name: str, **labels: str) -> float:

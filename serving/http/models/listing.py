@@ -7,13 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
-from offramp.bundle.values import FrozenRecord
+from offramp.bundle.values import FrozenRecord, is_none
 from serving.models.catalog import Trial
 from serving.models.registry import Registry
-
-
-def _is_none(tried: TriedVersion | None) -> bool:
-    return tried is None
 
 
 class TriedVersion(FrozenRecord):
@@ -32,13 +28,13 @@ class ListedModel(FrozenRecord):
     canary: TriedVersion | None = Field(
         None,
         description="version that answers a share of the calls. Missing: there is none",
-        exclude_if=_is_none,
+        exclude_if=is_none,
     )
     shadow: TriedVersion | None = Field(
         None,
         description="version that gets copies of a share of the answered requests. Missing: there "
         "is none",
-        exclude_if=_is_none,
+        exclude_if=is_none,
     )
 
 

@@ -52,8 +52,8 @@ class Loader:
         self._shared = shared
         self._tracing = tracing
         self._on_device = on_device
-        self._siblings = Siblings()
-        self._turns = Turns(settings.threads) if settings.provider == "cpu" else None
+        turns = Turns(settings.threads) if settings.provider == "cpu" else None
+        self._siblings = Siblings(turns=turns)
 
     def load(self, entry: Entry) -> ServedModel:
         """Load a version, and run it once. It is served by the name and version of its folders.
@@ -81,7 +81,6 @@ class Loader:
         )
         try:
             engine = model.context.engine
-            engine.stage_threads.turns = self._turns
             probe(engine.stage_threads.runtime, engine.pool)
         except BaseException:
             model.close()
@@ -120,8 +119,8 @@ def build_model(
         settings: All settings. All bounds are those of this model.
         manifest: The manifest of the bundle.
         shared: The place of this worker process, if it is one of several.
-        siblings: What the other models of this process have. Its metrics have its name and
-            version then. `None`: it is the only model.
+        siblings: Objects shared with the other models of this process. Its metrics have its name
+            and version then. `None`: it is the only model.
         tracing: Traces of requests. `None`: they are off.
         on_device: Run as on CUDA whatever the provider is: features stay where it computes, and
             each batch size has its own sessions.
