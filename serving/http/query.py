@@ -18,6 +18,7 @@ from serving.runtime.base import MOST_CLASSES
 CACHED_QUERIES = 1024
 MAX_PARAMETERS = 32
 MAX_CACHED_BYTES = 256  # of one query; longer ones are parsed each time
+PROMISE = r"^(harm:|exit:)?(?!0{1,2}(\.0{1,6})?%)[0-9]{1,2}(\.[0-9]{1,6})?%$"  # 0% is none
 IN_MILLISECONDS = re.compile(rb"(?:^|&)budget=[0-9.]+ms(?:&|$)")  # the usual way to write it
 
 
@@ -52,10 +53,11 @@ class ClassifyQuery(BaseModel):
     )
     promise: str | None = Field(
         None,
-        json_schema_extra={"pattern": r"^(harm:)?[0-9]{1,2}(\.[0-9]{1,6})?%$", "maxLength": 16},
+        json_schema_extra={"pattern": PROMISE, "maxLength": 16},
         description="certified promise about the answers (GET /model lists them, `promises`): "
-        "`99%` agree with full depth, or at most `harm:1%` are wrong where full depth is right. "
-        "The cheapest operating point that holds it answers. A budget then bounds its mean flops",
+        "`99%` agree with full depth, `exit:98%` do at each exit, or at most `harm:1%` are wrong "
+        "where full depth is right. The cheapest operating point that holds it answers. A budget "
+        "then bounds its mean flops",
     )
     top_k: int = Field(5, ge=1, le=MOST_CLASSES, description="number of classes to list")
     explain: bool = Field(default=False, description="add the result of each exit on the way")

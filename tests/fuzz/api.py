@@ -17,8 +17,9 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.serving.promise_bundle import write_promise_bundle
 from tests.serving.servers import started
-from tests.serving.small_bundle import png, random_images, write_bundle
+from tests.serving.small_bundle import png, random_images
 
 HOOKS = "tests.fuzz.api_hooks"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -42,7 +43,7 @@ def main() -> int:
         for number, image in enumerate(random_images(6, options.seed)):
             form = FORMATS[number % len(FORMATS)]
             (images / f"{number}.{form.lower()}").write_bytes(png(image, form))
-        with started(write_bundle(folder / "bundle"), *LIMITS) as server:
+        with started(write_promise_bundle(folder / "bundle"), *LIMITS) as server:
             code, cases = run(options, server.url, images)
             alive = server.popen.poll() is None
     print(f"{cases} cases of at least {options.cases}; the server {'lives' if alive else 'ended'}")

@@ -16,6 +16,8 @@ import schemathesis
 
 IMAGES = [path.read_bytes() for path in sorted(Path(os.environ["OFFRAMP_FUZZ_IMAGES"]).iterdir())]
 BUDGETS = ("low", "medium", "full", "40%", "100%", "0.7M", "1.5g")
+PROMISES = ("99%", "95%", "90.5%", "harm:2%", "harm:20%")
+NAME, VERSION = "testnet", "1"  # of the test's bundle
 PIXELS = "application/vnd.offramp.uint8"
 PIXEL_BYTES = 32 * 32 * 3  # of one image of the test's bundle
 LONG_MS = 60_000  # a deadline that is always kept
@@ -32,7 +34,9 @@ def before_call(_: object, case: Any, options: dict[str, Any]) -> None:
         return
     if case.query:
         case.query = _possible(dict(case.query))
-    if case.path == "/classify/pixels" or case.media_type == PIXELS:
+    if case.path_parameters:
+        case.path_parameters = {"name": NAME}
+    if case.path.endswith("/classify/pixels") or case.media_type == PIXELS:
         options["data"] = bytes(PIXEL_BYTES * max(1, len(_data(case.body)) // PIXEL_BYTES))
     elif isinstance(case.body, dict):
         images = [_image(each, number) for number, each in enumerate(case.body["images"])]
@@ -48,6 +52,12 @@ def _possible(query: dict[str, Any]) -> dict[str, Any]:
     if "budget" in query:
         query["budget"] = BUDGETS[_number(query["budget"]) % len(BUDGETS)]
         query.pop("min_confidence", None)
+    if "promise" in query:
+        query["promise"] = PROMISES[_number(query["promise"]) % len(PROMISES)]
+        query.pop("min_confidence", None)
+        query.pop("budget", None)  # it can be too low for the promise
+    if "version" in query:
+        query["version"] = VERSION
     if "deadline_ms" in query:
         query["deadline_ms"] = LONG_MS + _number(query["deadline_ms"]) % LONG_MS
     return query

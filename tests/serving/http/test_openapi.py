@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from offramp.bundle.promises import parse_level
 from serving.errors import (
     ModelLoadError,
     NoAdminError,
@@ -18,11 +22,12 @@ from serving.errors import (
     ServingError,
     WorkerError,
 )
-from serving.http.query import ClassifyQuery
+from serving.http.query import PROMISE, ClassifyQuery
 from serving.http.schemas import Classification, ModelDescription, Problem
 from tests.serving.answers import problem
 from tests.serving.servers import serving
 
+LIKE_A_PROMISE = r"(harm:|exit:|all:)?[0-9]{0,3}(\.[0-9]{0,7})?%?"
 PIXELS = "application/vnd.offramp.uint8"
 CLASSIFY = (
     "/classify",
@@ -137,6 +142,19 @@ def test_it_describes_every_parameter_with_its_bounds(document: dict[str, Any], 
     assert (confidence["type"], confidence["minimum"], confidence["maximum"]) == ("number", 0, 1)
     assert schema["deadline_ms"]["exclusiveMinimum"] == 0
     assert (schema["budget"]["type"], schema["budget"]["maxLength"]) == ("string", 64)
+
+
+@given(text=st.from_regex(PROMISE, fullmatch=True) | st.from_regex(LIKE_A_PROMISE, fullmatch=True))
+@example(text="0%")
+@example(text="exit:00.0%")
+@example(text="99.1234567%")
+def test_the_pattern_of_a_promise_describes_what_is_read(text: str) -> None:
+    try:
+        parse_level(text)
+    except ValueError:
+        assert not re.search(PROMISE, text)
+    else:
+        assert re.search(PROMISE, text)
 
 
 def test_it_describes_every_body_with_the_bounds_of_the_server(bundle: Path) -> None:
