@@ -32,7 +32,7 @@ def main() -> int:
     """Run schemathesis, and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--schemathesis", default="schemathesis", help="path of the program")
-    parser.add_argument("--examples", type=int, default=5200, help="cases of one operation at most")
+    parser.add_argument("--examples", type=int, default=2600, help="cases of one operation at most")
     parser.add_argument("--cases", type=int, default=10_000, help="cases of the run at least")
     parser.add_argument("--seed", type=int, default=1, help="seed of the generator")
     options = parser.parse_args()
