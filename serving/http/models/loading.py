@@ -9,10 +9,10 @@ from pathlib import Path
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest, read_manifest
-from serving.engine.assembly import Siblings, build_engine
 from serving.engine.budgets.milliseconds import Milliseconds
 from serving.engine.queues.turns import Turns
-from serving.engine.warm_up import probe
+from serving.engine.start.assembly import Siblings, build_engine
+from serving.engine.start.warm_up import probe
 from serving.http.body import BodyReader
 from serving.http.context import ServerContext
 from serving.http.models.served import ServedModel

@@ -23,7 +23,7 @@ from serving.engine.overload import OverloadDetector
 from serving.engine.policy import MIN_CONFIDENCE
 from serving.engine.queues.turns import Turns
 from serving.engine.scheduler import Scheduler
-from serving.engine.warm_up import measure, useful_batch
+from serving.engine.start.warm_up import measure, useful_batch
 from serving.observe.gpu import watch_gpu
 from serving.observe.metrics import Metrics, Model
 from serving.observe.worker_metrics import WorkerMetrics
