@@ -10,6 +10,7 @@ from pathlib import Path
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.budgets.milliseconds import Milliseconds
+from serving.engine.engine import Engine
 from serving.engine.queues.turns import Turns
 from serving.engine.start.assembly import Siblings, build_engine
 from serving.engine.start.warm_up import probe
@@ -22,6 +23,7 @@ from serving.images.rest import Rest
 from serving.models.catalog import Entry
 from serving.models.folder import ModelFolder
 from serving.observe.energy import watch_energy
+from serving.observe.metrics import Metrics
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.runtime.memory import trim
 from serving.settings import Settings
@@ -68,23 +70,15 @@ class Loader:
         if self._folder.digest(name, version) != entry.digest:
             raise BundleError(path, "changed while it was being loaded; load it again")
         manifest = read_manifest(path.parent)
-        manifest = manifest.model_copy(update={"name": name, "version": version})
-        shared = self._place_of(entry)
-        settings = _settings_of(self._settings, path.parent, entry)
         model = build_model(
-            settings,
-            manifest,
-            shared,
+            _settings_of(self._settings, path.parent, entry),
+            manifest.model_copy(update={"name": name, "version": version}),
+            self._place_of(entry),
             siblings=self._siblings,
             tracing=self._tracing,
             on_device=self._on_device,
         )
-        try:
-            engine = model.context.engine
-            probe(engine.stage_threads.runtime, engine.pool)
-        except BaseException:
-            model.close()
-            raise
+        _run_once(model)
         return model
 
     def _place_of(self, entry: Entry) -> WorkerMetrics | None:
@@ -94,6 +88,16 @@ class Loader:
         folder = self._shared.folder / f"{entry.name}@{entry.version}-{entry.number}"
         folder.mkdir(mode=0o700, exist_ok=True)
         return WorkerMetrics(folder, self._shared.worker)
+
+
+def _run_once(model: ServedModel) -> None:
+    """Run a model on an image of noise, and close it if that fails."""
+    try:
+        engine = model.context.engine
+        probe(engine.stage_threads.runtime, engine.pool)
+    except BaseException:
+        model.close()
+        raise
 
 
 def _settings_of(settings: Settings, folder: Path, entry: Entry) -> Settings:
@@ -136,25 +140,42 @@ def build_model(
         metrics.watch_ready(lambda: engine.ready)
     else:
         watch_energy(metrics.registry, settings.cuda_device, shared.folder if shared else None)
+    context = _context(settings, manifest, engine, metrics, tracing)
+    return ServedModel(context, shared.folder if shared and siblings else None)
+
+
+def _context(
+    settings: Settings,
+    manifest: Manifest,
+    engine: Engine,
+    metrics: Metrics,
+    tracing: Tracing | None,
+) -> ServerContext:
+    """Return the objects that the endpoints of a model share."""
     body_reader = BodyReader(
         settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds
     )
-    context = ServerContext(
+    return ServerContext(
         manifest=manifest,
         milliseconds=Milliseconds(manifest, engine.latency),
         engine=engine,
         body_reader=body_reader,
-        decoder=Decoder(
-            manifest.input,
-            settings.max_pixels,
-            settings.threads,
-            body_reader.keep,
-            Rest(engine.overloaded, engine.ended),
-            trim,
-        ),
+        decoder=_decoder(settings, manifest, engine, body_reader),
         metrics=metrics,
         max_images=settings.max_images,
         api_key=settings.client_key,
         tracing=tracing,
     )
-    return ServedModel(context, shared.folder if shared and siblings else None)
+
+
+def _decoder(
+    settings: Settings, manifest: Manifest, engine: Engine, body_reader: BodyReader
+) -> Decoder:
+    return Decoder(
+        manifest.input,
+        settings.max_pixels,
+        settings.threads,
+        body_reader.keep,
+        Rest(engine.overloaded, engine.ended),
+        trim,
+    )
