@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-from prometheus_client import Metric
-from prometheus_client.multiprocess import mark_process_dead
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.process_collector import ProcessCollector
 
 from serving.observe.folder_lock import PREFIX, hold, remove_abandoned
@@ -83,6 +83,15 @@ class Processes:
         if CPU in sums:
             _add(sums[CPU], _cpu_seconds_of_ended(supervisor))
         yield from sums.values()
+
+
+def collect_process(registry: CollectorRegistry, worker: WorkerMetrics | None) -> None:
+    """Add the metrics of this process, or of all workers and what they wrote to their folder."""
+    if worker is None:
+        ProcessCollector(registry=registry)
+        return
+    MultiProcessCollector(registry, str(worker.folder))
+    registry.register(Processes(worker.folder))
 
 
 def _process_metrics(file: Path) -> dict[str, Metric]:
