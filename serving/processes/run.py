@@ -19,10 +19,12 @@ from serving.http.app import Offramp, create_app
 from serving.http.models.assembly import planner_of
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
+from serving.processes.addresses import listen, reserve
 from serving.processes.environment import key_warnings, unknown_variables
 from serving.processes.hang_up import hang_up_calls, hang_up_terminates
-from serving.processes.server import freeze, listen, reserve, serve, work
+from serving.processes.server import freeze, serve
 from serving.processes.supervisor import Supervisor
+from serving.processes.worker import work
 from serving.processes.worker_changes import WorkerChanges
 from serving.settings import Settings
 

@@ -23,7 +23,7 @@ from serving.engine.scheduler import Scheduler
 from serving.engine.start import assembly
 from serving.images import decoder
 from serving.observe.metrics import Metrics
-from serving.processes.server import work
+from serving.processes.worker import work
 from serving.runtime.base import StageOutput
 from serving.runtime.cpu import CpuRuntime
 from serving.settings import Settings
