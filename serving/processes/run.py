@@ -44,26 +44,28 @@ def run(settings: Settings) -> None:
         KeyboardInterrupt: Ctrl-C stopped the server, after the calls in progress ended.
     """
     set_up_log(settings.log_level)
+    _log_warnings(settings)
+    _check_extras(settings)
+    settings.read_admin_key()  # so that it fails here
+    if settings.models is not None:
+        _serve_models(settings, settings.models)
+    else:
+        _serve_bundle(settings)
+
+
+def _log_warnings(settings: Settings) -> None:
     for warning in (*unknown_variables(os.environ), *key_warnings(os.environ)):
         log.warning(warning)
+    if settings.models is not None and settings.bundle is not None:
+        log.warning("--models is served, and the bundle %s is not", settings.bundle)
+
+
+def _check_extras(settings: Settings) -> None:
     if settings.grpc_port is not None:
         _check_extra("--grpc-port", "grpc", "grpc")
     if settings.otlp_endpoint is not None:
         _check_extra("--otlp-endpoint", "tracing", "opentelemetry.exporter.otlp.proto.grpc")
         log.info("traces to %s", settings.otlp_endpoint)
-    settings.read_admin_key()  # so that it fails here
-    if settings.models is not None:
-        if settings.bundle is not None:
-            log.warning("--models is served, and the bundle %s is not", settings.bundle)
-        _serve_models(settings, settings.models)
-        return
-    settings = settings.model_copy(update={"bundle": local_bundle(settings.folder)})
-    manifest = read_manifest(settings.folder)
-    with hang_up_terminates():
-        if settings.workers > 1:
-            _supervise(settings, manifest, _bundle_banner(manifest))
-        else:
-            _serve_alone(settings, create_app(settings, manifest), _bundle_banner(manifest))
 
 
 def _check_extra(option: str, extra: str, module: str) -> None:
@@ -78,6 +80,17 @@ def _check_extra(option: str, extra: str, module: str) -> None:
         found = None
     if found is None:
         raise UsageError(f"{option} needs the extra {extra}: pip install 'offramp[{extra}]'")
+
+
+def _serve_bundle(settings: Settings) -> None:
+    """Serve a bundle. SIGHUP ends the server."""
+    settings = settings.model_copy(update={"bundle": local_bundle(settings.folder)})
+    manifest = read_manifest(settings.folder)
+    with hang_up_terminates():
+        if settings.workers > 1:
+            _supervise(settings, manifest, _bundle_banner(manifest))
+        else:
+            _serve_alone(settings, create_app(settings, manifest), _bundle_banner(manifest))
 
 
 def _serve_models(settings: Settings, folder: Path) -> None:

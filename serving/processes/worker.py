@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection as Pipe
@@ -17,7 +21,6 @@ from serving.observe.worker_metrics import WorkerMetrics
 from serving.processes.addresses import listen
 from serving.processes.hang_up import hang_up_calls, hang_up_terminates
 from serving.processes.server import freeze, serve
-from serving.processes.supervisor import end_with_parent
 from serving.processes.worker_link import LinkedChanges
 from serving.settings import Settings
 
@@ -62,3 +65,15 @@ def _app(
     supervised = Supervised(news.recv(), partial(LinkedChanges, pipe=news))
     freeze()
     return create_app(settings, None, shared, supervised)
+
+
+def end_with_parent() -> None:
+    """End this worker as at SIGTERM if its supervisor is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import orjson
 from starlette.requests import ClientDisconnect
@@ -110,22 +111,30 @@ async def change_model(
         MalformedBodyError: A parameter has a wrong value.
         ServingError: As `Repository` raises.
     """
-    version = parameters.get(VERSION, "")
-    if isinstance(version, bool) or not isinstance(version, str | int):
-        raise MalformedBodyError(f"{VERSION}: neither a string nor an integer")
+    version = _version_in(parameters)
     if SHARE in parameters and SHADOW in parameters:
         raise MalformedBodyError(f"{SHARE} and {SHADOW} exclude each other: leave one out")
     trial = SHADOW if SHADOW in parameters else SHARE
-    try:
-        number = float(str(parameters.get(trial, 1)))
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 1:
-        raise MalformedBodyError(f"{trial}: no number above 0 and up to 1")
+    share = _share_in(parameters, trial)
     if change == UNLOAD:
         await repository.unload(name)
     else:
-        await repository.load(name, str(version), number, shadow=trial == SHADOW)
+        await repository.load(name, version, share, shadow=trial == SHADOW)
+
+
+def _version_in(parameters: Mapping[str, object]) -> str:
+    version = parameters.get(VERSION, "")
+    if isinstance(version, bool) or not isinstance(version, str | int):
+        raise MalformedBodyError(f"{VERSION}: neither a string nor an integer")
+    return str(version)
+
+
+def _share_in(parameters: Mapping[str, object], name: str) -> float:
+    with suppress(ValueError):
+        share = float(str(parameters.get(name, 1)))
+        if 0 < share <= 1:
+            return share
+    raise MalformedBodyError(f"{name}: no number above 0 and up to 1")
 
 
 def statistics(frontend: Frontend) -> Data:
