@@ -67,12 +67,12 @@ class BodyReader:
             self._check_size(content_length_of(length))
             async with asyncio.timeout(self._seconds):
                 await self._collect(receive, chunks)
-        except BaseException as error:
+        except TimeoutError as error:
             self.release(sum(map(len, chunks)))
-            if isinstance(error, TimeoutError):
-                raise BodyTimeoutError(
-                    f"the body took more than {self._seconds:g} s to arrive; send smaller images"
-                ) from error
+            text = f"the body took more than {self._seconds:g} s to arrive; send smaller images"
+            raise BodyTimeoutError(text) from error
+        except BaseException:
+            self.release(sum(map(len, chunks)))
             raise
         return b"".join(chunks)
 

@@ -125,9 +125,7 @@ class Planner:
             ModelLoadError: A trial needs another version of the model, which answers.
         """
         if wish.unload:
-            if wish.name not in catalog.models:
-                raise UnknownModelError(f"no model {wish.name[:64]!r} is loaded")
-            return catalog.unloading(wish.name)
+            return _unloading(catalog, wish.name)
         version = wish.version or self.folder.newest(wish.name)
         digest = self.folder.digest(wish.name, version)
         keep = self._keep_previous
@@ -144,6 +142,12 @@ class Planner:
             return catalog
         version = wish.version or next(iter(self.folder.versions(wish.name)), "")
         return catalog.failing(wish.name, version, str(error)) if version else catalog
+
+
+def _unloading(catalog: Catalog, name: str) -> Catalog:
+    if name not in catalog.models:
+        raise UnknownModelError(f"no model {name[:64]!r} is loaded")
+    return catalog.unloading(name)
 
 
 def _wish_for(catalog: Catalog, name: str, version: str) -> Wish:

@@ -86,10 +86,7 @@ class Registry(Generic[T]):
         """
         if not self.canaries or (canary := self.canaries.get(name)) is None:
             return ""
-        drawn = random()  # noqa: S311 (no secret)
-        if request_id:
-            digest = blake2b(name.encode() + b" " + request_id, digest_size=DRAWN_BYTES).digest()
-            drawn = int.from_bytes(digest, "big") / 256**DRAWN_BYTES
+        drawn = _number_of(name, request_id) if request_id else random()  # noqa: S311 (no secret)
         return canary.version if drawn < canary.share else ""
 
     def get(self, name: str, version: str = "") -> T | None:
@@ -136,3 +133,9 @@ class Registry(Generic[T]):
         ]
         more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
         return ", ".join(rows[:NAMED]) + more if rows else "no model"
+
+
+def _number_of(name: str, request_id: bytes) -> float:
+    """Return a number in [0, 1) that depends on the request and the model only."""
+    digest = blake2b(name.encode() + b" " + request_id, digest_size=DRAWN_BYTES).digest()
+    return int.from_bytes(digest, "big") / 256**DRAWN_BYTES

@@ -123,9 +123,7 @@ def metrics_folder() -> Iterator[Path]:
         OSError: No folder for temporary files is writable, or it has no room.
     """
     try:
-        place = MEMORY if os.access(MEMORY, os.W_OK) else Path(gettempdir())
-        remove_abandoned(place)
-        folder = TemporaryDirectory(prefix=PREFIX, dir=place)
+        folder = _new_folder()
     except OSError as error:
         text = "several workers need a folder for temporary files: set TMPDIR, or --workers 1"
         raise OSError(text) from error
@@ -136,6 +134,12 @@ def metrics_folder() -> Iterator[Path]:
             yield Path(name)
         finally:
             os.close(held)
+
+
+def _new_folder() -> TemporaryDirectory[str]:
+    place = MEMORY if os.access(MEMORY, os.W_OK) else Path(gettempdir())
+    remove_abandoned(place)
+    return TemporaryDirectory(prefix=PREFIX, dir=place)
 
 
 def _write_pid(file: Path) -> None:

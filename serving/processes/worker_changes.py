@@ -141,13 +141,17 @@ class WorkerChanges:
                 self._settle(change)
                 continue
             if self._jobs and not self._jobs[0].wishes:
-                job = self._jobs.popleft()
-                if job.asked is not None:
-                    self._send(job.asked[0], Reply(job.asked[1], job.error))
+                self._reply(self._jobs.popleft())
             elif self._jobs and not self._late:
                 self._begin(self._jobs[0])
             else:
                 return
+
+    def _reply(self, job: _Job) -> None:
+        """Answer the call that waits for a job, if there is one."""
+        if job.asked is not None:
+            worker, number = job.asked
+            self._send(worker, Reply(number, job.error))
 
     def _begin(self, job: _Job) -> None:
         """Begin the next wish of a job."""
@@ -167,8 +171,7 @@ class WorkerChanges:
             change.committing, change.waiting = True, set(change.prepared)
             self.catalog = change.catalog
             for worker in change.prepared:
-                self._send(worker, Commit(change.catalog))
-                self._serving[worker] = change.catalog.number
+                self._advance(worker, Commit(self.catalog))
             return
         self._change = None
         if change.error is not None:
@@ -185,8 +188,7 @@ class WorkerChanges:
         self.catalog = self._planner.noting(self.catalog, wish, error)
         for worker, number in self._serving.items():
             if number == before:
-                self._send(worker, Abort(self.catalog))
-                self._serving[worker] = self.catalog.number
+                self._advance(worker, Abort(self.catalog))
 
     def _bring_up(self, worker: int) -> None:
         """Let a worker that serves an older catalog load this one."""
@@ -199,10 +201,14 @@ class WorkerChanges:
             log.error("worker %d cannot load what the others serve: %s", worker, message.error)
             self._send(worker, Restart())
         elif message.number == self.catalog.number:
-            self._send(worker, Commit(self.catalog))
-            self._serving[worker] = self.catalog.number
+            self._advance(worker, Commit(self.catalog))
         else:
             self._bring_up(worker)
+
+    def _advance(self, worker: int, message: Commit | Abort) -> None:
+        """Send a message after which a worker has the catalog of now."""
+        self._send(worker, message)
+        self._serving[worker] = self.catalog.number
 
     def _send(self, worker: int, message: ToWorker) -> None:
         self._messages.append((worker, message))

@@ -68,18 +68,20 @@ class Follower:
         """
         missing = [entry for entry in catalog.entries() if entry not in self._loaded]
         self.preparing = frozenset((entry.name, entry.version) for entry in missing)
-        loop = asyncio.get_running_loop()
         try:
             for entry in missing:
-                log.info("loading %s version %s", entry.name, entry.version)
-                loaded = await loop.run_in_executor(self._thread, self._load, entry)
-                self._prepared[entry] = loaded
+                self._prepared[entry] = await self._load_on_thread(entry)
             check_shadows(catalog, {**self._loaded, **self._prepared})
         except BaseException:
             self._drop_prepared()
             raise
         finally:
             self.preparing = frozenset()
+
+    async def _load_on_thread(self, entry: Entry) -> ServedModel:
+        log.info("loading %s version %s", entry.name, entry.version)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._load, entry)
 
     def commit(self, catalog: Catalog) -> None:
         """Serve a prepared catalog from the next request on."""
@@ -88,9 +90,7 @@ class Follower:
         if loads and not dropped:  # otherwise when they are gone
             self._give_back()
         for model in dropped:
-            task = asyncio.get_running_loop().create_task(self._retire(model))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._begin_to_retire(model)
 
     def abort(self, catalog: Catalog) -> None:
         """Drop what was prepared, and note a catalog with the same models and the reason."""
@@ -121,6 +121,11 @@ class Follower:
         self.catalog = catalog
         _name_versions(self.models.table)
         return dropped
+
+    def _begin_to_retire(self, model: ServedModel) -> None:
+        task = asyncio.get_running_loop().create_task(self._retire(model))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     async def _retire(self, model: ServedModel) -> None:
         await model.retire()

@@ -7,7 +7,7 @@ before it is parsed, as those of the native API are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -32,7 +32,9 @@ BINARY_OUTPUT = "binary_data_output"
 FIELDS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
 INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
 OUTPUT_FIELDS = ("name", "parameters")
+ID = f"a string of at most {MAX_ID} characters"
 Data = dict[str, Any]
+V = TypeVar("V", str, list[object], dict[str, object])
 
 
 class RequestReader:
@@ -155,22 +157,22 @@ def _checked(value: object, fields: tuple[str, ...], name: str) -> Data:
     return value
 
 
-def _list(document: Data, name: str) -> list[object]:
+def _field(document: Data, name: str, kind: type[V], described: str) -> V:
+    """Return the value of a field. It is empty if the field is missing or null."""
     value = document.get(name)
     if value is None:
-        return []
-    if not isinstance(value, list):
-        raise malformed(f"{name}: not a list")
+        return kind()
+    if not isinstance(value, kind):
+        raise malformed(f"{name}: not {described}")
     return value
+
+
+def _list(document: Data, name: str) -> list[object]:
+    return _field(document, name, list, "a list")
 
 
 def _mapping(document: Data, name: str) -> Mapping[str, object]:
-    value = document.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise malformed(f"{name}: not an object")
-    return value
+    return _field(document, name, dict, "an object")
 
 
 def _named(output: object) -> tuple[object, Mapping[str, object]]:
@@ -179,9 +181,7 @@ def _named(output: object) -> tuple[object, Mapping[str, object]]:
 
 
 def _id(document: Data) -> str:
-    found = document.get("id")
-    if found is None:
-        return ""
-    if not isinstance(found, str) or len(found) > MAX_ID:
-        raise malformed(f"id: not a string of at most {MAX_ID} characters")
+    found = _field(document, "id", str, ID)
+    if len(found) > MAX_ID:
+        raise malformed(f"id: not {ID}")
     return found
