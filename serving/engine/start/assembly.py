@@ -23,8 +23,8 @@ from serving.observe.metrics import Metrics
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.runtime.base import Runtime, Slots
 from serving.runtime.cpu import CpuRuntime
-from serving.runtime.cuda import CudaRuntime
-from serving.runtime.cuda_slots import CudaSlots, Device
+from serving.runtime.cuda.runtime import CudaRuntime
+from serving.runtime.cuda.slots import CudaSlots, Device
 from serving.runtime.memory import give_back
 from serving.runtime.slots import HostSlots
 from serving.runtime.stage_cache import StageCache
