@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -26,10 +27,8 @@ SHADOW = re.compile(r"([a-z][a-z0-9_-]{0,63})@([1-9][0-9]{0,17})=([0-9]*\.?[0-9]
 def share_of(share: object) -> object:
     """Return a share as a number if it is a percentage. Other values are returned as they are."""
     if isinstance(share, str) and (digits := share.strip()).endswith("%"):
-        try:
+        with suppress(ValueError):
             return float(digits[:-1]) / 100
-        except ValueError:
-            return share
     return share
 
 

@@ -198,18 +198,16 @@ class DecodeThreads:
             self._begin_rest(self._rest(seconds, self.work))
         job.end()
         if not job.future.done():
-            _resolve(job.future, result, error)
+            _resolve(job, result, error)
         self._feed()
 
 
-def _resolve(
-    future: asyncio.Future[Pixels], result: Pixels | None, error: Exception | None
-) -> None:
+def _resolve(job: Job, result: Pixels | None, error: Exception | None) -> None:
     if error is not None:
-        future.set_exception(error)
+        job.future.set_exception(error)
     else:
         assert result is not None
-        future.set_result(result)
+        job.future.set_result(result)
 
 
 def _work(

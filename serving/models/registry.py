@@ -58,9 +58,9 @@ class Registry(Generic[T]):
         shadows: Mapping[str, Trial] | None = None,
     ) -> list[T]:
         """Serve other models from now on. Return those that are not served any more."""
-        before = {id(each): each for each in self.every()}
+        before = self._by_identity()
         self._table, self.canaries, self.shadows = table, canaries or {}, shadows or {}
-        now = {id(each): each for each in self.every()}
+        now = self._by_identity()
         for key in now.keys() - before.keys():
             for callback in self._watching:
                 callback(now[key])
@@ -70,6 +70,9 @@ class Registry(Generic[T]):
         """Yield all loaded versions of all models."""
         for versions in self._table.values():
             yield from versions.values()
+
+    def _by_identity(self) -> dict[int, T]:
+        return {id(each): each for each in self.every()}
 
     def answering(self) -> Iterator[T]:
         """Yield the version of each model that answers calls that name no version."""

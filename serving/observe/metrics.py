@@ -35,6 +35,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PROBLEMS = ("offramp_problems", "Error answers (calls) by problem type.")
 WORKERS = "Server processes that serve."
 ALL = "all"  # value of the label `stage` for batches that run all stages as one graph
+NAMES = {False: "false", True: "true"}  # values of the label `reject`
 REFRESH_SECONDS = 0.5  # greatest age of another worker's live gauges
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
@@ -154,9 +155,8 @@ class Metrics:
     def _declare_rejections(self, budgets: Sequence[str]) -> None:
         text = "Answers with reject=true, by its value."
         rejected = self._families.counter("reject_answers", text)
-        values = {False: "false", True: "true"}
         self._rejections = {
-            b: {v: rejected(budget=b, reject=values[v]) for v in values} for b in budgets
+            b: {v: rejected(budget=b, reject=name) for v, name in NAMES.items()} for b in budgets
         }
 
     def watch(

@@ -62,15 +62,20 @@ class ServerMetrics:
             family.samples = [each for each in family.samples if _is_of(each, models)]
             joined[family.name] = family
         for metrics in models.values():
-            for family in metrics.registry.collect():
-                there = joined.setdefault(family.name, family)
-                samples = [_labelled(each, metrics.labels) for each in family.samples]
-                there.samples = samples if there is family else [*there.samples, *samples]
+            _join(joined, metrics)
         yield from (family for family in joined.values() if family.samples)
 
     def _refresh(self) -> None:
         for metrics in self._loaded():
             metrics.refresh()
+
+
+def _join(joined: dict[str, Metric], metrics: Metrics) -> None:
+    """Add the samples of a model to those of the families of the same names."""
+    for family in metrics.registry.collect():
+        there = joined.setdefault(family.name, family)
+        samples = [_labelled(each, metrics.labels) for each in family.samples]
+        there.samples = samples if there is family else [*there.samples, *samples]
 
 
 def _is_of(sample: Sample, models: Iterable[tuple[str, ...]]) -> bool:

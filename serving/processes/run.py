@@ -21,7 +21,7 @@ from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
 from serving.processes.addresses import listen, reserve
 from serving.processes.environment import key_warnings, unknown_variables
-from serving.processes.hang_up import hang_up_calls, hang_up_terminates
+from serving.processes.hang_up import handling, hang_up_calls, hang_up_terminates
 from serving.processes.server import freeze, serve
 from serving.processes.supervisor import Supervisor
 from serving.processes.worker import work
@@ -139,11 +139,8 @@ def _interrupt_at_end() -> Iterator[None]:
         interrupted = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
+    with handling(signal.SIGINT, interrupt):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
     if interrupted:
         raise KeyboardInterrupt
 

@@ -42,6 +42,16 @@ class _Worker:
     catalog: int = 0  # number of that which it starts with
     reason: str | None = None
 
+    @property
+    def code(self) -> int:
+        """The exit code of its process, which has ended."""
+        assert self.process.exitcode is not None
+        return self.process.exitcode
+
+    def send(self, message: object) -> None:
+        with suppress(OSError):  # it has ended, which is the next event
+            self.news.send(message)
+
 
 class Supervisor:
     """Keeps a number of workers running.
@@ -102,8 +112,7 @@ class Supervisor:
         worker = self._workers[number] = _Worker(number, process, news)
         if self._changes is not None:
             worker.catalog = self._changes.catalog.number
-            with suppress(OSError):  # it has ended, which is the next event
-                news.send(self._changes.catalog)
+            worker.send(self._changes.catalog)
 
     def _watch(self, stop: socket.socket, ready: Callable[[], None]) -> None:
         called = False
@@ -146,8 +155,7 @@ class Supervisor:
             if isinstance(message, Restart):
                 worker.process.terminate()
             else:
-                with suppress(OSError):  # it has ended, which is the next event
-                    worker.news.send(message)
+                worker.send(message)
 
     def _hear(self, worker: _Worker) -> None:
         try:
@@ -176,14 +184,12 @@ class Supervisor:
         how = _end_of(worker)
         worker.news.close()
         self._bury(worker.number)
-        code = worker.process.exitcode
-        assert code is not None
         del self._workers[worker.number]
         if self._changes is not None:
             self._changes.ended(worker.number)
         if not worker.ready:
             self._killed_at_start += 1
-            if code >= 0 or self._killed_at_start > KILLED_AT_START:
+            if worker.code >= 0 or self._killed_at_start > KILLED_AT_START:
                 self._postpone(worker.number, f"{how} before it was ready")
                 return
         log.error("worker %d %s and is replaced", worker.number, how)
@@ -224,11 +230,9 @@ class Supervisor:
 
 def _end_of(worker: _Worker) -> str:
     """Describe how a worker ended, with the reason that it sent."""
-    code = worker.process.exitcode
-    assert code is not None
-    if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
+    if worker.code < 0:
+        return f"was killed by {signal.Signals(-worker.code).name}"
     reason = worker.reason
     with suppress(EOFError, OSError):
         reason = worker.news.recv() if worker.news.poll() else reason
-    return f"ended with {code} ({reason})" if reason else f"ended with {code}"
+    return f"ended with {worker.code}" + (f" ({reason})" if reason else "")

@@ -65,6 +65,18 @@ class _Change:
     committing: bool = False
     error: Exception | None = None
 
+    def note(self, worker: int, message: FromWorker) -> None:
+        """Note that a worker has made its step, or could not."""
+        self.waiting.discard(worker)
+        if isinstance(message, Prepared):
+            self.prepared.add(worker)
+            self.error = ServingError(message.error) if message.error else self.error
+
+    def forget(self, worker: int) -> None:
+        """Wait no more for a worker that ended."""
+        self.waiting.discard(worker)
+        self.prepared.discard(worker)
+
 
 class WorkerChanges:
     """Decides on changes. It holds no process: `take` gives the messages to send.
@@ -102,8 +114,7 @@ class WorkerChanges:
         self._serving.pop(worker, None)
         self._late.discard(worker)
         if self._change is not None:
-            self._change.waiting.discard(worker)
-            self._change.prepared.discard(worker)
+            self._change.forget(worker)
         self._go_on()
 
     def receive(self, worker: int, message: FromWorker) -> None:
@@ -112,10 +123,7 @@ class WorkerChanges:
         if isinstance(message, Ask):
             self._jobs.append(_Job(deque([message.wish]), (worker, message.number)))
         elif change is not None and message.number == change.catalog.number:
-            change.waiting.discard(worker)
-            if isinstance(message, Prepared):
-                change.prepared.add(worker)
-                change.error = ServingError(message.error) if message.error else change.error
+            change.note(worker, message)
         elif isinstance(message, Prepared) and worker in self._late:
             self._late.discard(worker)
             self._end_bring_up(worker, message)

@@ -109,18 +109,18 @@ class Follower:
         there = {**self._loaded, **self._prepared}
         self._prepared = {}
         self._loaded = {entry: there[entry] for entry in catalog.entries()}
-        dropped = self.models.swap(
-            {
-                name: {entry.version: self._loaded[entry] for entry in entries}
-                for name, entries in catalog.models.items()
-            },
-            catalog.canaries,
-            catalog.shadows,
-        )
+        dropped = self.models.swap(self._table(catalog), catalog.canaries, catalog.shadows)
         self._shadows.follow(self.models)
         self.catalog = catalog
         _name_versions(self.models.table)
         return dropped
+
+    def _table(self, catalog: Catalog) -> dict[str, dict[str, ServedModel]]:
+        """Return the loaded models of a catalog, by name and version."""
+        return {
+            name: {entry.version: self._loaded[entry] for entry in entries}
+            for name, entries in catalog.models.items()
+        }
 
     def _begin_to_retire(self, model: ServedModel) -> None:
         task = asyncio.get_running_loop().create_task(self._retire(model))

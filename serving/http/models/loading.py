@@ -65,14 +65,11 @@ class Loader:
             StageError: An answer to an image of noise is not finite.
             ServingError, OSError: It cannot be loaded here.
         """
-        name, version = entry.name, entry.version
-        path = self._folder.of(name, version)
-        if self._folder.digest(name, version) != entry.digest:
-            raise BundleError(path, "changed while it was being loaded; load it again")
-        manifest = read_manifest(path.parent)
+        folder = self._unchanged_folder(entry)
+        served_as = {"name": entry.name, "version": entry.version}
         model = build_model(
-            _settings_of(self._settings, path.parent, entry),
-            manifest.model_copy(update={"name": name, "version": version}),
+            _settings_of(self._settings, folder, entry),
+            read_manifest(folder).model_copy(update=served_as),
             self._place_of(entry),
             siblings=self._siblings,
             tracing=self._tracing,
@@ -80,6 +77,13 @@ class Loader:
         )
         _run_once(model)
         return model
+
+    def _unchanged_folder(self, entry: Entry) -> Path:
+        """Return the folder of a version whose manifest is still the planned one."""
+        path = self._folder.of(entry.name, entry.version)
+        if self._folder.digest(entry.name, entry.version) != entry.digest:
+            raise BundleError(path, "changed while it was being loaded; load it again")
+        return path.parent
 
     def _place_of(self, entry: Entry) -> WorkerMetrics | None:
         """Return the place of a version's metrics, which all workers share."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import offramp
@@ -163,9 +163,8 @@ class _Totals:
         self._samples = [each for metric in metrics.registry.collect() for each in metric.samples]
 
     def __call__(self, name: str, **labels: str) -> float:
-        wanted: Mapping[str, str] = labels
         return sum(
             each.value
             for each in self._samples
-            if each.name == f"offramp_{name}" and wanted.items() <= each.labels.items()
+            if each.name == f"offramp_{name}" and labels.items() <= each.labels.items()
         )
