@@ -120,11 +120,15 @@ def read_key(path: Path) -> str:
     Raises:
         UsageError: The file cannot be read, or has no key that clients can send.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_KEY_BYTES).decode("latin-1").strip(WHITE_SPACE)
-    except OSError as error:
-        raise UsageError(f"{path}: the key cannot be read ({error.strerror})") from error
+    text = _start_of(path).strip(WHITE_SPACE)
     if not text or not KEY_CHARACTERS.issuperset(text):
         raise UsageError(f"{path}: has no key of printable ASCII characters")
     return text
+
+
+def _start_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_KEY_BYTES).decode("latin-1")
+    except OSError as error:
+        raise UsageError(f"{path}: the key cannot be read ({error.strerror})") from error

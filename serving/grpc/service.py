@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -145,12 +145,16 @@ class Service:
         repository.authenticate_admin(keys_of(call))
         kind = getattr(pb, f"RepositoryModel{change}Request")
         request: Any = _small_message(kind, message)
-        parameters = {
-            name: getattr(each, each.WhichOneof("parameter_choice") or "", "")
-            for name, each in request.parameters.items()
-        }
+        parameters = _values(request.parameters)
         await change_model(repository, change.lower(), request.model_name, parameters)
         return b""
+
+
+def _values(parameters: Mapping[str, Any]) -> dict[str, object]:
+    return {
+        name: getattr(each, each.WhichOneof("parameter_choice") or "", "")
+        for name, each in parameters.items()
+    }
 
 
 def _small_message(kind: type[M], message: bytes) -> M:

@@ -17,6 +17,7 @@ from offramp.errors import UsageError
 from offramp.hub import local_bundle
 from serving.http.app import Offramp, create_app
 from serving.http.models.assembly import planner_of
+from serving.models.catalog import Catalog
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
 from serving.processes.addresses import listen, reserve
@@ -97,8 +98,7 @@ def _serve_models(settings: Settings, folder: Path) -> None:
     """Serve a folder of models. SIGHUP loads what changed in it."""
     planner = planner_of(settings, folder)
     catalog = planner.start()
-    if settings.default_model is not None and settings.default_model not in catalog.models:
-        raise UsageError(f"--default-model: {folder} has no model {settings.default_model!r}")
+    _check_default_model(settings.default_model, folder, catalog)
     served = ", ".join(f"{each.name} {each.version}" for each in catalog.entries())
     if settings.workers > 1:
         _supervise(settings, None, served, WorkerChanges(planner, catalog))
@@ -106,6 +106,11 @@ def _serve_models(settings: Settings, folder: Path) -> None:
     with hang_up_calls(lambda: None):  # until the server does what it asks for
         freeze()
         _serve_alone(settings, create_app(settings), served)
+
+
+def _check_default_model(name: str | None, folder: Path, catalog: Catalog) -> None:
+    if name is not None and name not in catalog.models:
+        raise UsageError(f"--default-model: {folder} has no model {name!r}")
 
 
 def _serve_alone(settings: Settings, app: Offramp, served: str) -> None:

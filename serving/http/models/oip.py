@@ -55,9 +55,7 @@ class OpenInferenceModels:
             return
         try:
             if method is None:
-                model = self._model_of(parts, scope)
-                with model.in_use():
-                    await model.open_inference(scope, receive, send)
+                await self._pass_on(parts, scope, receive, send)
                 return
             body = orjson.dumps(await self._answer(parts, scope, receive))
         except ClientDisconnect:
@@ -66,6 +64,11 @@ class OpenInferenceModels:
             await send_response(send, error.status, *content_of(metrics, error))
         else:
             await send_response(send, 200, headers_of(body), body)
+
+    async def _pass_on(self, parts: Path, scope: Scope, receive: Receive, send: Send) -> None:
+        model = self._model_of(parts, scope)
+        with model.in_use():
+            await model.open_inference(scope, receive, send)
 
     def _model_of(self, parts: Path, scope: Scope) -> ServedModel:
         if parts[-1] != READY:
