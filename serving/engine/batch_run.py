@@ -1,4 +1,4 @@
-"""One batch: its expected time, and its run from its slots to its slots."""
+"""The run of a batch, from its slots to its slots, and the time that it is expected to take."""
 
 from __future__ import annotations
 

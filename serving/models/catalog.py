@@ -155,7 +155,7 @@ class Catalog:
         return entry
 
     def _shadow_entry_of(self, name: str, version: str, digest: str) -> Entry:
-        """Return the entry of a shadow. If the version was none before, it is loaded anew."""
+        """Return the entry of a shadow. If it was no shadow before, it is loaded anew."""
         entry, before = self._entry_of(name, version, digest), self.shadows.get(name)
         if before is not None and before.version == version:
             return entry

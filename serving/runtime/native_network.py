@@ -138,7 +138,7 @@ def _stage(
 
 
 def _state_dtypes(part: ModelProto, specs: Mapping[str, TensorSpec]) -> None:
-    """Write the dtypes of features into a graph, which has none for blocked ones."""
+    """Write the dtypes of features into a graph, which does not state those of blocked ones."""
     for value in (*part.graph.input, *part.graph.output):
         if value.name in specs:
             dtype = np.dtype(specs[value.name].dtype)

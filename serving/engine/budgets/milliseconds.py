@@ -168,7 +168,7 @@ def _as_timed(point: OperatingPoint, milliseconds: float) -> PointInTime:
 
 
 def _spent(here: PointInTime, beyond: PointInTime, most: float) -> PointInTime:
-    """Return the point between two that takes `most` milliseconds, or `here` if there is none."""
+    """Return the point between two that takes `most` milliseconds. `here` if both take the same."""
     now, later = here.timed.milliseconds, beyond.timed.milliseconds
     return _between(here, beyond, (most - now) / (later - now)) if later > now else here
 

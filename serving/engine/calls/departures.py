@@ -82,7 +82,7 @@ class Departures:
                 self._outcomes.lose(request, error)
 
     def cancel(self, request: Request) -> None:
-        """Give up a request under way, for whose answer no client waits any more."""
+        """Give up a request under way, because its client waits no more."""
         self._give_up(request, "cancelled")
         self._outcomes.count(request.policy.name, "cancelled")
 

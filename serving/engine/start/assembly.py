@@ -125,7 +125,7 @@ def _engine(
 
 
 def _overload(settings: Settings, threads: int) -> OverloadDetector:
-    """Return the detector of overload, which finds none unless requests are to be degraded."""
+    """Return the detector of overload. It detects nothing unless requests can be degraded."""
     if settings.overload != "degrade":
         return OverloadDetector(None)
     return OverloadDetector(settings.degrade_above_ms / 1e3 * threads)

@@ -79,7 +79,7 @@ class Loader:
         return model
 
     def _unchanged_folder(self, entry: Entry) -> Path:
-        """Return the folder of a version whose manifest is still the planned one."""
+        """Return the folder of a version. Its manifest must be the one that was planned."""
         path = self._folder.of(entry.name, entry.version)
         if self._folder.digest(entry.name, entry.version) != entry.digest:
             raise BundleError(path, "changed while it was being loaded; load it again")

@@ -1,1 +1,1 @@
-"""Stages on CUDA: their sessions, their graphs, and slots whose features stay on the device."""
+"""Stages on CUDA: their sessions, their graphs, and slots with features that stay on the device."""
