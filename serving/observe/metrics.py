@@ -8,8 +8,7 @@ child is looked up once. Metrics that every answer updates use the cheap types o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import Literal
 
@@ -18,6 +17,7 @@ from prometheus_client import CollectorRegistry, Gauge, Metric
 from serving.observe.counters import Counters
 from serving.observe.exit_drift import ExitDrift
 from serving.observe.families import Families
+from serving.observe.model import Model
 from serving.observe.worker_metrics import WorkerMetrics, collect_process
 
 Outcome = Literal["answered", "deadline", "degraded", "expired", "refused", "cancelled", "failed"]
@@ -38,36 +38,6 @@ ALL = "all"  # value of the label `stage` for batches that run all stages as one
 NAMES = {False: "false", True: "true"}  # values of the label `reject`
 REFRESH_SECONDS = 0.5  # greatest age of another worker's live gauges
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """The model's values that metrics need.
-
-    Attributes:
-        exits: Number of exits.
-        full_flops: Flops of a request that runs to the last exit.
-        mean_flops: Expected flops of an answer, by named budget.
-        expected: Expected share of requests at each exit, by named budget.
-        budgets_without_shares: Further budget labels, without expected shares.
-        rejects: The bundle has thresholds to reject answers by.
-    """
-
-    name: str
-    version: str
-    precision: str
-    provider: str
-    exits: int
-    full_flops: int
-    mean_flops: Mapping[str, float]
-    expected: Mapping[str, tuple[float, ...]]
-    budgets_without_shares: tuple[str, ...]
-    rejects: bool = False
-
-    @property
-    def budgets(self) -> tuple[str, ...]:
-        """Return every budget label."""
-        return (*self.expected, *self.budgets_without_shares)
 
 
 class Metrics:

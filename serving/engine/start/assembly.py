@@ -18,7 +18,7 @@ from serving.engine.scheduler import Scheduler
 from serving.engine.start.audits import build_audits
 from serving.engine.start.described import described
 from serving.engine.start.times import largest_batch, warm
-from serving.observe.gpu import watch_gpu
+from serving.observe.hardware.gpu import watch_gpu
 from serving.observe.metrics import Metrics
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.runtime.base import Runtime, Slots

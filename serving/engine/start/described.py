@@ -6,7 +6,7 @@ from offramp.bundle.manifest import Manifest, OperatingPoint
 from offramp.bundle.promises import Promise
 from serving.engine.budgets.points import NUMERIC
 from serving.engine.policy import MIN_CONFIDENCE
-from serving.observe.metrics import Model
+from serving.observe.model import Model
 
 
 def described(manifest: Manifest, provider: str) -> Model:

@@ -21,8 +21,8 @@ from serving.models.folder import ModelFolder
 from serving.models.metrics import CatalogMetrics
 from serving.models.planner import Planner
 from serving.models.registry import Registry
-from serving.observe.energy import watch_energy
-from serving.observe.gpu import watch_gpu
+from serving.observe.hardware.energy import watch_energy
+from serving.observe.hardware.gpu import watch_gpu
 from serving.observe.server_metrics import ServerMetrics
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.settings import Settings

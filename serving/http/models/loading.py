@@ -22,7 +22,7 @@ from serving.images.decoder import Decoder
 from serving.images.rest import Rest
 from serving.models.catalog import Entry
 from serving.models.folder import ModelFolder
-from serving.observe.energy import watch_energy
+from serving.observe.hardware.energy import watch_energy
 from serving.observe.metrics import Metrics
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.runtime.memory import trim

@@ -16,7 +16,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily
 
-from serving.observe.gpu import Gpu
+from serving.observe.hardware.gpu import Gpu
 from serving.observe.mapped_memory import WorkerLock, mapped_memory
 
 POWERCAP = Path("/sys/class/powercap")
