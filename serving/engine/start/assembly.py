@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
@@ -29,8 +28,6 @@ from serving.runtime.memory import give_back
 from serving.runtime.slots import HostSlots
 from serving.runtime.stage_cache import StageCache
 from serving.settings import Settings
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
