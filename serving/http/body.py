@@ -67,12 +67,12 @@ class BodyReader:
             self._check_size(content_length_of(length))
             async with asyncio.timeout(self._seconds):
                 await self._collect(receive, chunks)
-        except TimeoutError as error:
+        except BaseException as error:
             self.release(sum(map(len, chunks)))
-            text = f"the body took more than {self._seconds:g} s to arrive; send smaller images"
-            raise BodyTimeoutError(text) from error
-        except BaseException:
-            self.release(sum(map(len, chunks)))
+            if isinstance(error, TimeoutError):
+                raise BodyTimeoutError(
+                    f"the body took more than {self._seconds:g} s to arrive; send smaller images"
+                ) from error
             raise
         return b"".join(chunks)
 

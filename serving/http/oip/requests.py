@@ -32,6 +32,8 @@ BINARY_OUTPUT = "binary_data_output"
 FIELDS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
 INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
 OUTPUT_FIELDS = ("name", "parameters")
+# The kinds of fields, in words.
+LIST, OBJECT = "a list", "an object"
 ID = f"a string of at most {MAX_ID} characters"
 Data = dict[str, Any]
 V = TypeVar("V", str, list[object], dict[str, object])
@@ -73,12 +75,12 @@ class RequestReader:
             parsed = self._parameters.read(query, {})
             return InferRequest("", [body], parsed, read_outputs((), parsed, binary=False))
         document = self._document(body, size)
-        parameters = _mapping(document, "parameters")
+        parameters = _field(document, "parameters", dict, OBJECT)
         parsed = self._parameters.read(query, parameters)
         binary = parameters.get(BINARY_OUTPUT, False)
         if not isinstance(binary, bool):
             raise malformed(f"parameters: {BINARY_OUTPUT} is true or false")
-        named = [_named(each) for each in _list(document, "outputs")]
+        named = [_named(each) for each in _field(document, "outputs", list, LIST)]
         outputs, name = read_outputs(named, parsed, binary=binary), _id(document)
         images = self._images(document, memoryview(body)[size:])
         return InferRequest(name, images, parsed, outputs)
@@ -100,11 +102,11 @@ class RequestReader:
         raise malformed(f"invalid JSON: {reason}")
 
     def _images(self, document: Data, binary: memoryview) -> Images:
-        inputs = _list(document, "inputs")
+        inputs = _field(document, "inputs", list, LIST)
         if len(inputs) != 1:
             raise malformed(f"there are {len(inputs)} inputs; send one")
         found = _checked(inputs[0], INPUT_FIELDS, "an input")
-        parameters = _mapping(found, "parameters")
+        parameters = _field(found, "parameters", dict, OBJECT)
         encoded, size = is_base64(parameters), parameters.get(SIZE)
         tensor = InputTensor(found.get("name"), found.get("datatype"), found.get("shape"), encoded)
         if size is None:
@@ -167,17 +169,9 @@ def _field(document: Data, name: str, kind: type[V], described: str) -> V:
     return value
 
 
-def _list(document: Data, name: str) -> list[object]:
-    return _field(document, name, list, "a list")
-
-
-def _mapping(document: Data, name: str) -> Mapping[str, object]:
-    return _field(document, name, dict, "an object")
-
-
 def _named(output: object) -> tuple[object, Mapping[str, object]]:
     found = _checked(output, OUTPUT_FIELDS, "an output")
-    return found.get("name"), _mapping(found, "parameters")
+    return found.get("name"), _field(found, "parameters", dict, OBJECT)
 
 
 def _id(document: Data) -> str:
