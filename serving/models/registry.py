@@ -141,4 +141,4 @@ class Registry(Generic[T]):
 def _number_of(name: str, request_id: bytes) -> float:
     """Return a number in [0, 1) that depends on the request and the model only."""
     digest = blake2b(name.encode() + b" " + request_id, digest_size=DRAWN_BYTES).digest()
-    return int.from_bytes(digest, "big") / 256**DRAWN_BYTES
+    return int.from_bytes(digest, "big") / (1 << 8 * DRAWN_BYTES)
