@@ -33,18 +33,20 @@ def cpu_quota(membership: Path = MEMBERSHIP, mount: Path = CGROUPS) -> float | N
         lines = membership.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return None
-    quotas = []
-    for line in lines:
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        names = controllers.split(",")
-        if controllers and "cpu" not in names:
-            continue
-        roots = [mount] if not controllers else [mount / name for name in (controllers, "cpu")]
-        parts = Path(path.lstrip("/")).parts
-        # In a container the path can be that of the host, which its mount does not have.
-        groups = [Path(*parts[:k]) for k in range(len(parts) + 1)]
-        quotas += [_quota_of(root / group) for root in roots for group in groups]
+    quotas = [_quota_of(group) for line in lines for group in _groups_in(line, mount)]
     return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _groups_in(line: str, mount: Path) -> list[Path]:
+    """Return the folders of a control group and its parents, if it is one of the CPU."""
+    _, controllers, path = [*line.split(":", 2), "", ""][:3]
+    if controllers and "cpu" not in controllers.split(","):
+        return []
+    roots = [mount] if not controllers else [mount / name for name in (controllers, "cpu")]
+    parts = Path(path.lstrip("/")).parts
+    # In a container the path can be that of the host, which its mount does not have.
+    groups = [Path(*parts[:k]) for k in range(len(parts) + 1)]
+    return [root / group for root in roots for group in groups]
 
 
 def lower_priority(niceness: int = NICENESS) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -26,10 +27,8 @@ SHADOW = re.compile(r"([a-z][a-z0-9_-]{0,63})@([1-9][0-9]{0,17})=([0-9]*\.?[0-9]
 def share_of(share: object) -> object:
     """Return a share as a number if it is a percentage. Other values are returned as they are."""
     if isinstance(share, str) and (digits := share.strip()).endswith("%"):
-        try:
+        with suppress(ValueError):
             return float(digits[:-1]) / 100
-        except ValueError:
-            return share
     return share
 
 
@@ -121,11 +120,15 @@ def read_key(path: Path) -> str:
     Raises:
         UsageError: The file cannot be read, or has no key that clients can send.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_KEY_BYTES).decode("latin-1").strip(WHITE_SPACE)
-    except OSError as error:
-        raise UsageError(f"{path}: the key cannot be read ({error.strerror})") from error
+    text = _start_of(path).strip(WHITE_SPACE)
     if not text or not KEY_CHARACTERS.issuperset(text):
         raise UsageError(f"{path}: has no key of printable ASCII characters")
     return text
+
+
+def _start_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_KEY_BYTES).decode("latin-1")
+    except OSError as error:
+        raise UsageError(f"{path}: the key cannot be read ({error.strerror})") from error

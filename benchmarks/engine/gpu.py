@@ -39,8 +39,8 @@ from benchmarks.timing import positive_int
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.http.app import create_app
 from serving.runtime.base import sizes_up_to
-from serving.runtime.cuda import CudaRuntime
-from serving.runtime.cuda_slots import CudaSlots, Device
+from serving.runtime.cuda.runtime import CudaRuntime
+from serving.runtime.cuda.slots import CudaSlots, Device
 from serving.settings import MAX_BATCH, Provider, Settings
 
 MAX_ALTERNATION = 1.2  # time of alternating sizes over the time of each size by itself

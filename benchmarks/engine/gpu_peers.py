@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from benchmarks.serving.servers.graphs import full_depth
 from offramp.bundle.manifest import Manifest
 from serving.runtime.base import sizes_up_to
-from serving.runtime.cuda_graph import with_slot_rows
-from serving.runtime.cuda_slots import Device
+from serving.runtime.cuda.graph import with_slot_rows
+from serving.runtime.cuda.slots import Device
 from serving.runtime.session import open_session
 from training.errors import TrainingError
 from training.fit.checkpoint import new_network

@@ -16,8 +16,8 @@ import numpy as np
 
 from offramp.bundle.manifest import Manifest, stages_run
 from offramp.inputs.images import Pixels
+from serving.engine.calls.outcomes import FAILED
 from serving.engine.latency import Latency
-from serving.engine.outcomes import FAILED
 from serving.engine.policy import Policy
 from serving.engine.request import Answer, Opinion
 from serving.errors import StageError

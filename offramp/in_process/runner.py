@@ -9,9 +9,9 @@ from offramp.in_process.chunk_threads import ChunkThreads
 from offramp.in_process.engine_thread import EngineThread
 from offramp.in_process.outcomes import Outcome
 from offramp.inputs.images import ImageSource
-from serving.engine.assembly import build_engine
 from serving.engine.budgets.milliseconds import Milliseconds
 from serving.engine.policy import Policy
+from serving.engine.start.assembly import build_engine
 from serving.settings import Settings
 
 

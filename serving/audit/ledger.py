@@ -162,15 +162,17 @@ class Ledger:
             if self._cells[LOADED]:
                 return False
             self._cells[LOADED] = 1
-            for label, promise in self.promises.items():
-                if (record := kept.get(label)) is None:
-                    continue
-                if record.point in promise.ladder:
-                    position = Position(promise.ladder.index(record.point), record.broken)
-                    self._write(self._at[label], position, record.sequence)
-                else:
-                    self._write(self._at[label], Position(0, broken=True), ConfidenceSequence())
+            for label in self.promises.keys() & kept.keys():
+                self._take_over(label, kept[label])
             return True
+
+    def _take_over(self, label: str, record: Kept) -> None:
+        ladder, at = self.promises[label].ladder, self._at[label]
+        if record.point in ladder:
+            position = Position(ladder.index(record.point), record.broken)
+            self._write(at, position, record.sequence)
+        else:
+            self._write(at, Position(0, broken=True), ConfidenceSequence())
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 from prometheus_client.core import GaugeMetricFamily
 
 from serving.audit.ledger import STATES, AuditedPromise, Ledger
 from serving.audit.sequence import ConfidenceSequence, audits_needed
-from serving.observe.counters import Counter, Counters
+from serving.observe.counters import Counters
 
 Unknown = Literal["slot", "cut_short", "cancelled", "failed", "stopped"]
 REASONS: tuple[Unknown, ...] = (
@@ -22,6 +22,10 @@ REASONS: tuple[Unknown, ...] = (
 )
 AGREES = {True: "true", False: "false"}
 CACHED_BOUNDS = 64
+# Texts of the counters.
+AUDITS = "Audits by the exit of the answer, and whether full depth gives its class."
+NO_RESULT = "Audits that were drawn and have no result."
+FLOPS = "Flops that audits ran beyond the exits of their answers."
 
 
 class AuditCounters:
@@ -34,26 +38,16 @@ class AuditCounters:
     """
 
     def __init__(self, counters: Counters, budgets: Sequence[str], exits: int) -> None:
-        def audit(budget: str, number: int, agrees: str) -> Counter:
-            text = "Audits by the exit of the answer, and whether full depth gives its class."
-            return counters.counter(
-                "offramp_audit", text, budget=budget, exit=number, agrees=agrees
-            )
-
-        text = "Audits that were drawn and have no result."
-        extra = "Flops that audits ran beyond the exits of their answers."
+        audit = partial(counters.counter, "offramp_audit", AUDITS)
+        dropped = partial(counters.counter, "offramp_audit_dropped", NO_RESULT)
+        flops = partial(counters.counter, "offramp_audit_flops", FLOPS)
+        numbers = range(1, exits + 1)
         self._audits = {
-            b: [{a: audit(b, e, name) for a, name in AGREES.items()} for e in range(1, exits + 1)]
+            b: [{a: audit(budget=b, exit=e, agrees=t) for a, t in AGREES.items()} for e in numbers]
             for b in budgets
         }
-        self._unknown = {
-            b: {
-                r: counters.counter("offramp_audit_dropped", text, budget=b, reason=r)
-                for r in REASONS
-            }
-            for b in budgets
-        }
-        self._flops = {b: counters.counter("offramp_audit_flops", extra, budget=b) for b in budgets}
+        self._unknown = {b: {r: dropped(budget=b, reason=r) for r in REASONS} for b in budgets}
+        self._flops = {b: flops(budget=b) for b in budgets}
 
     def result(self, budget: str, exit_number: int, *, agrees: bool) -> None:
         """Count an audit of an answer of this exit (from 1)."""

@@ -101,14 +101,7 @@ class StateFile:
             text = "%s has the audits of another bundle or of other promises, audits begin anew"
             log.warning(text, self._path)
             return {}
-        return {
-            label: Kept(
-                each.point,
-                each.broken,
-                ConfidenceSequence(each.trials, each.losses, each.unknown, each.marks),
-            )
-            for label, each in state.promises.items()
-        }
+        return {label: _kept(each) for label, each in state.promises.items()}
 
     def _write(self, ledger: Ledger) -> None:
         """Write the newest counts of all workers, one worker at a time."""
@@ -119,6 +112,11 @@ class StateFile:
             with replaced(self._path, durable=True) as partial:
                 partial.write_text(text + "\n", encoding="utf-8")
         self._saved = revision
+
+
+def _kept(record: _Audits) -> Kept:
+    sequence = ConfidenceSequence(record.trials, record.losses, record.unknown, record.marks)
+    return Kept(record.point, record.broken, sequence)
 
 
 def _record(kept: Kept) -> _Audits:

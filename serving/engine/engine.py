@@ -4,9 +4,9 @@
         answers = await engine.classify(slots, images, ...)    or without a task: submit, close
 
 The event loop owns slots, futures and timers. The stage threads own running batches. A request
-ends in one of two ways: the stage threads report it (`_leave`), or the event loop gives it up
-because its client hung up or its deadline passed (`_give_up`). Its slot is free again once it is
-in no batch. If a stage thread breaks, all calls fail and no more are taken (`_break`).
+ends in one of two ways (`departures`): the stage threads report it, or the event loop gives it up
+because its client hung up or its deadline passed. If a stage thread breaks, all calls fail and no
+more are taken (`_break`).
 """
 
 from __future__ import annotations
@@ -15,24 +15,23 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audit.metrics import Unknown
 from serving.engine.admission import Admission, Admitted
 from serving.engine.background.audits import Audits
 from serving.engine.background.copies import Copies
 from serving.engine.background.draws import Copying
-from serving.engine.batch import Leaving
-from serving.engine.outcomes import BROKEN, FAILED, Outcomes
+from serving.engine.calls.departures import Departures
+from serving.engine.calls.outcomes import Outcomes
+from serving.engine.calls.submission import Submission
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy
-from serving.engine.request import Answer, Call, Opinion, Request, Run
+from serving.engine.request import Answer, Run
 from serving.engine.scheduler import Scheduler
 from serving.engine.stage_threads import StageThreads
-from serving.errors import NotReadyError, StageError
+from serving.errors import NotReadyError
 from serving.observe.metrics import Metrics
 from serving.runtime.base import Runtime, Slots
 
@@ -62,6 +61,8 @@ class Engine:
         admission: The entrance, which takes slots and gives them back.
         latency: Times of the stages, which the stage threads keep up to date.
         copies: Copies of answered requests, which run in free slots.
+        submit: Starts a call, as `Submission.submit`.
+        close: Ends a call that is awaited no more, as `Submission.close`.
         refusal: The reason why requests are refused with 503. `None`: they are taken.
         missed: Returns the error for a missed deadline.
         max_batch: Most requests in one batch.
@@ -84,28 +85,28 @@ class Engine:
         self.pool = pool
         self.max_batch = scheduler.max_batch
         self.latency = scheduler.latency
-        overload = overload or OverloadDetector(None)
-        self.stage_threads = StageThreads(
-            runtime, pool, scheduler, overload, metrics, threads, self._leave, self._break
-        )
         self.refusal: str | None = None
         self.broken: str | None = None
         least = IDLE_SECONDS + IDLE_MARGIN * scheduler.latency.time(0, 1)
-        self._outcomes = Outcomes(metrics, flops_of, least)
-        self.missed = self._outcomes.missed
-        self.overloaded = self._outcomes.overloaded
-        self.ended = self._outcomes.ended
-        self.admission = Admission(pool, self.stage_threads, self._outcomes)
-        self.copies = Copies(
-            self.stage_threads, pool, self.admission, scheduler.background, self._wake
-        )
-        self.admission.make_room = self.copies.make_room
+        outcomes = Outcomes(metrics, flops_of, least)
+        self.missed = outcomes.missed
+        self.overloaded = outcomes.overloaded
+        self.ended = outcomes.ended
+        overload = overload or OverloadDetector(None)
+        stage_threads = StageThreads(runtime, pool, scheduler, overload, metrics, threads)
+        admission = Admission(pool, stage_threads, outcomes)
+        copies = Copies(stage_threads, pool, admission, scheduler.background, self._wake)
+        departures = Departures(stage_threads, admission, copies, outcomes)
+        submission = Submission(stage_threads, pool, admission, departures, audits, self._wake)
+        admission.make_room = copies.make_room
+        stage_threads.leave, stage_threads.on_break = departures.leave, self._break
+        self.stage_threads, self.admission, self.copies = stage_threads, admission, copies
+        self._departures, self._submission = departures, submission
+        self.submit, self.close = submission.submit, submission.close
         self._audits = audits
-        self._copying: tuple[Copying, ...] = ()
         if audits is not None:
-            audits.use(self.copies)
+            audits.use(copies)
             self.start_copying(audits)
-        self._calls: set[Call] = set()
         self._when_broken: list[Callable[[], object]] = []
         self._woken = False
         metrics.watch(pool.slots, pool.nbytes, lambda: self.in_progress, lambda: scheduler.waiting)
@@ -122,11 +123,13 @@ class Engine:
 
     def start_copying(self, use: Copying) -> None:
         """Draw requests for another use of copies, from the next one on."""
-        self._copying = (*self._copying, use)
+        departures = self._departures
+        departures.copying = (*departures.copying, use)
 
     def stop_copying(self, use: Copying) -> None:
         """Draw no more requests for a use of copies, and give it none that leaves."""
-        self._copying = tuple(each for each in self._copying if each is not use)
+        departures = self._departures
+        departures.copying = tuple(each for each in departures.copying if each is not use)
 
     def when_broken(self, callback: Callable[[], object]) -> None:
         """Call back on the event loop, once, if the engine breaks."""
@@ -168,65 +171,6 @@ class Engine:
         finally:
             self.close(call)
 
-    def submit(
-        self,
-        slots: list[int],
-        images: Sequence[NDArray[np.uint8]],
-        policy: Policy,
-        arrived: float,
-        opinions: Sequence[list[Opinion | None]] = (),
-        runs: Sequence[list[Run]] = (),
-    ) -> Call:
-        """Start a call. `close` it once its future is done or cancelled.
-
-        Args:
-            slots: Admitted slots, one for each image. They are taken out of the list.
-            images: Images of one call, each uint8 [H, W, 3].
-            policy: The policy of each image.
-            arrived: Time of arrival by `time.perf_counter`. Deadlines count from there.
-            opinions: An empty list for each request, to which its opinions are appended.
-            runs: An empty list for each request, to which its batches are appended.
-
-        Raises:
-            NotReadyError: The engine broke before.
-            DeadlineError: The deadline leaves no time for the first exit.
-        """
-        assert len(images) == len(slots)
-        if self.broken is not None:
-            raise NotReadyError(self.broken)
-        submitted = perf_counter()
-        left = policy.seconds_left(submitted - arrived)
-        if left is not None:
-            self.admission.check_deadline(policy, len(slots), submitted - arrived)
-        if self._audits is not None:
-            policy = self._audits.policy_for(policy)
-        loop = asyncio.get_running_loop()
-        call, lag = Call(loop.create_future()), self.admission.lag.seconds
-        for slot, image in zip(slots, images, strict=True):
-            self.pool.put(slot, image)
-            call.requests.append(Request(policy, slot, arrived, submitted, call, lag=lag))
-        if opinions or runs:
-            self._collect(call.requests, opinions, runs)
-        for use in self._copying:
-            use.draw(call.requests, images)
-        self.stage_threads.add(call.requests)
-        slots.clear()  # from here on they come back with their requests
-        self._calls.add(call)
-        if left is not None:
-            call.timer = loop.call_later(left - lag, self._expire, call)
-        self._wake()
-        return call
-
-    def close(self, call: Call) -> None:
-        """End a call that is awaited no more, and give up its requests under way."""
-        self._calls.discard(call)
-        if call.timer is not None:
-            call.timer.cancel()
-        for request in call.requests:
-            if not request.ended:
-                self._give_up(request, "cancelled")
-                self._outcomes.count(request.policy.name, "cancelled")
-
     async def drain(self, seconds: float | None = None) -> bool:
         """Stop, and return whether all requests and threads ended within `seconds`."""
         self.refusal = self.refusal or DRAINING
@@ -243,21 +187,6 @@ class Engine:
         log.warning("the engine stopped with %d requests under way", taken)
         return False
 
-    def _collect(
-        self,
-        requests: Sequence[Request],
-        opinions: Sequence[list[Opinion | None]],
-        runs: Sequence[list[Run]],
-    ) -> None:
-        """Let each request append its opinions, or its batches, to a list of its own."""
-        if opinions:
-            for request, each in zip(requests, opinions, strict=True):
-                request.opinions = each
-        if runs:
-            self.stage_threads.records = True
-            for request, batches in zip(requests, runs, strict=True):
-                request.runs = batches
-
     def _wake(self) -> None:
         """Wake threads at the end of this turn, so that what arrives together runs together."""
         if not self._woken:
@@ -268,56 +197,10 @@ class Engine:
         self._woken = False
         self.stage_threads.wake()
 
-    def _leave(self, leaving: Leaving) -> None:
-        """End copies, or requests, that are in no batch and no queue any more.
-
-        Some requests go on as copies. Their answers go out first.
-        """
-        if leaving.background:
-            self.copies.leave(leaving)
-            return
-        now, outcomes = perf_counter(), self._outcomes
-        self.admission.lag.seen(now - leaving.since)
-        for request in leaving.requests:
-            if request.ended:  # its client hung up, or its deadline answered it
-                continue
-            try:
-                if leaving.how == "expired":
-                    outcomes.answer_early(request, now)
-                elif leaving.how == "failed" or not request.sound:
-                    outcomes.fail(request, "failed", StageError(FAILED))
-                else:
-                    outcomes.answer(request, now, "degraded" if request.degraded else "answered")
-            except Exception as error:  # noqa: BLE001 (logged there)
-                outcomes.lose(request, error)
-        self.admission.give([each.slot for each in leaving.requests if not each.audited])
-        for use in self._copying:
-            free = use.leave(leaving.requests, leaving.how)
-            self.admission.give([each.slot for each in free])
-
-    def _expire(self, call: Call) -> None:
-        """Answer a call at its deadline with the deepest exit that each request reached."""
-        now = perf_counter()
-        for request in [each for each in call.requests if not each.ended]:
-            try:
-                self._give_up(request, "cut_short")
-                self._outcomes.answer_early(request, now)
-            except Exception as error:  # noqa: BLE001 (logged there)
-                self._outcomes.lose(request, error)
-
     def _break(self, reason: str) -> None:
         """Fail all calls, and take no more."""
         self.refusal = self.broken = reason
-        requests = [request for call in self._calls for request in call.requests]
-        for request in requests:
-            if not request.ended:
-                self._outcomes.fail(request, "failed", StageError(BROKEN))
+        self._submission.fail(reason)
         self.admission.idle.set()  # there is nothing more to wait for
         for callback in self._when_broken:
             callback()
-
-    def _give_up(self, request: Request, reason: Unknown) -> None:
-        for use in self._copying:
-            use.give_up(request, reason)
-        if self.stage_threads.drop(request):
-            self.admission.give([request.slot])

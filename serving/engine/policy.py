@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from offramp.bundle.manifest import Manifest
@@ -117,8 +117,7 @@ def resolve(
 
     Args:
         manifest: Manifest of the bundle.
-        budget: A name, a number of flops (`120M`, `1.2G`, `400k`, `9000`), a percentage of
-            full flops (`40%`), or milliseconds of compute (`8ms`).
+        budget: A name, flops (`120M`, `9000`), a percentage of full flops (`40%`), or time (`8ms`).
         min_confidence: A threshold in [0, 1], instead of a budget.
         deadline_ms: Milliseconds, above 0.
         explain: Evaluate every exit on the way.
@@ -130,33 +129,50 @@ def resolve(
     Raises:
         ParameterError: A confidence was given with a budget or a promise, a number is out of
             range, or the bundle has no such thresholds.
-        UnknownBudgetError: The budget is neither a name nor a number, or it is in milliseconds and
-            no times are known.
+        UnknownBudgetError: The budget is no name and no number, or in milliseconds without times.
         UnknownPromiseError: No certified promise of the bundle holds this one.
         BudgetTooLowError: No operating point is that cheap, or that of the promise is not.
     """
-    if deadline_ms is not None and not (math.isfinite(deadline_ms) and deadline_ms > 0):
-        raise ParameterError(f"deadline_ms: must be above 0 milliseconds, got {deadline_ms:g}")
-    deadline = None if deadline_ms is None else deadline_ms / 1e3
+    deadline = None if deadline_ms is None else _deadline(deadline_ms)
     scores = _reject_thresholds(manifest) if reject else None
     if min_confidence is not None:
-        if budget is not None or promise is not None:
-            other = "budget" if promise is None else PROMISE
-            raise ParameterError(f"{other} and min_confidence exclude each other: leave one out")
-        asked = f"{MIN_CONFIDENCE}={min_confidence:g}"
-        thresholds = _equal_thresholds(manifest, min_confidence)
-        return Policy(MIN_CONFIDENCE, asked, thresholds, deadline, explain, scores)
-    every_exit = explain or deadline is not None
-    finder = PointFinder(manifest, milliseconds, every_exit=every_exit)
-    asked = default_budget(manifest) if budget is None else budget
+        policy = _by_confidence(manifest, min_confidence, budget, promise)
+    else:
+        finder = PointFinder(manifest, milliseconds, every_exit=explain or deadline is not None)
+        policy = _by_point(manifest, finder, budget, promise)
+    return replace(policy, deadline=deadline, explain=explain, reject=scores)
+
+
+def _deadline(milliseconds: float) -> float:
+    """Return a deadline in seconds."""
+    if not (math.isfinite(milliseconds) and milliseconds > 0):
+        raise ParameterError(f"deadline_ms: must be above 0 milliseconds, got {milliseconds:g}")
+    return milliseconds / 1e3
+
+
+def _by_confidence(
+    manifest: Manifest, confidence: float, budget: str | None, promise: str | None
+) -> Policy:
+    """Return the policy of one threshold at every exit."""
+    if budget is not None or promise is not None:
+        other = "budget" if promise is None else PROMISE
+        raise ParameterError(f"{other} and min_confidence exclude each other: leave one out")
+    thresholds = _equal_thresholds(manifest, confidence)
+    return Policy(MIN_CONFIDENCE, f"{MIN_CONFIDENCE}={confidence:g}", thresholds)
+
+
+def _by_point(
+    manifest: Manifest, finder: PointFinder, budget: str | None, promise: str | None
+) -> Policy:
+    """Return the policy of the operating point of a budget or a promise."""
     if promise is None:
+        asked = default_budget(manifest) if budget is None else budget
         point = finder.of_budget(asked)
     else:
-        point = finder.of_promise(promise, budget)
         asked = f"{PROMISE}={promise}"
+        point = finder.of_promise(promise, budget)
     promised = _promised(manifest, point.promise)
-    timed, thresholds = point.timed, point.thresholds
-    return Policy(point.name, asked, thresholds, deadline, explain, scores, promised, timed)
+    return Policy(point.name, asked, point.thresholds, promise=promised, timed=point.timed)
 
 
 def _equal_thresholds(manifest: Manifest, confidence: float) -> tuple[float, ...]:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from threading import Condition, Thread
 from time import perf_counter
 
 from serving.cores import lower_priority
-from serving.engine.batch import Batch, Decision, Leaving
+from serving.engine.batch import Batch, Leaving
+from serving.engine.batch_run import Ran, predicted_seconds, run_batch
 from serving.engine.overload import OverloadDetector
 from serving.engine.queues.turns import Turns
 from serving.engine.request import Request
@@ -27,16 +27,6 @@ from serving.observe.metrics import Metrics
 from serving.runtime.base import Runtime, Slots
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ran:
-    """A batch that was run, and its decision. `None`: a stage failed."""
-
-    batch: Batch
-    decision: Decision | None
-    ended: float
-    seconds: float
 
 
 class StageThreads:
@@ -49,11 +39,11 @@ class StageThreads:
         overload: Detector of overload, under which requests leave at their next exit.
         metrics: Counters of batches.
         threads: Number of threads.
-        leave: Called on the event loop with requests that leave.
-        on_break: Called on the event loop, once, with the reason why the threads broke.
 
     Attributes:
-        broken: That reason. `None`: they work.
+        broken: The reason why the threads broke. `None`: they work.
+        leave: Called on the event loop with requests that leave.
+        on_break: Called on the event loop, once, with the reason why the threads broke.
         records: Some requests record the batches that they are part of.
         turns: Turns of several models. `None`: no other model computes.
     """
@@ -66,11 +56,11 @@ class StageThreads:
         overload: OverloadDetector,
         metrics: Metrics,
         threads: int,
-        leave: Callable[[Leaving], None],
-        on_break: Callable[[str], None],
     ) -> None:
         self.runtime = runtime
         self.broken: str | None = None
+        self.leave: Callable[[Leaving], None] = lambda _: None
+        self.on_break: Callable[[str], None] = lambda _: None
         self.records = False
         self.turns: Turns | None = None
         self._pool = pool
@@ -78,8 +68,6 @@ class StageThreads:
         self._overload = overload
         self._metrics = metrics
         self._count = threads
-        self._leave = leave
-        self._on_break = on_break
         self._threads: list[Thread] = []
         self._free_at = [0.0] * threads  # predicted time at which each can take a batch
         self._state = Condition()
@@ -175,14 +163,16 @@ class StageThreads:
             self._break(error)
 
     def _run_batches(self, number: int) -> None:
-        ran: _Ran | None = None
+        ran: Ran | None = None
         while True:
             with self._state:
                 if self.broken is not None:
                     return
                 leaving = self._settle(ran)
                 batch = self._next()
-                self._free_at[number] = 0.0 if batch is None else self._predicted_end(batch)
+                self._free_at[number] = perf_counter()
+                if batch is not None:
+                    self._free_at[number] += predicted_seconds(batch, self._scheduler.latency)
                 if batch is None and not leaving:
                     if self._closed:
                         return
@@ -191,9 +181,9 @@ class StageThreads:
                     self._idle -= 1
             if leaving and not self._post(self._tell, leaving):
                 return
-            ran = None if batch is None else self._run_in_turn(batch)
+            ran = None if batch is None else self._run(batch)
 
-    def _settle(self, ran: _Ran | None) -> list[Leaving]:
+    def _settle(self, ran: Ran | None) -> list[Leaving]:
         """Report a batch to the scheduler. Return the requests that leave, or have expired."""
         leaving, now = [], perf_counter() if ran is None else ran.ended
         if ran is not None:
@@ -216,51 +206,23 @@ class StageThreads:
             self._state.notify()
         return batch
 
-    def _predicted_end(self, batch: Batch) -> float:
-        latency, stage = self._scheduler.latency, batch.stage
-        if batch.whole_network and latency.whole_network is not None:
-            latency, stage = latency.whole_network, 0
-        return perf_counter() + latency.time(stage, len(batch.requests), head=batch.head)
-
     def _has_room(self) -> bool:
         """Return whether a batch of copies slows no other down: not on a device that runs one."""
         return self.runtime.parallel_batches is None or self.running == 1
 
-    def _run_in_turn(self, batch: Batch) -> _Ran:
-        """Run one batch, with several models in a turn of this one."""
+    def _run(self, batch: Batch) -> Ran:
+        """Run one batch, with several models in a turn of this one, and count it."""
         if self.turns is None:
-            return self._run(batch)
-        with self.turns.of(self):
-            return self._run(batch)
-
-    def _run(self, batch: Batch) -> _Ran:
-        """Run one batch through one stage or through all, from its slots to its slots."""
-        started = perf_counter()
-        stage, slots = batch.stage, batch.slots
-        decision = None
-        try:
-            inputs = self._pool.gather(stage, slots)
-            if batch.whole_network:
-                output = self.runtime.run_whole(inputs)
-            else:
-                output = self.runtime.run(stage, inputs, head=batch.head)
-            decision = batch.decide(output.confidence, output.probabilities, output.score)
-            if rows := decision.kept if decision.audited else decision.continuing:
-                self._pool.scatter(stage, [slots[row] for row in rows], rows, output.features)
-            if decision.audited:
-                self._pool.isolate([slots[row] for row in decision.audited])
-        except Exception:
-            decision = None  # requests that went on would read other requests' features
-            log.exception(
-                "%s failed", "all stages" if batch.whole_network else f"stage {stage + 1}"
-            )
-        ended = perf_counter()
+            ran = run_batch(batch, self.runtime, self._pool)
+        else:
+            with self.turns.of(self):
+                ran = run_batch(batch, self.runtime, self._pool)
         if self.records:
-            batch.record(started, ended)
-        if decision is not None:
-            ran = None if batch.whole_network else stage
-            self._metrics.batch(ran, len(slots), ended - started)
-        return _Ran(batch, decision, ended, ended - started)
+            batch.record(ran.started, ran.ended)
+        if ran.decision is not None:
+            stage = None if batch.whole_network else batch.stage
+            self._metrics.batch(stage, len(batch.requests), ran.seconds)
+        return ran
 
     def _break(self, error: BaseException) -> None:
         """Stop all threads, and notify the event loop of the first reason."""
@@ -269,7 +231,7 @@ class StageThreads:
             first, self.broken = self.broken is None, self.broken or reason
             self._state.notify_all()
         if first:
-            self._post(self._on_break, reason)
+            self._post(self.on_break, reason)
         log.critical("a stage thread broke, the server ends", exc_info=error)
 
     def _post(self, call: Callable[..., None], *arguments: object) -> bool:
@@ -283,4 +245,4 @@ class StageThreads:
 
     def _tell(self, leaving: list[Leaving]) -> None:
         for each in leaving:
-            self._leave(each)
+            self.leave(each)

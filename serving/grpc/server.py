@@ -52,22 +52,30 @@ class GrpcServer:
         self._server = grpc.aio.server(
             handlers=[Service(served, inference).handler()],
             maximum_concurrent_rpcs=calls,
-            options=[
-                ("grpc.so_reuseport", 1),
-                ("grpc.max_receive_message_length", settings.max_body_bytes + SPARE_BYTES),
-                ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-                ("grpc.max_concurrent_streams", calls),
-                ("grpc.compression_enabled_algorithms_bitset", IDENTITY),
-            ],
+            options=_options(settings.max_body_bytes, calls),
         )
-        try:
-            self._server.add_insecure_port(self._address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {self._address} for gRPC: {error}") from error
+        self._listen(self._server)
         await self._server.start()
         log.info("gRPC at %s", self._address)
+
+    def _listen(self, server: grpc.aio.Server) -> None:
+        try:
+            server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._address} for gRPC: {error}") from error
 
     async def stop(self, seconds: float) -> None:
         """Take no more calls. Let those under way end within `seconds`, then cancel them."""
         if self._server is not None:
             await self._server.stop(seconds)
+
+
+def _options(max_body_bytes: int, calls: int) -> list[tuple[str, int]]:
+    """Return the limits of a server with so many calls at once."""
+    return [
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_receive_message_length", max_body_bytes + SPARE_BYTES),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.max_concurrent_streams", calls),
+        ("grpc.compression_enabled_algorithms_bitset", IDENTITY),
+    ]

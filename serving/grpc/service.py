@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -50,12 +50,31 @@ class Service:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the handler of all methods."""
-        public: dict[str, Method] = {
+        # The only message of an inference is read by its method, which so bounds what is received.
+        handlers = {
+            INFER: grpc.stream_unary_rpc_method_handler(self._with_status(self._inference.infer)),
+            "RepositoryIndex": self._unary(self._small("RepositoryIndex", self._index, self._list)),
+        }
+        for name, method in self._public().items():
+            handlers[name] = self._unary(self._small(name, method, lambda _: None))
+        for name, method in self._guarded().items():
+            check = self._frontend.authenticate_all
+            handlers[name] = self._unary(self._small(name, method, check))
+        for change in CHANGES:
+            handlers[f"RepositoryModel{change}"] = self._unary(partial(self._change, change))
+        return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    def _public(self) -> dict[str, Method]:
+        """Return the methods that need no key, by name."""
+        return {
             "ServerLive": lambda _: {"live": True},
             "ServerReady": lambda _: {"ready": self._frontend.refusal is None},
             "ModelReady": self._of_model(lambda each: {"ready": each.context.engine.ready}),
         }
-        guarded: dict[str, Method] = {
+
+    def _guarded(self) -> dict[str, Method]:
+        """Return the methods that need the key, by name."""
+        return {
             "ServerMetadata": lambda _: server_metadata(),
             "ModelMetadata": self._of_model(lambda each: each.open_inference.descriptions.model),
             "ModelConfig": self._of_model(
@@ -63,19 +82,6 @@ class Service:
             ),
             "ModelStatistics": self._statistics,
         }
-        # The only message of an inference is read by its method, which so bounds what is received.
-        handlers = {
-            INFER: grpc.stream_unary_rpc_method_handler(self._with_status(self._inference.infer)),
-            "RepositoryIndex": self._unary(self._small("RepositoryIndex", self._index, self._list)),
-        }
-        for name, method in public.items():
-            handlers[name] = self._unary(self._small(name, method, lambda _: None))
-        for name, method in guarded.items():
-            check = self._frontend.authenticate_all
-            handlers[name] = self._unary(self._small(name, method, check))
-        for change in CHANGES:
-            handlers[f"RepositoryModel{change}"] = self._unary(partial(self._change, change))
-        return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
     def _unary(self, answer: Handler) -> grpc.RpcMethodHandler:
         return grpc.unary_unary_rpc_method_handler(self._with_status(answer))
@@ -139,12 +145,16 @@ class Service:
         repository.authenticate_admin(keys_of(call))
         kind = getattr(pb, f"RepositoryModel{change}Request")
         request: Any = _small_message(kind, message)
-        parameters = {
-            name: getattr(each, each.WhichOneof("parameter_choice") or "", "")
-            for name, each in request.parameters.items()
-        }
+        parameters = _values(request.parameters)
         await change_model(repository, change.lower(), request.model_name, parameters)
         return b""
+
+
+def _values(parameters: Mapping[str, Any]) -> dict[str, object]:
+    return {
+        name: getattr(each, each.WhichOneof("parameter_choice") or "", "")
+        for name, each in parameters.items()
+    }
 
 
 def _small_message(kind: type[M], message: bytes) -> M:

@@ -91,13 +91,11 @@ class _Splitter:
         return rest
 
     def _keep(self, rest: bytearray, field: _Field) -> None:
-        if len(rest) + field.end - field.begin > MAX_REST_BYTES:
-            raise malformed(f"the request has more than {MAX_REST_BYTES} bytes besides its tensors")
+        _check_rest(len(rest) + field.end - field.begin)
         rest += self._view[field.begin : field.end]
 
     def _append(self, rest: bytearray, number: int, value: bytearray) -> None:
-        if len(rest) + len(value) > MAX_REST_BYTES:
-            raise malformed(f"the request has more than {MAX_REST_BYTES} bytes besides its tensors")
+        _check_rest(len(rest) + len(value))
         rest += _varint(number << 3 | BYTES) + _varint(len(value)) + value
 
     def _fields(self, at: int, end: int) -> Iterator[_Field]:
@@ -130,6 +128,11 @@ class _Splitter:
             if byte < 0x80:
                 return number, at + shift + 1
         raise malformed("the request has a number without an end")
+
+
+def _check_rest(size: int) -> None:
+    if size > MAX_REST_BYTES:
+        raise malformed(f"the request has more than {MAX_REST_BYTES} bytes besides its tensors")
 
 
 def _varint(number: int) -> bytes:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offramp.bundle.manifest import Manifest
+from serving.engine.policy import Promised
 from serving.engine.request import Answer
 from serving.http.query import ClassifyQuery
 
@@ -76,22 +77,21 @@ def _further(answer: Answer, query: ClassifyQuery, labels: tuple[str, ...]) -> d
     if query.reject:
         fields["reject"] = answer.rejected
     if (promise := answer.policy.promise) is not None:
-        fields["promise"] = {
-            "kind": promise.level.kind,
-            "epsilon": promise.level.epsilon,
-            "delta": promise.delta,
-            "kept": answer.by_policy,
-        }
-        if promise.broken:
-            fields["promise"] |= {"broken": True, "answered_by": promise.answered_by}
+        fields["promise"] = _promised(promise, kept=answer.by_policy)
     if (timed := answer.policy.timed) is not None:
-        fields["operating_point"] = {
-            "mean_ms": round(timed.milliseconds, 4),
-            "mean_flops": round(timed.flops),
-        }
+        mean_ms, mean_flops = round(timed.milliseconds, 4), round(timed.flops)
+        fields["operating_point"] = {"mean_ms": mean_ms, "mean_flops": mean_flops}
     if query.explain:
         fields["explain"] = opinions_of(answer, labels)
     return fields
+
+
+def _promised(promise: Promised, *, kept: bool) -> dict[str, Any]:
+    """Return the fields of a promise. If audits found it broken, they name what answers instead."""
+    level = promise.level
+    fields = {"kind": level.kind, "epsilon": level.epsilon, "delta": promise.delta, "kept": kept}
+    broken = {"broken": True, "answered_by": promise.answered_by}
+    return fields | broken if promise.broken else fields
 
 
 def opinions_of(answer: Answer, labels: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ def problems(statuses: Sequence[int]) -> dict[int | str, Schema]:
     return {
         status: {
             "description": "Problem types: " + ", ".join(problem_types()[status]),
-            "content": {PROBLEM_JSON: {"schema": {"$ref": REFERENCE.format(model="Problem")}}},
+            "content": {PROBLEM_JSON: _content_of("Problem")},
         }
         | ({"headers": HEADERS[status]} if status in HEADERS else {})
         for status in statuses
@@ -123,15 +123,7 @@ def describe_operations(
             Where it promises nothing, there is no `promise`.
         secured: Whether the operations require the API key, as the scheme `HTTPBearer`.
     """
-    records: list[type[BaseModel]] = [Classification, ExitAnswer, Problem]
-    _, schemas = models_json_schema(
-        [(record, "serialization") for record in records], ref_template=REFERENCE
-    )
-    components = document.setdefault("components", {}).setdefault("schemas", {})
-    components.update(_without_nulls(schemas["$defs"]))
-    components.update({name: {"title": name} | schema for name, schema in bodies.items()})
-    names = [f"/problems/{name}" for names in problem_types().values() for name in names]
-    components["Problem"]["properties"]["type"]["examples"] = sorted(set(names))
+    _add_schemas(document, bodies)
     named = [
         replace(each, path=MODELS + each.path, name=f"model_{each.name}") for each in OPERATIONS
     ]
@@ -142,41 +134,59 @@ def describe_operations(
     document["paths"] = {**described, **document["paths"]}
 
 
+def _add_schemas(document: Schema, bodies: Mapping[str, Schema]) -> None:
+    """Add the schemas of answers, problems and request bodies."""
+    records: list[type[BaseModel]] = [Classification, ExitAnswer, Problem]
+    _, schemas = models_json_schema(
+        [(record, "serialization") for record in records], ref_template=REFERENCE
+    )
+    components = document.setdefault("components", {}).setdefault("schemas", {})
+    components.update(_without_nulls(schemas["$defs"]))
+    components.update({name: {"title": name} | schema for name, schema in bodies.items()})
+    names = [f"/problems/{name}" for names in problem_types().values() for name in names]
+    components["Problem"]["properties"]["type"]["examples"] = sorted(set(names))
+
+
 def _described(operation: Operation, manifest: Manifest, *, secured: bool) -> Schema:
+    described: Schema = {
+        "tags": [operation.tag],
+        "summary": operation.name.replace("_", " ").capitalize(),
+        "description": operation.description,
+        "operationId": operation.name,
+        "parameters": _possible_parameters(operation, manifest),
+        "requestBody": {
+            "required": True,
+            "description": operation.body,
+            "content": {kind: _content_of(name) for kind, name in operation.content.items()},
+        },
+        "responses": {
+            "200": _answer(operation.answer),
+            **{str(status): each for status, each in problems([*problem_types()]).items()},
+        },
+    }
+    return described | {"security": [{"HTTPBearer": []}]} if secured else described
+
+
+def _content_of(model: str) -> Schema:
+    """Return the content of a body with a schema of this name."""
+    return {"schema": {"$ref": REFERENCE.format(model=model)}}
+
+
+def _answer(answer: type[BaseModel]) -> Schema:
+    """Return the response with status 200: JSON, or a stream of events."""
+    content = {JSON: _content_of(answer.__name__), EVENTS: STREAM}
+    return {"description": "Successful Response", "content": content}
+
+
+def _possible_parameters(operation: Operation, manifest: Manifest) -> list[Schema]:
+    """Return the parameters of an operation, without those that this bundle cannot take."""
     parameters = _parameters(operation.query)
     if manifest.promises is None:
         parameters = [each for each in parameters if each["name"] != "promise"]
     for parameter in parameters:
         if parameter["name"] == "reject" and manifest.reject is None:
             parameter["schema"]["const"] = False
-    if operation.path.startswith(MODELS):
-        parameters = [NAME_IN_PATH, *parameters]
-    described: Schema = {
-        "tags": [operation.tag],
-        "summary": operation.name.replace("_", " ").capitalize(),
-        "description": operation.description,
-        "operationId": operation.name,
-        "parameters": parameters,
-        "requestBody": {
-            "required": True,
-            "description": operation.body,
-            "content": {
-                kind: {"schema": {"$ref": REFERENCE.format(model=name)}}
-                for kind, name in operation.content.items()
-            },
-        },
-        "responses": {
-            "200": {
-                "description": "Successful Response",
-                "content": {
-                    JSON: {"schema": {"$ref": REFERENCE.format(model=operation.answer.__name__)}},
-                    EVENTS: STREAM,
-                },
-            },
-            **{str(status): each for status, each in problems([*problem_types()]).items()},
-        },
-    }
-    return described | {"security": [{"HTTPBearer": []}]} if secured else described
+    return [NAME_IN_PATH, *parameters] if operation.path.startswith(MODELS) else parameters
 
 
 def _parameters(query: type[BaseModel]) -> list[Schema]:

@@ -68,14 +68,7 @@ def add_handlers(app: Starlette, metrics: CountsProblems) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        kind = error.detail.lower().replace(" ", "-")
-        path = request.url.path
-        headers = dict(error.headers or {})
-        if "GET" in headers.get("Allow", ""):
-            headers["Allow"] += ", HEAD"
-        allowed = headers.get("Allow")
-        does = f"answers {allowed} only" if allowed else "is not served; /docs lists what is"
-        return problem_response(metrics, kind, error.status_code, f"{path[:256]} {does}", headers)
+        return _response_of(metrics, error, request.url.path)
 
     async def bug(_: Request, __: Exception) -> Response:
         return error_response(metrics, INTERNAL_ERROR)
@@ -83,6 +76,17 @@ def add_handlers(app: Starlette, metrics: CountsProblems) -> None:
     app.add_exception_handler(ServingError, serving_error)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, bug)
+
+
+def _response_of(metrics: CountsProblems, error: HTTPException, path: str) -> Response:
+    """Return the problem of a path that is not served, or not with this method."""
+    kind = error.detail.lower().replace(" ", "-")
+    headers = dict(error.headers or {})
+    if "GET" in headers.get("Allow", ""):
+        headers["Allow"] += ", HEAD"
+    allowed = headers.get("Allow")
+    does = f"answers {allowed} only" if allowed else "is not served; /docs lists what is"
+    return problem_response(metrics, kind, error.status_code, f"{path[:256]} {does}", headers)
 
 
 def safe_send(send: Send, *, body: bool = True) -> Send:

@@ -152,12 +152,20 @@ def version_of(raw: bytes) -> str:
     """
     if b"version" not in raw:
         return ""
-    text = raw.decode("latin-1")
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+        return next((value for name, value in _pairs(raw) if name == "version"), "")
     except ValueError:
         return ""
-    return next((value for name, value in pairs if name == "version"), "")
+
+
+def _pairs(raw: bytes) -> list[tuple[str, str]]:
+    """Return names and values of a raw query string.
+
+    Raises:
+        ValueError: There are more than MAX_PARAMETERS.
+    """
+    text = raw.decode("latin-1")
+    return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
 
 
 def with_policy(
@@ -188,9 +196,7 @@ def _parameters(raw: bytes) -> dict[str, str]:
         ParameterError: There are too many of them, or one is given twice.
     """
     try:
-        pairs = parse_qsl(
-            raw.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS
-        )
+        pairs = _pairs(raw)
     except ValueError as error:
         raise ParameterError(f"the query has more than {MAX_PARAMETERS} parameters") from error
     parameters: dict[str, str] = {}

@@ -10,6 +10,7 @@ from offramp.bundle.manifest import (
     Manifest,
     OperatingPoint,
     PretrainedWeights,
+    StageSpec,
 )
 from offramp.bundle.promises import Kind, Promises
 from offramp.bundle.reject import Reject
@@ -203,16 +204,6 @@ class Problem(FrozenRecord):
 
 def describe(manifest: Manifest, milliseconds: Milliseconds) -> ModelDescription:
     """Return the public part of a manifest, with the times of this machine."""
-    exits = tuple(
-        ExitDescription(
-            exit=number,
-            flops=stage.flops_to_exit,
-            head_flops=stage.head_flops,
-            accuracy=stage.accuracy,
-            temperature=stage.temperature,
-        )
-        for number, stage in enumerate(manifest.stages, 1)
-    )
     return ModelDescription(
         name=manifest.name,
         version=manifest.version,
@@ -222,7 +213,7 @@ def describe(manifest: Manifest, milliseconds: Milliseconds) -> ModelDescription
         precision=manifest.precision,
         confidence=manifest.confidence,
         full_flops=manifest.full_flops,
-        exits=exits,
+        exits=tuple(_described(*each) for each in enumerate(manifest.stages, 1)),
         default_budget=default_budget(manifest),
         budgets=manifest.budgets,
         curve=manifest.curve,
@@ -231,4 +222,14 @@ def describe(manifest: Manifest, milliseconds: Milliseconds) -> ModelDescription
         reject=manifest.reject,
         promises=manifest.promises,
         milliseconds=describe_times(manifest, milliseconds),
+    )
+
+
+def _described(number: int, stage: StageSpec) -> ExitDescription:
+    return ExitDescription(
+        exit=number,
+        flops=stage.flops_to_exit,
+        head_flops=stage.head_flops,
+        accuracy=stage.accuracy,
+        temperature=stage.temperature,
     )

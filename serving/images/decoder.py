@@ -168,11 +168,16 @@ def decode_planned(planned: Plan, target: ImageInput) -> NDArray[np.uint8]:
         UnsupportedImageError: Its pixels have no stated conversion to 8 bits.
         ImageTooLargeError: It has more parts than are read.
     """
-    if planned.header.format == "JPEG" and (plain := read_plain(planned.file)) is not None:
-        pixels = decode_plain(planned.file, plain, target)
-        if pixels is not None:
-            return pixels
+    if (pixels := _decoded_plain(planned, target)) is not None:
+        return pixels
     try:
         return decode_essence(planned.header, planned.header.essence(planned.file), target)
     except ImageFileError as error:
         raise served_error(error) from error
+
+
+def _decoded_plain(planned: Plan, target: ImageInput) -> NDArray[np.uint8] | None:
+    """Decode a plain JPEG. `None` for another image, or a damaged one."""
+    if planned.header.format != "JPEG" or (plain := read_plain(planned.file)) is None:
+        return None
+    return decode_plain(planned.file, plain, target)

@@ -123,9 +123,7 @@ def check_call(headers: Sequence[Header], size: int) -> float:
 
 def served_error(error: ImageFileError) -> InvalidRequestError:
     """Return the error of the server for an error of an image file."""
-    text = (
-        f"cannot be decoded ({error}); send it whole"
-        if isinstance(error, DamagedFileError)
-        else str(error)
-    )
+    text = str(error)
+    if isinstance(error, DamagedFileError):
+        text = f"cannot be decoded ({text}); send it whole"
     return _SERVING_ERRORS[type(error)](text)

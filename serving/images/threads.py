@@ -146,21 +146,27 @@ class DecodeThreads:
     def _feed(self) -> None:
         while self._idle and self._queue:
             job = self._queue[0]
-            if self._memory and self._memory + job.memory > self._max_memory:
+            if not self._can_start(job):
                 return
-            if job.dear:
-                if self._resting is not None or not self._idle_for_dear:
-                    return
-                self._idle_for_dear -= 1
             heapq.heappop(self._queue)
             job.running = True
             self._idle -= 1
+            self._idle_for_dear -= job.dear
             self._memory += job.memory
             self._jobs.put((job, asyncio.get_running_loop()))
             if self._threads - self._idle > self._started:
-                self._started += 1
-                arguments = (self._jobs, self._end, self._trim)
-                threading.Thread(target=_work, args=arguments, daemon=True).start()
+                self._start_thread()
+
+    def _can_start(self, job: Job) -> bool:
+        """Return whether there is memory for a job, and of a dear one whether its turn has come."""
+        if self._memory and self._memory + job.memory > self._max_memory:
+            return False
+        return not job.dear or (self._resting is None and self._idle_for_dear > 0)
+
+    def _start_thread(self) -> None:
+        self._started += 1
+        arguments = (self._jobs, self._end, self._trim)
+        threading.Thread(target=_work, args=arguments, daemon=True).start()
 
     def _begin_rest(self, seconds: float) -> None:
         """Start no dear job for some seconds, or for longer if a rest is under way that is."""
@@ -192,12 +198,16 @@ class DecodeThreads:
             self._begin_rest(self._rest(seconds, self.work))
         job.end()
         if not job.future.done():
-            if error is not None:
-                job.future.set_exception(error)
-            else:
-                assert result is not None
-                job.future.set_result(result)
+            _resolve(job, result, error)
         self._feed()
+
+
+def _resolve(job: Job, result: Pixels | None, error: Exception | None) -> None:
+    if error is not None:
+        job.future.set_exception(error)
+    else:
+        assert result is not None
+        job.future.set_result(result)
 
 
 def _work(

@@ -119,13 +119,11 @@ class Catalog:
         version = trial.version
         before = [each for each in self.models[name] if each.version != version]
         others = before if keep_previous else before[:1]
-        entry = self._entry_of(name, version, digest)
-        if shadow and (name not in self.shadows or self.shadows[name].version != version):
-            entry = replace(entry, number=self.number + 1)
-        entries = [others[0], entry, *others[1:2]]
         if shadow:
-            return self._with(name, version, entries, shadow=trial)
-        return self._with(name, version, entries, canary=trial)
+            entry = self._shadow_entry_of(name, version, digest)
+            return self._with(name, version, [others[0], entry, *others[1:2]], shadow=trial)
+        entry = self._entry_of(name, version, digest)
+        return self._with(name, version, [others[0], entry, *others[1:2]], canary=trial)
 
     def unloading(self, name: str) -> Catalog:
         """Return the catalog without a model."""
@@ -155,6 +153,13 @@ class Catalog:
         if entry is None or entry.digest != digest:
             return Entry(name, version, digest, self.number + 1)
         return entry
+
+    def _shadow_entry_of(self, name: str, version: str, digest: str) -> Entry:
+        """Return the entry of a shadow. If it was no shadow before, it is loaded anew."""
+        entry, before = self._entry_of(name, version, digest), self.shadows.get(name)
+        if before is not None and before.version == version:
+            return entry
+        return replace(entry, number=self.number + 1)
 
     def _with(
         self,

@@ -31,14 +31,8 @@ class CatalogMetrics:
         """Yield the metrics of the catalog as of now."""
         catalog = self._catalog()
         yield _shares(catalog)
-        loads = CounterMetricFamily(*LOADS, labels=["model", "result"])
-        failed = GaugeMetricFamily(*LAST_FAILED, labels=["model"])
-        for name, each in catalog.loads.items():
-            loads.add_metric([name, "loaded"], each.done)
-            loads.add_metric([name, "failed"], each.failed)
-            failed.add_metric([name], each.last_failed)
-        yield loads
-        yield failed
+        yield _loads(catalog)
+        yield _last_failed(catalog)
 
 
 def _shares(catalog: Catalog) -> Metric:
@@ -50,4 +44,19 @@ def _shares(catalog: Catalog) -> Metric:
         for entry in entries:
             share = rest if entry is entries[0] else tried.get(entry.version, 0)
             family.add_metric([name, entry.version], share)
+    return family
+
+
+def _loads(catalog: Catalog) -> Metric:
+    family = CounterMetricFamily(*LOADS, labels=["model", "result"])
+    for name, loads in catalog.loads.items():
+        family.add_metric([name, "loaded"], loads.done)
+        family.add_metric([name, "failed"], loads.failed)
+    return family
+
+
+def _last_failed(catalog: Catalog) -> Metric:
+    family = GaugeMetricFamily(*LAST_FAILED, labels=["model"])
+    for name, loads in catalog.loads.items():
+        family.add_metric([name], loads.last_failed)
     return family

@@ -66,19 +66,14 @@ class Planner:
             BundleError: The folder cannot be read or has no model, or a manifest cannot be read.
             UnknownModelError, ModelLoadError: A shadow, or another version of it, is not there.
         """
-        path = self.folder.path
-        try:
-            names = self.folder.names()
-        except OSError as error:
-            raise BundleError(path, f"cannot be read ({error.strerror})") from error
+        names = self._names()
         if not names:
-            raise BundleError(path, "has no model; one is in NAME/VERSION/manifest.json")
+            text = "has no model; one is in NAME/VERSION/manifest.json"
+            raise BundleError(self.folder.path, text)
         catalog = Catalog()
         for name in names:
-            shadow, _ = self._shadows.get(name, ("", 0))
-            others = [each for each in self.folder.versions(name) if each != shadow]
-            if others:
-                catalog = self.propose(catalog, Wish(name, others[0]))
+            if (version := self._newest_to_answer(name)) is not None:
+                catalog = self.propose(catalog, Wish(name, version))
         for name, (version, share) in self._shadows.items():
             catalog = self.propose(catalog, Wish(name, version, share=share, shadow=True))
         return catalog
@@ -92,10 +87,7 @@ class Planner:
         Raises:
             BundleError: The folder cannot be read.
         """
-        try:
-            names = self.folder.names()
-        except OSError as error:
-            raise BundleError(self.folder.path, f"cannot be read ({error.strerror})") from error
+        names = self._names()
         wishes = [Wish(name, unload=True) for name in catalog.models if name not in names]
         for name in names:
             wishes += [
@@ -104,6 +96,18 @@ class Planner:
                 if not self._is_served(catalog, name, version)
             ]
         return wishes
+
+    def _names(self) -> list[str]:
+        """Return the names of the models in the folder."""
+        try:
+            return self.folder.names()
+        except OSError as error:
+            raise BundleError(self.folder.path, f"cannot be read ({error.strerror})") from error
+
+    def _newest_to_answer(self, name: str) -> str | None:
+        """Return the newest version of a model that is not its shadow, if there is one."""
+        shadow, _ = self._shadows.get(name, ("", 0))
+        return next((each for each in self.folder.versions(name) if each != shadow), None)
 
     def _is_served(self, catalog: Catalog, name: str, version: str) -> bool:
         entry = catalog.entry(name, version)
@@ -121,9 +125,7 @@ class Planner:
             ModelLoadError: A trial needs another version of the model, which answers.
         """
         if wish.unload:
-            if wish.name not in catalog.models:
-                raise UnknownModelError(f"no model {wish.name[:64]!r} is loaded")
-            return catalog.unloading(wish.name)
+            return _unloading(catalog, wish.name)
         version = wish.version or self.folder.newest(wish.name)
         digest = self.folder.digest(wish.name, version)
         keep = self._keep_previous
@@ -140,6 +142,12 @@ class Planner:
             return catalog
         version = wish.version or next(iter(self.folder.versions(wish.name)), "")
         return catalog.failing(wish.name, version, str(error)) if version else catalog
+
+
+def _unloading(catalog: Catalog, name: str) -> Catalog:
+    if name not in catalog.models:
+        raise UnknownModelError(f"no model {name[:64]!r} is loaded")
+    return catalog.unloading(name)
 
 
 def _wish_for(catalog: Catalog, name: str, version: str) -> Wish:

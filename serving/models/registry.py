@@ -58,9 +58,9 @@ class Registry(Generic[T]):
         shadows: Mapping[str, Trial] | None = None,
     ) -> list[T]:
         """Serve other models from now on. Return those that are not served any more."""
-        before = {id(each): each for each in self.every()}
+        before = self._by_identity()
         self._table, self.canaries, self.shadows = table, canaries or {}, shadows or {}
-        now = {id(each): each for each in self.every()}
+        now = self._by_identity()
         for key in now.keys() - before.keys():
             for callback in self._watching:
                 callback(now[key])
@@ -70,6 +70,9 @@ class Registry(Generic[T]):
         """Yield all loaded versions of all models."""
         for versions in self._table.values():
             yield from versions.values()
+
+    def _by_identity(self) -> dict[int, T]:
+        return {id(each): each for each in self.every()}
 
     def answering(self) -> Iterator[T]:
         """Yield the version of each model that answers calls that name no version."""
@@ -86,10 +89,7 @@ class Registry(Generic[T]):
         """
         if not self.canaries or (canary := self.canaries.get(name)) is None:
             return ""
-        drawn = random()  # noqa: S311 (no secret)
-        if request_id:
-            digest = blake2b(name.encode() + b" " + request_id, digest_size=DRAWN_BYTES).digest()
-            drawn = int.from_bytes(digest, "big") / 256**DRAWN_BYTES
+        drawn = _number_of(name, request_id) if request_id else random()  # noqa: S311 (no secret)
         return canary.version if drawn < canary.share else ""
 
     def get(self, name: str, version: str = "") -> T | None:
@@ -136,3 +136,9 @@ class Registry(Generic[T]):
         ]
         more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
         return ", ".join(rows[:NAMED]) + more if rows else "no model"
+
+
+def _number_of(name: str, request_id: bytes) -> float:
+    """Return a number in [0, 1) that depends on the request and the model only."""
+    digest = blake2b(name.encode() + b" " + request_id, digest_size=DRAWN_BYTES).digest()
+    return int.from_bytes(digest, "big") / (1 << 8 * DRAWN_BYTES)

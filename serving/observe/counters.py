@@ -70,11 +70,15 @@ class _Family:
     children: dict[tuple[str, ...], int]
 
     def metric(self, sums: Sums) -> Metric:
-        if not self.bounds:
-            counter = CounterMetricFamily(self.name, self.text, labels=self.labels)
-            for values, at in self.children.items():
-                counter.add_metric(values, float(sums[at]))
-            return counter
+        return self._histogram(sums) if self.bounds else self._counter(sums)
+
+    def _counter(self, sums: Sums) -> Metric:
+        counter = CounterMetricFamily(self.name, self.text, labels=self.labels)
+        for values, at in self.children.items():
+            counter.add_metric(values, float(sums[at]))
+        return counter
+
+    def _histogram(self, sums: Sums) -> Metric:
         histogram = HistogramMetricFamily(self.name, self.text, labels=self.labels)
         names = [*map(floatToGoString, self.bounds), "+Inf"]
         for values, at in self.children.items():

@@ -8,7 +8,7 @@ same microsecond, one exit of the 1,000 can be lost.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily
@@ -81,17 +81,25 @@ class ExitDrift:
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the metrics, computed at each scrape."""
-        at = ["model", "budget", "exit"]
-        name, text = "offramp_exit_share_expected", "Share that the manifest expects."
-        expected = GaugeMetricFamily(name, text, labels=at)
-        name, text = "offramp_exit_share_seen", f"Share of the last {WINDOW} answers."
-        seen = GaugeMetricFamily(name, text, labels=at)
-        name, text = "offramp_exit_drift", "Total variation distance, shares seen to expected."
-        drift = GaugeMetricFamily(name, text, labels=at[:2])
+        text = "Share that the manifest expects."
+        yield self._shares("expected", text, lambda window: window.expected)
+        text = f"Share of the last {WINDOW} answers."
+        yield self._shares("seen", text, ExitWindow.seen)
+        yield self._drift()
+
+    def _shares(
+        self, name: str, text: str, shares_of: Callable[[ExitWindow], Sequence[float]]
+    ) -> GaugeMetricFamily:
+        labels = ["model", "budget", "exit"]
+        family = GaugeMetricFamily(f"offramp_exit_share_{name}", text, labels=labels)
         for budget, window in self._budgets.items():
-            drift.add_metric((self._model, budget), window.drift())
-            for k, pair in enumerate(zip(window.expected, window.seen(), strict=True), 1):
-                labels = (self._model, budget, str(k))
-                expected.add_metric(labels, pair[0])
-                seen.add_metric(labels, pair[1])
-        yield from (expected, seen, drift)
+            for number, share in enumerate(shares_of(window), 1):
+                family.add_metric((self._model, budget, str(number)), share)
+        return family
+
+    def _drift(self) -> GaugeMetricFamily:
+        text = "Total variation distance, shares seen to expected."
+        family = GaugeMetricFamily("offramp_exit_drift", text, labels=["model", "budget"])
+        for budget, window in self._budgets.items():
+            family.add_metric((self._model, budget), window.drift())
+        return family

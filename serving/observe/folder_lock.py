@@ -32,15 +32,22 @@ def hold(folder: Path) -> int:
     """
     file = folder / LOCK
     try:
-        if file.exists():
-            descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            return descriptor
-        descriptor, new = mkstemp(prefix=f"{LOCK}-", dir=folder)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        Path(new).rename(file)
+        return _lock(file) if file.exists() else _create_locked(file)
     except OSError as error:
         raise no_room(file, error) from error
+
+
+def _lock(file: Path) -> int:
+    descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def _create_locked(file: Path) -> int:
+    """Create a file that is locked before it has its name."""
+    descriptor, new = mkstemp(prefix=f"{LOCK}-", dir=file.parent)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    Path(new).rename(file)
     return descriptor
 
 

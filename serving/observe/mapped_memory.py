@@ -9,6 +9,8 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from weakref import finalize
@@ -29,14 +31,11 @@ def mapped_memory(file: Path | None, size: int, *, reserve: bool = True) -> memo
     """
     if file is None or size == 0:
         return memoryview(bytearray(size))
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    with _opened(file) as descriptor:
         os.ftruncate(descriptor, size)  # extends the file for the first worker only
         if reserve:
-            reserve_room(file, size, descriptor)
+            reserve_pages(file, descriptor, size)
         return memoryview(mmap.mmap(descriptor, size))
-    finally:
-        os.close(descriptor)
 
 
 class WorkerLock:
@@ -65,24 +64,35 @@ class WorkerLock:
         self._threads.release()
 
 
-def reserve_room(file: Path, size: int, descriptor: int | None = None) -> None:
+def reserve_room(file: Path, size: int) -> None:
     """Reserve the pages of the first `size` bytes of a file, which is created if it is missing.
 
     Args:
         file: Name of the file.
         size: Bytes. A smaller file is extended with zeros.
-        descriptor: The file, if it is open for writing.
 
     Raises:
         OSError: The file system has no room.
     """
-    if descriptor is None:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            reserve_room(file, size, descriptor)
-        finally:
-            os.close(descriptor)
-        return
+    with _opened(file) as descriptor:
+        reserve_pages(file, descriptor, size)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[int]:
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def reserve_pages(file: Path, descriptor: int, size: int) -> None:
+    """Reserve the pages of the first `size` bytes of a file that is open for writing.
+
+    Raises:
+        OSError: The file system has no room.
+    """
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:

@@ -8,20 +8,17 @@ child is looked up once. Metrics that every answer updates use the cheap types o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Gauge, Metric
-from prometheus_client import Counter as PrometheusCounter
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.process_collector import ProcessCollector
 
-from serving.observe.counters import Counter, Counters, Histogram
+from serving.observe.counters import Counters
 from serving.observe.exit_drift import ExitDrift
-from serving.observe.worker_metrics import Processes, WorkerMetrics
+from serving.observe.families import Families
+from serving.observe.model import Model
+from serving.observe.worker_metrics import WorkerMetrics, collect_process
 
 Outcome = Literal["answered", "deadline", "degraded", "expired", "refused", "cancelled", "failed"]
 OUTCOMES: tuple[Outcome, ...] = (
@@ -38,39 +35,9 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PROBLEMS = ("offramp_problems", "Error answers (calls) by problem type.")
 WORKERS = "Server processes that serve."
 ALL = "all"  # value of the label `stage` for batches that run all stages as one graph
+NAMES = {False: "false", True: "true"}  # values of the label `reject`
 REFRESH_SECONDS = 0.5  # greatest age of another worker's live gauges
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-Mode = Literal["livesum", "livemax"]  # reduction of a gauge over several workers
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """The model's values that metrics need.
-
-    Attributes:
-        exits: Number of exits.
-        full_flops: Flops of a request that runs to the last exit.
-        mean_flops: Expected flops of an answer, by named budget.
-        expected: Expected share of requests at each exit, by named budget.
-        budgets_without_shares: Further budget labels, without expected shares.
-        rejects: The bundle has thresholds to reject answers by.
-    """
-
-    name: str
-    version: str
-    precision: str
-    provider: str
-    exits: int
-    full_flops: int
-    mean_flops: Mapping[str, float]
-    expected: Mapping[str, tuple[float, ...]]
-    budgets_without_shares: tuple[str, ...]
-    rejects: bool = False
-
-    @property
-    def budgets(self) -> tuple[str, ...]:
-        """Return every budget label."""
-        return (*self.expected, *self.budgets_without_shares)
 
 
 class Metrics:
@@ -96,72 +63,71 @@ class Metrics:
         self.labels = {"model": model.name, "version": model.version} if among else {}
         self.budgets = model.budgets
         self._several = worker is not None
-        if among:
-            pass  # the process is the server's
-        elif worker:
-            MultiProcessCollector(self.registry, str(worker.folder))
-            self.registry.register(Processes(worker.folder))
-        else:
-            ProcessCollector(registry=self.registry)
+        if not among:  # else the process is the server's
+            collect_process(self.registry, worker)
         self._full_flops = model.full_flops
         self._live: list[tuple[Gauge, Callable[[], int]]] = []
         self.counters = Counters(worker.folder, worker.worker) if worker else Counters()
+        here = None if worker else self.registry
+        self._families = Families(self.counters, here, self.labels)
         self._batch_lock = Lock()
-        file = worker.folder / "exits" if worker else None
-        self._drift = ExitDrift(model.name, model.expected, file)
+        self._drift = ExitDrift(
+            model.name, model.expected, worker.folder / "exits" if worker else None
+        )
         self._declare_requests(model)
+        self._declare_distributions(model)
         self._declare_stages(model.exits)
         self._declare_model(model)
         if model.rejects:
-            rejected = self._counter("reject_answers", "Answers with reject=true, by its value.")
-            values = {False: "false", True: "true"}
-            self._rejections = {
-                b: {v: rejected(budget=b, reject=values[v]) for v in values} for b in model.budgets
-            }
+            self._declare_rejections(model.budgets)
 
     def _declare_requests(self, model: Model) -> None:
         budgets, exits, name = model.budgets, range(1, model.exits + 1), model.name
-        requests = self._counter("requests", "Requests by budget and outcome.")
-        taken = self._counter("exits", "Answers by budget and exit.")
-        spent = self._counter("flops_spent", "Flops to the exits taken.")
-        full = self._counter("flops_full", "Flops that full depth would have spent.")
-        latency = self._histogram("request_seconds", "Arrival to answer.", SECONDS)
-        confidence = self._histogram("confidence", "At the exit taken.", CONFIDENCES)
-        part = self._histogram("request_part_seconds", "Parts of request_seconds.", SECONDS)
+        requests = self._families.counter("requests", "Requests by budget and outcome.")
+        taken = self._families.counter("exits", "Answers by budget and exit.")
+        spent = self._families.counter("flops_spent", "Flops to the exits taken.")
+        full = self._families.counter("flops_full", "Flops that full depth would have spent.")
         self._requests = {b: {o: requests(budget=b, outcome=o) for o in OUTCOMES} for b in budgets}
         self._exits = {b: [taken(model=name, budget=b, exit=e) for e in exits] for b in budgets}
         self._spent = {b: spent(budget=b) for b in budgets}
         self._full = {b: full(budget=b) for b in budgets}
-        self._latency = {b: latency(budget=b) for b in budgets}
-        self._confidence = [confidence(exit=e) for e in exits]
+        self._problems = self._families.problems(*PROBLEMS)
+
+    def _declare_distributions(self, model: Model) -> None:
+        histogram = self._families.histogram
+        latency = histogram("request_seconds", "Arrival to answer.", SECONDS)
+        confidence = histogram("confidence", "At the exit taken.", CONFIDENCES)
+        part = histogram("request_part_seconds", "Parts of request_seconds.", SECONDS)
+        self._latency = {b: latency(budget=b) for b in model.budgets}
+        self._confidence = [confidence(exit=e) for e in range(1, model.exits + 1)]
         self._queue, self._decode, self._compute = (
             part(part=name) for name in ("queue", "decode", "compute")
         )
-        self._problems = PrometheusCounter(
-            *PROBLEMS, ["type", *self.labels], registry=self._registry_here
-        )
 
     def _declare_stages(self, stages: int) -> None:
-        duration = self._histogram("stage_seconds", "One batch of a stage.", SECONDS)
-        size = self._histogram("batch_size", "Requests in a batch.", SIZES)
+        duration = self._families.histogram("stage_seconds", "One batch of a stage.", SECONDS)
+        size = self._families.histogram("batch_size", "Requests in a batch.", SIZES)
         names = (*range(1, stages + 1), ALL)
         self._stages = [(duration(stage=k), size(stage=k)) for k in names]
 
     def _declare_model(self, model: Model) -> None:
+        gauge = self._families.gauge
         if not self.labels:
-            self._gauge("workers", WORKERS)().set(1)
-        expected = self._gauge(
-            "flops_expected",
-            "Mean flops of an answer that the manifest expects.",
-            "budget",
-            "livemax",
-        )
+            gauge("workers", WORKERS)().set(1)
+        text = "Mean flops of an answer that the manifest expects."
+        expected = gauge("flops_expected", text, "budget", "livemax")
         for budget, flops in model.mean_flops.items():
             expected(budget).set(flops)
-        info = self._gauge(
-            "model_info", "The model that is served.", "model version precision provider", "livemax"
-        )
+        names = "model version precision provider"
+        info = gauge("model_info", "The model that is served.", names, "livemax")
         info(model.name, model.version, model.precision, model.provider).set(1)
+
+    def _declare_rejections(self, budgets: Sequence[str]) -> None:
+        text = "Answers with reject=true, by its value."
+        rejected = self._families.counter("reject_answers", text)
+        self._rejections = {
+            b: {v: rejected(budget=b, reject=name) for v, name in NAMES.items()} for b in budgets
+        }
 
     def watch(
         self,
@@ -171,18 +137,18 @@ class Metrics:
         queue_depth: Callable[[], int],
     ) -> None:
         """Add gauges of the pool and the queue, which are read at each refresh."""
-        self._gauge("slots", "Slots of the pool.")().set(slots)
-        self._gauge("pool_bytes", "Bytes that images and features of all slots can take.")().set(
-            pool_bytes
-        )
-        in_use = self._gauge("slots_in_use", "Slots that requests hold.")()
-        depth = self._gauge("queue_depth", "Requests that wait for a batch.")()
+        gauge = self._families.gauge
+        gauge("slots", "Slots of the pool.")().set(slots)
+        text = "Bytes that images and features of all slots can take."
+        gauge("pool_bytes", text)().set(pool_bytes)
+        in_use = gauge("slots_in_use", "Slots that requests hold.")()
+        depth = gauge("queue_depth", "Requests that wait for a batch.")()
         self._live += [(in_use, slots_in_use), (depth, queue_depth)]
 
     def watch_ready(self, ready: Callable[[], bool]) -> None:
         """Add the gauge of processes that take requests, of a model that is one of several."""
-        gauge = self._gauge("model_ready", "Processes in which this version takes requests.")()
-        self._live.append((gauge, ready))
+        text = "Processes in which this version takes requests."
+        self._live.append((self._families.gauge("model_ready", text)(), ready))
 
     def refresh(self) -> None:
         """Set the live gauges, at a scrape of this worker and regularly for those of others."""
@@ -250,29 +216,3 @@ class Metrics:
     def problem(self, type_: str) -> None:
         """Count a call that was answered with a problem of this type."""
         self._problems.labels(type_, *self.labels.values()).inc()
-
-    @property
-    def _registry_here(self) -> CollectorRegistry | None:
-        """Return the registry to declare metrics in. `None` if they are read from files."""
-        return None if self._several else self.registry
-
-    def _counter(self, name: str, text: str) -> Callable[..., Counter]:
-        return partial(self.counters.counter, f"offramp_{name}", text)
-
-    def _histogram(self, name: str, text: str, bounds: Sequence[float]) -> Callable[..., Histogram]:
-        return partial(self.counters.histogram, f"offramp_{name}", text, bounds)
-
-    def _gauge(
-        self, name: str, text: str, labels: str = "", mode: Mode = "livesum"
-    ) -> Callable[..., Gauge]:
-        """Declare a gauge. Return the function from values of its labels to a time series."""
-        names = labels.split()
-        own = {label: value for label, value in self.labels.items() if label not in names}
-        gauge = Gauge(
-            f"offramp_{name}",
-            text,
-            [*names, *own],
-            registry=self._registry_here,
-            multiprocess_mode=mode,
-        )
-        return lambda *values: gauge.labels(*values, *own.values()) if names or own else gauge

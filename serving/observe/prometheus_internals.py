@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.utils import floatToGoString
 
-from serving.observe.mapped_memory import reserve_room
+from serving.observe.mapped_memory import reserve_pages, reserve_room
 
 __all__ = ["choose_encoder", "floatToGoString", "write_metrics_of_worker"]
 
@@ -48,7 +48,7 @@ class ReservedDict(MmapedDict):
         while capacity < needed:
             capacity *= 2
         if capacity > self._capacity:
-            reserve_room(Path(self._fname), capacity, self._f.fileno())
+            reserve_pages(Path(self._fname), self._f.fileno(), capacity)
             self._m = mmap.mmap(self._f.fileno(), capacity)
             self._capacity = capacity
         super()._init_value(key)  # type: ignore[no-untyped-call]

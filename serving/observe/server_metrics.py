@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Gauge, Metric
 from prometheus_client import Counter as PrometheusCounter
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.samples import Sample
 
 from serving.observe.metrics import PROBLEMS, REFRESH_SECONDS, WORKERS, Metrics
-from serving.observe.worker_metrics import Processes, WorkerMetrics
+from serving.observe.worker_metrics import WorkerMetrics, collect_process
 
 
 class ServerMetrics:
@@ -40,11 +38,7 @@ class ServerMetrics:
         self._loaded = loaded
         self._several = worker is not None
         here = None if worker else self.own
-        if worker:
-            MultiProcessCollector(self.own, str(worker.folder))
-            self.own.register(Processes(worker.folder))
-        else:
-            ProcessCollector(registry=self.own)
+        collect_process(self.own, worker)
         self._problems = PrometheusCounter(*PROBLEMS, ["type"], registry=here)
         workers = Gauge("offramp_workers", WORKERS, registry=here, multiprocess_mode="livesum")
         workers.set(1)
@@ -68,15 +62,20 @@ class ServerMetrics:
             family.samples = [each for each in family.samples if _is_of(each, models)]
             joined[family.name] = family
         for metrics in models.values():
-            for family in metrics.registry.collect():
-                there = joined.setdefault(family.name, family)
-                samples = [_labelled(each, metrics.labels) for each in family.samples]
-                there.samples = samples if there is family else [*there.samples, *samples]
+            _join(joined, metrics)
         yield from (family for family in joined.values() if family.samples)
 
     def _refresh(self) -> None:
         for metrics in self._loaded():
             metrics.refresh()
+
+
+def _join(joined: dict[str, Metric], metrics: Metrics) -> None:
+    """Add the samples of a model to those of the families of the same names."""
+    for family in metrics.registry.collect():
+        there = joined.setdefault(family.name, family)
+        samples = [_labelled(each, metrics.labels) for each in family.samples]
+        there.samples = samples if there is family else [*there.samples, *samples]
 
 
 def _is_of(sample: Sample, models: Iterable[tuple[str, ...]]) -> bool:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-from prometheus_client import Metric
-from prometheus_client.multiprocess import mark_process_dead
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.process_collector import ProcessCollector
 
 from serving.observe.folder_lock import PREFIX, hold, remove_abandoned
@@ -85,6 +85,15 @@ class Processes:
         yield from sums.values()
 
 
+def collect_process(registry: CollectorRegistry, worker: WorkerMetrics | None) -> None:
+    """Add the metrics of this process, or of all workers and what they wrote to their folder."""
+    if worker is None:
+        ProcessCollector(registry=registry)
+        return
+    MultiProcessCollector(registry, str(worker.folder))
+    registry.register(Processes(worker.folder))
+
+
 def _process_metrics(file: Path) -> dict[str, Metric]:
     """Return the metrics of one process by name, empty if the process has ended."""
     with suppress(OSError):
@@ -114,9 +123,7 @@ def metrics_folder() -> Iterator[Path]:
         OSError: No folder for temporary files is writable, or it has no room.
     """
     try:
-        place = MEMORY if os.access(MEMORY, os.W_OK) else Path(gettempdir())
-        remove_abandoned(place)
-        folder = TemporaryDirectory(prefix=PREFIX, dir=place)
+        folder = _new_folder()
     except OSError as error:
         text = "several workers need a folder for temporary files: set TMPDIR, or --workers 1"
         raise OSError(text) from error
@@ -127,6 +134,12 @@ def metrics_folder() -> Iterator[Path]:
             yield Path(name)
         finally:
             os.close(held)
+
+
+def _new_folder() -> TemporaryDirectory[str]:
+    place = MEMORY if os.access(MEMORY, os.W_OK) else Path(gettempdir())
+    remove_abandoned(place)
+    return TemporaryDirectory(prefix=PREFIX, dir=place)
 
 
 def _write_pid(file: Path) -> None:

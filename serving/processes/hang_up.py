@@ -1,4 +1,4 @@
-"""SIGHUP, which a terminal sends to all processes of a server when it closes."""
+"""Handlers of signals for a time, above all of SIGHUP, which a closing terminal sends to all."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from contextlib import contextmanager
 
 
 @contextmanager
+def handling(number: signal.Signals, handler: Callable[..., object]) -> Iterator[None]:
+    """Handle a signal, and restore its handler at the end."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@contextmanager
 def hang_up_terminates() -> Iterator[None]:
     """End at SIGHUP as at SIGTERM: requests in progress are answered.
 
     If SIGHUP is ignored, as `nohup` does it, it stays ignored. Call this in the main thread.
     """
-    before = signal.getsignal(signal.SIGHUP)
-    if before is not signal.SIG_DFL:
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
         yield
         return
-    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    try:
+    with handling(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM)):
         yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager
@@ -31,8 +37,5 @@ def hang_up_calls(callback: Callable[[], None] | None) -> Iterator[None]:
     if callback is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGHUP, lambda *_: callback())
-    try:
+    with handling(signal.SIGHUP, lambda *_: callback()):
         yield
-    finally:
-        signal.signal(signal.SIGHUP, before)

@@ -17,12 +17,15 @@ from offramp.errors import UsageError
 from offramp.hub import local_bundle
 from serving.http.app import Offramp, create_app
 from serving.http.models.assembly import planner_of
+from serving.models.catalog import Catalog
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
+from serving.processes.addresses import listen, reserve
 from serving.processes.environment import key_warnings, unknown_variables
-from serving.processes.hang_up import hang_up_calls, hang_up_terminates
-from serving.processes.server import freeze, listen, reserve, serve, work
+from serving.processes.hang_up import handling, hang_up_calls, hang_up_terminates
+from serving.processes.server import freeze, serve
 from serving.processes.supervisor import Supervisor
+from serving.processes.worker import work
 from serving.processes.worker_changes import WorkerChanges
 from serving.settings import Settings
 
@@ -42,26 +45,28 @@ def run(settings: Settings) -> None:
         KeyboardInterrupt: Ctrl-C stopped the server, after the calls in progress ended.
     """
     set_up_log(settings.log_level)
+    _log_warnings(settings)
+    _check_extras(settings)
+    settings.read_admin_key()  # so that it fails here
+    if settings.models is not None:
+        _serve_models(settings, settings.models)
+    else:
+        _serve_bundle(settings)
+
+
+def _log_warnings(settings: Settings) -> None:
     for warning in (*unknown_variables(os.environ), *key_warnings(os.environ)):
         log.warning(warning)
+    if settings.models is not None and settings.bundle is not None:
+        log.warning("--models is served, and the bundle %s is not", settings.bundle)
+
+
+def _check_extras(settings: Settings) -> None:
     if settings.grpc_port is not None:
         _check_extra("--grpc-port", "grpc", "grpc")
     if settings.otlp_endpoint is not None:
         _check_extra("--otlp-endpoint", "tracing", "opentelemetry.exporter.otlp.proto.grpc")
         log.info("traces to %s", settings.otlp_endpoint)
-    settings.read_admin_key()  # so that it fails here
-    if settings.models is not None:
-        if settings.bundle is not None:
-            log.warning("--models is served, and the bundle %s is not", settings.bundle)
-        _serve_models(settings, settings.models)
-        return
-    settings = settings.model_copy(update={"bundle": local_bundle(settings.folder)})
-    manifest = read_manifest(settings.folder)
-    with hang_up_terminates():
-        if settings.workers > 1:
-            _supervise(settings, manifest, _bundle_banner(manifest))
-        else:
-            _serve_alone(settings, create_app(settings, manifest), _bundle_banner(manifest))
 
 
 def _check_extra(option: str, extra: str, module: str) -> None:
@@ -78,12 +83,22 @@ def _check_extra(option: str, extra: str, module: str) -> None:
         raise UsageError(f"{option} needs the extra {extra}: pip install 'offramp[{extra}]'")
 
 
+def _serve_bundle(settings: Settings) -> None:
+    """Serve a bundle. SIGHUP ends the server."""
+    settings = settings.model_copy(update={"bundle": local_bundle(settings.folder)})
+    manifest = read_manifest(settings.folder)
+    with hang_up_terminates():
+        if settings.workers > 1:
+            _supervise(settings, manifest, _bundle_banner(manifest))
+        else:
+            _serve_alone(settings, create_app(settings, manifest), _bundle_banner(manifest))
+
+
 def _serve_models(settings: Settings, folder: Path) -> None:
     """Serve a folder of models. SIGHUP loads what changed in it."""
     planner = planner_of(settings, folder)
     catalog = planner.start()
-    if settings.default_model is not None and settings.default_model not in catalog.models:
-        raise UsageError(f"--default-model: {folder} has no model {settings.default_model!r}")
+    _check_default_model(settings.default_model, folder, catalog)
     served = ", ".join(f"{each.name} {each.version}" for each in catalog.entries())
     if settings.workers > 1:
         _supervise(settings, None, served, WorkerChanges(planner, catalog))
@@ -91,6 +106,11 @@ def _serve_models(settings: Settings, folder: Path) -> None:
     with hang_up_calls(lambda: None):  # until the server does what it asks for
         freeze()
         _serve_alone(settings, create_app(settings), served)
+
+
+def _check_default_model(name: str | None, folder: Path, catalog: Catalog) -> None:
+    if name is not None and name not in catalog.models:
+        raise UsageError(f"--default-model: {folder} has no model {name!r}")
 
 
 def _serve_alone(settings: Settings, app: Offramp, served: str) -> None:
@@ -124,11 +144,8 @@ def _interrupt_at_end() -> Iterator[None]:
         interrupted = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
+    with handling(signal.SIGINT, interrupt):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
     if interrupted:
         raise KeyboardInterrupt
 

@@ -5,83 +5,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from multiprocessing.connection import Connection as Pipe
-from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
 import uvicorn
 
-from offramp.bundle.manifest import Manifest
-from offramp.errors import OfframpError
 from serving.errors import NotReadyError
-from serving.http.app import Offramp, create_app
+from serving.http.app import Offramp
 from serving.http.connection import Connection
-from serving.http.models.assembly import Supervised
-from serving.observe.log import set_up_log
-from serving.observe.worker_metrics import WorkerMetrics
+from serving.http.models.repository import Repository
 from serving.processes.descriptors import DescriptorCheck
-from serving.processes.hang_up import hang_up_calls, hang_up_terminates
-from serving.processes.supervisor import end_with_parent
+from serving.processes.hang_up import hang_up_calls
 from serving.processes.watchdog import Watchdog
-from serving.processes.worker_link import LinkedChanges
 from serving.settings import Settings
 
 # Seconds. More than the 60 of common load balancers, so that they close idle connections first.
 KEEP_ALIVE = 75
 TICKS = 10  # of uvicorn in a second
 GRACE = 2.0  # seconds after drain_seconds in which a process ends by itself
-
-
-def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
-    """Return a listening socket.
-
-    Args:
-        host: Name or address. `::` takes IPv4 connections too, if the system can.
-        port: Number, or 0 for any free one.
-        reuse_port: Let other workers listen on the same port. The kernel spreads connections over
-            all of them.
-
-    Raises:
-        OSError: The address cannot be used. The text names it.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server(
-            (host, port),
-            family=family,
-            backlog=2048,
-            reuse_port=reuse_port,
-            dualstack_ipv6=_takes_ipv4(family),
-        )
-    except OSError as error:
-        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
-
-
-def _takes_ipv4(family: int) -> bool:
-    """Return True for IPv6, if this system has sockets of both families."""
-    return family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-
-
-def reserve(host: str, port: int) -> socket.socket:
-    """Return a socket that reserves an address for workers and does not listen itself.
-
-    Raises:
-        OSError: The address cannot be used, or another server has it.
-    """
-    with listen(host, port) as alone:  # two servers that reuse a port would not notice each other
-        address = alone.getsockname()
-    place = socket.socket(alone.family)
-    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if _takes_ipv4(place.family):
-        place.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    place.bind(address)
-    return place
 
 
 class Door(Protocol):
@@ -152,12 +95,15 @@ class Server(uvicorn.Server):
         """Check the descriptors once a second. uvicorn calls this ten times a second."""
         if self._reload and (repository := self._app.served.repository) is not None:
             self._reload = False
-            task = asyncio.create_task(repository.reload())
-            self._reloading.add(task)
-            task.add_done_callback(self._reloading.discard)
+            self._begin_reload(repository)
         if counter % TICKS == 0:
             self._descriptors.run()
         return await super().on_tick(counter)
+
+    def _begin_reload(self, repository: Repository) -> None:
+        task = asyncio.create_task(repository.reload())
+        self._reloading.add(task)
+        task.add_done_callback(self._reloading.discard)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
@@ -214,38 +160,3 @@ def serve(
         server.run(sockets=[listener])
     if (reason := app.served.broken) is not None:
         raise NotReadyError(reason)
-
-
-def work(
-    settings: Settings,
-    manifest: Manifest | None,
-    ports: tuple[int, int | None],
-    folder: Path,
-    number: int,
-    news: Pipe,
-) -> None:
-    """Serve on `ports` in a worker process, and send the supervisor `None` once it is ready.
-
-    The manifest is the supervisor's: a bundle that was changed since then is refused. Without one,
-    the supervisor sends the catalog of models first. If the worker cannot start, or an engine
-    breaks, it sends the reason and ends with exit code 1.
-    """
-    set_up_log(settings.log_level)
-    end_with_parent()
-    shared = WorkerMetrics(folder, number)
-    try:
-        with hang_up_terminates() if manifest else hang_up_calls(lambda: None):
-            shared.activate()
-            supervised = None
-            if manifest is None:
-                supervised = Supervised(news.recv(), partial(LinkedChanges, pipe=news))
-                freeze()
-            app = create_app(settings, manifest, shared, supervised)
-            http_port, grpc_port = ports
-            listener = listen(settings.host, http_port, reuse_port=True)
-            news.send(None)
-            serve(app, settings, listener, grpc_port)
-    except (OfframpError, OSError) as error:
-        with suppress(OSError):
-            news.send(str(error))
-        sys.exit(1)

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import signal
 import socket
-import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -43,6 +41,16 @@ class _Worker:
     ready: bool = False
     catalog: int = 0  # number of that which it starts with
     reason: str | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code of its process, which has ended."""
+        assert self.process.exitcode is not None
+        return self.process.exitcode
+
+    def send(self, message: object) -> None:
+        with suppress(OSError):  # it has ended, which is the next event
+            self.news.send(message)
 
 
 class Supervisor:
@@ -104,17 +112,13 @@ class Supervisor:
         worker = self._workers[number] = _Worker(number, process, news)
         if self._changes is not None:
             worker.catalog = self._changes.catalog.number
-            with suppress(OSError):  # it has ended, which is the next event
-                news.send(self._changes.catalog)
+            worker.send(self._changes.catalog)
 
     def _watch(self, stop: socket.socket, ready: Callable[[], None]) -> None:
         called = False
         while True:
             workers = list(self._workers.values())
-            ends = [worker.process.sentinel for worker in workers]
-            news = [each.news for each in workers if not each.ready or self._changes is not None]
-            seconds = max(0.0, min(self._due.values()) - monotonic()) if self._due else None
-            events = wait([stop, *ends, *news], seconds)
+            events = self._events(stop, workers)
             if stop in events and self._ends(stop.recv(1)[0]):
                 return
             for worker in workers:
@@ -127,6 +131,13 @@ class Supervisor:
             if not called and sum(w.ready for w in self._workers.values()) == self._count:
                 called = True
                 ready()
+
+    def _events(self, stop: socket.socket, workers: Sequence[_Worker]) -> Sequence[object]:
+        """Wait for a signal, news or ends of workers, or the time to start one."""
+        ends = [worker.process.sentinel for worker in workers]
+        news = [each.news for each in workers if not each.ready or self._changes is not None]
+        seconds = max(0.0, min(self._due.values()) - monotonic()) if self._due else None
+        return wait([stop, *ends, *news], seconds)
 
     def _ends(self, number: int) -> bool:
         """Return whether the server ends at a signal. SIGHUP loads what changed instead."""
@@ -144,8 +155,7 @@ class Supervisor:
             if isinstance(message, Restart):
                 worker.process.terminate()
             else:
-                with suppress(OSError):  # it has ended, which is the next event
-                    worker.news.send(message)
+                worker.send(message)
 
     def _hear(self, worker: _Worker) -> None:
         try:
@@ -154,32 +164,32 @@ class Supervisor:
             worker.process.join()  # its end is the next event
             return
         if reason is None:
-            worker.ready = True
-            self._killed_at_start = self._failures[worker.number] = 0
-            if self._changes is not None:
-                self._changes.ready(worker.number, worker.catalog)
-            return
-        if not isinstance(reason, str):
+            self._note_ready(worker)
+        elif not isinstance(reason, str):
             assert self._changes is not None
             self._changes.receive(worker.number, reason)
-            return
-        if not self._serves():
+        elif not self._serves():
             raise WorkerError(reason)
-        worker.reason = reason  # its end is the next event
+        else:
+            worker.reason = reason  # its end is the next event
+
+    def _note_ready(self, worker: _Worker) -> None:
+        worker.ready = True
+        self._killed_at_start = self._failures[worker.number] = 0
+        if self._changes is not None:
+            self._changes.ready(worker.number, worker.catalog)
 
     def _replace(self, worker: _Worker) -> None:
         worker.process.join()
         how = _end_of(worker)
         worker.news.close()
         self._bury(worker.number)
-        code = worker.process.exitcode
-        assert code is not None
         del self._workers[worker.number]
         if self._changes is not None:
             self._changes.ended(worker.number)
         if not worker.ready:
             self._killed_at_start += 1
-            if code >= 0 or self._killed_at_start > KILLED_AT_START:
+            if worker.code >= 0 or self._killed_at_start > KILLED_AT_START:
                 self._postpone(worker.number, f"{how} before it was ready")
                 return
         log.error("worker %d %s and is replaced", worker.number, how)
@@ -220,23 +230,9 @@ class Supervisor:
 
 def _end_of(worker: _Worker) -> str:
     """Describe how a worker ended, with the reason that it sent."""
-    code = worker.process.exitcode
-    assert code is not None
-    if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
+    if worker.code < 0:
+        return f"was killed by {signal.Signals(-worker.code).name}"
     reason = worker.reason
     with suppress(EOFError, OSError):
         reason = worker.news.recv() if worker.news.poll() else reason
-    return f"ended with {code} ({reason})" if reason else f"ended with {code}"
-
-
-def end_with_parent() -> None:
-    """End this worker as at SIGTERM if its supervisor is killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True, name="parent").start()
+    return f"ended with {worker.code}" + (f" ({reason})" if reason else "")

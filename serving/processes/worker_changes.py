@@ -65,6 +65,18 @@ class _Change:
     committing: bool = False
     error: Exception | None = None
 
+    def note(self, worker: int, message: FromWorker) -> None:
+        """Note that a worker has made its step, or could not."""
+        self.waiting.discard(worker)
+        if isinstance(message, Prepared):
+            self.prepared.add(worker)
+            self.error = ServingError(message.error) if message.error else self.error
+
+    def forget(self, worker: int) -> None:
+        """Wait no more for a worker that ended."""
+        self.waiting.discard(worker)
+        self.prepared.discard(worker)
+
 
 class WorkerChanges:
     """Decides on changes. It holds no process: `take` gives the messages to send.
@@ -102,8 +114,7 @@ class WorkerChanges:
         self._serving.pop(worker, None)
         self._late.discard(worker)
         if self._change is not None:
-            self._change.waiting.discard(worker)
-            self._change.prepared.discard(worker)
+            self._change.forget(worker)
         self._go_on()
 
     def receive(self, worker: int, message: FromWorker) -> None:
@@ -112,10 +123,7 @@ class WorkerChanges:
         if isinstance(message, Ask):
             self._jobs.append(_Job(deque([message.wish]), (worker, message.number)))
         elif change is not None and message.number == change.catalog.number:
-            change.waiting.discard(worker)
-            if isinstance(message, Prepared):
-                change.prepared.add(worker)
-                change.error = ServingError(message.error) if message.error else change.error
+            change.note(worker, message)
         elif isinstance(message, Prepared) and worker in self._late:
             self._late.discard(worker)
             self._end_bring_up(worker, message)
@@ -141,13 +149,17 @@ class WorkerChanges:
                 self._settle(change)
                 continue
             if self._jobs and not self._jobs[0].wishes:
-                job = self._jobs.popleft()
-                if job.asked is not None:
-                    self._send(job.asked[0], Reply(job.asked[1], job.error))
+                self._reply(self._jobs.popleft())
             elif self._jobs and not self._late:
                 self._begin(self._jobs[0])
             else:
                 return
+
+    def _reply(self, job: _Job) -> None:
+        """Answer the call that waits for a job, if there is one."""
+        if job.asked is not None:
+            worker, number = job.asked
+            self._send(worker, Reply(number, job.error))
 
     def _begin(self, job: _Job) -> None:
         """Begin the next wish of a job."""
@@ -167,8 +179,7 @@ class WorkerChanges:
             change.committing, change.waiting = True, set(change.prepared)
             self.catalog = change.catalog
             for worker in change.prepared:
-                self._send(worker, Commit(change.catalog))
-                self._serving[worker] = change.catalog.number
+                self._advance(worker, Commit(self.catalog))
             return
         self._change = None
         if change.error is not None:
@@ -185,8 +196,7 @@ class WorkerChanges:
         self.catalog = self._planner.noting(self.catalog, wish, error)
         for worker, number in self._serving.items():
             if number == before:
-                self._send(worker, Abort(self.catalog))
-                self._serving[worker] = self.catalog.number
+                self._advance(worker, Abort(self.catalog))
 
     def _bring_up(self, worker: int) -> None:
         """Let a worker that serves an older catalog load this one."""
@@ -199,10 +209,14 @@ class WorkerChanges:
             log.error("worker %d cannot load what the others serve: %s", worker, message.error)
             self._send(worker, Restart())
         elif message.number == self.catalog.number:
-            self._send(worker, Commit(self.catalog))
-            self._serving[worker] = self.catalog.number
+            self._advance(worker, Commit(self.catalog))
         else:
             self._bring_up(worker)
+
+    def _advance(self, worker: int, message: Commit | Abort) -> None:
+        """Send a message after which a worker has the catalog of now."""
+        self._send(worker, message)
+        self._serving[worker] = self.catalog.number
 
     def _send(self, worker: int, message: ToWorker) -> None:
         self._messages.append((worker, message))

@@ -76,18 +76,24 @@ class LinkedChanges:
             return
         match message:
             case Prepare(catalog):
-                task = asyncio.get_running_loop().create_task(self._prepare(catalog))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._begin(catalog)
             case Commit(catalog):
                 self._follower.commit(catalog)
                 self._send(Committed(catalog.number))
             case Abort(catalog):
                 self._follower.abort(catalog)
             case Reply(number, error):
-                answered = self._asked.get(number)
-                if answered is not None and not answered.done():
-                    answered.set_result(None) if error is None else answered.set_exception(error)
+                self._take_reply(number, error)
+
+    def _begin(self, catalog: Catalog) -> None:
+        task = asyncio.get_running_loop().create_task(self._prepare(catalog))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _take_reply(self, number: int, error: Exception | None) -> None:
+        answered = self._asked.get(number)
+        if answered is not None and not answered.done():
+            answered.set_result(None) if error is None else answered.set_exception(error)
 
     async def _prepare(self, catalog: Catalog) -> None:
         reason: str | None = None

@@ -1,7 +1,7 @@
 """The interfaces of a runtime: `Runtime` runs stages, `Slots` holds the tensors of requests.
 
 A runtime for other hardware is one class of each: `cpu.CpuRuntime` with `slots.HostSlots`,
-`cuda.CudaRuntime` with `cuda_slots.CudaSlots`.
+`cuda.runtime.CudaRuntime` with `cuda.slots.CudaSlots`.
 """
 
 from __future__ import annotations

@@ -12,40 +12,23 @@ the whole network without its earlier heads.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Self
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import ModelProto, ValueInfoProto, helper
 
-from offramp.bundle.graphs import cut, exit_outputs, join, renamed, value_names, without_head
+from offramp.bundle.graphs import exit_outputs, join, without_head
 from offramp.bundle.manifest import TensorSpec, first_stages
 from serving.runtime.base import Tensors
-from serving.runtime.session import (
-    CPU,
-    common_weights,
-    open_session,
-    providers_of,
-    session_options,
-    use_weights,
-)
+from serving.runtime.native_network import NOISE, LayoutError, NativeNetwork
+from serving.runtime.session import open_session, providers_of
 from serving.runtime.stage import Loaded, Stage, Stages, exit_probabilities
 
-NOISE = 3  # images
 TOLERANCE = 1e-5  # of a probability; 0 on all machines tried so far
 log = logging.getLogger(__name__)
 Probabilities = Sequence[NDArray[np.float32]]
-
-
-class LayoutError(Exception):
-    """The stages are not available in the native layout of this machine."""
 
 
 def portable_stages(loaded: Sequence[Loaded]) -> Stages:
@@ -92,7 +75,7 @@ def optimize_stages(loaded: Sequence[Loaded], like: Stages | None = None) -> Sta
     images = _noise(portable)
     known = {} if like is None else _specs_of(like)
     optimised = [
-        _Network.optimised(each, images, k, known) for k, each in enumerate(networks(loaded))
+        NativeNetwork.optimised(each, images, k, known) for k, each in enumerate(networks(loaded))
     ]
     stages = [stage for network in optimised for stage in network.stages]
     found = exit_probabilities(stages, images)
@@ -101,55 +84,6 @@ def optimize_stages(loaded: Sequence[Loaded], like: Stages | None = None) -> Sta
     if len(last.stages) == 1:  # it is one graph already
         return Stages(stages)
     return Stages(stages, _whole_network(last.whole_network, lambda: found[-1:], images))
-
-
-@dataclass(frozen=True, slots=True)
-class _Network:
-    """A network in the native layout: one graph with all its exits, and its stages.
-
-    Attributes:
-        exit: Names of the outputs of its last exit.
-        weights: Weights that all sessions use.
-    """
-
-    whole: ModelProto
-    stages: Sequence[Stage]
-    exit: tuple[str, ...]
-    weights: Mapping[str, ort.OrtValue]
-
-    @classmethod
-    def optimised(
-        cls,
-        loaded: Sequence[Loaded],
-        images: Tensors,
-        number: int,
-        known: Mapping[str, TensorSpec],
-    ) -> Self:
-        """Optimise the stages of a network. `number` makes its features differ from others'."""
-        (image,), names = loaded[0].stage.inputs, loaded[0].stage.exit
-        exits = exit_outputs(len(loaded), names)
-        whole = _optimised(join([each.model for each in loaded], names))
-        if number:
-            own = {name for outputs in exits for name in outputs}
-            inner = [name for name in value_names(whole) if name not in own]
-            whole = renamed(whole, {name: f"{number}/{name}" for name in inner})
-        parts = cut(whole, exits)
-        weights = common_weights(whole)
-        features = _features(parts, exits)
-        specs = {image.name: image, **known}
-        if not specs.keys() >= set(features):
-            specs |= _specs(whole, features, images, weights)
-        stages = [
-            _stage(part, outputs, specs, weights)
-            for part, outputs in zip(parts, exits, strict=True)
-        ]
-        return cls(whole, stages, exits[-1], weights)
-
-    def whole_network(self) -> Stage:
-        """Return the network without its earlier heads as one stage."""
-        session = _open(without_head(self.whole, self.exit), self.weights)
-        inputs, weights = self.stages[0].inputs, tuple(self.weights.values())
-        return Stage(session, None, inputs, (), self.exit, weights)
 
 
 def _whole_network(
@@ -171,68 +105,8 @@ def _noise(stages: Sequence[Stage]) -> Tensors:
     return {image.name: rng.integers(0, 256, (NOISE, *image.shape), dtype=np.uint8)}
 
 
-def _optimised(whole: ModelProto) -> ModelProto:
-    """Optimise a graph as ONNX Runtime does before it runs it, layouts of kernels included."""
-    with TemporaryDirectory(prefix="offramp-") as folder:
-        path = Path(folder) / "whole.onnx"
-        options = session_options()
-        options.optimized_model_filepath = str(path)
-        ort.InferenceSession(whole.SerializeToString(), options, providers=[CPU])
-        return onnx.load(path)
-
-
-def _open(model: ModelProto, weights: Mapping[str, ort.OrtValue]) -> ort.InferenceSession:
-    options = session_options(optimise=False)
-    use_weights(options, model, weights)
-    return ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
-
-
-def _features(parts: Sequence[ModelProto], exits: Sequence[Sequence[str]]) -> list[str]:
-    own = {name for outputs in exits for name in outputs}
-    return [v.name for part in parts for v in part.graph.output if v.name not in own]
-
-
 def _specs_of(stages: Stages) -> dict[str, TensorSpec]:
     return {spec.name: spec for stage in stages.each for spec in stage.features}
-
-
-def _specs(
-    whole: ModelProto,
-    names: Sequence[str],
-    images: Tensors,
-    weights: Mapping[str, ort.OrtValue],
-) -> dict[str, TensorSpec]:
-    """Run the graph once to get the features' shapes, because no file states blocked ones."""
-    probe = ModelProto()
-    probe.CopyFrom(whole)
-    probe.graph.output.extend(ValueInfoProto(name=name) for name in names)
-    found = _open(probe, weights).run(names, dict(images))
-    for name, tensor in zip(names, found, strict=True):
-        if tensor.shape[:1] != (NOISE,):
-            raise LayoutError(f"{name} is not one tensor for each image: {tensor.shape}")
-    return {
-        name: TensorSpec.model_validate(
-            {"name": name, "dtype": str(tensor.dtype), "shape": tensor.shape[1:]}
-        )
-        for name, tensor in zip(names, found, strict=True)
-    }
-
-
-def _stage(
-    part: ModelProto,
-    outputs: tuple[str, ...],
-    specs: Mapping[str, TensorSpec],
-    weights: Mapping[str, ort.OrtValue],
-) -> Stage:
-    for value in (*part.graph.input, *part.graph.output):
-        if value.name in specs:
-            dtype = np.dtype(specs[value.name].dtype)
-            value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(dtype)
-    inputs = tuple(specs[value.name] for value in part.graph.input)
-    features = tuple(specs[v.name] for v in part.graph.output if v.name not in outputs)
-    names = [spec.name for spec in features]
-    trunk = _open(without_head(part, names), weights) if features else None
-    return Stage(_open(part, weights), trunk, inputs, features, outputs, tuple(weights.values()))
 
 
 def _check_equal(found: Probabilities, expected: Probabilities) -> None:

@@ -60,9 +60,7 @@ def providers_of(provider: Provider, device: int) -> Providers:
 def session_options(*, optimise: bool = True, provider: str = CPU) -> ort.SessionOptions:
     """Return options for a session with one thread, which does not spin."""
     options = ort.SessionOptions()
-    if provider == CPU:
-        make_arena()
-        options.add_session_config_entry(SHARED_ARENA, "1")
+    _set_memory(options, provider)
     options.log_severity_level = FATAL
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -70,6 +68,17 @@ def session_options(*, optimise: bool = True, provider: str = CPU) -> ort.Sessio
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
+
+
+def _set_memory(options: ort.SessionOptions, provider: str) -> None:
+    """Let sessions on the CPU share an arena, and those on a device use nothing but the device."""
+    if provider == CPU:
+        make_arena()
+        options.add_session_config_entry(SHARED_ARENA, "1")
+        return
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    # Weights stay outside the arena, which would keep their room after they moved.
+    options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
 
 
 def common_weights(
@@ -131,10 +140,6 @@ def open_session(
     """
     wanted = providers[0][0]
     options = session_options(provider=wanted)
-    if wanted != CPU:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        # Weights stay outside the arena, which would keep their room after they moved.
-        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     if isinstance(graph, ModelProto):
         use_weights(options, graph, weights or {})
         graph = graph.SerializeToString()
@@ -142,12 +147,16 @@ def open_session(
         session = ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:
         raise _load_error(path, wanted, error) from error
-    # ONNX Runtime falls back to the CPU without a warning, even if it is told not to.
-    if session.get_providers()[0] != wanted:
-        raise ProviderError(
-            f"{wanted} cannot be used; check the driver, the device number and the extra `gpu`"
-        )
+    _check_used(session, wanted)
     return session
+
+
+def _check_used(session: ort.InferenceSession, provider: str) -> None:
+    """Check that ONNX Runtime uses a provider. It falls back to the CPU although that is off."""
+    if session.get_providers()[0] != provider:
+        raise ProviderError(
+            f"{provider} cannot be used; check the driver, the device number and the extra `gpu`"
+        )
 
 
 def _load_error(path: Path, provider: str, error: Exception) -> BundleError | ProviderError:

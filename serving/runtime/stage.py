@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from offramp.bundle.errors import BundleError, CutError
-from offramp.bundle.graphs import EXIT_OUTPUTS, SCORE, SCORED_OUTPUTS, without_head
+from offramp.bundle.graphs import EXIT_OUTPUTS, SCORED_OUTPUTS, without_head
 from offramp.bundle.manifest import Manifest, TensorSpec
 from offramp.bundle.stage_files import read_graph
 from serving.runtime.base import StageOutput, Tensors
@@ -130,6 +130,13 @@ def exit_probabilities(stages: Sequence[Stage], images: Tensors) -> list[NDArray
     return found
 
 
+def _exit_specs(names: Sequence[str], classes: int) -> list[TensorSpec]:
+    """Return the outputs of an exit: probabilities of the classes, and numbers."""
+    probabilities, *numbers = names
+    exit_specs = [TensorSpec(name=probabilities, dtype="float32", shape=(classes,))]
+    return exit_specs + [TensorSpec(name=each, dtype="float32", shape=()) for each in numbers]
+
+
 def load_stage(folder: Path, manifest: Manifest, k: int) -> Loaded:
     """Load stage k (from 0) of a bundle on the CPU, from the same bytes as its hash was checked on.
 
@@ -140,14 +147,10 @@ def load_stage(folder: Path, manifest: Manifest, k: int) -> Loaded:
     spec = manifest.stages[k]
     path, graph = folder / spec.file, read_graph(folder, spec)
     whole = open_session(path, graph, providers)
-    exit_specs = (
-        TensorSpec(name="probabilities", dtype="float32", shape=(len(manifest.labels),)),
-        TensorSpec(name="confidence", dtype="float32", shape=()),
-        TensorSpec(name=SCORE, dtype="float32", shape=()),
-    )
     scored = manifest.reject is not None and manifest.reject.in_graphs
     names = SCORED_OUTPUTS if scored else EXIT_OUTPUTS
+    exit_specs = _exit_specs(names, len(manifest.labels))
     check_tensors(path, "input", whole.get_inputs(), spec.inputs)
-    check_tensors(path, "output", whole.get_outputs(), (*spec.features, *exit_specs[: len(names)]))
+    check_tensors(path, "output", whole.get_outputs(), (*spec.features, *exit_specs))
     stage = Stage(whole, None, spec.inputs, spec.features, names)
     return Loaded(stage, ModelProto.FromString(graph), path)

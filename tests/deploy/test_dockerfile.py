@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.processes.server import listen
+from serving.processes.addresses import listen
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"offramp", "serving", "training", "exporter"}

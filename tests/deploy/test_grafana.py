@@ -12,7 +12,8 @@ from serving.audit.ledger import AuditedPromise, Ledger
 from serving.audit.metrics import AuditCounters, PromiseMetrics
 from serving.models.catalog import Catalog
 from serving.models.metrics import CatalogMetrics
-from serving.observe.metrics import Metrics, Model
+from serving.observe.metrics import Metrics
+from serving.observe.model import Model
 
 METRIC = re.compile(r"\b(?:offramp|process)_\w+")
 HARDWARE = {  # of some machines only

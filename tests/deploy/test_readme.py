@@ -4,7 +4,8 @@ import yaml
 
 from serving.models.catalog import Catalog
 from serving.models.metrics import CatalogMetrics
-from serving.observe.metrics import Metrics, Model
+from serving.observe.metrics import Metrics
+from serving.observe.model import Model
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 TEXT = (DEPLOY / "README.md").read_text()

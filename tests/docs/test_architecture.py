@@ -22,7 +22,7 @@ EXAMPLES = {
     "endpoint": ("model", r"\bModelDescription\b"),
     "metric": ("flops_expected", r"flops_expected\b"),
     "setting": ("degrade_above_ms", r"\bdegrade_above_ms\b"),
-    "runtime": ("cuda", r"\b(Cuda|Device)Runtime\b|\"cuda\": 64"),
+    "runtime": ("cuda/runtime", r"\b(Cuda|Device)Runtime\b|\"cuda\": 64"),
     "command": ("evaluate", r"offramp\.commands\.evaluate|\"offramp evaluate\""),
 }
 ROW = re.compile(r"^\| ([a-z ]+) \((\d)(?: files)?\) \| (.*) \| (.*) \|$", re.MULTILINE)

@@ -29,8 +29,8 @@ from exporter.recalibrate import own_files
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.runtime.cpu import CpuRuntime
-from serving.runtime.cuda import CudaRuntime
-from serving.runtime.cuda_slots import CudaSlots, Device
+from serving.runtime.cuda.runtime import CudaRuntime
+from serving.runtime.cuda.slots import CudaSlots, Device
 from tests.exporter.exported import checkpoint, export, held_out
 from tests.training.samples import PARQUET, tiny_dataset
 from training.data.datasets import open_dataset

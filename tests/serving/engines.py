@@ -20,7 +20,8 @@ from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy
 from serving.engine.request import Answer
 from serving.engine.scheduler import Scheduler
-from serving.observe.metrics import Metrics, Model, Outcome
+from serving.observe.metrics import Metrics, Outcome
+from serving.observe.model import Model
 from serving.runtime.base import Runtime, Slots
 from serving.runtime.slots import HostSlots
 from tests.serving.servers import GatedRuntime

@@ -17,13 +17,13 @@ from typing import Any
 
 from offramp.bundle.manifest import Manifest
 from serving.__main__ import main
-from serving.engine import assembly
 from serving.engine.batch import Batch
 from serving.engine.request import Request
 from serving.engine.scheduler import Scheduler
+from serving.engine.start import assembly
 from serving.images import decoder
 from serving.observe.metrics import Metrics
-from serving.processes.server import work
+from serving.processes.worker import work
 from serving.runtime.base import StageOutput
 from serving.runtime.cpu import CpuRuntime
 from serving.settings import Settings

@@ -12,7 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Never
 
-from serving.processes.supervisor import Job, Supervisor, end_with_parent
+from serving.processes.supervisor import Job, Supervisor
+from serving.processes.worker import end_with_parent
 
 
 def live(_: int, news: Connection) -> None:

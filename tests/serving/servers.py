@@ -19,7 +19,8 @@ import httpx
 
 from offramp.bundle.manifest import Manifest
 from serving.http.app import Offramp, create_app
-from serving.processes.server import Server, grpc_door, listen, reserve
+from serving.processes.addresses import listen, reserve
+from serving.processes.server import Server, grpc_door
 from serving.runtime.cpu import CpuRuntime
 from serving.settings import Settings
 

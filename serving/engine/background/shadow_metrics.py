@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 from serving.audit.metrics import AGREES, REASONS, Unknown
-from serving.observe.counters import Counter, Counters, Histogram
+from serving.observe.counters import Counters
 from serving.observe.metrics import SECONDS
 
 Side = Literal["served", "shadow"]
@@ -16,6 +17,12 @@ DROPPED: tuple[Dropped, ...] = (
     *REASONS,
     "budget",  # the version has no such budget or promise, or rejects nothing
 )
+# Texts of the metrics.
+COPIES = "Copies by budget, and whether their class is that of the answer."
+EXITS = "Exits of compared answers and of their copies."
+FLOPS = "Flops of compared answers and of their copies."
+BATCHES = "Batches of a compared answer and of its copy, without waiting."
+NOT_COMPARED = "Requests that were drawn for a copy and not compared."
 
 
 class Cost(NamedTuple):
@@ -36,37 +43,22 @@ class ShadowCounters:
     """
 
     def __init__(self, counters: Counters, budgets: Sequence[str], exits: tuple[int, int]) -> None:
-        def shadow(budget: str, agrees: str) -> Counter:
-            text = "Copies by budget, and whether their class is that of the answer."
-            return counters.counter("offramp_shadow", text, budget=budget, agrees=agrees)
-
-        def left(side: Side, number: int) -> Counter:
-            text = "Exits of compared answers and of their copies."
-            return counters.counter("offramp_shadow_exits", text, side=side, exit=number)
-
-        def spent(side: Side) -> Counter:
-            text = "Flops of compared answers and of their copies."
-            return counters.counter("offramp_shadow_flops", text, side=side)
-
-        def took(side: Side) -> Histogram:
-            text = "Batches of a compared answer and of its copy, without waiting."
-            return counters.histogram("offramp_shadow_seconds", text, SECONDS, side=side)
-
-        def dropped(reason: Dropped) -> Counter:
-            text = "Requests that were drawn for a copy and not compared."
-            return counters.counter("offramp_shadow_dropped", text, reason=reason)
-
+        copies = partial(counters.counter, "offramp_shadow", COPIES)
+        exit_ = partial(counters.counter, "offramp_shadow_exits", EXITS)
+        flops = partial(counters.counter, "offramp_shadow_flops", FLOPS)
+        seconds = partial(counters.histogram, "offramp_shadow_seconds", BATCHES, SECONDS)
+        dropped = partial(counters.counter, "offramp_shadow_dropped", NOT_COMPARED)
         self._compared = {
-            budget: {agrees: shadow(budget, name) for agrees, name in AGREES.items()}
+            budget: {agrees: copies(budget=budget, agrees=name) for agrees, name in AGREES.items()}
             for budget in budgets
         }
         self._exits = [
-            [left(side, number) for number in range(1, count + 1)]
+            [exit_(side=side, exit=number) for number in range(1, count + 1)]
             for side, count in zip(SIDES, exits, strict=True)
         ]
-        self._flops = [spent(side) for side in SIDES]
-        self._seconds = [took(side) for side in SIDES]
-        self._dropped = {reason: dropped(reason) for reason in DROPPED}
+        self._flops = [flops(side=side) for side in SIDES]
+        self._seconds = [seconds(side=side) for side in SIDES]
+        self._dropped = {reason: dropped(reason=reason) for reason in DROPPED}
 
     def compared(self, budget: str, served: Cost, shadow: Cost, *, agrees: bool) -> None:
         """Count a copy that was compared with the answer, by the copy's budget."""

@@ -95,10 +95,9 @@ class Milliseconds:
             return _as_timed(curve[0], taken[0])
         best = max(found, key=lambda at: (curve[at].accuracy.value, curve[at].mean_flops.value))
         here = _as_timed(curve[best], taken[best])
-        if best + 1 == len(curve) or taken[best + 1] <= taken[best]:
+        if best + 1 == len(curve):
             return here
-        beyond = _as_timed(curve[best + 1], taken[best + 1])
-        return _between(here, beyond, (most - taken[best]) / (taken[best + 1] - taken[best]))
+        return _spent(here, _as_timed(curve[best + 1], taken[best + 1]), most)
 
     def _check(self, most: float, *, every_exit: bool) -> None:
         taken = self.at_start.of_curve(every_exit=every_exit)
@@ -166,6 +165,12 @@ class StageTimes:
 
 def _as_timed(point: OperatingPoint, milliseconds: float) -> PointInTime:
     return PointInTime(point.thresholds, Timed(milliseconds, point.mean_flops.value))
+
+
+def _spent(here: PointInTime, beyond: PointInTime, most: float) -> PointInTime:
+    """Return the point between two that takes `most` milliseconds. `here` if both take the same."""
+    now, later = here.timed.milliseconds, beyond.timed.milliseconds
+    return _between(here, beyond, (most - now) / (later - now)) if later > now else here
 
 
 def _between(low: PointInTime, high: PointInTime, fraction: float) -> PointInTime:

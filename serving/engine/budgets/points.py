@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from offramp.bundle.manifest import Manifest, OperatingPoint
-from offramp.bundle.promises import Promise, parse_level
+from offramp.bundle.promises import Level, Promise, parse_level
 from serving.engine.budgets.milliseconds import Milliseconds, Timed
 from serving.errors import BudgetTooLowError, UnknownBudgetError, UnknownPromiseError
 
@@ -78,13 +78,10 @@ class PointFinder:
         manifest = self._manifest
         if asked in manifest.budgets:
             return Found(asked, manifest.budgets[asked].thresholds)
-        named = manifest.promises and manifest.promises.named(asked)
-        if named:
+        if named := _named(manifest, asked):
             return _promised(named)
         if in_milliseconds(asked):
-            most = float(asked.removesuffix("ms"))
-            point = self._timed(asked).within(most, every_exit=self._every_exit)
-            return Found(NUMERIC, point.thresholds, timed=point.timed)
+            return self._within_time(asked)
         return Found(NUMERIC, _best_within(manifest, self._flops(asked)).thresholds)
 
     def of_promise(self, asked: str, budget: str | None) -> Found:
@@ -101,6 +98,11 @@ class PointFinder:
         elif budget is not None:
             self._check_flops(promise, asked, budget)
         return _promised(promise)
+
+    def _within_time(self, asked: str) -> Found:
+        most = float(asked.removesuffix("ms"))
+        point = self._timed(asked).within(most, every_exit=self._every_exit)
+        return Found(NUMERIC, point.thresholds, timed=point.timed)
 
     def _check_time(self, promise: Promise, asked: str, budget: str) -> None:
         taken = self._timed(budget).at_start.mean(promise, every_exit=self._every_exit)
@@ -124,7 +126,7 @@ class PointFinder:
         """Return the flops that a budget of any kind but milliseconds allows."""
         if budget in self._manifest.budgets:
             return self._manifest.budgets[budget].mean_flops.value
-        named = self._manifest.promises and self._manifest.promises.named(budget)
+        named = _named(self._manifest, budget)
         return named.mean_flops.value if named else self._flops(budget)
 
     def _timed(self, asked: str) -> Milliseconds:
@@ -138,15 +140,24 @@ class PointFinder:
     def _flops(self, asked: str) -> float:
         number = _FLOPS.fullmatch(asked)
         if number is None:
-            names = ", ".join(budget_names(self._manifest))
-            raise UnknownBudgetError(
-                f"budget: {asked[:64]!r} is not one of {names}, nor flops (120M), nor a share "
-                "(40%), nor milliseconds of compute (8ms)"
-            )
+            raise _unknown_budget(self._manifest, asked)
         digits, unit = number.groups()
         if unit == "%":
             return float(digits) / 100 * self._manifest.full_flops
         return float(digits) * UNITS[unit.lower()]
+
+
+def _named(manifest: Manifest, budget: str) -> Promise | None:
+    """Return the promise that has a budget as its name, if there is one."""
+    return manifest.promises.named(budget) if manifest.promises else None
+
+
+def _unknown_budget(manifest: Manifest, asked: str) -> UnknownBudgetError:
+    names = ", ".join(budget_names(manifest))
+    return UnknownBudgetError(
+        f"budget: {asked[:64]!r} is not one of {names}, nor flops (120M), nor a share (40%), nor "
+        "milliseconds of compute (8ms)"
+    )
 
 
 def _promised(promise: Promise) -> Found:
@@ -161,16 +172,20 @@ def _holding(manifest: Manifest, asked: str) -> Promise:
             "offramp certify"
         )
     offered = ", ".join(str(each.level) for each in record.offered)
-    try:
-        level = parse_level(asked)
-    except ValueError as error:
-        raise UnknownPromiseError(f"promise: {error}; this bundle offers {offered}") from error
+    level = _level_in(asked, offered)
     promise = record.cheapest(level)
     if promise is None:
         raise UnknownPromiseError(
             f"promise: {level} is not certified for this bundle, which offers {offered}"
         )
     return promise
+
+
+def _level_in(asked: str, offered: str) -> Level:
+    try:
+        return parse_level(asked)
+    except ValueError as error:
+        raise UnknownPromiseError(f"promise: {error}; this bundle offers {offered}") from error
 
 
 def _best_within(manifest: Manifest, flops: float) -> OperatingPoint:

@@ -91,12 +91,7 @@ class EventStream:
         call = engine.submit(slots, images, parsed.policy, arrived, reports, runs)
         call.future.add_done_callback(lambda _: self._events.put_nowait(None))
         try:
-            while (content := await self._events.get()) is not None:
-                async with asyncio.timeout(WRITE_SECONDS):
-                    await self._write(content)
-        except TimeoutError:
-            raise ClientDisconnect from None
-        else:
+            await self._write_events()
             return call.future.result()
         finally:
             engine.close(call)
@@ -119,6 +114,19 @@ class EventStream:
         elapsed = perf_counter() - arrived
         content = self._formatter.format(image, exit_, opinion, parsed, elapsed)
         self._events.put_nowait(event("exit", content))
+
+    async def _write_events(self) -> None:
+        """Write events until the call has ended.
+
+        Raises:
+            ClientDisconnect: The client does not read.
+        """
+        try:
+            while (content := await self._events.get()) is not None:
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await self._write(content)
+        except TimeoutError:
+            raise ClientDisconnect from None
 
     async def _write(self, content: bytes) -> None:
         if not self._started:

@@ -35,11 +35,7 @@ def read_json(body: bytes, max_images: int) -> list[bytes]:
             raise MalformedBodyError(
                 f"the JSON has more than {limit} {name}; {SEND} with 1 to {max_images} images"
             )
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:  # the error has a copy of the body, so it is not kept
-        raise MalformedBodyError(f"invalid JSON: {error.msg}; {SEND}") from None
-    texts = _texts(document)
+    texts = _texts(_document_in(body))
     if len(texts) > max_images:
         raise MalformedBodyError(f"the body has {len(texts)} images; send 1 to {max_images}")
     return [_decoded(text, number) for number, text in enumerate(texts)]
@@ -53,6 +49,13 @@ def has_more(body: bytes, mark: bytes, limit: int) -> bool:
         if at < 0:
             return False
     return True
+
+
+def _document_in(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:  # the error has a copy of the body, so it is not kept
+        raise MalformedBodyError(f"invalid JSON: {error.msg}; {SEND}") from None
 
 
 def _texts(document: object) -> list[object]:

@@ -19,8 +19,17 @@ def body_schemas(target: ImageInput, max_images: int, max_bytes: int) -> dict[st
         max_bytes: Largest size of one body, in bytes.
     """
     file = {"type": "string", "format": "binary", "minLength": 1, "maxLength": max_bytes}
-    pixel_bytes = target.height * target.width * 3
-    text = {
+    files, texts = _list(file, max_images), _list(_base64(max_bytes), max_images)
+    return {
+        "ImageFile": file | {"description": "an image file"},
+        "Pixels": file | _pixels(target, max_images),
+        "ClassifyForm": _object(files, "image files, each with a file name"),
+        "ClassifyImages": _object(texts, "image files in JSON"),
+    }
+
+
+def _base64(max_bytes: int) -> Schema:
+    return {
         "type": "string",
         "contentEncoding": "base64",
         "pattern": BASE64,
@@ -28,17 +37,15 @@ def body_schemas(target: ImageInput, max_images: int, max_bytes: int) -> dict[st
         "maxLength": max_bytes,
         "description": "an image file as base64, which can have line ends, or as a data URI",
     }
+
+
+def _pixels(target: ImageInput, max_images: int) -> Schema:
+    size = target.height * target.width * 3
     return {
-        "ImageFile": file | {"description": "an image file"},
-        "Pixels": file
-        | {
-            "minLength": pixel_bytes,
-            "maxLength": max_images * pixel_bytes,
-            "description": f"uint8 [n, {target.height}, {target.width}, 3], RGB, C order: "
-            f"{pixel_bytes} bytes for each of 1 to {max_images} images",
-        },
-        "ClassifyForm": _object(_list(file, max_images), "image files, each with a file name"),
-        "ClassifyImages": _object(_list(text, max_images), "image files in JSON"),
+        "minLength": size,
+        "maxLength": max_images * size,
+        "description": f"uint8 [n, {target.height}, {target.width}, 3], RGB, C order: "
+        f"{size} bytes for each of 1 to {max_images} images",
     }
 
 

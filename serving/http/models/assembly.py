@@ -21,8 +21,8 @@ from serving.models.folder import ModelFolder
 from serving.models.metrics import CatalogMetrics
 from serving.models.planner import Planner
 from serving.models.registry import Registry
-from serving.observe.energy import watch_energy
-from serving.observe.gpu import watch_gpu
+from serving.observe.hardware.energy import watch_energy
+from serving.observe.hardware.gpu import watch_gpu
 from serving.observe.server_metrics import ServerMetrics
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.settings import Settings
@@ -77,16 +77,23 @@ def build_models(
     models = follower.models
     models.watch(partial(_give_way, models))
     api_key = settings.client_key
-    metrics = ServerMetrics(lambda: [each.context.metrics for each in models.every()], shared)
-    metrics.own.register(CatalogMetrics(lambda: follower.catalog))
-    if settings.provider == "cuda":
-        watch_gpu(metrics.own, settings.device)
-    watch_energy(metrics.own, settings.cuda_device, shared.folder if shared else None)
+    metrics = _metrics(settings, follower, shared)
     changes = supervised.changes(follower) if supervised else OwnChanges(planner, follower)
     repository = Repository(planner.folder, follower, changes, admin_key, api_key)
     follower.start(supervised.catalog if supervised else planner.start())
     frontend = Frontend(models, metrics, api_key, repository, tracing)
     return frontend, OpenInferenceModels(frontend, repository, settings.body_seconds)
+
+
+def _metrics(settings: Settings, follower: Follower, shared: WorkerMetrics | None) -> ServerMetrics:
+    """Return the metrics of the server: of all models, the catalog and the hardware."""
+    models = follower.models
+    metrics = ServerMetrics(lambda: [each.context.metrics for each in models.every()], shared)
+    metrics.own.register(CatalogMetrics(lambda: follower.catalog))
+    if settings.provider == "cuda":
+        watch_gpu(metrics.own, settings.device)
+    watch_energy(metrics.own, settings.cuda_device, shared.folder if shared else None)
+    return metrics
 
 
 def _give_way(models: Registry[ServedModel], model: ServedModel) -> None:

@@ -68,18 +68,20 @@ class Follower:
         """
         missing = [entry for entry in catalog.entries() if entry not in self._loaded]
         self.preparing = frozenset((entry.name, entry.version) for entry in missing)
-        loop = asyncio.get_running_loop()
         try:
             for entry in missing:
-                log.info("loading %s version %s", entry.name, entry.version)
-                loaded = await loop.run_in_executor(self._thread, self._load, entry)
-                self._prepared[entry] = loaded
+                self._prepared[entry] = await self._load_on_thread(entry)
             check_shadows(catalog, {**self._loaded, **self._prepared})
         except BaseException:
             self._drop_prepared()
             raise
         finally:
             self.preparing = frozenset()
+
+    async def _load_on_thread(self, entry: Entry) -> ServedModel:
+        log.info("loading %s version %s", entry.name, entry.version)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._load, entry)
 
     def commit(self, catalog: Catalog) -> None:
         """Serve a prepared catalog from the next request on."""
@@ -88,9 +90,7 @@ class Follower:
         if loads and not dropped:  # otherwise when they are gone
             self._give_back()
         for model in dropped:
-            task = asyncio.get_running_loop().create_task(self._retire(model))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._begin_to_retire(model)
 
     def abort(self, catalog: Catalog) -> None:
         """Drop what was prepared, and note a catalog with the same models and the reason."""
@@ -109,18 +109,23 @@ class Follower:
         there = {**self._loaded, **self._prepared}
         self._prepared = {}
         self._loaded = {entry: there[entry] for entry in catalog.entries()}
-        dropped = self.models.swap(
-            {
-                name: {entry.version: self._loaded[entry] for entry in entries}
-                for name, entries in catalog.models.items()
-            },
-            catalog.canaries,
-            catalog.shadows,
-        )
+        dropped = self.models.swap(self._table(catalog), catalog.canaries, catalog.shadows)
         self._shadows.follow(self.models)
         self.catalog = catalog
         _name_versions(self.models.table)
         return dropped
+
+    def _table(self, catalog: Catalog) -> dict[str, dict[str, ServedModel]]:
+        """Return the loaded models of a catalog, by name and version."""
+        return {
+            name: {entry.version: self._loaded[entry] for entry in entries}
+            for name, entries in catalog.models.items()
+        }
+
+    def _begin_to_retire(self, model: ServedModel) -> None:
+        task = asyncio.get_running_loop().create_task(self._retire(model))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     async def _retire(self, model: ServedModel) -> None:
         await model.retire()

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest, read_manifest
-from serving.engine.assembly import Siblings, build_engine
 from serving.engine.budgets.milliseconds import Milliseconds
+from serving.engine.engine import Engine
 from serving.engine.queues.turns import Turns
-from serving.engine.warm_up import probe
+from serving.engine.start.assembly import Siblings, build_engine
+from serving.engine.start.warm_up import probe
 from serving.http.body import BodyReader
 from serving.http.context import ServerContext
 from serving.http.models.served import ServedModel
@@ -21,7 +22,8 @@ from serving.images.decoder import Decoder
 from serving.images.rest import Rest
 from serving.models.catalog import Entry
 from serving.models.folder import ModelFolder
-from serving.observe.energy import watch_energy
+from serving.observe.hardware.energy import watch_energy
+from serving.observe.metrics import Metrics
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.runtime.memory import trim
 from serving.settings import Settings
@@ -63,29 +65,25 @@ class Loader:
             StageError: An answer to an image of noise is not finite.
             ServingError, OSError: It cannot be loaded here.
         """
-        name, version = entry.name, entry.version
-        path = self._folder.of(name, version)
-        if self._folder.digest(name, version) != entry.digest:
-            raise BundleError(path, "changed while it was being loaded; load it again")
-        manifest = read_manifest(path.parent)
-        manifest = manifest.model_copy(update={"name": name, "version": version})
-        shared = self._place_of(entry)
-        settings = _settings_of(self._settings, path.parent, entry)
+        folder = self._unchanged_folder(entry)
+        served_as = {"name": entry.name, "version": entry.version}
         model = build_model(
-            settings,
-            manifest,
-            shared,
+            _settings_of(self._settings, folder, entry),
+            read_manifest(folder).model_copy(update=served_as),
+            self._place_of(entry),
             siblings=self._siblings,
             tracing=self._tracing,
             on_device=self._on_device,
         )
-        try:
-            engine = model.context.engine
-            probe(engine.stage_threads.runtime, engine.pool)
-        except BaseException:
-            model.close()
-            raise
+        _run_once(model)
         return model
+
+    def _unchanged_folder(self, entry: Entry) -> Path:
+        """Return the folder of a version. Its manifest must be the one that was planned."""
+        path = self._folder.of(entry.name, entry.version)
+        if self._folder.digest(entry.name, entry.version) != entry.digest:
+            raise BundleError(path, "changed while it was being loaded; load it again")
+        return path.parent
 
     def _place_of(self, entry: Entry) -> WorkerMetrics | None:
         """Return the place of a version's metrics, which all workers share."""
@@ -94,6 +92,16 @@ class Loader:
         folder = self._shared.folder / f"{entry.name}@{entry.version}-{entry.number}"
         folder.mkdir(mode=0o700, exist_ok=True)
         return WorkerMetrics(folder, self._shared.worker)
+
+
+def _run_once(model: ServedModel) -> None:
+    """Run a model on an image of noise, and close it if that fails."""
+    try:
+        engine = model.context.engine
+        probe(engine.stage_threads.runtime, engine.pool)
+    except BaseException:
+        model.close()
+        raise
 
 
 def _settings_of(settings: Settings, folder: Path, entry: Entry) -> Settings:
@@ -136,25 +144,42 @@ def build_model(
         metrics.watch_ready(lambda: engine.ready)
     else:
         watch_energy(metrics.registry, settings.cuda_device, shared.folder if shared else None)
+    context = _context(settings, manifest, engine, metrics, tracing)
+    return ServedModel(context, shared.folder if shared and siblings else None)
+
+
+def _context(
+    settings: Settings,
+    manifest: Manifest,
+    engine: Engine,
+    metrics: Metrics,
+    tracing: Tracing | None,
+) -> ServerContext:
+    """Return the objects that the endpoints of a model share."""
     body_reader = BodyReader(
         settings.max_body_bytes, settings.max_held_bytes, settings.body_seconds
     )
-    context = ServerContext(
+    return ServerContext(
         manifest=manifest,
         milliseconds=Milliseconds(manifest, engine.latency),
         engine=engine,
         body_reader=body_reader,
-        decoder=Decoder(
-            manifest.input,
-            settings.max_pixels,
-            settings.threads,
-            body_reader.keep,
-            Rest(engine.overloaded, engine.ended),
-            trim,
-        ),
+        decoder=_decoder(settings, manifest, engine, body_reader),
         metrics=metrics,
         max_images=settings.max_images,
         api_key=settings.client_key,
         tracing=tracing,
     )
-    return ServedModel(context, shared.folder if shared and siblings else None)
+
+
+def _decoder(
+    settings: Settings, manifest: Manifest, engine: Engine, body_reader: BodyReader
+) -> Decoder:
+    return Decoder(
+        manifest.input,
+        settings.max_pixels,
+        settings.threads,
+        body_reader.keep,
+        Rest(engine.overloaded, engine.ended),
+        trim,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 import orjson
 from starlette.requests import ClientDisconnect
@@ -54,9 +55,7 @@ class OpenInferenceModels:
             return
         try:
             if method is None:
-                model = self._model_of(parts, scope)
-                with model.in_use():
-                    await model.open_inference(scope, receive, send)
+                await self._pass_on(parts, scope, receive, send)
                 return
             body = orjson.dumps(await self._answer(parts, scope, receive))
         except ClientDisconnect:
@@ -65,6 +64,11 @@ class OpenInferenceModels:
             await send_response(send, error.status, *content_of(metrics, error))
         else:
             await send_response(send, 200, headers_of(body), body)
+
+    async def _pass_on(self, parts: Path, scope: Scope, receive: Receive, send: Send) -> None:
+        model = self._model_of(parts, scope)
+        with model.in_use():
+            await model.open_inference(scope, receive, send)
 
     def _model_of(self, parts: Path, scope: Scope) -> ServedModel:
         if parts[-1] != READY:
@@ -110,22 +114,30 @@ async def change_model(
         MalformedBodyError: A parameter has a wrong value.
         ServingError: As `Repository` raises.
     """
-    version = parameters.get(VERSION, "")
-    if isinstance(version, bool) or not isinstance(version, str | int):
-        raise MalformedBodyError(f"{VERSION}: neither a string nor an integer")
+    version = _version_in(parameters)
     if SHARE in parameters and SHADOW in parameters:
         raise MalformedBodyError(f"{SHARE} and {SHADOW} exclude each other: leave one out")
     trial = SHADOW if SHADOW in parameters else SHARE
-    try:
-        number = float(str(parameters.get(trial, 1)))
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 1:
-        raise MalformedBodyError(f"{trial}: no number above 0 and up to 1")
+    share = _share_in(parameters, trial)
     if change == UNLOAD:
         await repository.unload(name)
     else:
-        await repository.load(name, str(version), number, shadow=trial == SHADOW)
+        await repository.load(name, version, share, shadow=trial == SHADOW)
+
+
+def _version_in(parameters: Mapping[str, object]) -> str:
+    version = parameters.get(VERSION, "")
+    if isinstance(version, bool) or not isinstance(version, str | int):
+        raise MalformedBodyError(f"{VERSION}: neither a string nor an integer")
+    return str(version)
+
+
+def _share_in(parameters: Mapping[str, object], name: str) -> float:
+    with suppress(ValueError):
+        share = float(str(parameters.get(name, 1)))
+        if 0 < share <= 1:
+            return share
+    raise MalformedBodyError(f"{name}: no number above 0 and up to 1")
 
 
 def statistics(frontend: Frontend) -> Data:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import offramp
@@ -132,28 +132,29 @@ def _statistics(metrics: Metrics) -> Data:
     failed = totals("requests_total") - answered
     batches = totals("batch_size_count", stage="1") + totals("batch_size_count", stage="all")
 
-    def duration(count: float, seconds: float = 0.0) -> Data:
-        return {"count": int(count), "ns": int(seconds * 1e9)}
-
     def part(name: str) -> Data:
         # perf_analyzer stops unless all parts have the same count.
-        return duration(answered, totals("request_part_seconds_sum", part=name))
+        return _duration(answered, totals("request_part_seconds_sum", part=name))
 
     return {
         "inference_count": int(answered),
         "execution_count": int(batches),
         "inference_stats": {
-            "success": duration(answered, totals("request_seconds_sum")),
-            "fail": duration(failed),
+            "success": _duration(answered, totals("request_seconds_sum")),
+            "fail": _duration(failed),
             "queue": part("queue"),
             "compute_input": part("decode"),
             "compute_infer": part("compute"),
-            "compute_output": duration(answered),
-            "cache_hit": duration(0),
-            "cache_miss": duration(0),
+            "compute_output": _duration(answered),
+            "cache_hit": _duration(0),
+            "cache_miss": _duration(0),
         },
         "batch_stats": [],
     }
+
+
+def _duration(count: float, seconds: float = 0.0) -> Data:
+    return {"count": int(count), "ns": int(seconds * 1e9)}
 
 
 class _Totals:
@@ -163,9 +164,8 @@ class _Totals:
         self._samples = [each for metric in metrics.registry.collect() for each in metric.samples]
 
     def __call__(self, name: str, **labels: str) -> float:
-        wanted: Mapping[str, str] = labels
         return sum(
             each.value
             for each in self._samples
-            if each.name == f"offramp_{name}" and wanted.items() <= each.labels.items()
+            if each.name == f"offramp_{name}" and labels.items() <= each.labels.items()
         )

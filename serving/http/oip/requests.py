@@ -7,7 +7,7 @@ before it is parsed, as those of the native API are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -32,7 +32,11 @@ BINARY_OUTPUT = "binary_data_output"
 FIELDS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
 INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
 OUTPUT_FIELDS = ("name", "parameters")
+# The kinds of fields, in words.
+LIST, OBJECT = "a list", "an object"
+ID = f"a string of at most {MAX_ID} characters"
 Data = dict[str, Any]
+V = TypeVar("V", str, list[object], dict[str, object])
 
 
 class RequestReader:
@@ -71,12 +75,12 @@ class RequestReader:
             parsed = self._parameters.read(query, {})
             return InferRequest("", [body], parsed, read_outputs((), parsed, binary=False))
         document = self._document(body, size)
-        parameters = _mapping(document, "parameters")
+        parameters = _field(document, "parameters", dict, OBJECT)
         parsed = self._parameters.read(query, parameters)
         binary = parameters.get(BINARY_OUTPUT, False)
         if not isinstance(binary, bool):
             raise malformed(f"parameters: {BINARY_OUTPUT} is true or false")
-        named = [_named(each) for each in _list(document, "outputs")]
+        named = [_named(each) for each in _field(document, "outputs", list, LIST)]
         outputs, name = read_outputs(named, parsed, binary=binary), _id(document)
         images = self._images(document, memoryview(body)[size:])
         return InferRequest(name, images, parsed, outputs)
@@ -98,11 +102,11 @@ class RequestReader:
         raise malformed(f"invalid JSON: {reason}")
 
     def _images(self, document: Data, binary: memoryview) -> Images:
-        inputs = _list(document, "inputs")
+        inputs = _field(document, "inputs", list, LIST)
         if len(inputs) != 1:
             raise malformed(f"there are {len(inputs)} inputs; send one")
         found = _checked(inputs[0], INPUT_FIELDS, "an input")
-        parameters = _mapping(found, "parameters")
+        parameters = _field(found, "parameters", dict, OBJECT)
         encoded, size = is_base64(parameters), parameters.get(SIZE)
         tensor = InputTensor(found.get("name"), found.get("datatype"), found.get("shape"), encoded)
         if size is None:
@@ -155,33 +159,23 @@ def _checked(value: object, fields: tuple[str, ...], name: str) -> Data:
     return value
 
 
-def _list(document: Data, name: str) -> list[object]:
+def _field(document: Data, name: str, kind: type[V], described: str) -> V:
+    """Return the value of a field. It is empty if the field is missing or null."""
     value = document.get(name)
     if value is None:
-        return []
-    if not isinstance(value, list):
-        raise malformed(f"{name}: not a list")
-    return value
-
-
-def _mapping(document: Data, name: str) -> Mapping[str, object]:
-    value = document.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise malformed(f"{name}: not an object")
+        return kind()
+    if not isinstance(value, kind):
+        raise malformed(f"{name}: not {described}")
     return value
 
 
 def _named(output: object) -> tuple[object, Mapping[str, object]]:
     found = _checked(output, OUTPUT_FIELDS, "an output")
-    return found.get("name"), _mapping(found, "parameters")
+    return found.get("name"), _field(found, "parameters", dict, OBJECT)
 
 
 def _id(document: Data) -> str:
-    found = document.get("id")
-    if found is None:
-        return ""
-    if not isinstance(found, str) or len(found) > MAX_ID:
-        raise malformed(f"id: not a string of at most {MAX_ID} characters")
+    found = _field(document, "id", str, ID)
+    if len(found) > MAX_ID:
+        raise malformed(f"id: not {ID}")
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -62,22 +62,26 @@ def write_reference(document: Schema, *, playground: bool) -> str:
         playground: Whether to link to the playground.
     """
     info = document["info"]
-    links = ['<a href="./">Playground</a>', MODELS] if playground else []
-    links.append('<a href="openapi.json">openapi.json</a>')
-    operations = [
-        _operation(path, method, each)
-        for path, methods in document["paths"].items()
-        for method, each in methods.items()
-    ]
     schemas = document.get("components", {}).get("schemas", {})
     return PAGE.format(
         title=escape(info["title"]),
         version=escape(info["version"]),
         summary=_text(info.get("summary", "")),
-        links="".join(links),
-        operations="\n".join(operations),
+        links=_links(playground=playground),
+        operations="\n".join(_operations(document["paths"])),
         schemas="\n".join(_schema(name, schemas[name]) for name in sorted(schemas)),
     )
+
+
+def _links(*, playground: bool) -> str:
+    pages = ['<a href="./">Playground</a>', MODELS] if playground else []
+    return "".join([*pages, '<a href="openapi.json">openapi.json</a>'])
+
+
+def _operations(paths: Schema) -> Iterator[str]:
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            yield _operation(path, method, operation)
 
 
 def _operation(path: str, method: str, operation: Schema) -> str:
@@ -92,18 +96,21 @@ def _operation(path: str, method: str, operation: Schema) -> str:
     if parameters := operation.get("parameters"):
         parts.append(_table("Parameters", [_parameter(each) for each in parameters]))
     if body := operation.get("requestBody"):
-        text = _text(body.get("description", ""))
-        rows = [
-            (f"<code>{escape(kind)}</code>", _content(each), "")
-            for kind, each in body["content"].items()
-        ]
-        parts.append(f"<h3>Request body</h3><p>{text}</p>{_rows(rows)}")
-    responses = [
-        (status, _contents(each), _text(each["description"]))
-        for status, each in operation["responses"].items()
-    ]
-    parts.append(_table("Responses", responses))
+        parts.append(_request_body(body))
+    parts.append(_table("Responses", _responses(operation["responses"])))
     return "\n".join([*parts, "</section>"])
+
+
+def _request_body(body: Schema) -> str:
+    text = _text(body.get("description", ""))
+    contents = body["content"].items()
+    rows = [(f"<code>{escape(kind)}</code>", _content(each), "") for kind, each in contents]
+    return f"<h3>Request body</h3><p>{text}</p>{_rows(rows)}"
+
+
+def _responses(responses: Schema) -> Iterator[tuple[str, str, str]]:
+    for status, response in responses.items():
+        yield status, _contents(response), _text(response["description"])
 
 
 def _parameter(parameter: Schema) -> tuple[str, str, str]:
@@ -152,18 +159,22 @@ def _type(schema: Schema) -> str:
     if "enum" in schema or "const" in schema:
         values = schema.get("enum", [schema.get("const")])
         return " or ".join(f"<code>{escape(json.dumps(value))}</code>" for value in values)
+    return ", ".join([_kind(schema), *_bounds(schema)])
+
+
+def _kind(schema: Schema) -> str:
+    """Return the type of a value, with that of what it contains."""
     name = escape(str(schema.get("type", "any value")))
     if name == "array":
-        items = schema.get("items") or {}
-        name = f"list of {_type(items)}"
-    elif isinstance(values := schema.get("additionalProperties"), dict):
-        name = f"{name} with values of {_type(values)}"
-    bounds = [
-        text.format(escape(json.dumps(schema[key])))
-        for key, text in BOUNDS.items()
-        if schema.get(key) is not None
-    ]
-    return ", ".join([name, *bounds])
+        return f"list of {_type(schema.get('items') or {})}"
+    values = schema.get("additionalProperties")
+    return f"{name} with values of {_type(values)}" if isinstance(values, dict) else name
+
+
+def _bounds(schema: Schema) -> Iterator[str]:
+    for key, text in BOUNDS.items():
+        if schema.get(key) is not None:
+            yield text.format(escape(json.dumps(schema[key])))
 
 
 def _table(title: str, rows: Iterable[tuple[str, str, str]]) -> str:

@@ -22,7 +22,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace.status import Status, StatusCode
 
-from serving.engine.request import Run
+from serving.engine.request import Answer, Run
 from serving.http.tracing.parent import SAMPLED, Parent
 from serving.http.tracing.trace import End, Trace
 
@@ -113,13 +113,20 @@ def _attributes(trace: Trace, end: End) -> dict[str, Value]:
     if end.error:
         attributes["error.type"] = end.error
     if trace.answers:
-        attributes["offramp.budget"] = trace.answers[0].policy.asked
-        attributes["offramp.exits"] = [answer.exit for answer in trace.answers]
-        attributes["offramp.flops"] = sum(answer.flops for answer in trace.answers)
-        if any(answer.deadline_hit for answer in trace.answers):
-            attributes["offramp.deadline_hit"] = True
-        if any(answer.degraded for answer in trace.answers):
-            attributes["offramp.degraded"] = True
+        attributes |= _answer_attributes(trace.answers)
+    return attributes
+
+
+def _answer_attributes(answers: Sequence[Answer]) -> dict[str, Value]:
+    attributes: dict[str, Value] = {
+        "offramp.budget": answers[0].policy.asked,
+        "offramp.exits": [answer.exit for answer in answers],
+        "offramp.flops": sum(answer.flops for answer in answers),
+    }
+    if any(answer.deadline_hit for answer in answers):
+        attributes["offramp.deadline_hit"] = True
+    if any(answer.degraded for answer in answers):
+        attributes["offramp.degraded"] = True
     return attributes
 
 
@@ -134,18 +141,20 @@ def _steps(trace: Trace, end: End) -> list[_Step]:
     first = min((run.started for run in batches), default=end.at)
     steps.append(_Step("queue", decoded, max(first, decoded), {}))
     for run, members in batches.items():
-        attributes: dict[str, Value] = {
-            "offramp.stage": run.stage + 1,
-            "offramp.batch_size": run.size,
-        }
-        if images > 1:
-            attributes["offramp.images"] = members
-        name = "whole network" if run.whole_network else f"stage {run.stage + 1}"
-        steps.append(_Step(name, run.started, run.ended, attributes))
+        steps.append(_batch_step(run, members if images > 1 else None))
     if trace.answers:
         last = max((run.ended for run in batches), default=decoded)
         steps.append(_Step("answer", last, end.at, {}))
     return steps
+
+
+def _batch_step(run: Run, images: Sequence[int] | None) -> _Step:
+    """Return the step of a batch, with the images in it that are of the request, of several."""
+    attributes: dict[str, Value] = {"offramp.stage": run.stage + 1, "offramp.batch_size": run.size}
+    if images is not None:
+        attributes["offramp.images"] = images
+    name = "whole network" if run.whole_network else f"stage {run.stage + 1}"
+    return _Step(name, run.started, run.ended, attributes)
 
 
 def _batches(runs: Sequence[Sequence[Run]]) -> dict[Run, list[int]]:

@@ -60,7 +60,7 @@ def test_the_comparison_ends_before_it_is_ended() -> None:
 
 def test_only_files_with_tests_for_a_gpu_are_collected() -> None:
     names = {path.name for path in files_for_gpu(Path(__file__).parents[2])}
-    assert "test_cuda_device.py" in names
+    assert "test_device.py" in names
     assert "test_boundary.py" not in names
 
 

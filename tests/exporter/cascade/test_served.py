@@ -19,8 +19,8 @@ from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy, resolve
 from serving.engine.request import Answer
 from serving.runtime.cpu import CpuRuntime
-from serving.runtime.cuda import CudaRuntime
-from serving.runtime.cuda_slots import CudaSlots, Device
+from serving.runtime.cuda.runtime import CudaRuntime
+from serving.runtime.cuda.slots import CudaSlots, Device
 from serving.settings import Layout
 from tests.exporter.cascade.cascades import LARGE, SIZE, SMALL, two_exits
 from tests.exporter.cascade.classifiers import pictures

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from offramp.bundle.manifest import Manifest
-from serving.engine import assembly
 from serving.engine.scheduler import Scheduler
+from serving.engine.start import assembly
 from serving.errors import NotReadyError, StageError
 from serving.http.app import create_app
 from serving.observe.metrics import Metrics

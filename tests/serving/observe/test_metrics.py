@@ -12,7 +12,8 @@ from prometheus_client import generate_latest, values
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.observe.exit_drift import MIN_ANSWERS
-from serving.observe.metrics import Metrics, Model
+from serving.observe.metrics import Metrics
+from serving.observe.model import Model
 from serving.observe.worker_metrics import WorkerMetrics
 
 

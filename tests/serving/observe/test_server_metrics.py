@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from prometheus_client import generate_latest
 
-from serving.observe.metrics import Metrics, Model
+from serving.observe.metrics import Metrics
+from serving.observe.model import Model
 from serving.observe.server_metrics import ServerMetrics
 
 MODEL = Model("cats", "1", "fp32", "cpu", 2, 30, {"low": 20}, {"low": (0.5, 0.5)}, ())

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.processes.server import listen, reserve
+from serving.processes.addresses import listen, reserve
 from tests.serving.servers import Start, refused
 
 

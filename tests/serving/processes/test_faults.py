@@ -18,7 +18,8 @@ import httpx
 import pytest
 
 from offramp.bundle.manifest import Manifest
-from serving.processes.server import GRACE, reserve
+from serving.processes.addresses import reserve
+from serving.processes.server import GRACE
 from serving.processes.supervisor import Supervisor
 from serving.settings import Settings
 from tests.serving import faulty

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.processes.server import listen
+from serving.processes.addresses import listen
 from tests.serving.engines import MakeImages
 from tests.serving.servers import Encode, Process, Start, WaitUntil, refused
 

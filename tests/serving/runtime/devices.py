@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from offramp.bundle.manifest import Manifest
 from serving.runtime.base import Runtime, Slots, StageOutput
-from serving.runtime.cuda import CudaRuntime
-from serving.runtime.cuda_slots import CudaSlots, Device
+from serving.runtime.cuda.runtime import CudaRuntime
+from serving.runtime.cuda.slots import CudaSlots, Device
 from serving.settings import Provider
 from tests.serving.small_bundle import random_images
 

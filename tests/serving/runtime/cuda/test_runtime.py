@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest
-from serving.runtime.cuda import CudaRuntime
-from serving.runtime.cuda_slots import CudaSlots
+from serving.runtime.cuda.runtime import CudaRuntime
+from serving.runtime.cuda.slots import CudaSlots
 from tests.serving.runtime.devices import IMAGES, Expected, chain, exit_of, on_device, put
 
 SLOT_COUNT = 6
@@ -156,7 +156,7 @@ def test_threads_use_the_same_sessions_in_lanes_of_their_own(
 def test_of_many_classes_the_likeliest_go_to_the_host(
     bundle: Path, manifest: Manifest, expected: Expected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.runtime.cuda.MOST_CLASSES", 3)
+    monkeypatch.setattr("serving.runtime.cuda.runtime.MOST_CLASSES", 3)
     runtime, pool = on_device(bundle, manifest)
     for output, wanted in zip(
         chain(runtime, pool, put(pool, IMAGES[:5])), expected[:, :5], strict=True

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from offramp.bundle.graphs import EXIT_OUTPUTS
 from offramp.bundle.manifest import TensorSpec
@@ -54,28 +54,42 @@ def with_slot_rows(
         ranked: Number of largest probabilities to give, with their classes. `None`: all of them.
     """
     features = {spec.name for spec in (*read, *made)}
-    others = [value for value in model.graph.input if value.name not in features]
-    exits = [value for value in model.graph.output if value.name not in features]
-    stage = ModelProto()
-    stage.CopyFrom(model)
+    stage = _without_nodes(model)
     graph = stage.graph
-    graph.Clear()  # also the noted shapes, which are of batches of any size
-    graph.name = model.graph.name
-    graph.initializer.extend(model.graph.initializer)
-    graph.node.extend(
-        helper.make_node("Gather", [pooled(s.name), SLOTS], [s.name], axis=0) for s in read
-    )
-    graph.node.extend(model.graph.node)
+    others = [value for value in model.graph.input if value.name not in features]
     graph.input.append(helper.make_tensor_value_info(SLOTS, TensorProto.INT64, [batch]))
     graph.input.extend(_of_batch(value, batch) for value in others)
     graph.input.extend(_all_rows(pooled(spec.name), spec, rows) for spec in (*read, *made))
+    graph.node.extend(_reading(spec) for spec in read)
+    graph.node.extend(model.graph.node)
     _keep(graph, made, rows, batch)
-    for value in exits:
-        if value.name == PROBABILITIES and ranked is not None:
-            _rank(graph, batch, ranked)
-        else:
-            graph.output.append(_of_batch(value, batch))
+    for value in model.graph.output:
+        if value.name not in features:
+            _give(graph, value, batch, ranked)
     return stage
+
+
+def _without_nodes(model: ModelProto) -> ModelProto:
+    """Return a copy of a model with its weights, and without nodes, inputs and outputs."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.Clear()  # also the noted shapes, which are of batches of any size
+    copy.graph.name = model.graph.name
+    copy.graph.initializer.extend(model.graph.initializer)
+    return copy
+
+
+def _reading(spec: TensorSpec) -> NodeProto:
+    """Return the node that reads a feature from the rows of its slots."""
+    return helper.make_node("Gather", [pooled(spec.name), SLOTS], [spec.name], axis=0)
+
+
+def _give(graph: GraphProto, value: ValueInfoProto, batch: int, ranked: int | None) -> None:
+    """Give an output of the exit. Of the probabilities perhaps the largest only."""
+    if value.name == PROBABILITIES and ranked is not None:
+        _rank(graph, batch, ranked)
+    else:
+        graph.output.append(_of_batch(value, batch))
 
 
 def _keep(graph: GraphProto, made: Sequence[TensorSpec], rows: int, batch: int) -> None:

@@ -1,7 +1,7 @@
 """Slots with features that stay on the device: a row in every tensor for each slot.
 
 A stage writes a request's features to the row of its slot, and the next stage reads them there
-(`cuda_graph`). Between stages only the numbers of slots go to the device. Images come from the
+(`graph`). Between stages only the numbers of slots go to the device. Images come from the
 host, in page-locked memory if it is available.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from offramp.bundle.manifest import TensorSpec
 from serving.errors import ProviderError
 from serving.runtime.base import Arrays, Slots
-from serving.runtime.cuda_graph import SLOTS
+from serving.runtime.cuda.graph import SLOTS
 from serving.runtime.session import CUDA, Providers, providers_of
 from serving.runtime.slots import last_readers
 from serving.settings import Provider
@@ -107,12 +107,7 @@ class CudaSlots(Slots):
         self.spare = slots
         places = _places(inputs, features)
         sizes = [_padded((slots + 1) * specs[0].nbytes) for specs in places]
-        try:
-            self._memory = device.tensor((sum(sizes),), "uint8")
-        except Exception as error:
-            raise ProviderError(
-                f"no room on {device.name} for {slots} slots ({error}); serve with fewer"
-            ) from error
+        self._memory = _allocated(device, sum(sizes), slots)
         addresses = accumulate(sizes, initial=self._memory.data_ptr())
         self.rows = {
             spec.name: Rows(spec, slots + 1, address)
@@ -136,8 +131,25 @@ class CudaSlots(Slots):
         """Do nothing, because each slot has rows of its own."""
 
 
+def _allocated(device: Device, nbytes: int, slots: int) -> ort.OrtValue:
+    try:
+        return device.tensor((nbytes,), "uint8")
+    except Exception as error:
+        text = f"no room on {device.name} for {slots} slots ({error}); serve with fewer"
+        raise ProviderError(text) from error
+
+
 def _padded(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+@dataclass(slots=True)
+class _Place:
+    """Memory of several features, one after the other. Stages after `free_after` reuse it."""
+
+    nbytes: int
+    specs: list[TensorSpec] = field(default_factory=list)
+    free_after: int = 0
 
 
 def _places(
@@ -149,19 +161,13 @@ def _places(
     must not write the memory of its own inputs, because the nodes of a graph can run in any order.
     """
     read = last_readers(inputs)
-    places: list[list[TensorSpec]] = []
-    free_after: list[int] = []
+    places: list[_Place] = []
     for stage, specs in enumerate(features):
         for spec in specs:
-            fits = (
-                i
-                for i, place in enumerate(places)
-                if free_after[i] < stage and place[0].nbytes == spec.nbytes
-            )
-            i = next(fits, len(places))
-            if i == len(places):
-                places.append([])
-                free_after.append(0)
-            places[i].append(spec)
-            free_after[i] = read[spec.name]
-    return places
+            free = [place for place in places if place.free_after < stage]
+            found = next((each for each in free if each.nbytes == spec.nbytes), None)
+            if found is None:
+                places.append(found := _Place(spec.nbytes))
+            found.specs.append(spec)
+            found.free_after = read[spec.name]
+    return [place.specs for place in places]

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 
 from offramp.bundle.manifest import Manifest
-from serving.engine.warm_up import measure
+from serving.engine.start.warm_up import measure
 from serving.runtime import session
 from serving.runtime.base import Tensors, sizes_up_to
 from tests.serving.runtime.devices import IMAGES, Expected, chain, exit_of, on_device, put

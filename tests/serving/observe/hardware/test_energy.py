@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from prometheus_client import CollectorRegistry
 
-from serving.observe.energy import watch_energy
+from serving.observe.hardware.energy import watch_energy
 
 RANGE = 262_143_328_850  # microjoules, of a usual processor
 NOBODY = 65534

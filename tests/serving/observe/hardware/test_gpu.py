@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
-from serving.observe.gpu import nvml_name, watch_gpu
+from serving.observe.hardware.gpu import nvml_name, watch_gpu
 
 
 @pytest.mark.parametrize(

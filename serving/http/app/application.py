@@ -1,4 +1,4 @@
-"""The app: the models, the endpoints that serve them, and one handler for all errors."""
+"""The app: the models, the endpoints that serve them, traces, and the time of a shutdown."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.engine import Engine
 from serving.errors import NotReadyError
 from serving.http.bodies.openapi import body_schemas
 from serving.http.connection import FastPath
 from serving.http.connection.request_id import IdentifiedSend, name_in_log, request_id_of
-from serving.http.models.assembly import Supervised, build_models
+from serving.http.context import ServerContext
 from serving.http.models.calls import ModelCalls
 from serving.http.models.fast_path import FastModels
 from serving.http.models.frontend import NO_MODEL, Frontend
-from serving.http.models.loading import build_model
 from serving.http.models.oip import OpenInferenceModels
+from serving.http.models.served import ServedModel
 from serving.http.oip.requests import LENGTH
 from serving.http.oip.routes import ROOT
 from serving.http.openapi import (
@@ -34,15 +33,9 @@ from serving.http.openapi import (
     POST,
     describe_operations,
 )
-from serving.http.pages.routes import pages
-from serving.http.problems import add_handlers, safe_send
-from serving.http.routes import authenticate, guarded, public
-from serving.http.tracing.assembly import build_tracing
+from serving.http.problems import safe_send
 from serving.http.tracing.endpoint import begin_trace
 from serving.http.tracing.trace import Trace, Tracing
-from serving.models.registry import Registry
-from serving.observe.worker_metrics import WorkerMetrics
-from serving.settings import Settings
 
 JSON_LENGTH = LENGTH.decode()
 INFERENCES = (*(operation.path for operation in OPERATIONS), "/infer")  # ends of paths
@@ -85,19 +78,22 @@ class Offramp(FastAPI):
         self.served = frontend
         self._root_path = root_path
         self._direct: dict[str, ASGIApp] = {}
-        calls = ModelCalls(frontend)
         if changing is None:
-            only = frontend.models.find_default()
-            self.fast_path = only.fast_path
-            self._add(only.open_inference, only.classify, calls)
-            self._direct = only.direct
-            self.state.context = only.context
+            self._serve_only(frontend.models.find_default())
         else:
+            calls = ModelCalls(frontend)
             self.fast_path = FastModels(frontend)
             self._add(changing, calls, calls)
         self._tracing = frontend.tracing
         self._drain_seconds = drain_seconds
         self._drain_until: float | None = None
+
+    def _serve_only(self, model: ServedModel) -> None:
+        """Let the endpoints of the only model answer."""
+        self.fast_path = model.fast_path
+        self._add(model.open_inference, model.classify, ModelCalls(self.served))
+        self._direct = model.direct
+        self.state.context = model.context
 
     def _add(self, open_inference: ASGIApp, classify: ASGIApp, named: ASGIApp) -> None:
         """Add the endpoints that are plain ASGI apps."""
@@ -139,12 +135,7 @@ class Offramp(FastAPI):
             example = next(self.served.models.every(), None)  # of several models
             if example is None:
                 raise NotReadyError(NO_MODEL)
-            context = example.context
-            bodies = body_schemas(
-                context.manifest.input, context.max_images, context.body_reader.max_bytes
-            )
-            secured = context.api_key is not None
-            describe_operations(document, bodies, context.manifest, secured=secured)
+            _describe(document, example.context)
         return document
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -209,6 +200,13 @@ class Offramp(FastAPI):
                 await self._tracing.close()
 
 
+def _describe(document: dict[str, Any], context: ServerContext) -> None:
+    """Add the operations that classify to an OpenAPI document, with the bounds of this server."""
+    bodies = body_schemas(context.manifest.input, context.max_images, context.body_reader.max_bytes)
+    secured = context.api_key is not None
+    describe_operations(document, bodies, context.manifest, secured=secured)
+
+
 def _path_of(scope: Scope) -> str:
     """Return the path of a call without the prefix, which a proxy keeps or removes."""
     path: str = scope["path"]
@@ -229,48 +227,3 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         await app.drain()
     finally:
         fresh.cancel()
-
-
-def create_app(
-    settings: Settings,
-    manifest: Manifest | None = None,
-    shared: WorkerMetrics | None = None,
-    supervised: Supervised | None = None,
-    *,
-    on_device: bool = False,
-) -> Offramp:
-    """Load the bundle or the models, warm them up, and return the app that serves them.
-
-    Args:
-        settings: All settings.
-        manifest: The manifest of the bundle, if it was read before.
-        shared: The place of this worker process, if it is one of several.
-        supervised: The models of a worker, if there are several models.
-        on_device: Run as on CUDA whatever the provider is: features stay where it computes, and
-            each batch size has its own sessions.
-
-    Raises:
-        BundleError: A bundle is damaged, or not of this server's format.
-        ProviderError: The provider is not available.
-        UsageError: The admin key cannot be read.
-    """
-    changing = None
-    if settings.models is not None:
-        frontend, changing = build_models(
-            settings, settings.models, shared, supervised, on_device=on_device
-        )
-    else:
-        manifest = manifest or read_manifest(settings.folder)
-        tracing = build_tracing(settings, manifest)
-        model = build_model(settings, manifest, shared, tracing=tracing, on_device=on_device)
-        registry = Registry({model.name: {model.version: model}})
-        context = model.context
-        frontend = Frontend(registry, context.metrics, context.api_key, tracing=tracing)
-    app = Offramp(frontend, settings.drain_seconds, settings.root_path, changing)
-    if settings.origins:
-        app.allow_origins(settings.origins)
-    app.include_router(guarded, dependencies=[Depends(authenticate)] if frontend.api_key else [])
-    app.include_router(public)
-    app.include_router(pages(playground=settings.playground))
-    add_handlers(app, frontend.metrics)
-    return app

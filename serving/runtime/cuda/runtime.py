@@ -1,4 +1,4 @@
-"""The stages of a bundle on CUDA: they read and write rows of the device's memory (`cuda_slots`).
+"""The stages of a bundle on CUDA: they read and write rows of the device's memory (`slots`).
 
 Each stage has one session for each batch size, with its head and without. A convolution keeps the
 plan for one shape only, so in a common session sizes that alternate would plan again each time.
@@ -8,52 +8,23 @@ Batches are filled up to the next size. All sessions of a stage use the same wei
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto
 
 from offramp.bundle.graphs import SCORE
-from offramp.bundle.manifest import Manifest, TensorSpec
+from offramp.bundle.manifest import Manifest
 from serving.runtime.base import MOST_CLASSES, Runtime, StageOutput, Tensors, sizes_up_to
-from serving.runtime.cuda_graph import (
-    CONFIDENCE,
-    PROBABILITIES,
-    RANKED,
-    SLOTS,
-    kept,
-    pooled,
-    with_slot_rows,
-)
-from serving.runtime.cuda_slots import CudaSlots, Rows
+from serving.runtime.cuda.graph import CONFIDENCE, PROBABILITIES, RANKED, SLOTS, with_slot_rows
+from serving.runtime.cuda.lanes import Lanes, Results, Task
+from serving.runtime.cuda.slots import CudaSlots
 from serving.runtime.session import common_weights, open_session
 from serving.runtime.stage import Loaded, load_stage, mark_non_finite
 
 PARALLEL_BATCHES = 2  # the device computes one while the host prepares or reads the other
-_DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32"}
-Results = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """A session for batches of one size, and its tensors.
-
-    Attributes:
-        image: Its input from the host, if it has one.
-    """
-
-    session: ort.InferenceSession
-    pool: CudaSlots
-    size: int
-    read: Sequence[Rows]
-    made: Sequence[Rows]
-    image: TensorSpec | None
 
 
 class CudaStage:
@@ -95,13 +66,13 @@ class CudaStage:
             for head, graph in graphs.items()
         }
 
-    def _task(self, graph: ModelProto, size: int) -> _Task:
+    def _task(self, graph: ModelProto, size: int) -> Task:
         rows = self._pool.rows
         read = [spec for spec in self.inputs if spec.name in rows]
         image = next((spec for spec in self.inputs if spec.name not in rows), None)
         model = with_slot_rows(graph, read, self.features, self._pool.spare + 1, size, self._ranked)
         session = open_session(self._path, model, self._pool.device.providers, self._weights)
-        return _Task(
+        return Task(
             session,
             self._pool,
             size,
@@ -129,87 +100,6 @@ class CudaStage:
         dense = np.zeros((len(values), self._classes), np.float32)
         np.put_along_axis(dense, classes.astype(np.int64), values, axis=1)
         return dense
-
-
-class Lanes:
-    """A lane for each batch that a session runs at the same time, made when it is first needed.
-
-    Args:
-        task: The session and its tensors.
-    """
-
-    def __init__(self, task: _Task) -> None:
-        self._task = task
-        self._idle = deque([_Lane(task)])
-
-    @property
-    def session(self) -> ort.InferenceSession:
-        """The session of all these lanes."""
-        return self._task.session
-
-    @property
-    def idle(self) -> int:
-        """Number of lanes that run no batch."""
-        return len(self._idle)
-
-    @property
-    def result_bytes(self) -> int:
-        """Bytes that a batch sends to the host. At least one lane must be idle."""
-        return sum(value.tensor_size_in_bytes() for value in self._idle[-1].results.values())
-
-    def run(self, slots: NDArray[np.generic]) -> Results:
-        """Run a batch on these slots. Return the outputs of the exit, by name."""
-        try:
-            lane = self._idle.pop()  # a deque gives it to one thread only
-        except IndexError:
-            lane = _Lane(self._task)
-        try:
-            return lane.run(slots)
-        finally:
-            self._idle.append(lane)
-
-
-class _Lane:
-    """The memory that a session is bound to, for one batch at a time."""
-
-    def __init__(self, task: _Task) -> None:
-        self._task = task
-        self._binding = task.session.io_binding()
-        device, size, image = task.pool.device, task.size, task.image
-        self._rows = np.full(size, task.pool.spare, np.int64)
-        self._slots = device.tensor((size,), "int64")
-        self._binding.bind_ortvalue_input(SLOTS, self._slots)
-        if image is not None:
-            self._staging = device.staging((size, *image.shape))
-            self._images = device.tensor((size, *image.shape), image.dtype)
-            self._binding.bind_ortvalue_input(image.name, self._images)
-        for rows in (*task.read, *task.made):
-            self._binding.bind_input(pooled(rows.spec.name), *_place(task.pool, rows))
-        for rows in task.made:
-            self._binding.bind_output(kept(rows.spec.name), *_place(task.pool, rows))
-        self.results = {
-            value.name: device.tensor(value.shape, _DTYPES[value.type])
-            for value in task.session.get_outputs()[len(task.made) :]
-        }
-        for name, value in self.results.items():
-            self._binding.bind_ortvalue_output(name, value)
-
-    def run(self, slots: NDArray[np.generic]) -> Results:
-        """Run a batch on these slots. Return the outputs of the exit, by name."""
-        task, count = self._task, len(slots)
-        self._rows[:count], self._rows[count:] = slots, task.pool.spare
-        self._slots.update_inplace(self._rows)
-        if task.image is not None:
-            np.take(task.pool.images, self._rows, axis=0, out=self._staging, mode="clip")
-            self._images.update_inplace(self._staging)
-        task.session.run_with_iobinding(self._binding)
-        # copied, because on the host this is the lane's memory, which the next batch uses
-        return {name: value.numpy()[:count].copy() for name, value in self.results.items()}
-
-
-def _place(pool: CudaSlots, rows: Rows) -> tuple[str, int, type[np.generic], list[int], int]:
-    dtype = np.dtype(rows.spec.dtype).type
-    return pool.device.name, pool.device.number, dtype, rows.shape, rows.address
 
 
 class CudaRuntime(Runtime):

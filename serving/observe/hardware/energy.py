@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily
 
-from serving.observe.gpu import Gpu
+from serving.observe.hardware.gpu import Gpu
 from serving.observe.mapped_memory import WorkerLock, mapped_memory
 
 POWERCAP = Path("/sys/class/powercap")
@@ -104,13 +104,17 @@ def watch_energy(
     Raises:
         OSError: The metrics folder has no room.
     """
-    counters = []
-    for meter in [*rapl_meters(powercap), *_gpu_meters(device)]:
-        counter = EnergyCounter(meter, folder / f"energy-{meter.source}" if folder else None)
-        if counter.joules() is not None:
-            counters.append(counter)
+    counters = [*_counters([*rapl_meters(powercap), *_gpu_meters(device)], folder)]
     if counters:
         registry.register(Energy(counters))
+
+
+def _counters(meters: Iterable[Meter], folder: Path | None) -> Iterator[EnergyCounter]:
+    """Yield the counters of the meters that give a value."""
+    for meter in meters:
+        counter = EnergyCounter(meter, folder / f"energy-{meter.source}" if folder else None)
+        if counter.joules() is not None:
+            yield counter
 
 
 def rapl_meters(powercap: Path) -> list[Meter]:

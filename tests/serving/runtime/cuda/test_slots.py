@@ -9,8 +9,8 @@ import pytest
 
 from offramp.bundle.manifest import TensorSpec
 from serving.errors import ProviderError
-from serving.runtime.cuda_graph import SLOTS
-from serving.runtime.cuda_slots import CudaSlots, Device
+from serving.runtime.cuda.graph import SLOTS
+from serving.runtime.cuda.slots import CudaSlots, Device
 
 SLOT_COUNT = 6
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from offramp.bundle.manifest import TensorSpec
-from serving.runtime.cuda_graph import RANKED, SLOTS, kept, pooled, with_slot_rows
+from serving.runtime.cuda.graph import RANKED, SLOTS, kept, pooled, with_slot_rows
 
 X, Y = (TensorSpec(name=name, dtype="float32", shape=(2, 3)) for name in ("x", "y"))
 CLASSES = 12

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from offramp.bundle.manifest import Manifest
-from serving.engine.assembly import Siblings, build_engine
+from serving.engine.start.assembly import Siblings, build_engine
 from serving.settings import Settings
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from time import thread_time
 
 from offramp.bundle.manifest import Manifest
-from serving.engine.warm_up import MAX_BATCH_SECONDS, measure, useful_batch
+from serving.engine.start.warm_up import MAX_BATCH_SECONDS, measure, useful_batch
 from serving.runtime.base import Runtime
 from serving.runtime.cpu import CpuRuntime
 from serving.runtime.slots import HostSlots

@@ -19,7 +19,7 @@ from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest
 from serving.errors import ProviderError
 from serving.http.app import Offramp, create_app
-from serving.runtime.cuda import CudaRuntime
+from serving.runtime.cuda.runtime import CudaRuntime
 from serving.settings import Settings
 from tests.serving.servers import Encode
 

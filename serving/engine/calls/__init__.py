@@ -1,0 +1,1 @@
+"""The calls of the engine: submitted, under way, and their ends."""

@@ -1,0 +1,56 @@
+"""The audits of a bundle, with the ledger and the file in which they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from offramp.bundle.manifest import Manifest
+from serving.audit.ledger import AuditedPromise, Ledger
+from serving.audit.metrics import AuditCounters, PromiseMetrics
+from serving.audit.state_file import StateFile, bundle_hash
+from serving.engine.background.audits import Audits
+from serving.engine.background.ladder import ladders
+from serving.observe.metrics import Metrics
+from serving.observe.worker_metrics import WorkerMetrics
+from serving.settings import Settings
+
+
+def build_audits(
+    settings: Settings, manifest: Manifest, metrics: Metrics, shared: WorkerMetrics | None
+) -> Audits:
+    """Return the audits of a bundle, with the ledger that all workers share.
+
+    Raises:
+        UnwritableFileError: The file for audits cannot be written.
+    """
+    found = [*ladders(manifest, settings.on_broken)]
+    promises = [ladder.promise for ladder in found]
+    ledger = Ledger(promises, shared.folder / "audits" if shared else None)
+    file = _restored_file(settings, manifest, promises, ledger)
+    metrics.registry.register(PromiseMetrics(ledger))
+    return Audits(
+        settings.audit,
+        _stage_flops(manifest),
+        ledger,
+        {ladder.promise.label: ladder.thresholds for ladder in found},
+        AuditCounters(metrics.counters, metrics.budgets, manifest.exits),
+        file,
+    )
+
+
+def _restored_file(
+    settings: Settings, manifest: Manifest, promises: Sequence[AuditedPromise], ledger: Ledger
+) -> StateFile | None:
+    """Restore the ledger from its file. `None`: audits are in no file."""
+    if settings.audit_state is None:
+        return None
+    graphs = [stage.sha256 for stage in manifest.stages]
+    file = StateFile(settings.audit_state, bundle_hash(graphs, promises))
+    file.restore(ledger)
+    return file
+
+
+def _stage_flops(manifest: Manifest) -> list[int]:
+    """Return the flops that an audit runs in each stage: of the last also those of its head."""
+    *early, last = manifest.stages
+    return [*(stage.flops - stage.head_flops for stage in early), last.flops]

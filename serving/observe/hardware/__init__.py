@@ -1,0 +1,1 @@
+"""Metrics of the hardware: a GPU, and the energy of processors and GPUs."""

@@ -1,0 +1,145 @@
+"""A network in the layout that ONNX Runtime computes in on this CPU: optimised whole, then cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import ModelProto, ValueInfoProto, helper
+
+from offramp.bundle.graphs import cut, exit_outputs, join, renamed, value_names, without_head
+from offramp.bundle.manifest import TensorSpec
+from serving.runtime.base import Tensors
+from serving.runtime.session import CPU, common_weights, session_options, use_weights
+from serving.runtime.stage import Loaded, Stage
+
+NOISE = 3  # images on which features are measured and outputs compared
+
+
+class LayoutError(Exception):
+    """The stages are not available in the native layout of this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeNetwork:
+    """A network in the native layout: one graph with all its exits, and its stages.
+
+    Attributes:
+        exit: Names of the outputs of its last exit.
+        weights: Weights that all sessions use.
+    """
+
+    whole: ModelProto
+    stages: Sequence[Stage]
+    exit: tuple[str, ...]
+    weights: Mapping[str, ort.OrtValue]
+
+    @classmethod
+    def optimised(
+        cls,
+        loaded: Sequence[Loaded],
+        images: Tensors,
+        number: int,
+        known: Mapping[str, TensorSpec],
+    ) -> Self:
+        """Optimise the stages of a network. `number` makes its features differ from others'."""
+        (image,), names = loaded[0].stage.inputs, loaded[0].stage.exit
+        exits = exit_outputs(len(loaded), names)
+        whole = _optimised(join([each.model for each in loaded], names))
+        if number:
+            whole = _numbered(whole, exits, number)
+        parts = cut(whole, exits)
+        weights = common_weights(whole)
+        features = _features(parts, exits)
+        specs = {image.name: image, **known}
+        if not specs.keys() >= set(features):
+            specs |= _specs(whole, features, images, weights)
+        stages = [
+            _stage(part, outputs, specs, weights)
+            for part, outputs in zip(parts, exits, strict=True)
+        ]
+        return cls(whole, stages, exits[-1], weights)
+
+    def whole_network(self) -> Stage:
+        """Return the network without its earlier heads as one stage."""
+        session = _open(without_head(self.whole, self.exit), self.weights)
+        inputs, weights = self.stages[0].inputs, tuple(self.weights.values())
+        return Stage(session, None, inputs, (), self.exit, weights)
+
+
+def _optimised(whole: ModelProto) -> ModelProto:
+    """Optimise a graph as ONNX Runtime does before it runs it, layouts of kernels included."""
+    with TemporaryDirectory(prefix="offramp-") as folder:
+        path = Path(folder) / "whole.onnx"
+        options = session_options()
+        options.optimized_model_filepath = str(path)
+        ort.InferenceSession(whole.SerializeToString(), options, providers=[CPU])
+        return onnx.load(path)
+
+
+def _open(model: ModelProto, weights: Mapping[str, ort.OrtValue]) -> ort.InferenceSession:
+    options = session_options(optimise=False)
+    use_weights(options, model, weights)
+    return ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
+
+
+def _features(parts: Sequence[ModelProto], exits: Sequence[Sequence[str]]) -> list[str]:
+    own = {name for outputs in exits for name in outputs}
+    return [v.name for part in parts for v in part.graph.output if v.name not in own]
+
+
+def _numbered(whole: ModelProto, exits: Sequence[Sequence[str]], number: int) -> ModelProto:
+    """Give the inner values of a network names that those of another network do not have."""
+    own = {name for outputs in exits for name in outputs}
+    inner = [name for name in value_names(whole) if name not in own]
+    return renamed(whole, {name: f"{number}/{name}" for name in inner})
+
+
+def _specs(
+    whole: ModelProto,
+    names: Sequence[str],
+    images: Tensors,
+    weights: Mapping[str, ort.OrtValue],
+) -> dict[str, TensorSpec]:
+    """Run the graph once to get the features' shapes, because no file states blocked ones."""
+    probe = ModelProto()
+    probe.CopyFrom(whole)
+    probe.graph.output.extend(ValueInfoProto(name=name) for name in names)
+    found = _open(probe, weights).run(names, dict(images))
+    return {name: _spec_of(name, each) for name, each in zip(names, found, strict=True)}
+
+
+def _spec_of(name: str, tensor: NDArray[np.generic]) -> TensorSpec:
+    if tensor.shape[:1] != (NOISE,):
+        raise LayoutError(f"{name} is not one tensor for each image: {tensor.shape}")
+    dtype, shape = str(tensor.dtype), tensor.shape[1:]
+    return TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": shape})
+
+
+def _stage(
+    part: ModelProto,
+    outputs: tuple[str, ...],
+    specs: Mapping[str, TensorSpec],
+    weights: Mapping[str, ort.OrtValue],
+) -> Stage:
+    _state_dtypes(part, specs)
+    inputs = tuple(specs[value.name] for value in part.graph.input)
+    features = tuple(specs[v.name] for v in part.graph.output if v.name not in outputs)
+    names = [spec.name for spec in features]
+    trunk = _open(without_head(part, names), weights) if features else None
+    return Stage(_open(part, weights), trunk, inputs, features, outputs, tuple(weights.values()))
+
+
+def _state_dtypes(part: ModelProto, specs: Mapping[str, TensorSpec]) -> None:
+    """Write the dtypes of features into a graph, which does not state those of blocked ones."""
+    for value in (*part.graph.input, *part.graph.output):
+        if value.name in specs:
+            dtype = np.dtype(specs[value.name].dtype)
+            value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(dtype)
