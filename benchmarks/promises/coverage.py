@@ -40,7 +40,7 @@ from exporter.recalibrate import own_files
 from offramp.bundle.binomial import images_needed
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.promises import Kind, Level
-from training.data.datasets import load_split
+from training.data.splits import load_split
 from training.evaluation.evaluate import Scored
 
 SHIPPED = Path("deploy/bundles/cifar10-msdnet")

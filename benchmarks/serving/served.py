@@ -23,8 +23,8 @@ from benchmarks.client import Served, classify, counters, serving
 from exporter.budgets import FULL, estimate_mean, estimate_share
 from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
 from offramp.bundle.values import Estimate
-from training.data.datasets import load_files
 from training.data.images import File
+from training.data.splits import load_files
 from training.evaluation.calibration_error import wilson
 
 

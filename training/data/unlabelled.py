@@ -10,8 +10,9 @@ import torch
 from offramp.data.errors import DatasetError
 from offramp.data.held_out import AT_MOST, SHARE, in_random_order
 from offramp.data.unlabelled import read_unlabelled
-from training.data.datasets import Dataset, files_of
+from training.data.datasets import Dataset
 from training.data.images import ImageFiles
+from training.data.splits import files_of
 from training.errors import DataError
 from training.recipes import Recipe
 

@@ -22,9 +22,9 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.timing import positive_int
-from training.data.datasets import load_split
 from training.data.images import ImageFiles
 from training.data.reopen import open_for
+from training.data.splits import load_split
 from training.fit.checkpoint import Checkpoint, PartialEpoch, load_checkpoint
 from training.fit.features.cache import Place, Trunk, cached_features
 from training.fit.features.pseudo_labels import with_pseudo_labels
