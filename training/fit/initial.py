@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from training.errors import RecipeError, unreadable_size
 from training.fit.checkpoint import new_network
 from training.fit.frozen import freeze
-from training.fit.optimizers import Optimizers
-from training.fit.parameter_groups import parameter_groups
+from training.fit.step.optimizers import Optimizers
+from training.fit.step.parameter_groups import parameter_groups
 from training.networks.backbones import pretrained_weights
 from training.networks.backbones.timm_network import PREFIX
 from training.networks.multi_exit import MultiExitNetwork, Normalize

@@ -11,6 +11,7 @@ from rich.progress import Progress as ProgressBar
 
 from training.data.images import Images
 from training.fit.checkpoint import Progress
+from training.fit.step.step import size_in
 
 
 def seconds_left(progress: Progress, done: float = 0.0, seconds: float = 0.0) -> float | None:
@@ -38,8 +39,7 @@ def seconds_left(progress: Progress, done: float = 0.0, seconds: float = 0.0) ->
 def _cost(progress: Progress, epoch: int) -> float:
     """Return the relative time of an epoch (from 0): 1 at full size."""
     recipe = progress.recipe
-    small = recipe.small_size if epoch < recipe.small_epochs else None
-    return (small / recipe.size) ** 2 if small else 1.0
+    return (size_in(recipe, epoch) / recipe.size) ** 2
 
 
 def text_of(seconds: float | None) -> str:

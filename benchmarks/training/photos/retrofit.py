@@ -26,9 +26,10 @@ from training.data.images import ImageFiles
 from training.data.reopen import open_for
 from training.data.splits import load_split
 from training.fit.checkpoint import Checkpoint, PartialEpoch, load_checkpoint
-from training.fit.features.cache import Place, Trunk, cached_features
+from training.fit.features.cache import Place, cached_features
 from training.fit.features.pseudo_labels import with_pseudo_labels
 from training.fit.features.reader import feature_reader
+from training.fit.features.trunk import Trunk
 from training.fit.trainer import Trainer
 from training.networks.predict import predict
 from training.networks.weights import Pretrained

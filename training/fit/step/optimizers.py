@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from training.fit.parameter_groups import ParameterGroup
+from training.fit.step.parameter_groups import ParameterGroup
 from training.recipes import OptimizerName, Schedule
 
 MOMENTUM = "momentum_buffer"
