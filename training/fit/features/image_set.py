@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from training.data.encoded import identity
 from training.data.images import ImageFiles
 from training.errors import DataError
 from training.fit.checkpoint import content_digest
@@ -92,12 +91,8 @@ def _deciding(trunk: Trunk, files: ImageFiles, views: int) -> str:
 def _identities(files: ImageFiles) -> str:
     """Hash the identities of all images."""
     images = hashlib.sha256()
-    for row in files.rows.tolist():
-        (one,) = files.encoded.read([row])
-        try:
-            images.update(hashlib.sha256(identity(one)).digest())
-        except OSError as error:
-            raise DataError(f"data: {files.source}, {one.name} cannot be read") from error
+    for identity in files.identities():
+        images.update(hashlib.sha256(identity).digest())
     return images.hexdigest()
 
 

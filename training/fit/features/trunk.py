@@ -37,16 +37,17 @@ class Trunk:
         Raises:
             DataError: A value is not finite in float16.
         """
-        found = []
-        for batch in pixels.split(images_at_once(pixels, VALUES_AT_ONCE)):
-            images = self.network.normalize(batch.to(self.device))
-            seen = [images, images.flip(3)][:views]
-            each = [self.layout.pack(trunk_features(self.network, one)) for one in seen]
-            found.append(torch.stack(each, dim=1).flatten(0, 1).to(torch.float16).cpu())
-        rows: Rows = torch.cat(found).numpy()
+        batches = pixels.split(images_at_once(pixels, VALUES_AT_ONCE))
+        rows: Rows = torch.cat([self._rows_at_once(batch, views) for batch in batches]).numpy()
         if not np.isfinite(rows).all():
             raise DataError(
                 "cache_features: a feature of this network is too large for float16; give "
                 "--cache-features false"
             )
         return rows
+
+    def _rows_at_once(self, pixels: Tensor, views: int) -> Tensor:
+        images = self.network.normalize(pixels.to(self.device))
+        seen = [images, images.flip(3)][:views]
+        each = [self.layout.pack(trunk_features(self.network, one)) for one in seen]
+        return torch.stack(each, dim=1).flatten(0, 1).to(torch.float16).cpu()
