@@ -13,7 +13,8 @@ from training.fit.step.parameter_groups import parameter_groups
 from training.networks.backbones import pretrained_weights
 from training.networks.backbones.timm_network import PREFIX
 from training.networks.multi_exit import MultiExitNetwork
-from training.networks.weights import Pretrained, load_pretrained
+from training.networks.pretrained import load_pretrained
+from training.networks.weights import Pretrained
 from training.objectives import Objective, build_objective
 from training.recipes import Recipe, Weights
 

@@ -18,7 +18,8 @@ from training.fit.gradient import Losses
 from training.fit.initial import with_weights
 from training.fit.same_run import check_same_recipe
 from training.networks.places import with_places
-from training.networks.weights import Pretrained, classes_of
+from training.networks.pretrained import classes_of
+from training.networks.weights import Pretrained
 from training.options import RunOptions
 from training.place import CHECKPOINT
 from training.recipes import Recipe

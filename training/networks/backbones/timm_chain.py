@@ -129,19 +129,22 @@ def _parts(name: str, child: nn.Module, *, fine: bool) -> Iterator[tuple[nn.Modu
         yield from ((part, True) for _, part in parts) if stages else ((child, True),)
         return
     for part_name, part in parts:
-        inner = dict(part.named_children())
-        if type(part) is nn.Sequential and part_name.isdigit():  # a stage of blocks
-            yield from ((block, True) for block in part)
-        elif isinstance(inner.get("blocks"), nn.Sequential):  # a stage with a downsampling
-            for key, module in inner.items():
-                is_blocks = key == "blocks"
-                yield from (
-                    ((each, True) for each in module.children())
-                    if is_blocks
-                    else ((module, False),)
-                )
-        else:
-            yield part, True
+        yield from _fine_parts(part_name, part)
+
+
+def _fine_parts(name: str, part: nn.Module) -> Iterator[tuple[nn.Module, bool]]:
+    """Yield the parts of a stage in order, or the part itself if it is not a stage."""
+    inner = dict(part.named_children())
+    if type(part) is nn.Sequential and name.isdigit():  # a stage of blocks
+        yield from ((block, True) for block in part)
+    elif isinstance(inner.get("blocks"), nn.Sequential):  # a stage with a downsampling
+        for key, module in inner.items():
+            is_blocks = key == "blocks"
+            yield from (
+                ((each, True) for each in module.children()) if is_blocks else ((module, False),)
+            )
+    else:
+        yield part, True
 
 
 def _partial(model: nn.Module, names: Collection[str], *, parameters: bool) -> nn.Module:

@@ -26,7 +26,7 @@ from training.networks.multi_exit import (
     Pretraining,
     SingleTensorStage,
 )
-from training.networks.weights import published_names
+from training.networks.pretrained import published_names
 from training.surgery.feature_map import FeatureMap
 
 PREFIX = "timm:"
@@ -111,14 +111,16 @@ def _network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwork:
     stages = [MaskedStage(*stage) for stage in grouped(blocks, places)]
     maps = len(shapes[-1]) == 4 and not last
     network = MultiExitNetwork(stages, heads, channel_dim=1 if maps else -1)
-    names = published_names(network, [("", model)])
-    classifier = model.pretrained_cfg.get("classifier") or ""
-    network.pretraining = Pretraining(
-        names,
-        frozenset(own for own, there in names.items() if there.startswith(f"{classifier}.")),
-        partial=not whole,
-    )
+    network.pretraining = _pretraining(network, model, partial=not whole)
     return network
+
+
+def _pretraining(network: MultiExitNetwork, model: nn.Module, *, partial: bool) -> Pretraining:
+    """Return the published names of the tensors that the network has of a network of timm."""
+    names = published_names(network, [("", model)])
+    classifier = model.pretrained_cfg.get("classifier") or ""  # type: ignore[operator] # not in torch's stubs
+    last = (own for own, there in names.items() if there.startswith(f"{classifier}."))
+    return Pretraining(names, frozenset(last), partial=partial)
 
 
 @torch.no_grad()
@@ -175,21 +177,23 @@ def created(name: str, config: TimmConfig, **options: object) -> Any:  # noqa: A
     }
     options |= {argument: value for argument, value in given.items() if value}
     try:
-        model: nn.Module = timm.create_model(name, **options)
-    except RuntimeError as error:
-        if "pretrained tag" not in str(error):
+        return timm.create_model(name, **options)
+    except (RuntimeError, TypeError) as error:
+        if not (refusal := _refusal(timm, name, error)):
             raise
-        base = name.partition(".")[0]
-        known = ", ".join(timm.list_pretrained(f"{base}.*")) or "none"
-        raise RecipeError(
-            f"--backbone: {name} has an unknown tag of weights; those of {base} are: {known}"
-        ) from error
-    except TypeError as error:
-        refused = [text for argument, text in REFUSED.items() if f"'{argument}'" in str(error)]
-        if not refused:
-            raise
-        raise RecipeError(refused[0].format(name=name)) from error
-    return model
+        raise RecipeError(refusal) from error
+
+
+def _refusal(timm: ModuleType, name: str, error: RuntimeError | TypeError) -> str | None:
+    """Return the text for an error of `timm.create_model` that an option explains, if one does."""
+    if isinstance(error, TypeError):
+        refused = (text for argument, text in REFUSED.items() if f"'{argument}'" in str(error))
+        return next((text.format(name=name) for text in refused), None)
+    if "pretrained tag" not in str(error):
+        return None
+    base = name.partition(".")[0]
+    known = ", ".join(timm.list_pretrained(f"{base}.*")) or "none"
+    return f"--backbone: {name} has an unknown tag of weights; those of {base} are: {known}"
 
 
 def timm_package() -> ModuleType:
