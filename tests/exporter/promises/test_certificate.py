@@ -3,15 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.promises.certificate import (
-    Certified,
-    Outputs,
-    Wanted,
-    certify,
-    divide,
-    images_wanted,
-    possible,
-)
+from exporter.promises.certificate import Certified, Outputs, certify
+from exporter.promises.wanted import Wanted, divide, images_wanted, possible
 from offramp.bundle.binomial import images_needed
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.bundle.promises import Level, parse_level

@@ -20,12 +20,7 @@ from training.networks.backbones.timm_chain import chain_of, outputs_of
 from training.networks.exits import ExitsConfig, exit_blocks, grouped, kept_blocks
 from training.networks.flops import chain_flops
 from training.networks.heads import TokenHead, map_head
-from training.networks.multi_exit import (
-    Features,
-    MultiExitNetwork,
-    Pretraining,
-    SingleTensorStage,
-)
+from training.networks.multi_exit import Features, MultiExitNetwork, Pretraining, SingleTensorStage
 from training.networks.pretrained import published_names
 from training.surgery.feature_map import FeatureMap
 
