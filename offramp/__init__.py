@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from offramp.classifier import Classifier
     from offramp.client import AsyncClient, Client
     from offramp.errors import OfframpError, TransportError
-    from offramp.evaluation import Evaluation
+    from offramp.evaluation.results import Evaluation
     from serving.errors import InvalidRequestError, ServingError
 
 __version__ = "0.1.0"
@@ -46,7 +46,7 @@ _MODULES = {
     "BundleError": "offramp.bundle.errors",
     "Classifier": "offramp.classifier",
     "Client": "offramp.client",
-    "Evaluation": "offramp.evaluation",
+    "Evaluation": "offramp.evaluation.results",
     "InvalidRequestError": "serving.errors",
     "OfframpError": "offramp.errors",
     "ServingError": "serving.errors",

@@ -18,7 +18,7 @@ from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
 if TYPE_CHECKING:
-    from offramp.evaluation import BudgetEvaluation, Evaluation, Measurement
+    from offramp.evaluation.results import BudgetEvaluation, Evaluation, Measurement
 
 MILLION = 1e6
 LISTED = 20  # skipped images that are listed
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(options: EvaluateOptions) -> None:
     from offramp.bundle.manifest import read_manifest
     from offramp.classifier import Classifier
-    from offramp.evaluation import Evaluator
+    from offramp.evaluation.evaluator import Evaluator
     from offramp.hub import local_bundle
 
     bundle = local_bundle(options.bundle)

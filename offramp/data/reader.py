@@ -8,7 +8,7 @@ from pathlib import Path
 from offramp.data.errors import DatasetError
 from offramp.data.folders import read_class_folders
 from offramp.data.formats import ARCHIVES, HEAD, IMAGE_FORMATS, PARQUET, format_of
-from offramp.data.parquet import read_parquet
+from offramp.data.parquet.read import read_parquet
 from offramp.data.records import Found, LeftOut, printable
 from offramp.data.tables import read_table
 from offramp.data.walk import Tree, read_tree

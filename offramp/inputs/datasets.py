@@ -10,7 +10,7 @@ import numpy as np
 
 from offramp.data.errors import DatasetError
 from offramp.data.formats import HEAD, PARQUET, format_of
-from offramp.data.parquet import image_column, opened
+from offramp.data.parquet.cells import image_column, opened
 from offramp.data.reader import read_dataset
 from offramp.data.records import Encoded, LeftOut, Part, Split, listed, strict_error
 from offramp.data.walk import read_tree

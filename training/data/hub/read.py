@@ -16,7 +16,7 @@ from offramp.data.columns import (
 )
 from offramp.data.errors import DatasetError
 from offramp.data.folders import split_named
-from offramp.data.parquet import WITHHELD
+from offramp.data.parquet.read import WITHHELD
 from offramp.data.records import Found, LeftOut, Part, Split
 from training.data.encoded import TableImages, as_encoded
 from training.data.hub.names import hub_name
