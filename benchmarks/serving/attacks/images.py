@@ -23,8 +23,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.serving.attacks.bodies import HOST, PATIENCE, model_of
 from benchmarks.serving.attacks.inference import files_message, send_message
+from benchmarks.serving.attacks.target import HOST, PATIENCE, model_of
 from benchmarks.serving.servers.processes import usage
 from offramp.load.bodies import LENGTH, binary_body, element
 
