@@ -28,7 +28,6 @@ from benchmarks.serving.servers.processes import usage
 MEGABYTE = 1 << 20
 SECONDS, MEGABYTES, DELAY = 0.5, 64.0, 0.2  # bounds: CPU and memory of a megabyte, health check
 
-
 INFERENCE = {name: Attack(JSON, request.body, request) for name, request in REQUESTS.items()}
 ATTACKS: Mapping[str, Attack] = {**NATIVE, **INFERENCE}
 
