@@ -101,12 +101,8 @@ def prepare(options: BatchOptions) -> tuple[Job, Plan]:
     if options.overwrite:
         folder.remove()
     paths = [path.absolute() for path in options.paths]
-    run = {
-        "model": {"name": manifest.name, "version": manifest.version},
-        "graphs": list(job.graphs),
-        "paths": list(map(str, paths)),
-        **job.asked,
-    }
+    model = {"name": manifest.name, "version": manifest.version}
+    run = {"model": model, "graphs": list(job.graphs), "paths": list(map(str, paths)), **job.asked}
     plan = folder.start(run, options.part_images, lambda: _find(paths, strict=options.strict))
     return job, plan
 
@@ -130,6 +126,17 @@ def _find(paths: Sequence[Path], *, strict: bool) -> ImageItems:
     return images
 
 
+def _connect() -> None:
+    """Connect to the cluster, without output of its own."""
+    import ray  # late, as below
+    from ray.data import DataContext
+
+    ray.init(log_to_driver=False, logging_level=logging.WARNING)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+
+
 def _reports(options: BatchOptions, job: Job, parts: Sequence[int]) -> Iterator[PartReport]:
     """Yield the report of each part, in the order in which they end.
 
@@ -137,13 +144,10 @@ def _reports(options: BatchOptions, job: Job, parts: Sequence[int]) -> Iterator[
         OfframpError: An actor cannot load the bundle, or cannot write.
     """
     import ray  # late: options and bundle are checked without it
-    from ray.data import ActorPoolStrategy, DataContext, from_items
+    from ray.data import ActorPoolStrategy, from_items
     from ray.exceptions import RayError
 
-    ray.init(log_to_driver=False, logging_level=logging.WARNING)
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    _connect()
     actors = options.actors or actors_for(ray.cluster_resources(), options.cpus, options.gpus)
     reports = from_items(
         [{"part": part} for part in parts], override_num_blocks=len(parts)
