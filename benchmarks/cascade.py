@@ -105,16 +105,21 @@ def report(bundle: Path, files: Sequence[Path]) -> None:
         )
 
 
-def main() -> int:
-    """Make the cascade, time that, and print the times of what it is made of."""
-    words, _, others = " ".join(sys.argv[1:]).partition(" -- ")
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--files", type=Path, nargs="+")
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--small", type=int, default=160)
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args(words.split())
+    return parser
+
+
+def main() -> int:
+    """Make the cascade, time that, and print the times of what it is made of."""
+    words, _, others = " ".join(sys.argv[1:]).partition(" -- ")
+    options = build_parser().parse_args(words.split())
     more, files = others.split(), options.files
     options.out.mkdir(parents=True)
     if options.bundle:

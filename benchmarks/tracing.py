@@ -119,15 +119,20 @@ def sampled(tracing: Tracing, manifest: Manifest, traces: int) -> tuple[float, f
     return thread / traces, (process_time() - everything - thread) / traces
 
 
-def main() -> None:
-    """Measure and print a table."""
-    from serving.http.tracing.export import OtlpRecorder  # late: needs the extra
-
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--bundle", type=Path, default=Path("deploy/bundles/cifar10-msdnet"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--traces", type=int, default=1024, help="of each round")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Measure and print a table."""
+    from serving.http.tracing.export import OtlpRecorder  # late: needs the extra
+
+    options = build_parser().parse_args()
     manifest = read_manifest(options.bundle)
     found: list[tuple[float, float, float]] = []
     with receiver() as (url, end):

@@ -110,23 +110,20 @@ def main() -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--rate", type=float, default=50, help="requests per second")
-    rate = parser.parse_args().rate
+    arguments = parser.parse_args()
     if not can_run("loopback", LOOPBACK):
         return 1
-    with tempfile.TemporaryDirectory() as folder:
-        return 0 if all(_results(Path(folder), rate)) else 1
-
-
-def _results(folder: Path, rate: float) -> list[bool]:
-    """Check a server of one bundle, and one of two versions."""
     audited = ("--audit", "100%")
-    servers = (serving(BUNDLE, *audited), serving_versions(BUNDLE, folder / "of", *audited))
-    passed = []
-    for several, server in enumerate(servers):
-        with server as url, scraping(url, folder / f"data-{several}") as prometheus:
-            print(("one bundle", "two versions")[several])
-            passed.append(check(url, prometheus, images(), rate, models=bool(several)))
-    return passed
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        servers = (serving(BUNDLE, *audited), serving_versions(BUNDLE, folder / "of", *audited))
+        passed = []
+        for several, server in enumerate(servers):
+            with server as url, scraping(url, folder / f"data-{several}") as prometheus:
+                print(("one bundle", "two versions")[several])
+                found = check(url, prometheus, images(), arguments.rate, models=bool(several))
+                passed.append(found)
+    return 0 if all(passed) else 1
 
 
 if __name__ == "__main__":

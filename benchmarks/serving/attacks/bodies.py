@@ -94,14 +94,19 @@ def _memory(pid: int) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
-def main() -> int:
-    """Run all attacks and print a table. Return 1 if a bound does not hold."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--port", type=int, required=True, help="of the server, on 127.0.0.1")
     parser.add_argument("--grpc-port", type=int, help="of its gRPC; without it HTTP alone")
     parser.add_argument("--pid", type=int, required=True, help="process of the server")
     parser.add_argument("--megabytes", type=float, default=1.0, help="size of each body")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Run all attacks and print a table. Return 1 if a bound does not hold."""
+    options = build_parser().parse_args()
     target = Target(options.port, options.pid, model_of(options.port), options.grpc_port)
     attacks = {name: attack for name, attack in ATTACKS.items() if target.takes(attack)}
     size, failed = int(options.megabytes * MEGABYTE), 0

@@ -178,14 +178,19 @@ class HealthCheck(threading.Thread):
         return self.longest
 
 
-def main() -> int:
-    """Run the command."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.attacks.images")
     parser.add_argument("--port", type=int, required=True, help="of the server, on 127.0.0.1")
     parser.add_argument("--grpc-port", type=int, help="of its gRPC, for --door grpc")
     parser.add_argument("--door", choices=("native", "protocol", "grpc"), default="native")
     parser.add_argument("--pid", type=int, required=True, help="process of the server")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Run the command."""
+    options = build_parser().parse_args()
     print("| attack | bytes | status | CPU s | MB | longest health check, s |\n" + "|---" * 6 + "|")
     failed = False
     for name, images in attacks():

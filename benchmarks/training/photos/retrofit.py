@@ -113,15 +113,20 @@ def shares(right: Tensor) -> list[float]:
     return found
 
 
-def main() -> int:
-    """Print the table."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--checkpoint", type=Path, required=True, help="run of the network")
     parser.add_argument("--data", help="images of that run (default: as in the run)")
     parser.add_argument("--test", required=True, help="other labelled images, to measure on")
     parser.add_argument("--cache", type=Path, default=Path("features"), help="folder of features")
     parser.add_argument("--epochs", type=positive_int, default=QUICK.epochs)
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Print the table."""
+    given = build_parser().parse_args()
     checkpoint = load_checkpoint(given.checkpoint)
     pretrained = kept(checkpoint)
     recipe = recipe_of(checkpoint, pretrained, given.data, given.epochs)
