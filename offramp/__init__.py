@@ -71,16 +71,19 @@ def __getattr__(name: str) -> object:
     try:
         value = getattr(import_module(_MODULES[name]), name)
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(name)
-        if extra is None:
+        if name not in _EXTRAS:
             raise
-        raise ImportError(
-            f"offramp.{name} needs the package {error.name}; "
-            f"install it with: pip install 'offramp[{extra}]'",
-            name=error.name,
-        ) from error
+        raise _without_extra(name, error) from error
     globals()[name] = value
     return value
+
+
+def _without_extra(name: str, error: ModuleNotFoundError) -> ImportError:
+    return ImportError(
+        f"offramp.{name} needs the package {error.name}; "
+        f"install it with: pip install 'offramp[{_EXTRAS[name]}]'",
+        name=error.name,
+    )
 
 
 def __dir__() -> list[str]:

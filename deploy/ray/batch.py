@@ -20,8 +20,7 @@ from deploy.ray.output_folder import OutputFolder, Plan
 from deploy.ray.part_classifier import Job, PartClassifier, PartReport, graphs_of
 from offramp.bundle.manifest import Manifest
 from offramp.commands.answer_options import AnswerOptions, check_budget
-from offramp.commands.progress import LISTED, Progress, report_failed
-from offramp.data.summary import left_out_lines
+from offramp.commands.progress import LISTED, Progress, report_failed, report_left_out
 from offramp.errors import OfframpError
 from offramp.exit_codes import exit_code
 from offramp.hub import address_in
@@ -121,8 +120,7 @@ def _job(options: BatchOptions, manifest: Manifest) -> Job:
 
 def _find(paths: Sequence[Path], *, strict: bool) -> ImageItems:
     images = find_images(paths, strict=strict)
-    for line in left_out_lines(images.left_out, images.hidden):
-        print(line, file=sys.stderr)
+    report_left_out(images.left_out, images.hidden)
     return images
 
 

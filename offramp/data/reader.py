@@ -41,12 +41,16 @@ def read_dataset(source: str | Path) -> Found:
     return read_class_folders(tree, str(path))
 
 
-def _read_file(path: Path) -> Found:
+def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD)
+            return file.read(HEAD)
     except OSError as error:
         raise DatasetError(f"{printable(path)} cannot be opened: {error.strerror}") from error
+
+
+def _read_file(path: Path) -> Found:
+    head = _head(path)
     format_ = format_of(head)
     if format_ == PARQUET:
         return read_parquet([path], path)

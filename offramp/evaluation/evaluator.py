@@ -87,10 +87,8 @@ class Evaluator:
             EvaluationError: No image was added.
         """
         if not self._confidences:
-            reason = (
-                f"; {self._skipped[0].name}: {self._skipped[0].reason}" if self._skipped else ""
-            )
-            raise EvaluationError(f"no image could be evaluated{reason}")
+            first = "".join(f"; {each.name}: {each.reason}" for each in self._skipped[:1])
+            raise EvaluationError(f"no image could be evaluated{first}")
         confidences, right = np.stack(self._confidences, axis=1), np.stack(self._right, axis=1)
         budgets = tuple(self._evaluated(each, confidences, right) for each in self._budgets)
         skipped = tuple(self._skipped)

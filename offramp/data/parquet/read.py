@@ -46,9 +46,7 @@ def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut
         DatasetError: A file cannot be read, is of no known split, or lacks a column, or a cell
             is null, empty or a list.
     """
-    groups: dict[Split, list[Path]] = {}
-    for file in files:
-        groups.setdefault(_split(file, source, alone=len(files) == 1), []).append(file)
+    groups = _groups(files, source)
     read = {split: [_labelled(file, split) for file in group] for split, group in groups.items()}
     named = list(left_out)
     for split, labelled in list(read.items()):
@@ -61,6 +59,14 @@ def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut
         split: _part(groups[split], labelled, classes, source) for split, labelled in read.items()
     }
     return Found(str(source), classes, parts, tuple(named))
+
+
+def _groups(files: Sequence[Path], source: Path) -> dict[Split, list[Path]]:
+    """Return the files of each split."""
+    groups: dict[Split, list[Path]] = {}
+    for file in files:
+        groups.setdefault(_split(file, source, alone=len(files) == 1), []).append(file)
+    return groups
 
 
 def _split(file: Path, source: Path, *, alone: bool) -> Split:
