@@ -50,8 +50,7 @@ class Exchange:
                 sent = yield from self._prepared(image)
             except OfframpError as error:
                 raise type(error)(f"image {number}: {error}") from error
-            full = len(call) == IMAGES_A_CALL or sum(map(size_of, [*call, sent])) > BYTES_A_CALL
-            if call and full:
+            if call and _is_full([*call, sent]):
                 answers += yield from self._call(call, query, len(answers))
                 call = []
             call.append(sent)
@@ -102,3 +101,8 @@ class Exchange:
                 raise error_of(response, before)
             yield seconds
             attempt += 1
+
+
+def _is_full(images: list[Sent]) -> bool:
+    """Return True if these are too many images, or too large ones, for one call."""
+    return len(images) > IMAGES_A_CALL or sum(map(size_of, images)) > BYTES_A_CALL
