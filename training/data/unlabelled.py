@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -72,6 +73,11 @@ def class_names(path: Path | None, classes: int) -> tuple[str, ...]:
     if path is None:
         return tuple(map(str, range(classes)))
     names = _lines(path)
+    _check_names(names, path, classes)
+    return tuple(names)
+
+
+def _check_names(names: Sequence[str], path: Path, classes: int) -> None:
     if len(names) != classes:
         raise DataError(
             f"--class-names: {path} has {len(names)} names, and the weights are for {classes} "
@@ -80,7 +86,6 @@ def class_names(path: Path | None, classes: int) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"--class-names: {path} has the name {twice!r} twice")
-    return tuple(names)
 
 
 def _lines(path: Path) -> list[str]:

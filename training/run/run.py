@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -53,9 +54,7 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     write_table(options.out, summary)
     train(trainer, options, console)
     if rank() == 0:
-        console.print("evaluating exits, calibration and budgets")
-        network = trainer.exported_network()
-        write_assessment(options.out, trainer.progress, network, dataset, test)
+        _assess(trainer, dataset, test, options.out, console)
     console.print(f"report: {options.out / PAGE}")
     console.print(f"done: {options.out / CHECKPOINT}")
 
@@ -81,6 +80,17 @@ def _trainer(
         pretrained=start.pretrained,
         features=features,
     )
+
+
+def _assess(
+    trainer: Trainer,
+    dataset: Dataset[Images] | Dataset[ImageFiles],
+    test: Images | ImageFiles | None,
+    out: Path,
+    console: Console,
+) -> None:
+    console.print("evaluating exits, calibration and budgets")
+    write_assessment(out, trainer.progress, trainer.exported_network(), dataset, test)
 
 
 def _progress(

@@ -54,16 +54,22 @@ def read_start(
         TrainingError: An option cannot be used.
     """
     checkpoint = _checkpoint(options, console)
-    if checkpoint:
-        recipe = recipe.continuing(checkpoint.progress.recipe)
-        check_same_recipe(checkpoint.progress, recipe)
-        pretrained = None
-    else:
-        recipe, pretrained = with_weights(recipe, options.weights, keep_head=options.keep_head)
+    recipe, pretrained = _with_weights(options, recipe, checkpoint)
     recipe, measured = with_places(recipe, device)
     if measured:
         console.print(measured, highlight=False)
     return Start(recipe, checkpoint, pretrained)
+
+
+def _with_weights(
+    options: RunOptions, recipe: Recipe, checkpoint: Checkpoint | None
+) -> tuple[Recipe, Pretrained | None]:
+    """Return the recipe with its record of weights, and the weights if the run starts."""
+    if checkpoint is None:
+        return with_weights(recipe, options.weights, keep_head=options.keep_head)
+    recipe = recipe.continuing(checkpoint.progress.recipe)
+    check_same_recipe(checkpoint.progress, recipe)
+    return recipe, None
 
 
 def _checkpoint(options: RunOptions, console: Console) -> Checkpoint | None:
@@ -90,11 +96,16 @@ def open_images(options: RunOptions, start: Start, console: Console) -> Dataset[
     labels = _labels(options, losses, start) if recipe.pseudo_labels else ()
     dataset = open_for(recipe, recipe.data, labels, strict=options.strict)
     if options.skip_damaged:
-        dataset, errors = without_damaged(dataset)
-        for error in errors:
-            console.print(f"skipped: {error}", highlight=False, markup=False)
+        dataset = _without_damaged(dataset, console)
     check_batches(losses, recipe, len(dataset.train))
     return dataset
+
+
+def _without_damaged(dataset: Dataset[ImageFiles], console: Console) -> Dataset[ImageFiles]:
+    whole, errors = without_damaged(dataset)
+    for error in errors:
+        console.print(f"skipped: {error}", highlight=False, markup=False)
+    return whole
 
 
 def _labels(options: RunOptions, losses: Losses, start: Start) -> tuple[str, ...]:

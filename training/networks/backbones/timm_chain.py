@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -105,17 +105,23 @@ def _maps(model: nn.Module, *, fine: bool) -> Chain | None:
     if not ends:
         return None
     trunk = list(children)[: ends[-1]]
-    blocks: list[nn.Module] = []
-    before: list[nn.Module] = []  # layers that belong to the next block
-    for name in trunk:
-        for module, ends_block in _parts(name, children[name], fine=fine):
-            before.append(module)
-            if ends_block:
-                blocks.append(before[0] if len(before) == 1 else nn.Sequential(*before))
-                before = []
+    parts = (part for name in trunk for part in _parts(name, children[name], fine=fine))
+    blocks = _joined(parts)
     tail = _partial(model, list(children)[ends[-1] :], parameters=True)
     tail._modules |= {name: nn.Identity() for name in trunk}  # noqa: SLF001 (add_module refuses a name that the class has)
     return Chain(blocks, tail)
+
+
+def _joined(parts: Iterable[tuple[nn.Module, bool]]) -> list[nn.Module]:
+    """Return the blocks of the parts in order, each with True if a block ends after it."""
+    blocks: list[nn.Module] = []
+    before: list[nn.Module] = []  # layers that belong to the next block
+    for module, ends_block in parts:
+        before.append(module)
+        if ends_block:
+            blocks.append(before[0] if len(before) == 1 else nn.Sequential(*before))
+            before = []
+    return blocks
 
 
 def _parts(name: str, child: nn.Module, *, fine: bool) -> Iterator[tuple[nn.Module, bool]]:

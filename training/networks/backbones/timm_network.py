@@ -45,6 +45,15 @@ class TimmConfig(ExitsConfig):
         0.0, ge=0, lt=1, description="dropout of attention weights, for transformers"
     )
 
+    def arguments(self) -> dict[str, float]:
+        """Return the arguments of `timm.create_model` that are given."""
+        given = {
+            "img_size": self.image_size,
+            "drop_rate": self.dropout,
+            "attn_drop_rate": self.attention_dropout,
+        }
+        return {argument: value for argument, value in given.items() if value}
+
 
 class MaskedStage(SingleTensorStage):
     """A stage of layers that read plain tensors alone."""
@@ -165,14 +174,8 @@ def created(name: str, config: TimmConfig, **options: object) -> Any:  # noqa: A
         raise RecipeError(
             f"--backbone: timm {timm.__version__} has no network {name}; see timm.list_models()"
         )
-    given = {
-        "img_size": config.image_size,
-        "drop_rate": config.dropout,
-        "attn_drop_rate": config.attention_dropout,
-    }
-    options |= {argument: value for argument, value in given.items() if value}
     try:
-        return timm.create_model(name, **options)
+        return timm.create_model(name, **options, **config.arguments())
     except (RuntimeError, TypeError) as error:
         if not (refusal := _refusal(timm, name, error)):
             raise
