@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -141,6 +141,11 @@ def main() -> None:
             sleep(PAUSE)  # threads start
             found.append((unsampled(tracing), *sampled(tracing, manifest, options.traces)))
         spans = end() / options.rounds / options.traces
+    print_table(found, spans)
+
+
+def print_table(found: Sequence[tuple[float, float, float]], spans: float) -> None:
+    """Print the CPU times in seconds of all rounds, for a request of so many spans."""
     names = (
         "not sampled, on the event loop",
         f"sampled, on the event loop ({spans:.1f} spans)",

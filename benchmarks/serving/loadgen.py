@@ -206,11 +206,8 @@ def summary_of(report: Report) -> Summary:
 
 def print_turn(name: str, turn: Summary) -> None:
     """Print the numbers of a turn of a generator."""
-    print(
-        f"{name} {turn.requests:6} requests {turn.failed:4} failed   "
-        f"p50 {turn.p50:8.2f}   p99 {turn.p99:8.2f} ms",
-        flush=True,
-    )
+    latency = f"p50 {turn.p50:8.2f}   p99 {turn.p99:8.2f} ms"
+    print(f"{name} {turn.requests:6} requests {turn.failed:4} failed   {latency}", flush=True)
 
 
 def build_parser() -> argparse.ArgumentParser:

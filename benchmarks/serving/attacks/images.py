@@ -188,6 +188,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def is_bounded(sent: float, seconds: float, megabytes: float, health: float) -> bool:
+    """Return True if all bounds hold for so many megabytes that were sent."""
+    within = seconds <= MOST_SECONDS * sent and megabytes <= MOST_MEGABYTES * sent
+    return within and health <= MOST_HEALTH
+
+
 def main() -> int:
     """Run the command."""
     options = build_parser().parse_args()
@@ -200,10 +206,7 @@ def main() -> int:
         size, status = send(options, options.port, images)
         longest = health.stop()
         used, memory = usage(options.pid).cpu - used, peak(options.pid) - memory
-        sent = max(1.0, size / 1e6)
-        failed |= (
-            used > MOST_SECONDS * sent or memory > MOST_MEGABYTES * sent or longest > MOST_HEALTH
-        )
+        failed |= not is_bounded(max(1.0, size / 1e6), used, memory, longest)
         print(
             f"| {name} | {size} | {status} | {used:.2f} | {memory:.0f} | {longest:.2f} |",
             flush=True,
