@@ -117,7 +117,7 @@ def _differ(expected: pa.ChunkedArray, found: pa.ChunkedArray, name: str) -> NDA
     one, other = one.astype(float), other.astype(float)
     gap = np.abs(one - other)
     print(f"largest difference of {name}: {np.nanmax(gap):.1e}")
-    return (gap > CLOSE) | (np.isnan(one) != np.isnan(other))
+    return np.asarray((gap > CLOSE) | (np.isnan(one) != np.isnan(other)))
 
 
 def _interrupted(words: Sequence[str], out: Path) -> dict[Path, int]:

@@ -119,10 +119,10 @@ def _network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwork:
     return network
 
 
-def _pretraining(network: MultiExitNetwork, model: nn.Module, *, partial: bool) -> Pretraining:
+def _pretraining(network: MultiExitNetwork, model: Any, *, partial: bool) -> Pretraining:  # noqa: ANN401 (a network of timm)
     """Return the published names of the tensors that the network has of a network of timm."""
     names = published_names(network, [("", model)])
-    classifier = model.pretrained_cfg.get("classifier") or ""  # type: ignore[operator] # not in torch's stubs
+    classifier = model.pretrained_cfg.get("classifier") or ""
     last = (own for own, there in names.items() if there.startswith(f"{classifier}."))
     return Pretraining(names, frozenset(last), partial=partial)
 
