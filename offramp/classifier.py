@@ -202,7 +202,7 @@ class Classifier:
     def _checked(self, query: Query) -> ParsedQuery:
         return read_arguments(self.manifest, self._runner.milliseconds, query)
 
-    def _answers(self, images: Iterable[ImageSource], asked: ParsedQuery) -> list[Answer]:
+    def _answers(self, images: Iterator[ImageSource], asked: ParsedQuery) -> list[Answer]:
         answers: list[Answer] = []
         for outcome in self._runner.stream(images, asked.policy, perf_counter()):
             if isinstance(outcome, OfframpError):
