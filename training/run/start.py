@@ -14,9 +14,9 @@ from training.data.reopen import open_for, without_damaged
 from training.data.unlabelled import class_names
 from training.fit.checkpoint import Checkpoint, Progress, load_checkpoint
 from training.fit.checks import check_batches, check_recipe
-from training.fit.gradient import Losses
 from training.fit.initial import with_weights
 from training.fit.same_run import check_same_recipe
+from training.fit.step.gradient import Losses
 from training.networks.places import with_places
 from training.networks.pretrained import classes_of
 from training.networks.weights import Pretrained
