@@ -16,6 +16,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,13 +49,16 @@ class SmallSet:
     counts: dict[str, int]
 
 
-def photo(label: int, number: int) -> Image.Image:
-    """Return random noise on the colour of a class."""
+@cache
+def photo(label: int, number: int) -> bytes:
+    """Return a JPEG of random noise on the colour of a class, which all sets have."""
     rng = np.random.default_rng((label, number))
     pixels = rng.integers(0, 120, (SIZE[1] // 8, SIZE[0] // 8, 3))
     pixels[..., label % 3] += 100
     pixels[..., (label + 1) % 3] += 20 * label
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).resize(SIZE)
+    file = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).resize(SIZE).save(file, "JPEG")
+    return file.getvalue()
 
 
 def write_photos(root: Path, name: Callable[[str, int], str]) -> Path:
@@ -63,7 +67,7 @@ def write_photos(root: Path, name: Callable[[str, int], str]) -> Path:
         for number in range(PHOTOS):
             path = root / name(text, number)
             path.parent.mkdir(parents=True, exist_ok=True)
-            photo(label, number).save(path, "JPEG")
+            path.write_bytes(photo(label, number))
     return root
 
 

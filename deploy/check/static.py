@@ -132,7 +132,8 @@ def _key_of_server(folder: Path, **environment: str) -> str | None:
 def prometheus() -> str:
     """Check configuration and rules, and run the tests of the rules."""
     run("promtool", "check", "config", "deploy/prometheus/prometheus.yml")
-    run("promtool", "test", "rules", "deploy/prometheus/rules_test.yml")
+    tests = ("deploy/prometheus/rules_test.yml", "deploy/prometheus/rules_long_test.yml")
+    run("promtool", "test", "rules", *tests)
     return "configuration is valid, tests of the alerts pass"
 
 

@@ -1,7 +1,10 @@
 """The commands of the exporter, run as a user runs them."""
 
+import io
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -10,7 +13,7 @@ import pytest
 from exporter.__main__ import export, main, recalibrate
 from exporter.quantize.__main__ import main as quantize
 from exporter.run import unfinished
-from offramp.bundle.manifest import read_manifest
+from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.bundle.values import Confidence
 from tests.exporter.exported import SMALLER
 from tests.offramp.pictures import write_files
@@ -24,27 +27,55 @@ from training.fit.checkpoint import save_checkpoint
 from training.networks.confidence import CONFIDENCES
 
 
-def test_a_checkpoint_becomes_a_bundle_that_can_be_recalibrated(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    checkpoint, bundle = tmp_path / "checkpoint.safetensors", tmp_path / "bundle"
-    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress(**SMALLER)))
-    (tmp_path / "images").mkdir()
-    source = source_with_test(tmp_path / "images", images=60)
-    options = ["--data", source, "--confidence", "margin", "--name", "mine"]
-    assert main(["--checkpoint", str(checkpoint), "--out", str(bundle), *options]) == 0
-    manifest = read_manifest(bundle)
-    assert (manifest.name, manifest.version, manifest.confidence) == ("mine", "1", "margin")
-    assert "warning: only 100 held-out images" in capsys.readouterr().out
+@dataclass(frozen=True)
+class Made:
+    """A bundle that the command made of a checkpoint, its inputs, and the command's output."""
 
-    options = ["--bundle", str(bundle), "--data", source, "--version", "2", "--split", "test"]
+    bundle: Path
+    source: str
+    reject: tuple[str, ...]
+    printed: str
+
+    @property
+    def manifest(self) -> Manifest:
+        return read_manifest(self.bundle)
+
+
+PROMISES = ("--promises", "70%,99%", "--delta", "0.1")
+REFUSED = "promise 99%       cannot be certified on"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Export a checkpoint by the command, with all that an export can fit."""
+    folder = tmp_path_factory.mktemp("made")
+    checkpoint, bundle = folder / "checkpoint.safetensors", folder / "bundle"
+    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress(**SMALLER)))
+    write_files(folder / "others", 30)
+    (folder / "images").mkdir()
+    source = source_with_test(folder / "images", images=60)
+    reject = ("--reject", str(folder / "others"), "--reject-rate", "0.2")
+    options = ["--data", source, "--confidence", "margin", "--name", "mine", *reject, *PROMISES]
+    with redirect_stdout(io.StringIO()) as printed:
+        assert main(["--checkpoint", str(checkpoint), "--out", str(bundle), *options]) == 0
+    return Made(bundle, source, reject, printed.getvalue())
+
+
+def test_a_checkpoint_becomes_a_bundle_that_can_be_recalibrated(made: Made, tmp_path: Path) -> None:
+    manifest = made.manifest
+    assert (manifest.name, manifest.version, manifest.confidence) == ("mine", "1", "margin")
+    assert "warning: only 100 held-out images" in made.printed
+
+    options = ["--bundle", str(made.bundle), "--data", made.source]
+    options += ["--version", "2", "--split", "test"]
     assert main([*options, "--out", str(tmp_path / "second")]) == 0
     again = read_manifest(tmp_path / "second")
     assert (again.name, again.version) == ("mine", "2")
     assert again.held_out.source.endswith(", test")
     assert again.held_out.images == 60
 
-    options = ["--bundle", str(bundle), "--data", source, "--held-out", "--solve-for", "accuracy"]
+    options = ["--bundle", str(made.bundle), "--data", made.source]
+    options += ["--held-out", "--solve-for", "accuracy"]
     assert main([*options, "--out", str(tmp_path / "third")]) == 0
     same = read_manifest(tmp_path / "third")
     assert same.held_out == manifest.held_out
@@ -53,52 +84,40 @@ def test_a_checkpoint_becomes_a_bundle_that_can_be_recalibrated(
 
 
 def test_reject_is_fitted_by_export_and_recalibrate_and_ends_without_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint, bundle = tmp_path / "checkpoint.safetensors", tmp_path / "bundle"
-    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress(**SMALLER)))
-    write_files(tmp_path / "others", 30)
-    (tmp_path / "images").mkdir()
-    source = source_with_test(tmp_path / "images", images=60)
-    reject = ["--reject", str(tmp_path / "others"), "--reject-rate", "0.2"]
-    options = ["--checkpoint", str(checkpoint), "--out", str(bundle), "--data", source]
-    assert export([*options, *reject]) == 0
-    first = read_manifest(bundle).reject
+    first = made.manifest.reject
     assert first is not None
     assert (first.false_reject, first.images, first.source) == (0.2, 30, "others")
-    assert "AUROC" in capsys.readouterr().out
+    assert "AUROC" in made.printed
 
-    options = ["--bundle", str(bundle), "--data", source, "--split", "test"]
+    options = ["--bundle", str(made.bundle), "--data", made.source, "--split", "test"]
     assert recalibrate([*options, "--out", str(tmp_path / "second")]) == 0
     assert read_manifest(tmp_path / "second").reject is None
     assert "--reject PHOTOS fits it again" in capsys.readouterr().out
-    assert recalibrate([*options, "--out", str(tmp_path / "third"), *reject]) == 0
+    assert recalibrate([*options, "--out", str(tmp_path / "third"), *made.reject]) == 0
     assert read_manifest(tmp_path / "third").reject is not None
 
-    options = ["--bundle", str(bundle), "--data", source, "--precision", "fp16"]
+    options = ["--bundle", str(made.bundle), "--data", made.source, "--precision", "fp16"]
     assert quantize([*options, "--out", str(tmp_path / "half")]) == 0
     assert read_manifest(tmp_path / "half").reject is None
     assert "--reject PHOTOS fits it again" in capsys.readouterr().out
-    assert quantize([*options, "--out", str(tmp_path / "both"), *reject]) == 0
+    assert quantize([*options, "--out", str(tmp_path / "both"), *made.reject]) == 0
     assert read_manifest(tmp_path / "both").reject is not None
 
 
 def test_promises_are_certified_by_every_command_that_makes_a_bundle(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint, bundle = tmp_path / "checkpoint.safetensors", tmp_path / "bundle"
-    save_checkpoint(checkpoint, untrained_checkpoint(finished_progress(**SMALLER)))
-    promises = ["--data", str(PARQUET), "--promises", "70%,99%", "--delta", "0.1"]
-    assert export(["--checkpoint", str(checkpoint), "--out", str(bundle), *promises]) == 0
-    options = ["--bundle", str(bundle), *promises]
+    options = ["--bundle", str(made.bundle), "--data", made.source, *PROMISES]
     assert recalibrate([*options, "--out", str(tmp_path / "second")]) == 0
     assert quantize([*options, "--out", str(tmp_path / "half"), "--precision", "fp16"]) == 0
-    for folder in (bundle, tmp_path / "second", tmp_path / "half"):
+    for folder in (made.bundle, tmp_path / "second", tmp_path / "half"):
         manifest = read_manifest(folder)
         assert manifest.promises is not None
         assert [str(each.level) for each in manifest.promises.offered] == ["70%"]
         assert manifest.promises.graphs == tuple(stage.sha256 for stage in manifest.stages)
-    assert capsys.readouterr().out.count("promise 99%       cannot be certified on") == 3
+    assert [text.count(REFUSED) for text in (made.printed, capsys.readouterr().out)] == [1, 2]
     without = ["--promises", "null", "--out", str(tmp_path / "none")]
     assert quantize([*options[:4], "--precision", "fp16", *without]) == 0
     assert read_manifest(tmp_path / "none").promises is None

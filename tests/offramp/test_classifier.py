@@ -125,6 +125,12 @@ def test_no_images_give_no_answers(classifier: Classifier) -> None:
     assert classifier.classify([]) == []
 
 
+@pytest.fixture(scope="module")
+def of_few_pixels(bundle: Path) -> Iterator[Classifier]:
+    with Classifier.open(bundle, max_pixels=100_000) as opened:
+        yield opened
+
+
 @pytest.mark.parametrize(
     ("image", "error"),
     [
@@ -143,14 +149,13 @@ def test_no_images_give_no_answers(classifier: Classifier) -> None:
     ],
 )
 def test_an_image_that_cannot_be_read_is_named(
-    bundle: Path, image: ImageSource, error: type[OfframpError]
+    of_few_pixels: Classifier, image: ImageSource, error: type[OfframpError]
 ) -> None:
-    with Classifier.open(bundle, max_pixels=100_000) as classifier:
-        good = random_images(1, 6)[0]
-        with pytest.raises(error, match=r"^image 2: "):
-            classifier.classify([good, image, good])
-        outcomes = list(classifier.classify_iter([good, image, good]))
-        assert [type(outcome) for outcome in outcomes] == [Answer, error, Answer]
+    good = random_images(1, 6)[0]
+    with pytest.raises(error, match=r"^image 2: "):
+        of_few_pixels.classify([good, image, good])
+    outcomes = list(of_few_pixels.classify_iter([good, image, good]))
+    assert [type(outcome) for outcome in outcomes] == [Answer, error, Answer]
 
 
 @pytest.mark.parametrize(

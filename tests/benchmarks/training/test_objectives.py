@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.training.comparison import Row
+from benchmarks.training.comparison import Plan, Row, Run, train_all
 from benchmarks.training.objectives import (
     Results,
     adopted,
@@ -15,6 +15,8 @@ from benchmarks.training.objectives import (
     print_table,
 )
 from tests.training.samples import source_with_test
+from training.__main__ import main as train
+from training.place import CHECKPOINT
 
 JOINT, DFS = "joint", "dfs-released"
 
@@ -56,17 +58,27 @@ def test_a_plot_without_rows_is_empty() -> None:
     assert not axes.patches
 
 
+def written(run: Run, runs: Path) -> int:
+    """Return the time at which the checkpoint of a run was written, in nanoseconds."""
+    return (run.folder(runs) / CHECKPOINT).stat().st_mtime_ns
+
+
 def test_the_command_trains_missing_runs_and_prints_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "images").mkdir()
     rows = (Row(JOINT, "--variant joint"), Row(DFS, "--variant released"))
     monkeypatch.setattr("benchmarks.training.objectives.ROWS", rows)
-    command = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--jobs", "2"]
-    command += ["--data", source_with_test(tmp_path / "images")]
+    runs, source = tmp_path / "runs", source_with_test(tmp_path / "images")
     shape = "--shape.exits 2 --shape.channels 4 --shape.growth 4"
-    command += [f"--options=--epochs 1 --held-out 50 {shape}"]
-    main(command)
+    plan = Plan(source, options=f"--epochs 1 --held-out 50 {shape}")
+    joint, missing = wanted = [Run(row, 0) for row in rows]
+    assert train(plan.arguments(joint, joint.folder(runs))) == 0
+    trained = written(joint, runs)
+    capsys.readouterr()
+    command = ["--runs", str(runs), "--out", str(tmp_path / "out"), "--jobs", "2"]
+    main([*command, "--data", source, f"--options={plan.options}"])
+    assert written(joint, runs) == trained, "a finished run is not trained again"
     printed = capsys.readouterr().out
     assert "joint                        1 seeds" in printed
     assert "against joint" in printed
@@ -75,7 +87,6 @@ def test_the_command_trains_missing_runs_and_prints_the_table(
         lines = list(csv.DictReader(file))
     assert len(lines) == 2 * 2
     assert all(0 <= float(line["held_out_accuracy"]) <= 1 for line in lines)
-    checkpoint = tmp_path / "runs" / JOINT / "seed0" / "checkpoint.safetensors"
-    written = checkpoint.stat().st_mtime_ns
-    main(command)
-    assert checkpoint.stat().st_mtime_ns == written, "a finished run is not trained again"
+    trained = written(missing, runs)
+    train_all(wanted, runs, plan, jobs=2)
+    assert written(missing, runs) == trained, "nor is one that the command has trained"

@@ -17,8 +17,9 @@ def test_areas_of_each_score_and_the_shares_of_each_exit_are_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     naming = Naming(name="tiny", version="7", dataset="some images")
-    manifest = make_manifest(checkpoint(), export(), naming, "max_softmax")
-    write_bundle(tmp_path / "bundle", manifest, export())
+    exported = export(smaller=True)
+    manifest = make_manifest(checkpoint(smaller=True), exported, naming, "max_softmax")
+    write_bundle(tmp_path / "bundle", manifest, exported)
     write_files(tmp_path / "others", 20)
     options = ["--data", str(PARQUET), "--others", str(tmp_path / "others")]
     main(["--bundle", str(tmp_path / "bundle"), *options])

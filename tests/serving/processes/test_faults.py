@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 
 import httpx
 import pytest
@@ -81,30 +82,34 @@ def test_a_server_with_a_fault_of_one_batch_or_request_serves_on(
         for _ in range(2):
             assert set(send(process.url, encode(images(1, 0)[0]), 8)) == {expected}
         assert httpx.get(f"{process.url}/health/ready").status_code == 200
-        process.popen.send_signal(signal.SIGTERM)
-        assert process.popen.wait(30) in (0, -signal.SIGTERM)
+        process.popen.send_signal(SIGTERM)
+        assert process.popen.wait(30) in (0, -SIGTERM)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize(("fault", "form"), [("hung stage", "JPEG"), ("hung decoder", "PNG")])
+HUNG = list(product((("hung stage", "JPEG"), ("hung decoder", "PNG")), (SIGTERM, SIGINT)))
+
+
 def test_a_server_with_a_thread_that_hangs_ends_in_its_time(
-    bundle: Path,
-    images: MakeImages,
-    encode: Encode,
-    fault: str,
-    form: str,
-    number: signal.Signals,
+    bundle: Path, images: MakeImages, encode: Encode
 ) -> None:
-    with faulty_server(bundle, fault, "--threads", "1", "--drain-seconds", "1") as process:
-        body = encode(images(1, 0)[0], form)
-        clients = [threading.Thread(target=send, args=(process.url, body, 2)) for _ in range(2)]
+    """Four servers take their time together."""
+    flags, image = ("--threads", "1", "--drain-seconds", "1"), images(1, 0)[0]
+    with ExitStack() as servers:
+        processes, clients = [], []
+        for (fault, form), _ in HUNG:
+            server = servers.enter_context(faulty_server(bundle, fault, *flags))
+            sent = (server.url, encode(image, form), 2)
+            clients += [threading.Thread(target=send, args=sent) for _ in range(2)]
+            processes.append(server.popen)
         for client in clients:
             client.start()
         time.sleep(0.5)
         begun = time.monotonic()
-        process.popen.send_signal(number)
-        process.popen.wait(30)
-        assert time.monotonic() - begun < 1 + GRACE + SLACK
+        for process, (_, number) in zip(processes, HUNG, strict=True):
+            process.send_signal(number)
+        for process in processes:
+            process.wait(30)
+            assert time.monotonic() - begun < 1 + GRACE + SLACK
         for client in clients:
             client.join(30)
 
@@ -131,7 +136,7 @@ def test_a_worker_that_breaks_is_replaced_and_the_log_says_why(
                     time.sleep(0.2)
                     seen.append(send(f"http://127.0.0.1:{port}", body, 1))
             finally:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), SIGTERM)
 
         job = partial(faulty.work_faulty_once, settings, manifest, (port, None), tmp_path)
         Supervisor(job, 1, 20, buried.append).run(lambda: threading.Thread(target=use).start())

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from tests.training.samples import tiny_dataset, tiny_progress
+from training.data.datasets import Dataset
 from training.data.images import Images
 from training.fit.checkpoint import Epoch
 from training.fit.loop import fit
 from training.fit.trainer import Trainer
 
 CPU = torch.device("cpu")
+IMAGES, BATCH = 200, 50  # four batches an epoch
 
 
 def untracked(batches: Iterable[Images], _: int) -> Iterable[Images]:
     return batches
+
+
+def some_images() -> Dataset[Images]:
+    """Return half of the training images."""
+    dataset = tiny_dataset()
+    return replace(dataset, train=dataset.train.select(torch.arange(IMAGES)))
 
 
 def trained(
@@ -30,7 +39,7 @@ def trained(
     **recipe: object,
 ) -> list[Epoch]:
     """Run the tiny recipe; stop as by Ctrl-C, `stop_in` a step after `stop_after` epochs."""
-    trainer = Trainer(tiny_progress(**recipe), tiny_dataset(), CPU)
+    trainer = Trainer(tiny_progress(**{"batch_size": BATCH, **recipe}), some_images(), CPU)
     reports: list[Epoch] = []
 
     def track(batches: Iterable[Images], _: int) -> Iterable[Images]:

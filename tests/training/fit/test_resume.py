@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.training.fit.runs import CPU, trained, untracked
+from tests.training.fit.runs import BATCH, CPU, IMAGES, trained, untracked
 from tests.training.samples import TINY, tiny_progress
-from training.data.datasets import open_dataset
+from training.data.datasets import Dataset, open_dataset
+from training.data.images import ImageFiles
 from training.fit.checkpoint import load_checkpoint, save_checkpoint
 from training.fit.loop import fit
 from training.fit.trainer import Trainer
@@ -29,6 +31,12 @@ def assert_same_run(one: Path, other: Path) -> None:
     ):
         assert a.keys() == b.keys()
         assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def some_files() -> Dataset[ImageFiles]:
+    """Return the images of `trained` as files."""
+    files = open_dataset(TINY.data, TINY.size, TINY.held_out, TINY.seed)
+    return replace(files, train=files.train.select(torch.arange(IMAGES)))
 
 
 @pytest.mark.parametrize(
@@ -73,16 +81,15 @@ def test_a_run_resumed_within_an_epoch_equals_an_uninterrupted_one(tmp_path: Pat
 
 def test_training_from_disk_equals_training_from_memory(tmp_path: Path) -> None:
     trained(tmp_path / "memory", epochs=1)
-    files = open_dataset(TINY.data, TINY.size, TINY.held_out, TINY.seed)
-    trainer = Trainer(tiny_progress(epochs=1), files, CPU)
+    trainer = Trainer(tiny_progress(epochs=1, batch_size=BATCH), some_files(), CPU)
     fit(trainer, tmp_path / "disk", resume=False, track=untracked, report=lambda _: None)
     assert_same_run(tmp_path / "memory", tmp_path / "disk")
 
 
 def test_random_parts_of_growing_size_are_resumed_bit_for_bit(tmp_path: Path) -> None:
     options = {"crop": "resized", "crop_area": 0.5, "color_jitter": 0.2}
-    options |= {"small_size": 24, "small_epochs": 1}
-    files = open_dataset(TINY.data, TINY.size, TINY.held_out, TINY.seed)
+    options |= {"small_size": 24, "small_epochs": 1, "batch_size": BATCH}
+    files = some_files()
 
     def epochs(path: Path, number: int) -> None:
         trainer = Trainer(tiny_progress(**options), files, CPU)

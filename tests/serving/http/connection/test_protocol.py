@@ -23,13 +23,13 @@ def until_closed(client: socket.socket) -> None:
     assert client.recv(1) == b""
 
 
-@pytest.mark.parametrize("begun", [b"", HEAD[:-2]], ids=["nothing", "part of a head"])
-def test_a_head_without_end_closes_the_connection(connect: Connect, begun: bytes) -> None:
+def test_nothing_and_a_head_without_end_close_the_connection(connect: Connect) -> None:
     start = time.monotonic()
-    with connect() as client:
-        client.sendall(begun)
-        until_closed(client)
-    assert 0.2 < time.monotonic() - start < 8
+    with connect() as silent, connect() as client:
+        client.sendall(HEAD[:-2])
+        for each in (silent, client):
+            until_closed(each)
+            assert 0.2 < time.monotonic() - start < 8
 
 
 def trickle(client: socket.socket, seconds: float) -> None:
@@ -45,19 +45,20 @@ def test_single_bytes_do_not_extend_the_time_of_a_head(connect: Connect) -> None
         trickle(client, 5)
 
 
-@pytest.mark.parametrize("begun", [HEAD[:9], b"\r\n"], ids=["part of a head", "no head at all"])
-def test_a_second_head_has_the_same_time_from_its_first_byte(
-    connect: Connect, begun: bytes
-) -> None:
-    with connect() as client:
+def test_a_second_head_has_the_same_time_from_its_first_byte(connect: Connect) -> None:
+    begun = (HEAD[:9], b"\r\n")  # a part of a head, and none of it
+    with connect() as one, connect() as other:
         for _ in range(3):  # idle between requests for longer than the limit of a head
-            client.sendall(HEAD)
-            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+            for client in (one, other):
+                client.sendall(HEAD)
+                assert client.recv(4096).startswith(b"HTTP/1.1 200")
             time.sleep(0.6)
         start = time.monotonic()
-        client.sendall(begun)
-        until_closed(client)
-        assert 0.2 < time.monotonic() - start < 8
+        for client, begin in zip((one, other), begun, strict=True):
+            client.sendall(begin)
+        for client in (one, other):
+            until_closed(client)
+            assert 0.2 < time.monotonic() - start < 8
 
 
 def test_the_time_of_a_head_does_not_limit_a_slow_body(connect: Connect) -> None:

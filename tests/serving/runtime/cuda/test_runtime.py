@@ -26,6 +26,11 @@ def small(bundle: Path, manifest: Manifest) -> tuple[CudaRuntime, CudaSlots]:
     return on_device(bundle, manifest, SLOT_COUNT, 4)
 
 
+@pytest.fixture(scope="module")
+def large(bundle: Path, manifest: Manifest) -> tuple[CudaRuntime, CudaSlots]:
+    return on_device(bundle, manifest)
+
+
 operations = st.one_of(
     st.tuples(st.just("arrive"), st.integers(0, len(IMAGES) - 1)),
     st.tuples(st.just("hang_up"), st.integers(0, SLOT_COUNT - 1)),
@@ -98,10 +103,13 @@ def test_every_stage_reads_the_features_of_its_requests(
 
 @pytest.mark.parametrize("count", range(1, 9))
 def test_batches_of_any_size_are_filled_up(
-    bundle: Path, manifest: Manifest, expected: Expected, count: int
+    large: tuple[CudaRuntime, CudaSlots], expected: Expected, count: int
 ) -> None:
-    runtime, pool = on_device(bundle, manifest)
-    outputs = chain(runtime, pool, put(pool, IMAGES[:count]))
+    runtime, pool = large
+    slots = put(pool, IMAGES[:count])
+    outputs = chain(runtime, pool, slots)
+    for slot in slots:
+        pool.give(slot)
     assert runtime.batch_sizes == [1, 2, 4, 8]
     for output, wanted in zip(outputs, expected[:, :count], strict=True):
         assert exit_of(output)[0].shape == (count, 10)
