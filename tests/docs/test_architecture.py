@@ -18,9 +18,10 @@ PACKAGES = ("offramp", "training", "exporter", "serving")
 EXAMPLES = {
     "backbone": ("vit", r"(?<!-)\bvit\b|\bViTConfig\b"),
     "confidence": ("confidence", r"\bnegentropy\b"),
+    "objective": ("equilibrium", r"\bEquilibrium\b|\"equilibrium\""),
     "exit policy": ("policy", r"^class Policy\b"),
     "endpoint": ("model", r"\bModelDescription\b"),
-    "metric": ("flops_expected", r"flops_expected\b"),
+    "metric": ("reject_answers", r"reject_answers|\.rejection\("),
     "setting": ("degrade_above_ms", r"\bdegrade_above_ms\b"),
     "runtime": ("cuda/runtime", r"\b(Cuda|Device)Runtime\b|\"cuda\": 64"),
     "command": ("evaluate", r"offramp\.commands\.evaluate|\"offramp evaluate\""),
