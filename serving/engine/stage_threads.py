@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Condition, Thread
@@ -20,7 +21,7 @@ from time import perf_counter
 from serving.cores import lower_priority
 from serving.engine.batch import Batch, Decision, Leaving
 from serving.engine.overload import OverloadDetector
-from serving.engine.queues.turns import Turns
+from serving.engine.queues.turns import ModelTurns
 from serving.engine.request import Request
 from serving.engine.scheduler import Scheduler
 from serving.observe.metrics import Metrics
@@ -55,7 +56,7 @@ class StageThreads:
     Attributes:
         broken: That reason. `None`: they work.
         records: Some requests record the batches that they are part of.
-        turns: Turns of several models. `None`: no other model computes.
+        turns: Its turns on the cores. `None`: no other model computes.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class StageThreads:
         self.runtime = runtime
         self.broken: str | None = None
         self.records = False
-        self.turns: Turns | None = None
+        self.turns: ModelTurns | None = None
         self._pool = pool
         self._scheduler = scheduler
         self._overload = overload
@@ -209,7 +210,8 @@ class StageThreads:
     def _next(self) -> Batch | None:
         degraded = self._overload.update(self._scheduler.backlog)
         idle = self._idle if self.runtime.parallel_batches is None else 0
-        batch = self._scheduler.schedule(perf_counter(), idle, degraded=degraded)
+        longest = math.inf if self.turns is None else self.turns.longest()
+        batch = self._scheduler.schedule(perf_counter(), idle, degraded=degraded, longest=longest)
         if batch is None and self._scheduler.background.waiting and self._has_room():
             return self._scheduler.schedule_background(perf_counter())
         if batch is not None and self._idle and self._scheduler.waiting:
@@ -230,7 +232,7 @@ class StageThreads:
         """Run one batch, with several models in a turn of this one."""
         if self.turns is None:
             return self._run(batch)
-        with self.turns.of(self):
+        with self.turns.turn():
             return self._run(batch)
 
     def _run(self, batch: Batch) -> _Ran:
