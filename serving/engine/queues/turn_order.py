@@ -9,6 +9,7 @@ RECENT = 1.0  # seconds after its last turn for which a model is in use
 HORIZON = 0.25  # seconds over which the cores that a model uses are averaged
 BUSY = 0.25  # seconds without a pause after which a model is flooded
 PAUSE = 2e-3  # seconds without a batch
+CLEARLY = 0.8  # of the mean use of all models: one that uses less gets less than it asks for
 LEAST = 2e-3  # seconds that a turn can always take, and that a batch can always wait
 
 
@@ -47,8 +48,8 @@ class Use:
         """Return whether it had no batch for a while."""
         return not self.running and not self.waiting and now > self.seen + PAUSE
 
-    def is_light(self, now: float) -> bool:
-        """Return whether it is not flooded: its latency depends on the turns of others."""
+    def paused_lately(self, now: float) -> bool:
+        """Return whether it had a pause in the last `BUSY` seconds, or pauses."""
         return self.pauses(now) or now < self.busy_since + BUSY
 
 
@@ -56,10 +57,11 @@ class TurnOrder:
     """Decides which model starts a batch, and how long the batch can take.
 
     As many batches run as there are cores. A batch can start if no model waits that used the cores
-    less. A model is light if it had a pause in the last `BUSY` seconds. While it is in use, the
-    turns of others are no longer than one of its requests takes alone. So a request of a light
-    model waits for about as long as it computes. If a single request of another model takes longer,
-    the light one starts one batch more than there are cores.
+    less. A model is light if it had a pause in the last `BUSY` seconds, or if it clearly used the
+    cores less than others. While it is in use, the turns of others are no longer than one of its
+    requests takes alone. So a request of a light model waits for about as long as it computes. If
+    a single request of another model takes longer, the light one starts one batch more than there
+    are cores.
 
     Args:
         cores: Batches that run at once.
@@ -73,7 +75,7 @@ class TurnOrder:
         """Return whether a batch of a model that waits can start."""
         if sum(each.running for each in self._in_use) >= self._cores:
             waits_long = now >= model.waits_since + model.patience
-            return waits_long and not model.running and model.is_light(model.waits_since)
+            return waits_long and not model.running and self.is_light(model, now)
         mine = model.cores_at(now)
         return not any(each.waiting and each.cores_at(now) < mine for each in self._in_use)
 
@@ -81,8 +83,16 @@ class TurnOrder:
         """Return the most seconds that the next turn of a model can take."""
         left = {each for each in self._in_use if each.pauses(now) and now > each.seen + RECENT}
         self._in_use -= left
-        light = (each for each in self._in_use if each is not model and each.is_light(now))
-        return min((each.patience for each in light), default=math.inf)
+        others = (each for each in self._in_use if each is not model)
+        return min((each.patience for each in others if self.is_light(each, now)), default=math.inf)
+
+    def is_light(self, model: Use, now: float) -> bool:
+        """Return whether the latency of a model depends on the turns of others."""
+        since = model.waits_since if model.waiting and not model.running else now
+        if model.paused_lately(since):
+            return True
+        used = sum(each.cores_at(now) for each in self._in_use)
+        return model.cores_at(now) < CLEARLY * used / len(self._in_use)
 
     def wait(self, model: Use, now: float) -> None:
         """Note that a batch of a model waits."""

@@ -74,7 +74,9 @@ def test_a_batch_starts_if_a_core_is_free_or_its_light_model_waited_long(
         if running < cores:
             assert bool(ready) == any(each.waiting for each in batches.uses)
         else:
-            assert all(each.is_light(each.waits_since) and not each.running for each in ready)
+            light = [each for each in ready if batches.order.is_light(each, batches.now)]
+            assert ready == light
+            assert not any(each.running for each in ready)
         assert beyond < MODELS
         for each in batches.uses:
             assert batches.longest(each) in (SECONDS, math.inf)
@@ -118,8 +120,22 @@ def test_a_flood_takes_short_turns_while_a_light_model_is_in_use(
 def test_two_floods_take_turns_of_any_length() -> None:
     batches = Batches(2, SECONDS, SECONDS)
     for model in batches.uses:
-        batches.flood(model)
+        batches.start(model)
+    until = batches.now + 2 * BUSY
+    while batches.now < until:
+        for model in batches.uses:
+            batches.run(model, SECONDS)
     assert [batches.longest(model) for model in batches.uses] == [math.inf] * 2
+
+
+def test_a_model_without_a_pause_that_gets_less_than_others_is_light() -> None:
+    batches = Batches(2, SECONDS, SECONDS)
+    flood, other = batches.uses
+    batches.flood(other)
+    batches.flood(flood)
+    batches.flood(flood)
+    assert batches.longest(flood) == SECONDS
+    assert batches.longest(other) == math.inf
 
 
 def test_a_model_that_pauses_is_light_again() -> None:
