@@ -81,8 +81,8 @@ class TurnOrder:
 
     def longest(self, model: Use, now: float) -> float:
         """Return the most seconds that the next turn of a model can take."""
-        left = {each for each in self._in_use if each.pauses(now) and now > each.seen + RECENT}
-        self._in_use -= left
+        unused = {each for each in self._in_use if each.pauses(now) and now > each.seen + RECENT}
+        self._in_use -= unused
         others = (each for each in self._in_use if each is not model)
         return min((each.patience for each in others if self.is_light(each, now)), default=math.inf)
 
