@@ -10,9 +10,10 @@ work with all operators.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
-from onnx import AttributeProto, ModelProto, NodeProto, ValueInfoProto
+from google.protobuf.message import Message
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from offramp.bundle.errors import CutError
 
@@ -65,15 +66,41 @@ def join(stages: Sequence[ModelProto], exit_names: Sequence[str] = EXIT_OUTPUTS)
     return whole
 
 
+def without_weights(model: ModelProto, names: Container[str]) -> ModelProto:
+    """Return a graph with the shapes of these weights only. A session gets their values elsewhere.
+
+    It is small, so that parts of it are made and written fast.
+    """
+    made = _without_graph(model)
+    _add_fields(made.graph, model.graph, but="initializer")
+    for tensor in model.graph.initializer:
+        if tensor.name not in names:
+            made.graph.initializer.append(tensor)
+            continue
+        shape = made.graph.initializer.add(
+            name=tensor.name,
+            data_type=tensor.data_type,
+            dims=tensor.dims,
+            data_location=TensorProto.EXTERNAL,
+        )
+        shape.external_data.add(key="location", value="elsewhere")
+    return made
+
+
 def _without_graph(model: ModelProto) -> ModelProto:
     """Return what a model has beside its graph, without a copy of its weights."""
     made = ModelProto()
-    for field, value in model.ListFields():
+    _add_fields(made, model, but="graph")
+    return made
+
+
+def _add_fields(made: Message, source: Message, but: str) -> None:
+    """Add the fields of a message, which are numbers, texts or lists, to an empty one."""
+    for field, value in source.ListFields():
         if isinstance(value, int | str):
             setattr(made, field.name, value)
-        elif field.name != "graph":
+        elif field.name != but:
             getattr(made, field.name).extend(value)
-    return made
 
 
 def value_names(model: ModelProto) -> Iterator[str]:

@@ -11,6 +11,7 @@ It reads no clock. Under several threads a lock has to guard it.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,6 +100,10 @@ class Latency:
         low, fraction = self._between(batch)
         return row[low] + fraction * (row[low + 1] - row[low]) if fraction else row[low]
 
+    def alone(self) -> float:
+        """Return the seconds of one request through all stages."""
+        return sum(self.time(stage, 1) for stage in range(self.stages))
+
     def best(self, stage: int, batch: int) -> int:
         """Return how many requests of a batch to run for the highest throughput.
 
@@ -114,6 +119,14 @@ class Latency:
         part = -(-batch // (1 + idle))
         sooner = part < batch and self.time(stage, part) < SPLIT_BELOW * self.time(stage, batch)
         return part if sooner else batch
+
+    def fitting(self, stage: int, batch: int, seconds: float) -> int:
+        """Return how many requests of a batch, at least one, run within some seconds."""
+        if seconds == math.inf:
+            return batch
+        while batch > 1 and self.time(stage, batch) > seconds:
+            batch -= 1
+        return batch
 
     def observe(self, stage: int, batch: int, seconds: float, *, head: bool = True) -> None:
         """Correct the times of a stage, most those of sizes around `batch`.

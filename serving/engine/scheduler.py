@@ -112,13 +112,16 @@ class Scheduler:
                 expired.append(first)
         return expired
 
-    def schedule(self, now: float, idle: int = 0, *, degraded: bool = False) -> Batch | None:
+    def schedule(
+        self, now: float, idle: int = 0, *, degraded: bool = False, longest: float = math.inf
+    ) -> Batch | None:
         """Return the next batch, or `None` if all queues are empty.
 
         Args:
             now: The time.
             idle: Number of other threads that are idle and can run a part of the queue.
             degraded: Requests without a deadline leave at their next exit.
+            longest: Seconds that a batch of several requests can take.
         """
         self._degraded = degraded
         stages = [stage for stage in reversed(self._stages) if self._queues[stage]]
@@ -130,8 +133,8 @@ class Scheduler:
         if stage is None:
             stage = self._order.next(stages)
         only = not degraded and stages == [self._last_network]
-        whole_network = only and self._runs_whole_network(now)
-        chosen = self._choose(stage, now, idle, whole_network=whole_network)
+        whole_network = only and self._runs_whole_network(now, longest)
+        chosen = self._choose(stage, now, idle, longest, whole_network=whole_network)
         for request in chosen:
             self._queues[stage].remove(request)
         for other in self._stages:
@@ -219,9 +222,10 @@ class Scheduler:
             for stage in stages:
                 self.survival[stage] += SURVIVAL_WEIGHT * (survived - self.survival[stage])
 
-    def _runs_whole_network(self, now: float) -> bool:
+    def _runs_whole_network(self, now: float, longest: float) -> bool:
         """Return whether the next batch runs all stages: not while there are deadlines."""
-        if self.latency.whole_network is None or now < self._last_deadline + CALM:
+        whole = self.latency.whole_network
+        if whole is None or now < self._last_deadline + CALM or whole.time(0, 1) > longest:
             return False
         if any(queue.with_deadline for queue in self._queues):
             return False
@@ -230,14 +234,14 @@ class Scheduler:
         return not any(any(request.policy.asks[first:-1]) for request in requests)
 
     def _choose(
-        self, stage: int, now: float, idle: int, *, whole_network: bool
+        self, stage: int, now: float, idle: int, longest: float, *, whole_network: bool
     ) -> tuple[Request, ...]:
         """Return the requests of the batch: urgent ones first, then in the order of arrival."""
         queue = self._queues[stage]
         latency = (self.latency.whole_network if whole_network else None) or self.latency
         size = latency.split(stage, latency.best(stage, min(self.max_batch, len(queue))), idle)
-        while whole_network and size > 1 and latency.time(stage, size) > MAX_WHOLE_SECONDS:
-            size -= 1
+        most = min(longest, MAX_WHOLE_SECONDS) if whole_network else longest
+        size = latency.fitting(stage, size, most)
         first = queue.most_urgent()
         if first is None or first.due > (soonest := self._order.soonest(stage, now)):
             return queue.oldest(size)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 from threading import Condition, Thread
 from time import perf_counter
@@ -20,7 +21,7 @@ from serving.cores import lower_priority
 from serving.engine.batch import Batch, Leaving
 from serving.engine.batch_run import Ran, predicted_seconds, run_batch
 from serving.engine.overload import OverloadDetector
-from serving.engine.queues.turns import Turns
+from serving.engine.queues.turns import ModelTurns
 from serving.engine.request import Request
 from serving.engine.scheduler import Scheduler
 from serving.observe.metrics import Metrics
@@ -45,7 +46,7 @@ class StageThreads:
         leave: Called on the event loop with requests that leave.
         on_break: Called on the event loop, once, with the reason why the threads broke.
         records: Some requests record the batches that they are part of.
-        turns: Turns of several models. `None`: no other model computes.
+        turns: Its turns on the cores. `None`: no other model computes.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class StageThreads:
         self.leave: Callable[[Leaving], None] = lambda _: None
         self.on_break: Callable[[str], None] = lambda _: None
         self.records = False
-        self.turns: Turns | None = None
+        self.turns: ModelTurns | None = None
         self._pool = pool
         self._scheduler = scheduler
         self._overload = overload
@@ -199,7 +200,8 @@ class StageThreads:
     def _next(self) -> Batch | None:
         degraded = self._overload.update(self._scheduler.backlog)
         idle = self._idle if self.runtime.parallel_batches is None else 0
-        batch = self._scheduler.schedule(perf_counter(), idle, degraded=degraded)
+        longest = math.inf if self.turns is None else self.turns.longest()
+        batch = self._scheduler.schedule(perf_counter(), idle, degraded=degraded, longest=longest)
         if batch is None and self._scheduler.background.waiting and self._has_room():
             return self._scheduler.schedule_background(perf_counter())
         if batch is not None and self._idle and self._scheduler.waiting:
@@ -215,7 +217,7 @@ class StageThreads:
         if self.turns is None:
             ran = run_batch(batch, self.runtime, self._pool)
         else:
-            with self.turns.of(self):
+            with self.turns.turn():
                 ran = run_batch(batch, self.runtime, self._pool)
         if self.records:
             batch.record(ran.started, ran.ended)

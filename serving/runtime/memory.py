@@ -6,10 +6,13 @@ import ctypes
 import gc
 from functools import cache
 
+import numpy as np
 import onnxruntime as ort
+from onnx import TensorProto, helper
 
 SHARED_ARENA = "session.use_env_allocators"  # entry of a session's configuration
 _AS_REQUESTED = 1  # the arena does not double in size when it grows
+_PROVIDER, _OPSET, _IR_VERSION = "CPUExecutionProvider", 17, 8  # of a graph of one node
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
@@ -28,12 +31,43 @@ def make_arena() -> None:
     ort.create_and_register_allocator(cpu, arena)
 
 
-def give_back() -> None:
+@cache
+def _smallest_session() -> ort.InferenceSession:
+    """Return a session that uses the arena and computes nothing."""
+    make_arena()
+    given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "x", [given], [made])
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION
+    )
+    options = ort.SessionOptions()
+    options.add_session_config_entry(SHARED_ARENA, "1")
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return ort.InferenceSession(model.SerializeToString(), options, providers=[_PROVIDER])
+
+
+def shrink_arena() -> None:
+    """Give the blocks of the arena that no session uses back to the heap.
+
+    The arena keeps the memory of sessions that ended, and of the most sessions at one time. Only
+    the end of a run can shrink it.
+    """
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    _smallest_session().run(None, {"x": np.zeros(1, np.float32)}, options)
+
+
+def give_back(*, arena: bool = False) -> None:
     """Collect garbage and give free memory back to the system.
 
     Loading a bundle parses and joins its graphs, which leaves the heap larger than what is in use.
+
+    Args:
+        arena: Shrink the arena too. The next batches have to take their memory anew.
     """
     gc.collect()
+    if arena:
+        shrink_arena()
     trim()
 
 

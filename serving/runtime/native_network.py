@@ -14,10 +14,18 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto, helper
 
-from offramp.bundle.graphs import cut, exit_outputs, join, renamed, value_names, without_head
+from offramp.bundle.graphs import (
+    cut,
+    exit_outputs,
+    join,
+    renamed,
+    value_names,
+    without_head,
+    without_weights,
+)
 from offramp.bundle.manifest import TensorSpec
 from serving.runtime.base import Tensors
-from serving.runtime.session import CPU, common_weights, session_options, use_weights
+from serving.runtime.session import common_weights, open_with_weights
 from serving.runtime.stage import Loaded, Stage
 
 NOISE = 3  # images on which features are measured and outputs compared
@@ -52,11 +60,12 @@ class NativeNetwork:
         """Optimise the stages of a network. `number` makes its features differ from others'."""
         (image,), names = loaded[0].stage.inputs, loaded[0].stage.exit
         exits = exit_outputs(len(loaded), names)
-        whole = _optimised(join([each.model for each in loaded], names))
+        whole = _optimised(loaded)
         if number:
             whole = _numbered(whole, exits, number)
-        parts = cut(whole, exits)
         weights = common_weights(whole)
+        whole = without_weights(whole, weights)
+        parts = cut(whole, exits)
         features = _features(parts, exits)
         specs = {image.name: image, **known}
         if not specs.keys() >= set(features):
@@ -69,25 +78,22 @@ class NativeNetwork:
 
     def whole_network(self) -> Stage:
         """Return the network without its earlier heads as one stage."""
-        session = _open(without_head(self.whole, self.exit), self.weights)
+        session = open_with_weights(without_head(self.whole, self.exit), self.weights)
         inputs, weights = self.stages[0].inputs, tuple(self.weights.values())
         return Stage(session, None, inputs, (), self.exit, weights)
 
 
-def _optimised(whole: ModelProto) -> ModelProto:
-    """Optimise a graph as ONNX Runtime does before it runs it, layouts of kernels included."""
+def _optimised(loaded: Sequence[Loaded]) -> ModelProto:
+    """Join stages, and optimise them as ONNX Runtime does before it runs a graph, with layouts."""
+    graphs, weights = [], dict[str, ort.OrtValue]()
+    for k, each in enumerate(loaded, 1):
+        own = common_weights(each.model)
+        graphs.append(without_weights(each.model, own))
+        weights |= {f"{k}/{name}": value for name, value in own.items()}  # as `join` names them
     with TemporaryDirectory(prefix="offramp-") as folder:
         path = Path(folder) / "whole.onnx"
-        options = session_options()
-        options.optimized_model_filepath = str(path)
-        ort.InferenceSession(whole.SerializeToString(), options, providers=[CPU])
+        open_with_weights(join(graphs, loaded[0].stage.exit), weights, path)
         return onnx.load(path)
-
-
-def _open(model: ModelProto, weights: Mapping[str, ort.OrtValue]) -> ort.InferenceSession:
-    options = session_options(optimise=False)
-    use_weights(options, model, weights)
-    return ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
 
 
 def _features(parts: Sequence[ModelProto], exits: Sequence[Sequence[str]]) -> list[str]:
@@ -112,7 +118,7 @@ def _specs(
     probe = ModelProto()
     probe.CopyFrom(whole)
     probe.graph.output.extend(ValueInfoProto(name=name) for name in names)
-    found = _open(probe, weights).run(names, dict(images))
+    found = open_with_weights(probe, weights).run(names, dict(images))
     return {name: _spec_of(name, each) for name, each in zip(names, found, strict=True)}
 
 
@@ -133,8 +139,10 @@ def _stage(
     inputs = tuple(specs[value.name] for value in part.graph.input)
     features = tuple(specs[v.name] for v in part.graph.output if v.name not in outputs)
     names = [spec.name for spec in features]
-    trunk = _open(without_head(part, names), weights) if features else None
-    return Stage(_open(part, weights), trunk, inputs, features, outputs, tuple(weights.values()))
+    trunk = open_with_weights(without_head(part, names), weights) if features else None
+    return Stage(
+        open_with_weights(part, weights), trunk, inputs, features, outputs, tuple(weights.values())
+    )
 
 
 def _state_dtypes(part: ModelProto, specs: Mapping[str, TensorSpec]) -> None:

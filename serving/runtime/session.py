@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import DTypeLike, NDArray
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import TensorSpec
@@ -115,9 +115,12 @@ def use_weights(
     options: ort.SessionOptions, model: ModelProto, weights: Mapping[str, ort.OrtValue]
 ) -> None:
     """Let a session of the graph use weights that are loaded already."""
-    for tensor in model.graph.initializer:
-        if tensor.name in weights:
-            options.add_initializer(tensor.name, weights[tensor.name])
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name in weights]
+    for tensor in tensors:
+        options.add_initializer(tensor.name, weights[tensor.name])
+    outside = [each.name for each in tensors if each.data_location == TensorProto.EXTERNAL]
+    if outside:
+        options.add_external_initializers(outside, [weights[name] for name in outside])
 
 
 def open_session(
@@ -157,6 +160,23 @@ def _check_used(session: ort.InferenceSession, provider: str) -> None:
         raise ProviderError(
             f"{provider} cannot be used; check the driver, the device number and the extra `gpu`"
         )
+
+
+def open_with_weights(
+    model: ModelProto, weights: Mapping[str, ort.OrtValue], optimised: Path | None = None
+) -> ort.InferenceSession:
+    """Open a session on the CPU that uses weights which are loaded already.
+
+    Args:
+        model: The graph, which runs as it is.
+        weights: The weights, by name.
+        optimised: Optimise the graph first, and write it to this file.
+    """
+    options = session_options(optimise=optimised is not None)
+    if optimised is not None:
+        options.optimized_model_filepath = str(optimised)
+    use_weights(options, model, weights)
+    return ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
 
 
 def _load_error(path: Path, provider: str, error: Exception) -> BundleError | ProviderError:

@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,10 +32,12 @@ from benchmarks.serving.reload.subject import KEY, images_of, server_of
 from benchmarks.serving.servers.processes import Running, started
 from offramp.load.outcomes import closed
 from offramp.load.sender import Load, Report, send
+from serving.cores import lower_priority
 
 PATH = f"/models/{NAME}/classify"
 MOST_PER_SECOND = 20_000  # answers; a plan has that many requests
 SETTLE = 3.0  # seconds after the changes, in which the last version retires
+NICENESS = 10  # of the thread that writes versions: parsing graphs takes longer than loading them
 P99_RATIO, MEMORY_RATIO = 1.5, 1.1
 
 
@@ -74,9 +76,14 @@ def measure(
     rng = np.random.default_rng(1)
     plan = closed(PATH, int(arguments.seconds * MOST_PER_SECOND), len(images), rng)
     load = Load(running.port, arguments.clients, arguments.seconds)
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with (
+        ProcessPoolExecutor(1, get_context("spawn")) as pool,
+        ThreadPoolExecutor(1, initializer=lower_priority, initargs=(NICENESS,)) as other,
+    ):
         sending = pool.submit(send, images, plan, load, read_version)
-        changes = [] if changer is None else make_changes(changer, arguments, sending)
+        changes = []
+        if changer is not None:
+            changes = other.submit(make_changes, changer, arguments, sending).result()
         report = sending.result()
     time.sleep(SETTLE)
     return Result(report, running.usage().memory, changes)

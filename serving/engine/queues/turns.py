@@ -7,52 +7,63 @@ delay all models.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
+from time import perf_counter, thread_time
+
+from serving.engine.queues.turn_order import TurnOrder, Use
 
 
 class Turns:
-    """Limits the batches that run at once, by model.
-
-    A model can start a batch while a core is free, or while it runs fewer batches than its share:
-    the cores divided by the models that compute or wait, at least one. So a model that runs nothing
-    never waits, and one that floods its threads leaves the cores to others when they need them.
+    """Limits the batches that run at once, by model, in the order of `TurnOrder`.
 
     Args:
         cores: Batches that run at once if one model has all of them.
     """
 
     def __init__(self, cores: int) -> None:
-        self._cores = cores
         self._state = Condition()
-        self._running: Counter[object] = Counter()
-        self._waiting: Counter[object] = Counter()
+        self._order = TurnOrder(cores)
+
+    def of(self, seconds: float) -> ModelTurns:
+        """Return the turns of a model of which one request alone takes `seconds`."""
+        return ModelTurns(self._state, self._order, Use(seconds))
+
+
+class ModelTurns:
+    """The turns of one model. All methods can be called from any thread.
+
+    Args:
+        state: Lock of the order, notified of changes.
+        order: The order of all models.
+        use: The use that this model makes of the cores.
+    """
+
+    def __init__(self, state: Condition, order: TurnOrder, use: Use) -> None:
+        self._state = state
+        self._order = order
+        self._use = use
+
+    def longest(self) -> float:
+        """Return the most seconds that the next batch can take, unless it is the smallest."""
+        with self._state:
+            return self._order.longest(self._use, perf_counter())
 
     @contextmanager
-    def of(self, model: object) -> Iterator[None]:
-        """Wait for a turn of a model, and keep it for the time of a batch."""
+    def turn(self) -> Iterator[None]:
+        """Wait for a turn, and keep it for the time of a batch on this thread."""
         with self._state:
-            self._waiting[model] += 1
-            self._state.wait_for(lambda: self._can_start(model))
-            _decrease(self._waiting, model)
-            self._running[model] += 1
+            self._order.wait(self._use, perf_counter())
+            while not self._order.can_start(self._use, perf_counter()):
+                self._state.wait(self._use.patience)
+            self._order.start(self._use, perf_counter())
+            self._state.notify_all()  # a model that let this one go first can have a core too
+        began = thread_time()
         try:
             yield
         finally:
+            seconds = thread_time() - began
             with self._state:
-                _decrease(self._running, model)
+                self._order.end(self._use, seconds, perf_counter())
                 self._state.notify_all()
-
-    def _can_start(self, model: object) -> bool:
-        models = len(self._running.keys() | self._waiting.keys())
-        share = max(1, self._cores // models)
-        return self._running[model] < share or self._running.total() < self._cores
-
-
-def _decrease(counts: Counter[object], model: object) -> None:
-    """Count one less, and forget a model without any."""
-    counts[model] -= 1
-    if not counts[model]:
-        del counts[model]

@@ -80,7 +80,8 @@ def build_engine(
     if settings.provider == "cuda" and not among:
         watch_gpu(metrics.registry, settings.device)
     engine = _engine(settings, manifest, runtime, pool, metrics, latency, audits)
-    engine.stage_threads.turns = siblings.turns
+    if siblings.turns is not None:
+        engine.stage_threads.turns = siblings.turns.of(latency.alone())
     if not among:  # otherwise once for a change, when the version before is gone too
         give_back()
     return engine, metrics

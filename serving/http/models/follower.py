@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 from serving.cores import LOADING, lower_priority
 from serving.http.models.loading import Loader
@@ -131,7 +132,8 @@ class Follower:
         await model.retire()
         log.info("%s version %s is unloaded", model.name, model.version)
         del model
-        await asyncio.get_running_loop().run_in_executor(self._thread, give_back)
+        free = partial(give_back, arena=True)
+        await asyncio.get_running_loop().run_in_executor(self._thread, free)
 
     def _drop_prepared(self) -> None:
         if self._prepared:
@@ -142,7 +144,7 @@ class Follower:
 
     def _give_back(self) -> None:
         with suppress(RuntimeError):  # the thread is closed, because the process ends
-            self._thread.submit(give_back)
+            self._thread.submit(give_back, arena=True)
 
 
 def _name_versions(table: Mapping[str, Mapping[str, ServedModel]]) -> None:

@@ -11,7 +11,15 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from offramp.bundle.errors import CutError
-from offramp.bundle.graphs import EXIT_OUTPUTS, cut, exit_outputs, join, renamed, without_head
+from offramp.bundle.graphs import (
+    EXIT_OUTPUTS,
+    cut,
+    exit_outputs,
+    join,
+    renamed,
+    without_head,
+    without_weights,
+)
 
 WIDTH = 4
 several = settings(max_examples=50, deadline=None)  # the first one imports all operators
@@ -175,6 +183,18 @@ def test_cut_stages_join_to_the_whole_graph(given: Whole) -> None:
     ]
     for found, expected in zip(*ends, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_graph_without_weights_has_their_shapes_and_everything_else() -> None:
+    given = whole([helper.make_node("Mul", ["real", "weight"], ["late"])], ["late"]).model
+    made = without_weights(given, ["weight"])
+    (weight,) = (tensor for tensor in made.graph.initializer if tensor.name == "weight")
+    assert (list(weight.dims), weight.data_type) == ([WIDTH], TensorProto.FLOAT)
+    assert len(weight.SerializeToString()) < 50
+    made.graph.initializer.remove(weight)
+    (values,) = (tensor for tensor in given.graph.initializer if tensor.name == "weight")
+    made.graph.initializer.append(values)
+    assert made == given
 
 
 def test_a_tensor_can_cross_several_boundaries() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +31,17 @@ def test_times_are_interpolated_between_the_sizes_and_extrapolated_beyond(
 def test_a_stage_without_its_head_has_times_of_its_own() -> None:
     assert model().time(0, 4, head=False) == 1.0
     assert Latency([1, 2], [[1.0, 2.0]]).time(0, 2, head=False) == 2.0
+
+
+def test_one_request_alone_takes_the_time_of_all_stages() -> None:
+    assert model().alone() == 4.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size"), [(0.5, 1), (1.0, 1), (1.4, 2), (4.0, 6), (9.0, 8), (math.inf, 8)]
+)
+def test_the_requests_of_a_batch_that_fit_run_within_a_time(seconds: float, size: int) -> None:
+    assert model().fitting(0, 8, seconds) == size
 
 
 def test_a_single_size_scales() -> None:

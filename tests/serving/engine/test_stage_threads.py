@@ -14,6 +14,8 @@ from offramp.bundle.manifest import Manifest
 from serving.engine.latency import Latency
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy, resolve
+from serving.engine.queues.turn_order import LEAST
+from serving.engine.queues.turns import Turns
 from serving.engine.request import Answer
 from serving.engine.stage_threads import StageThreads
 from serving.runtime.base import Runtime, StageOutput, Tensors
@@ -171,6 +173,25 @@ def test_requests_that_evaluate_the_last_exit_only_run_all_stages_at_once(
         np.testing.assert_allclose(
             one.opinion.probabilities, other.opinion.probabilities, atol=1e-5
         )
+
+
+def test_batches_are_short_while_another_model_computes(
+    gated: GatedRuntime, manifest: Manifest, images: MakeImages
+) -> None:
+    slow = Latency([1, 8], [[LEAST, 8 * LEAST]] * 4, whole_network=[4 * LEAST, 24 * LEAST])
+
+    async def run() -> None:
+        async with engine_of(gated, manifest, threads=1, latency=slow) as engine:
+            turns = Turns(2)
+            engine.stage_threads.turns = turns.of(slow.alone())
+            await classify(engine, images(8, 1), NEVER_EARLY)
+            for seconds in (9 * LEAST, 2.5 * LEAST):
+                with turns.of(seconds).turn():
+                    await classify(engine, images(4, 1), NEVER_EARLY)
+
+    asyncio.run(run())
+    assert gated.whole == [8, 2, 2]
+    assert {size for _, size in gated.batches} == {2}
 
 
 def test_under_overload_requests_leave_at_their_next_exit(

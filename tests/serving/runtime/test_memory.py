@@ -32,3 +32,19 @@ def test_sessions_share_the_memory_of_their_batches(bundle: Path, manifest: Mani
     before = resident_bytes()
     runtimes[1].warm_up(256)
     assert resident_bytes() - before < 5_000_000
+
+
+def test_the_memory_of_batches_and_of_sessions_that_ended_is_given_back(
+    bundle: Path, manifest: Manifest
+) -> None:
+    make_arena()
+    runtime = CpuRuntime(bundle, manifest)
+    give_back(arena=True)
+    before = resident_bytes()
+    runtime.warm_up(256)
+    give_back()
+    kept = resident_bytes() - before
+    assert kept > 5_000_000
+    give_back(arena=True)
+    assert resident_bytes() - before < kept / 2
+    runtime.warm_up(256)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from threading import Event, Thread
@@ -10,6 +11,7 @@ from serving.engine.queues.turns import Turns
 
 SHORT = 0.05  # seconds, in which a batch that can start has started
 LONG = 20.0
+SECONDS = 0.01  # of a request alone
 
 
 class Batch:
@@ -44,11 +46,12 @@ class Models:
     """Starts batches, and ends those that are left."""
 
     def __init__(self, cores: int) -> None:
-        self._turns = Turns(cores)
+        turns = Turns(cores)
+        self._turns = {name: turns.of(SECONDS) for name in "abc"}
         self._batches: list[Batch] = []
 
     def start(self, model: str) -> Batch:
-        self._batches.append(Batch(self._turns.of(model)))
+        self._batches.append(Batch(self._turns[model].turn()))
         return self._batches[-1]
 
     def close(self) -> None:
@@ -76,36 +79,36 @@ def test_a_model_alone_has_all_cores_and_not_more(models: Models) -> None:
     assert third.runs()
 
 
-def test_a_model_that_runs_nothing_never_waits_for_a_flood(models: Models) -> None:
+def test_a_light_model_starts_beside_batches_that_do_not_end(models: Models) -> None:
     flood = [models.start("a") for _ in range(4)]
     assert flood[0].runs()
     other = models.start("b")
     assert other.runs()
 
 
-def test_a_flood_gets_its_share_while_another_model_runs_and_all_cores_afterwards(
-    models: Models,
-) -> None:
+def test_a_flood_does_not_start_beside_as_many_batches_as_cores(models: Models) -> None:
     first, second = models.start("a"), models.start("a")
     assert first.runs()
     assert second.runs()
     other, third = models.start("b"), models.start("a")
     assert other.runs()
-    first.end()  # one of each is left, which is the share of both
+    first.end()
     assert third.waits()
     other.end()
     assert third.runs()
 
 
-def test_with_more_models_than_cores_each_runs_one_batch(models: Models) -> None:
-    for name in "abc":
-        assert models.start(name).runs()
-    assert models.start("a").waits()
-
-
 def test_a_batch_that_raises_gives_its_turn_back() -> None:
-    turns = Turns(1)
-    with pytest.raises(ValueError, match="stage"), turns.of("a"):
+    turns = Turns(1).of(SECONDS)
+    with pytest.raises(ValueError, match="stage"), turns.turn():
         raise ValueError("stage")
-    with turns.of("a"):
+    with turns.turn():
         pass
+
+
+def test_a_batch_is_short_while_another_model_computes() -> None:
+    turns = Turns(2)
+    one, other = turns.of(SECONDS), turns.of(2 * SECONDS)
+    assert one.longest() == math.inf
+    with other.turn():
+        assert one.longest() == 2 * SECONDS

@@ -1,0 +1,166 @@
+"""Simulate two models that take turns on the cores, in virtual time. One of them is flooded.
+
+    python -m benchmarks.engine.flood
+
+The real schedulers and the real order of turns decide. No stage is run and no clock is read, so the
+figures do not depend on the machine. Times are about those of a small network: 3 ms for an image.
+Clients in a closed loop flood one model. Requests for the other come at random times, at 30 % of
+the rate at which it saturates. Exit status 1 if the p99 of the latter is more than twice its own
+without the flood.
+"""
+
+from __future__ import annotations
+
+import heapq
+import sys
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+
+from benchmarks.engine.simulation import ROW, UNUSED_FUTURE, poisson_arrivals
+from benchmarks.goals import Goal, print_goals
+from serving.engine.batch import Batch
+from serving.engine.latency import Latency
+from serving.engine.policy import Policy
+from serving.engine.queues.turn_order import TurnOrder, Use
+from serving.engine.request import Call, Request
+from serving.engine.scheduler import Scheduler
+
+CORES, CLIENTS, MAX_BATCH = 2, 64, 16
+OVERHEAD = 0.15e-3  # seconds of Python for each batch
+ROUND_TRIP = 1e-3  # seconds from an answer to the next request of a client
+RATE = 270  # requests per second for the other model
+RATIO = 2.0  # most p99 beside the flood, relative to that alone
+FULL = Policy("full", "full", (2.0, 2.0, 2.0, 0.0))
+GROWTH = (1.0, 1.75, 3.2, 6.0, 11.5)  # of the time with the batch: 1, 2, 4, 8, 16
+TIMES = Latency(
+    [1, 2, 4, 8, 16],
+    [[0.75e-3 * each for each in GROWTH]] * 4,
+    whole_network=[2.9e-3 * each for each in GROWTH],
+)
+
+
+@dataclass(slots=True, eq=False)
+class Model:
+    """A model: its scheduler, its threads, and the seconds of its answers.
+
+    Attributes:
+        times: Seconds of its stages.
+        clients: Number of clients in a closed loop.
+        idle: Threads without a batch.
+        chosen: Batches that wait for a turn.
+        seconds: Latency of each answer.
+    """
+
+    times: Latency
+    clients: int = 0
+    idle: int = CORES
+    chosen: list[Batch] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    use: Use = field(init=False)
+    scheduler: Scheduler = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make a scheduler, which learns times of its own."""
+        self.use = Use(self.times.alone())
+        self.scheduler = Scheduler(deepcopy(self.times), MAX_BATCH)
+
+    def seconds_of(self, batch: Batch) -> float:
+        """Return the time of a batch."""
+        size = len(batch.requests)
+        if batch.whole_network:
+            assert self.times.whole_network is not None
+            return OVERHEAD + self.times.whole_network.time(0, size)
+        return OVERHEAD + self.times.time(batch.stage, size)
+
+
+class Process:
+    """A process with some models, in virtual time."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self._models = models
+        self._order = TurnOrder(CORES)
+        self._events: list[tuple[float, int, Model, tuple[Batch, float] | None]] = []
+        self._number = count()
+
+    def run(self, seconds: float, arrivals: Sequence[tuple[float, Model]] = ()) -> None:
+        """Serve requests at their times, and those of clients in a closed loop."""
+        for time, model in arrivals:
+            self._at(time, model)
+        for model in self._models:
+            for client in range(model.clients):
+                self._at(client * ROUND_TRIP / CLIENTS, model)
+        while self._events and self._events[0][0] < seconds:
+            now, _, model, ended = heapq.heappop(self._events)
+            if ended is None:
+                model.scheduler.add(Request(FULL, 0, now, now, Call(UNUSED_FUTURE)))
+            else:
+                self._end(now, model, *ended)
+            self._choose(now)
+            self._start(now)
+
+    def _at(self, time: float, model: Model, ended: tuple[Batch, float] | None = None) -> None:
+        heapq.heappush(self._events, (time, next(self._number), model, ended))
+
+    def _choose(self, now: float) -> None:
+        """Let idle threads choose batches, which wait for a turn."""
+        for model in self._models:
+            while model.idle and model.scheduler.waiting:
+                longest = self._order.longest(model.use, now)
+                batch = model.scheduler.schedule(now, model.idle - 1, longest=longest)
+                assert batch is not None
+                model.idle -= 1
+                model.chosen.append(batch)
+                self._order.wait(model.use, now)
+
+    def _start(self, now: float) -> None:
+        """Start all batches that can start."""
+        while ready := [
+            each for each in self._models if each.chosen and self._order.can_start(each.use, now)
+        ]:
+            model = ready[0]
+            batch = model.chosen.pop(0)
+            self._order.start(model.use, now)
+            seconds = model.seconds_of(batch)
+            self._at(now + seconds, model, (batch, seconds))
+
+    def _end(self, now: float, model: Model, batch: Batch, seconds: float) -> None:
+        self._order.end(model.use, seconds, now)
+        model.idle += 1
+        rows = len(batch.requests)
+        decision = batch.decide(np.zeros(rows, np.float32), np.broadcast_to(ROW, (rows, 1)))
+        for request in model.scheduler.update(batch, decision, seconds):
+            model.seconds.append(now - request.arrived)
+            if model.clients:
+                self._at(now + ROUND_TRIP, model)
+
+
+def simulate(seconds: float, clients: int, rate: float, seed: int = 0) -> tuple[Model, Model]:
+    """Serve a flood of `clients` and requests at a rate. Return both models."""
+    flooded, other = Model(TIMES, clients), Model(TIMES)
+    arrivals = poisson_arrivals(rate, int(rate * seconds), (1.0,), seed) if rate else []
+    Process([flooded, other]).run(seconds, [(each.time, other) for each in arrivals])
+    return flooded, other
+
+
+def p99(model: Model) -> float:
+    """Return the 99th percentile of the latency, in seconds."""
+    return float(np.percentile(model.seconds, 99))
+
+
+def main(seconds: float = 20.0) -> int:
+    """Print both latencies, and return 1 if the flood is noticed too much."""
+    (_, alone), (flood, _) = simulate(seconds, 0, RATE), simulate(seconds, CLIENTS, 0)
+    flooded, beside = simulate(seconds, CLIENTS, RATE)
+    each, all_cores = len(flooded.seconds) / seconds, len(flood.seconds) / seconds
+    print(f"flood: {each:.0f} answers/s, {all_cores:.0f} while the other model has no requests")
+    ratio = p99(beside) / p99(alone)
+    text = f"p99 of the other model beside a flood at most {RATIO:g} x its own alone"
+    return print_goals([Goal(text, f"{1e3 * p99(beside):.1f} ms, {ratio:.2f} x", ratio <= RATIO)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
