@@ -21,7 +21,7 @@ OPTIONS = [
     "cifar-compact",
     f"--data={PARQUET}",
     *("--held-out=100", "--batch-size=100", "--epochs=2", "--device=cpu"),
-    *("--shape.exits", "2", "--shape.channels=4", "--shape.growth", "4"),
+    *("--shape.exits", "2", "--shape.step=1", "--shape.channels=4", "--shape.growth", "4"),
 ]
 
 

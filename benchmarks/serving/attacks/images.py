@@ -100,12 +100,15 @@ def attacks() -> Iterator[tuple[str, list[bytes]]]:
     yield "16 PNGs, 1000 x 1000", [png(1000, 8, 2, 3)] * 16
     yield "16 PNGs, 4000 x 4000, 1 bit", [png(4000, 1, 0, 1)] * 16
     yield "WebP, 3500 x 3500", [flat("WEBP", 3500)]
-    yield "AVIF, 3500 x 3500", [flat("AVIF", 3500)]
+    yield "AVIF, 3500 x 3500", [flat("AVIF", 3500, speed=10)]
     turned = Image.Exif()
     turned[0x0112] = 6  # the largest images that are decoded: of each format, and turned
     yield "WebP, 2000 x 2000, turned", [flat("WEBP", 2000, exif=turned)]
-    yield "AVIF, 2150 x 2150, turned", [flat("AVIF", 2150, exif=turned)]
-    yield "AVIF, 1800 x 1800, alpha", [flat("AVIF", 1800, mode="RGBA", subsampling="4:4:4")]
+    yield "AVIF, 2150 x 2150, turned", [flat("AVIF", 2150, exif=turned, speed=10)]
+    yield (
+        "AVIF, 1800 x 1800, alpha",
+        [flat("AVIF", 1800, mode="RGBA", subsampling="4:4:4", speed=10)],
+    )
     yield "PNG, 2850 x 2850, RGBA", [flat("PNG", 2850, mode="RGBA")]
     yield "PNG, 2000 x 2000, a transparent colour", [flat("PNG", 2000, transparency=(0, 0, 0))]
     yield "JPEG, 65000 x 100, turned", [flat_jpeg(65000, 100, turned)]

@@ -20,7 +20,7 @@ pytest.importorskip("mlperf_loadgen")
 from benchmarks.serving.loadgen import Scenario, results, send_by_loadgen, summary_of
 
 FILES = [png(image) for image in random_images(20, seed=3)]
-RATE, SECONDS = 100, 2
+RATE, SECONDS = 100, 1
 
 
 class SlowRuntime(CpuRuntime):

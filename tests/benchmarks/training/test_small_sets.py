@@ -25,7 +25,7 @@ def test_classes_and_counts_of_every_small_set_are_read(sets: list[SmallSet]) ->
 def test_the_three_commands_run_on_300_photos(
     sets: list[SmallSet], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shape = ("exits=2", "channels=4", "growth=4", "bottleneck=false")
+    shape = ("exits=2", "step=1", "channels=4", "growth=4", "bottleneck=false")
     smaller = ("--epochs=1", *(f"--shape.{field}" for field in shape))
     run_commands(sets[0], tmp_path, smaller)
     shown = capsys.readouterr().out

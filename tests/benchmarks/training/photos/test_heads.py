@@ -7,7 +7,8 @@ import pytest
 from benchmarks.training.comparison import Plan
 from benchmarks.training.photos.heads import head_flops, print_costs, rows_of
 
-PLAN = Plan("data", "photos-quick", "--shape.width 0.25 --shape.blocks [5,11] --size 64")
+SHAPE = "--shape.width 0.25 --shape.blocks [5,11] --shape.last_block 12"
+PLAN = Plan("data", "photos-quick", f"{SHAPE} --size 64")
 
 
 def test_a_coarse_head_costs_as_much_as_the_default(capsys: pytest.CaptureFixture[str]) -> None:
