@@ -30,7 +30,7 @@ import onnxruntime as ort
 from exporter.bundle import read_bundle
 from exporter.cascade.__main__ import main as cascade
 from offramp.bundle.graphs import EXIT_OUTPUTS, exit_outputs, join, without_head
-from offramp.bundle.manifest import Manifest, read_manifest, stages_run
+from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest, stages_run
 from serving.runtime.cpu import CpuRuntime
 
 ROUNDS = 30
@@ -93,38 +93,53 @@ def report(bundle: Path, files: Sequence[Path]) -> None:
     for k, ms in enumerate(times, 1):
         print(f"stage {k}: {ms:.2f} ms, {manifest.stages[k - 1].flops / 1e6:.1f} M flops")
     for name, point in manifest.budgets.items():
-        asked = [threshold <= 1 for threshold in point.thresholds]
-        shares = [share.value for share in point.exit_shares]
-        ms = 0.0
-        for k, share in enumerate(shares):
-            run = stages_run(manifest.firsts, [*asked[:k], True])
-            ms += share * sum(time for time, runs in zip(times, run, strict=False) if runs)
         print(
             f"{name:8} {point.mean_flops.value / manifest.full_flops:6.1%} of the flops   "
-            f"{ms:6.2f} ms   accuracy {point.accuracy.value:.2%}"
+            f"{mean_time(manifest, point, times):6.2f} ms   accuracy {point.accuracy.value:.2%}"
         )
 
 
-def main() -> int:
-    """Make the cascade, time that, and print the times of what it is made of."""
-    words, _, others = " ".join(sys.argv[1:]).partition(" -- ")
+def mean_time(manifest: Manifest, point: OperatingPoint, times: Sequence[float]) -> float:
+    """Return the mean milliseconds of a budget from those of each stage."""
+    asked = [threshold <= 1 for threshold in point.thresholds]
+    ms = 0.0
+    for k, share in enumerate(point.exit_shares):
+        run = stages_run(manifest.firsts, [*asked[:k], True])
+        ms += share.value * sum(time for time, runs in zip(times, run, strict=False) if runs)
+    return ms
+
+
+def files_of(bundle: Path, small: int, out: Path) -> tuple[list[Path], list[str]]:
+    """Write the classifier of a bundle for two sizes. Return the files, and options for them."""
+    own, classes = read_manifest(bundle, promises=False), out / "classes.txt"
+    classes.write_text("\n".join(own.labels) + "\n", encoding="utf-8")
+    files = [out / "small.onnx", out / "large.onnx"]
+    for path, size in zip(files, (small, own.input.height), strict=True):
+        onnx.save(classifier(bundle, size), path)
+    options = ["--filter", own.input.filter, "--margin", str(own.input.margin)]
+    return files, [*options, "--classes", str(classes)]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--files", type=Path, nargs="+")
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--small", type=int, default=160)
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args(words.split())
+    return parser
+
+
+def main() -> int:
+    """Make the cascade, time that, and print the times of what it is made of."""
+    words, _, others = " ".join(sys.argv[1:]).partition(" -- ")
+    options = build_parser().parse_args(words.split())
     more, files = others.split(), options.files
     options.out.mkdir(parents=True)
     if options.bundle:
-        own = read_manifest(options.bundle, promises=False)
-        (options.out / "classes.txt").write_text("\n".join(own.labels) + "\n", encoding="utf-8")
-        more += ["--filter", own.input.filter, "--margin", str(own.input.margin)]
-        more += ["--classes", str(options.out / "classes.txt")]
-        files = [options.out / "small.onnx", options.out / "large.onnx"]
-        for path, size in zip(files, (options.small, own.input.height), strict=True):
-            onnx.save(classifier(options.bundle, size), path)
+        files, of_bundle = files_of(options.bundle, options.small, options.out)
+        more += of_bundle
     started = perf_counter()
     bundle = options.out / "bundle"
     code = cascade([*map(str, files), "--data", options.data, "--out", str(bundle), *more])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -119,15 +119,20 @@ def sampled(tracing: Tracing, manifest: Manifest, traces: int) -> tuple[float, f
     return thread / traces, (process_time() - everything - thread) / traces
 
 
-def main() -> None:
-    """Measure and print a table."""
-    from serving.http.tracing.export import OtlpRecorder  # late: needs the extra
-
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--bundle", type=Path, default=Path("deploy/bundles/cifar10-msdnet"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--traces", type=int, default=1024, help="of each round")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Measure and print a table."""
+    from serving.http.tracing.export import OtlpRecorder  # late: needs the extra
+
+    options = build_parser().parse_args()
     manifest = read_manifest(options.bundle)
     found: list[tuple[float, float, float]] = []
     with receiver() as (url, end):
@@ -136,6 +141,11 @@ def main() -> None:
             sleep(PAUSE)  # threads start
             found.append((unsampled(tracing), *sampled(tracing, manifest, options.traces)))
         spans = end() / options.rounds / options.traces
+    print_table(found, spans)
+
+
+def print_table(found: Sequence[tuple[float, float, float]], spans: float) -> None:
+    """Print the CPU times in seconds of all rounds, for a request of so many spans."""
     names = (
         "not sampled, on the event loop",
         f"sampled, on the event loop ({spans:.1f} spans)",

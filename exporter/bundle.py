@@ -19,7 +19,7 @@ from exporter.errors import ExportError
 from exporter.graph import StageGraph, parameter_count
 from exporter.place import check_place
 from exporter.report import write_plot
-from exporter.stage_times import prices
+from exporter.stage_times import measure_times, prices
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import MANIFEST, Manifest, StageSpec, first_stages, read_manifest
 from offramp.bundle.stage_files import read_graph
@@ -80,6 +80,18 @@ def score(output: ChainOutput, images: LabelledImages, graphs: Sequence[StageGra
     heads = np.array([graph.head_flops for graph in graphs], dtype=np.float64)
     firsts = first_stages([graph.inputs for graph in graphs], [graph.features for graph in graphs])
     return Scored(output.confidence, right, flops, heads, firsts)
+
+
+def measured(
+    graphs: list[StageGraph],
+    blockwise: list[int],
+    temperatures: list[float],
+    output: ChainOutput,
+    images: LabelledImages,
+) -> Export:
+    """Return a chain of graphs with its output for images, and the compute times of its stages."""
+    scored = score(output, images, graphs)
+    return Export(graphs, blockwise, temperatures, scored, output.classes, measure_times(graphs))
 
 
 def stage_specs(export: Export) -> tuple[StageSpec, ...]:

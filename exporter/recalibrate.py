@@ -14,9 +14,10 @@ from exporter.graph import StageGraph, set_temperature
 from exporter.reject.graphs import without_score
 from exporter.temperatures import fit_temperatures, some_of
 from offramp.bundle.manifest import HeldOut, Manifest
-from training.data.datasets import Dataset, load_split
+from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images, image_input
 from training.data.reopen import reopen_dataset
+from training.data.splits import load_split
 from training.recipes import Recipe, Resizing
 
 

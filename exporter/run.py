@@ -16,7 +16,7 @@ from exporter.errors import ExportError
 from exporter.network.export import export_network, make_manifest
 from exporter.network.verify import verify_scores
 from exporter.promises.bundle import with_promises
-from exporter.promises.certificate import calibration_rows, wanted_from
+from exporter.promises.wanted import calibration_rows, wanted_from
 from exporter.recalibrate import images_for, own_files, recalibrate
 from exporter.reject.photos import read_photos
 from exporter.reject.record import DROPPED, TORCH_SCORES, add_reject

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -22,6 +22,7 @@ from training.evaluation.evaluate import Floats
 BATCHES = (1, 8)  # images
 RUNS = 10  # of each stage and batch, of which the median counts
 Tensors = Mapping[str, NDArray[np.generic]]
+Sessions = tuple[ort.InferenceSession, ort.InferenceSession | None]  # with its head, without it
 
 
 def measure_times(
@@ -38,17 +39,10 @@ def measure_times(
     sessions = [_sessions(graph) for graph in graphs]
     noise = np.random.default_rng(0)
     shape = graphs[0].inputs[0].shape
-    columns: list[list[tuple[float, float]]] = []
-    for batch in BATCHES:
-        known: dict[str, NDArray[np.generic]] = {
-            IMAGE: noise.integers(0, 256, (batch, *shape), np.uint8)
-        }
-        column = []
-        for whole, trunk in sessions:
-            seconds, outputs = _timed(whole, known, clock)
-            column.append((seconds, _timed(trunk, known, clock)[0] if trunk else 0.0))
-            known |= outputs
-        columns.append(column)
+    columns = [
+        list(_seconds(sessions, noise.integers(0, 256, (batch, *shape), np.uint8), clock))
+        for batch in BATCHES
+    ]
     stages = zip(*columns, strict=True)
     return MeasuredTimes(
         machine=machine(),
@@ -63,6 +57,17 @@ def measure_times(
             for each in stages
         ),
     )
+
+
+def _seconds(
+    sessions: Sequence[Sessions], images: NDArray[np.uint8], clock: Callable[[], float]
+) -> Iterator[tuple[float, float]]:
+    """Run each stage on a batch of images, and yield its seconds with its head and without."""
+    known: dict[str, NDArray[np.generic]] = {IMAGE: images}
+    for whole, trunk in sessions:
+        seconds, outputs = _timed(whole, known, clock)
+        yield seconds, _timed(trunk, known, clock)[0] if trunk else 0.0
+        known |= outputs
 
 
 def machine() -> str:
@@ -86,7 +91,7 @@ def _milliseconds(seconds: float) -> float:
     return round(1e3 * seconds, 4)
 
 
-def _sessions(graph: StageGraph) -> tuple[ort.InferenceSession, ort.InferenceSession | None]:
+def _sessions(graph: StageGraph) -> Sessions:
     features = [spec.name for spec in graph.features]
     trunk = _session(without_head(graph.model, features)) if features else None
     return _session(graph.model), trunk

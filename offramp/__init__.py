@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from offramp.classifier import Classifier
     from offramp.client import AsyncClient, Client
     from offramp.errors import OfframpError, TransportError
-    from offramp.evaluation import Evaluation
+    from offramp.evaluation.results import Evaluation
     from serving.errors import InvalidRequestError, ServingError
 
 __version__ = "0.1.0"
@@ -46,7 +46,7 @@ _MODULES = {
     "BundleError": "offramp.bundle.errors",
     "Classifier": "offramp.classifier",
     "Client": "offramp.client",
-    "Evaluation": "offramp.evaluation",
+    "Evaluation": "offramp.evaluation.results",
     "InvalidRequestError": "serving.errors",
     "OfframpError": "offramp.errors",
     "ServingError": "serving.errors",
@@ -71,16 +71,19 @@ def __getattr__(name: str) -> object:
     try:
         value = getattr(import_module(_MODULES[name]), name)
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(name)
-        if extra is None:
+        if name not in _EXTRAS:
             raise
-        raise ImportError(
-            f"offramp.{name} needs the package {error.name}; "
-            f"install it with: pip install 'offramp[{extra}]'",
-            name=error.name,
-        ) from error
+        raise _without_extra(name, error) from error
     globals()[name] = value
     return value
+
+
+def _without_extra(name: str, error: ModuleNotFoundError) -> ImportError:
+    return ImportError(
+        f"offramp.{name} needs the package {error.name}; "
+        f"install it with: pip install 'offramp[{_EXTRAS[name]}]'",
+        name=error.name,
+    )
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,8 @@ from typing import Literal, Self
 from offramp.answers import Answer
 from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
 from offramp.errors import OfframpError
-from offramp.evaluation import Evaluation, Evaluator
+from offramp.evaluation.evaluator import Evaluator
+from offramp.evaluation.results import Evaluation
 from offramp.hub import local_bundle
 from offramp.in_process.answer_builder import AnswerBuilder
 from offramp.in_process.arguments import read_arguments
@@ -21,6 +22,7 @@ from offramp.in_process.runner import Runner
 from offramp.in_process.settings import settings_from
 from offramp.inputs.datasets import read_examples
 from offramp.inputs.images import ImageSource, each_image
+from offramp.inputs.query import Query
 from serving.http.query import ParsedQuery
 from serving.settings import Settings
 
@@ -76,17 +78,9 @@ class Classifier:
             ProviderError: The provider is not available.
             ParameterError: An option is out of range.
         """
-        settings = settings_from(
-            bundle=local_bundle(Path(bundle)),
-            provider=provider,
-            device=device,
-            layout=layout,
-            threads=threads,
-            max_batch=max_batch,
-            slots=slots,
-            max_pixels=max_pixels,
-            order="fullest",  # full batches give the highest throughput
-        )
+        place = {"bundle": local_bundle(Path(bundle)), "provider": provider, "device": device}
+        limits = {"threads": threads, "max_batch": max_batch, "slots": slots}
+        settings = settings_from(**place, **limits, layout=layout, max_pixels=max_pixels)
         return cls(read_manifest(settings.folder), settings)
 
     @property
@@ -119,8 +113,7 @@ class Classifier:
             explain: Add the prediction of each exit on the way.
             reject: Add whether the picture shows no class of the model, if the model can tell.
             promise: Certified promise: a share of answers that agree with full depth (`99%`), or of
-                harm (`harm:1%`). The cheapest point that holds it is used, within a budget if
-                one is given.
+                harm (`harm:1%`). The cheapest point that holds it is used, within a given budget.
 
         Returns:
             One answer for each image, in their order.
@@ -132,23 +125,8 @@ class Classifier:
             StageError: A stage failed.
             NotReadyError: The classifier is closed.
         """
-        asked = read_arguments(
-            self.manifest,
-            self._runner.milliseconds,
-            budget=budget,
-            min_confidence=min_confidence,
-            deadline_ms=deadline_ms,
-            top_k=top_k,
-            explain=explain,
-            reject=reject,
-            promise=promise,
-        )
-        answers: list[Answer] = []
-        for outcome in self._runner.stream(each_image(images), asked.policy, perf_counter()):
-            if isinstance(outcome, OfframpError):
-                raise type(outcome)(f"image {len(answers) + 1}: {outcome}") from outcome
-            answers.append(self._answer(outcome, asked))
-        return answers
+        query = Query(budget, min_confidence, deadline_ms, top_k, explain, reject, promise)
+        return self._answers(each_image(images), self._checked(query))
 
     def classify_iter(
         self,
@@ -170,18 +148,8 @@ class Classifier:
         Yields:
             For each image, in their order, its answer or its error.
         """
-        asked = read_arguments(
-            self.manifest,
-            self._runner.milliseconds,
-            budget=budget,
-            min_confidence=min_confidence,
-            deadline_ms=deadline_ms,
-            top_k=top_k,
-            explain=explain,
-            reject=reject,
-            promise=promise,
-        )
-        return self._answers_or_errors(iter(images), asked)
+        query = Query(budget, min_confidence, deadline_ms, top_k, explain, reject, promise)
+        return self._answers_or_errors(iter(images), self._checked(query))
 
     def evaluate(
         self, dataset: str | Path, budgets: Sequence[str] | None = None, *, strict: bool = False
@@ -230,6 +198,17 @@ class Classifier:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _checked(self, query: Query) -> ParsedQuery:
+        return read_arguments(self.manifest, self._runner.milliseconds, query)
+
+    def _answers(self, images: Iterator[ImageSource], asked: ParsedQuery) -> list[Answer]:
+        answers: list[Answer] = []
+        for outcome in self._runner.stream(images, asked.policy, perf_counter()):
+            if isinstance(outcome, OfframpError):
+                raise type(outcome)(f"image {len(answers) + 1}: {outcome}") from outcome
+            answers.append(self._answer(outcome, asked))
+        return answers
 
     def _answer(self, outcome: Answered, asked: ParsedQuery) -> Answer:
         return self._builder.build(outcome.answer, asked.query, outcome.decode)

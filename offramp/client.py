@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Self, TypeVar
+from functools import partial
+from typing import Self, TypeVar
 
 import httpx
 
 from offramp.answers import Answer, Model
-from offramp.errors import OfframpError, TransportError
-from offramp.exchange import Done, Exchange, Flow, Query, Retries, advance
+from offramp.errors import OfframpError
+from offramp.exchange.exchange import Exchange
+from offramp.exchange.flows import Done, Flow, advance
+from offramp.exchange.in_order import in_order
+from offramp.exchange.retries import Retries
+from offramp.exchange.transport import client_options, transport_error
 from offramp.inputs.images import IMAGE_ERRORS, ImageSource, each_image
+from offramp.inputs.query import Query
 
 __all__ = ["AsyncClient", "Client"]
-AHEAD = 2  # images under way or answered for each connection
-# Where a limit is reached, httpcore can close a connection under another thread's request (its
-# issue 1110). `connections` bounds their number instead.
-UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 T = TypeVar("T")
+Outcome = Answer | OfframpError
 
 
 class Client:
@@ -54,7 +55,7 @@ class Client:
         max_retry_seconds: float = 30.0,
         shrink: bool = False,
     ) -> None:
-        self._http = httpx.Client(**_options(url, api_key, timeout))
+        self._http = httpx.Client(**client_options(url, api_key, timeout))
         self._exchange = Exchange(
             self._http.build_request, Retries(retries, max_retry_seconds), shrink=shrink
         )
@@ -122,18 +123,8 @@ class Client:
             For each image, in their order, its answer or its error.
         """
         query = Query(budget, min_confidence, deadline_ms, top_k, explain, reject, promise)
-        running: deque[Future[Answer | OfframpError]] = deque()
-        with ThreadPoolExecutor(connections, "client") as executor:
-            try:
-                for image in images:
-                    running.append(executor.submit(self._outcome, image, query))
-                    while running and (len(running) > AHEAD * connections or running[0].done()):
-                        yield running.popleft().result()
-                while running:
-                    yield running.popleft().result()
-            finally:
-                for future in running:
-                    future.cancel()
+        classify = partial(self._outcome, query=query)
+        return in_order(classify, images, connections)
 
     def model(self) -> Model:
         """Return the description of the server's model.
@@ -154,7 +145,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _outcome(self, image: ImageSource, query: Query) -> Answer | OfframpError:
+    def _outcome(self, image: ImageSource, query: Query) -> Outcome:
         try:
             return self._run(self._exchange.classify_one(image, query))
         except IMAGE_ERRORS as error:
@@ -170,7 +161,7 @@ class Client:
                 try:
                     response = self._http.send(step)
                 except httpx.HTTPError as error:
-                    raise _transport_error(step, error) from error
+                    raise transport_error(step, error) from error
         return step.result
 
 
@@ -193,7 +184,7 @@ class AsyncClient:
         max_retry_seconds: float = 30.0,
         shrink: bool = False,
     ) -> None:
-        self._http = httpx.AsyncClient(**_options(url, api_key, timeout))
+        self._http = httpx.AsyncClient(**client_options(url, api_key, timeout))
         self._exchange = Exchange(
             self._http.build_request, Retries(retries, max_retry_seconds), shrink=shrink
         )
@@ -238,15 +229,5 @@ class AsyncClient:
                 try:
                     response = await self._http.send(step)
                 except httpx.HTTPError as error:
-                    raise _transport_error(step, error) from error
+                    raise transport_error(step, error) from error
         return step.result
-
-
-def _options(url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    return {"base_url": url, "headers": headers, "timeout": timeout, "limits": UNLIMITED}
-
-
-def _transport_error(request: httpx.Request, error: httpx.HTTPError) -> TransportError:
-    url = request.url.copy_with(query=None)
-    return TransportError(f"{url} did not answer ({str(error) or type(error).__name__})")

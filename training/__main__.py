@@ -27,7 +27,7 @@ def _train(arguments: Sequence[str]) -> None:
     options, recipe = read_run(arguments)
     check_place(options.out, resume=options.resume)
     # Late: a wrong option is reported before the slow import of torch.
-    from training.run import run
+    from training.run.run import run
 
     run(options, recipe)
 

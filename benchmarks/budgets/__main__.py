@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,21 +28,26 @@ from benchmarks.budgets.population import Population, maximum, population_of
 from benchmarks.goals import Goal, print_goals
 from benchmarks.promises.coverage import SHIPPED
 from offramp.bundle.manifest import Manifest
+from training.evaluation.evaluate import Floats
 
 GOALS = {0.88: 0.22, 0.8825: 0.26}  # accuracy, share of full depth's flops
+
+
+def printed(found: Mapping[str, Floats]) -> Iterator[list[str | float]]:
+    """Print the figures of each way, and yield them as rows."""
+    columns = [*(f"flops for {100 * accuracy:g} %" for accuracy in GOALS), "points gained"]
+    for way, figures in found.items():
+        for column, figure in zip(columns, figures, strict=True):
+            value, low, high = (100 if column == columns[-1] else 1) * figure
+            print(f"{way:22} {column:20} {value:6.3f} [{low:.3f}, {high:.3f}]")
+            yield [way, column, *(round(float(each), 4) for each in (value, low, high))]
 
 
 def report(manifest: Manifest, images: Population, draws: int, out: Path | None) -> int:
     """Print the tables and the goals, and write the first table to a file if one is given."""
     print(f"{manifest.name} {manifest.version}: {images.images:,} images, {FOLDS} folds")
     found = compare(images, tuple(GOALS))
-    columns = [*(f"flops for {100 * accuracy:g} %" for accuracy in GOALS), "points gained"]
-    rows = []
-    for way, figures in found.items():
-        for column, figure in zip(columns, figures, strict=True):
-            value, low, high = (100 if column == columns[-1] else 1) * figure
-            print(f"{way:22} {column:20} {value:6.3f} [{low:.3f}, {high:.3f}]")
-            rows.append([way, column, *(round(float(each), 4) for each in (value, low, high))])
+    rows = list(printed(found))
     for line in few_images(maximum(images, np.arange(0)), draws):
         print("  ".join(f"{key} {value}" for key, value in line.items()))
     if out is not None:

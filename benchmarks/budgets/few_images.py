@@ -16,6 +16,12 @@ from training.evaluation.thresholds import best_within, each_exit
 FEW = (40, 80, 300, 1000)
 
 
+def _drawn(images: Answers, count: int, rng: np.random.Generator) -> Floats:
+    """Draw so many images to solve on, and return the gains on the others, [2, exits - 1]."""
+    order = rng.permutation(images.scored.images)
+    return _gains(images.rows(order[:count]), images.rows(order[count:]).scored)
+
+
 def few_images(images: Answers, draws: int) -> Iterator[dict[str, float]]:
     """Yield the accuracy at the flops of each exit, less that of the exit, by number of images.
 
@@ -25,8 +31,7 @@ def few_images(images: Answers, draws: int) -> Iterator[dict[str, float]]:
     for count in FEW:
         gains = np.zeros((draws, 2, len(images.scored.flops) - 1))
         for draw in track(range(draws), f"{count} images", transient=True):
-            order = rng.permutation(images.scored.images)
-            gains[draw] = _gains(images.rows(order[:count]), images.rows(order[count:]).scored)
+            gains[draw] = _drawn(images, count, rng)
         means, errors = 100 * gains.mean(axis=0), 100 * gains.std(axis=0) / draws**0.5
         for k in range(gains.shape[2]):
             yield {

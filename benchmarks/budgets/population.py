@@ -15,7 +15,7 @@ from exporter.bundle import read_bundle
 from exporter.chain import Chain
 from exporter.recalibrate import own_files
 from offramp.bundle.manifest import Manifest
-from training.data.datasets import load_split
+from training.data.splits import load_split
 from training.evaluation.evaluate import Floats, Scored
 
 Rows = NDArray[np.int64]

@@ -174,8 +174,8 @@ def goals_of(subject: Subject, arguments: argparse.Namespace) -> Iterator[Goal]:
     yield Goal(text, f"{differing} differ", differing == 0)
 
 
-def main() -> int:
-    """Run the benchmark, and return the exit status."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--bundle", type=Path, default=Path("deploy/bundles/cifar10-msdnet"))
     parser.add_argument("--data", type=Path, required=True, help="folder or parquet file of images")
@@ -185,7 +185,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="of the limit (default: 3)")
     parser.add_argument("--times", type=int, default=5, help="passes of memory (default: 5)")
     parser.add_argument("--compared", type=int, default=500, help="answers (default: 500)")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Run the benchmark, and return the exit status."""
+    arguments = build_parser().parse_args()
     contents = contents_of(arguments.data, arguments.count)
     gc.freeze()  # as the server does
     with (

@@ -18,8 +18,8 @@ import torch
 from training.data.images import Images
 from training.fit.checkpoint import new_network
 from training.fit.exported import on_device
-from training.fit.gradient import GradientAccumulator
 from training.fit.initial import initial_objective, initial_optimizers
+from training.fit.step.gradient import GradientAccumulator
 from training.options import read_run
 from training.recipes import Recipe
 

@@ -82,29 +82,21 @@ def steps(
             TRAINING,
             (data,),
         ),
-        Step(
-            "tests",
-            (
-                "-m",
-                "pytest",
-                "-m",
-                "gpu",
-                "-p",
-                "no:cacheprovider",
-                *map(str, files_for_gpu(TESTS)),
-            ),
-            240,
-            (*TRAINING, *SERVING, *TESTING),
-        ),
-        Step(
-            "engine",
-            ("-m", "benchmarks.engine.gpu", "--bundle", str(bundle)),
-            240,
-            (*TRAINING, *SERVING),
-            (bundle,),
-        ),
+        _tests(),
+        _engine(bundle),
         Step("recipe", (*of_recipe, "--data", cifar), limit, TRAINING, cifar_path),
     ]
+
+
+def _tests() -> Step:
+    files = map(str, files_for_gpu(TESTS))
+    command = ("-m", "pytest", *("-m", "gpu"), *("-p", "no:cacheprovider"), *files)
+    return Step("tests", command, 240, (*TRAINING, *SERVING, *TESTING))
+
+
+def _engine(bundle: Path) -> Step:
+    command = ("-m", "benchmarks.engine.gpu", "--bundle", str(bundle))
+    return Step("engine", command, 240, (*TRAINING, *SERVING), (bundle,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from exporter.promises.certificate import Outputs, agreeing
 from offramp.bundle.manifest import Manifest
 from serving.audit.ledger import FULL_DEPTH, AuditedPromise, Kept, Ledger
 from serving.engine.background.ladder import Ladder, ladders
-from training.data.datasets import load_files
+from training.data.splits import load_files
 from training.evaluation.evaluate import exits_taken
 
 SHIPPED = Path("deploy/bundles/cifar10-msdnet")

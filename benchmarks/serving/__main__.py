@@ -29,8 +29,8 @@ def commands(arguments: argparse.Namespace) -> list[list[str]]:
     ]
 
 
-def main() -> int:
-    """Run all benchmarks and return 1 if a goal is missed."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(description="Run all benchmarks of serving.")
     parser.add_argument("--data", default="cifar10", help="hub name, parquet or folder of images")
     parser.add_argument(
@@ -45,8 +45,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each comparison")
     parser.add_argument("--overload", type=float, default=300.0, help="seconds of overload")
     parser.add_argument("--calls", type=int, default=100_000, help="requests of the accounting")
+    return parser
+
+
+def main() -> int:
+    """Run all benchmarks and return 1 if a goal is missed."""
     lines = []
-    for command in commands(parser.parse_args()):
+    for command in commands(build_parser().parse_args()):
         network = "paper's network: " if "--paper" in command else ""
         lines += [(line, network) for line in verdicts(command)]
     print("\n===== goals")

@@ -90,12 +90,7 @@ def measure(
         round_ = Round(number, load, subject.sent.labels, slo, effort)
         for row in one_round(subject, servers, limits, round_, number, arguments.seconds / 2):
             rows.append(row)
-            print(
-                f"{row.round:2} {row.server:9} {row.measure:10} {row.budget:10} "
-                f"{row.offered:8.1f} offered {row.rate:8.1f}/s {row.good:8.1f} good "
-                f"{row.cpu:7.2f} CPU ms   p50 {row.p50:8.2f}   p99 {row.p99:8.2f} ms",
-                flush=True,
-            )
+            print_row(row)
         write_rows(subject.out / "compare.csv", rows)
     return rows
 
@@ -109,8 +104,18 @@ def equal_accuracy(found: dict[str, float]) -> Goal:
     )
 
 
-def main() -> int:
-    """Run the benchmark and return 1 if a goal is missed."""
+def print_row(row: Row) -> None:
+    """Print a measurement."""
+    print(
+        f"{row.round:2} {row.server:9} {row.measure:10} {row.budget:10} "
+        f"{row.offered:8.1f} offered {row.rate:8.1f}/s {row.good:8.1f} good "
+        f"{row.cpu:7.2f} CPU ms   p50 {row.p50:8.2f}   p99 {row.p99:8.2f} ms",
+        flush=True,
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     made = parser("Compare our server with its peers and with the limit.")
     made.add_argument("--rounds", type=int, default=5, help="number of rounds")
     made.add_argument("--seconds", type=float, default=8.0, help="seconds at saturation")
@@ -118,7 +123,12 @@ def main() -> int:
     made.add_argument(
         "--servers", nargs="+", help=f"servers to measure; {OURS} is ours (default: all)"
     )
-    arguments = made.parse_args()
+    return made
+
+
+def main() -> int:
+    """Run the benchmark and return 1 if a goal is missed."""
+    arguments = build_parser().parse_args()
     subject = read_subject(arguments)
     bundle, manifest = subject.target.bundle, subject.manifest
     images = pixels(subject.sent.files, manifest)

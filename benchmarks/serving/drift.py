@@ -186,8 +186,8 @@ def draw(prometheus: Prometheus, times: Times, out: Path) -> None:
     figure.savefig(out, dpi=110)
 
 
-def main() -> int:
-    """Run the experiment, or plot a recorded one, and return 1 if the alert is wrong."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(
         description="Check that the drift alert fires on corrupted images only."
     )
@@ -203,7 +203,12 @@ def main() -> int:
         "--folder", type=Path, help="folder for the recording; an existing one is plotted"
     )
     parser.add_argument("--out", type=Path, default=Path("docs/results/drift.png"), help="plot")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Run the experiment, or plot a recorded one, and return 1 if the alert is wrong."""
+    arguments = build_parser().parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         recorded = folder / "times.json"

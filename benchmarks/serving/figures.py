@@ -182,32 +182,36 @@ def reachable(rounds: Rounds) -> Iterator[str]:
 
 def table(rounds: Rounds) -> list[str]:
     """Return a Markdown table of medians over the rounds, a line for each server and budget."""
-    lines = [
-        COLUMNS,
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for server, budget in dict.fromkeys((r.server, r.budget) for r in rounds.rows):
+    subjects = dict.fromkeys((r.server, r.budget) for r in rounds.rows)
+    lines = [_line(rounds, server, budget) for server, budget in subjects]
+    return [COLUMNS, "|---|---|---|---|---|---|---|---|", *lines]
 
-        def cell(choice: Choice, value: Value, server: str = server) -> str:
-            median = rounds.median(server, choice, value)
-            return "-" if np.isnan(median) else f"{median:.4g}"
 
-        if server == LIMIT:
-            at = Choice(LIMIT, budget)
-            lines.append(f"| limit | {budget} | {cell(at, rate)} | {cell(at, cpu)} | | | | |")
-            continue
-        full, one, at = (
-            Choice(SATURATION, budget),
-            Choice(SINGLE, budget),
-            Choice(OPEN, budget, AT),
-        )
-        lines.append(
-            f"| {server} | {budget} | {cell(full, rate)} | {cell(full, cpu)} | "
-            f"{cell(full, p50)} / {cell(full, p99)} | {cell(one, p50)} / {cell(one, p99)} | "
-            f"{cell(Choice(OPEN, budget), good)} | {cell(at, p50)} / "
-            f"{cell(at, p99)} / {cell(at, p999)} |"
-        )
-    return lines
+def _line(rounds: Rounds, server: str, budget: str) -> str:
+    """Return the line of a server and a budget."""
+
+    def cell(choice: Choice, value: Value) -> str:
+        median = rounds.median(server, choice, value)
+        return "-" if np.isnan(median) else f"{median:.4g}"
+
+    if server == LIMIT:
+        at = Choice(LIMIT, budget)
+        return f"| limit | {budget} | {cell(at, rate)} | {cell(at, cpu)} | | | | |"
+    full, one, at = Choice(SATURATION, budget), Choice(SINGLE, budget), Choice(OPEN, budget, AT)
+    return (
+        f"| {server} | {budget} | {cell(full, rate)} | {cell(full, cpu)} | "
+        f"{cell(full, p50)} / {cell(full, p99)} | {cell(one, p50)} / {cell(one, p99)} | "
+        f"{cell(Choice(OPEN, budget), good)} | {cell(at, p50)} / "
+        f"{cell(at, p99)} / {cell(at, p999)} |"
+    )
+
+
+def _sweeps(rounds: Rounds) -> Iterator[tuple[str, str, list[Choice]]]:
+    """Yield each server and budget, with its measurements at rising rates."""
+    sweeps = [row for row in rounds.rows if row.measure == OPEN]
+    for server, budget in dict.fromkeys((row.server, row.budget) for row in sweeps):
+        shares = sorted({r.share for r in sweeps if (r.server, r.budget) == (server, budget)})
+        yield server, budget, [Choice(OPEN, budget, share) for share in shares]
 
 
 def plot(path: Path, rounds: Rounds, slo: float, accuracies: dict[str, float]) -> None:
@@ -219,10 +223,7 @@ def plot(path: Path, rounds: Rounds, slo: float, accuracies: dict[str, float]) -
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     axes.set_prop_cycle(color=COLOURS)
-    sweeps = [row for row in rounds.rows if row.measure == OPEN]
-    for server, budget in dict.fromkeys((row.server, row.budget) for row in sweeps):
-        shares = sorted({r.share for r in sweeps if (r.server, r.budget) == (server, budget)})
-        at = [Choice(OPEN, budget, share) for share in shares]
+    for server, budget, at in _sweeps(rounds):
         axes.plot(
             [rounds.median(server, each, offered) for each in at],
             [rounds.median(server, each, good) for each in at],

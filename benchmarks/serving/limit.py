@@ -120,6 +120,13 @@ def whole(folder: Path, manifest: Manifest, images: Pixels, batch: int = BATCH) 
     )
 
 
+def _run_all(threads: Sequence[threading.Thread]) -> None:
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def measure(work: Work, threads: int, seconds: float) -> Limit:
     """Run all batches repeatedly on a number of threads, for at least a number of seconds.
 
@@ -137,11 +144,7 @@ def measure(work: Work, threads: int, seconds: float) -> Limit:
             count += 1
         done.append((count / len(order), wall, time.thread_time() - cpu))
 
-    workers = [threading.Thread(target=loop, args=(i,)) for i in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    _run_all([threading.Thread(target=loop, args=(i,)) for i in range(threads)])
     rate = sum(rounds * work.answers / wall for rounds, wall, _ in done)
     answers = sum(rounds for rounds, _, _ in done) * work.answers
     return Limit(rate, 1e3 * sum(cpu for _, _, cpu in done) / answers)

@@ -9,6 +9,7 @@ ours. Both generators send at the same rate, in turns. Needs `mlcommons-loadgen`
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
@@ -203,21 +204,29 @@ def summary_of(report: Report) -> Summary:
     return Summary(len(found), int((~found.answered).sum()), p50, p99)
 
 
-def main() -> int:
-    """Run the benchmark."""
+def print_turn(name: str, turn: Summary) -> None:
+    """Print the numbers of a turn of a generator."""
+    latency = f"p50 {turn.p50:8.2f}   p99 {turn.p99:8.2f} ms"
+    print(f"{name} {turn.requests:6} requests {turn.failed:4} failed   {latency}", flush=True)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     made = parser("Compare our load generator with MLPerf LoadGen's Server scenario.")
     made.add_argument(
         "--rate", type=float, default=400.0, help="requests per second, Poisson arrivals"
     )
     made.add_argument("--seconds", type=float, default=5.0, help="seconds of a turn")
     made.add_argument("--rounds", type=int, default=5, help="turns of each generator")
-    arguments = made.parse_args()
+    return made
+
+
+def main() -> int:
+    """Run the benchmark."""
+    arguments = build_parser().parse_args()
     subject = read_subject(arguments)
-    server, rate, seconds = (
-        ours(subject.target, *subject.options),
-        arguments.rate,
-        arguments.seconds,
-    )
+    server, rate = ours(subject.target, *subject.options), arguments.rate
+    seconds = arguments.seconds
     files, path, rng = subject.sent.files, server.paths[MEDIUM], np.random.default_rng(0)
     ratios = []
     with generator(files) as load, started(server, files[0], subject.out / "logs") as running:
@@ -228,12 +237,8 @@ def main() -> int:
             if number == 0:
                 continue  # warm-up
             ratios.append((mine.p50 / theirs.p50, mine.p99 / theirs.p99))
-            for name, each in (("ours", mine), ("LoadGen", theirs)):
-                print(
-                    f"{number:2} {name:8} {each.requests:6} requests {each.failed:4} failed   "
-                    f"p50 {each.p50:8.2f}   p99 {each.p99:8.2f} ms",
-                    flush=True,
-                )
+            print_turn(f"{number:2} ours    ", mine)
+            print_turn(f"{number:2} LoadGen ", theirs)
     p50, p99 = np.median(ratios, axis=0)
     print(f"ours / LoadGen, medians of {len(ratios)} rounds: p50 {p50:.3f}, p99 {p99:.3f}")
     return 0

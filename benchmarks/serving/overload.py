@@ -10,6 +10,7 @@ share of the requests wants to stop the server. Goodput is that of the others.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import sys
 import threading
@@ -20,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.goals import Goal, print_goals
 from benchmarks.serving.attacks.hostile import hostile_images, is_hostile, with_hostile
@@ -141,6 +143,18 @@ def overload(
     return Overload(saturation, peak, usual, all_outcomes.where(hostile), good, memory)
 
 
+def beside_hostile(found: Overload) -> Goal:
+    """Compare the goodput beside hostile requests with its peak."""
+    parts = found.good[: 2 * (len(found.good) // 2)].reshape(-1, 2)  # without and with hostile ones
+    under_attack = float(np.median(parts[:, 1])) / found.peak
+    paired = float(np.median(parts[:, 1] / np.maximum(parts[:, 0], 1e-9)))
+    return Goal(
+        f"goodput beside hostile requests >= {LEAST} x its peak",
+        f"{under_attack:.3f}, and {paired:.3f} of the part before each",
+        under_attack >= LEAST,
+    )
+
+
 def goals(found: Overload) -> list[Goal]:
     """Compare the results with the goals."""
     typical, grown = float(np.median(found.good)) / found.peak, growth(found.memory)
@@ -148,18 +162,8 @@ def goals(found: Overload) -> list[Goal]:
     everything = (found.outcomes, found.hostile)
     lost = sum(int((outcomes.status == NO_ANSWER).sum()) for outcomes in everything)
     sent = sum(len(outcomes) for outcomes in everything)
-    parts = found.good[: 2 * (len(found.good) // 2)].reshape(-1, 2)  # without and with hostile ones
-    under_attack = float(np.median(parts[:, 1])) / found.peak
-    paired = float(np.median(parts[:, 1] / np.maximum(parts[:, 0], 1e-9)))
-    beside = [
-        Goal(
-            f"goodput beside hostile requests >= {LEAST} x its peak",
-            f"{under_attack:.3f}, and {paired:.3f} of the part before each",
-            under_attack >= LEAST,
-        )
-    ]
     return [
-        *(beside if len(found.hostile) else []),
+        *([beside_hostile(found)] if len(found.hostile) else []),
         Goal(
             f"goodput at 150 % of saturation >= {LEAST} x its peak",
             f"{typical:.3f} (worst part {worst:.3f}); peak {found.peak:.0f}/s",
@@ -179,6 +183,11 @@ def write(out: Path, found: Overload, slo: float, seconds: float) -> None:
         writer.writerow(["seconds", "goodput", "memory_mb"])
         at = np.linspace(0, len(found.memory) - 1, len(times)).astype(int)
         writer.writerows(zip(times, found.good, found.memory[at], strict=True))
+    plot(out / "overload.png", found, times, slo)
+
+
+def plot(path: Path, found: Overload, times: NDArray[np.float64], slo: float) -> None:
+    """Plot goodput and memory over time."""
     import matplotlib as mpl  # slow to import
 
     mpl.use("Agg")
@@ -190,12 +199,12 @@ def write(out: Path, found: Overload, slo: float, seconds: float) -> None:
     upper.set(ylabel=f"answers/s within {1e3 * slo:.0f} ms", ylim=(0, None))
     lower.plot(np.arange(1, len(found.memory) + 1) * SAMPLES, found.memory)
     lower.set(xlabel="seconds at 150 % of saturation", ylabel="resident, MB", ylim=(0, None))
-    figure.savefig(out / "overload.png", dpi=150)
+    figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
-def main() -> int:
-    """Run the benchmark and return 1 if a goal is missed."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     made = parser("Measure goodput and memory at 150 % of saturation.")
     made.add_argument("--seconds", type=float, default=300.0, help="seconds of overload")
     made.add_argument(
@@ -204,7 +213,12 @@ def main() -> int:
     made.add_argument(
         "--hostile", type=float, default=0.0, help="share of hostile requests in the overload"
     )
-    arguments = made.parse_args()
+    return made
+
+
+def main() -> int:
+    """Run the benchmark and return 1 if a goal is missed."""
+    arguments = build_parser().parse_args()
     subject = read_subject(arguments)
     share: float = arguments.hostile
     hostile = hostile_images() if share else ()

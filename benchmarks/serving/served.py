@@ -23,8 +23,8 @@ from benchmarks.client import Served, classify, counters, serving
 from exporter.budgets import FULL, estimate_mean, estimate_share
 from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
 from offramp.bundle.values import Estimate
-from training.data.datasets import load_files
 from training.data.images import File
+from training.data.splits import load_files
 from training.evaluation.calibration_error import wilson
 
 
@@ -48,17 +48,21 @@ class Statement:
         return self.stated.within(self.seen)
 
 
+def deviation_of_flops(manifest: Manifest, point: OperatingPoint) -> float:
+    """Return the standard deviation of an image's flops, as the manifest states the exits."""
+    evaluated = [threshold <= 1 for threshold in point.thresholds]
+    by_exit = [manifest.flops_of(k, evaluated) for k in range(1, manifest.exits + 1)]
+    flops, shares = np.array(by_exit, np.float64), [share.value for share in point.exit_shares]
+    return float(np.sqrt(max(0.0, np.dot(shares, flops**2) - point.mean_flops.value**2)))
+
+
 def statements(
     manifest: Manifest, point: OperatingPoint, answers: Sequence[Served]
 ) -> list[Statement]:
     """Compare answers with the manifest, with intervals for that number of images."""
     held_out, new = manifest.held_out.images, len(answers)
     shares = [share.value for share in point.exit_shares]
-    evaluated = [threshold <= 1 for threshold in point.thresholds]
-    by_exit = [manifest.flops_of(k, evaluated) for k in range(1, manifest.exits + 1)]
-    flops = np.array(by_exit, dtype=np.float64)
-    mean = point.mean_flops.value
-    std = float(np.sqrt(max(0.0, np.dot(shares, flops**2) - mean**2)))
+    mean, std = point.mean_flops.value, deviation_of_flops(manifest, point)
     found = [
         Statement(
             "mean flops",

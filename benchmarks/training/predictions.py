@@ -16,8 +16,8 @@ import torch
 from rich.progress import track
 
 from benchmarks.training.comparison import finished
-from training.data.datasets import load_test
 from training.data.images import Images
+from training.data.splits import load_test
 from training.errors import DataError
 from training.evaluation.assessment import (
     LabelledLogits,

@@ -14,14 +14,14 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.serving.servers.processes import free_port
 from deploy.check.loopback import check
 from deploy.check.podman import Podman, engine
 from deploy.check.programs import CONTAINERS, can_run, find
@@ -33,6 +33,11 @@ WORKERS = 2
 BASE = "localhost/offramp-base"
 SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources")
 MERGED = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"  # without it dpkg needs Perl
+OPTIONS = (  # of mmdebstrap
+    f"--hook-dir={MERGED}",
+    "--dpkgopt=force-unsafe-io",
+    '--aptopt=Acquire::Check-Valid-Until "false"',
+)
 PYTHON = "python3,python3-pip,python3-venv,ca-certificates"
 STAND_INS = {
     "prometheus": ['--change=ENTRYPOINT ["/usr/bin/prometheus"]', "--change=USER 65534"],
@@ -41,6 +46,14 @@ STAND_INS = {
         "--change=USER 472",
     ],
 }
+WRITABLE = (  # prints True or False for the folder of the program, and for a read-only root
+    "import os; print(os.access('/opt', os.W_OK), end=' ');"
+    "print(os.statvfs('/').f_flag & os.ST_RDONLY == os.ST_RDONLY)"
+)
+TOOLS = (  # prints the compilers, and True or False for torch and for pip
+    "import shutil, importlib.util as u; print([t for t in ('gcc', 'cc', 'g++', 'make') if"
+    " shutil.which(t)], bool(u.find_spec('torch')), bool(u.find_spec('pip')))"
+)
 HOOKS = (
     'ln -s busybox "$1/bin/wget"',
     'mkdir -p "$1/prometheus" "$1/srv/api" "$1/etc/grafana" "$1/var/lib/grafana"',
@@ -57,12 +70,7 @@ def debian(podman: Podman, packages: str, hooks: Sequence[str] = ()) -> Path:
     """
     file = podman.folder / f"{packages.split(',', 1)[0]}.tar"
     options = [f"--customize-hook={hook}" for hook in hooks]
-    options += [
-        f"--include={packages},usr-is-merged",
-        f"--hook-dir={MERGED}",
-        "--dpkgopt=force-unsafe-io",
-        '--aptopt=Acquire::Check-Valid-Until "false"',
-    ]
+    options += [f"--include={packages},usr-is-merged", *OPTIONS]
     sources = [path for path in SOURCES if Path(path).exists()]
     release = platform.freedesktop_os_release()["VERSION_CODENAME"]
     command = ["mmdebstrap", "--quiet", "--variant=minbase", *options, release, str(file), *sources]
@@ -101,13 +109,6 @@ def prepare(podman: Podman) -> None:
         podman.run("import", "--quiet", *changes, str(stand_in), services[name]["image"])
 
 
-def free_port() -> int:
-    """Return a free loopback port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def container(podman: Podman, service: str) -> str:
     """Return the name of a service's container."""
     return podman.run(
@@ -120,22 +121,8 @@ def inspect(podman: Podman) -> list[str]:
     name = container(podman, "serving-cpu")
     status = podman.run("exec", name, "cat", "/proc/1/status")
     fields = {line.split(":")[0]: line.split(":")[1].split() for line in status.splitlines()}
-    writable = podman.run(
-        "exec",
-        name,
-        "python",
-        "-c",
-        "import os; print(os.access('/opt', os.W_OK), end=' ');"
-        "print(os.statvfs('/').f_flag & os.ST_RDONLY == os.ST_RDONLY)",
-    )
-    tools = podman.run(
-        "exec",
-        name,
-        "python",
-        "-c",
-        "import shutil, importlib.util as u; print([t for t in ('gcc', 'cc', 'g++', 'make') if"
-        " shutil.which(t)], bool(u.find_spec('torch')), bool(u.find_spec('pip')))",
-    )
+    writable = podman.run("exec", name, "python", "-c", WRITABLE)
+    tools = podman.run("exec", name, "python", "-c", TOOLS)
     users = set(podman.run("top", name, "huser").splitlines()[1:])
     print(
         f"container    user {fields['Uid'][0]}, capabilities {int(fields['CapEff'][0], 16)}, "
@@ -162,6 +149,26 @@ def leftovers(podman: Podman) -> list[str]:
     return [kind for kind, command in kinds.items() if podman.run(*command, label)]
 
 
+def check_dashboard(podman: Podman) -> list[str]:
+    """Return a fault if Grafana's container has no dashboard."""
+    file = "/etc/grafana/dashboards/overview.json"
+    mounted = podman.run("exec", container(podman, "grafana"), "/bin/busybox", "cat", file)
+    return [] if json.loads(mounted)["uid"] == "offramp-overview" else ["Grafana has no dashboard"]
+
+
+def check_numbers(settings: Mapping[str, str]) -> list[str]:
+    """Send traffic, and return the faults of Prometheus's numbers."""
+    faults = []
+    prometheus = Prometheus(f"http://127.0.0.1:{settings['PROMETHEUS_PORT']}")
+    if not check(f"http://127.0.0.1:{settings['OFFRAMP_PORT']}", prometheus, images(), rate=50):
+        faults.append("the dashboard's numbers are wrong")
+    workers = sum(prometheus.now("offramp_workers").values())
+    print(f"workers      {workers:.0f}, each reports the counters of all")
+    if workers != WORKERS:
+        faults.append("the number of workers is wrong")
+    return faults
+
+
 def run_compose(podman: Podman) -> list[str]:
     """Run up, traffic, inspection and down, and return the faults."""
     settings = {f"{name}_PORT": str(free_port()) for name in ("OFFRAMP", "PROMETHEUS", "GRAFANA")}
@@ -175,23 +182,7 @@ def run_compose(podman: Podman) -> list[str]:
         size = int(podman.run("image", "inspect", "--format={{.Size}}", "offramp-serving:cpu"))
         base = int(podman.run("image", "inspect", "--format={{.Size}}", BASE))
         print(f"image        {size / 1e6:.0f} MB, base image {base / 1e6:.0f} MB")
-        faults = inspect(podman)
-        mounted = podman.run(
-            "exec",
-            container(podman, "grafana"),
-            "/bin/busybox",
-            "cat",
-            "/etc/grafana/dashboards/overview.json",
-        )
-        if json.loads(mounted)["uid"] != "offramp-overview":
-            faults.append("Grafana has no dashboard")
-        prometheus = Prometheus(f"http://127.0.0.1:{settings['PROMETHEUS_PORT']}")
-        if not check(f"http://127.0.0.1:{settings['OFFRAMP_PORT']}", prometheus, images(), rate=50):
-            faults.append("the dashboard's numbers are wrong")
-        workers = sum(prometheus.now("offramp_workers").values())
-        print(f"workers      {workers:.0f}, each reports the counters of all")
-        if workers != WORKERS:
-            faults.append("the number of workers is wrong")
+        faults = [*inspect(podman), *check_dashboard(podman), *check_numbers(settings)]
     finally:
         compose(podman, "down", "--volumes", "--timeout", "45", **settings)
     remaining = leftovers(podman)

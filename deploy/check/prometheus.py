@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,8 @@ from typing import Any
 
 import httpx
 import yaml
+
+from benchmarks.serving.servers.processes import free_port
 
 NO_SERVER = "http://127.0.0.1:9"  # no scrapes, to read recorded data only
 FOLDER = Path(__file__).parents[1] / "prometheus"
@@ -93,8 +94,7 @@ def scraping(server: str, folder: Path) -> Iterator[Prometheus]:
     folder.mkdir(parents=True, exist_ok=True)
     configured = json.dumps(configuration(server.removeprefix("http://")))
     (folder / "prometheus.yml").write_text(configured, encoding="utf-8")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     command = [
         program,
         f"--config.file={folder / 'prometheus.yml'}",

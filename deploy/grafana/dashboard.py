@@ -18,6 +18,7 @@ from deploy.grafana.panels import ROWS
 
 FILE = Path(__file__).parent / "dashboards" / "overview.json"
 SOURCE = options.DataSourceRef(type_val="prometheus", uid="${datasource}")
+BUDGETS = f"query_result(sum by (budget) (increase(offramp_exits_total{{{JOB}}}[$__range])) > 0)"
 B = TypeVar("B", stat.Panel, timeseries.Panel)
 
 
@@ -39,14 +40,7 @@ def overview() -> dashboard.Dashboard:
         .with_variable(_variable("job", "Service", "label_values(offramp_model_info, job)"))
         .with_variable(_label("model", "Model"))
         .with_variable(_label("version", "Version"))
-        .with_variable(
-            _variable(
-                "budget",
-                "Budget",
-                f"query_result(sum by (budget) (increase(offramp_exits_total{{{JOB}}}"
-                "[$__range])) > 0)",
-            ).regex('/budget="([^"]+)"/')
-        )
+        .with_variable(_variable("budget", "Budget", BUDGETS).regex('/budget="([^"]+)"/'))
     )
     for row in ROWS:
         built.with_row(dashboard.Row(row.title))
@@ -84,9 +78,25 @@ def _number(panel: Panel) -> stat.Panel:
 
 
 def _lines(panel: Panel) -> timeseries.Panel:
-    stacked = panel.kind == "stacked"
+    built = _plain_lines(stacked=panel.kind == "stacked")
+    if panel.highest is not None:
+        built.max(panel.highest)
+    if panel.limits:
+        mode = options.GraphThresholdsStyleMode.DASHED
+        built.thresholds_style(common.GraphThresholdsStyleConfig().mode(mode))
+    if panel.repeat:
+        built.repeat("budget").repeat_direction("h").max_per_row(3)
+    return _common(built, panel)
+
+
+def _plain_lines(*, stacked: bool) -> timeseries.Panel:
+    """Build lines, where those that are expected or limits are dashed."""
     mode = options.StackingMode.NORMAL if stacked else options.StackingMode.NONE
-    built = (
+    dashed = [
+        model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}),
+        model.DynamicConfigValue("custom.fillOpacity", 0),
+    ]
+    return (
         timeseries.Panel()
         .height(8)
         .min(0)
@@ -101,22 +111,8 @@ def _lines(panel: Panel) -> timeseries.Panel:
             .placement(options.LegendPlacement.BOTTOM)
             .show_legend(show_legend=True)
         )
-        .override_by_regexp(
-            "expected|limit",
-            [
-                model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}),
-                model.DynamicConfigValue("custom.fillOpacity", 0),
-            ],
-        )
+        .override_by_regexp("expected|limit", dashed)
     )
-    if panel.highest is not None:
-        built.max(panel.highest)
-    if panel.limits:
-        mode_ = options.GraphThresholdsStyleMode.DASHED
-        built.thresholds_style(common.GraphThresholdsStyleConfig().mode(mode_))
-    if panel.repeat:
-        built.repeat("budget").repeat_direction("h").max_per_row(3)
-    return _common(built, panel)
 
 
 def _common(built: B, panel: Panel) -> B:

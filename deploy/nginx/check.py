@@ -67,8 +67,15 @@ def answers(direct: httpx.Client, proxied: httpx.Client, image: bytes) -> Iterat
 
 def refusals(proxied: httpx.Client) -> Iterator[str]:
     """Yield each refusal that does not have the status and the problem type of the server."""
+    for name, (response, expected) in _refused(proxied).items():
+        if problem(response) != expected:
+            yield f"{name}: {problem(response)}, expected {expected}"
+
+
+def _refused(proxied: httpx.Client) -> dict[str, tuple[httpx.Response, tuple[int, str]]]:
+    """Send requests to refuse, and return each response with its status and problem type."""
     beyond = bytes(LARGEST_BODY + 1)
-    tried = {
+    return {
         "the largest body": (
             proxied.post("/classify", content=beyond[:-1]),
             (415, "not-an-image"),
@@ -86,9 +93,6 @@ def refusals(proxied: httpx.Client) -> Iterator[str]:
         "the metrics": (proxied.get("/metrics"), (404, "not-found")),
         "another path": (proxied.get("/nothing"), (404, "not-found")),
     }
-    for name, (response, expected) in tried.items():
-        if problem(response) != expected:
-            yield f"{name}: {problem(response)}, expected {expected}"
 
 
 def run_check(folder: Path) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.serving.servers.processes import free_port
 from deploy.check.programs import SOURCES, find
 
 EXAMPLE = Path(__file__).parent / "offramp.conf"
@@ -62,16 +63,13 @@ def proxying(server: str, folder: Path) -> Iterator[str]:
     program = find("nginx")
     if program is None:
         raise FileNotFoundError(f"nginx: not installed ({SOURCES['nginx']})")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "offramp.conf").write_text(configured(server, port), encoding="utf-8")
     (folder / "nginx.conf").write_text(AROUND.format(folder=folder), encoding="utf-8")
     command = [program, "-p", str(folder), "-e", str(folder / "error.log"), "-c"]
     command.append(str(folder / "nginx.conf"))
-    tested = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
-    if tested.returncode or "[warn]" in tested.stderr:
-        raise RuntimeError(f"nginx refuses the example: {tested.stderr.strip()}")
+    _check_configuration(command)
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
             _wait_until_it_listens(port, process)
@@ -91,3 +89,10 @@ def _wait_until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
         else:
             return
     raise RuntimeError("nginx did not start")
+
+
+def _check_configuration(command: Sequence[str]) -> None:
+    """Let nginx test its configuration. A warning is an error too."""
+    tested = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+    if tested.returncode or "[warn]" in tested.stderr:
+        raise RuntimeError(f"nginx refuses the example: {tested.stderr.strip()}")

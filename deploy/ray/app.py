@@ -46,6 +46,18 @@ class Arguments(BaseModel):
     min_replicas: int = 2
     max_replicas: int = 8
 
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of the server in each replica."""
+        return {
+            "bundle": self.bundle,
+            "models": self.models,
+            "default_model": self.default_model,
+            "keep_previous": self.keep_previous,
+            "admin_key_file": None,  # a call would change one replica alone
+            "provider": self.provider,
+            "threads": self.threads,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -56,6 +68,22 @@ class Call:
     query: bytes
     headers: list[tuple[bytes, bytes]]
     body: bytes
+
+    def scope(self) -> dict[str, Any]:
+        """Return the scope of ASGI."""
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": self.method,
+            "scheme": "http",
+            "path": self.path,
+            "raw_path": self.path.encode(),
+            "query_string": self.query,
+            "headers": self.headers,
+            "client": None,
+            "server": None,
+        }
 
 
 @dataclass(slots=True)
@@ -70,19 +98,6 @@ class RawResponse:
 async def call_app(app: FastAPI, call: Call) -> RawResponse:
     """Send a request to the ASGI app in this process and return the response."""
     response, read, ended = RawResponse(), asyncio.Event(), asyncio.Event()
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": call.method,
-        "scheme": "http",
-        "path": call.path,
-        "raw_path": call.path.encode(),
-        "query_string": call.query,
-        "headers": call.headers,
-        "client": None,
-        "server": None,
-    }
 
     async def receive() -> dict[str, Any]:
         if read.is_set():
@@ -98,7 +113,7 @@ async def call_app(app: FastAPI, call: Call) -> RawResponse:
             response.body += message.get("body", b"")
 
     try:
-        await app(scope, receive, send)
+        await app(call.scope(), receive, send)
     finally:
         ended.set()
     return response
@@ -171,15 +186,7 @@ class Ingress:
 
 def build(arguments: Arguments) -> serve.Application:
     """Build the application that `serve run` starts."""
-    settings: dict[str, Any] = {
-        "bundle": arguments.bundle,
-        "models": arguments.models,
-        "default_model": arguments.default_model,
-        "keep_previous": arguments.keep_previous,
-        "admin_key_file": None,  # a call would change one replica alone
-        "provider": arguments.provider,
-        "threads": arguments.threads,
-    }
+    settings = arguments.settings()
     slots = Settings(**settings).slots
     replica = serve.deployment(Replica).options(
         max_ongoing_requests=slots,

@@ -20,8 +20,7 @@ from deploy.ray.output_folder import OutputFolder, Plan
 from deploy.ray.part_classifier import Job, PartClassifier, PartReport, graphs_of
 from offramp.bundle.manifest import Manifest
 from offramp.commands.answer_options import AnswerOptions, check_budget
-from offramp.commands.progress import LISTED, Progress, report_failed
-from offramp.data.summary import left_out_lines
+from offramp.commands.progress import LISTED, Progress, report_failed, report_left_out
 from offramp.errors import OfframpError
 from offramp.exit_codes import exit_code
 from offramp.hub import address_in
@@ -101,12 +100,8 @@ def prepare(options: BatchOptions) -> tuple[Job, Plan]:
     if options.overwrite:
         folder.remove()
     paths = [path.absolute() for path in options.paths]
-    run = {
-        "model": {"name": manifest.name, "version": manifest.version},
-        "graphs": list(job.graphs),
-        "paths": list(map(str, paths)),
-        **job.asked,
-    }
+    model = {"name": manifest.name, "version": manifest.version}
+    run = {"model": model, "graphs": list(job.graphs), "paths": list(map(str, paths)), **job.asked}
     plan = folder.start(run, options.part_images, lambda: _find(paths, strict=options.strict))
     return job, plan
 
@@ -125,9 +120,19 @@ def _job(options: BatchOptions, manifest: Manifest) -> Job:
 
 def _find(paths: Sequence[Path], *, strict: bool) -> ImageItems:
     images = find_images(paths, strict=strict)
-    for line in left_out_lines(images.left_out, images.hidden):
-        print(line, file=sys.stderr)
+    report_left_out(images.left_out, images.hidden)
     return images
+
+
+def _connect() -> None:
+    """Connect to the cluster, without output of its own."""
+    import ray  # late, as below
+    from ray.data import DataContext
+
+    ray.init(log_to_driver=False, logging_level=logging.WARNING)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
 
 
 def _reports(options: BatchOptions, job: Job, parts: Sequence[int]) -> Iterator[PartReport]:
@@ -137,13 +142,10 @@ def _reports(options: BatchOptions, job: Job, parts: Sequence[int]) -> Iterator[
         OfframpError: An actor cannot load the bundle, or cannot write.
     """
     import ray  # late: options and bundle are checked without it
-    from ray.data import ActorPoolStrategy, DataContext, from_items
+    from ray.data import ActorPoolStrategy, from_items
     from ray.exceptions import RayError
 
-    ray.init(log_to_driver=False, logging_level=logging.WARNING)
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    _connect()
     actors = options.actors or actors_for(ray.cluster_resources(), options.cpus, options.gpus)
     reports = from_items(
         [{"part": part} for part in parts], override_num_blocks=len(parts)

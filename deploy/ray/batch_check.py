@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow.parquet import read_table
 
 from deploy.check.ray import IN_NAMESPACE
@@ -47,11 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         RuntimeError: This is another namespace.
     """
-    parser = argparse.ArgumentParser(description="Check that a batch run on Ray loses nothing.")
-    parser.add_argument("--data", type=Path, default=IMAGES, help="images, as `offramp classify`")
-    parser.add_argument("--bundle", type=Path, default=BUNDLE)
-    parser.add_argument("--budget", default="medium")
-    options = parser.parse_args(arguments)
+    options = _options(arguments)
     if not os.environ.get(IN_NAMESPACE):
         raise RuntimeError("python -m deploy.check.ray batch starts this check, in a namespace")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
@@ -81,6 +78,14 @@ def _check(words: Sequence[str], images: int, folder: Path) -> list[str]:
     return found
 
 
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Check that a batch run on Ray loses nothing.")
+    parser.add_argument("--data", type=Path, default=IMAGES, help="images, as `offramp classify`")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE)
+    parser.add_argument("--budget", default="medium")
+    return parser.parse_args(arguments)
+
+
 def differences(expected: pa.Table, rows: pa.Table) -> list[str]:
     """Return the differences of two tables of rows: names, order, and each column.
 
@@ -92,22 +97,27 @@ def differences(expected: pa.Table, rows: pa.Table) -> list[str]:
     if names != others:
         lost, extra = set(names) - set(others), len(others) - len(set(others))
         return [f"{len(lost)} images lost, {extra} doubled, {len(others)} rows of {len(names)}"]
-    found = []
     if rows.column_names != expected.column_names:
         return [f"columns {rows.column_names}, not {expected.column_names}"]
-    for column, kind in zip(expected.column_names, expected.schema.types, strict=True):
-        one, other = (np.array(t[column].to_pylist(), dtype=object) for t in (expected, rows))
-        if pa.types.is_floating(kind):
-            gap = np.abs(one.astype(float) - other.astype(float))
-            print(f"largest difference of {column}: {np.nanmax(gap):.1e}")
-            differ = (gap > CLOSE) | (np.isnan(one.astype(float)) != np.isnan(other.astype(float)))
-        else:
-            differ = one != other
+    found = []
+    for column in expected.column_names:
+        differ = _differ(expected[column], rows[column], column)
         if differ.any():
             found.append(
                 f"{column} differs for {differ.sum()} images, first {names[differ.argmax()]}"
             )
     return found
+
+
+def _differ(expected: pa.ChunkedArray, found: pa.ChunkedArray, name: str) -> NDArray[np.bool_]:
+    """Return True for the rows in which two columns differ. Floats can differ by `CLOSE`."""
+    one, other = (np.array(each.to_pylist(), dtype=object) for each in (expected, found))
+    if not pa.types.is_floating(expected.type):
+        return np.asarray(one != other)
+    one, other = one.astype(float), other.astype(float)
+    gap = np.abs(one - other)
+    print(f"largest difference of {name}: {np.nanmax(gap):.1e}")
+    return np.asarray((gap > CLOSE) | (np.isnan(one) != np.isnan(other)))
 
 
 def _interrupted(words: Sequence[str], out: Path) -> dict[Path, int]:
@@ -149,6 +159,17 @@ def _cluster(folder: Path) -> Iterator[None]:
     import ray  # late: the comparison of rows is tested without it
 
     os.environ.update(PATIENCE)
+    os.environ["RAY_ADDRESS"] = _start(folder)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start(folder: Path) -> str:
+    """Start a node, and return its address. Try again: Ray gives its own processes 15 s."""
+    import ray  # late, as above
+
     for number in range(TRIES):
         try:
             node = ray.init(
@@ -158,19 +179,15 @@ def _cluster(folder: Path) -> Iterator[None]:
                 _node_ip_address="127.0.0.1",
                 _temp_dir=str(folder / str(number)),
             )
-            break
-        except (
-            Exception
-        ) as error:  # it gives its own processes 15 s, which is short on a busy machine
+        except Exception as error:
             if number == TRIES - 1:
                 raise
             print(f"Ray did not start, another try: {error}", flush=True)
             ray.shutdown()
-    os.environ["RAY_ADDRESS"] = node.address_info["gcs_address"]
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        else:
+            address: str = node.address_info["gcs_address"]
+            return address
+    raise AssertionError("the last try returned or raised")
 
 
 def _wait(condition: Callable[[], bool], seconds: float = 600) -> None:

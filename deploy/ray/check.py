@@ -104,6 +104,16 @@ def main() -> int:
     if not os.environ.get(IN_NAMESPACE):
         raise RuntimeError("python -m deploy.check.ray starts this check, in a network namespace")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    start_ray()
+    with tempfile.TemporaryDirectory() as folder:
+        passed = check(Path(folder), "http://127.0.0.1:8000", images())
+    serve.shutdown()
+    ray.shutdown()
+    return 0 if passed else 1
+
+
+def start_ray() -> None:
+    """Start a cluster of one node, and Ray Serve on port 8000."""
     ray.init(
         num_cpus=REPLICAS,
         include_dashboard=False,
@@ -111,11 +121,6 @@ def main() -> int:
         _node_ip_address="127.0.0.1",
     )
     serve.start(http_options={"host": "127.0.0.1", "port": 8000})
-    with tempfile.TemporaryDirectory() as folder:
-        passed = check(Path(folder), "http://127.0.0.1:8000", images())
-    serve.shutdown()
-    ray.shutdown()
-    return 0 if passed else 1
 
 
 def check(models: Path, url: str, encoded: Sequence[bytes]) -> bool:

@@ -84,18 +84,21 @@ class OutputFolder:
             content = _read_json(stored)
             check_same_run(self.path, content.get("run"), run)
             return Plan(content["images"], content["part_images"])
-        check_folder(self.path, "--out")
-        if self.path.exists() and any(file.name[0] not in "._" for file in self.path.iterdir()):
-            raise OutputError(f"{self.path} has files of no run; choose another --out")
+        self._check_empty()
         images = find()
         plan = Plan(len(images), part_images)
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         self._write_list(images, plan)
-        write_text(
-            stored, json.dumps({"run": run, "images": plan.images, "part_images": plan.part_images})
-        )
+        content = {"run": run, "images": plan.images, "part_images": plan.part_images}
+        write_text(stored, json.dumps(content))
         return plan
+
+    def _check_empty(self) -> None:
+        """Check that the folder can be made or has no files."""
+        check_folder(self.path, "--out")
+        if self.path.exists() and any(file.name[0] not in "._" for file in self.path.iterdir()):
+            raise OutputError(f"{self.path} has files of no run; choose another --out")
 
     def remove(self) -> None:
         """Remove the files of a run, whatever its options.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -141,13 +142,9 @@ class _BundlePart:
     confidence: Confidence
 
     def stages(self, pixels: Pixels, image: ImageForm, batches: Batches) -> Stages:
+        self._check_confidence()
         bundle = self.bundle
         name, manifest = bundle.name, bundle.manifest
-        if manifest.confidence != self.confidence:
-            raise ExportError(
-                f"--confidence: {name} has {manifest.confidence}, and the cascade "
-                f"{self.confidence}; it is part of the graphs"
-            )
         graphs = stages_of(bundle, self.number, self.order, image)
         small = reduce_images(pixels, bundle.size, image.filter)
         originals, chain = Chain([without_score(each) for each in bundle.graphs]), Chain(graphs)
@@ -166,6 +163,35 @@ class _BundlePart:
         return Stages(
             name, bundle.size, graphs, temperatures, actual, difference, precision, record
         )
+
+    def _check_confidence(self) -> None:
+        own = self.bundle.manifest.confidence
+        if own != self.confidence:
+            raise ExportError(
+                f"--confidence: {self.bundle.name} has {own}, and the cascade {self.confidence}; "
+                "it is part of the graphs"
+            )
+
+
+def describe(made: Sequence[Stages], targets: NDArray[np.int64]) -> Iterator[str]:
+    """Yield a line about each network, and warnings. `targets`: labels of the images, int64 [N]."""
+    before = 0
+    for each in made:
+        flops = sum(graph.flops for graph in each.graphs)
+        right = float((each.probabilities[-1].argmax(axis=1) == targets).mean())
+        yield (
+            f"{each.name}: {each.size} pixels, {flops / 1e6:.1f} M flops, right on {right:.1%} of "
+            f"the images, equal to its file within {each.difference:.0e}"
+        )
+        chance = 1 / each.probabilities.shape[2]
+        if right < chance + 3 * math.sqrt(chance / len(targets)):
+            yield (
+                f"warning: {each.name} is right as rarely as by chance. Does it have another order "
+                "of the labels (--classes), or another --mean and --std?"
+            )
+        if flops < before:
+            yield f"warning: {each.name} is cheaper than the one before; give the cheapest first"
+        before = flops
 
 
 def _joined(parts: Iterator[Array], axis: int = 0) -> Array:

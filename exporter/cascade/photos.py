@@ -80,18 +80,16 @@ def decode(
     """
     part = found.parts[split]
     of_class = np.array([labels.index(label) for label in found.classes], dtype=np.int64)
-    damaged: list[str] = []
     pixels = np.empty((len(part.targets), target.height, target.width, 3), np.uint8)
+    _fill(pixels, track(_decoded(part.images, target), len(pixels)))
+    order = in_random_order(len(pixels), SEED)
+    return HeldOutImages(pixels[order], of_class[part.targets][order])
 
-    decode_one = partial(_decode_one, target=target)
 
-    def decoded() -> Iterator[Decoded]:
-        encoded = iter(part.images)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            while some := list(islice(encoded, AT_ONCE)):
-                yield from pool.map(decode_one, some)
-
-    for row, each in enumerate(track(decoded(), len(pixels))):
+def _fill(pixels: NDArray[np.uint8], decoded: Iterable[Decoded]) -> None:
+    """Write decoded images into an array [N, H, W, 3], or raise ExportError for damaged ones."""
+    damaged: list[str] = []
+    for row, each in enumerate(decoded):
         if isinstance(each, str):
             damaged.append(each)
         else:
@@ -101,8 +99,14 @@ def decode(
             f"--data: {len(damaged)} of {len(pixels)} images cannot be decoded; remove them. The "
             f"first: {damaged[0]}"
         )
-    order = in_random_order(len(pixels), SEED)
-    return HeldOutImages(pixels[order], of_class[part.targets][order])
+
+
+def _decoded(images: Iterable[Encoded], target: ImageInput) -> Iterator[Decoded]:
+    """Decode images, with one thread for each core."""
+    encoded = iter(images)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while some := list(islice(encoded, AT_ONCE)):
+            yield from pool.map(partial(_decode_one, target=target), some)
 
 
 def _decode_one(encoded: Encoded, target: ImageInput) -> Decoded:

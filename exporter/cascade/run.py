@@ -16,18 +16,17 @@ from rich.console import Console
 from rich.progress import track
 
 from exporter.budgets import solve_budgets
-from exporter.bundle import Export, score, stage_specs, write_bundle
+from exporter.bundle import Export, measured, stage_specs, write_bundle
 from exporter.cascade.labels import Labels, common_labels, order_of, read_classes
-from exporter.cascade.members import Part, Stages, prepare
+from exporter.cascade.members import Part, Stages, describe, prepare
 from exporter.cascade.photos import HeldOutImages, decode, find_held_out
 from exporter.cascade.settings import Member, image_of
 from exporter.cascade.stage import ImageForm
 from exporter.chain import Chain, ChainOutput
 from exporter.graph import set_temperature
 from exporter.promises.bundle import with_promises
-from exporter.promises.certificate import calibration_rows, wanted_from
+from exporter.promises.wanted import calibration_rows, wanted_from
 from exporter.report import summary
-from exporter.stage_times import measure_times
 from exporter.temperatures import temperatures_for
 from offramp.bundle.manifest import NEW_FORMAT, HeldOut, ImageInput, Manifest, Provenance
 from offramp.bundle.values import Confidence, Price
@@ -123,11 +122,11 @@ def make_cascade(
     """
     networks = run_networks(options, members, goal.confidence, output)
     made, images, log = networks.made, networks.images, output.log
-    for line in _described(made, images):
+    for line in describe(made, images.targets):
         log(line)
     wanted = wanted_from(options.promises, options.delta)
     log(f"fitting temperatures and budgets on {len(images):,} images")
-    export = _measured(made, images, calibration_rows(wanted, len(images)), output.progress)
+    export = _fit(made, images, calibration_rows(wanted, len(images)), output.progress)
     manifest = _manifest(options, networks, export, goal)
     manifest, lines = with_promises(manifest, export, images, wanted)
     write_bundle(goal.out, manifest, export)
@@ -172,28 +171,7 @@ class _Progress:
         return track(items, title, total=total, console=self._console, transient=True)
 
 
-def _described(made: Sequence[Stages], images: HeldOutImages) -> Iterator[str]:
-    """Yield a line about each network, and warnings."""
-    before = 0
-    for each in made:
-        flops = sum(graph.flops for graph in each.graphs)
-        right = float((each.probabilities[-1].argmax(axis=1) == images.targets).mean())
-        yield (
-            f"{each.name}: {each.size} pixels, {flops / 1e6:.1f} M flops, right on {right:.1%} of "
-            f"the images, equal to its file within {each.difference:.0e}"
-        )
-        chance = 1 / each.probabilities.shape[2]
-        if right < chance + 3 * math.sqrt(chance / len(images)):
-            yield (
-                f"warning: {each.name} is right as rarely as by chance. Does it have another order "
-                "of the labels (--classes), or another --mean and --std?"
-            )
-        if flops < before:
-            yield f"warning: {each.name} is cheaper than the one before; give the cheapest first"
-        before = flops
-
-
-def _measured(
+def _fit(
     made: Sequence[Stages],
     images: HeldOutImages,
     rows: NDArray[np.int64] | None,
@@ -209,15 +187,17 @@ def _measured(
     temperatures = [float(np.float32(a * b)) for a, b in zip(own, fitted, strict=True)]
     for graph, temperature in zip(graphs, temperatures, strict=True):
         set_temperature(graph.model, temperature)
-    chain = Chain(graphs)
+    output = _run(Chain(graphs), images, progress)
+    blockwise = list(accumulate(graph.flops for graph in graphs))
+    return measured(graphs, blockwise, temperatures, output, images)
+
+
+def _run(chain: Chain, images: HeldOutImages, progress: _Progress) -> ChainOutput:
     outputs = [chain.run(part) for part in progress.of_batches(images.pixels, "running all stages")]
-    output = ChainOutput(
+    return ChainOutput(
         np.concatenate([each.probabilities for each in outputs], axis=1),
         np.concatenate([each.confidence for each in outputs], axis=1),
     )
-    blockwise = list(accumulate(graph.flops for graph in graphs))
-    scored, times = score(output, images, graphs), measure_times(graphs)
-    return Export(graphs, blockwise, temperatures, scored, output.classes, times)
 
 
 def _manifest(options: NetworkOptions, networks: Networks, export: Export, goal: Goal) -> Manifest:
@@ -240,13 +220,18 @@ def _manifest(options: NetworkOptions, networks: Networks, export: Export, goal:
         times=export.times,
         priced_in=goal.price,
         held_out=HeldOut(images=export.scored.images, source=f"{dataset}, {networks.split}"),
-        provenance=Provenance(
-            recipe=RECIPE,
-            dataset=dataset,
-            train_images=0,
-            epochs=0,
-            seed=0,
-            commit="none",
-            config={"networks": [each.record for each in networks.made]},
-        ),
+        provenance=_provenance(dataset, networks.made),
+    )
+
+
+def _provenance(dataset: str, made: Sequence[Stages]) -> Provenance:
+    """Return the origin of weights that were trained elsewhere."""
+    return Provenance(
+        recipe=RECIPE,
+        dataset=dataset,
+        train_images=0,
+        epochs=0,
+        seed=0,
+        commit="none",
+        config={"networks": [each.record for each in made]},
     )

@@ -18,7 +18,8 @@ from exporter.bundle import PLOT, read_bundle
 from exporter.chain import Chain
 from exporter.errors import ExportError
 from exporter.graph import StageGraph
-from exporter.promises.certificate import Outputs, agreeing, certify, wanted_from
+from exporter.promises.certificate import Outputs, agreeing, certify
+from exporter.promises.wanted import wanted_from
 from exporter.recalibrate import own_files
 from exporter.reject.photos import decode_photos, find_photos
 from exporter.report import write_plot

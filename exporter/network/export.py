@@ -8,16 +8,16 @@ from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from exporter.budgets import solve_budgets
-from exporter.bundle import VERIFIED_IMAGES, Export, Naming, score, stage_specs
+from exporter.bundle import VERIFIED_IMAGES, Export, Naming, measured, stage_specs
 from exporter.chain import Chain
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, cut_by_need, set_temperature
 from exporter.network.stage_graphs import export_stages
 from exporter.network.stage_modules import StageModule, split
 from exporter.network.verify import verify_blocks, verify_chain
-from exporter.stage_times import measure_times
 from exporter.temperatures import fit_temperatures, some_of
 from offramp.bundle.manifest import (
     NEW_FORMAT,
@@ -29,7 +29,7 @@ from offramp.bundle.manifest import (
 )
 from offramp.bundle.values import Price, SolvedFor
 from training.data.images import Images, image_input
-from training.fit.checkpoint import Checkpoint
+from training.fit.checkpoint import Checkpoint, Progress
 from training.networks.confidence import CONFIDENCES
 from training.networks.multi_exit import MultiExitNetwork
 from training.networks.predict import predict
@@ -57,32 +57,43 @@ def export_network(
         ExportError: No confidence has this name.
         VerificationError: The outputs of a graph differ from the network's.
     """
-    if confidence not in CONFIDENCES:
-        raise ExportError(f"confidence: {confidence!r} is not one of {', '.join(CONFIDENCES)}")
     network = checkpoint.network()
-    pseudo = not held_out.labelled
-    if pseudo:
-        held_out = _labelled_by_last_exit(held_out, network)
-    modules = split(network, CONFIDENCES[confidence])
+    images = held_out if held_out.labelled else _labelled_by_last_exit(held_out, network)
+    modules = _split(network, confidence)
     log(f"exporting {len(modules)} stages")
     blocks = export_stages(modules, checkpoint.progress.recipe.size)
-    fitted_on = some_of(held_out, rows)
+    fitted_on = some_of(images, rows)
     log(f"fitting temperatures on {len(fitted_on):,} held-out images")
     temperatures = fit_temperatures(blocks, fitted_on)
-    if pseudo:  # an exit that agrees with itself has no temperature that fits
+    if not held_out.labelled:  # an exit that agrees with itself has no temperature that fits
         temperatures[-1] = 1.0
     set_temperatures(modules, blocks, temperatures)
-    pixels = held_out.pixels[:VERIFIED_IMAGES]
+    pixels = images.pixels[:VERIFIED_IMAGES]
     log(f"verifying against torch on {len(pixels):,} of them")
     verify_blocks(modules, blocks, pixels)
+    graphs = _verified_cut(network, temperatures, blocks, pixels, log)
+    blockwise = list(accumulate(block.flops for block in blocks))
+    return measured(graphs, blockwise, temperatures, Chain(graphs).run(images.pixels), images)
+
+
+def _split(network: MultiExitNetwork, confidence: str) -> list[StageModule]:
+    if confidence not in CONFIDENCES:
+        raise ExportError(f"confidence: {confidence!r} is not one of {', '.join(CONFIDENCES)}")
+    return split(network, CONFIDENCES[confidence])
+
+
+def _verified_cut(
+    network: MultiExitNetwork,
+    temperatures: list[float],
+    blocks: Sequence[StageGraph],
+    pixels: Tensor,
+    log: Callable[[str], None],
+) -> list[StageGraph]:
+    """Cut the stages by need, and compare the chain with the network on images."""
     graphs = cut_by_need(blocks)
     difference = verify_chain(network, temperatures, graphs, pixels)
     log(f"largest difference of a probability along the chain: {difference:.1e}")
-    output = Chain(graphs).run(held_out.pixels)
-    blockwise = list(accumulate(block.flops for block in blocks))
-    scored = score(output, held_out, graphs)
-    times = measure_times(graphs)
-    return Export(graphs, blockwise, temperatures, scored, output.classes, times)
+    return graphs
 
 
 def _labelled_by_last_exit(images: Images, network: MultiExitNetwork) -> Images:
@@ -100,7 +111,6 @@ def make_manifest(
     """Solve the budgets of an export and return its manifest."""
     progress, scored = checkpoint.progress, export.priced(price)
     budgets, curve = solve_budgets(scored, export.agrees, solved_for)
-    recipe = progress.recipe.model_dump(mode="json", exclude={"data"})
     return Manifest(
         format=NEW_FORMAT,
         name=naming.name,
@@ -117,16 +127,20 @@ def make_manifest(
         times=export.times,
         priced_in=price,
         held_out=_held_out(progress.recipe, scored.images, naming.dataset),
-        provenance=Provenance(
-            recipe=progress.recipe_name,
-            dataset=naming.dataset,
-            train_images=progress.train_images,
-            epochs=len(progress.epochs),
-            seed=progress.recipe.seed,
-            commit=progress.commit,
-            config=recipe,
-            weights=pretrained(progress.recipe),
-        ),
+        provenance=_provenance(progress, naming.dataset),
+    )
+
+
+def _provenance(progress: Progress, dataset: str) -> Provenance:
+    return Provenance(
+        recipe=progress.recipe_name,
+        dataset=dataset,
+        train_images=progress.train_images,
+        epochs=len(progress.epochs),
+        seed=progress.recipe.seed,
+        commit=progress.commit,
+        config=progress.recipe.model_dump(mode="json", exclude={"data"}),
+        weights=pretrained(progress.recipe),
     )
 
 

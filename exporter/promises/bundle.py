@@ -6,7 +6,8 @@ import numpy as np
 
 from exporter.bundle import Export
 from exporter.chain import LabelledImages
-from exporter.promises.certificate import Outputs, Wanted, certify
+from exporter.promises.certificate import Outputs, certify
+from exporter.promises.wanted import Wanted
 from offramp.bundle.manifest import Manifest
 
 NONE_WANTED = "the new bundle promises nothing: offramp certify certifies promises"

@@ -67,20 +67,9 @@ def _quantize(arguments: Sequence[str]) -> None:
     check_name(None, options.version or f"{manifest.version}-{options.precision}")
     if manifest.precision != "fp32":
         raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
-    from exporter.promises.certificate import wanted_from
-    from exporter.quantize.convert import convert_bundle
+    from exporter.quantize.run import convert_bundle
 
-    reject = (options.reject, options.reject_rate) if options.reject else None
-    convert_bundle(
-        options.bundle,
-        options.out,
-        options.data,
-        options.precision,
-        options.version,
-        strict=options.strict,
-        reject=reject,
-        wanted=wanted_from(options.promises, options.delta),
-    )
+    convert_bundle(options)
 
 
 if __name__ == "__main__":

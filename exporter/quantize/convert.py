@@ -1,4 +1,4 @@
-"""Convert a bundle to fewer bits.
+"""Convert the stages of a bundle to fewer bits.
 
 8-bit integers are for CPUs, 16-bit floats (`--precision fp16`) for GPUs. The graphs are joined,
 converted and cut by need again. Every figure in the manifest is measured on the new graphs:
@@ -9,34 +9,20 @@ refuses others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import torch
-from rich.console import Console
 
-from exporter.bundle import (
-    Export,
-    read_bundle,
-    score,
-    with_new_measurements,
-    write_bundle,
-)
+from exporter.bundle import Export, measured
 from exporter.chain import Chain, ChainOutput
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, stages_by_need
-from exporter.promises.bundle import with_promises
-from exporter.promises.certificate import Wanted
 from exporter.quantize import Precision
 from exporter.quantize.to_fp16 import convert_to_fp16
 from exporter.quantize.to_int8 import convert_to_int8
 from exporter.recalibrate import own_files
-from exporter.reject.photos import read_photos
-from exporter.reject.record import DROPPED, add_reject
-from exporter.report import summary
-from exporter.stage_times import measure_times
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest
 from training.data.datasets import Dataset
@@ -92,21 +78,25 @@ def quantize(
     Raises:
         ExportError: Values are too large for 16-bit floats.
     """
-    whole = join([graph.model for graph in floats])
-    if precision == "fp16":
-        whole = convert_to_fp16(whole)
-    else:
-        whole = convert_to_int8(whole, images.train.pixels.numpy())
-    graphs = stages_by_need(onnx.shape_inference.infer_shapes(whole), len(floats))
+    graphs = _converted(floats, images.train, precision)
     blockwise = [stage.blockwise_flops_to_exit for stage in manifest.stages]
     temperatures = [stage.temperature for stage in manifest.stages]
     output = Chain(graphs).run(images.held_out.pixels)
     if not np.isfinite(output.confidence).all():
         raise ExportError(f"--bundle: some of its values are too large for {precision}")
-    scored = score(output, images.held_out, graphs)
-    times = measure_times(graphs)
-    export = Export(graphs, blockwise, temperatures, scored, output.classes, times)
-    return Quantized(export, output)
+    return Quantized(measured(graphs, blockwise, temperatures, output, images.held_out), output)
+
+
+def _converted(
+    floats: Sequence[StageGraph], calibration: Images, precision: Precision
+) -> list[StageGraph]:
+    """Join the stages, convert them together, and cut them again."""
+    whole = join([graph.model for graph in floats])
+    if precision == "fp16":
+        whole = convert_to_fp16(whole)
+    else:
+        whole = convert_to_int8(whole, calibration.pixels.numpy())
+    return stages_by_need(onnx.shape_inference.infer_shapes(whole), len(floats))
 
 
 def agreement(
@@ -120,10 +110,10 @@ def agreement(
     before, after = floats.classes, converted.output.classes
     accuracy = (before == held_out.targets.numpy()).mean(axis=1)
     expected = [stage.accuracy.value for stage in manifest.stages]
-    for k, (measured, stated) in enumerate(zip(accuracy.tolist(), expected, strict=True), 1):
-        if abs(measured - stated) > ROUNDING:
+    for k, (found, stated) in enumerate(zip(accuracy.tolist(), expected, strict=True), 1):
+        if abs(found - stated) > ROUNDING:
             raise ExportError(
-                f"--data: exit {k} is right on {measured:.2%} of the held-out images, and the "
+                f"--data: exit {k} is right on {found:.2%} of the held-out images, and the "
                 f"manifest states {stated:.2%}: these are not the images that the bundle was made "
                 "with"
             )
@@ -141,88 +131,3 @@ def lost_accuracy(exits: Sequence[Agreement], precision: Precision) -> list[str]
         for k, each in enumerate(exits, 1)
         if each.before - each.after > MOST_LOST
     ]
-
-
-def convert_bundle(
-    bundle: Path,
-    out: Path,
-    data: str,
-    precision: Precision,
-    version: str | None,
-    *,
-    strict: bool = False,
-    reject: tuple[str, float] | None = None,
-    wanted: Wanted | None = None,
-) -> None:
-    """Convert a bundle, write the new one, and print what changed.
-
-    Args:
-        bundle: Folder of a bundle in fp32.
-        out: Folder of the new bundle. It must not exist.
-        data: Source of the images that the bundle was made with.
-        precision: Number format to convert to.
-        version: Version of the new bundle. `None`: that of the bundle, and the precision.
-        strict: Refuse a data set with files that are left out.
-        reject: Photos of other things, and the share of held-out images that can be rejected
-            wrongly. `None`: the new bundle rejects nothing.
-        wanted: Promises to certify for the new bundle. `None`: it promises nothing.
-
-    Raises:
-        ExportError: The bundle cannot be converted, or these are not its images.
-        DataError: `data` has no such images.
-        BundleError: The bundle cannot be read.
-        OSError: The new bundle cannot be written.
-    """
-    console = Console(soft_wrap=True)
-    manifest, floats = read_bundle(bundle)
-    if manifest.precision != "fp32":
-        raise ExportError(f"--bundle: is in {manifest.precision} already; give the one in fp32")
-    images = own_images(manifest, data, strict=strict)
-    before = Chain(floats).run(images.held_out.pixels)
-    if not images.held_out.labelled:
-        images = _labelled_by_last_exit(images, before)
-    if precision == "int8":
-        console.print(f"quantizing with {len(images.train)} images of the training set")
-    converted = quantize(manifest, floats, images, precision)
-    _print_agreement(agreement(manifest, before, converted, images.held_out), precision, console)
-    new_version = version or f"{manifest.version}-{precision}"
-    new = with_new_measurements(
-        manifest, converted.export, version=new_version, precision=precision, reject=None
-    )
-    if reject is None and manifest.reject:
-        console.print(DROPPED)
-    new, export = _with_reject(new, converted.export, images.held_out, reject, console)
-    new, lines = with_promises(new, export, images.held_out, wanted)
-    write_bundle(out, new, export)
-    for line in [*summary(new), *lines]:
-        console.print(line, highlight=False)
-
-
-def _labelled_by_last_exit(images: Dataset[Images], output: ChainOutput) -> Dataset[Images]:
-    labels = torch.from_numpy(output.probabilities[-1].argmax(axis=1))
-    return replace(images, held_out=Images(images.held_out.pixels, labels))
-
-
-def _with_reject(
-    manifest: Manifest,
-    export: Export,
-    held_out: Images,
-    reject: tuple[str, float] | None,
-    console: Console,
-) -> tuple[Manifest, Export]:
-    if reject is None:
-        return manifest, export
-    source, rate = reject
-    photos = read_photos(source, manifest.input)
-    return add_reject(manifest, export, held_out.pixels, photos, rate, console.print)
-
-
-def _print_agreement(exits: list[Agreement], precision: Precision, console: Console) -> None:
-    for k, exit_ in enumerate(exits, 1):
-        console.print(
-            f"  exit {k}   accuracy {exit_.before:.2%} -> {exit_.after:.2%}   "
-            f"same class {exit_.same:.2%}",
-            highlight=False,
-        )
-    for line in lost_accuracy(exits, precision):
-        console.print(f"WARNING: {line}", highlight=False, style="yellow")

@@ -20,8 +20,8 @@ from offramp.data.errors import DatasetError
 from offramp.data.formats import HEAD, PARQUET, format_of
 from offramp.data.records import Encoded, Stored
 from offramp.inputs.datasets import ImageItems, find_images
-from training.data.datasets import find_dataset
 from training.data.images import READ_AT_ONCE, File, ImageFiles
+from training.data.splits import find_dataset
 from training.errors import DataError
 from training.recipes.weights import Resizing
 

@@ -50,13 +50,16 @@ def check_weights_inside(path: Path, graph: bytes) -> None:
         return
     for tensor in _tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-            files = [entry.value for entry in tensor.external_data if entry.key == "location"]
-            where = f" ({files[0]})" if files else ""
             raise BundleError(
                 path,
-                f"the weight {tensor.name!r} is in another file{where}, which the manifest has no "
-                "hash of; export the bundle again",
+                f"the weight {tensor.name!r} is in another file{_file_of(tensor)}, which the "
+                "manifest has no hash of; export the bundle again",
             )
+
+
+def _file_of(tensor: TensorProto) -> str:
+    files = [entry.value for entry in tensor.external_data if entry.key == "location"]
+    return f" ({files[0]})" if files else ""
 
 
 def _tensors(message: Message) -> Iterator[TensorProto]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
 from pydantic_settings import CliPositionalArg
 
+from offramp.commands.progress import report_left_out
 from offramp.errors import OfframpError
 from offramp.exit_codes import exit_code
 from offramp.options import EnvironmentOptions, read_options
@@ -89,39 +89,51 @@ def main(arguments: Sequence[str]) -> int:
 def _run(options: BenchOptions) -> None:
     from offramp.load.targets import Wanted, address_of, find_target
 
-    key = options.api_key
-    headers = {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
-    address = address_of(options.url, headers)
+    address = address_of(options.url, _headers(options))
     wanted = Wanted(_files(options.images), options.query, options.model, options.encoding)
     target = find_target(address, options.protocol, replace(wanted, seed=options.seed))
     load = _load(options, target, address.host, address.port, tls=address.tls)
-    described = {"url": options.url, "protocol": target.protocol, "model": target.model}
-    if options.format == "table":
-        print(f"{target.model} at {options.url}, {target.protocol} protocol, {target.path}")
-        print(HEAD, flush=True)
-    found = []
-    for summary in _measured(options, target, load):
-        found.append(summary)
-        if options.format == "table":
-            print("\n".join(_lines(summary, target.full_flops)), flush=True)
+    measured = _measured(options, target, load)
     if options.format == "json":
-        loads = [asdict(summary) for summary in found]
-        print(json.dumps({**described, "full_flops": target.full_flops, "loads": loads}, indent=1))
+        found = list(measured)
+        _print_json(options, target, found)
+    else:
+        found = list(_printed(options, target, measured))
     if not any(summary.statuses.get("200") for summary in found):
         raise OfframpError(f"no request was answered: {found[-1].statuses}")
+
+
+def _headers(options: BenchOptions) -> dict[str, str]:
+    key = options.api_key
+    return {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
+
+
+def _printed(
+    options: BenchOptions, target: Target, measured: Iterable[Summary]
+) -> Iterator[Summary]:
+    """Print a table of loads, each as soon as it is measured."""
+    print(f"{target.model} at {options.url}, {target.protocol} protocol, {target.path}")
+    print(HEAD, flush=True)
+    for summary in measured:
+        print("\n".join(_lines(summary, target.full_flops)), flush=True)
+        yield summary
+
+
+def _print_json(options: BenchOptions, target: Target, found: Sequence[Summary]) -> None:
+    described = {"url": options.url, "protocol": target.protocol, "model": target.model}
+    loads = [asdict(summary) for summary in found]
+    print(json.dumps({**described, "full_flops": target.full_flops, "loads": loads}, indent=1))
 
 
 def _files(paths: Sequence[Path]) -> list[bytes]:
     """Return the first image files."""
     if not paths:
         return []
-    from offramp.data.summary import left_out_lines
     from offramp.inputs.datasets import find_images
     from offramp.inputs.images import file_of
 
     images = find_images(paths)
-    for line in left_out_lines(images.left_out, images.hidden):
-        print(line, file=sys.stderr)
+    report_left_out(images.left_out, images.hidden)
     return [file_of(each.image, MAX_FILE) for each in islice(images, MOST_IMAGES)]
 
 

@@ -18,7 +18,7 @@ from pydantic_settings import CliToggleFlag
 
 from offramp.commands.answer_options import AnswerOptions, check_budget
 from offramp.commands.output import FileOutput, Output, StandardOutput, check_output
-from offramp.commands.progress import LISTED, Progress, report_failed
+from offramp.commands.progress import LISTED, Progress, report_failed, report_left_out
 from offramp.commands.rows import Classify, answer_rows
 from offramp.errors import OfframpError
 from offramp.exit_codes import exit_code, missing_extra
@@ -81,12 +81,10 @@ def _run(options: ClassifyOptions) -> None:
         check_output(options.out, overwrite=options.overwrite)
     if options.bundle is not None:
         check_budget(options, options.bundle)
-    from offramp.data.summary import left_out_lines
     from offramp.inputs.datasets import find_images
 
     images = find_images(options.paths, strict=options.strict)
-    for line in left_out_lines(images.left_out, images.hidden):
-        print(line, file=sys.stderr)
+    report_left_out(images.left_out, images.hidden)
     with ExitStack() as stack:
         model, classify = _local(options, stack) if options.bundle else _remote(options, stack)
         output = stack.enter_context(_output(options, model))

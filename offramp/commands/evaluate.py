@@ -13,12 +13,13 @@ from pydantic import Field
 from pydantic_core import to_jsonable_python
 from pydantic_settings import CliToggleFlag
 
+from offramp.commands.progress import report_left_out
 from offramp.errors import OfframpError
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 
 if TYPE_CHECKING:
-    from offramp.evaluation import BudgetEvaluation, Evaluation, Measurement
+    from offramp.evaluation.results import BudgetEvaluation, Evaluation, Measurement
 
 MILLION = 1e6
 LISTED = 20  # skipped images that are listed
@@ -61,32 +62,33 @@ def main(arguments: Sequence[str]) -> int:
 def _run(options: EvaluateOptions) -> None:
     from offramp.bundle.manifest import read_manifest
     from offramp.classifier import Classifier
-    from offramp.evaluation import Evaluator
+    from offramp.evaluation.evaluator import Evaluator
     from offramp.hub import local_bundle
 
     bundle = local_bundle(options.bundle)
     Evaluator(read_manifest(bundle), options.budget or None)  # checks the budgets
     if not options.data.exists():
         raise OfframpError(f"--data: there is no file or folder {options.data}")
-    from offramp.data.summary import left_out_lines
-
     with Classifier.open(bundle, provider=options.provider, threads=options.threads) as classifier:
         evaluation = classifier.evaluate(
             options.data, options.budget or None, strict=options.strict
         )
         title = f"{classifier.manifest.name} {classifier.manifest.version}"
-    for line in left_out_lines(evaluation.left_out):
-        print(line, file=sys.stderr)
+    report_left_out(evaluation.left_out)
     if options.format == "json":
-        result = asdict(evaluation)
-        for budget in result["budgets"]:
-            if budget["rejected"] is None:
-                del budget["rejected"]
-        print(json.dumps(to_jsonable_python(result), indent=1))
+        _print_json(evaluation)
         return
     print("\n".join(table(evaluation, title)))
     for image in evaluation.skipped[:LISTED]:
         print(f"skipped {image.name}: {image.reason}", file=sys.stderr)
+
+
+def _print_json(evaluation: Evaluation) -> None:
+    result = asdict(evaluation)
+    for budget in result["budgets"]:
+        if budget["rejected"] is None:
+            del budget["rejected"]
+    print(json.dumps(to_jsonable_python(result), indent=1))
 
 
 def table(evaluation: Evaluation, title: str) -> Iterator[str]:

@@ -136,6 +136,16 @@ def _unload(arguments: Sequence[str]) -> None:
     _post(options, f"models/{options.name}/unload", {})
 
 
+def _request(server: str, path: str, body: Mapping[str, object], key: str) -> Request:
+    url = f"{server.rstrip('/')}/v2/repository/{path}"
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise UsageError(f"--url: {server} is no http or https URL")
+    headers = {"Content-Type": "application/json"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    return Request(url, json.dumps(body).encode(), headers)  # noqa: S310 (checked above)
+
+
 def _post(options: ServerOptions, path: str, body: Mapping[str, object], key: str = "") -> object:
     """Send a call of the repository. Return the JSON of its response.
 
@@ -143,15 +153,9 @@ def _post(options: ServerOptions, path: str, body: Mapping[str, object], key: st
         ModelsError: The server refuses the call, or cannot be reached.
         UsageError: The file with the key cannot be read.
     """
-    url = f"{options.url.rstrip('/')}/v2/repository/{path}"
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise UsageError(f"--url: {options.url} is no http or https URL")
-    headers = {"Content-Type": "application/json"}
     if options.admin_key_file is not None:
         key = read_key(options.admin_key_file)
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
-    request = Request(url, json.dumps(body).encode(), headers)  # noqa: S310 (checked above)
+    request = _request(options.url, path, body, key)
     try:
         with urlopen(request, timeout=SECONDS) as response:  # noqa: S310 (checked above)
             found: object = json.loads(response.read(MAX_BYTES))

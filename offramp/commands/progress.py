@@ -1,13 +1,16 @@
-"""A progress bar on standard error, and the list of failed images at the end."""
+"""A progress bar on standard error, and the lists of images left out and failed."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from time import monotonic
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from offramp.errors import OfframpError
+
+if TYPE_CHECKING:
+    from offramp.data.records import LeftOut
 
 WIDTH = 24  # characters of the bar
 EVERY = 0.2  # seconds between two drawings
@@ -91,3 +94,11 @@ def report_failed(progress: Progress, failed: Sequence[str]) -> None:
         print(f"and {progress.failed - len(failed)} others before these", file=sys.stderr)
     if progress.failed and progress.failed == progress.images:
         raise OfframpError("no image has an answer")
+
+
+def report_left_out(left_out: Sequence[LeftOut], hidden: int = 0) -> None:
+    """Name what is not part of the images, and why."""
+    from offramp.data.summary import left_out_lines  # late: it imports numpy
+
+    for line in left_out_lines(left_out, hidden):
+        print(line, file=sys.stderr)

@@ -46,6 +46,12 @@ def choose_column(
     )
 
 
+def _named(value: int, names: Sequence[str], where: str) -> str:
+    if not 0 <= value < len(names):
+        raise DatasetError(f"{where} is {value}, and the classes are 0 to {len(names) - 1}")
+    return names[value]
+
+
 def label_text(value: object, names: Sequence[str], where: str) -> str:
     """Return the label in a cell.
 
@@ -62,9 +68,7 @@ def label_text(value: object, names: Sequence[str], where: str) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of numbers with a null somewhere becomes one of floats
     if names and isinstance(value, int):
-        if not 0 <= value < len(names):
-            raise DatasetError(f"{where} is {value}, and the classes are 0 to {len(names) - 1}")
-        return names[value]
+        return _named(value, names, where)
     if isinstance(value, list | tuple | dict):
         raise DatasetError(f"{where} is a list. Give each image one label")
     if not isinstance(value, str | int):

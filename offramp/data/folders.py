@@ -42,12 +42,7 @@ def read_class_folders(tree: Tree, source: str) -> Found:
     if not tops:
         raise DatasetError(_flat(tree, source))
     splits = _splits(tops, source)
-    groups: dict[Split, Sequence[Folder]] = {"train": tops}
-    if splits:
-        groups = {
-            split: [each for each in folder.folders if each.has_images]
-            for split, folder in splits.items()
-        }
+    groups: dict[Split, list[Folder]] = _groups(splits) if splits else {"train": tops}
     classes = tuple(sorted({folder.name for group in groups.values() for folder in group}))
     for name in classes:
         _check_text(name, source)
@@ -62,6 +57,14 @@ def read_class_folders(tree: Tree, source: str) -> Found:
     )
     _check_complete(found, tree)
     return found
+
+
+def _groups(splits: Mapping[Split, Folder]) -> dict[Split, list[Folder]]:
+    """Return the class folders of each split."""
+    return {
+        split: [each for each in folder.folders if each.has_images]
+        for split, folder in splits.items()
+    }
 
 
 def _splits(tops: Sequence[Folder], source: str) -> dict[Split, Folder]:
@@ -79,6 +82,11 @@ def _splits(tops: Sequence[Folder], source: str) -> dict[Split, Folder]:
             unclear.append(folder)
     if unclear:
         raise DatasetError(_ambiguous(certain, unclear, source))
+    return _by_split(certain, source)
+
+
+def _by_split(certain: Sequence[Folder], source: str) -> dict[Split, Folder]:
+    """Return the folder of each split."""
     splits: dict[Split, Folder] = {}
     for folder in certain:
         split = SPLITS[folder.name.casefold()]

@@ -30,6 +30,17 @@ def default_held_out(counts: NDArray[np.int64]) -> int:
     return min(AT_MOST, possible, max(math.ceil(total * SHARE), several))
 
 
+def _check_possible(counts: Indices, wanted: int) -> None:
+    """Check that every class keeps a training image. `counts`: images of each class."""
+    possible = int(np.maximum(counts - 1, 0).sum())
+    if not 0 < wanted <= possible:
+        few = "give fewer (--held-out N)" if possible else "each class has only one. Add images"
+        raise DatasetError(
+            f"held_out: {wanted} of {counts.sum()} images leaves a class without training images. "
+            f"At most {possible} can be held out; {few}"
+        )
+
+
 def split_by_class(targets: Indices, held_out: int | None, seed: int) -> tuple[Indices, Indices]:
     """Draw held-out images from each class, in proportion to its images.
 
@@ -50,13 +61,7 @@ def split_by_class(targets: Indices, held_out: int | None, seed: int) -> tuple[I
     """
     counts = np.bincount(targets)
     wanted = default_held_out(counts) if held_out is None else held_out
-    possible = int(np.maximum(counts - 1, 0).sum())
-    if not 0 < wanted <= possible:
-        few = "give fewer (--held-out N)" if possible else "each class has only one. Add images"
-        raise DatasetError(
-            f"held_out: {wanted} of {len(targets)} images leaves a class without training images. "
-            f"At most {possible} can be held out; {few}"
-        )
+    _check_possible(counts, wanted)
     given = _in_proportion(counts, wanted)
     order = np.argsort(_random_keys(len(targets), seed), kind="stable")
     by_class = order[np.argsort(targets[order], kind="stable")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from offramp.data.errors import DatasetError
 from offramp.data.folders import read_class_folders
 from offramp.data.formats import ARCHIVES, HEAD, IMAGE_FORMATS, PARQUET, format_of
-from offramp.data.parquet import read_parquet
+from offramp.data.parquet.read import read_parquet
 from offramp.data.records import Found, LeftOut, printable
 from offramp.data.tables import read_table
 from offramp.data.walk import Tree, read_tree
@@ -41,12 +41,16 @@ def read_dataset(source: str | Path) -> Found:
     return read_class_folders(tree, str(path))
 
 
-def _read_file(path: Path) -> Found:
+def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD)
+            return file.read(HEAD)
     except OSError as error:
         raise DatasetError(f"{printable(path)} cannot be opened: {error.strerror}") from error
+
+
+def _read_file(path: Path) -> Found:
+    head = _head(path)
     format_ = format_of(head)
     if format_ == PARQUET:
         return read_parquet([path], path)

@@ -8,7 +8,9 @@ import numpy as np
 
 from offramp.data.errors import DatasetError
 from offramp.data.formats import HEAD, PARQUET, format_of
-from offramp.data.parquet import WITHHELD, Rows, image_column, opened
+from offramp.data.parquet.cells import image_column, opened
+from offramp.data.parquet.read import WITHHELD
+from offramp.data.parquet.rows import Rows
 from offramp.data.records import Files, Found, LeftOut, Part, Stored, printable
 from offramp.data.walk import Tree, read_tree
 

@@ -129,15 +129,9 @@ class _Search:
         above: dict[tuple[int, int], Path],
     ) -> None:
         if identity in above:
-            raise DatasetError(
-                f"{printable(path)} links back to {printable(above[identity])}, which "
-                "contains it. Remove the link"
-            )
+            raise DatasetError(_circle(path, above[identity]))
         if identity in self.seen:
-            raise DatasetError(
-                f"{printable(path)} and {printable(self.seen[identity])} are links to the same "
-                "folder, so its images would count twice. Remove one of them"
-            )
+            raise DatasetError(_twice(path, self.seen[identity]))
         self.seen[identity] = path
         inner = Folder(path.name, path)
         try:
@@ -194,3 +188,14 @@ class _Search:
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self.root))
+
+
+def _circle(path: Path, above: Path) -> str:
+    return f"{printable(path)} links back to {printable(above)}, which contains it. Remove the link"
+
+
+def _twice(path: Path, other: Path) -> str:
+    return (
+        f"{printable(path)} and {printable(other)} are links to the same folder, so its images "
+        "would count twice. Remove one of them"
+    )

@@ -79,6 +79,16 @@ def upright_size(header: Header, essence: Essence) -> tuple[int, int]:
     return (size[1], size[0]) if essence.orientation in TRANSPOSED else size
 
 
+def _format_of(file: bytes) -> str:
+    name = format_of(file)
+    if name is None or (name == "PNG" and len(file) < _PNG_START):
+        raise UnknownFormatError(f"this is not a {NAMES} image; convert it to one")
+    if not is_read(name):
+        install = "install pillow-heif, or " if name == "HEIF" else ""
+        raise UnknownFormatError(f"{name} images are not read here; {install}convert it to JPEG")
+    return name
+
+
 def read_header(file: bytes, side: int) -> Header:
     """Read the header of an image file.
 
@@ -92,12 +102,7 @@ def read_header(file: bytes, side: int) -> Header:
         UnsupportedPixelsError: The kind of pixels is not read.
         CostlyFileError: The header has too many parts.
     """
-    name = format_of(file)
-    if name is None or (name == "PNG" and len(file) < _PNG_START):
-        raise UnknownFormatError(f"this is not a {NAMES} image; convert it to one")
-    if not is_read(name):
-        install = "install pillow-heif, or " if name == "HEIF" else ""
-        raise UnknownFormatError(f"{name} images are not read here; {install}convert it to JPEG")
+    name = _format_of(file)
     if name == "JPEG":
         return _jpeg(file, side)
     try:
@@ -109,14 +114,20 @@ def read_header(file: bytes, side: int) -> Header:
         raise DamagedFileError(f"the size of this {name} file is 0")
     deep = DEEP if name == "PNG" and file[24] == 16 else 1.0
     work = WORK[name] * deep * area + ROW * height
-    work += _jpeg_in_tiff(file, detail) if isinstance(detail, Tiff) else 0.0
     if isinstance(detail, Tiff):
+        work += _jpeg_in_tiff(file, detail)
         memory = float(of_tiff(detail, area))
     else:
-        memory = of_file(name, file, area)
-        if name == "PNG" and area > FREE * len(file):
-            memory += TURN * area * (png_essence(file).orientation != UPRIGHT)
+        memory = _memory(name, file, area)
     return Header(name, width, height, int(memory), area, work, detail)
+
+
+def _memory(name: str, file: bytes, area: int) -> float:
+    """Return the bytes of memory to decode an image of so many pixels, and to turn it."""
+    memory = of_file(name, file, area)
+    if name == "PNG" and area > FREE * len(file):
+        memory += TURN * area * (png_essence(file).orientation != UPRIGHT)
+    return memory
 
 
 def _jpeg(file: bytes, side: int) -> Header:

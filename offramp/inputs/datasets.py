@@ -10,7 +10,7 @@ import numpy as np
 
 from offramp.data.errors import DatasetError
 from offramp.data.formats import HEAD, PARQUET, format_of
-from offramp.data.parquet import image_column, opened
+from offramp.data.parquet.cells import image_column, opened
 from offramp.data.reader import read_dataset
 from offramp.data.records import Encoded, LeftOut, Part, Split, listed, strict_error
 from offramp.data.walk import read_tree
@@ -142,16 +142,22 @@ def read_examples(source: Path, labels: Sequence[str], *, strict: bool = False) 
         found.check_strict()
     split = next(name for name in EVALUATED if name in found.parts)
     part = found.parts[split]
+    _check_labels(part, found.classes, labels)
     index = {label: number for number, label in enumerate(labels)}
-    for target in np.unique(part.targets):
-        if found.classes[target] not in index:
-            first = part.images.name(int(np.argmax(part.targets == target)))
-            raise DatasetError(
-                f"{first}: the model has no label {found.classes[target]!r}; its labels are "
-                f"{listed(labels)}"
-            )
     numbers = [index.get(label, -1) for label in found.classes]
     return Examples(part, numbers, found.left_out, found.hidden)
+
+
+def _check_labels(part: Part, classes: Sequence[str], labels: Sequence[str]) -> None:
+    """Check that the model has the label of every image."""
+    known = set(labels)
+    for target in np.unique(part.targets):
+        if classes[target] not in known:
+            first = part.images.name(int(np.argmax(part.targets == target)))
+            raise DatasetError(
+                f"{first}: the model has no label {classes[target]!r}; its labels are "
+                f"{listed(labels)}"
+            )
 
 
 def _in_folder(folder: Path) -> tuple[list[Path], list[Path], list[LeftOut], int]:

@@ -100,6 +100,14 @@ def _too_large(name: str, max_bytes: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"{name} has more than {max_bytes} bytes")
 
 
+def _check_array(image: Pixels) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        shape = list(image.shape)
+        raise NotAnImageError(f"an array must be uint8 [H, W, 3], not {image.dtype} {shape}")
+    if 0 in image.shape:
+        raise NotAnImageError("an array must have pixels")
+
+
 def pixels_from(
     image: Image.Image | Pixels, target: ImageInput, max_pixels: int = MAX_PIXELS
 ) -> Pixels:
@@ -119,13 +127,9 @@ def pixels_from(
         DamagedImageError: The file behind the Pillow image cannot be decoded.
     """
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            shape = list(image.shape)
-            raise NotAnImageError(f"an array must be uint8 [H, W, 3], not {image.dtype} {shape}")
+        _check_array(image)
         if image.shape == (target.height, target.width, 3):
             return image
-        if 0 in image.shape:
-            raise NotAnImageError("an array must have pixels")
     width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
     if width * height > max_pixels:
         raise ImageTooLargeError(f"{width} x {height} pixels, at most {max_pixels} are read")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offramp.data.errors import DatasetError
-from offramp.data.parquet import cells, image_column, opened, path_or_bytes
+from offramp.data.parquet.cells import cells, image_column, opened, path_or_bytes
 from offramp.data.records import Encoded
 
 if TYPE_CHECKING:

@@ -70,9 +70,7 @@ class _Sender:
     def __init__(self, images: Sequence[bytes], plan: Plan, load: Load, read: Read) -> None:
         self._read = read
         self._load, self._closed_loop = load, plan.send is None
-        headers = {"Host": f"{load.host}:{load.port}", "Content-Type": "image/jpeg", **load.headers}
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self._header_blocks = [f"POST {path} HTTP/1.1\r\n{lines}".encode() for path in plan.paths]
+        self._header_blocks = _header_blocks(plan, load)
         self._bodies = [b"Content-Length: %d\r\n\r\n%b" % (len(i), i) for i in images]
         self._plan = plan
         # lists, because reading single numbers from arrays is slow
@@ -243,3 +241,10 @@ def send(images: Sequence[bytes], plan: Plan, load: Load, read: Read = read_answ
     finally:
         gc.enable()
     return Report(sender.outcomes(), cpu, wall)
+
+
+def _header_blocks(plan: Plan, load: Load) -> list[bytes]:
+    """Return the head of a request to each path, but for the length of its body."""
+    headers = {"Host": f"{load.host}:{load.port}", "Content-Type": "image/jpeg", **load.headers}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return [f"POST {path} HTTP/1.1\r\n{lines}".encode() for path in plan.paths]

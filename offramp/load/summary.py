@@ -65,7 +65,6 @@ def summarize(
         rate: Requests per second of an open loop.
     """
     answered = outcomes.where(outcomes.status == OK)
-    statuses, counts = np.unique(outcomes.status, return_counts=True)
     late = outcomes.sent - outcomes.due
     return Summary(
         load="closed" if rate is None else "open",
@@ -79,10 +78,7 @@ def summarize(
         p99=_milliseconds(outcomes, 99),
         longest=_milliseconds(outcomes, 100),
         late=float(np.nanpercentile(late, LATE)) * 1e3 if rate is not None and len(late) else None,
-        statuses={
-            NAMES.get(status, str(status)): count
-            for status, count in zip(statuses.tolist(), counts.tolist(), strict=True)
-        },
+        statuses=_statuses(outcomes),
         exits=_shares(answered),
         mean_flops=_mean_flops(answered),
         errors=1 - len(answered) / len(outcomes) if len(outcomes) else 0.0,
@@ -103,3 +99,10 @@ def _shares(answered: Outcomes) -> dict[str, float]:
 def _mean_flops(answered: Outcomes) -> float | None:
     flops = answered.flops[answered.flops >= 0]
     return float(flops.mean()) if len(flops) else None
+
+
+def _statuses(outcomes: Outcomes) -> dict[str, int]:
+    """Count the requests of each status."""
+    statuses, counts = np.unique(outcomes.status, return_counts=True)
+    pairs = zip(statuses.tolist(), counts.tolist(), strict=True)
+    return {NAMES.get(status, str(status)): count for status, count in pairs}

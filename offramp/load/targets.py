@@ -64,14 +64,17 @@ class Address:
     root: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    def _connection(self) -> http.client.HTTPConnection:
+        kind = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
+        return kind(self.host.strip("[]"), self.port, timeout=SECONDS)
+
     def get(self, path: str, method: str = "GET") -> Json | None:
         """Return the JSON of a path, or `None` if the server has no such path.
 
         Raises:
             TransportError: The server cannot be reached, refuses, or sends no JSON.
         """
-        kind = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
-        connection = kind(self.host.strip("[]"), self.port, timeout=SECONDS)
+        connection = self._connection()
         try:
             body = b"{}" if method == "POST" else None
             connection.request(method, self.root + path, body, dict(self.headers))
@@ -195,6 +198,14 @@ def _only_model(address: Address) -> str:
     raise TargetError(f"--model: a name is needed; {listed}")
 
 
+def _values(datatype: str, shape: Sequence[int], wanted: Wanted) -> list[Any]:
+    """Return the values of an input: the files that are wanted, or random ones."""
+    rng = np.random.default_rng(wanted.seed)
+    if datatype == BYTES:
+        return [*(wanted.files or random_pictures(DIFFERENT, rng))]
+    return [*random_tensors(DIFFERENT, datatype, shape, rng)]
+
+
 def _inference(address: Address, model: Json, name: str, wanted: Wanted) -> Target:
     inputs = model.get("inputs", ())
     if len(inputs) != 1:
@@ -204,21 +215,14 @@ def _inference(address: Address, model: Json, name: str, wanted: Wanted) -> Targ
     if datatype != BYTES and (wanted.files or datatype not in DTYPES):
         files = "image files are sent as BYTES" if wanted.files else "it is not supported"
         raise TargetError(f"the input of the model {name} is {datatype}; {files}")
-    rng = np.random.default_rng(wanted.seed)
-    values: list[Any] = (
-        [*(wanted.files or random_pictures(DIFFERENT, rng))]
-        if datatype == BYTES
-        else random_tensors(DIFFERENT, datatype, shape, rng)
-    )
-    headers, bodies = {**address.headers, "Content-Type": JSON}, []
+    values = _values(datatype, shape, wanted)
     if wanted.encoding == "json":
+        headers = {**address.headers, "Content-Type": JSON}
         bodies = [json_body(tensor, datatype, shape, value) for value in values]
     else:
-        headers["Content-Type"] = FILE
-        for value in values:
-            data = element(value) if isinstance(value, bytes) else value.tobytes()
-            body, length = binary_body(tensor, datatype, shape, data)
-            headers[LENGTH] = str(length)
-            bodies.append(body)
+        data = [element(each) if isinstance(each, bytes) else each.tobytes() for each in values]
+        parts = [binary_body(tensor, datatype, shape, each) for each in data]
+        headers = {**address.headers, "Content-Type": FILE, LENGTH: str(parts[-1][1])}
+        bodies = [body for body, _ in parts]
     path = f"{address.root}/v2/models/{name}/infer{wanted.suffix}"
     return Target("oip", name, path, bodies, headers, read_output)

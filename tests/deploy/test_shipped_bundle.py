@@ -10,8 +10,8 @@ from benchmarks.client import classify, counters, serving
 from benchmarks.serving.served import metrics_add_up, statements
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.bundle.stage_files import read_graph
-from training.data.datasets import load_files
 from training.data.images import File
+from training.data.splits import load_files
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "deploy" / "bundles" / "cifar10-msdnet"

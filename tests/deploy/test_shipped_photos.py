@@ -12,8 +12,8 @@ from benchmarks.serving.served import statements
 from offramp.bundle.manifest import read_manifest
 from offramp.bundle.stage_files import read_graph
 from tests.serving.servers import Process, started
-from training.data.datasets import load_files
 from training.data.images import File
+from training.data.splits import load_files
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "deploy" / "bundles" / "clothing-lite0"

@@ -1,8 +1,4 @@
-"""Data sets: a training and a held-out set from files, a folder or a name on the hub.
-
-The rules for files and folders are those of `offramp.data`. Names on the Hugging Face hub go
-through `datasets`.
-"""
+"""Data sets of a run: a training and a held-out set from files, a folder or a name on the hub."""
 
 from __future__ import annotations
 
@@ -18,12 +14,11 @@ from torch import Tensor
 
 from offramp.data.errors import DatasetError
 from offramp.data.held_out import few_warnings, in_random_order, split_by_class
-from offramp.data.reader import read_dataset
-from offramp.data.records import Found, Part, Split, printable
+from offramp.data.records import Found, printable
 from offramp.data.summary import Summary, split_counts, summarize
-from training.data.encoded import by_row
 from training.data.hub.names import hub_name
-from training.data.images import File, ImageFiles, Images
+from training.data.images import ImageFiles, Images
+from training.data.splits import files_of, find_dataset
 from training.errors import DataError
 from training.recipes import PLAIN, HeldOutSplit, Resizing
 
@@ -136,18 +131,10 @@ def open_dataset(
             training images, or has too few images or classes.
     """
     if split == "random":
-        return _checked_at_random(source, size, held_out, seed, resizing)
+        return _opened_at_random(source, size, held_out, seed, resizing)
     found = find_dataset(source, strict=strict)
     try:
-        found.check_trainable()
-        train = files_of(found, found.part("train"), size, resizing)
-        if "validation" in found.parts:
-            held = files_of(found, found.part("validation"), size, resizing)
-            train = train.select(_tensor(in_random_order(len(train), seed)))
-            held = held.select(_tensor(in_random_order(len(held), seed)))
-        else:
-            chosen = split_by_class(found.part("train").targets, held_out, seed)
-            train, held = train.select(_tensor(chosen[0])), train.select(_tensor(chosen[1]))
+        train, held = _train_and_held_out(found, size, held_out, seed, resizing)
     except DatasetError as error:
         raise DataError(f"data: {error}") from error
     tested = found.parts.get("test")
@@ -156,107 +143,34 @@ def open_dataset(
     return Dataset(train, held, found.classes, test, found)
 
 
-def find_dataset(source: str, *, strict: bool = False) -> Found:
-    """Read a data set from files, a folder or the hub, without decoding images.
-
-    Raises:
-        DataError: the source does not exist, or has no images with labels; or `strict`, and
-            something is left out.
-    """
-    try:
-        found = read_dataset(source) if hub_name(source) is None else _read_hub(source)
-        if strict:
-            found.check_strict()
-    except DatasetError as error:
-        raise DataError(f"data: {error}") from error
-    return found
+def _train_and_held_out(
+    found: Found, size: int, held_out: int | None, seed: int, resizing: Resizing
+) -> tuple[ImageFiles, ImageFiles]:
+    """Open the training images, and the validation split or else some of the training images."""
+    found.check_trainable()
+    train = files_of(found, found.part("train"), size, resizing)
+    if "validation" not in found.parts:
+        chosen = split_by_class(found.part("train").targets, held_out, seed)
+        return train.select(_tensor(chosen[0])), train.select(_tensor(chosen[1]))
+    held = files_of(found, found.part("validation"), size, resizing)
+    return _shuffled(train, seed), _shuffled(held, seed)
 
 
-def _read_hub(source: str) -> Found:
-    from training.data.hub.read import read_hub  # which imports `datasets`: a second
-
-    return read_hub(source)
+def _shuffled(files: ImageFiles, seed: int) -> ImageFiles:
+    return files.select(_tensor(in_random_order(len(files), seed)))
 
 
-def load_split(
-    source: str,
-    split: str,
-    size: int,
-    labels: tuple[str, ...],
-    *,
-    strict: bool = False,
-    resizing: Resizing = PLAIN,
-) -> ImageFiles:
-    """Open one split of a data set; targets are positions in `labels`.
-
-    Args:
-        source: see `open_dataset`.
-        split: `train`, `validation` or `test`.
-        size: height and width of the decoded images, in pixels.
-        labels: all allowed labels.
-        strict: refuse a data set with files that are left out.
-        resizing: way to bring an image to that size.
-
-    Raises:
-        DataError: the split does not exist, or an image has a label that is not in `labels`.
-    """
-    found = find_dataset(source, strict=strict)
-    named = next((name for name in found.parts if name == split), None)
-    if named is None:
-        raise DataError(f"data: {source} has no split {split!r}, only {', '.join(found.parts)}")
-    return _relabelled(found, named, size, labels, resizing)
-
-
-def load_files(source: str, split: str, labels: tuple[str, ...]) -> list[File]:
-    """Read the encoded image files of one split; see `load_split`."""
-    return list(load_split(source, split, 1, labels).files())
-
-
-def load_test(
-    source: str, size: int, labels: tuple[str, ...], resizing: Resizing = PLAIN
-) -> ImageFiles | None:
-    """Open the test split; return `None` if it does not exist or has no labels.
-
-    Raises:
-        DataError: there is no such data set, or a label is not in `labels`.
-    """
-    found = find_dataset(source)
-    if "test" not in found.parts:
-        return None
-    return _relabelled(found, "test", size, labels, resizing)
-
-
-def _checked_at_random(
+def _opened_at_random(
     source: str, size: int, held_out: int | None, seed: int, resizing: Resizing
 ) -> Dataset[ImageFiles]:
     hub_name(source)
     if held_out is None:
         raise DataError("held_out: the random split needs a number (--held-out N)")
-    from training.data.legacy import open_at_random  # see _read_hub
+    from training.data.legacy import open_at_random  # which imports `datasets`: a second
 
     train, held, labels = open_at_random(source, size, held_out, seed)
     train, held = replace(train, resizing=resizing), replace(held, resizing=resizing)
     return Dataset(train, held, labels)
-
-
-def _relabelled(
-    found: Found, split: Split, size: int, labels: tuple[str, ...], resizing: Resizing
-) -> ImageFiles:
-    part, index = found.parts[split], {label: number for number, label in enumerate(labels)}
-    used = [found.classes[k] for k in np.unique(part.targets)]
-    if foreign := [label for label in used if label not in index]:
-        raise DataError(
-            f"data: {found.source}, {split}: label {foreign[0]!r} is not in the training set"
-        )
-    of_class = np.array([index.get(label, -1) for label in found.classes], dtype=np.int64)
-    return files_of(found, Part(part.images, of_class[part.targets]), size, resizing)
-
-
-def files_of(found: Found, part: Part, size: int, resizing: Resizing) -> ImageFiles:
-    """Return the images of a part of a data set, to be decoded at that size."""
-    encoded = by_row(part.images, found.source)
-    rows, targets = torch.arange(len(part.targets)), torch.from_numpy(part.targets)
-    return ImageFiles(encoded, rows, targets, size, found.source, resizing)
 
 
 def _tensor(indices: np.typing.NDArray[np.int64]) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from offramp.data.parquet import Rows
+from offramp.data.parquet.rows import Rows
 from offramp.data.records import Encoded, Files, Stored
 from training.errors import DataError
 

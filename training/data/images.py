@@ -20,7 +20,7 @@ from offramp.images.errors import ImageFileError, UnknownFormatError
 from offramp.images.formats import format_of
 from offramp.images.header import read_header, upright_size
 from training.data.crop import SMALLEST_AREA, random_part
-from training.data.encoded import EncodedImages
+from training.data.encoded import EncodedImages, identity
 from training.errors import DataError
 from training.recipes import PLAIN, Resizing
 
@@ -196,10 +196,27 @@ class ImageFiles:
                 part = random_part(upright_size(header, essence), crop, self.smallest_crop)
             return decode_essence(header, essence, target, part)
         except ImageFileError as error:
-            text = f"cannot be decoded: {error}"
-            if isinstance(error, UnknownFormatError) and format_of(file.encoded) is None:
-                text = "is not an image; remove it"
-            raise DataError(f"data: {self.source}, {file.name} {text}") from error
+            raise DataError(f"data: {self.source}, {_refusal(file, error)}") from error
+
+    def identities(self) -> Iterator[bytes]:
+        """Yield bytes for each image that differ for another one (see `identity`).
+
+        Raises:
+            DataError: a file cannot be found.
+        """
+        for row in self.rows.tolist():
+            (one,) = self.encoded.read([row])
+            try:
+                found = identity(one)
+            except OSError as error:
+                raise DataError(f"data: {self.source}, {one.name} cannot be read") from error
+            yield found
+
+
+def _refusal(file: File, error: ImageFileError) -> str:
+    if isinstance(error, UnknownFormatError) and format_of(file.encoded) is None:
+        return f"{file.name} is not an image; remove it"
+    return f"{file.name} cannot be decoded: {error}"
 
 
 def image_input(size: int, resizing: Resizing = PLAIN) -> ImageInput:

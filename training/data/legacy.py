@@ -53,32 +53,42 @@ def open_at_random(
     train = _files(splits["train"], size, labels, source)
     if "validation" in splits:
         return train, _files(splits["validation"], size, labels, source), labels
-    if not 0 < held_out < len(train):
+    return *_without_held_out(train, held_out, seed), labels
+
+
+def _without_held_out(files: ImageFiles, held_out: int, seed: int) -> tuple[ImageFiles, ImageFiles]:
+    """Return the training images and the held-out images."""
+    if not 0 < held_out < len(files):
         raise DataError(
-            f"held_out: {held_out} of {len(train)} images leaves no training images; give fewer "
+            f"held_out: {held_out} of {len(files)} images leaves no training images; give fewer "
             "(--held-out N)"
         )
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    return train.select(order[held_out:]), train.select(order[:held_out]), labels
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed))
+    return files.select(order[held_out:]), files.select(order[:held_out])
 
 
 def _open(source: str) -> Mapping[str, datasets.Dataset]:
-    path = Path(source)
     try:
-        if path.is_file():
-            loaded = datasets.load_dataset("parquet", data_files={"train": str(path)})
-        elif path.is_dir() and (files := sorted(path.rglob("*.parquet"))):
-            loaded = datasets.load_dataset("parquet", data_files=_by_split(files, path))
-        elif path.is_dir():
-            loaded = datasets.load_dataset("imagefolder", data_dir=source)
-        else:
-            loaded = datasets.load_dataset(source)
+        loaded = _load(source)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"data: {source} cannot be loaded: {error}") from error
     if "train" not in loaded:
         raise DataError(f"data: {source} has no split 'train', only {', '.join(loaded)}")
+    return loaded
+
+
+def _load(source: str) -> Mapping[str, datasets.Dataset]:
+    path = Path(source)
+    if path.is_file():
+        loaded = datasets.load_dataset("parquet", data_files={"train": str(path)})
+    elif path.is_dir() and (files := sorted(path.rglob("*.parquet"))):
+        loaded = datasets.load_dataset("parquet", data_files=_by_split(files, path))
+    elif path.is_dir():
+        loaded = datasets.load_dataset("imagefolder", data_dir=source)
+    else:
+        loaded = datasets.load_dataset(source)
     return dict(loaded)
 
 

@@ -23,14 +23,21 @@ def without_damaged(
     train, errors = dataset.train.whole()
     held_out, others = dataset.held_out.whole()
     test, tested = dataset.test.whole() if dataset.test else (None, [])
-    kept = set(train.targets.tolist())
+    whole = replace(dataset, train=train, held_out=held_out, test=test)
+    if missing := _missing(whole):
+        raise DataError(f"data: all are damaged, so no {missing} is left: {[*errors, *others][0]}")
+    return whole, [*errors, *others, *tested]
+
+
+def _missing(dataset: Dataset[ImageFiles]) -> str | None:
+    """Describe an image that the data set needs and has not, if any."""
+    kept = set(dataset.train.targets.tolist())
     lacking = [label for k, label in enumerate(dataset.labels) if k not in kept]
     if not dataset.labelled:
-        lacking = [] if len(train) else ["any class"]
-    if lacking or not len(held_out):
-        missing = f"training image of {printable(lacking[0])}" if lacking else "held-out image"
-        raise DataError(f"data: all are damaged, so no {missing} is left: {[*errors, *others][0]}")
-    return replace(dataset, train=train, held_out=held_out, test=test), [*errors, *others, *tested]
+        lacking = [] if len(dataset.train) else ["any class"]
+    if lacking:
+        return f"training image of {printable(lacking[0])}"
+    return None if len(dataset.held_out) else "held-out image"
 
 
 def reopen_dataset(

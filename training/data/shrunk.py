@@ -40,7 +40,7 @@ from offramp.images.errors import ImageFileError
 from offramp.images.essence import Essence
 from offramp.images.header import Header, read_header, upright_size
 from offramp.writing import replaced, writing
-from training.data.encoded import EncodedImages, identity
+from training.data.encoded import EncodedImages
 from training.data.images import File, ImageFiles
 from training.errors import DataError
 
@@ -116,16 +116,10 @@ def shrunk(files: ImageFiles, folder: Path, name: str, *, parts: bool, track: Tr
         DataError: an image is damaged.
         UnwritableFileError: the cache cannot be written.
     """
-    shrink: Shrink
-    if parts:
-        side = stored_side(files.size, files.smallest_crop)
-        form, shrink = f"parts-{side}", partial(_as_jpeg, files.source, side)
-    else:
-        filter_name, margin = files.resizing
-        form, shrink = f"middle-{files.size}-{filter_name}-{margin:g}", partial(_as_ppm, files)
+    form, ending, shrink = _parts_of(files) if parts else _middles_of(files)
     source = hashlib.blake2b(str(Path(files.source).absolute()).encode(), digest_size=4)
     path = folder / f"{name}-{form}-{source.hexdigest()}.zip"
-    names = _names(files, ".jpg" if parts else ".ppm")
+    names = _names(files, ending)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     stored = _complete(files, path, names, shrink, track)
@@ -133,16 +127,24 @@ def shrunk(files: ImageFiles, folder: Path, name: str, *, parts: bool, track: Tr
     return replace(files, encoded=ShrunkImages(files.encoded, path, kept))
 
 
+def _parts_of(files: ImageFiles) -> tuple[str, str, Shrink]:
+    """Return a name for whole images to take parts of, the ending of each, and its function."""
+    side = stored_side(files.size, files.smallest_crop)
+    return f"parts-{side}", ".jpg", partial(_as_jpeg, files.source, side)
+
+
+def _middles_of(files: ImageFiles) -> tuple[str, str, Shrink]:
+    """Return a name for the middles of images, the ending of each, and its function."""
+    filter_name, margin = files.resizing
+    return f"middle-{files.size}-{filter_name}-{margin:g}", ".ppm", partial(_as_ppm, files)
+
+
 def _names(files: ImageFiles, ending: str) -> NDArray[np.bytes_]:
     """Return the name in the cache of each image that is used, at its row."""
     names = np.zeros(len(files.encoded), dtype=f"S{32 + len(ending)}")
-    for row in files.rows.tolist():
-        (one,) = files.encoded.read([row])
-        try:
-            key = identity(one)
-        except OSError as error:
-            raise DataError(f"data: {files.source}, {one.name} cannot be read") from error
-        names[row] = hashlib.blake2b(key, digest_size=16).hexdigest().encode() + ending.encode()
+    for row, identity in zip(files.rows.tolist(), files.identities(), strict=True):
+        key = hashlib.blake2b(identity, digest_size=16).hexdigest()
+        names[row] = (key + ending).encode()
     return names
 
 
@@ -185,13 +187,7 @@ def _each(
     files: ImageFiles, positions: list[int], shrink: Shrink, track: Track
 ) -> Iterator[tuple[int, bytes | None]]:
     """Yield the shrunk images at these positions. Threads shrink them."""
-
-    def attempt(file: File) -> bytes | DataError | None:
-        try:
-            return shrink(file)
-        except DataError as error:
-            return error
-
+    attempt = partial(_attempt, shrink)
     groups = [positions[i : i + AT_ONCE] for i in range(0, len(positions), AT_ONCE)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for group in track(groups, len(groups)):
@@ -200,6 +196,13 @@ def _each(
                 if isinstance(content, DataError):
                     raise files.damage()
                 yield position, content
+
+
+def _attempt(shrink: Shrink, file: File) -> bytes | DataError | None:
+    try:
+        return shrink(file)
+    except DataError as error:
+        return error
 
 
 def _as_ppm(files: ImageFiles, file: File) -> bytes:

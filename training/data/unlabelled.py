@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from offramp.data.errors import DatasetError
 from offramp.data.held_out import AT_MOST, SHARE, in_random_order
+from offramp.data.records import Found
 from offramp.data.unlabelled import read_unlabelled
-from training.data.datasets import Dataset, files_of
+from training.data.datasets import Dataset
 from training.data.images import ImageFiles
+from training.data.splits import files_of
 from training.errors import DataError
 from training.recipes import Recipe
 
@@ -32,23 +35,33 @@ def open_unlabelled(
     Raises:
         DataError: the source does not exist, has no images, or too few for the held-out ones.
     """
+    found = _found(source, strict=strict)
+    files = files_of(found, found.part("train"), recipe.size, recipe.resizing)
+    held_out = _number_held_out(recipe, len(files))
+    order = torch.from_numpy(in_random_order(len(files), recipe.seed))
+    return Dataset(
+        files.select(order[held_out:]), files.select(order[:held_out]), labels, found=found
+    )
+
+
+def _found(source: str, *, strict: bool) -> Found:
     try:
         found = read_unlabelled(source)
         if strict:
             found.check_strict()
     except DatasetError as error:
         raise DataError(f"data: {error}") from error
-    files = files_of(found, found.part("train"), recipe.size, recipe.resizing)
-    held_out = recipe.held_out or min(AT_MOST, math.ceil(len(files) * SHARE))
-    if held_out >= len(files):
+    return found
+
+
+def _number_held_out(recipe: Recipe, images: int) -> int:
+    held_out = recipe.held_out or min(AT_MOST, math.ceil(images * SHARE))
+    if held_out >= images:
         raise DataError(
-            f"held_out: {held_out} of {len(files)} images leaves no training images; give fewer "
+            f"held_out: {held_out} of {images} images leaves no training images; give fewer "
             "(--held-out N) or add images"
         )
-    order = torch.from_numpy(in_random_order(len(files), recipe.seed))
-    return Dataset(
-        files.select(order[held_out:]), files.select(order[:held_out]), labels, found=found
-    )
+    return held_out
 
 
 def class_names(path: Path | None, classes: int) -> tuple[str, ...]:
@@ -59,11 +72,12 @@ def class_names(path: Path | None, classes: int) -> tuple[str, ...]:
     """
     if path is None:
         return tuple(map(str, range(classes)))
-    try:
-        with path.open(encoding="utf-8") as file:
-            names = [line.strip() for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--class-names: {path} cannot be read: {error}") from error
+    names = _lines(path)
+    _check_names(names, path, classes)
+    return tuple(names)
+
+
+def _check_names(names: Sequence[str], path: Path, classes: int) -> None:
     if len(names) != classes:
         raise DataError(
             f"--class-names: {path} has {len(names)} names, and the weights are for {classes} "
@@ -72,4 +86,11 @@ def class_names(path: Path | None, classes: int) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"--class-names: {path} has the name {twice!r} twice")
-    return tuple(names)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return [line.strip() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--class-names: {path} cannot be read: {error}") from error

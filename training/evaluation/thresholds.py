@@ -121,12 +121,17 @@ def _best_threshold(scored: Scored, price: float, thresholds: Floats, k: int) ->
     # `worth` has this cost for the images that leave at exit k alone
     gain = worth[k, reach] - worth[later, np.flatnonzero(reach)] + extra[later]
     confidence = scored.confidence[k, reach].astype(np.float64)
+    return _most_gain(confidence, gain, extra[later].sum())
+
+
+def _most_gain(confidence: Floats, gain: Floats, least: float) -> float:
+    """Return the threshold with the largest sum of gains above it, or NEVER up to `least`."""
     order = np.argsort(-confidence, kind="stable")
     descending, total = confidence[order], np.cumsum(gain[order])
     # a threshold separates two different confidences; these are the last ones that pass it
     lasts = np.flatnonzero(descending[:-1] > descending[1:])
     lasts = np.append(lasts, len(total) - 1)
-    if len(total) == 0 or total[lasts].max() <= extra[later].sum():
+    if len(total) == 0 or total[lasts].max() <= least:
         return NEVER
     return _threshold_after(descending, int(lasts[total[lasts].argmax()]) + 1)
 

@@ -116,24 +116,34 @@ def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
     network = recipe_network(recipe, classes)
     network.additive = recipe.additive_heads
     boundaries = [k for k in range(1, network.exits) if network.deeper_exits(k)]
-    betas = recipe.beta if isinstance(recipe.beta, tuple) else (recipe.beta,) * len(boundaries)
-    if len(betas) != len(boundaries):
-        raise RecipeError(
-            f"beta: {len(betas)} values for {len(boundaries)} boundaries; give one for each, or "
-            "one for all"
-        )
-    operated = len(boundaries) if recipe.surgery_boundaries is None else recipe.surgery_boundaries
-    if operated > len(boundaries):
-        raise RecipeError(
-            f"surgery_boundaries: {operated} of {len(boundaries)}; give at most {len(boundaries)}, "
-            "or null"
-        )
+    betas = _betas(recipe, len(boundaries))
     surgeries = {
         k: _surgery(recipe, beta, network.deeper_exits(k))
-        for k, beta in zip(boundaries[:operated], betas, strict=False)
+        for k, beta in zip(boundaries[: _operated(recipe, len(boundaries))], betas, strict=False)
     }
     network.surgery = tuple(surgeries.get(k, Surgery("joint")) for k in range(1, network.exits))
     return network
+
+
+def _betas(recipe: Recipe, boundaries: int) -> tuple[float, ...]:
+    """Return the beta of each boundary."""
+    betas = recipe.beta if isinstance(recipe.beta, tuple) else (recipe.beta,) * boundaries
+    if len(betas) != boundaries:
+        raise RecipeError(
+            f"beta: {len(betas)} values for {boundaries} boundaries; give one for each, or one "
+            "for all"
+        )
+    return betas
+
+
+def _operated(recipe: Recipe, boundaries: int) -> int:
+    """Return the number of boundaries, from the first, with surgery."""
+    operated = boundaries if recipe.surgery_boundaries is None else recipe.surgery_boundaries
+    if operated > boundaries:
+        raise RecipeError(
+            f"surgery_boundaries: {operated} of {boundaries}; give at most {boundaries}, or null"
+        )
+    return operated
 
 
 def _surgery(recipe: Recipe, beta: float, deeper: int) -> Boundary:

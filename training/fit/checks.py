@@ -7,8 +7,8 @@ import torch
 from training.data.batches import whole_batch
 from training.distributed import processes
 from training.errors import RecipeError
-from training.fit.gradient import Losses, check_compiler, micro_batches
 from training.fit.initial import initial_network, initial_objective
+from training.fit.step.gradient import Losses, check_compiler, micro_batches
 from training.recipes import Recipe
 
 CLASSES = 2  # of the network that is checked: the number of classes is not known yet

@@ -8,14 +8,15 @@ from torch import Tensor, nn
 from training.errors import RecipeError, unreadable_size
 from training.fit.checkpoint import new_network
 from training.fit.frozen import freeze
-from training.fit.optimizers import Optimizers
-from training.fit.parameter_groups import parameter_groups
+from training.fit.step.optimizers import Optimizers
+from training.fit.step.parameter_groups import parameter_groups
 from training.networks.backbones import pretrained_weights
 from training.networks.backbones.timm_network import PREFIX
-from training.networks.multi_exit import MultiExitNetwork, Normalize
-from training.networks.weights import Pretrained, load_pretrained
+from training.networks.multi_exit import MultiExitNetwork
+from training.networks.pretrained import load_pretrained
+from training.networks.weights import Pretrained
 from training.objectives import Objective, build_objective
-from training.recipes import Recipe
+from training.recipes import Recipe, Weights
 
 
 def initial_network(
@@ -42,12 +43,9 @@ def initial_network(
     network = new_network(recipe, classes)
     for size in {recipe.size, recipe.small_size or recipe.size}:
         _check_size(network, size, recipe.first_size)
-    if recipe.weights is None:
-        assert sample is not None
-        _set_statistics(network.normalize, sample)
-    else:
-        network.normalize.mean.copy_(torch.tensor(recipe.weights.mean))
-        network.normalize.std.copy_(torch.tensor(recipe.weights.std))
+    mean, std = _mean_and_std(recipe.weights, sample)
+    network.normalize.mean.copy_(mean)
+    network.normalize.std.copy_(std)
     if pretrained is not None:
         load_pretrained(network, pretrained)
     freeze(network, recipe)
@@ -122,17 +120,18 @@ def _check_size(network: MultiExitNetwork, size: int, first_size: int | None) ->
         raise unreadable_size(size, first_size) from error
 
 
-def _set_statistics(normalize: Normalize, pixels: Tensor) -> None:
-    """Set the mean and deviation of each channel."""
+def _mean_and_std(weights: Weights | None, sample: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the mean and deviation of each channel: as the weights record, or of the sample."""
+    if weights is not None:
+        return torch.tensor(weights.mean), torch.tensor(weights.std)
+    assert sample is not None
     total, squares = torch.zeros(2, 3, dtype=torch.float64)
     count = 0
-    for chunk in torch.split(pixels, 500):
+    for chunk in torch.split(sample, 500):
         values = chunk.to(torch.float64).div(255).flatten(0, 2)
         total += values.sum(0)
         squares += values.square().sum(0)
         count += len(values)
     mean = total / count
     # not 0 for a channel with a constant value
-    std = (squares / count - mean.square()).clamp(min=255**-2).sqrt()
-    normalize.mean.copy_(mean)
-    normalize.std.copy_(std)
+    return mean, (squares / count - mean.square()).clamp(min=255**-2).sqrt()

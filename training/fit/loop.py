@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from training.distributed import equal_on_all_processes, rank
@@ -40,6 +41,18 @@ def fit(
             processes. Without, the file exists.
         UnwritableFileError: the checkpoint cannot be written. The one before it stays.
     """
+    _restore(trainer, path, resume=resume)
+
+    while not trainer.done:
+        epoch = trainer.run_epoch(track, on_step, partial(_save, trainer, path), save_every)
+        _save(trainer, path)
+        if keep_every and epoch.number % keep_every == 0:
+            _save(trainer, kept_path(path, epoch.number))
+        report(epoch)
+
+
+def _restore(trainer: Trainer, path: Path, *, resume: bool) -> None:
+    """Restore the checkpoint at `path` if the file exists, in all processes or in no process."""
     if path.exists() and not resume:
         raise CheckpointError(f"{path}: the run exists; add --resume or choose another --out")
     if path.exists():
@@ -47,13 +60,7 @@ def fit(
     if not equal_on_all_processes(trainer.steps_done, trainer.device):
         raise CheckpointError(f"{path}: processes see different files; they must share a folder")
 
-    def save(to: Path = path) -> None:
-        if rank() == 0:
-            save_checkpoint(to, trainer.checkpoint())
 
-    while not trainer.done:
-        epoch = trainer.run_epoch(track, on_step, save, save_every)
-        save()
-        if keep_every and epoch.number % keep_every == 0:
-            save(kept_path(path, epoch.number))
-        report(epoch)
+def _save(trainer: Trainer, path: Path) -> None:
+    if rank() == 0:
+        save_checkpoint(path, trainer.checkpoint())

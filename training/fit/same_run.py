@@ -88,10 +88,7 @@ def _unused(recipe: Recipe) -> set[str]:
         unused |= {"conflict_scale", "conflict_decay"}
     if recipe.schedule != "multistep":
         unused.add("milestones")
-    if recipe.crop != "shifted":
-        unused.add("shift")
-    else:
-        unused.add("crop_area")
+    unused.add("crop_area" if recipe.crop == "shifted" else "shift")
     if recipe.first_size is None:
         unused.add("first_weights")
     if not recipe.small_epochs or recipe.small_size in (None, recipe.size):

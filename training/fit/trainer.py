@@ -10,36 +10,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.augment import new_mixup
-from training.data.batches import Batches, new_batches
+from training.data.augment import Mixup, new_mixup
 from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images
-from training.distributed import (
-    average_over_processes,
-    average_statistics,
-    rank,
-    sum_over_processes,
-)
+from training.distributed import average_over_processes, average_statistics, sum_over_processes
 from training.errors import CheckpointError, DivergedError
-from training.fit.checkpoint import (
-    Checkpoint,
-    Epoch,
-    PartialEpoch,
-    Progress,
-)
+from training.fit.checkpoint import Checkpoint, Epoch, PartialEpoch, Progress
 from training.fit.early_stop import is_exhausted
 from training.fit.exported import exported_weights, on_device
-from training.fit.features.batches import FeatureBatches, FeatureSets
+from training.fit.features.batches import FeatureSets, run_batches
 from training.fit.features.reader import feature_reader
 from training.fit.frozen import start_training
-from training.fit.gradient import GradientAccumulator
 from training.fit.initial import initial_network, initial_objective, initial_optimizers
-from training.fit.optimizers import lr_factor
 from training.fit.same_run import check_same_run
+from training.fit.step.gradient import GradientAccumulator
+from training.fit.step.step import Step, factor_at
 from training.networks.multi_exit import MultiExitNetwork
 from training.networks.predict import predict
 from training.networks.weights import Pretrained
@@ -81,26 +69,25 @@ class Trainer:
         pretrained: Pretrained | None = None,
         features: FeatureSets | None = None,
     ) -> None:
-        recipe = progress.recipe
-        self.progress = progress
+        recipe, classes = progress.recipe, len(dataset.labels)
+        self.progress, self.device = progress, device
         self._layout = features.layout if features else None
-        self._batches: Batches
-        if features:
-            self._batches = FeatureBatches(recipe, features, device)
-        else:
-            self._batches = new_batches(recipe, dataset.train, dataset.held_out, device, workers)
+        self._batches = run_batches(recipe, dataset, features, device, workers)
         sample = None if recipe.weights else self._batches.sample()
-        network = initial_network(recipe, len(dataset.labels), sample, pretrained)
+        network = initial_network(recipe, classes, sample, pretrained)
         targets = features.train.targets if features else dataset.train.targets
-        of_classes = class_weights(recipe.class_weights, targets, len(dataset.labels))
+        of_classes = class_weights(recipe.class_weights, targets, classes)
         objective = initial_objective(recipe, network, of_classes)
-        self._mixup = new_mixup(recipe, len(dataset.labels), len(dataset.train))
+        mixup = new_mixup(recipe, classes, len(dataset.train))
         self.network = on_device(network, device)
         self.objective = objective.to(device)
-        self.device = device
-        self._exported = exported_weights(recipe, self.network, len(dataset.labels))
+        self._exported = exported_weights(recipe, self.network, classes)
         self._trained = self._reading(self.network)
-        self._gradient = GradientAccumulator(
+        self._step = self._new_step(mixup, compiler)
+
+    def _new_step(self, mixup: Mixup | None, compiler: str | None) -> Step:
+        recipe = self.progress.recipe
+        gradient = GradientAccumulator(
             self._trained,
             self.objective,
             size=recipe.size,
@@ -108,7 +95,8 @@ class Trainer:
             micro_batch=recipe.micro_batch,
             compiler=compiler,
         )
-        self._optimizers = initial_optimizers(recipe, self.network, self.objective)
+        optimizers = initial_optimizers(recipe, self.network, self.objective)
+        return Step(self.objective, gradient, optimizers, mixup, self._layout is not None)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore a checkpoint of the same recipe and the same images.
@@ -120,7 +108,7 @@ class Trainer:
         try:
             self._exported.load(checkpoint)
             self.objective.load_state_dict(checkpoint.objective)
-            self._optimizers.load(checkpoint.optimizers)
+            self._step.optimizers.load(checkpoint.optimizers)
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(f"the checkpoint does not fit its recipe: {error}") from error
         # the images can have moved
@@ -133,7 +121,7 @@ class Trainer:
             self.progress,
             self._exported.weights(),
             self.objective.state_dict(),
-            self._optimizers.state(),
+            self._step.optimizers.state(),
             self._exported.training_state(),
         )
 
@@ -146,7 +134,11 @@ class Trainer:
     @property
     def steps_done(self) -> int:
         """Number of steps so far, in all epochs."""
-        return len(self.progress.epochs) * self._batches.steps + self.progress.running.steps
+        return self._epochs_done * self._batches.steps + self.progress.running.steps
+
+    @property
+    def _epochs_done(self) -> int:
+        return len(self.progress.epochs)
 
     @property
     def done(self) -> bool:
@@ -172,21 +164,36 @@ class Trainer:
         Raises:
             DivergedError: the loss, or a gradient, is not finite.
         """
-        before, steps = self.progress.running, self._batches.steps
-        number, start = len(self.progress.epochs), time.perf_counter() - before.seconds
-        start_training(self._trained, self.progress.recipe)
-        loss = torch.tensor(before.loss, device=self.device)
-        batches = self._batches.epoch(number, before.steps)
-        for done, images in enumerate(track(batches, steps - before.steps), before.steps + 1):
-            loss += self._step(images, number, done, on_step)
-            if save and save_every and done % save_every == 0 and done < steps:
+        start = time.perf_counter() - self.progress.running.seconds
+
+        def between_steps(done: int, loss: Tensor) -> None:
+            if save and save_every and done % save_every == 0:
                 self._record_partial_epoch(done, loss, time.perf_counter() - start)
                 save()
+
+        return self._finish_epoch(self._train_rest(track, on_step, between_steps), start)
+
+    def _train_rest(
+        self, track: Track, on_step: OnStep, between_steps: Callable[[int, Tensor], None]
+    ) -> Tensor:
+        """Train the rest of an epoch, and return the sum of the losses [] of all its steps."""
+        before, steps = self.progress.running, self._batches.steps
+        start_training(self._trained, self.progress.recipe)
+        loss = torch.tensor(before.loss, device=self.device)
+        batches = self._batches.epoch(self._epochs_done, before.steps)
+        for done, images in enumerate(track(batches, steps - before.steps), before.steps + 1):
+            loss += self._train_on(images, done, on_step)
+            if done < steps:
+                between_steps(done, loss)
+        return loss
+
+    def _finish_epoch(self, loss: Tensor, start: float) -> Epoch:
+        """Evaluate every exit, and record an epoch that started at `start` with that sum []."""
         trained = time.perf_counter() - start
         average_statistics(*self._exported.networks)
         epoch = Epoch(
-            number=number + 1,
-            loss=self._mean(loss) / steps,
+            number=self._epochs_done + 1,
+            loss=self._mean(loss) / self._batches.steps,
             accuracies=self._evaluate(),
             seconds=time.perf_counter() - start,
             images_per_second=self._batches.images_in_epoch / trained,
@@ -197,22 +204,13 @@ class Trainer:
         self._exported.after_epoch(self.progress.epochs)
         return epoch
 
-    def _step(self, images: Images, epoch: int, done: int, on_step: OnStep) -> Tensor:
-        recipe, steps = self.progress.recipe, self._batches.steps
-        # each process has its own masks of dropout
-        seeds = np.random.SeedSequence((recipe.seed, epoch, done, rank()))
-        torch.manual_seed(int(seeds.generate_state(1)[0]))
-        small = recipe.small_size if epoch < recipe.small_epochs else None
+    def _train_on(self, images: Images, done: int, on_step: OnStep) -> Tensor:
+        """Train on the batch of a step of the current epoch (from 1), and return its loss []."""
+        recipe, epoch, steps = self.progress.recipe, self._epochs_done, self._batches.steps
         share_done = (epoch + (done - 1) / steps) / recipe.epochs
-        self.objective.start_step(share_done)
-        self._optimizers.zero_grad()
-        if self._mixup:
-            images = self._mixup(images, epoch, done)
-        loss = self._gradient.add(images, None if self._layout else small or recipe.size)
-        factor = lr_factor(recipe.schedule, share_done, recipe.warmup, recipe.milestones)
-        self._optimizers.step(factor)
+        loss = self._step.run(recipe, images, epoch, done, share_done)
         self._exported.after_step(epoch * steps + done)
-        on_step(epoch * steps + done, loss, factor * recipe.lr)
+        on_step(epoch * steps + done, loss, factor_at(recipe, share_done) * recipe.lr)
         return loss
 
     def _reading(self, network: MultiExitNetwork) -> MultiExitNetwork:
@@ -229,7 +227,7 @@ class Trainer:
         """Average a loss over all processes, or raise DivergedError if it is not finite."""
         average_over_processes(mean := loss.clone())
         if not torch.isfinite(mean):
-            epoch = len(self.progress.epochs) + 1
+            epoch = self._epochs_done + 1
             raise DivergedError(f"lr: the loss of epoch {epoch} is not finite; lower it")
         return float(mean)
 

@@ -70,19 +70,24 @@ def _at_first_size(recipe: Recipe, full: MultiExitNetwork, classes: int) -> Mult
             "--weights none"
         )
     if recipe.first_weights == "shared":
-        if one_size:
-            raise RecipeError(
-                "first_weights: shared needs a network for images of every size, and "
-                "shape.image_size makes it one for a single size; give own"
-            )
-        small = deepcopy(full)
-        _share(small.stages, full.stages)
-        return small
+        return _shared(full, one_size=one_size)
     changes = {"image_size": recipe.first_size} if one_size else {}
     try:
         return build_network(recipe.backbone, {**recipe.shape, **changes}, classes)
     except RecipeError as error:
         raise RecipeError(f"first_size: {recipe.first_size} does not fit: {error}") from error
+
+
+def _shared(full: MultiExitNetwork, *, one_size: bool) -> MultiExitNetwork:
+    """Return a copy of the network that has its weights, but for batch norm."""
+    if one_size:
+        raise RecipeError(
+            "first_weights: shared needs a network for images of every size, and "
+            "shape.image_size makes it one for a single size; give own"
+        )
+    small = deepcopy(full)
+    _share(small.stages, full.stages)
+    return small
 
 
 def _joined(stages: nn.ModuleList) -> nn.Module:

@@ -68,12 +68,12 @@ def flop_costs(network: MultiExitNetwork, size: int, convention: Convention = "p
     network.eval()
     for k, (stage, head) in enumerate(zip(network.stages, network.heads, strict=True)):
         inputs = network.inputs_of(k, image, features)
-        with _counting(stage, convention) as count:
+        with _counting(stage, convention) as of_stage:
             features = stage(inputs)
-        stages.append(count.total)
-        with _counting(head, convention) as count:
+        with _counting(head, convention) as of_head:
             head(features[-1])
-        heads.append(count.total)
+        stages.append(of_stage.total)
+        heads.append(of_head.total)
     network.train(training)
     return Costs(tuple(stages), tuple(heads))
 

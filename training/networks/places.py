@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
@@ -45,11 +46,17 @@ def with_places(
     except (RuntimeError, AssertionError) as error:  # timm asserts the size
         raise unreadable_size(recipe.size) from error
     seconds = from_first_process(seconds, device)
-    *blocks, count = nearest_blocks(config, seconds)
+    *blocks, _last = nearest_blocks(config, seconds)
+    recipe = recipe.model_copy(update={"shape": {**recipe.shape, "blocks": blocks}})
+    return recipe, _description(blocks, seconds, recipe.size)
+
+
+def _description(blocks: Sequence[int], seconds: Sequence[float], size: int) -> str:
+    """Describe the blocks of the exits, from the time of each block of the network."""
     to_block = [*accumulate(seconds)]
     shares = ", ".join(f"{100 * to_block[k - 1] / to_block[-1]:.0f}" for k in blocks)
-    line = (
-        f"exits by time: after blocks {', '.join(map(str, blocks))} of {count}, at {shares} % of "
-        f"{1e3 * to_block[-1]:.1f} ms of CPU time (one image of {recipe.size} pixels, one thread)"
+    return (
+        f"exits by time: after blocks {', '.join(map(str, blocks))} of {len(seconds)}, at "
+        f"{shares} % of {1e3 * to_block[-1]:.1f} ms of CPU time (one image of {size} pixels, one "
+        "thread)"
     )
-    return recipe.model_copy(update={"shape": {**recipe.shape, "blocks": blocks}}), line

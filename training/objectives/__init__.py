@@ -74,10 +74,15 @@ def build_objective(
     entry = OBJECTIVES[name]
     parsed = entry.options.parse(options, option="objective", name=name)
     objective = entry.build(parsed, network, label_smoothing)
+    _check_conflict(name, objective)
+    objective.class_weights = weights
+    return objective
+
+
+def _check_conflict(name: str, objective: Objective) -> None:
+    """Check that the surgery can measure the conflict of gradients, if it does."""
     if objective.conflicts and not objective.one_backward:
         raise RecipeError(
             f"surgery_rule: conflict is measured in one backward pass, and {name} runs several; "
             "give --surgery-rule fixed, or an objective with one backward pass"
         )
-    objective.class_weights = weights
-    return objective

@@ -57,11 +57,8 @@ class PhotoGroup:
 
 def wrong_predictions(scored: Scored) -> list[Chosen]:
     """Choose images with a wrong prediction at each exit, the most confident first."""
-    chosen = []
-    for k in range(len(scored.flops)):
-        wrong = ~scored.right[k]
-        chosen.append(_chosen(scored, k, wrong, -scored.confidence[k]))
-    return chosen
+    exits = range(len(scored.flops))
+    return [_chosen(scored, k, ~scored.right[k], -scored.confidence[k]) for k in exits]
 
 
 def leaving_images(scored: Scored, thresholds: Floats) -> list[Chosen]:

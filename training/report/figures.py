@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from training.evaluation.assessment import Assessment, SetAssessment
+from training.evaluation.assessment import Assessment, ExitQuality, SetAssessment
 from training.evaluation.evaluate import Floats
 from training.fit.checkpoint import Epoch
 
@@ -55,21 +55,24 @@ def reliability_figure(assessed: SetAssessment) -> Figure:
     for axes in grid.flat[exits:]:
         axes.set_axis_off()
     for k, quality in enumerate(assessed.exits):
-        axes = grid.flat[k]
-        axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-        for name, bins, colour in (
-            ("before", quality.raw, "0.45"),
-            ("after", quality.calibrated, "C0"),
-        ):
-            filled = bins.images > 0
-            x, y = bins.confidence[filled], bins.accuracy[filled]
-            axes.plot(x, y, ".-", color=colour, label=name)
-        axes.set(title=f"exit {k + 1}", aspect="equal")
-        axes.grid(alpha=0.3)
+        _draw_reliability(grid.flat[k], quality)
+        grid.flat[k].set(title=f"exit {k + 1}", aspect="equal")
     grid[0, 0].legend(fontsize="small")
     figure.supxlabel("confidence", fontsize="medium")
     figure.supylabel("accuracy", fontsize="medium")
     return figure
+
+
+def _draw_reliability(axes: Axes, quality: ExitQuality) -> None:
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    for name, bins, colour in (
+        ("before", quality.raw, "0.45"),
+        ("after", quality.calibrated, "C0"),
+    ):
+        filled = bins.images > 0
+        x, y = bins.confidence[filled], bins.accuracy[filled]
+        axes.plot(x, y, ".-", color=colour, label=name)
+    axes.grid(alpha=0.3)
 
 
 def budgeted_figure(assessment: Assessment, flops: Floats) -> Figure:

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, ProgressColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
 from training.data.images import Images
 from training.fit.checkpoint import Progress
+from training.fit.step.step import size_in
 
 
 def seconds_left(progress: Progress, done: float = 0.0, seconds: float = 0.0) -> float | None:
@@ -38,8 +39,7 @@ def seconds_left(progress: Progress, done: float = 0.0, seconds: float = 0.0) ->
 def _cost(progress: Progress, epoch: int) -> float:
     """Return the relative time of an epoch (from 0): 1 at full size."""
     recipe = progress.recipe
-    small = recipe.small_size if epoch < recipe.small_epochs else None
-    return (small / recipe.size) ** 2 if small else 1.0
+    return (size_in(recipe, epoch) / recipe.size) ** 2
 
 
 def text_of(seconds: float | None) -> str:
@@ -66,17 +66,20 @@ def track_epoch(
         console: console to show the bar on.
     """
     before, start = progress.running, time.perf_counter() - progress.running.seconds
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[left]}"),
-    )
     description = f"epoch {len(progress.epochs) + 1}/{progress.recipe.epochs}"
     total = before.steps + steps
-    with ProgressBar(*columns, console=console, transient=True) as bar:
+    with ProgressBar(*_columns(), console=console, transient=True) as bar:
         task = bar.add_task(description, total=total, completed=before.steps, left="")
         for step, batch in enumerate(batches, before.steps + 1):
             yield batch
             left = seconds_left(progress, step / total, time.perf_counter() - start)
             bar.update(task, completed=step, left=text_of(left))
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[left]}"),
+    )

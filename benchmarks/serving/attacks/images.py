@@ -23,8 +23,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.serving.attacks.bodies import HOST, PATIENCE, model_of
 from benchmarks.serving.attacks.inference import files_message, send_message
+from benchmarks.serving.attacks.target import HOST, PATIENCE, model_of
 from benchmarks.serving.servers.processes import usage
 from offramp.load.bodies import LENGTH, binary_body, element
 
@@ -178,14 +178,25 @@ class HealthCheck(threading.Thread):
         return self.longest
 
 
-def main() -> int:
-    """Run the command."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving.attacks.images")
     parser.add_argument("--port", type=int, required=True, help="of the server, on 127.0.0.1")
     parser.add_argument("--grpc-port", type=int, help="of its gRPC, for --door grpc")
     parser.add_argument("--door", choices=("native", "protocol", "grpc"), default="native")
     parser.add_argument("--pid", type=int, required=True, help="process of the server")
-    options = parser.parse_args()
+    return parser
+
+
+def is_bounded(sent: float, seconds: float, megabytes: float, health: float) -> bool:
+    """Return True if all bounds hold for so many megabytes that were sent."""
+    within = seconds <= MOST_SECONDS * sent and megabytes <= MOST_MEGABYTES * sent
+    return within and health <= MOST_HEALTH
+
+
+def main() -> int:
+    """Run the command."""
+    options = build_parser().parse_args()
     print("| attack | bytes | status | CPU s | MB | longest health check, s |\n" + "|---" * 6 + "|")
     failed = False
     for name, images in attacks():
@@ -195,10 +206,7 @@ def main() -> int:
         size, status = send(options, options.port, images)
         longest = health.stop()
         used, memory = usage(options.pid).cpu - used, peak(options.pid) - memory
-        sent = max(1.0, size / 1e6)
-        failed |= (
-            used > MOST_SECONDS * sent or memory > MOST_MEGABYTES * sent or longest > MOST_HEALTH
-        )
+        failed |= not is_bounded(max(1.0, size / 1e6), used, memory, longest)
         print(
             f"| {name} | {size} | {status} | {used:.2f} | {memory:.0f} | {longest:.2f} |",
             flush=True,

@@ -44,7 +44,7 @@ from benchmarks.serving.servers.graphs import write_full_depth
 from benchmarks.serving.servers.processes import Server, started
 from benchmarks.serving.servers.subject import Subject, equal_budget, parser, read_subject
 from offramp.bundle.manifest import Manifest, read_manifest
-from offramp.exchange import PIXELS
+from offramp.exchange.bodies import PIXELS
 from offramp.load.outcomes import Integers
 from offramp.load.process import Generator, generator
 

@@ -131,8 +131,8 @@ def report(before: Result, during: Result, arguments: argparse.Namespace) -> int
     return print_goals(goals(before, during, arguments))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all loads, and return 1 if a goal is missed."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(description="Change models under load.")
     parser.add_argument("--bundle", type=Path, required=True, help="bundle to serve")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of each load")
@@ -144,7 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--changes", nargs="+", choices=WHAT, default=WHAT,
                         help="what differs between versions (default: %(default)s)")  # fmt: skip
     parser.add_argument("--kill", action="store_true", help="kill workers in the middle of loads")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run all loads, and return 1 if a goal is missed."""
+    given = build_parser().parse_args(arguments)
     images = images_of(given.bundle)
     with TemporaryDirectory() as name:
         folder = Path(name)

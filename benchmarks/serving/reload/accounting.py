@@ -136,8 +136,8 @@ def unknown_in(samples: dict[str, float]) -> float:
     return total(samples, "offramp_problems_total", type="unknown-model")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all parts, and return 1 if a goal is missed."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(description="Account for requests over models that change.")
     shipped = Path("deploy/bundles")
     option = parser.add_argument
@@ -147,7 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     option("--part", type=int, default=BETWEEN, help="requests of a part, with changes in each")
     option("--rate", type=float, help="requests per second (default: measured)")
     option("--workers", type=int, default=2, help="worker processes")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run all parts, and return 1 if a goal is missed."""
+    given = build_parser().parse_args(arguments)
     files, rng = images_of(given.bundle), np.random.default_rng(0)
     references = [read_reference(each, files) for each in (given.bundle, given.other)]
     with TemporaryDirectory() as name:

@@ -140,8 +140,8 @@ def goals(rounds: Sequence[Round]) -> list[Goal]:
     ]  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run all rounds, and return 1 if a goal is missed."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(description="Flood one of two models.")
     shipped = Path("deploy/bundles/cifar10-msdnet")
     option = parser.add_argument
@@ -152,7 +152,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     option("--share", type=float, default=0.3, help="rate, as a share of saturation")
     option("--clients", type=int, default=CLIENTS, help="clients of the flood")
     option("--option", action="append", default=[], help="option of the server, as --workers=2")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run all rounds, and return 1 if a goal is missed."""
+    given = build_parser().parse_args(arguments)
     images = images_of(given.bundle)
     with TemporaryDirectory() as name:
         folder = Path(name)

@@ -8,7 +8,7 @@ import numpy as np
 
 from offramp.bundle.manifest import Manifest
 from offramp.load.outcomes import Integers
-from training.data.datasets import load_files
+from training.data.splits import load_files
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from exporter.budgets import operating_point
 from exporter.bundle import Naming, write_bundle
 from exporter.network.export import export_network, make_manifest
 from offramp.bundle.manifest import OperatingPoint
-from training.data.datasets import load_test, open_dataset
+from training.data.datasets import open_dataset
+from training.data.splits import load_test
 from training.errors import DataError
 from training.evaluation.evaluate import Floats, Scored, apply_thresholds
 from training.evaluation.thresholds import NEVER

@@ -87,8 +87,8 @@ def measure(
                 yield from measure_both(running, round_, budget, first.rate)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the rounds and return 1 if a goal is missed."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -100,7 +100,12 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7, help="rounds, at least 5 for a figure")
     parser.add_argument("--seconds", type=float, default=8.0, help="seconds of one measurement")
     parser.add_argument("--out", type=Path, help="CSV for all measurements")
-    arguments = parser.parse_args(words)
+    return parser
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the rounds and return 1 if a goal is missed."""
+    arguments = build_parser().parse_args(words)
     if arguments.data is None:
         files = images_of(arguments.bundle)
         sent = Sent(tuple(files), np.zeros(len(files), np.int64))

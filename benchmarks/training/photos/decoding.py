@@ -86,15 +86,20 @@ def costs(files: ImageFiles, folder: Path) -> Costs:
     )
 
 
-def main() -> int:
-    """Print the table."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--data", required=True, help="folder, table or parquet file of images")
     parser.add_argument("--photos", type=positive_int, default=40, help="largest number of images")
     parser.add_argument("--size", type=positive_int, default=224, help="pixels of a side")
     parser.add_argument("--crop-area", type=float, default=0.7, help="smallest area of a part")
     parser.add_argument("--megapixels", type=float, help="enlarge the images to this many")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Print the table."""
+    given = build_parser().parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         files = open_dataset(given.data, given.size, 2, 0).train
         files = files.select(torch.arange(min(given.photos, len(files))))

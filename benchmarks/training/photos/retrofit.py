@@ -22,13 +22,14 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.timing import positive_int
-from training.data.datasets import load_split
 from training.data.images import ImageFiles
 from training.data.reopen import open_for
+from training.data.splits import load_split
 from training.fit.checkpoint import Checkpoint, PartialEpoch, load_checkpoint
-from training.fit.features.cache import Place, Trunk, cached_features
+from training.fit.features.cache import Place, cached_features
 from training.fit.features.pseudo_labels import with_pseudo_labels
 from training.fit.features.reader import feature_reader
+from training.fit.features.trunk import Trunk
 from training.fit.trainer import Trainer
 from training.networks.predict import predict
 from training.networks.weights import Pretrained
@@ -112,15 +113,20 @@ def shares(right: Tensor) -> list[float]:
     return found
 
 
-def main() -> int:
-    """Print the table."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--checkpoint", type=Path, required=True, help="run of the network")
     parser.add_argument("--data", help="images of that run (default: as in the run)")
     parser.add_argument("--test", required=True, help="other labelled images, to measure on")
     parser.add_argument("--cache", type=Path, default=Path("features"), help="folder of features")
     parser.add_argument("--epochs", type=positive_int, default=QUICK.epochs)
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Print the table."""
+    given = build_parser().parse_args()
     checkpoint = load_checkpoint(given.checkpoint)
     pretrained = kept(checkpoint)
     recipe = recipe_of(checkpoint, pretrained, given.data, given.epochs)

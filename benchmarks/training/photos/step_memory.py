@@ -17,8 +17,8 @@ import torch
 from benchmarks.timing import positive_int
 from training.data.images import Images
 from training.fit.exported import on_device
-from training.fit.gradient import GradientAccumulator
 from training.fit.initial import initial_network, initial_objective, initial_optimizers
+from training.fit.step.gradient import GradientAccumulator
 from training.recipes import RECIPES, Recipe
 
 CLASSES = 10

@@ -106,11 +106,8 @@ class Manifest(FrozenRecord):
 
     @model_validator(mode="after")
     def _stages_chain(self) -> Self:
-        image = (self.input.height, self.input.width, 3)
-        first = self.stages[0].inputs
-        if len(first) != 1 or first[0].dtype != "uint8" or first[0].shape != image:
-            raise ValueError(f"stage 1 must take one uint8 tensor of shape {image}")
-        known, flops = {spec.name: spec for spec in first}, 0
+        self._check_image()
+        known, flops = {spec.name: spec for spec in self.stages[0].inputs}, 0
         for k, stage in enumerate(self.stages, 1):
             for spec in stage.inputs:
                 if known.get(spec.name) != spec:
@@ -125,6 +122,12 @@ class Manifest(FrozenRecord):
         if unread := known.keys() - read:
             raise ValueError(f"no stage reads {min(unread)}")
         return self
+
+    def _check_image(self) -> None:
+        image = (self.input.height, self.input.width, 3)
+        first = self.stages[0].inputs
+        if len(first) != 1 or first[0].dtype != "uint8" or first[0].shape != image:
+            raise ValueError(f"stage 1 must take one uint8 tensor of shape {image}")
 
     @model_validator(mode="after")
     def _format_fits(self) -> Self:

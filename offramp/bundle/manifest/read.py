@@ -36,9 +36,12 @@ def read_manifest(folder: Path, *, promises: bool = True) -> Manifest:
         remedy = "a bundle is a folder that `python -m exporter` writes"
         raise BundleError(path, f"cannot be read ({error.strerror}); {remedy}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "manifest"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise BundleError(
-            path, f"{where}: {first['msg']}{more}; export the bundle again"
-        ) from error
+        raise BundleError(path, f"{_first_of(error)}; export the bundle again") from error
+
+
+def _first_of(error: ValidationError) -> str:
+    """Describe the first thing that is wrong, and the number of others."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "manifest"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {first['msg']}{more}"

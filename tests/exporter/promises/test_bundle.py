@@ -11,7 +11,7 @@ from exporter.errors import ExportError
 from exporter.network.export import export_network, make_manifest
 from exporter.promises import PROMISES, read_levels
 from exporter.promises.bundle import with_promises
-from exporter.promises.certificate import calibration_rows, divide, wanted_from
+from exporter.promises.wanted import calibration_rows, divide, wanted_from
 from exporter.recalibrate import recalibrate
 from offramp.bundle.manifest import Manifest, read_manifest
 from tests.exporter.exported import checkpoint, export, held_out

@@ -3,15 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.promises.certificate import (
-    Certified,
-    Outputs,
-    Wanted,
-    certify,
-    divide,
-    images_wanted,
-    possible,
-)
+from exporter.promises.certificate import Certified, Outputs, certify
+from exporter.promises.wanted import Wanted, divide, possible
 from offramp.bundle.binomial import images_needed
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.bundle.promises import Level, parse_level
@@ -51,15 +44,6 @@ def losses_at(outputs: Outputs, thresholds: tuple[float, ...], kind: str) -> np.
         harm = full == target and given != target
         lost.append(given != full if kind == "agreement" else harm)
     return np.array(lost)
-
-
-def test_the_parts_are_disjoint_and_the_same_each_time() -> None:
-    for images in (0, 1, 7, 100, 1200, 5000):
-        parts = divide(images, 3)
-        together = np.concatenate([parts.tuned, parts.certified])
-        assert sorted(together.tolist()) == list(range(images))
-        assert (divide(images, 3).tuned == parts.tuned).all()
-    assert (len(divide(5000, 0).tuned), len(divide(600, 0).tuned)) == (1000, 300)
 
 
 def test_promises_have_the_figures_of_the_images_that_were_not_tuned_on(
@@ -166,13 +150,6 @@ def test_a_handful_of_images_certifies_nothing(manifest: Manifest, images: int) 
     assert found.promises is None
     assert len(found.lines) == 3
     assert not possible(WANTED, images)
-
-
-@pytest.mark.parametrize("level", [*LEVELS, Level("agreement", 0.001)])
-def test_the_stated_number_of_images_is_the_fewest_that_can_certify(level: Level) -> None:
-    fewest = images_wanted(WANTED, level)
-    enough = images_needed(level.epsilon, WANTED.level)
-    assert len(divide(fewest, 0).certified) >= enough > len(divide(fewest - 1, 0).certified)
 
 
 def test_certified_promises_break_in_at_most_delta_of_the_draws(manifest: Manifest) -> None:

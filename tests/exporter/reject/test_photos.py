@@ -10,8 +10,8 @@ from exporter.errors import ExportError
 from exporter.reject.photos import LEAST, read_photos
 from tests.offramp.pictures import DAMAGED, write_files
 from tests.training.samples import LABELS, PARQUET
-from training.data.datasets import find_dataset, load_split
 from training.data.images import image_input
+from training.data.splits import find_dataset, load_split
 from training.errors import DataError
 
 

@@ -7,7 +7,7 @@ import pytest
 from pyarrow import parquet
 
 from offramp.data.errors import DatasetError
-from offramp.data.parquet import WITHHELD
+from offramp.data.parquet.read import WITHHELD
 from offramp.data.unlabelled import read_unlabelled
 from tests.offramp.data.trees import photos, put
 

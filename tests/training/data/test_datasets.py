@@ -12,10 +12,11 @@ from PIL import ExifTags, Image
 
 from serving.images.decoder import decode
 from tests.training.data.insects import image_folder
-from tests.training.samples import LABELS, PARQUET, source_with_test, tiny_dataset
-from training.data.datasets import load_dataset, load_files, load_split, load_test, open_dataset
+from tests.training.samples import LABELS, PARQUET, tiny_dataset
+from training.data.datasets import load_dataset, open_dataset
 from training.data.hub.names import hub_name
 from training.data.images import image_input
+from training.data.splits import load_files, load_split
 from training.errors import DataError
 
 
@@ -68,14 +69,6 @@ def test_a_file_of_no_known_split_raises_an_error_that_names_it(tmp_path: Path) 
         load_dataset(str(tmp_path), 32, held_out=50, seed=0)
 
 
-def test_labels_are_numbered_in_the_given_order() -> None:
-    turned = load_files(str(PARQUET), "train", tuple(reversed(LABELS)))
-    for file, other in zip(load_files(str(PARQUET), "train", LABELS), turned, strict=True):
-        assert other.target == 9 - file.target
-    with pytest.raises(DataError, match="is not in the training set"):
-        load_files(str(PARQUET), "train", LABELS[1:])
-
-
 def test_the_fingerprint_changes_with_splits_and_labels() -> None:
     dataset = tiny_dataset()
     others = [
@@ -95,14 +88,6 @@ def test_a_folder_of_images_by_class_is_resized(tmp_path: Path) -> None:
     assert dataset.train.pixels.shape == (8, 24, 24, 3)
     targets = torch.cat([dataset.train.targets, dataset.held_out.targets])
     assert sorted(targets.tolist()) == [0] * 6 + [1] * 6
-
-
-def test_encoded_files_are_read_unchanged() -> None:
-    files = load_files(str(PARQUET), "train", LABELS)
-    assert len(files) == 500
-    assert files[0].encoded.startswith(b"\xff\xd8"), "a JPEG"
-    with pytest.raises(DataError, match="no split 'test', only train"):
-        load_files(str(PARQUET), "test", LABELS)
 
 
 @pytest.mark.parametrize(
@@ -150,17 +135,6 @@ def test_training_and_serving_decode_images_alike(tmp_path: Path) -> None:
     for path in tmp_path.rglob("*.*"):
         served = torch.tensor(decode(path.read_bytes(), image_input(24), 10**6))
         assert int((trained == served).flatten(1).all(1).sum()) == 2, path.name
-
-
-def test_the_test_split_is_opened_only_with_labels(tmp_path: Path) -> None:
-    labels = load_dataset(str(PARQUET), 32, 100, 0).labels
-    assert load_test(str(PARQUET), 32, labels) is None
-    (tmp_path / "labelled").mkdir()
-    (tmp_path / "withheld").mkdir()
-    labelled = load_test(source_with_test(tmp_path / "labelled", 40), 32, labels)
-    assert labelled is not None
-    assert len(labelled) == 40
-    assert load_test(source_with_test(tmp_path / "withheld", 40, label=-1), 32, labels) is None
 
 
 def test_a_path_with_brackets_is_a_path(tmp_path: Path) -> None:

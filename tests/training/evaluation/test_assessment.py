@@ -12,7 +12,7 @@ from tests.training.samples import (
     tiny_progress,
     untrained_checkpoint,
 )
-from training.data.datasets import load_test
+from training.data.splits import load_test
 from training.errors import CheckpointError
 from training.evaluation.assessment import (
     LabelledLogits,

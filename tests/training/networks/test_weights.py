@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from training.errors import RecipeError
 from training.networks.backbones import build_network, pretrained_weights
 from training.networks.multi_exit import MultiExitNetwork
-from training.networks.weights import load_pretrained, package_file
+from training.networks.pretrained import load_pretrained
+from training.networks.weights import package_file
 
 LITE, SHAPE = "efficientnet_lite", {"width": 0.25}
 Change = Callable[[dict[str, Tensor]], object]

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.families import SMALL, small_network
-from training.fit.gradient import Losses
+from training.fit.step.gradient import Losses
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import build_objective
 from training.surgery.boundary import Surgery, Variant

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.training.families import SMALL, small_network
-from training.fit.gradient import Losses
+from training.fit.step.gradient import Losses
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import build_objective
 from training.objectives.equilibrium import scale_gradient

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.training.families import CLASSES, SMALL, small_network
 from training.errors import RecipeError
-from training.fit.gradient import Losses
+from training.fit.step.gradient import Losses
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import OBJECTIVES, build_objective
 from training.surgery.boundary import Surgery

@@ -13,7 +13,7 @@ from tests.training.masked import MaskedSurgery, plain
 from tests.training.samples import TINY, tiny_dataset, tiny_progress
 from training.errors import RecipeError
 from training.fit.checkpoint import new_network
-from training.fit.gradient import Losses
+from training.fit.step.gradient import Losses
 from training.fit.trainer import Trainer
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import build_objective

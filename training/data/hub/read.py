@@ -16,7 +16,7 @@ from offramp.data.columns import (
 )
 from offramp.data.errors import DatasetError
 from offramp.data.folders import split_named
-from offramp.data.parquet import WITHHELD
+from offramp.data.parquet.read import WITHHELD
 from offramp.data.records import Found, LeftOut, Part, Split
 from training.data.encoded import TableImages, as_encoded
 from training.data.hub.names import hub_name
@@ -42,16 +42,7 @@ def read_hub(source: str) -> Found:
         DataError: it cannot be loaded.
         DatasetError: it lacks an image or label column, or a label is null, empty or a list.
     """
-    tables: dict[Split, datasets.Dataset] = {}
-    left_out = []
-    for name, table in load_from_hub(source).items():
-        split = split_named(name)
-        if split is None or split in tables:
-            left_out.append(LeftOut(name, "is a split that is not read", files=0))
-        elif split == "test" and _withheld(table, source):
-            left_out.append(LeftOut(name, "has no labels: they are withheld", files=0))
-        else:
-            tables[split] = table
+    tables, left_out = _tables(source)
     labels = {split: _labels(table, source) for split, table in tables.items()}
     found = {label for each in labels.values() for label in each}
     if not found:
@@ -67,6 +58,21 @@ def read_hub(source: str) -> Found:
         for split, table in tables.items()
     }
     return Found(source, classes, parts, tuple(left_out))
+
+
+def _tables(source: str) -> tuple[dict[Split, datasets.Dataset], list[LeftOut]]:
+    """Load the splits that are read, and list those that are not."""
+    tables: dict[Split, datasets.Dataset] = {}
+    left_out = []
+    for name, table in load_from_hub(source).items():
+        split = split_named(name)
+        if split is None or split in tables:
+            left_out.append(LeftOut(name, "is a split that is not read", files=0))
+        elif split == "test" and _withheld(table, source):
+            left_out.append(LeftOut(name, "has no labels: they are withheld", files=0))
+        else:
+            tables[split] = table
+    return tables, left_out
 
 
 def _images(table: datasets.Dataset, source: str) -> TableImages:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from training.data.augment import mirrored
-from training.data.batches import EVALUATED_AT_ONCE, Batches
-from training.data.images import Images
+from training.data.batches import EVALUATED_AT_ONCE, Batches, new_batches
+from training.data.datasets import Dataset
+from training.data.images import ImageFiles, Images
 from training.fit.features.layout import Layout
 from training.fit.features.store import Rows
 from training.recipes import Recipe
@@ -81,3 +82,24 @@ class FeatureBatches(Batches):
 
     def _augmented(self, images: Images, _drawn: Tensor) -> Images:
         return images  # mirrored before the trunk
+
+
+def run_batches(
+    recipe: Recipe,
+    dataset: Dataset[Images] | Dataset[ImageFiles],
+    features: FeatureSets | None,
+    device: torch.device,
+    workers: int,
+) -> Batches:
+    """Return the batches of a run: of its stored features if it has them, else of its images.
+
+    Args:
+        recipe: Recipe of the run.
+        dataset: Images of the run.
+        features: Features of the images. `None`: the images are read.
+        device: Device to put batches on.
+        workers: Processes that decode images on disk.
+    """
+    if features:
+        return FeatureBatches(recipe, features, device)
+    return new_batches(recipe, dataset.train, dataset.held_out, device, workers)

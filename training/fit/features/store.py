@@ -11,7 +11,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedWriter
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +77,19 @@ class Store:
             return np.memmap(self.path, np.float16, mode="r", shape=(self.rows, self.length))
 
     def _append(self, compute: Callable[[int], Iterator[Rows]]) -> None:
+        with self._locked() as file:
+            done = self.done()
+            with writing(self.path):
+                file.truncate(done * self.bytes_of_row)
+            for piece in compute(done) if done < self.rows else ():
+                self._write(file, piece)
+                done += len(piece)
+                write_text(self.state, json.dumps({"rows": done}))
+        assert done == self.rows
+
+    @contextmanager
+    def _locked(self) -> Iterator[BufferedWriter]:
+        """Open the file for appending, and keep other runs from it."""
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = self.path.open("ab")
@@ -85,19 +100,16 @@ class Store:
                 raise DataError(
                     f"--cache: another run writes {self.path}; wait for it, or give another folder"
                 ) from error
-            done = self.done()
-            with writing(self.path):
-                file.truncate(done * self.bytes_of_row)
-            for piece in compute(done) if done < self.rows else ():
-                assert piece.dtype == np.float16
-                assert piece.shape[1:] == (self.length,)
-                with writing(self.path):
-                    file.write(piece.tobytes())
-                    file.flush()
-                    os.fsync(file.fileno())
-                done += len(piece)
-                write_text(self.state, json.dumps({"rows": done}))
-        assert done == self.rows
+            yield file
+
+    def _write(self, file: BufferedWriter, piece: Rows) -> None:
+        """Append rows [n, length], and wait until they are on disk."""
+        assert piece.dtype == np.float16
+        assert piece.shape[1:] == (self.length,)
+        with writing(self.path):
+            file.write(piece.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def check_room(stores: list[Store]) -> int:

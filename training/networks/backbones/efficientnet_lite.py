@@ -10,7 +10,7 @@ Features are a list of one tensor [N, C, H, W].
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -26,7 +26,8 @@ from training.networks.multi_exit import (
     Pretraining,
     SingleTensorStage,
 )
-from training.networks.weights import Origin, published_names
+from training.networks.pretrained import published_names
+from training.networks.weights import Origin
 
 
 class Group(NamedTuple):
@@ -200,9 +201,7 @@ def efficientnet_lite(config: EfficientNetLiteConfig, classes: int) -> MultiExit
     blocks = bottlenecks(config, channels)
     widths = [block.channels for block in blocks]
     tail, linear = _published_head(config, widths[-1], classes)
-    for module in (*stem.modules(), *tail.modules(), *(m for b in blocks for m in b.modules())):
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out")
+    _initialize([stem, tail, *blocks])
     costs = chain_flops([stem, *blocks], SCALES[config.variant].size)
     places = exit_blocks(config, [costs[0] + costs[1], *costs[2:]])
     stages = grouped(blocks, places)
@@ -222,6 +221,13 @@ def efficientnet_lite(config: EfficientNetLiteConfig, classes: int) -> MultiExit
         partial=partial,
     )
     return network
+
+
+def _initialize(modules: Iterable[nn.Module]) -> None:
+    """Draw the weights of all convolutions."""
+    for module in (each for whole in modules for each in whole.modules()):
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
 
 def _published_head(

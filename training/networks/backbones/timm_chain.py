@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -105,17 +105,23 @@ def _maps(model: nn.Module, *, fine: bool) -> Chain | None:
     if not ends:
         return None
     trunk = list(children)[: ends[-1]]
-    blocks: list[nn.Module] = []
-    before: list[nn.Module] = []  # layers that belong to the next block
-    for name in trunk:
-        for module, ends_block in _parts(name, children[name], fine=fine):
-            before.append(module)
-            if ends_block:
-                blocks.append(before[0] if len(before) == 1 else nn.Sequential(*before))
-                before = []
+    parts = (part for name in trunk for part in _parts(name, children[name], fine=fine))
+    blocks = _joined(parts)
     tail = _partial(model, list(children)[ends[-1] :], parameters=True)
     tail._modules |= {name: nn.Identity() for name in trunk}  # noqa: SLF001 (add_module refuses a name that the class has)
     return Chain(blocks, tail)
+
+
+def _joined(parts: Iterable[tuple[nn.Module, bool]]) -> list[nn.Module]:
+    """Return the blocks of the parts in order, each with True if a block ends after it."""
+    blocks: list[nn.Module] = []
+    before: list[nn.Module] = []  # layers that belong to the next block
+    for module, ends_block in parts:
+        before.append(module)
+        if ends_block:
+            blocks.append(before[0] if len(before) == 1 else nn.Sequential(*before))
+            before = []
+    return blocks
 
 
 def _parts(name: str, child: nn.Module, *, fine: bool) -> Iterator[tuple[nn.Module, bool]]:
@@ -129,19 +135,22 @@ def _parts(name: str, child: nn.Module, *, fine: bool) -> Iterator[tuple[nn.Modu
         yield from ((part, True) for _, part in parts) if stages else ((child, True),)
         return
     for part_name, part in parts:
-        inner = dict(part.named_children())
-        if type(part) is nn.Sequential and part_name.isdigit():  # a stage of blocks
-            yield from ((block, True) for block in part)
-        elif isinstance(inner.get("blocks"), nn.Sequential):  # a stage with a downsampling
-            for key, module in inner.items():
-                is_blocks = key == "blocks"
-                yield from (
-                    ((each, True) for each in module.children())
-                    if is_blocks
-                    else ((module, False),)
-                )
-        else:
-            yield part, True
+        yield from _fine_parts(part_name, part)
+
+
+def _fine_parts(name: str, part: nn.Module) -> Iterator[tuple[nn.Module, bool]]:
+    """Yield the parts of a stage in order, or the part itself if it is not a stage."""
+    inner = dict(part.named_children())
+    if type(part) is nn.Sequential and name.isdigit():  # a stage of blocks
+        yield from ((block, True) for block in part)
+    elif isinstance(inner.get("blocks"), nn.Sequential):  # a stage with a downsampling
+        for key, module in inner.items():
+            is_blocks = key == "blocks"
+            yield from (
+                ((each, True) for each in module.children()) if is_blocks else ((module, False),)
+            )
+    else:
+        yield part, True
 
 
 def _partial(model: nn.Module, names: Collection[str], *, parameters: bool) -> nn.Module:

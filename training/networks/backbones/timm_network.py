@@ -20,13 +20,8 @@ from training.networks.backbones.timm_chain import chain_of, outputs_of
 from training.networks.exits import ExitsConfig, exit_blocks, grouped, kept_blocks
 from training.networks.flops import chain_flops
 from training.networks.heads import TokenHead, map_head
-from training.networks.multi_exit import (
-    Features,
-    MultiExitNetwork,
-    Pretraining,
-    SingleTensorStage,
-)
-from training.networks.weights import published_names
+from training.networks.multi_exit import Features, MultiExitNetwork, Pretraining, SingleTensorStage
+from training.networks.pretrained import published_names
 from training.surgery.feature_map import FeatureMap
 
 PREFIX = "timm:"
@@ -49,6 +44,15 @@ class TimmConfig(ExitsConfig):
     attention_dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout of attention weights, for transformers"
     )
+
+    def arguments(self) -> dict[str, float]:
+        """Return the arguments of `timm.create_model` that are given."""
+        given = {
+            "img_size": self.image_size,
+            "drop_rate": self.dropout,
+            "attn_drop_rate": self.attention_dropout,
+        }
+        return {argument: value for argument, value in given.items() if value}
 
 
 class MaskedStage(SingleTensorStage):
@@ -111,14 +115,16 @@ def _network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwork:
     stages = [MaskedStage(*stage) for stage in grouped(blocks, places)]
     maps = len(shapes[-1]) == 4 and not last
     network = MultiExitNetwork(stages, heads, channel_dim=1 if maps else -1)
+    network.pretraining = _pretraining(network, model, partial=not whole)
+    return network
+
+
+def _pretraining(network: MultiExitNetwork, model: Any, *, partial: bool) -> Pretraining:  # noqa: ANN401 (a network of timm)
+    """Return the published names of the tensors that the network has of a network of timm."""
     names = published_names(network, [("", model)])
     classifier = model.pretrained_cfg.get("classifier") or ""
-    network.pretraining = Pretraining(
-        names,
-        frozenset(own for own, there in names.items() if there.startswith(f"{classifier}.")),
-        partial=not whole,
-    )
-    return network
+    last = (own for own, there in names.items() if there.startswith(f"{classifier}."))
+    return Pretraining(names, frozenset(last), partial=partial)
 
 
 @torch.no_grad()
@@ -168,28 +174,24 @@ def created(name: str, config: TimmConfig, **options: object) -> Any:  # noqa: A
         raise RecipeError(
             f"--backbone: timm {timm.__version__} has no network {name}; see timm.list_models()"
         )
-    given = {
-        "img_size": config.image_size,
-        "drop_rate": config.dropout,
-        "attn_drop_rate": config.attention_dropout,
-    }
-    options |= {argument: value for argument, value in given.items() if value}
     try:
-        model: nn.Module = timm.create_model(name, **options)
-    except RuntimeError as error:
-        if "pretrained tag" not in str(error):
+        return timm.create_model(name, **options, **config.arguments())
+    except (RuntimeError, TypeError) as error:
+        if not (refusal := _refusal(timm, name, error)):
             raise
-        base = name.partition(".")[0]
-        known = ", ".join(timm.list_pretrained(f"{base}.*")) or "none"
-        raise RecipeError(
-            f"--backbone: {name} has an unknown tag of weights; those of {base} are: {known}"
-        ) from error
-    except TypeError as error:
-        refused = [text for argument, text in REFUSED.items() if f"'{argument}'" in str(error)]
-        if not refused:
-            raise
-        raise RecipeError(refused[0].format(name=name)) from error
-    return model
+        raise RecipeError(refusal) from error
+
+
+def _refusal(timm: ModuleType, name: str, error: RuntimeError | TypeError) -> str | None:
+    """Return the text for an error of `timm.create_model` that an option explains, if one does."""
+    if isinstance(error, TypeError):
+        refused = (text for argument, text in REFUSED.items() if f"'{argument}'" in str(error))
+        return next((text.format(name=name) for text in refused), None)
+    if "pretrained tag" not in str(error):
+        return None
+    base = name.partition(".")[0]
+    known = ", ".join(timm.list_pretrained(f"{base}.*")) or "none"
+    return f"--backbone: {name} has an unknown tag of weights; those of {base} are: {known}"
 
 
 def timm_package() -> ModuleType:

@@ -14,7 +14,6 @@ from training.errors import RecipeError
 from training.networks.backbones.timm_network import TimmConfig, created, timm_package
 from training.networks.weights import UNKNOWN_LICENCE, Origin, Pretrained
 from training.networks.weights import read_weights as read_file
-from training.recipes import Weights
 
 FILTERS = ("box", "bilinear", "bicubic", "lanczos")
 
@@ -40,14 +39,8 @@ def timm_weights(name: str, config: TimmConfig, source: str) -> Pretrained:
         tensors = created(name, config, pretrained=True).state_dict()
     except Exception as error:  # of the hub's client, which has many
         raise RecipeError(_unavailable(name, error)) from error
-    origin = _origin(cfg)
-    record = Weights(
-        source=f"timm, {cfg.get('hf_hub_id') or name}",
-        licence=origin.licence,
-        sha256=_digest(tensors),
-        **{field: getattr(origin, field) for field in ("size", "mean", "std", "filter", "margin")},
-    )
-    return Pretrained(tensors, record)
+    source = f"timm, {cfg.get('hf_hub_id') or name}"
+    return Pretrained(tensors, _origin(cfg).record(source, _digest(tensors)))
 
 
 def _unavailable(name: str, error: Exception) -> str:

@@ -37,17 +37,20 @@ def vgg(config: VGGConfig, classes: int) -> MultiExitNetwork:
     for group, count in enumerate(config.convolutions):
         cout = config.channels * min(2**group, WIDEST)
         for position in range(count):
-            layers: list[nn.Module] = [
-                nn.Conv2d(cin, cout, 3, padding=1, bias=not stages),
-                nn.ReLU(inplace=True),
-                nn.BatchNorm2d(cout),
-            ]
-            if position == count - 1:
-                layers.append(nn.MaxPool2d(2))
-            stages.append(SingleTensorStage(*layers))
+            last = position == count - 1
+            stages.append(_stage(cin, cout, bias=not stages, pool=last))
             heads.append(_head(cout, classes))
             cin = cout
     return MultiExitNetwork(stages, heads)
+
+
+def _stage(cin: int, cout: int, *, bias: bool, pool: bool) -> SingleTensorStage:
+    layers: list[nn.Module] = [
+        nn.Conv2d(cin, cout, 3, padding=1, bias=bias),
+        nn.ReLU(inplace=True),
+        nn.BatchNorm2d(cout),
+    ]
+    return SingleTensorStage(*layers, *([nn.MaxPool2d(2)] if pool else []))
 
 
 def _head(channels: int, classes: int) -> nn.Sequential:

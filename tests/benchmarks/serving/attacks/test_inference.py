@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.serving.attacks.bodies import INFERENCE, Target, model_of
+from benchmarks.serving.attacks.bodies import INFERENCE
+from benchmarks.serving.attacks.target import Target, model_of
 from tests.serving.servers import serving
 from tests.serving.small_bundle import write_bundle
 

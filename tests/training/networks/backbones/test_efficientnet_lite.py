@@ -11,7 +11,7 @@ from training.errors import RecipeError
 from training.networks.backbones import build_network, pretrained_weights
 from training.networks.flops import flop_costs, parameter_costs
 from training.networks.multi_exit import MultiExitNetwork
-from training.networks.weights import load_pretrained
+from training.networks.pretrained import load_pretrained
 
 LITE = "efficientnet_lite"
 GOLDEN = np.load(FILE)

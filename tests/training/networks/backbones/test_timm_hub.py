@@ -18,7 +18,7 @@ from training.__main__ import main
 from training.errors import RecipeError
 from training.fit.checkpoint import load_checkpoint
 from training.networks.backbones import build_network, pretrained_weights
-from training.networks.weights import load_pretrained
+from training.networks.pretrained import load_pretrained
 
 pytestmark = pytest.mark.timm
 

@@ -18,7 +18,7 @@ from training.errors import RecipeError
 from training.networks.backbones import build_network, pretrained_weights
 from training.networks.flops import flop_costs, parameter_costs
 from training.networks.places import with_places
-from training.networks.weights import load_pretrained
+from training.networks.pretrained import load_pretrained
 from training.surgery.boundary import Surgery
 
 pytestmark = pytest.mark.timm

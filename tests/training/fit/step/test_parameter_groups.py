@@ -6,7 +6,7 @@ from torch import nn
 from tests.training.families import small_network
 from tests.training.samples import tiny_progress
 from tests.training.two_sizes import network_of, two_sizes
-from training.fit.parameter_groups import ParameterGroup, parameter_groups
+from training.fit.step.parameter_groups import ParameterGroup, parameter_groups
 from training.networks.multi_exit import MultiExitNetwork
 
 

@@ -10,8 +10,8 @@ from tests.training.families import SMALL
 from tests.training.samples import tiny_dataset, tiny_progress
 from training.data.images import Images
 from training.errors import RecipeError
-from training.fit.gradient import GradientAccumulator
 from training.fit.initial import initial_network
+from training.fit.step.gradient import GradientAccumulator
 from training.objectives import build_objective
 from training.recipes import Recipe
 

@@ -6,21 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter.budgets import estimate_mean, estimate_share
 from offramp import Classifier
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.data.errors import DatasetError
-from offramp.evaluation import (
-    EvaluationError,
-    Evaluator,
-    Interval,
-    predicted_mean,
-    predicted_share,
-    wilson,
-)
+from offramp.evaluation.evaluator import EvaluationError, Evaluator
 from serving.errors import BudgetTooLowError, ParameterError, UnknownBudgetError
 from tests.offramp.pictures import DAMAGED, files, write_parquet
-from training.evaluation.calibration_error import wilson as wilson_of_training
 
 
 @pytest.fixture(scope="module")
@@ -116,26 +107,6 @@ def test_unknown_budgets_are_refused_before_the_data_is_read(
 ) -> None:
     with pytest.raises(error):
         classifier.evaluate("no/such/folder", [budget])
-
-
-@pytest.mark.parametrize(("share", "images"), [(0.0, 10), (0.9, 500), (1.0, 77)])
-def test_wilson_intervals_are_those_of_training(share: float, images: int) -> None:
-    interval = wilson(share, images)
-    low, high = wilson_of_training(share, images)
-    assert (interval.low, interval.high) == pytest.approx((max(0, low), min(1, high)), abs=1e-12)
-
-
-@pytest.mark.parametrize(("share", "images", "new"), [(0.0, 50, 50), (0.9, 500, 60), (1.0, 9, 99)])
-def test_predicted_shares_are_those_of_the_exporter(share: float, images: int, new: int) -> None:
-    expected = estimate_share(share, images, new)
-    assert predicted_share(share, images, new) == Interval(expected.low, expected.high)
-
-
-@pytest.mark.parametrize(("images", "new"), [(50, 50), (500, 60), (9, 99)])
-def test_predicted_means_are_those_of_the_exporter(images: int, new: int) -> None:
-    stated, expected = estimate_mean(100.0, 7.0, images), estimate_mean(100.0, 7.0, images, new)
-    predicted = predicted_mean(stated, images, new)
-    assert (predicted.low, predicted.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_wrong_rejects_are_those_of_the_answers(

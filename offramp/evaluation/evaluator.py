@@ -11,133 +11,24 @@ from numpy.typing import NDArray
 
 from offramp.bundle.manifest import Manifest, OperatingPoint
 from offramp.bundle.values import Estimate
-from offramp.data.records import LeftOut
 from offramp.errors import OfframpError
+from offramp.evaluation.intervals import Z_MEASURED, predicted_mean, predicted_share, wilson
+from offramp.evaluation.results import (
+    BudgetEvaluation,
+    Evaluation,
+    Interval,
+    Measurement,
+    SkippedImage,
+)
 from serving.engine.policy import MIN_CONFIDENCE, Policy, resolve
 from serving.engine.request import Answer, score_of
 from serving.errors import ParameterError
 
-Z_MEASURED = 1.96  # 95 %, two-sided
-Z_STATED = 3.29  # 99.9 %, two-sided: the manifest's
 NEVER = 2.0  # a threshold that no confidence reaches
 
 
 class EvaluationError(OfframpError):
     """There is nothing to evaluate."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Bounds of a value, both included."""
-
-    low: float
-    high: float
-
-    def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """A mean over the evaluated images, beside the same mean in the manifest.
-
-    Attributes:
-        value: The mean.
-        interval: Its 95 % interval: Wilson's for a share, the normal one for flops.
-        stated: The manifest's estimate, from its held-out images.
-        predicted: The manifest's 99.9 % prediction interval for as many images as these.
-    """
-
-    value: float
-    interval: Interval
-    stated: Estimate
-    predicted: Interval
-
-    @property
-    def agrees(self) -> bool:
-        """Tell if the value lies in the predicted interval."""
-        return self.value in self.predicted
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetEvaluation:
-    """Result of a budget on the evaluated images.
-
-    Attributes:
-        budget: The budget as requested.
-        accuracy: Share of images with the right class.
-        mean_flops: Multiply-adds of an image.
-        exit_shares: For each exit, the share of images that left there.
-        rejected: Share of images rejected, all of them wrongly. `None` unless the manifest states
-            it for this budget.
-    """
-
-    budget: str
-    accuracy: Measurement
-    mean_flops: Measurement
-    exit_shares: tuple[Measurement, ...]
-    rejected: Measurement | None = None
-
-    @property
-    def agrees(self) -> bool:
-        """Tell if all measurements agree with the manifest."""
-        measured = (self.accuracy, self.mean_flops, *self.exit_shares, self.rejected)
-        return all(measurement.agrees for measurement in measured if measurement is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class SkippedImage:
-    """An image that could not be evaluated, and the reason."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Budgets on a data set.
-
-    Attributes:
-        images: Images evaluated.
-        full_flops: Multiply-adds of the whole network.
-        budgets: One entry for each budget.
-        skipped: Images that could not be evaluated. They count in no mean.
-        left_out: Files that are not part of the data set, with reasons.
-    """
-
-    images: int
-    full_flops: int
-    budgets: tuple[BudgetEvaluation, ...]
-    skipped: tuple[SkippedImage, ...]
-    left_out: tuple[LeftOut, ...] = ()
-
-
-def wilson(share: float, images: int, z: float = Z_MEASURED) -> Interval:
-    """Return Wilson's interval of a share among `images` (z = 1.96: 95 %)."""
-    centre = (share + z * z / (2 * images)) / (1 + z * z / images)
-    spread = share * (1 - share) / images + z * z / (4 * images * images)
-    half = z * math.sqrt(spread) / (1 + z * z / images)
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
-
-
-def predicted_share(share: float, images: int, new: int, z: float = Z_STATED) -> Interval:
-    """Return the prediction interval for a share among `new` images, from that among `images`.
-
-    Agresti and Coull's adjusted share, with the variance of the difference of two samples. For
-    `new` = `images` this is the interval of the manifest.
-    """
-    adjusted = (share * images + z * z / 2) / (images + z * z)
-    half = z * math.sqrt(adjusted * (1 - adjusted) * (1 / images + 1 / new))
-    return Interval(max(0.0, min(share, adjusted - half)), min(1.0, max(share, adjusted + half)))
-
-
-def predicted_mean(stated: Estimate, images: int, new: int) -> Interval:
-    """Return the manifest's interval for a mean over `images`, scaled to one over `new`."""
-    scale = math.sqrt((1 + images / new) / 2)
-    return Interval(
-        stated.value - scale * (stated.value - stated.low),
-        stated.value + scale * (stated.high - stated.value),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +87,8 @@ class Evaluator:
             EvaluationError: No image was added.
         """
         if not self._confidences:
-            reason = (
-                f"; {self._skipped[0].name}: {self._skipped[0].reason}" if self._skipped else ""
-            )
-            raise EvaluationError(f"no image could be evaluated{reason}")
+            first = "".join(f"; {each.name}: {each.reason}" for each in self._skipped[:1])
+            raise EvaluationError(f"no image could be evaluated{first}")
         confidences, right = np.stack(self._confidences, axis=1), np.stack(self._right, axis=1)
         budgets = tuple(self._evaluated(each, confidences, right) for each in self._budgets)
         skipped = tuple(self._skipped)

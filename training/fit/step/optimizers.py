@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from training.fit.parameter_groups import ParameterGroup
+from training.fit.step.parameter_groups import ParameterGroup
 from training.recipes import OptimizerName, Schedule
 
 MOMENTUM = "momentum_buffer"
@@ -98,18 +98,10 @@ class Optimizers:
     ) -> None:
         self._parameters = [each for group in groups for each in group.parameters]
         self._clip_norm = clip_norm
-        self._all: list[Optimizer]
         if kind == "muon":
             self._all = _muon(groups, muon_lr, momentum)
         else:
-            dicts = [
-                {"params": g.parameters, "lr": g.lr, "weight_decay": g.weight_decay} for g in groups
-            ]
-            self._all = [
-                torch.optim.SGD(dicts, momentum=momentum)
-                if kind == "sgd"
-                else torch.optim.AdamW(dicts, betas=(momentum, SECOND_BETA))
-            ]
+            self._all = [_of_torch(groups, kind, momentum)]
         self._peaks = [[group["lr"] for group in o.param_groups] for o in self._all]
 
     def step(self, factor: float) -> None:
@@ -147,13 +139,7 @@ class Optimizers:
         Raises:
             KeyError: a tensor belongs to no weight.
         """
-        weights = {
-            f"{i}/{j}": (optimizer, weight)
-            for i, optimizer in enumerate(self._all)
-            for j, weight in enumerate(
-                w for group in optimizer.param_groups for w in group["params"]
-            )
-        }
+        weights = self._weights()
         for key, tensor in state.items():
             i, j, *names = key.split("/")
             optimizer, weight = weights[f"{i}/{j}"]
@@ -161,6 +147,24 @@ class Optimizers:
             # AdamW counts steps on the CPU, in a tensor [] for each weight
             like = torch.empty_like(weight) if tensor.ndim else torch.empty_like(tensor)
             optimizer.state[weight][name] = like.copy_(tensor)
+
+    def _weights(self) -> dict[str, tuple[Optimizer, Tensor]]:
+        """Return each weight with its optimizer, by the positions of both."""
+        return {
+            f"{i}/{j}": (optimizer, weight)
+            for i, optimizer in enumerate(self._all)
+            for j, weight in enumerate(
+                w for group in optimizer.param_groups for w in group["params"]
+            )
+        }
+
+
+def _of_torch(groups: Sequence[ParameterGroup], kind: OptimizerName, momentum: float) -> Optimizer:
+    """Build SGD or AdamW."""
+    dicts = [{"params": g.parameters, "lr": g.lr, "weight_decay": g.weight_decay} for g in groups]
+    if kind == "sgd":
+        return torch.optim.SGD(dicts, momentum=momentum)
+    return torch.optim.AdamW(dicts, betas=(momentum, SECOND_BETA))
 
 
 def _muon(groups: Sequence[ParameterGroup], lr: float, momentum: float) -> list[Optimizer]:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from training.fit.optimizers import Muon, Optimizers, lr_factor, newton_schulz
-from training.fit.parameter_groups import ParameterGroup
+from training.fit.step.optimizers import Muon, Optimizers, lr_factor, newton_schulz
+from training.fit.step.parameter_groups import ParameterGroup
 from training.recipes import RECIPES, OptimizerName, Recipe, Schedule
 
 PAPER = Recipe().milestones

@@ -69,16 +69,7 @@ class GradientAccumulator:
         self._network, self._objective = network, objective
         self._bf16, self._micro_batch = bf16, micro_batch
         self._device = next(network.parameters()).device
-        losses = Losses(network, objective)
-        unused = processes() > 1 and _unused(losses, size, self._device)
-        if compiler:
-            losses.compile(backend=compiler)
-        self._losses: nn.Module = losses
-        if processes() > 1 and objective.one_backward:
-            # DDP around the compiled module, so that the graph is whole
-            self._losses = DistributedDataParallel(
-                self._losses, find_unused_parameters=unused, **OWN_BUFFERS
-            )
+        self._losses = _prepared(Losses(network, objective), size, compiler)
 
     def add(self, images: Images, size: int | None) -> Tensor:
         """Add the gradient of this process's shard of a batch to every parameter.
@@ -148,8 +139,20 @@ def check_compiler(compiler: str | None, objective: Objective) -> None:
         raise RecipeError(f"--compile: {compiler!r} is not one of {', '.join(known)}")
 
 
-def _unused(losses: Losses, size: int, device: torch.device) -> bool:
+def _prepared(losses: Losses, size: int, compiler: str | None) -> nn.Module:
+    """Return the module compiled, and distributed over all processes."""
+    unused = processes() > 1 and _unused(losses, size)
+    if compiler:
+        losses.compile(backend=compiler)
+    if processes() == 1 or not losses.objective.one_backward:
+        return losses
+    # DDP around the compiled module, so that the graph is whole
+    return DistributedDataParallel(losses, find_unused_parameters=unused, **OWN_BUFFERS)
+
+
+def _unused(losses: Losses, size: int) -> bool:
     """Return True if a parameter has no influence on any loss."""
+    device = next(losses.network.parameters()).device
     images = torch.zeros(2, 3, size, size, device=device)
     targets = torch.zeros(2, dtype=torch.int64, device=device)
     parameters = [p for p in losses.parameters() if p.requires_grad]

@@ -34,18 +34,19 @@ def parameter_groups(
     The groups and the order within them decide the names of an optimizer's state in a checkpoint.
     With one rate, and decay of all parameters, there is one group.
     """
-    trunk = recipe.trunk_lr or recipe.lr
-    parts: list[tuple[nn.Module, float]] = []
-    if trunk == recipe.lr and recipe.layer_decay == 1:
-        parts.append((network, recipe.lr))
-    else:
-        parts += [
-            (stage, trunk * recipe.layer_decay ** network.deeper_exits(k))
-            for k, stage in enumerate(network.stages, 1)
-        ]
-        parts.append((network.heads, recipe.lr))
-    parts.append((objective, recipe.lr))
+    parts = [*_parts(recipe, network), (objective, recipe.lr)]
     return _merged(_groups_of_parts(parts, recipe))
+
+
+def _parts(recipe: Recipe, network: MultiExitNetwork) -> Iterator[tuple[nn.Module, float]]:
+    """Yield the parts of the network, with the peak learning rate of each."""
+    trunk = recipe.trunk_lr or recipe.lr
+    if trunk == recipe.lr and recipe.layer_decay == 1:
+        yield network, recipe.lr
+        return
+    for k, stage in enumerate(network.stages, 1):
+        yield stage, trunk * recipe.layer_decay ** network.deeper_exits(k)
+    yield network.heads, recipe.lr
 
 
 def _groups_of_parts(

@@ -1,0 +1,1 @@
+"""Parquet files with an image and a label in each row."""

@@ -1,0 +1,106 @@
+"""Parquet files, and the cells of their columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offramp.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, choose_column
+from offramp.data.errors import DatasetError
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
+
+ROWS = 256  # of a file that are in memory at once
+
+
+def opened(file: Path) -> ParquetFile:
+    """Open a parquet file.
+
+    Raises:
+        DatasetError: It cannot be read, or pyarrow is missing.
+    """
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ModuleNotFoundError as error:
+        raise DatasetError(
+            f"{file}: reading parquet files needs pyarrow; install it with: "
+            "pip install 'offramp[parquet]'"
+        ) from error
+    try:
+        return ParquetFile(file)
+    except (OSError, ArrowException) as error:
+        raise DatasetError(f"{file} cannot be read as a parquet file ({error})") from error
+
+
+def image_column(parquet: ParquetFile, file: Path) -> str:
+    """Return the name of the image column.
+
+    Raises:
+        DatasetError: The column is missing, or several columns are possible.
+    """
+    return _column(parquet, file, "image", "Image", IMAGE_COLUMNS)
+
+
+def label_column(parquet: ParquetFile, file: Path) -> tuple[str, Sequence[str]]:
+    """Return the name of the label column, and the names that the file declares for labels.
+
+    Raises:
+        DatasetError: There is no such column.
+    """
+    label = _column(parquet, file, "label", "ClassLabel", LABEL_COLUMNS)
+    return label, _features(parquet).get(label, {}).get("names", [])
+
+
+def image_in(cell: object, file: Path, number: int, column: str) -> Path | bytes:
+    """Return the bytes in an image cell, or the path where it has only a path.
+
+    Raises:
+        DatasetError: The cell is null, empty, a list or anything else.
+    """
+    where = f"{file}, row {number}: {column}"
+    cell = path_or_bytes(cell)
+    if cell is None:
+        raise DatasetError(f"{where} is null. Give each row an image (rows count from 0)")
+    if isinstance(cell, list):
+        raise DatasetError(f"{where} is a list. Give each row one image (rows count from 0)")
+    if not isinstance(cell, str | bytes):
+        raise DatasetError(f"{where} is {type(cell).__name__}, and not an image file's bytes")
+    if len(cell) == 0:
+        raise DatasetError(f"{where} is empty. Give each row an image (rows count from 0)")
+    if isinstance(cell, bytes):
+        return cell
+    path = file.parent / cell
+    if not path.is_file():
+        raise DatasetError(f"{where}: there is no file {path}")
+    return path
+
+
+def path_or_bytes(cell: object) -> object:
+    """Return the bytes in a cell of {"bytes", "path"}, or else its path, or any other cell."""
+    if isinstance(cell, dict):
+        return cell.get("path") if cell.get("bytes") is None else cell["bytes"]
+    return cell
+
+
+def cells(parquet: ParquetFile, column: str, groups: Sequence[int] | None = None) -> Iterator[Any]:
+    """Yield the cells of a column in some row groups, or in all, in order."""
+    for batch in parquet.iter_batches(ROWS, groups, columns=[column]):
+        yield from batch.column(0).to_pylist()
+
+
+def _features(parquet: ParquetFile) -> dict[str, dict[str, Any]]:
+    """Return the column types that the Hugging Face library stores, if any."""
+    stored = (parquet.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
+    features: dict[str, dict[str, Any]] = json.loads(stored).get("info", {}).get("features", {})
+    return {name: kind for name, kind in features.items() if "_type" in kind}
+
+
+def _column(parquet: ParquetFile, file: Path, kind: str, type_: str, usual: Sequence[str]) -> str:
+    columns = list(parquet.schema_arrow.names)
+    features = _features(parquet)
+    typed = [name for name in columns if features.get(name, {}).get("_type") == type_]
+    return choose_column(columns, usual, kind, str(file), typed)

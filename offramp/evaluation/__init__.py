@@ -1,0 +1,1 @@
+"""Measurement of budgets on labelled images, beside what the manifest states."""
