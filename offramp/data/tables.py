@@ -24,11 +24,11 @@ from offramp.data.columns import (
     choose_column,
     in_order,
     label_text,
+    split_in,
 )
 from offramp.data.errors import DatasetError
-from offramp.data.folders import SPLITS, split_named
 from offramp.data.formats import HEAD, IMAGE_FORMATS, format_of, not_read
-from offramp.data.records import Files, Found, LeftOut, Part, Split, listed, printable
+from offramp.data.records import Files, Found, LeftOut, Part, Split, printable
 
 DELIMITERS = (",", ";", "\t")
 Row = tuple[int, Mapping[str, object]]  # number of the line, counted from 1, and its cells
@@ -178,10 +178,7 @@ class _Rows:
 
 def _split(cells: Mapping[str, object], where: str) -> Split:
     value = next((cells[name] for name in cells if name.casefold() == SPLIT_COLUMN), "train")
-    split = split_named(value.strip()) if isinstance(value, str) else None
-    if split is None:
-        raise DatasetError(f"{where}: split is {value!r}, and it can be {listed([*SPLITS])}")
-    return split
+    return split_in(value, where)
 
 
 def _examine(path: str) -> tuple[str | None, str]:
