@@ -8,12 +8,14 @@ readings are possible, an error says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from offramp.data.errors import DatasetError
 from offramp.data.records import Files, Found, LeftOut, Part, Split, listed, printable
+from offramp.data.same_files import SameFiles, identity_of
 from offramp.data.walk import Folder, Tree
 
 SPLITS: Mapping[str, Split] = {
@@ -47,11 +49,12 @@ def read_class_folders(tree: Tree, source: str) -> Found:
     for name in classes:
         _check_text(name, source)
     beside = [tree.root, *splits.values()]
+    repeated = _repeated(groups, source, tree.shared) if tree.shared else {}
     found = Found(
         source,
         classes,
-        {split: _part(group, classes, source) for split, group in groups.items()},
-        tuple(_left_out(tree.root, beside, source)),
+        {split: _part(group, classes, source, repeated) for split, group in groups.items()},
+        (*_left_out(tree.root, beside, source), *repeated.values()),
         tree.hidden,
         tree.formats,
     )
@@ -128,13 +131,35 @@ def _reasons(tree: Tree) -> str:
     return f". Left out: {', '.join(map(str, others[:3]))}{more}"
 
 
-def _part(folders: Sequence[Folder], classes: Sequence[str], source: str) -> Part:
+def _repeated(
+    groups: Mapping[Split, Sequence[Folder]], source: str, shared: Collection[int]
+) -> dict[str, LeftOut]:
+    """Return, by path, the images that are a second name of a file with that label and split.
+
+    Raises:
+        DatasetError: A file has two labels, or is in two splits.
+    """
+    files, repeated = SameFiles(), {}
+    for split, folders in groups.items():
+        for folder in folders:
+            for path in folder.image_paths():
+                identity = identity_of(Path(path).stat())
+                place, shown = f"as {printable(path)}", printable(path)
+                if identity in shared and files.add(identity, folder.name, split, shown, place):
+                    name = str(Path(path).relative_to(source))
+                    repeated[path] = LeftOut(name, "is a second name of a file in its class")
+    return repeated
+
+
+def _part(
+    folders: Sequence[Folder], classes: Sequence[str], source: str, repeated: Collection[str]
+) -> Part:
     paths: list[str] = []
     targets: list[int] = []
     index = {name: number for number, name in enumerate(classes)}
     for folder in folders:
         before = len(paths)
-        paths.extend(folder.image_paths())
+        paths.extend(path for path in folder.image_paths() if path not in repeated)
         targets.extend([index[folder.name]] * (len(paths) - before))
     return Part(Files(paths, source), np.array(targets, dtype=np.int64))
 
