@@ -8,7 +8,7 @@ readings are possible, an error says so.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,9 @@ def _splits(tops: Sequence[Folder], source: str) -> dict[Split, Folder]:
             unclear.append(folder)
     if unclear:
         raise DatasetError(_ambiguous(certain, unclear, source))
-    return _by_split(certain, source)
+    splits = _by_split(certain, source)
+    _check_nested(splits.values(), source)
+    return splits
 
 
 def _by_split(certain: Sequence[Folder], source: str) -> dict[Split, Folder]:
@@ -100,6 +102,23 @@ def _by_split(certain: Sequence[Folder], source: str) -> dict[Split, Folder]:
             )
         splits[split] = folder
     return splits
+
+
+def _check_nested(splits: Iterable[Folder], source: str) -> None:
+    """Check that no class folder in a split can be a split.
+
+    Raises:
+        DatasetError: One has the name of a split, and has images in folders only.
+    """
+    for folder in splits:
+        inner = [each for each in folder.folders if split_named(each.name)]
+        named = [each.name for each in inner if each.has_images and not each.images]
+        if named:
+            raise DatasetError(
+                f"{source} can be read in two ways: {listed(named)} in {printable(folder.name)} as "
+                f"splits, or as classes. If they are splits, give {printable(folder.path)}. If "
+                "they are classes, move their images out of the folders in them"
+            )
 
 
 def _ambiguous(splits: Sequence[Folder], others: Sequence[Folder], source: str) -> str:

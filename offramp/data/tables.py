@@ -82,23 +82,25 @@ def _csv_rows(text: str, source: Path) -> Iterator[Row]:
     header: list[str] = []
     try:
         for cells in reader:
+            if len(cells) <= 1 and not "".join(cells).strip():
+                continue  # a line without text
             if not header:
                 header = [cell.strip() for cell in cells]
                 _check_header(header, source)
-            elif cells and cells != [""]:
-                if len(cells) != len(header):
-                    raise DatasetError(
-                        f"{source}, line {reader.line_num}: has {len(cells)} cells, and the first "
-                        f"line has {len(header)}"
-                    )
-                yield reader.line_num, dict(zip(header, cells, strict=True))
+                continue
+            if len(cells) != len(header):
+                raise DatasetError(
+                    f"{source}, line {reader.line_num}: has {len(cells)} cells, and the first "
+                    f"line has {len(header)}"
+                )
+            yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise DatasetError(f"{source}, line {reader.line_num}: {error}") from error
 
 
 def _delimiter(text: str) -> str:
     """Return the delimiter by which the first line has a file and a label column, or a comma."""
-    first = text.split("\n", 1)[0].strip()
+    first = text.strip().split("\n", 1)[0]
     for delimiter in DELIMITERS:
         names = {cell.strip().strip('"').casefold() for cell in first.split(delimiter)}
         if names & {*FILE_COLUMNS} and names & {*LABEL_COLUMNS}:

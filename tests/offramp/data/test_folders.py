@@ -173,6 +173,16 @@ def test_two_links_to_one_folder_are_refused(tmp_path: Path) -> None:
     assert f"{tmp_path}/dog and {tmp_path}/cat are links to the same folder" in error
 
 
+@pytest.mark.parametrize("inner", [["train", "val"], ["Test", "cat"]])
+def test_splits_in_a_split_are_ambiguous(tmp_path: Path, inner: list[str]) -> None:
+    photos(tmp_path, [f"train/{name}/cat" for name in inner] + ["train/eel"])
+    error = error_of(tmp_path)
+    assert f"{tmp_path} can be read in two ways: {inner[0]}" in error
+    assert f"in train as splits, or as classes. If they are splits, give {tmp_path}/train" in error
+    photos(tmp_path, [f"train/{name}" for name in inner])  # now with images of their own
+    assert set(counts(read_dataset(tmp_path))["train"]) == {*inner, "eel"}
+
+
 @pytest.mark.parametrize("hard", [True, False])
 def test_a_second_name_of_a_file_in_its_class_is_left_out(tmp_path: Path, hard: bool) -> None:
     put(tmp_path, "cat/0.png", "dog/0.png")

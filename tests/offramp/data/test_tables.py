@@ -26,6 +26,7 @@ def table(root: Path, text: str, name: str = "labels.csv") -> Path:
         "label;path;note\ncat;a.png;x\ndog;in ner/c;y\n",
         "Filename\tClass\na.png\tcat\nin ner/c\tdog",
         'file, label\n"a.png", cat\n"in ner/c", dog \n\n',
+        "\n  \r\n\nfile,label\na.png,cat\n  \nin ner/c,dog\n",
         '{"file": "a.png", "label": "cat"}\n\n{"label": "dog", "file": "in ner/c"}\n',
     ],
 )
@@ -141,6 +142,14 @@ def test_a_table_that_is_not_utf_8_says_so(tmp_path: Path) -> None:
     path = table(tmp_path, "")
     path.write_bytes("file,label\na.png,Zürich".encode("latin-1"))
     assert "is not UTF-8: invalid start byte at byte 18" in error_of(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("text", ["file,label\na.png,cat\n", "\nfile,label\na.png,cat", "f"])
+def test_a_table_in_utf_16_says_so(tmp_path: Path, text: str, encoding: str) -> None:
+    path = table(tmp_path, "")
+    path.write_bytes(text.encode(encoding))
+    assert error_of(path) == f"{path} is text in UTF-16. Save it in UTF-8"
 
 
 def test_long_numbers_are_ordered_by_value(tmp_path: Path) -> None:
