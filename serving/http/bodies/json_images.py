@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import binascii
 
-import orjson
-
 from serving.errors import MalformedBodyError
+from serving.http.bodies.json_document import parse_json
 
 SEND = 'send {"images": ["<base64>", ...]}'
 MARKS = {b"[": "lists", b"{": "objects", b",": "commas", b":": "colons"}
@@ -36,9 +35,9 @@ def read_json(body: bytes, max_images: int) -> list[bytes]:
                 f"the JSON has more than {limit} {name}; {SEND} with 1 to {max_images} images"
             )
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:  # the error has a copy of the body, so it is not kept
-        raise MalformedBodyError(f"invalid JSON: {error.msg}; {SEND}") from None
+        document = parse_json(body)
+    except (ValueError, RecursionError) as error:
+        raise MalformedBodyError(f"invalid JSON: {error}; {SEND}") from None
     texts = _texts(document)
     if len(texts) > max_images:
         raise MalformedBodyError(f"the body has {len(texts)} images; send 1 to {max_images}")

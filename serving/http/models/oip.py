@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import MalformedBodyError, NotReadyError, ServingError
+from serving.http.bodies.json_document import parse_json
 from serving.http.body import BodyReader
 from serving.http.classify import headers_of, send_response
 from serving.http.connection import check_encoding
@@ -116,8 +117,9 @@ async def change_model(
     if SHARE in parameters and SHADOW in parameters:
         raise MalformedBodyError(f"{SHARE} and {SHADOW} exclude each other: leave one out")
     trial = SHADOW if SHADOW in parameters else SHARE
+    given = str(parameters.get(trial, 1))
     try:
-        number = float(str(parameters.get(trial, 1)))
+        number = 0.0 if "_" in given else float(given)
     except ValueError:
         number = 0.0
     if not 0 < number <= 1:
@@ -152,9 +154,10 @@ def _parameters_in(body: bytes) -> Mapping[str, object]:
         MalformedBodyError: The body is no JSON object with parameters.
     """
     try:
-        document = orjson.loads(body or b"{}")
-    except orjson.JSONDecodeError:
-        document = None
+        document = parse_json(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        text = f"the body is no JSON object with parameters: {error}"
+        raise MalformedBodyError(text) from None
     parameters = document.get("parameters", {}) if isinstance(document, dict) else None
     if not isinstance(parameters, dict):
         raise MalformedBodyError("the body is no JSON object with parameters")
