@@ -11,8 +11,10 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from offramp.bounds import MAX_SECONDS
+from serving.address_settings import AddressSettings
 from serving.cores import cores
-from serving.model_settings import KEY_CHARACTERS, WHITE_SPACE, ModelSettings, share_of
+from serving.model_settings import KEY_CHARACTERS, WHITE_SPACE, share_of
 
 Provider = Literal["cpu", "cuda"]
 Layout = Literal["native", "portable"]
@@ -22,8 +24,6 @@ OnBroken = Literal["keep", "safer", "full"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "OFFRAMP_"
-ORIGIN = r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
-ORIGINS = rf"^\s*(\*|({ORIGIN})(\s*,\s*({ORIGIN}))*)?\s*$"
 KEY = f"{PREFIX}API_KEY"
 MAX_BATCH = {"cpu": 16, "cuda": 64}
 ENVIRONMENT = """\
@@ -42,26 +42,13 @@ def batch_of_provider(values: dict[str, Any]) -> int:
     return MAX_BATCH[values.get("provider", "cpu")]
 
 
-class Settings(ModelSettings):
+class Settings(AddressSettings):
     """Serve a bundle: each request leaves the network at the first exit its budget allows."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
     )
 
-    host: str = Field(
-        "127.0.0.1",
-        description="address to listen on. 0.0.0.0 is every IPv4 address, :: every address of "
-        "IPv6 and IPv4",
-    )
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on, 0 for any free port")
-    grpc_port: int | None = Field(
-        None,
-        ge=0,
-        le=65535,
-        description="port for the Open Inference Protocol over gRPC, 0 for any free port; without "
-        "it there is none. Needs the extra grpc",
-    )
     api_key: SecretStr | None = Field(
         None,
         min_length=1,
@@ -69,22 +56,10 @@ class Settings(ModelSettings):
         "by the environment, because other users of the machine can see options",
     )
     provider: Provider = Field("cpu", description="processor that runs the stages")
-    cors_origins: str = Field(
-        "",
-        pattern=ORIGINS,
-        description="origins of web pages that can call the API (CORS), separated by commas, as in "
-        "https://shop.example,http://localhost:3000; or *; without it the API allows none",
-    )
-    root_path: str = Field(
-        "",
-        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
-        description="prefix under which a proxy serves the API, as in /offramp, whether or not the "
-        "proxy removes it",
-    )
     playground: bool = Field(
         default=True, description="serve the playground, a page to try pictures on, at /"
     )
-    device: int = Field(0, ge=0, description="number of the CUDA device")
+    device: int = Field(0, ge=0, le=1023, description="number of the CUDA device")
     layout: Layout = Field(
         "native",
         description="memory layout of the features between stages on cpu: native, the layout in "
@@ -138,6 +113,7 @@ class Settings(ModelSettings):
     degrade_above_ms: float = Field(
         100,
         gt=0,
+        le=MAX_SECONDS * 1000,
         description="with --overload degrade, queued work for each thread above which the server "
         "is overloaded, in milliseconds",
     )
@@ -171,31 +147,35 @@ class Settings(ModelSettings):
         description="share of requests that are traced, as in 1% or 0.01. The flag of a client's "
         "`traceparent` takes precedence",
     )
-    max_images: int = Field(16, ge=1, description="maximum images in one call")
-    max_body_bytes: int = Field(16 << 20, ge=1, description="maximum size of one body, in bytes")
+    max_images: int = Field(16, ge=1, le=1 << 20, description="maximum images in one call")
+    max_body_bytes: int = Field(
+        16 << 20, ge=1, le=1 << 30, description="maximum size of one body, in bytes"
+    )
     max_held_bytes: int = Field(
         256 << 20,
         ge=1,
+        le=1 << 40,
         description="maximum size of the bodies of all calls in progress, in bytes",
     )
-    body_seconds: float = Field(30, gt=0, description="maximum time to receive a body, in seconds")
+    body_seconds: float = Field(
+        30, gt=0, le=MAX_SECONDS, description="maximum time to receive a body, in seconds"
+    )
     max_pixels: int = Field(
         25_000_000,
         ge=1,
+        le=1 << 30,
         description="maximum size at which one image is decoded, in pixels. A JPEG is decoded at "
         "1/2, 1/4 or 1/8 of its size where that is enough",
     )
     drain_seconds: int = Field(
-        30, ge=0, description="time for calls in progress to end after SIGTERM, in seconds"
+        30,
+        ge=0,
+        le=MAX_SECONDS,
+        description="time for calls in progress to end after SIGTERM, in seconds",
     )
     log_level: LogLevel = Field(
         "info", description="lowest level that is logged. debug logs every call"
     )
-
-    @property
-    def origins(self) -> tuple[str, ...]:
-        """The origins in `cors_origins`, as a browser sends them."""
-        return tuple(each.strip().lower() for each in self.cors_origins.split(",") if each.strip())
 
     @property
     def cuda_device(self) -> int | None:

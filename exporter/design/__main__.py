@@ -17,6 +17,7 @@ from pydantic_settings import CliPositionalArg
 from exporter.cascade.__main__ import NetworkOptions
 from exporter.place import check_name, check_place
 from exporter.promises import PRICE_HELP, PROMISES, read_levels
+from offramp.bounds import PositiveFloat
 from offramp.bundle.values import Price
 from offramp.exit_codes import exit_code
 from offramp.options import read_options
@@ -50,9 +51,8 @@ class DesignOptions(NetworkOptions):
         description="propose the cheapest chain that is right on at most so many points less than "
         f"the best network (default: {WITHIN:g}, without --at)",
     )
-    at: float | None = Field(
+    at: PositiveFloat | None = Field(
         None,
-        gt=0,
         description="propose the most accurate chain that takes at most so many milliseconds for "
         "an image in the mean, as in 5ms",
     )

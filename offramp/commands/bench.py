@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import CliPositionalArg
 
+from offramp.bounds import NonNegativeInt
 from offramp.commands.progress import report_left_out
 from offramp.errors import OfframpError
 from offramp.exit_codes import exit_code
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 CLIENTS = (1, 16)  # of closed loops, if no load is given
 MANY = 200_000  # requests of a closed loop, which ends by time
+MAX_CLIENTS = 4096
+MAX_RATE = 100_000.0  # times of all requests are drawn before a load
 MOST_IMAGES = 256  # different files that are sent
 MAX_FILE = 64 << 20
 MILLION = 1e6
@@ -45,10 +48,10 @@ class BenchOptions(EnvironmentOptions):
         description="image files, folders or parquet files to send; repeat it for several. The "
         "first 256 are sent; without it random images",
     )
-    rate: list[PositiveFloat] = Field(
+    rate: list[Annotated[float, Field(gt=0, le=MAX_RATE)]] = Field(
         [], description="requests per second of an open loop; repeat it for several loads"
     )
-    clients: list[PositiveInt] = Field(
+    clients: list[Annotated[int, Field(gt=0, le=MAX_CLIENTS)]] = Field(
         [],
         description="clients of a closed loop; repeat it for several loads (default: 1 and 16, "
         "unless there is a --rate)",
@@ -57,7 +60,9 @@ class BenchOptions(EnvironmentOptions):
     warm_up: float = Field(
         1, ge=0, le=3600, description="seconds of load before the first, which are not counted"
     )
-    connections: int = Field(256, ge=1, le=4096, description="maximum connections of an open loop")
+    connections: int = Field(
+        256, ge=1, le=MAX_CLIENTS, description="maximum connections of an open loop"
+    )
     protocol: Literal["auto", "native", "oip"] = Field(
         "auto", description="protocol; auto: the native API if the server has it"
     )
@@ -73,7 +78,7 @@ class BenchOptions(EnvironmentOptions):
         description="API key of the server; the environment variable OFFRAMP_API_KEY is safer, "
         "because other users can see options",
     )
-    seed: int = Field(0, ge=0, description="seed of random times and images")
+    seed: NonNegativeInt = Field(0, description="seed of random times and images")
     format: Literal["table", "json"] = Field("table", description="form of the result")
 
 

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 from offramp.data.errors import DatasetError
-from offramp.data.records import printable
+from offramp.data.folders import SPLITS, split_named
+from offramp.data.records import Split, listed, printable
 
 FILE_COLUMNS = ("file", "file_name", "filename", "filepath", "file_path", "path", "image")
 IMAGE_COLUMNS = ("image", "img", "jpg", "png")
@@ -68,7 +69,7 @@ def label_text(value: object, names: Sequence[str], where: str) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of numbers with a null somewhere becomes one of floats
     if names and isinstance(value, int):
-        return _named(value, names, where)
+        value = _named(value, names, where)
     if isinstance(value, list | tuple | dict):
         raise DatasetError(f"{where} is a list. Give each image one label")
     if not isinstance(value, str | int):
@@ -85,6 +86,18 @@ def _utf8(text: str, where: str) -> str:
     except UnicodeEncodeError as error:
         raise DatasetError(f"{where} is {text!r}, which is not UTF-8") from error
     return text
+
+
+def split_in(value: object, where: str) -> Split:
+    """Return the split that a cell states, without regard to case and to spaces around it.
+
+    Raises:
+        DatasetError: The cell states no split. `where` names its row in the error.
+    """
+    split = split_named(value.strip()) if isinstance(value, str) else None
+    if split is None:
+        raise DatasetError(f"{where}: split is {value!r}, and it can be {listed([*SPLITS])}")
+    return split
 
 
 def order_classes(

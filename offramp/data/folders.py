@@ -8,12 +8,14 @@ readings are possible, an error says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from offramp.data.errors import DatasetError
 from offramp.data.records import Files, Found, LeftOut, Part, Split, listed, printable
+from offramp.data.same_files import SameFiles, identity_of
 from offramp.data.walk import Folder, Tree
 
 SPLITS: Mapping[str, Split] = {
@@ -47,11 +49,12 @@ def read_class_folders(tree: Tree, source: str) -> Found:
     for name in classes:
         _check_text(name, source)
     beside = [tree.root, *splits.values()]
+    repeated = _repeated(groups, source, tree.shared) if tree.shared else {}
     found = Found(
         source,
         classes,
-        {split: _part(group, classes, source) for split, group in groups.items()},
-        tuple(_left_out(tree.root, beside, source)),
+        {split: _part(group, classes, source, repeated) for split, group in groups.items()},
+        (*_left_out(tree.root, beside, source), *repeated.values()),
         tree.hidden,
         tree.formats,
     )
@@ -82,7 +85,9 @@ def _splits(tops: Sequence[Folder], source: str) -> dict[Split, Folder]:
             unclear.append(folder)
     if unclear:
         raise DatasetError(_ambiguous(certain, unclear, source))
-    return _by_split(certain, source)
+    splits = _by_split(certain, source)
+    _check_nested(splits.values(), source)
+    return splits
 
 
 def _by_split(certain: Sequence[Folder], source: str) -> dict[Split, Folder]:
@@ -97,6 +102,23 @@ def _by_split(certain: Sequence[Folder], source: str) -> dict[Split, Folder]:
             )
         splits[split] = folder
     return splits
+
+
+def _check_nested(splits: Iterable[Folder], source: str) -> None:
+    """Check that no class folder in a split can be a split.
+
+    Raises:
+        DatasetError: One has the name of a split, and has images in folders only.
+    """
+    for folder in splits:
+        inner = [each for each in folder.folders if split_named(each.name)]
+        named = [each.name for each in inner if each.has_images and not each.images]
+        if named:
+            raise DatasetError(
+                f"{source} can be read in two ways: {listed(named)} in {printable(folder.name)} as "
+                f"splits, or as classes. If they are splits, give {printable(folder.path)}. If "
+                "they are classes, move their images out of the folders in them"
+            )
 
 
 def _ambiguous(splits: Sequence[Folder], others: Sequence[Folder], source: str) -> str:
@@ -128,13 +150,35 @@ def _reasons(tree: Tree) -> str:
     return f". Left out: {', '.join(map(str, others[:3]))}{more}"
 
 
-def _part(folders: Sequence[Folder], classes: Sequence[str], source: str) -> Part:
+def _repeated(
+    groups: Mapping[Split, Sequence[Folder]], source: str, shared: Collection[int]
+) -> dict[str, LeftOut]:
+    """Return, by path, the images that are a second name of a file with that label and split.
+
+    Raises:
+        DatasetError: A file has two labels, or is in two splits.
+    """
+    files, repeated = SameFiles(), {}
+    for split, folders in groups.items():
+        for folder in folders:
+            for path in folder.image_paths():
+                identity = identity_of(Path(path).stat())
+                place, shown = f"as {printable(path)}", printable(path)
+                if identity in shared and files.add(identity, folder.name, split, shown, place):
+                    name = str(Path(path).relative_to(source))
+                    repeated[path] = LeftOut(name, "is a second name of a file in its class")
+    return repeated
+
+
+def _part(
+    folders: Sequence[Folder], classes: Sequence[str], source: str, repeated: Collection[str]
+) -> Part:
     paths: list[str] = []
     targets: list[int] = []
     index = {name: number for number, name in enumerate(classes)}
     for folder in folders:
         before = len(paths)
-        paths.extend(folder.image_paths())
+        paths.extend(path for path in folder.image_paths() if path not in repeated)
         targets.extend([index[folder.name]] * (len(paths) - before))
     return Part(Files(paths, source), np.array(targets, dtype=np.int64))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import stat
 from pathlib import Path
 
@@ -62,9 +63,18 @@ def _read_file(path: Path) -> Found:
         raise DatasetError(f"{printable(path)} is one image. Give a folder of class folders")
     if not head.strip():
         raise DatasetError(f"{printable(path)} is empty")
+    if _is_utf_16(head):
+        raise DatasetError(f"{printable(path)} is text in UTF-16. Save it in UTF-8")
     if b"\0" in head:
         raise DatasetError(f"{printable(path)} is not a table (CSV, JSON Lines) or a parquet file")
     return read_table(path)
+
+
+def _is_utf_16(head: bytes) -> bool:
+    """Tell if the first bytes of a file are text in UTF-16 or UTF-32, with or without a mark."""
+    even, odd = head[::2], head[1::2]
+    one_is_zero = any(even) != any(odd)
+    return head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or one_is_zero
 
 
 def _parquet_files(tree: Tree) -> list[Path]:

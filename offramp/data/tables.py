@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,11 +25,12 @@ from offramp.data.columns import (
     choose_column,
     in_order,
     label_text,
+    split_in,
 )
 from offramp.data.errors import DatasetError
-from offramp.data.folders import SPLITS, split_named
 from offramp.data.formats import HEAD, IMAGE_FORMATS, format_of, not_read
-from offramp.data.records import Files, Found, LeftOut, Part, Split, listed, printable
+from offramp.data.records import Files, Found, LeftOut, Part, Split, printable
+from offramp.data.same_files import SameFiles, identity_of
 
 DELIMITERS = (",", ";", "\t")
 Row = tuple[int, Mapping[str, object]]  # number of the line, counted from 1, and its cells
@@ -80,23 +82,25 @@ def _csv_rows(text: str, source: Path) -> Iterator[Row]:
     header: list[str] = []
     try:
         for cells in reader:
+            if len(cells) <= 1 and not "".join(cells).strip():
+                continue  # a line without text
             if not header:
                 header = [cell.strip() for cell in cells]
                 _check_header(header, source)
-            elif cells and cells != [""]:
-                if len(cells) != len(header):
-                    raise DatasetError(
-                        f"{source}, line {reader.line_num}: has {len(cells)} cells, and the first "
-                        f"line has {len(header)}"
-                    )
-                yield reader.line_num, dict(zip(header, cells, strict=True))
+                continue
+            if len(cells) != len(header):
+                raise DatasetError(
+                    f"{source}, line {reader.line_num}: has {len(cells)} cells, and the first "
+                    f"line has {len(header)}"
+                )
+            yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise DatasetError(f"{source}, line {reader.line_num}: {error}") from error
 
 
 def _delimiter(text: str) -> str:
     """Return the delimiter by which the first line has a file and a label column, or a comma."""
-    first = text.split("\n", 1)[0].strip()
+    first = text.strip().split("\n", 1)[0]
     for delimiter in DELIMITERS:
         names = {cell.strip().strip('"').casefold() for cell in first.split(delimiter)}
         if names & {*FILE_COLUMNS} and names & {*LABEL_COLUMNS}:
@@ -116,13 +120,23 @@ def _columns(names: list[str], where: str) -> tuple[str, str]:
     return usual[file], usual[choose_column(usual, LABEL_COLUMNS, "label", where)]
 
 
+class _Line(NamedTuple):
+    """A line of a table, and the file that it names."""
+
+    number: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"on line {self.number} ({printable(self.name)})"
+
+
 @dataclass(slots=True)
 class _Rows:
     """Rows that were read so far."""
 
     source: Path
     images: dict[Split, dict[str, str]] = field(default_factory=dict)  # label by path
-    split_of: dict[str, Split] = field(default_factory=dict)
+    files: SameFiles = field(default_factory=SameFiles)
     left_out: list[LeftOut] = field(default_factory=list)
     formats: Counter[str] = field(default_factory=Counter)
     count: int = 0
@@ -137,25 +151,15 @@ class _Rows:
             raise DatasetError(f"{where}: {file_column} is empty. Give the path of an image file")
         split, name = _split(cells, where), name.strip()
         path = str(self.source.parent / name)
-        if path in self.split_of:
-            self._again(number, name, path, label, split)
-            return
-        format_, reason = _examine(path)
+        format_, reason, identity = _examine(path)
+        place = _Line(number, name)
         if format_ is None:
             self.left_out.append(LeftOut(f"{name} (line {number})", reason))
-            return
-        self.split_of[path] = split
-        self.images.setdefault(split, {})[path] = label
-        self.formats[format_] += 1
-
-    def _again(self, number: int, name: str, path: str, label: str, split: Split) -> None:
-        before = self.images[self.split_of[path]][path]
-        if (before, self.split_of[path]) != (label, split):
-            raise DatasetError(
-                f"{self.source}, line {number}: {printable(name)} is {printable(label)} in "
-                f"{split}, and {printable(before)} in {self.split_of[path]} on a line before"
-            )
-        self.left_out.append(LeftOut(f"{name} (line {number})", "is listed twice"))
+        elif self.files.add(identity, label, split, f"{where}: {printable(name)}", place):
+            self.left_out.append(LeftOut(f"{name} (line {number})", "is listed twice"))
+        else:
+            self.images.setdefault(split, {})[path] = label
+            self.formats[format_] += 1
 
     def found(self) -> Found:
         if not self.images:
@@ -178,22 +182,20 @@ class _Rows:
 
 def _split(cells: Mapping[str, object], where: str) -> Split:
     value = next((cells[name] for name in cells if name.casefold() == SPLIT_COLUMN), "train")
-    split = split_named(value.strip()) if isinstance(value, str) else None
-    if split is None:
-        raise DatasetError(f"{where}: split is {value!r}, and it can be {listed([*SPLITS])}")
-    return split
+    return split_in(value, where)
 
 
-def _examine(path: str) -> tuple[str | None, str]:
-    """Return the format of an image file, or the reason to leave it out."""
+def _examine(path: str) -> tuple[str | None, str, int]:
+    """Return the format of an image file or the reason to leave it out, and its identity."""
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            return None, "is not a regular file"
+        info = Path(path).stat()
+        if not stat.S_ISREG(info.st_mode):
+            return None, "is not a regular file", 0
         with Path(path).open("rb", buffering=0) as file:
             format_ = format_of(file.read(HEAD))
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        return None, f"cannot be opened: {getattr(error, 'strerror', None) or error}"
+        return None, f"cannot be opened: {getattr(error, 'strerror', None) or error}", 0
     if format_ not in IMAGE_FORMATS:
-        return None, "is not an image in a format that is read"
+        return None, "is not an image in a format that is read", 0
     reason = not_read(format_)
-    return (None, reason) if reason else (format_, "")
+    return (None, reason, 0) if reason else (format_, "", identity_of(info))

@@ -16,6 +16,7 @@ from pathlib import Path
 from offramp.data.errors import DatasetError
 from offramp.data.formats import ARCHIVES, HEAD, IMAGE_FORMATS, PARQUET, format_of, not_read
 from offramp.data.records import LeftOut, printable
+from offramp.data.same_files import identity_of
 
 LITTER = frozenset(
     {
@@ -72,12 +73,14 @@ class Tree:
         found: Number of files found, without those that are only counted.
         hidden: Number of hidden files, litter and folders of such, which were not opened.
         formats: Number of images of each format.
+        shared: Identities of the image files that were found more than once.
     """
 
     root: Folder
     found: int = 0
     hidden: int = 0
     formats: Counter[str] = field(default_factory=Counter)
+    shared: set[int] = field(default_factory=set)
 
 
 def read_tree(root: Path) -> Tree:
@@ -89,7 +92,7 @@ def read_tree(root: Path) -> Tree:
     tree = Tree(Folder(root.name, root))
     try:
         info = root.stat()
-        _Search(tree, root).folder(tree.root, {(info.st_dev, info.st_ino): root})
+        _Search(tree, root).folder(tree.root, {identity_of(info): root})
     except OSError as error:
         raise DatasetError(f"{root} cannot be read: {error.strerror or error}") from error
     except RecursionError as error:
@@ -102,9 +105,10 @@ class _Search:
     tree: Tree
     root: Path
     unread: dict[str, str | None] = field(default_factory=dict)
-    seen: dict[tuple[int, int], Path] = field(default_factory=dict)
+    seen: dict[int, Path] = field(default_factory=dict)
+    images: set[int] = field(default_factory=set)
 
-    def folder(self, folder: Folder, above: dict[tuple[int, int], Path]) -> None:
+    def folder(self, folder: Folder, above: dict[int, Path]) -> None:
         for path in sorted(folder.path.iterdir(), key=lambda path: path.name):
             if path.name.startswith(".") or path.name.casefold() in LITTER:
                 self.tree.hidden += 1
@@ -117,17 +121,11 @@ class _Search:
                 self._leave_out(folder, path, reason)
                 continue
             if stat.S_ISDIR(info.st_mode):
-                self._inner(folder, path, (info.st_dev, info.st_ino), above)
+                self._inner(folder, path, identity_of(info), above)
             else:
                 self._file(folder, path, info)
 
-    def _inner(
-        self,
-        folder: Folder,
-        path: Path,
-        identity: tuple[int, int],
-        above: dict[tuple[int, int], Path],
-    ) -> None:
+    def _inner(self, folder: Folder, path: Path, identity: int, above: dict[int, Path]) -> None:
         if identity in above:
             raise DatasetError(_circle(path, above[identity]))
         if identity in self.seen:
@@ -148,6 +146,8 @@ class _Search:
             self.tree.found += 1
             self.tree.formats[format_] += 1
             folder.images.append(path.name)
+            identity = identity_of(info)
+            (self.tree.shared if identity in self.images else self.images).add(identity)
             return
         if format_ == PARQUET:
             folder.parquet.append(path.name)

@@ -87,10 +87,8 @@ def _cells(parquet: ParquetFile, column: str, rows: range, file: Path) -> Iterat
     """Yield the cells of a column in some rows.
 
     Raises:
-        DatasetError: The file is damaged, or has fewer rows.
+        DatasetError: The file has fewer rows.
     """
-    from pyarrow import ArrowException  # is there, because the file is open
-
     groups, first = _row_groups(parquet, rows)
     found = islice(cells(parquet, column, groups), rows.start - first, rows.stop - first)
     try:
@@ -98,8 +96,6 @@ def _cells(parquet: ParquetFile, column: str, rows: range, file: Path) -> Iterat
             yield next(found)
     except StopIteration:
         raise DatasetError(f"{file} has fewer rows than when it was listed") from None
-    except (ArrowException, OSError) as error:
-        raise DatasetError(f"{file} is damaged ({error})") from error
 
 
 def _row_groups(parquet: ParquetFile, rows: range) -> tuple[list[int], int]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from offramp.bundle.manifest import Manifest
 from serving.engine.budgets.milliseconds import Milliseconds
@@ -72,6 +73,13 @@ class ClassifyQuery(BaseModel):
         json_schema_extra={"minLength": 1, "maxLength": 64},
         description="version of the model that answers. Default: the one that was loaded last",
     )
+
+    @field_validator("min_confidence", "deadline_ms", "top_k", mode="before")
+    @classmethod
+    def _numbers_have_no_underscores(cls, value: object) -> object:
+        if isinstance(value, str) and "_" in value:
+            raise PydanticCustomError("number", "Input should be a number, without underscores")
+        return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import glob
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from offramp.data.errors import DatasetError
 from offramp.data.parquet.rows import Rows
 from offramp.data.records import Encoded, Files, Stored
 from training.errors import DataError
@@ -110,21 +112,45 @@ def by_row(images: Stored, source: str) -> EncodedImages:
 
 
 def _mapped(rows: Rows, source: str) -> TableImages:
+    table = _loaded(rows, source)
+    if len(table) != sum(rows.counts):
+        raise DataError(
+            f"data: {source} has {sum(rows.counts)} rows, and {len(table)} were loaded. Files "
+            "changed while they were read, or this is a bug"
+        )
+    images = as_encoded(table, rows.column)
+    used = images if rows.chosen is None else images.select(rows.chosen)
+    return TableImages(used, rows.column, rows)
+
+
+def _loaded(rows: Rows, source: str) -> datasets.Dataset:
+    """Map the image column of parquet files into memory, whatever types the files declare."""
     import datasets  # takes a second, and images in files need it not
 
     files = [glob.escape(str(file.resolve())) for file in rows.files]
     try:
-        table = datasets.load_dataset(
-            "parquet", data_files={"train": files}, split="train", columns=[rows.column]
+        return datasets.load_dataset(
+            "parquet",
+            data_files={"train": files},
+            split="train",
+            columns=[rows.column],
+            features=datasets.Features({rows.column: datasets.Image(decode=False)}),
         )
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        _check_readable(rows)
         raise DataError(f"data: {source} cannot be loaded: {error}") from error
-    if len(table) != len(rows):
-        raise DataError(
-            f"data: {source} has {len(rows)} rows, and {len(table)} were loaded. Files changed "
-            "while they were read, or this is a bug"
-        )
-    return TableImages(as_encoded(table, rows.column), rows.column, rows)
+
+
+def _check_readable(rows: Rows) -> None:
+    """Read all rows.
+
+    Raises:
+        DataError: A file is damaged, or a cell has no image. The text names it.
+    """
+    try:
+        deque(rows, maxlen=0)
+    except DatasetError as error:
+        raise DataError(f"data: {error}") from error
 
 
 def as_encoded(table: datasets.Dataset, column: str) -> datasets.Dataset:

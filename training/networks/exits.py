@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, field_validator
 from torch import nn
 
+from offramp.bounds import PositiveInt
 from training.errors import RecipeError
 from training.record import FrozenModel
 

@@ -16,9 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
+from offramp.bounds import NonNegativeInt, PositiveInt
 from training.networks.multi_exit import Branch, MultiExitNetwork
 from training.objectives.objective import Objective
 from training.objectives.per_exit import add_gradients, average_all

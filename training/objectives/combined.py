@@ -15,9 +15,10 @@ from importlib import import_module
 from types import ModuleType
 
 import torch
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field
 from torch import Tensor
 
+from offramp.bounds import NonNegativeFloat
 from training.errors import DivergedError, RecipeError
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.objective import Objective

@@ -20,9 +20,10 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field
 from torch import Tensor, nn
 
+from offramp.bounds import NonNegativeFloat, PositiveFloat
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.objective import Objective
 from training.record import FrozenModel

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from torch import Tensor
 
+from offramp.bounds import PositiveFloat
 from training.errors import RecipeError
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.objective import Objective

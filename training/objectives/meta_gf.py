@@ -11,9 +11,10 @@ same as for PCGrad.
 from __future__ import annotations
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from torch import Tensor
 
+from offramp.bounds import PositiveFloat
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.combined import Combined
 from training.objectives.per_exit import shared_parameters

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 
+from offramp.bounds import NonNegativeInt
 from offramp.option_parser import WithoutValue
 from offramp.options import Options
 from training.recipes import RECIPES
@@ -54,7 +55,7 @@ class RunOptions(Options):
     skip_damaged: CliToggleFlag[bool] = Field(
         default=False, description="leave out the images that cannot be decoded, and name them"
     )
-    workers: NonNegativeInt | None = Field(
+    workers: Annotated[int, Field(ge=0, le=1024)] | None = Field(
         None, description="processes that decode images on disk (default: number of cores)"
     )
     save_every: NonNegativeInt | None = Field(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
+from offramp.bounds import NonNegativeInt, PositiveInt, Side
 from offramp.bundle.values import Filter
 from training.recipes.weights import Share
 from training.record import FrozenModel
@@ -21,7 +22,7 @@ class ImageFields(FrozenModel):
         description="images: folder with a folder of images for each class, table (CSV, JSONL) or "
         "parquet file, folder of parquet files, or name on the Hugging Face hub",
     )
-    size: PositiveInt = Field(32, description="height and width of the images, in pixels")
+    size: Side = Field(32, description="height and width of the images, in pixels")
     filter: Filter | None = Field(
         None,
         description="filter that resizes the images (null: that of the pretrained weights, or "
@@ -48,7 +49,7 @@ class ImageFields(FrozenModel):
         "network at full depth, with the classifier of --keep-head. All images in --data are read, "
         "at any depth, and labels are ignored. --cache-features true is needed",
     )
-    small_size: PositiveInt | None = Field(
+    small_size: Side | None = Field(
         None, description="size of the images in the first epochs, in pixels (null: --size)"
     )
     small_epochs: NonNegativeInt = Field(0, description="epochs that train at --small-size")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
+from offramp.bounds import PositiveFloat, PositiveInt, Side
 from training.recipes.weights import Weights
 from training.record import FrozenModel
 from training.surgery.variants import SurgeryRule, Variant
@@ -28,7 +29,7 @@ class NetworkFields(FrozenModel):
     weights: Weights | None = Field(
         None, description="pretrained weights that the run starts from (null: random)"
     )
-    first_size: PositiveInt | None = Field(
+    first_size: Side | None = Field(
         None,
         description="run the network on the image reduced to this size first, in pixels, then from "
         "the image at --size (null: only at --size)",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field
 
+from offramp.bounds import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from training.recipes.network import Fraction
 from training.record import FrozenModel
 

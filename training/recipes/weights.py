@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, NamedTuple
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
+from offramp.bounds import Side
 from offramp.bundle.values import Filter
 from training.record import FrozenModel
 
@@ -34,7 +35,7 @@ class Weights(FrozenModel):
         description="of the file, or of the tensors (null: a recipe names weights that no run has "
         "read yet)",
     )
-    size: PositiveInt = Field(description="height and width of the images, in pixels")
+    size: Side = Field(description="height and width of the images, in pixels")
     mean: tuple[float, float, float] = Field(description="of each channel, of pixels in [0, 1]")
     std: tuple[Deviation, Deviation, Deviation] = Field(description="of each channel")
     filter: Filter = Field(description="filter that resized the images")

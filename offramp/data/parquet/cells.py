@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offramp.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, choose_column
+from offramp.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN, choose_column
 from offramp.data.errors import DatasetError
+from offramp.data.records import printable
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 ROWS = 256  # of a file that are in memory at once
+# What pyarrow raises for cells that are not of their column's type, apart from its own errors.
+DAMAGED = (ValueError, OverflowError, MemoryError)
 
 
-def opened(file: Path) -> ParquetFile:
-    """Open a parquet file.
+@contextmanager
+def opened(file: Path) -> Iterator[ParquetFile]:
+    """Open a parquet file. What pyarrow raises while it is open becomes an error with its path.
 
     Raises:
-        DatasetError: It cannot be read, or pyarrow is missing.
+        DatasetError: The file cannot be read or is damaged, or pyarrow is missing.
     """
     try:
         from pyarrow import ArrowException
@@ -31,9 +37,13 @@ def opened(file: Path) -> ParquetFile:
             "pip install 'offramp[parquet]'"
         ) from error
     try:
-        return ParquetFile(file)
-    except (OSError, ArrowException) as error:
-        raise DatasetError(f"{file} cannot be read as a parquet file ({error})") from error
+        with ParquetFile(file) as parquet:
+            yield parquet
+    except (ArrowException, OSError, *DAMAGED) as error:
+        reason = printable(str(error))
+        raise DatasetError(
+            f"{file} cannot be read as a parquet file ({reason}). Download or write it again"
+        ) from error
 
 
 def image_column(parquet: ParquetFile, file: Path) -> str:
@@ -52,7 +62,13 @@ def label_column(parquet: ParquetFile, file: Path) -> tuple[str, Sequence[str]]:
         DatasetError: There is no such column.
     """
     label = _column(parquet, file, "label", "ClassLabel", LABEL_COLUMNS)
-    return label, _features(parquet).get(label, {}).get("names", [])
+    return label, _names(parquet, label)
+
+
+def split_column(parquet: ParquetFile) -> str | None:
+    """Return the name of the column of splits, if any."""
+    columns = [str(name) for name in parquet.schema_arrow.names]
+    return next((name for name in columns if name.casefold() == SPLIT_COLUMN), None)
 
 
 def image_in(cell: object, file: Path, number: int, column: str) -> Path | bytes:
@@ -74,7 +90,7 @@ def image_in(cell: object, file: Path, number: int, column: str) -> Path | bytes
     if isinstance(cell, bytes):
         return cell
     path = file.parent / cell
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 (raises no error for a name that is too long)
         raise DatasetError(f"{where}: there is no file {path}")
     return path
 
@@ -92,11 +108,28 @@ def cells(parquet: ParquetFile, column: str, groups: Sequence[int] | None = None
         yield from batch.column(0).to_pylist()
 
 
-def _features(parquet: ParquetFile) -> dict[str, dict[str, Any]]:
-    """Return the column types that the Hugging Face library stores, if any."""
+def _features(parquet: ParquetFile) -> dict[str, Mapping[str, Any]]:
+    """Return the column types that the Hugging Face library stores.
+
+    What is not of its form is ignored. The names of the columns decide then.
+    """
     stored = (parquet.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
-    features: dict[str, dict[str, Any]] = json.loads(stored).get("info", {}).get("features", {})
-    return {name: kind for name, kind in features.items() if "_type" in kind}
+    try:
+        features = _mapping(_mapping(_mapping(json.loads(stored)).get("info")).get("features"))
+    except (ValueError, RecursionError):
+        return {}
+    return {name: _mapping(kind) for name, kind in features.items()}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _names(parquet: ParquetFile, column: str) -> Sequence[str]:
+    """Return the names that a file declares for the numbers in a column, or nothing."""
+    names = _features(parquet).get(column, {}).get("names")
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if texts else ()
 
 
 def _column(parquet: ParquetFile, file: Path, kind: str, type_: str, usual: Sequence[str]) -> str:

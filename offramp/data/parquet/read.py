@@ -3,34 +3,58 @@
 Several files are split by name. The split is that of the file's name if it is a split, or begins
 with a split and a hyphen (`train-00000-of-00001.parquet`), or else that of the nearest folder with
 such a name. A file that is given as the source, or one alone without such a name, is the training
-split.
+split. A column `split`, if there is one, names the split of each row instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offramp.data.columns import label_text, order_classes
+from offramp.data.columns import label_text, order_classes, split_in
 from offramp.data.errors import DatasetError
 from offramp.data.folders import SPLITS, split_named
-from offramp.data.parquet.cells import cells, image_column, image_in, label_column, opened
+from offramp.data.parquet.cells import (
+    cells,
+    image_column,
+    image_in,
+    label_column,
+    opened,
+    split_column,
+)
 from offramp.data.parquet.rows import Rows
 from offramp.data.records import Found, LeftOut, Part, Split, printable
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 WITHHELD = -1  # the label that stands for a label that is not published, on the hub
 
 
 @dataclass(frozen=True, slots=True)
 class _Labelled:
-    """The labels of a file, with the names that the file declares for them."""
+    """The rows of a file that are in one split, with their labels.
 
+    Attributes:
+        file: Path of the file.
+        count: Number of all rows of the file.
+        images: Name of its image column.
+        rows: Numbers of the rows, from 0. A file without a column `split` has all in one split.
+        labels: Label of each of them. `None`: withheld.
+        names: Names that the file declares for labels.
+    """
+
+    file: Path
+    count: int
     images: str
-    labels: list[str] | None  # None: withheld
+    rows: Sequence[int]
+    labels: list[str] | None
     names: Sequence[str]
 
 
@@ -46,8 +70,10 @@ def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut
         DatasetError: A file cannot be read, is of no known split, or lacks a column, or a cell
             is null, empty or a list.
     """
-    groups = _groups(files, source)
-    read = {split: [_labelled(file, split) for file in group] for split, group in groups.items()}
+    read: dict[Split, list[_Labelled]] = {}
+    for file in files:
+        for split, rows in _labelled(file, source, alone=len(files) == 1).items():
+            read.setdefault(split, []).append(rows)
     named = list(left_out)
     for split, labelled in list(read.items()):
         if any(each.labels is None for each in labelled):
@@ -55,50 +81,80 @@ def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut
             del read[split]
     classes, without = _classes([each for group in read.values() for each in group], source)
     named += [LeftOut(label, "is a class without images", files=0) for label in without]
-    parts = {
-        split: _part(groups[split], labelled, classes, source) for split, labelled in read.items()
-    }
+    parts = {split: _part(labelled, classes, source) for split, labelled in read.items()}
     return Found(str(source), classes, parts, tuple(named))
 
 
-def _groups(files: Sequence[Path], source: Path) -> dict[Split, list[Path]]:
-    """Return the files of each split."""
-    groups: dict[Split, list[Path]] = {}
-    for file in files:
-        groups.setdefault(_split(file, source, alone=len(files) == 1), []).append(file)
+def _labelled(file: Path, source: Path, *, alone: bool) -> dict[Split, _Labelled]:
+    """Return the rows of a file in each split."""
+    with opened(file) as parquet:
+        label, names = label_column(parquet, file)
+        image = image_column(parquet, file)
+        values = list(cells(parquet, label))
+        groups = _rows_by_split(parquet, file, source, len(values), alone=alone)
+        for number, cell in enumerate(cells(parquet, image)):
+            image_in(cell, file, number, image)
+    where = f"{file}, row {{}}: {label}"
+    return {
+        split: _Labelled(
+            file,
+            len(values),
+            image,
+            rows,
+            _labels({row: values[row] for row in rows}, split, names, where),
+            names,
+        )
+        for split, rows in groups.items()
+    }
+
+
+def _labels(
+    values: Mapping[int, object], split: Split, names: Sequence[str], where: str
+) -> list[str] | None:
+    """Return the labels of rows, or `None` if those of a test split are withheld."""
+    if split == "test" and values and all(value in (None, WITHHELD) for value in values.values()):
+        return None
+    return [label_text(value, names, where.format(row)) for row, value in values.items()]
+
+
+def _rows_by_split(
+    parquet: ParquetFile, file: Path, source: Path, count: int, *, alone: bool
+) -> dict[Split, Sequence[int]]:
+    """Return the rows of each split: by the column `split`, or else all in that of the name."""
+    column = split_column(parquet)
+    stated = None if file == source else _stated_split(file.relative_to(source))
+    if column is None:
+        return {stated or _default_split(file, source, alone=alone): range(count)}
+    groups: dict[Split, list[int]] = {}
+    for row, value in enumerate(cells(parquet, column)):
+        where = f"{file}, row {row}"
+        split = split_in(value, where)
+        if stated not in (None, split):
+            raise DatasetError(
+                f"{where}: split is {value!r}, and the path of the file says {stated}. Rename the "
+                "file, or remove the column"
+            )
+        groups.setdefault(split, []).append(row)
     return groups
 
 
-def _split(file: Path, source: Path, *, alone: bool) -> Split:
-    if file == source:
-        return "train"
-    path = file.relative_to(source)
+def _stated_split(path: Path) -> Split | None:
+    """Return the split in the name of a file or of a folder that it is in, if any."""
     stem = path.name.partition(".")[0]
     for name in (stem, stem.partition("-")[0], *reversed(path.parts[:-1])):
         if (split := split_named(name)) is not None:
             return split
-    if alone:
+    return None
+
+
+def _default_split(file: Path, source: Path, *, alone: bool) -> Split:
+    """Return the split of a file that states none: training, if it is the only file."""
+    if alone or file == source:
         return "train"
     raise DatasetError(
         f"{printable(file)} is of no known split; rename it, for example train-00.parquet "
         f"(splits: {', '.join(SPLITS)})"
     )
-
-
-def _labelled(file: Path, split: Split) -> _Labelled:
-    with opened(file) as parquet:
-        label, names = label_column(parquet, file)
-        image = image_column(parquet, file)
-        for number, cell in enumerate(cells(parquet, image)):
-            image_in(cell, file, number, image)
-        values = list(cells(parquet, label))
-    if split == "test" and values and all(value in (None, WITHHELD) for value in values):
-        return _Labelled(image, None, names)
-    labels = [
-        label_text(value, names, f"{file}, row {number}: {label}")
-        for number, value in enumerate(values)
-    ]
-    return _Labelled(image, labels, names)
 
 
 def _classes(files: Sequence[_Labelled], source: Path) -> tuple[tuple[str, ...], list[str]]:
@@ -110,9 +166,7 @@ def _classes(files: Sequence[_Labelled], source: Path) -> tuple[tuple[str, ...],
     return order_classes(found, declared)
 
 
-def _part(
-    files: Sequence[Path], labelled: Sequence[_Labelled], classes: Sequence[str], source: Path
-) -> Part:
+def _part(labelled: Sequence[_Labelled], classes: Sequence[str], source: Path) -> Part:
     columns = {each.images for each in labelled}
     if len(columns) > 1:
         raise DatasetError(
@@ -123,5 +177,18 @@ def _part(
     targets: NDArray[np.int64] = np.array(
         [index[label] for each in labelled for label in each.labels or ()], dtype=np.int64
     )
-    counts = tuple(len(each.labels or ()) for each in labelled)
-    return Part(Rows(tuple(files), counts, columns.pop()), targets)
+    files, counts = tuple(each.file for each in labelled), tuple(each.count for each in labelled)
+    return Part(Rows(files, counts, columns.pop(), _chosen(labelled)), targets)
+
+
+def _chosen(labelled: Sequence[_Labelled]) -> NDArray[np.int64] | None:
+    """Return the numbers of the rows over all files, or `None` where every row is used."""
+    if all(len(each.rows) == each.count for each in labelled):
+        return None
+    starts = [0, *accumulate(each.count for each in labelled[:-1])]
+    return np.concatenate(
+        [
+            np.asarray(each.rows, np.int64) + start
+            for each, start in zip(labelled, starts, strict=True)
+        ]
+    )

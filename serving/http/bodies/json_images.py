@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import binascii
 
-import orjson
-
 from serving.errors import MalformedBodyError
+from serving.http.bodies.json_document import parse_json
 
 SEND = 'send {"images": ["<base64>", ...]}'
 MARKS = {b"[": "lists", b"{": "objects", b",": "commas", b":": "colons"}
@@ -53,9 +52,9 @@ def has_more(body: bytes, mark: bytes, limit: int) -> bool:
 
 def _document_in(body: bytes) -> object:
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:  # the error has a copy of the body, so it is not kept
-        raise MalformedBodyError(f"invalid JSON: {error.msg}; {SEND}") from None
+        return parse_json(body)
+    except (ValueError, RecursionError) as error:
+        raise MalformedBodyError(f"invalid JSON: {error}; {SEND}") from None
 
 
 def _texts(document: object) -> list[object]:

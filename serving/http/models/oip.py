@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import MalformedBodyError, NotReadyError, ServingError
+from serving.http.bodies.json_document import parse_json
 from serving.http.body import BodyReader
 from serving.http.classify import headers_of, send_response
 from serving.http.connection import check_encoding
@@ -164,9 +165,10 @@ def _parameters_in(body: bytes) -> Mapping[str, object]:
         MalformedBodyError: The body is no JSON object with parameters.
     """
     try:
-        document = orjson.loads(body or b"{}")
-    except orjson.JSONDecodeError:
-        document = None
+        document = parse_json(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        text = f"the body is no JSON object with parameters: {error}"
+        raise MalformedBodyError(text) from None
     parameters = document.get("parameters", {}) if isinstance(document, dict) else None
     if not isinstance(parameters, dict):
         raise MalformedBodyError("the body is no JSON object with parameters")

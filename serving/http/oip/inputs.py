@@ -114,8 +114,8 @@ class InputReader:
                 raise malformed(f"{IMAGE}: {len(flat)} elements, and its shape has {count}")
             return self._decoded(flat)
         try:
-            pixels = bytes(cast(list[int], flat))  # raises for all but integers from 0 to 255
-        except (TypeError, ValueError, OverflowError) as error:
+            pixels = bytes(_integers(flat))  # raises for integers outside 0 to 255
+        except ValueError as error:
             raise malformed(f"{IMAGE}: data: not integers from 0 to 255") from error
         return self._pixels(memoryview(pixels), count)
 
@@ -171,6 +171,17 @@ def _flattened(data: object) -> list[object]:
             raise malformed(f"{IMAGE}: data: lists beside other values")
         data = [item for each in data for item in each]
     return data
+
+
+def _integers(items: list[object]) -> list[int]:
+    """Return the items.
+
+    Raises:
+        ValueError: One is not an integer. `true` is none.
+    """
+    if not set(map(type, items)) <= {int}:
+        raise ValueError("items that are not integers")
+    return cast(list[int], items)
 
 
 def is_base64(parameters: Mapping[str, object]) -> bool:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import orjson
-
+from serving.http.bodies.json_document import parse_json
 from serving.http.bodies.json_images import MARKS, has_more
 from serving.http.oip.inputs import SIZE, InputReader, InputTensor, is_base64
 from serving.http.oip.parameters import ParameterReader
@@ -94,12 +93,10 @@ class RequestReader:
             if _exceeds(json, mark, limit):
                 raise malformed(f"the JSON has more than {limit} {MARKS[mark]}")
         try:
-            document = orjson.loads(json)
-        except orjson.JSONDecodeError as error:
-            reason = error.msg  # the error has a copy of the body, so it is not kept
-        else:
-            return _checked(document, FIELDS, "the request")
-        raise malformed(f"invalid JSON: {reason}")
+            document = parse_json(json)
+        except (ValueError, RecursionError) as error:
+            raise malformed(f"invalid JSON: {error}") from None
+        return _checked(document, FIELDS, "the request")
 
     def _images(self, document: Data, binary: memoryview) -> Images:
         inputs = _field(document, "inputs", list, LIST)

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from offramp.data.reader import read_dataset
 from tests.offramp.data.trees import counts, error_of, loaded, put, reasons
@@ -24,6 +26,7 @@ def table(root: Path, text: str, name: str = "labels.csv") -> Path:
         "label;path;note\ncat;a.png;x\ndog;in ner/c;y\n",
         "Filename\tClass\na.png\tcat\nin ner/c\tdog",
         'file, label\n"a.png", cat\n"in ner/c", dog \n\n',
+        "\n  \r\n\nfile,label\na.png,cat\n  \nin ner/c,dog\n",
         '{"file": "a.png", "label": "cat"}\n\n{"label": "dog", "file": "in ner/c"}\n',
     ],
 )
@@ -98,10 +101,55 @@ def test_a_cell_or_column_that_cannot_be_used_is_named(
     assert says in error
 
 
+SPELLINGS = ("a.png", "./a.png", "in ner/../a.png", "../{}/a.png", "soft.png", "hard.png")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(SPELLINGS),
+            st.sampled_from(["cat", "cat", "cat", "dog"]),
+            st.sampled_from(["train", "train", "train", "test"]),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_a_file_has_one_label_and_split_however_it_is_spelled(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("spelled")
+    lines = [f"{name.format(folder.name)},{label},{split}" for name, label, split in rows]
+    path = table(folder, "file,label,split\n" + "\n".join(lines))
+    (folder / "soft.png").symlink_to("a.png")
+    (folder / "hard.png").hardlink_to(folder / "a.png")
+    label, split = rows[0][1:]
+    other = next((n for n, row in enumerate(rows) if row[1:] != (label, split)), None)
+    if other is not None:
+        error = error_of(path)
+        assert f"line {other + 2}: " in error
+        assert (
+            f" is {rows[other][1]} in {rows[other][2]}, and {label} in {split} on line 2 (" in error
+        )
+        return
+    found = read_dataset(path)
+    assert counts(found) == {split: {label: 1}}
+    assert set(reasons(found).values()) == ({"is listed twice"} if len(rows) > 1 else set())
+
+
 def test_a_table_that_is_not_utf_8_says_so(tmp_path: Path) -> None:
     path = table(tmp_path, "")
     path.write_bytes("file,label\na.png,Zürich".encode("latin-1"))
     assert "is not UTF-8: invalid start byte at byte 18" in error_of(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("text", ["file,label\na.png,cat\n", "\nfile,label\na.png,cat", "f"])
+def test_a_table_in_utf_16_says_so(tmp_path: Path, text: str, encoding: str) -> None:
+    path = table(tmp_path, "")
+    path.write_bytes(text.encode(encoding))
+    assert error_of(path) == f"{path} is text in UTF-16. Save it in UTF-8"
 
 
 def test_long_numbers_are_ordered_by_value(tmp_path: Path) -> None:

@@ -56,6 +56,9 @@ def test_the_cache_is_bounded(query_reader: QueryReader) -> None:
     ("raw", "error", "says"),
     [
         (b"top_k=many", ParameterError, "^top_k: Input should be a valid integer"),
+        (b"top_k=3_0", ParameterError, "^top_k: Input should be a number, without underscores"),
+        (b"min_confidence=0_1", ParameterError, "^min_confidence: Input should be a number, with"),
+        (b"deadline_ms=1_0.5", ParameterError, "^deadline_ms: Input should be a number, without"),
         (b"budget=", UnknownBudgetError, "is not one of low"),
         (b"explain=true&explain=true", ParameterError, "^explain: given more than once"),
         (b"&".join(b"a%d" % k for k in range(MAX_PARAMETERS + 1)), ParameterError, "more than 32"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
+from pyarrow import parquet
 
 from serving.images.decoder import decode
 from tests.training.data.insects import image_folder
@@ -108,6 +109,19 @@ def test_an_undecodable_image_raises_an_error_that_names_it(tmp_path: Path) -> N
     datasets.Dataset.from_dict(table).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(DataError, match="image 0 is not an image"):
         load_dataset(str(tmp_path), 32, 1, 0)
+
+
+def test_rows_are_in_the_split_of_their_column_whatever_types_are_declared(tmp_path: Path) -> None:
+    table = parquet.read_table(PARQUET).slice(0, 300)
+    splits = ["train", "test", "val"] * 100
+    table = table.append_column("split", [splits]).replace_schema_metadata({"huggingface": "{oops"})
+    parquet.write_table(table, tmp_path / "mine.parquet")
+    dataset = open_dataset(str(tmp_path), 32, held_out=None, seed=0)
+    stored = table["img"].to_pylist()
+    for images, first in ((dataset.train, 0), (dataset.test, 1), (dataset.held_out, 2)):
+        assert images is not None
+        expected = sorted(cell["bytes"] for cell in stored[first::3])
+        assert sorted(file.encoded for file in images.files()) == expected
 
 
 def test_a_missing_column_raises_an_error_that_lists_the_columns(tmp_path: Path) -> None:

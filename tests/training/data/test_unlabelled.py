@@ -36,6 +36,14 @@ def test_too_few_images_are_refused() -> None:
         open_for(RECIPE, "nowhere", LABELS)
 
 
+def test_a_damaged_parquet_file_is_named_before_training(tmp_path: Path) -> None:
+    whole = PARQUET.read_bytes()
+    for name, content in (("a", whole), ("b", whole[:4] + bytes(9999) + whole[10003:])):
+        (tmp_path / f"{name}.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"data: .*b\.parquet.* cannot be read as a parquet file"):
+        open_for(RECIPE, str(tmp_path), LABELS)
+
+
 def test_names_of_classes_are_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("ant\n bee \n\n", encoding="utf-8")

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from torch import Tensor, nn
 
+from offramp.bounds import PositiveFloat
 from training.networks.exits import ExitsConfig, exit_blocks, grouped, kept_blocks
 from training.networks.flops import chain_flops
 from training.networks.heads import map_head

@@ -16,9 +16,10 @@ from itertools import pairwise
 from typing import Literal, Self
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from offramp.bounds import PositiveInt
 from training.networks.multi_exit import AveragePool, Features, MultiExitNetwork
 from training.record import FrozenModel
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
+from offramp.bounds import PositiveInt
 from training.networks.multi_exit import GlobalAveragePool, MultiExitNetwork, SingleTensorStage
 from training.record import FrozenModel
 

@@ -12,9 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
+from offramp.bounds import PositiveInt
 from training.errors import RecipeError
 from training.networks.backbones.timm_chain import chain_of, outputs_of
 from training.networks.exits import ExitsConfig, exit_blocks, grouped, kept_blocks

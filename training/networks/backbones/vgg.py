@@ -9,9 +9,10 @@ Features are a list of one tensor [N, C, H, W].
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import nn
 
+from offramp.bounds import PositiveInt
 from training.networks.multi_exit import GlobalAveragePool, MultiExitNetwork, SingleTensorStage
 from training.record import FrozenModel
 

@@ -13,9 +13,10 @@ from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from offramp.bounds import PositiveInt
 from training.errors import RecipeError
 from training.networks.multi_exit import MultiExitNetwork, SingleTensorStage
 from training.record import FrozenModel

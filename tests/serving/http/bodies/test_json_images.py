@@ -64,6 +64,7 @@ def test_escaped_characters_are_read() -> None:
     [
         (b"", "invalid JSON"),
         (b"{", "invalid JSON"),
+        (b'{"images": ["aGk="], "images": []}', "'images' is given more than once"),
         (b'{"images": ["aGk="]} {}', "invalid JSON"),
         (b'{"images": ["\xff"]}', "invalid JSON"),
         (b"[]", "body: not an object"),

@@ -187,6 +187,7 @@ def test_only_the_admin_key_changes_models(
         (b'{"parameters": []}', 400, "no JSON object"),
         (b"[]", 400, "no JSON object"),
         (b"{", 400, "no JSON object"),
+        (b'{"parameters": {}, "parameters": {}}', 400, "'parameters' is given more than once"),
         (b" " * 5000, 413, "4096 bytes"),
     ],
 )

@@ -41,6 +41,7 @@ MANY = b'{"inputs":[' + b"{}," * 1_000_000 + b"{}]}"
 DEEP = b'{"inputs":' + b"[" * 3000 + b"]" * 3000 + b"}"
 JSON_ATTACKS: dict[str, tuple[object, str]] = {
     "no JSON": (b"{", "invalid JSON"),
+    "a field twice": (b'{"inputs":[],"inputs":[]}', "'inputs' is given more than once"),
     "no object": ([], "the request is not an object"),
     "no inputs": ({}, "0 inputs; send one"),
     "a million inputs": (MANY, "more than 576 objects"),
@@ -66,6 +67,10 @@ JSON_ATTACKS: dict[str, tuple[object, str]] = {
     "numbers as files": (with_input(data=[1]), "element 0: not a string"),
     "texts as pixels": (
         with_input(data=["A"], datatype="UINT8", shape=[1, 32, 32, 3]),
+        "not integers from 0 to 255",
+    ),
+    "booleans as pixels": (
+        with_input(data=[True] * 3072, datatype="UINT8", shape=[1, 32, 32, 3]),
         "not integers from 0 to 255",
     ),
     "large numbers": (
