@@ -20,6 +20,7 @@ from serving.http.oip.descriptions import Data, server_metadata
 from serving.http.oip.errors import content_of, send_not_served, send_wrong_method
 from serving.http.oip.routes import INFER, POST, READY, ROOT, SERVER_METHODS
 from serving.http.query import version_of
+from serving.model_settings import parse_share
 
 LOAD, UNLOAD = "load", "unload"
 MAX_BODY_BYTES = 1 << 12  # of a call that changes a model
@@ -117,15 +118,13 @@ async def change_model(
         raise MalformedBodyError(f"{SHARE} and {SHADOW} exclude each other: leave one out")
     trial = SHADOW if SHADOW in parameters else SHARE
     try:
-        number = float(str(parameters.get(trial, 1)))
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 1:
-        raise MalformedBodyError(f"{trial}: no number above 0 and up to 1")
+        share = parse_share(parameters.get(trial, 1))
+    except ValueError as error:
+        raise MalformedBodyError(f"{trial}: {error}") from error
     if change == UNLOAD:
         await repository.unload(name)
     else:
-        await repository.load(name, str(version), number, shadow=trial == SHADOW)
+        await repository.load(name, str(version), share, shadow=trial == SHADOW)
 
 
 def statistics(frontend: Frontend) -> Data:
