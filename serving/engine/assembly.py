@@ -193,8 +193,7 @@ def _audits(
     metrics.registry.register(PromiseMetrics(ledger))
     return Audits(
         settings.audit,
-        [stage.flops - stage.head_flops for stage in manifest.stages[:-1]]
-        + [manifest.stages[-1].flops],
+        manifest.full_stage_flops,
         ledger,
         {ladder.promise.label: ladder.thresholds for ladder in found},
         AuditCounters(metrics.counters, model.budgets, manifest.exits),
