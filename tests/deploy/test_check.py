@@ -11,7 +11,8 @@ import yaml
 from deploy.check import prometheus
 from deploy.check.dashboard import legend, panels
 from deploy.check.loopback import bad, differences, good
-from deploy.check.picture import places, written
+from deploy.check.picture.layout import places
+from deploy.check.picture.panels import written
 from deploy.check.programs import (
     CONTAINERS,
     DEPLOY,

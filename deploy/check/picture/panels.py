@@ -1,34 +1,20 @@
-"""Draw a picture of the dashboard from recorded data.
-
-Layout, units and expressions are read from the shipped JSON. The data come from a real Prometheus
-that scraped a real server. Matplotlib draws them in place of Grafana.
-
-    python -m deploy.check.picture --minutes 12 --out docs/dashboard.png
-"""
+"""Drawing of the dashboard's panels with Matplotlib in place of Grafana."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import re
-import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from PIL import Image
 
 from deploy.check.dashboard import Shown, legend, panels
-from deploy.check.loopback import bad
-from deploy.check.prometheus import NO_SERVER, Prometheus, Series, scraping
-from deploy.check.samples import BUNDLE, images, serving_versions
-from deploy.check.traffic import Call, Count, send
+from deploy.check.picture.layout import inside, places
+from deploy.check.prometheus import Prometheus, Series
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -36,62 +22,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 BUDGETS = ["low", "medium", "full", "numeric", "min_confidence"]
-ACROSS, IN_ROW = 24, 3
 INCHES = 0.42  # height of a grid unit
-MARGINS = {"stat": (0.2, 0.2, 0.9, 0.4), "lines": (1.0, 0.25, 0.9, 1.7)}  # left, right, up, down
 BEYOND = re.compile("expected|limit")
 COLORS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#ffa6b0")
-QUERIES: tuple[tuple[dict[str, str], float], ...] = (
-    ({"budget": "low"}, 0.35),
-    ({"budget": "medium"}, 0.3),
-    ({"budget": "full"}, 0.1),
-    ({"promise": "99%"}, 0.05),
-    ({"budget": "40%"}, 0.1),
-    ({"min_confidence": "0.9"}, 0.08),
-    ({"budget": "full", "deadline_ms": "6"}, 0.02),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Position and size of a panel, in units of the dashboard's grid."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-
-def record(url: str, encoded: Sequence[bytes], minutes: float, rate: float) -> None:
-    """Send mixed traffic at a rate that rises and falls, with bursts and wrong requests."""
-    random = np.random.default_rng(0)
-    weights = [weight for _, weight in QUERIES]
-    segments, seconds = int(minutes * 6), 10
-    for segment in range(segments):
-        current = rate * (1 + 0.6 * math.sin(2 * math.pi * segment / segments * 2))
-        calls = [
-            Call(encoded[int(random.integers(len(encoded)))], QUERIES[kind][0])
-            for kind in random.choice(len(QUERIES), int(current * seconds), p=weights)
-        ]
-        send(url, calls, current, Count())
-        if segment % 20 == 10:
-            send(url, bad(encoded[0]), 100, Count())
-            send(url, [Call(image, {"budget": "full"}) for image in encoded[:160]], 2000, Count())
-
-
-def places(shown: Sequence[Shown]) -> Iterator[tuple[Shown, Place]]:
-    """Yield each panel with its place. Repeated panels are side by side and move others down."""
-    offset = 0.0
-    for title in dict.fromkeys(each.panel["title"] for each in shown):
-        group = [each for each in shown if each.panel["title"] == title]
-        at = group[0].panel["gridPos"]
-        x, y, width, height = at.get("x", 0), at.get("y", 0) + offset, at["w"], at["h"]
-        if len(group) > 1:
-            rows = math.ceil(len(group) / IN_ROW)
-            offset, width = offset + (rows - 1) * height, ACROSS / IN_ROW
-        for k, panel in enumerate(group):
-            right, down = (k % IN_ROW, k // IN_ROW) if len(group) > 1 else (0, 0)
-            yield panel, Place(x + right * width, y + down * height, width, height)
 
 
 def written(value: float, unit: str) -> str:
@@ -190,20 +123,6 @@ def _panel(axes: Axes, shown: Shown, lines: Sequence[Line], start: float, end: f
         )
 
 
-def _inside(place: Place, height: float, shown: Shown) -> tuple[float, float, float, float]:
-    """Return left, bottom, width and height of the axes as shares of the figure.
-
-    Title, ticks and legend have room around them.
-    """
-    left, right, above, below = MARGINS["stat" if shown.panel["type"] == "stat" else "lines"]
-    return (
-        (place.x + left) / ACROSS,
-        1 - (place.y + place.height - below) / height,
-        (place.width - left - right) / ACROSS,
-        (place.height - above - below) / height,
-    )
-
-
 def draw(prometheus: Prometheus, start: float, end: float, out: Path) -> None:
     """Draw all panels in Grafana's layout and write the picture."""
     plt.style.use("dark_background")
@@ -215,43 +134,8 @@ def draw(prometheus: Prometheus, start: float, end: float, out: Path) -> None:
             down = 1 - (place.y + 0.7) / height
             figure.text(0.008, down, shown.title, fontsize=13, color="#ccccdc", weight="bold")
             continue
-        axes = figure.add_axes(_inside(place, height, shown), facecolor="#181b1f")
+        axes = figure.add_axes(inside(place, height, shown), facecolor="#181b1f")
         _panel(axes, shown, _lines(shown, prometheus, start, end), start, end)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=80)
     Image.open(out).convert("RGB").quantize(64).save(out, optimize=True)
-
-
-def main() -> int:
-    """Record data if they do not exist, draw them and return the exit status."""
-    parser = argparse.ArgumentParser(
-        description="Draw the dashboard from recorded data.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    option = parser.add_argument
-    option("--minutes", type=float, default=12, help="minutes of traffic to record")
-    option("--rate", type=float, default=20, help="mean requests per second")
-    option("--folder", type=Path, help="folder of recorded data, created if it has no data")
-    option("--out", type=Path, default=Path("docs/dashboard.png"), help="picture to write")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.folder or Path(temporary)
-        times = folder / "times.json"
-        if not times.exists():
-            with (
-                serving_versions(BUNDLE, folder / "of", "--slots", "64", "--audit", "20%") as url,
-                scraping(url, folder) as prometheus,
-            ):
-                start = time.time()
-                record(url, images(), arguments.minutes, arguments.rate)
-                time.sleep(10)
-                window = json.dumps([start + 15, time.time() - 5])
-                times.write_text(window, encoding="utf-8")
-        start, end = json.loads(times.read_text(encoding="utf-8"))
-        with scraping(NO_SERVER, folder) as prometheus:
-            draw(prometheus, start, end, arguments.out)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
