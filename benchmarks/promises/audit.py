@@ -43,7 +43,7 @@ CLEARLY = 3  # times epsilon; at a smaller disagreement an alarm needs more than
 AFTER = 4000  # corrupted audits of a run, in which a promise can climb its ladder
 CLEAN, WORST = "clean", "worst"
 NOISE, BLUR = "noise", "blur"
-SPOILED = {"noise 0.1": 0.1, "noise 0.2": 0.2, "noise 0.3": 0.3, "blur 1": 1.0, "blur 1.5": 1.5}
+SPOILED = {"noise 0.2": 0.2, "noise 0.3": 0.3, "blur 1": 1.0, "blur 2": 2.0}
 
 
 @dataclass(frozen=True, slots=True)

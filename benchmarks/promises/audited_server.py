@@ -43,7 +43,7 @@ from serving.engine.background.ladder import ladders
 CHUNK = 100  # answers between two looks at the metrics
 BEFORE, MOST = 300, 4000  # clean answers, then corrupted ones at most, of a promise
 SETTLED = 2000  # answers without a change after which a promise climbs no more
-KINDS = ("noise 0.2", "blur 1.5")
+KINDS = ("noise 0.2", "blur 2")
 ORDERS = 200  # of the results on clean images
 MEASURED = 500  # corrupted answers that are then compared with full depth
 CONCURRENCY = 16

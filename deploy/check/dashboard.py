@@ -54,7 +54,7 @@ class Found:
     Attributes:
         sent: Number of the expressions that were sent.
         empty: Those that gave no number, each after the title of its panel.
-        left_out: Titles of panels that were left out, because this machine has not their metrics.
+        left_out: Titles of panels that were left out, of devices that this machine does not have.
     """
 
     sent: int

@@ -34,7 +34,7 @@ def test_images_are_spoiled_by_noise_and_blur_of_a_strength() -> None:
     assert spoiled(clean, 0, CLEAN) == clean
     apart = {
         kind: np.abs(np.array(opened(spoiled(clean, 0, kind)), float) - opened(clean)).mean()
-        for kind in ("noise 0.1", "noise 0.3", "blur 1", "blur 1.5")
+        for kind in ("noise 0.2", "noise 0.3", "blur 1", "blur 2")
     }
-    assert 15 < apart["noise 0.1"] < 2 * apart["noise 0.1"] < apart["noise 0.3"]
-    assert 0 < apart["blur 1"] < apart["blur 1.5"] < apart["noise 0.3"]
+    assert 20 < apart["noise 0.2"] < 1.2 * apart["noise 0.2"] < apart["noise 0.3"]
+    assert 0 < apart["blur 1"] < apart["blur 2"] < apart["noise 0.3"]
