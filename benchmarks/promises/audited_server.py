@@ -229,18 +229,19 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--answers", type=int, default=10_000, help="clean answers, 0 to skip them")
     parser.add_argument("--rounds", type=int, default=0, help="rounds of the cost, 0 to skip it")
     parser.add_argument("--seconds", type=float, default=8.0, help="seconds of one measurement")
-    arguments = parser.parse_args(words)
-    goals: list[Goal] = []
+    return print_goals(goals(parser.parse_args(words)))
+
+
+def goals(arguments: argparse.Namespace) -> Iterator[Goal]:
+    """Yield the goals of the parts that are asked for."""
+    bundle: Path = arguments.bundle
     if arguments.answers:
-        images = load_images(arguments.data, read_manifest(arguments.bundle)).files
-        goals += on_clean_images(arguments.bundle, images, arguments.answers)
+        images = load_images(arguments.data, read_manifest(bundle)).files
+        yield from on_clean_images(bundle, images, arguments.answers)
         for kind in KINDS:
-            goals += on_spoiled_images(arguments.bundle, images, kind)
+            yield from on_spoiled_images(bundle, images, kind)
     if arguments.rounds:
-        goals.append(
-            rate_goal(arguments.bundle, arguments.data, arguments.rounds, arguments.seconds)
-        )
-    return print_goals(goals)
+        yield rate_goal(bundle, arguments.data, arguments.rounds, arguments.seconds)
 
 
 if __name__ == "__main__":
