@@ -23,9 +23,10 @@ from matplotlib.ticker import FuncFormatter
 
 BUDGETS = ["low", "medium", "full", "numeric", "min_confidence", "promise-99"]
 INCHES = 0.42  # height of a grid unit
-LETTERS = 8  # of a legend in the width of a grid unit, which its line takes too
+LETTERS, LINE = 16, 10  # of a legend in the width of a grid unit, and that its line takes
 LATEST = 30.0  # seconds before the end in which a series has a number if it did not end
-BEYOND = re.compile("expected|limit")
+BEYOND = re.compile(" (expected|limit|seen|at least|at most)$")
+STYLES = {"expected": "--", "limit": "--", "at least": ":", "at most": ":"}
 COLORS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#ffa6b0")
 
 
@@ -88,7 +89,7 @@ def _on(grid: Sequence[float], series: Series) -> list[float]:
 
 
 def _curves(axes: Axes, lines: Sequence[Line], custom: dict[str, Any], start: float) -> None:
-    names = list(dict.fromkeys(re.sub(" (expected|limit)$", "", line.name) for line in lines))
+    names = list(dict.fromkeys(BEYOND.sub("", line.name) for line in lines))
     colors = dict(zip(names, COLORS * 9, strict=False))
     if custom.get("stacking", {}).get("mode") == "normal":
         grid = sorted({at for line in lines for at in line.series.times})
@@ -98,10 +99,9 @@ def _curves(axes: Axes, lines: Sequence[Line], custom: dict[str, Any], start: fl
         axes.stackplot(minutes, stack, labels=names, colors=COLORS, alpha=0.75)
         return
     for line in lines:
-        beyond = BEYOND.search(line.name)
-        color = colors[re.sub(" (expected|limit)$", "", line.name)]
+        color, beyond = colors[BEYOND.sub("", line.name)], BEYOND.search(line.name)
         minutes = [(at - start) / 60 for at in line.series.times]
-        style = "--" if beyond else "-"
+        style = STYLES.get(beyond[1], "-") if beyond else "-"
         axes.plot(minutes, line.series.values, style, color=color, label=line.name, linewidth=1.2)
 
 
@@ -136,7 +136,7 @@ def _panel(axes: Axes, shown: Shown, lines: Sequence[Line], start: float, end: f
 def _columns(lines: Sequence[Line], width: float) -> int:
     """Return the number of columns of a legend below a panel, by its longest name."""
     longest = max(len(line.name) for line in lines)
-    return max(1, min(len(lines), int(width * LETTERS / (longest + LETTERS))))
+    return max(1, min(len(lines), int(width * LETTERS / (longest + LINE))))
 
 
 def _counted(prometheus: Prometheus, start: float, end: float) -> list[Shown]:
