@@ -31,11 +31,12 @@ def is_verdict(line: str) -> bool:
 
 
 def print_goals(goals: Iterable[Goal]) -> int:
-    """Print one line for each goal and return the exit status: 0 if all are met, else 1."""
-    listed = list(goals)
-    for goal in listed:
-        print(f"{MET if goal.met else MISSED}{goal.text}: {goal.figure}")
-    return 0 if all(goal.met for goal in listed) else 1
+    """Print each goal once it is known. Return the exit status: 0 if all are met, else 1."""
+    status = 0
+    for goal in goals:
+        print(f"{MET if goal.met else MISSED}{goal.text}: {goal.figure}", flush=True)
+        status |= not goal.met
+    return status
 
 
 def verdicts(command: Sequence[str]) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliToggleFlag
 
 from offramp.errors import UsageError
@@ -21,15 +22,33 @@ NO_MODEL = (
 )
 
 
-SHADOW = re.compile(r"([a-z][a-z0-9_-]{0,63})@([1-9][0-9]{0,17})=([0-9]*\.?[0-9]+ ?%?)")
+SHADOW = re.compile(r"([a-z][a-z0-9_-]{0,63})@([1-9][0-9]{0,17})=(.+)")
 
 
-def share_of(share: object) -> object:
-    """Return a share as a number if it is a percentage. Other values are returned as they are."""
-    if isinstance(share, str) and (digits := share.strip()).endswith("%"):
-        with suppress(ValueError):
-            return float(digits[:-1]) / 100
-    return share
+def parse_share(value: object, *, from_zero: bool = False) -> float:
+    """Return a share of requests, given as a percentage (5%) or a number (0.05).
+
+    Args:
+        value: The text or the number.
+        from_zero: The share can be 0.
+
+    Raises:
+        ValueError: It is no share up to 1.
+    """
+    text = str(value).strip()
+    number = text.removesuffix("%")
+    try:
+        share = math.nan if "_" in number else float(number) / (1 if number == text else 100)
+    except ValueError:
+        share = math.nan
+    if 0 < share <= 1 or (from_zero and share == 0):
+        return share
+    bounds = "from 0 to 1" if from_zero else "above 0 and up to 1"
+    raise ValueError(f"must be {bounds}, as in 5% or 0.05")
+
+
+Share = Annotated[float, BeforeValidator(parse_share)]
+ShareFromZero = Annotated[float, BeforeValidator(partial(parse_share, from_zero=True))]
 
 
 class ModelSettings(BaseSettings):
@@ -105,12 +124,14 @@ def _shadows_in(text: str) -> dict[str, tuple[str, float]]:
     found: dict[str, tuple[str, float]] = {}
     for word in filter(None, (each.strip() for each in text.split(","))):
         match = SHADOW.fullmatch(word)
-        share = 0.0 if match is None else float(str(share_of(match[3])))
-        if match is None or not 0 < share <= 1:
+        if match is None:
             raise ValueError(f"{word[:80]!r} is not NAME@VERSION=SHARE, as in clothing@2=5%")
         if match[1] in found:
             raise ValueError(f"{match[1]} has two shadows; give it one")
-        found[match[1]] = (match[2], share)
+        try:
+            found[match[1]] = (match[2], parse_share(match[3]))
+        except ValueError as error:
+            raise ValueError(f"the share of {match[1]} {error}") from error
     return found
 
 

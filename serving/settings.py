@@ -14,7 +14,7 @@ from pydantic_settings import SettingsConfigDict
 from offramp.bounds import MAX_SECONDS
 from serving.address_settings import AddressSettings
 from serving.cores import cores
-from serving.model_settings import KEY_CHARACTERS, WHITE_SPACE, share_of
+from serving.model_settings import KEY_CHARACTERS, WHITE_SPACE, ShareFromZero
 
 Provider = Literal["cpu", "cuda"]
 Layout = Literal["native", "portable"]
@@ -117,10 +117,8 @@ class Settings(AddressSettings):
         description="with --overload degrade, queued work for each thread above which the server "
         "is overloaded, in milliseconds",
     )
-    audit: float = Field(
+    audit: ShareFromZero = Field(
         0,
-        ge=0,
-        le=1,
         description="share of answers that are compared with full depth, in free slots while no "
         "request waits, as in 1% or 0.01",
     )
@@ -140,10 +138,8 @@ class Settings(AddressSettings):
         description="receiver of traces (OTLP over gRPC), as in http://collector:4317; without it "
         "nothing is traced. Needs the extra tracing",
     )
-    trace_share: float = Field(
+    trace_share: ShareFromZero = Field(
         0.01,
-        ge=0,
-        le=1,
         description="share of requests that are traced, as in 1% or 0.01. The flag of a client's "
         "`traceparent` takes precedence",
     )
@@ -181,11 +177,6 @@ class Settings(AddressSettings):
     def cuda_device(self) -> int | None:
         """Return the number of the CUDA device. `None`: stages run on the CPU."""
         return self.device if self.provider == "cuda" else None
-
-    @field_validator("audit", "trace_share", mode="before")
-    @classmethod
-    def _share_can_be_a_percentage(cls, share: object) -> object:
-        return share_of(share)
 
     @property
     def client_key(self) -> str | None:

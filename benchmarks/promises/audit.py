@@ -6,28 +6,29 @@ No server runs: the graphs of a bundle classify test images once, as they are, w
 blurred. Audits are then drawn from these answers at random, and counted in the server's own ledger.
 Each run of the first part audits as many clean answers as `--audits` says, at the promises of the
 bundle, and at the largest disagreement that each still allows. Each run of the second part audits
-`--before` clean answers, and corrupted ones from then on. Exit status 1 if a goal is missed.
+`--before` clean answers, and corrupted ones from then on. A row is written when it is there. Exit
+status 1 if a goal is missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import io
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from rich.progress import track
 
+from benchmarks.corruptions import blurred, opened, png_of, with_noise
 from benchmarks.goals import Goal, print_goals
 from benchmarks.promises.alarms import SOON, Losses, at_losses, past_of
-from benchmarks.serving.drift import corrupt, pixels_of
+from benchmarks.promises.audit_cost import SHIPPED
 from exporter.bundle import read_bundle
 from exporter.chain import Chain
 from exporter.promises.certificate import Outputs, agreeing
@@ -37,12 +38,12 @@ from serving.engine.background.ladder import Ladder, ladders
 from training.data.splits import load_files
 from training.evaluation.evaluate import exits_taken
 
-SHIPPED = Path("deploy/bundles/cifar10-msdnet")
-QUIET = 0.95  # share of runs without an alarm
+MOST_RUNS = 0.95  # without an alarm on clean images, and with one soon on others
 CLEARLY = 3  # times epsilon; at a smaller disagreement an alarm needs more than SOON audits
-SIGMA = 0.2  # of the noise, of full scale
 AFTER = 4000  # corrupted audits of a run, in which a promise can climb its ladder
-CLEAN, NOISE, BLUR = "clean", "noise", "blur"
+CLEAN, WORST = "clean", "worst"
+NOISE, BLUR = "noise", "blur"
+SPOILED = {"noise 0.2": 0.2, "noise 0.3": 0.3, "blur 1": 1.0, "blur 2": 2.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,9 @@ class Row:
         images: Kind of images, or `worst`: as many losses as the promise allows.
         disagreement: Share of losses at the promise's own point.
         alarms: Share of runs with an alarm.
-        audits: Median of the audits to the alarm, and the largest number.
+        soon: Share of runs with one within `SOON` audits.
+        median_audits: Median of the audits to the alarm.
+        most_audits: Largest number of them.
         answered_by: Point that answers at the end of most runs.
         restored: Share of losses at this point.
     """
@@ -63,6 +66,7 @@ class Row:
     images: str
     disagreement: float
     alarms: float
+    soon: float = math.nan
     median_audits: float = math.nan
     most_audits: float = math.nan
     answered_by: str = ""
@@ -83,26 +87,25 @@ class Answers:
 
 
 def answers_of(bundle: Path, data: str, most: int) -> tuple[Manifest, dict[str, Answers]]:
-    """Classify test images of a bundle: as they are, with noise, and blurred."""
+    """Classify test images of a bundle: as they are, and of each kind in `SPOILED`."""
     manifest, graphs = read_bundle(bundle)
     files = [file.encoded for file in load_files(data, "test", manifest.labels)[:most]]
     chain, found = Chain(graphs), {}
-    for kind in (CLEAN, NOISE, BLUR):
-        pixels = np.stack([pixels_of(spoiled(each, k, kind)) for k, each in enumerate(files)])
+    for kind in (CLEAN, *SPOILED):
+        images = [opened(spoiled(each, k, kind)) for k, each in enumerate(files)]
+        pixels = np.stack([np.asarray(image) for image in images])
         output = chain.run(torch.from_numpy(pixels))
         found[kind] = Answers(manifest, Outputs(output.confidence, output.classes))
     return manifest, found
 
 
 def spoiled(encoded: bytes, number: int, kind: str) -> bytes:
-    """Return an image of a kind. Noise is twice as strong as in `benchmarks.serving.drift`."""
-    if kind != NOISE:
-        return encoded if kind == CLEAN else corrupt(encoded, 4 * number)
-    pixels = pixels_of(encoded)
-    noise = np.random.default_rng(number).normal(0, SIGMA * 255, pixels.shape)
-    file = io.BytesIO()
-    Image.fromarray(np.clip(pixels + noise, 0, 255).astype(np.uint8)).save(file, "PNG")
-    return file.getvalue()
+    """Return an image of a kind: as it is, or as PNG with noise or blur."""
+    if kind == CLEAN:
+        return encoded
+    image, sigma = opened(encoded), SPOILED[kind]
+    noisy = kind.startswith(NOISE)
+    return png_of(with_noise(image, sigma, number) if noisy else blurred(image, sigma))
 
 
 def has_alarm(losses: Losses, promise: AuditedPromise) -> bool:
@@ -114,7 +117,7 @@ def has_alarm(losses: Losses, promise: AuditedPromise) -> bool:
 def false_alarms(promise: AuditedPromise, clean: Losses, runs: int, audits: int) -> Iterator[Row]:
     """Yield the alarms on clean images, and at the largest disagreement that is promised."""
     rng = np.random.default_rng(0)
-    for kind, share in ((CLEAN, float(clean.mean())), ("worst", promise.epsilon)):
+    for kind, share in ((CLEAN, float(clean.mean())), (WORST, promise.epsilon)):
         alarms = sum(
             has_alarm(rng.random(audits) < share, promise)
             for _ in track(range(runs), f"{promise.label} {kind}", transient=True)
@@ -151,6 +154,7 @@ def broken(
         kind,
         float(losses[promise.ladder[0]].mean()),
         float(np.isfinite(firsts).mean()),
+        float((np.array(firsts) <= SOON).mean()),
         float(np.median(firsts)),
         max(firsts),
         end,
@@ -160,21 +164,18 @@ def broken(
 
 def goals(rows: Sequence[Row], epsilons: Mapping[str, float], runs: int) -> Iterator[Goal]:
     """Yield the goals of all rows."""
-    quiet = [row for row in rows if row.images in (CLEAN, "worst")]
+    quiet = [row for row in rows if row.images in (CLEAN, WORST)]
     least = min(1 - row.alarms for row in quiet)
-    text = f"no alarm in at least {QUIET:.0%} of {runs} runs on exchangeable images"
-    yield Goal(text, f"{least:.1%}", least >= QUIET)
+    text = f"no alarm in at least {MOST_RUNS:.0%} of {runs} runs on exchangeable images"
+    yield Goal(text, f"{least:.1%}", least >= MOST_RUNS)
     spoilt = [
         row
         for row in rows
-        if row.images in (NOISE, BLUR) and row.disagreement >= CLEARLY * epsilons[row.promise]
+        if row.images in SPOILED and row.disagreement >= CLEARLY * epsilons[row.promise]
     ]
-    slowest = max(row.most_audits for row in spoilt)
-    yield Goal(
-        f"alarm within {SOON} audits at {CLEARLY} epsilon and more, in each run",
-        f"{slowest:.0f}",
-        slowest <= SOON,
-    )
+    least, slowest = min(row.soon for row in spoilt), max(row.most_audits for row in spoilt)
+    text = f"alarm within {SOON} audits at {CLEARLY} epsilon and more, in {MOST_RUNS:.0%} of runs"
+    yield Goal(text, f"{least:.1%}, {slowest:.0f} at most", least >= MOST_RUNS)
     restored = all(row.restored <= epsilons[row.promise] for row in spoilt)
     text = "the point that answers in the end is within epsilon"
     yield Goal(text, f"{len(spoilt)} promises and kinds of images", restored)
@@ -205,20 +206,28 @@ def report(
     """Print and write the rows, and return 1 if a goal is missed."""
     rows: list[Row] = []
     found = [ladder for ladder in ladders(manifest, "safer") if ladder.promise.judged]
-    for ladder in found:
-        clean = answers[CLEAN].losses(ladder.thresholds[0])
-        rows += false_alarms(ladder.promise, clean, arguments.runs, arguments.audits)
-        for kind in (NOISE, BLUR):
-            rows.append(broken(ladder, answers, kind, arguments.runs, arguments.before))
-    for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in asdict(row).items()))
-    if arguments.out is not None:
-        with arguments.out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(asdict(rows[0])), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+    out = arguments.out or Path(os.devnull)
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        for row in measured(found, answers, arguments):
+            rows.append(row)
+            writer.writerow(asdict(row))
+            file.flush()
+            print("  ".join(f"{name} {value}" for name, value in asdict(row).items()), flush=True)
     epsilons = {ladder.promise.label: ladder.promise.epsilon for ladder in found}
     return print_goals(goals(rows, epsilons, arguments.runs))
+
+
+def measured(
+    found: Sequence[Ladder], answers: Mapping[str, Answers], arguments: argparse.Namespace
+) -> Iterator[Row]:
+    """Yield the rows of each promise."""
+    for ladder in found:
+        clean = answers[CLEAN].losses(ladder.thresholds[0])
+        yield from false_alarms(ladder.promise, clean, arguments.runs, arguments.audits)
+        for kind in SPOILED:
+            yield broken(ladder, answers, kind, arguments.runs, arguments.before)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ series that Prometheus recorded. Exit status 1 if the alert is wrong.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
 import sys
@@ -25,10 +24,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 
 from benchmarks.client import serving
+from benchmarks.corruptions import blurred, opened, png_of, with_noise
 from deploy.check.prometheus import NO_SERVER, Prometheus, Series, scraping
 from deploy.check.traffic import Call, Count, send
 from exporter.recalibrate import own_files
@@ -58,20 +56,8 @@ class Times:
 
 def corrupt(encoded: bytes, number: int) -> bytes:
     """Add noise to an image, or blur it, in alternating pairs of numbers. Return a PNG."""
-    image = Image.open(io.BytesIO(encoded)).convert("RGB")
-    if number // 2 % 2:
-        noise = np.random.default_rng(number).normal(0, NOISE * 255, (*image.size[::-1], 3))
-        image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
-    else:
-        image = image.filter(ImageFilter.GaussianBlur(BLUR))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
-def pixels_of(encoded: bytes) -> NDArray[np.uint8]:
-    """Decode an image that has the model's size, uint8 [H, W, 3]."""
-    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+    image, noisy = opened(encoded), number // 2 % 2
+    return png_of(with_noise(image, NOISE, number) if noisy else blurred(image, BLUR))
 
 
 def calls(images: Sequence[bytes], requests: int, *, spoil: bool) -> Iterator[Call]:

@@ -12,9 +12,10 @@ from typing import Any
 from deploy.check.prometheus import Prometheus, Series
 from deploy.grafana.dashboard import FILE
 from deploy.grafana.models import MODELS
+from deploy.grafana.shadow import SHADOWS
 
 RATE_INTERVAL = "20s"  # four scrapes of 5 s, from the data source's timeInterval
-LEFT_OUT = re.compile("offramp_(energy|gpu|shadow)_")  # of some machines, and of a shadow
+HARDWARE = re.compile(r"offramp_(?:energy|gpu)_\w+")  # metrics of some machines only
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +47,51 @@ def legend(text: str, labels: Series) -> str:
     return re.sub(r"{{(\w+)}}", lambda match: labels.labels.get(match[1], ""), text)
 
 
-def expressions_without_data(
-    prometheus: Prometheus, budgets: list[str], start: float, end: float, *, models: bool
-) -> tuple[int, list[str]]:
-    """Return the number of expressions, and those that give no number.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The expressions of the dashboard against recorded data.
 
-    Those of metrics that only some machines have, and of shadows, are left out.
+    Attributes:
+        sent: Number of the expressions that were sent.
+        empty: Those that gave no number, each after the title of its panel.
+        left_out: Titles of panels that were left out, of devices that this machine does not have.
+    """
+
+    sent: int
+    empty: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def search(
+    prometheus: Prometheus, budgets: list[str], start: float, end: float, *, models: bool
+) -> Found:
+    """Send every expression of the dashboard.
 
     Args:
         prometheus: Prometheus with the data.
         budgets: Budgets that were asked for.
         start: Start of the data, in seconds.
         end: End of the data, in seconds.
-        models: The server has several models. If not, the row of models is left out.
+        models: The server has several versions, one of them a shadow and then a canary. If not, the
+            rows of models and of shadows are left out.
     """
-    of_models = {panel.title for panel in MODELS.panels}
+    of_models = {panel.title for row in (MODELS, SHADOWS) for panel in row.panels}
     shown = [each for each in panels(budgets) if models or each.title not in of_models]
-    sent = [(p, e) for p in shown for e, _ in p.queries if not LEFT_OUT.search(e)]
+    pairs = [(panel.title, expression) for panel in shown for expression, _ in panel.queries]
+    absent = {pair for pair in pairs if not is_counted(prometheus, pair[1], start, end)}
+    sent = [pair for pair in pairs if pair not in absent]
     empty = [
-        f"{panel.title}: {expression}"
-        for panel, expression in sent
+        f"{title}: {expression}"
+        for title, expression in sent
         if not _has_numbers(prometheus.between(expression, start, end, step=5))
     ]
-    return len(sent), empty
+    return Found(len(sent), tuple(empty), tuple(sorted({title for title, _ in absent})))
+
+
+def is_counted(prometheus: Prometheus, expression: str, start: float, end: float) -> bool:
+    """Return False if an expression reads metrics of devices that the machine does not have."""
+    names = HARDWARE.findall(expression)
+    return all(prometheus.between(name, start, end, step=60) for name in names)
 
 
 def _has_numbers(found: list[Series]) -> bool:

@@ -1,4 +1,4 @@
-"""Bundle and images of the checks, and a server of two versions of the bundle."""
+"""Bundles and images of the checks, and a server of two versions of a model."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from benchmarks.client import serving
 
 ROOT = Path(__file__).parents[2]
 BUNDLE = ROOT / "deploy" / "bundles" / "cifar10-msdnet"
+QUANTIZED = BUNDLE.with_name(f"{BUNDLE.name}-int8")
 KEY = "the admin key of a check"
-CANARY, SHARE = "1", 0.5
-PATIENCE = 60.0  # seconds for the load of the canary
+NEW, SHARE = "2", "50%"  # version that is tried, and its share of the calls
+PATIENCE = 60.0  # seconds for the load
 
 
 def images() -> list[bytes]:
@@ -27,35 +28,35 @@ def images() -> list[bytes]:
 
 
 @contextmanager
-def serving_versions(bundle: Path, folder: Path, *options: str) -> Iterator[str]:
+def serving_versions(folder: Path, *options: str) -> Iterator[str]:
     """Serve two versions from a new folder of models, yield the URL, and stop at the end.
 
+    The first version answers. The second one, of 8-bit integers, is its shadow.
+
     Args:
-        bundle: The bundle of both versions. Its folder has the name of the model.
         folder: An empty folder.
         options: Further options of the server.
 
     Raises:
         RuntimeError: The server did not start.
-        HTTPError: The canary was not loaded.
     """
     models, key = folder / "models", folder / "admin-key"
-    for version in ("1", "2"):
-        shutil.copytree(bundle, models / bundle.name / version)
+    for version, bundle in (("1", BUNDLE), (NEW, QUANTIZED)):
+        shutil.copytree(bundle, models / BUNDLE.name / version)
     key.write_text(KEY, encoding="ascii")
-    with serving(models, "--admin-key-file", str(key), *options, kind="--models") as url:
-        load_canary(url, bundle.name)
+    shadow = ("--shadow", f"{BUNDLE.name}@{NEW}={SHARE}")
+    with serving(models, "--admin-key-file", str(key), *shadow, *options, kind="--models") as url:
         yield url
 
 
-def load_canary(url: str, name: str) -> None:
-    """Let the older version answer a share of the calls.
+def load_canary(url: str) -> None:
+    """Let the new version answer a share of the calls, and be a shadow no more.
 
     Raises:
         HTTPError: It was not loaded.
     """
-    body = json.dumps({"parameters": {"version": CANARY, "share": SHARE}}).encode()
+    body = json.dumps({"parameters": {"version": NEW, "share": SHARE}}).encode()
     headers = {"Authorization": f"Bearer {KEY}"}
-    request = Request(f"{url}/v2/repository/models/{name}/load", body, headers)
+    request = Request(f"{url}/v2/repository/models/{BUNDLE.name}/load", body, headers)
     with urlopen(request, timeout=PATIENCE) as response:
         response.read()

@@ -45,7 +45,8 @@ def overview() -> dashboard.Dashboard:
     for row in ROWS:
         built.with_row(dashboard.Row(row.title))
         for panel in row.panels:
-            built.with_panel(_number(panel) if panel.kind == "number" else _lines(panel))
+            is_number = panel.kind in ("number", "state")
+            built.with_panel(_number(panel) if is_number else _lines(panel))
     return built
 
 
@@ -72,7 +73,9 @@ def _label(name: str, label: str) -> dashboard.QueryVariable:
 
 
 def _number(panel: Panel) -> stat.Panel:
-    built = stat.Panel().graph_mode(options.BigValueGraphMode.AREA).height(4).no_value("-")
+    modes = options.BigValueGraphMode
+    mode = modes.AREA if panel.kind == "number" else modes.NONE
+    built = stat.Panel().graph_mode(mode).height(4).no_value("-")
     built.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     return _common(built, panel)
 
@@ -128,7 +131,9 @@ def _common(built: B, panel: Panel) -> B:
         )
     for name, (expression, legend) in zip("ABCDEF", panel.queries, strict=False):
         query = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(name)
-        built.with_target(query.range().datasource(SOURCE))
+        # A range has series that ended too, such as a state of before.
+        query = query.instant() if panel.kind == "state" else query.range()
+        built.with_target(query.datasource(SOURCE))
     return built
 
 

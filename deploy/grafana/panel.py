@@ -25,7 +25,7 @@ class Panel:
         advice: Action for unusual values.
         queries: Pairs of an expression in PromQL and the name of its series.
         width: Width in the dashboard's 24 columns.
-        kind: Form of the panel.
+        kind: Form of the panel. `number` has its past as an area, `state` shows this moment only.
         limits: Values at which it turns yellow and red.
         highest: Upper end of the axis.
         repeat: Draw the panel once for each budget.
@@ -36,7 +36,7 @@ class Panel:
     advice: str
     queries: tuple[tuple[str, str], ...]
     width: int = 12
-    kind: Literal["lines", "stacked", "number"] = "lines"
+    kind: Literal["lines", "stacked", "number", "state"] = "lines"
     limits: tuple[float, float] | None = None
     highest: float | None = None
     repeat: bool = False

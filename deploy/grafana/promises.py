@@ -27,7 +27,7 @@ PROMISES = Row(
                 ),
             ),
             24,
-            "number",
+            "state",
         ),
         Panel(
             "Disagreement with full depth: seen, its bounds, and certified (dashed)",

@@ -10,13 +10,13 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 from pydantic_settings import CliPositionalArg
 
 from offramp.errors import OfframpError, UsageError
 from offramp.exit_codes import exit_code
 from offramp.options import EnvironmentOptions, read_options
-from serving.model_settings import read_key, share_of
+from serving.model_settings import Share, read_key
 
 USAGE = """\
 usage: offramp models {list,load,unload} ...
@@ -66,25 +66,16 @@ class LoadOptions(UnloadOptions):
     version: str | None = Field(
         None, description="version to serve; null: the newest in the folder"
     )
-    share: float = Field(
+    share: Share = Field(
         1.0,
-        gt=0,
-        le=1,
         description="below 1, share of the calls that the version answers as a canary, as in 5% or "
         "0.05; the version before answers the others",
     )
-    shadow_share: float | None = Field(
+    shadow_share: Share | None = Field(
         None,
-        gt=0,
-        le=1,
         description="share of the answered requests that are copied to the version and compared, "
         "while no request waits, as in 5% or 0.05; the version before answers all",
     )
-
-    @field_validator("share", "shadow_share", mode="before")
-    @classmethod
-    def _share_can_be_a_percentage(cls, share: object) -> object:
-        return share_of(share)
 
 
 def main(arguments: Sequence[str]) -> int:

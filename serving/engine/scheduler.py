@@ -90,12 +90,15 @@ class Scheduler:
         """Number of requests in the queues."""
         return sum(map(len, self._queues))
 
-    def add(self, request: Request) -> None:
-        """Queue a request for its stage, or for the next that it needs."""
-        if self._is_cascade and not self._degraded:
+    def add(self, request: Request, *, background: bool = False) -> None:
+        """Queue a request or a copy for its stage, or for the next that it needs."""
+        if self._is_cascade and (background or not self._degraded):
             runs = self._runs(request.policy.asks)
             while not runs[request.stage]:
                 request.opinions.append(None)
+        if background:
+            self.background.add(request)
+            return
         self._queues[request.stage].add(request)
         if request.policy.deadline is not None:
             self._last_deadline = max(self._last_deadline, request.submitted)
@@ -159,7 +162,6 @@ class Scheduler:
         Their policy lets them leave, or they ended meanwhile.
         """
         continuing = set(decision.continuing)
-        add = self.background.add if batch.background else self.add
         if batch.background:
             self.background.runs = False
         else:
@@ -175,7 +177,7 @@ class Scheduler:
                 request.opinions += [None] * (len(self._stages) - 1 - batch.stage)
             request.opinions.append(decision.opinions[row])
             if row in continuing:
-                add(request)
+                self.add(request, background=batch.background)
             else:
                 leaving.append(request)
         return leaving

@@ -93,10 +93,8 @@ class StageThreads:
             self._start()
         try:
             with self._state:
-                scheduler = self._scheduler
-                add = scheduler.background.add if background else scheduler.add
                 for request in requests:
-                    add(request)
+                    self._scheduler.add(request, background=background)
         except Exception as error:
             self._break(error)
             raise

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
 from deploy.check import prometheus
-from deploy.check.dashboard import legend, panels
+from deploy.check.dashboard import is_counted, legend, panels
 from deploy.check.loopback import bad, differences, good
 from deploy.check.picture.layout import places
 from deploy.check.picture.panels import written
@@ -25,7 +26,7 @@ from deploy.check.programs import (
     can_run,
     missing,
 )
-from deploy.check.prometheus import Series
+from deploy.check.prometheus import NO_SERVER, Prometheus, Series
 from deploy.check.samples import ROOT
 from deploy.check.traffic import Count, label
 
@@ -72,6 +73,13 @@ def test_numbers_are_formatted_as_in_grafana(value: float, unit: str, text: str)
 
 def test_labels_are_filled_into_a_legend() -> None:
     assert legend("exit {{exit}} of {{budget}}", Series({"exit": "2"}, (), ())) == "exit 2 of "
+
+
+def test_only_metrics_of_devices_are_looked_up_before_they_are_needed() -> None:
+    nothing = Prometheus(NO_SERVER)
+    assert is_counted(nothing, "rate(offramp_shadow_total[20s]) / offramp_model_share", 0, 1)
+    with pytest.raises(httpx.ConnectError):
+        is_counted(nothing, "rate(offramp_energy_joules_total[20s])", 0, 1)
 
 
 def test_requests_are_counted_under_the_servers_labels() -> None:

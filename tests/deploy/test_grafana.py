@@ -80,6 +80,12 @@ def test_models_and_versions_can_be_chosen_and_all_of_them_match_a_server_with_o
         assert named[name]["allValue"] == ".*"
 
 
+def test_only_states_are_those_of_this_moment() -> None:
+    panels = json.loads(dashboard.FILE.read_text())["panels"]
+    instant = {p["title"] for p in panels if any(t["instant"] for t in p.get("targets", ()))}
+    assert instant == {"State of promises"}
+
+
 def test_panels_fill_their_rows_and_have_unique_numbers() -> None:
     panels = json.loads(dashboard.FILE.read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)

@@ -1,4 +1,4 @@
-"""Settings of the models: what a shadow is written as."""
+"""Settings of the models: what a shadow and a share are written as."""
 
 from __future__ import annotations
 
@@ -8,7 +8,26 @@ import pytest
 
 from offramp.errors import UsageError
 from offramp.options import read_options
+from serving.model_settings import parse_share
 from serving.settings import Settings
+
+
+@pytest.mark.parametrize("value", ["5%", "5 %", " 5.0% ", "0.05", ".05", 0.05])
+def test_a_share_is_a_percentage_or_a_number(value: object) -> None:
+    assert parse_share(value) == 0.05
+
+
+@pytest.mark.parametrize("value", ["101%", 2, -0.1, "nan", "5 percent", "%", "", True, None, []])
+def test_other_shares_are_refused(value: object) -> None:
+    for from_zero in (False, True):
+        with pytest.raises(ValueError, match=r"as in 5% or 0\.05"):
+            parse_share(value, from_zero=from_zero)
+
+
+def test_only_some_shares_can_be_zero() -> None:
+    assert parse_share("0%", from_zero=True) == 0
+    with pytest.raises(ValueError, match="above 0"):
+        parse_share("0%")
 
 
 @pytest.mark.parametrize(

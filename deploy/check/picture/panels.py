@@ -12,8 +12,8 @@ from typing import Any
 import matplotlib as mpl
 from PIL import Image
 
-from deploy.check.dashboard import Shown, legend, panels
-from deploy.check.picture.layout import inside, places
+from deploy.check.dashboard import Shown, is_counted, legend, panels
+from deploy.check.picture.layout import ACROSS, inside, places
 from deploy.check.prometheus import Prometheus, Series
 
 mpl.use("Agg")
@@ -21,9 +21,12 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-BUDGETS = ["low", "medium", "full", "numeric", "min_confidence"]
+BUDGETS = ["low", "medium", "full", "numeric", "min_confidence", "promise-99"]
 INCHES = 0.42  # height of a grid unit
-BEYOND = re.compile("expected|limit")
+LETTERS, LINE = 16, 10  # of a legend in the width of a grid unit, and that its line takes
+LATEST = 30.0  # seconds before the end in which a series has a number if it did not end
+BEYOND = re.compile(" (expected|limit|seen|at least|at most)$")
+STYLES = {"expected": "--", "limit": "--", "at least": ":", "at most": ":"}
 COLORS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#ffa6b0")
 
 
@@ -58,17 +61,26 @@ def _lines(shown: Shown, prometheus: Prometheus, start: float, end: float) -> li
     return [line for line in lines if any(math.isfinite(v) for v in line.series.values)]
 
 
-def _number(axes: Axes, lines: Sequence[Line], unit: str) -> None:
+def _numbers(axes: Axes, lines: Sequence[Line], unit: str, end: float) -> None:
+    """Draw the last number of each series, with its past if there is one only."""
     axes.axis("off")
-    if not lines:
-        axes.text(0.5, 0.5, "-", ha="center", va="center", fontsize=24)
-        return
-    values = lines[0].series.values
-    axes.fill_between(range(len(values)), values, color=COLORS[2], alpha=0.25)
-    axes.set_ylim(0, max(max(v for v in values if math.isfinite(v)) * 3, 1e-9))
-    last = next(v for v in reversed(values) if math.isfinite(v))
-    text = written(last, unit)
-    axes.text(0.5, 0.6, text, ha="center", va="center", fontsize=22, transform=axes.transAxes)
+    last = [line for line in lines if line.series.times[-1] > end - LATEST]
+    if len(last) == 1:
+        values = last[0].series.values
+        axes.fill_between(range(len(values)), values, color=COLORS[2], alpha=0.25)
+        axes.set_ylim(0, max(max(v for v in values if math.isfinite(v)) * 3, 1e-9))
+    for number, line in enumerate(last):
+        value = next(v for v in reversed(line.series.values) if math.isfinite(v))
+        name = f"{line.name}  " if len(last) > 1 else ""
+        axes.text(
+            (number + 0.5) / len(last),
+            0.6,
+            f"{name}{written(value, unit)}",
+            ha="center",
+            va="center",
+            fontsize=14 if name else 22,
+            transform=axes.transAxes,
+        )
 
 
 def _on(grid: Sequence[float], series: Series) -> list[float]:
@@ -77,7 +89,7 @@ def _on(grid: Sequence[float], series: Series) -> list[float]:
 
 
 def _curves(axes: Axes, lines: Sequence[Line], custom: dict[str, Any], start: float) -> None:
-    names = list(dict.fromkeys(re.sub(" (expected|limit)$", "", line.name) for line in lines))
+    names = list(dict.fromkeys(BEYOND.sub("", line.name) for line in lines))
     colors = dict(zip(names, COLORS * 9, strict=False))
     if custom.get("stacking", {}).get("mode") == "normal":
         grid = sorted({at for line in lines for at in line.series.times})
@@ -87,10 +99,9 @@ def _curves(axes: Axes, lines: Sequence[Line], custom: dict[str, Any], start: fl
         axes.stackplot(minutes, stack, labels=names, colors=COLORS, alpha=0.75)
         return
     for line in lines:
-        beyond = BEYOND.search(line.name)
-        color = colors[re.sub(" (expected|limit)$", "", line.name)]
+        color, beyond = colors[BEYOND.sub("", line.name)], BEYOND.search(line.name)
         minutes = [(at - start) / 60 for at in line.series.times]
-        style = "--" if beyond else "-"
+        style = STYLES.get(beyond[1], "-") if beyond else "-"
         axes.plot(minutes, line.series.values, style, color=color, label=line.name, linewidth=1.2)
 
 
@@ -99,7 +110,7 @@ def _panel(axes: Axes, shown: Shown, lines: Sequence[Line], start: float, end: f
     unit, custom = settings["unit"], settings.get("custom", {})
     axes.set_title(shown.title, loc="left", fontsize=9, fontweight="bold")
     if shown.panel["type"] == "stat":
-        _number(axes, lines, unit)
+        _numbers(axes, lines, unit, end)
         return
     if not lines:
         axes.text(0.5, 0.5, "No data", ha="center", va="center", transform=axes.transAxes)
@@ -113,20 +124,40 @@ def _panel(axes: Axes, shown: Shown, lines: Sequence[Line], start: float, end: f
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.15)
     if lines:
-        columns = max(1, min(6, len(lines)))
         axes.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.09),
-            ncols=columns,
+            ncols=_columns(lines, ACROSS * axes.get_position().width),
             fontsize=6,
             frameon=False,
         )
 
 
+def _columns(lines: Sequence[Line], width: float) -> int:
+    """Return the number of columns of a legend below a panel, by its longest name."""
+    longest = max(len(line.name) for line in lines)
+    return max(1, min(len(lines), int(width * LETTERS / (longest + LINE))))
+
+
+def _counted(prometheus: Prometheus, start: float, end: float) -> list[Shown]:
+    """Return the panels of metrics that the machine has, and the rows that have a panel."""
+    kept = [
+        shown
+        for shown in panels(BUDGETS)
+        if all(is_counted(prometheus, expression, start, end) for expression, _ in shown.queries)
+    ]
+    following = [*kept[1:], None]
+    return [
+        shown
+        for shown, after in zip(kept, following, strict=True)
+        if shown.queries or (after is not None and after.queries)
+    ]
+
+
 def draw(prometheus: Prometheus, start: float, end: float, out: Path) -> None:
     """Draw all panels in Grafana's layout and write the picture."""
     plt.style.use("dark_background")
-    placed = list(places(list(panels(BUDGETS))))
+    placed = list(places(_counted(prometheus, start, end)))
     height = max(place.y + place.height for _, place in placed)
     figure = plt.figure(figsize=(18, height * INCHES), facecolor="#111217")
     for shown, place in placed:

@@ -87,7 +87,12 @@ class Manifest(FrozenRecord):
     @property
     def full_flops(self) -> int:
         """Return the flops of a request that evaluates only the last exit."""
-        return self.flops_of(self.exits, [False] * self.exits)
+        return sum(self.full_stage_flops)
+
+    @property
+    def full_stage_flops(self) -> tuple[int, ...]:
+        """Return the flops of each stage for such a request, 0 for a stage that does not run."""
+        return self._stage_flops([False] * (self.exits - 1) + [True])
 
     def flops_of(self, exit: int, asked: Sequence[bool]) -> int:  # noqa: A002 (one word per thing)
         """Return the flops of a request that leaves at `exit` (from 1).
@@ -96,12 +101,13 @@ class Manifest(FrozenRecord):
             exit: Number of the exit, which is always evaluated.
             asked: For each exit, whether it is evaluated. Entries from `exit` on are ignored.
         """
-        evaluated = [*asked[: exit - 1], True]
+        return sum(self._stage_flops([*asked[: exit - 1], True]))
+
+    def _stage_flops(self, evaluated: Sequence[bool]) -> tuple[int, ...]:
         run = stages_run(self.firsts, evaluated)
-        return sum(
-            stage.flops - (0 if head else stage.head_flops)
+        return tuple(
+            runs * (stage.flops - (0 if head else stage.head_flops))
             for stage, runs, head in zip(self.stages, run, evaluated, strict=False)
-            if runs
         )
 
     @model_validator(mode="after")

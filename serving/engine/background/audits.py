@@ -34,7 +34,7 @@ class Audits:
 
     Args:
         share: Probability that an answer is audited, above 0.
-        stage_flops: Flops of each stage without its head. The last stage is whole.
+        stage_flops: Flops of each stage at full depth, which evaluates no other exit.
         ledger: Positions and sequences of all promises.
         thresholds: For each promise, the thresholds of its ladder.
         counters: Counters of audits.

@@ -30,7 +30,7 @@ def build_audits(
     metrics.registry.register(PromiseMetrics(ledger))
     return Audits(
         settings.audit,
-        _stage_flops(manifest),
+        manifest.full_stage_flops,
         ledger,
         {ladder.promise.label: ladder.thresholds for ladder in found},
         AuditCounters(metrics.counters, metrics.budgets, manifest.exits),
@@ -48,9 +48,3 @@ def _restored_file(
     file = StateFile(settings.audit_state, bundle_hash(graphs, promises))
     file.restore(ledger)
     return file
-
-
-def _stage_flops(manifest: Manifest) -> list[int]:
-    """Return the flops that an audit runs in each stage: of the last also those of its head."""
-    *early, last = manifest.stages
-    return [*(stage.flops - stage.head_flops for stage in early), last.flops]

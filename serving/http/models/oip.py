@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 
 import orjson
 from starlette.requests import ClientDisconnect
@@ -22,6 +21,7 @@ from serving.http.oip.descriptions import Data, server_metadata
 from serving.http.oip.errors import content_of, send_not_served, send_wrong_method
 from serving.http.oip.routes import INFER, POST, READY, ROOT, SERVER_METHODS
 from serving.http.query import version_of
+from serving.model_settings import parse_share
 
 LOAD, UNLOAD = "load", "unload"
 MAX_BODY_BYTES = 1 << 12  # of a call that changes a model
@@ -134,11 +134,10 @@ def _version_in(parameters: Mapping[str, object]) -> str:
 
 
 def _share_in(parameters: Mapping[str, object], name: str) -> float:
-    with suppress(ValueError):
-        share = float(str(parameters.get(name, 1)))
-        if 0 < share <= 1:
-            return share
-    raise MalformedBodyError(f"{name}: no number above 0 and up to 1")
+    try:
+        return parse_share(parameters.get(name, 1))
+    except ValueError as error:
+        raise MalformedBodyError(f"{name}: {error}") from error
 
 
 def statistics(frontend: Frontend) -> Data:

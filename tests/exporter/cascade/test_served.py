@@ -140,6 +140,7 @@ def test_full_depth_runs_the_last_network_only(cascade: Path, manifest: Manifest
             return sorted({stage for stage, _ in runtime.batches})
 
     assert asyncio.run(run(FULL)) == [3]
+    assert manifest.full_stage_flops == (0, 0, 0, manifest.stages[3].flops)
     assert asyncio.run(run(DEEP)) == [1, 2, 3]
 
 

@@ -48,10 +48,14 @@ def test_models_are_loaded_listed_and_unloaded(
         ["cats", "2", "READY"],
         ["cats", "3", "UNAVAILABLE"],
     ]
-    tried = ["--version=1", "--shadow-share=50%"]
-    assert main(["models", "load", "cats", *tried, *options]) == 0
-    assert main(["models", "list", *options]) == 0
-    assert "a shadow of 0.5 of the requests" in capsys.readouterr().out
+    for tried, says in (
+        ("--shadow-share=50%", "a shadow of 0.5 of the requests"),
+        ("--share=.25", "a canary for 0.25 of the calls"),
+        ("--share=5%", "a canary for 0.05 of the calls"),
+    ):
+        assert main(["models", "load", "cats", "--version=1", tried, *options]) == 0
+        assert main(["models", "list", *options]) == 0
+        assert says in capsys.readouterr().out
     assert main(["models", "unload", "cats", *options]) == 0
     assert main(["models", "unload", "cats", *options]) == 1
     assert main(["models", "load", "cats", "--version=1", *options]) == 0

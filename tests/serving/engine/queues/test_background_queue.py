@@ -164,7 +164,7 @@ def test_a_copy_that_is_removed_does_not_run() -> None:
 def test_copies_wait_while_a_request_waits() -> None:
     scheduler = Scheduler(latency(), 2)
     copy = copy_at(2)
-    scheduler.background.add(copy)
+    scheduler.add(copy, background=True)
     waiting_at(scheduler, 0, 1)
     assert scheduler.waiting == 1
     assert scheduler.schedule_background(0.0) is None
@@ -178,7 +178,7 @@ def test_copies_run_to_the_last_exit_and_teach_the_scheduler_times_only() -> Non
     scheduler = Scheduler(latency(1e-3, 8e-3), 2)
     survival, before = [*scheduler.survival], scheduler.latency.time(3, 1)
     copy = copy_at(2)
-    scheduler.background.add(copy)
+    scheduler.add(copy, background=True)
     for leaving in ([], [copy]):
         batch = scheduler.schedule_background(0.0)
         assert batch is not None
@@ -189,11 +189,19 @@ def test_copies_run_to_the_last_exit_and_teach_the_scheduler_times_only() -> Non
     assert scheduler.latency.time(3, 1) > before
 
 
+def test_copies_skip_stages_of_a_cascade_that_full_depth_does_not_need() -> None:
+    scheduler = Scheduler(latency(), 2, firsts=(0, 2))
+    copy = copy_at(1)
+    scheduler.add(copy, background=True)
+    assert scheduler.schedule_background(0.0) is not None
+    assert copy.stage == 2
+
+
 def test_after_a_batch_of_copies_failed_others_run() -> None:
     scheduler = Scheduler(latency(), 1)
     copies = [copy_at(1), copy_at(1)]
     for copy in copies:
-        scheduler.background.add(copy)
+        scheduler.add(copy, background=True)
     for copy in copies:
         batch = scheduler.schedule_background(0.0)
         assert batch is not None
@@ -203,10 +211,10 @@ def test_after_a_batch_of_copies_failed_others_run() -> None:
 def test_a_copy_that_is_given_up_leaves_its_queue_or_its_batch() -> None:
     scheduler = Scheduler(latency(), 2)
     queued, running = copy_at(1), copy_at(2)
-    scheduler.background.add(running)
+    scheduler.add(running, background=True)
     batch = scheduler.schedule_background(0.0)
     assert batch is not None
-    scheduler.background.add(queued)
+    scheduler.add(queued, background=True)
     assert scheduler.drop(queued)
     assert not scheduler.drop(running)
     assert ran(scheduler, batch, [0.5]) == [running]

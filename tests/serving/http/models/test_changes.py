@@ -139,7 +139,7 @@ def test_a_canary_answers_the_same_requests_on_every_path(
         changing.add("30")
         changing.add("31")
     changing.load("30")
-    changing.load("31", share=0.5)
+    changing.load("31", share="50%")
     registry = changing.running.app.served.models
     for number in range(12):
         name = f"request-{number}"
@@ -180,9 +180,9 @@ def test_only_the_admin_key_changes_models(
         (b'{"parameters": {"version": 99}}', 404, "no version '99' of 'cats'"),
         (b'{"parameters": {"version": "../1"}}', 404, "no version"),
         (b'{"parameters": {"version": []}}', 400, "version"),
-        (b'{"parameters": {"share": 0}}', 400, "share"),
-        (b'{"parameters": {"share": "5%"}}', 400, "share"),
-        (b'{"parameters": {"shadow": 0}}', 400, "shadow"),
+        (b'{"parameters": {"share": 0}}', 400, "share: must be above 0 and up to 1, as in 5%"),
+        (b'{"parameters": {"share": "5 percent"}}', 400, "share: must be"),
+        (b'{"parameters": {"shadow": "101%"}}', 400, "shadow: must be"),
         (b'{"parameters": {"shadow": 0.5, "share": 0.5}}', 400, "exclude each other"),
         (b'{"parameters": []}', 400, "no JSON object"),
         (b"[]", 400, "no JSON object"),
