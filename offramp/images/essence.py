@@ -1,4 +1,4 @@
-"""PNG, WebP and GIF files without what does not change the pixels of their first frame.
+"""PNG and GIF files without what does not change the pixels of their first frame.
 
 Text, profiles and EXIF never reach a decoder, so that they cannot decide whether an image is read:
 whatever their size, type or checksum. Of an animation only the first frame is kept.
@@ -122,46 +122,6 @@ def _oriented(kind: bytes, content: bytes, exif: bytes, xmp: bytes) -> tuple[byt
             return exif, xmp
         return raw_profile(read), xmp
     return exif, xmp
-
-
-def webp_essence(file: bytes) -> Essence:
-    """Return a WebP with its first frame, and without EXIF, XMP and profile.
-
-    Raises:
-        DamagedFileError: A chunk is cut off.
-        CostlyFileError: It has more than 2,000 chunks before its last frame.
-    """
-    if file[12:16] != b"VP8X":
-        return Essence(file, UPRIGHT)
-    kept, exif, xmp, frames, at = [_without_metadata(file)], b"", b"", 0, 30
-    chunks = 0
-    while at + 8 <= len(file):
-        kind, length = file[at : at + 4], int.from_bytes(file[at + 4 : at + 8], "little")
-        after = at + 8 + length + (length & 1)
-        frames += kind == b"ANMF"
-        if kind in (b"VP8 ", b"VP8L", b"ALPH", b"ANIM") or (kind == b"ANMF" and frames == 1):
-            kept.append(file[at:after])
-        elif kind == b"EXIF":
-            exif = exif or file[at + 8 : after]
-        elif kind == b"XMP ":
-            xmp = xmp or file[at + 8 : after]
-        at, chunks = after, chunks + 1
-        if chunks > MAX_GIF_BLOCKS and frames < 2:
-            raise CostlyFileError(f"it has more than {MAX_GIF_BLOCKS} chunks; save it again")
-        if chunks > MAX_GIF_BLOCKS:
-            break  # a long animation
-    body = b"".join(kept)
-    return Essence(
-        b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body, orientation_in(exif, xmp)
-    )
-
-
-def _without_metadata(file: bytes) -> bytes:
-    """Return the chunk VP8X with its flags of profile, EXIF and XMP cleared."""
-    chunk = bytearray(file[12:30])
-    if len(chunk) == 18:
-        chunk[8] &= ~0b00101100
-    return bytes(chunk)
 
 
 def gif_essence(file: bytes) -> Essence:
