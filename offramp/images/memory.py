@@ -25,7 +25,7 @@ _AVIF, _AVIF_ALPHA, _AVIF_GRID = 14.0, 20.0, 8.0
 _PNG = {0: 5.0, 2: 4.0, 3: 5.0, 4: 12.0, 6: 8.0}  # by the type of colour
 _PNG_TRANSPARENT = {0: 9.0, 2: 12.0, 3: 9.0}
 _PNG_GREY_16 = 16.0
-_TIFF_GREY = ((8, 5.0), (16, 11.0), (64, 20.0))  # up to so many bits
+_TIFF_GREY = ((8, 5.0), (12, 13.0), (16, 11.0), (64, 20.0))  # up to so many bits
 _TIFF_COLOUR = 8.0
 _SAMPLES, _TILE_WIDTH, _TILE_LENGTH, _ROWS = 277, 322, 323, 278
 
