@@ -135,8 +135,10 @@ def pixels_from(
 
 def _resized(image: Image.Image | Pixels, target: ImageInput) -> Pixels:
     try:
-        picture = isinstance(image, Image.Image)
-        drawn = rescaled(image).copy() if picture else Image.fromarray(image)
+        if isinstance(image, Image.Image):
+            drawn = rescaled(image).copy()
+        else:
+            drawn = Image.fromarray(image)
         return np.asarray(bring_to_size(drawn, target))
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise DamagedImageError(f"cannot be decoded ({error})") from error
