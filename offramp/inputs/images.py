@@ -135,10 +135,7 @@ def pixels_from(
 
 def _resized(image: Image.Image | Pixels, target: ImageInput) -> Pixels:
     try:
-        if isinstance(image, Image.Image):
-            drawn = rescaled(image).copy()
-        else:
-            drawn = Image.fromarray(image)
+        drawn = rescaled(image).copy() if isinstance(image, Image.Image) else Image.fromarray(image)
         return np.asarray(bring_to_size(drawn, target))
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise DamagedImageError(f"cannot be decoded ({error})") from error
