@@ -96,7 +96,7 @@ def read_tiff(file: bytes) -> Tiff:
         big = struct.unpack_from(order + "H", file, 2)[0] == 43
         start, entries = _entries(file, order, big)
         end = start + (8 + 20 * len(entries) if big else 2 + 12 * len(entries))
-        more = any(file[end : end + (8 if big else 4)])
+        more = any(file[end : end + (8 if big else 4)]) or any(each.tag == 330 for each in entries)
     except struct.error as error:
         raise DamagedFileError("this TIFF is cut off") from error
     values = {each.tag: _first(file, order, each, big) for each in entries if each.kind in _CODES}
@@ -104,7 +104,7 @@ def read_tiff(file: bytes) -> Tiff:
     if strips > MAX_STRIPS:
         raise CostlyFileError(f"it has {strips} strips, at most {MAX_STRIPS} are read")
     _check(values)
-    if (values.get(254, 0) & 1 or values.get(255) == 2) and (more or 330 in values):
+    if (values.get(254, 0) & 1 or values.get(255) == 2) and more:
         raise UnsupportedPixelsError(
             "its first image is the thumbnail of another one; convert the other one to JPEG"
         )

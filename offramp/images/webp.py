@@ -80,7 +80,8 @@ def webp_essence(file: bytes, size: _Size) -> Essence:
     if file[12:16] != b"VP8X":
         codes.add(file[12:16], file[20:], size)
         return Essence(file, UPRIGHT)
-    kept, exif, xmp, frames, at = [_without_metadata(file)], b"", b"", 0, 30
+    kept, exif, xmp, frames, at = [_without_metadata(file)], b"", b"", 0, 20
+    at += int.from_bytes(file[16:20], "little") + 1 & ~1
     chunks = 0
     while at + 8 <= len(file):
         kind, length = file[at : at + 4], int.from_bytes(file[at + 4 : at + 8], "little")
@@ -144,8 +145,9 @@ class _Codes:
 
 
 def _without_metadata(file: bytes) -> bytes:
-    """Return the chunk VP8X with its flags of profile, EXIF and XMP cleared."""
+    """Return the chunk VP8X with its 10 bytes alone, and no flags of profile, EXIF and XMP."""
     chunk = bytearray(file[12:30])
     if len(chunk) == 18:
+        chunk[4:8] = struct.pack("<I", 10)
         chunk[8] &= ~0b00101100
     return bytes(chunk)

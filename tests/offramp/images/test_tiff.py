@@ -48,6 +48,11 @@ def test_a_colour_map_of_8_bits_is_scaled() -> None:
 def test_the_thumbnail_of_another_image_is_refused(mark: dict[int, Values]) -> None:
     with pytest.raises(UnsupportedPixelsError, match="the thumbnail of another one"):
         decoded(tiff({**GREY, **mark, 330: (7,)}, PIXELS))
+    pointer = bytearray(tiff({**GREY, **mark, 330: (7,)}, PIXELS))
+    at = next(at for at in range(10, 200, 12) if pointer[at : at + 2] == b"\x4a\x01")
+    pointer[at + 2] = 13  # the kind of values that are positions of directories
+    with pytest.raises(UnsupportedPixelsError, match="the thumbnail of another one"):
+        decoded(bytes(pointer))
     alone = tiff({**GREY, **mark}, PIXELS)
     assert (decoded(alone) == 90).all()
     end = 8 + 2 + 12 * struct.unpack_from("<H", alone, 8)[0]

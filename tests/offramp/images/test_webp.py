@@ -118,6 +118,15 @@ def test_a_frame_larger_than_the_header_is_damaged() -> None:
         essence(file)
 
 
+def test_a_stream_behind_a_longer_header_is_checked() -> None:
+    """A decoder that skips more of the header than the check would find another stream."""
+    stream = vp8l(grouped(4096), 256, 256)
+    file = bytearray(extended(0x10, 256, 256, chunk(b"ANIM", stream)))
+    file[16] += 8
+    with pytest.raises(CostlyFileError, match="codes for too many blocks"):
+        essence(bytes(file))
+
+
 def test_many_lossless_streams_are_refused() -> None:
     file = extended(0x10, 256, 256, alpha(grouped(2), 256, 256) * 3)
     with pytest.raises(DamagedFileError):
