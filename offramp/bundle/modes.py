@@ -2,6 +2,7 @@
 
 8 bits and fewer       as Pillow converts them: palettes, grey, CMYK, YCbCr, HSV
 16-bit grey            value >> 8, and the transparent value, if any, is transparent
+12-bit grey (TIFF)     value >> 4
 32-bit integers        values 0 to 255 as they are, any other value is an error
 floats                 round(255 * value) for values 0 to 1, any other value is an error
 LAB and all others     an error that names the mode
@@ -30,6 +31,7 @@ _CONVERTED = (
     "HSV",
 )
 _SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
+_BITS, _COLOUR_MAP = 258, 320  # tags of TIFF
 _WHOLE_16 = ("PPM", "PNG")  # formats with 16-bit grey that Pillow can give in mode I
 
 
@@ -54,6 +56,25 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise PixelsError(f"pixels of mode {image.mode} are not converted; {REMEDY}")
     mode = "RGBA" if image.has_transparency_data else "RGB"
     return image if image.mode == mode else image.convert(mode)
+
+
+def rescaled(image: Image.Image) -> Image.Image:
+    """Return a TIFF on the scale that Pillow takes it to have. Any other image stays as it is.
+
+    Pillow gives grey of 12 bits as that of 16 bits. It reads a colour map with values of 8 bits as
+    one of 16 bits. libtiff takes a map to have 8 bits if all of its values are below 256.
+
+    Args:
+        image: Image that Pillow opened, not a copy of it. A copy has no tags.
+    """
+    tags = getattr(image, "tag_v2", {})
+    if image.mode == "I;16" and tags.get(_BITS) == (12,):
+        return Image.fromarray(np.asarray(image) << 4)
+    if image.mode in ("P", "PA") and max(tags.get(_COLOUR_MAP, (256,))) < 256:
+        image = image.copy()
+        colours = np.array(tags[_COLOUR_MAP], np.uint8).reshape(3, -1)
+        image.putpalette(colours.T.tobytes())
+    return image
 
 
 def _where(image: Image.Image, transparent: object) -> NDArray[np.bool_] | None:

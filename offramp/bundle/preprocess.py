@@ -10,7 +10,7 @@ from __future__ import annotations
 from PIL import Image
 
 from offramp.bundle.manifest import ImageInput
-from offramp.bundle.modes import to_rgb
+from offramp.bundle.modes import rescaled, to_rgb
 from offramp.bundle.orientation import orientation_of, turned
 
 FILTERS = {
@@ -48,7 +48,7 @@ def bring_to_size(
     image.load()
     if orientation is None:
         orientation = orientation_of(image)
-    return _opaque(fitted(to_rgb(turned(image, orientation)), target, part))
+    return _opaque(fitted(to_rgb(turned(rescaled(image), orientation)), target, part))
 
 
 def side_wanted(target: ImageInput, part: Box | None = None) -> int:

@@ -16,7 +16,7 @@ from offramp.bundle.manifest import ImageInput
 from offramp.bundle.modes import PixelsError
 from offramp.bundle.preprocess import Box, bring_to_size
 from offramp.images.errors import CostlyFileError, DamagedFileError, UnsupportedPixelsError
-from offramp.images.essence import Essence
+from offramp.images.essence import Essence, png_has_all_rows
 from offramp.images.header import Header
 
 # The number of pixels is bounded before a file is opened, and Pillow's own limit only warns.
@@ -46,6 +46,8 @@ def decode_essence(
             if image.size[0] * image.size[1] > header.width * header.height:
                 raise CostlyFileError("it is larger than its header says; save it again")
             _check_transparency(header, essence.file)
+            if header.format == "PNG":
+                _check_rows(image, essence.file)
             return np.array(bring_to_size(image, target, part, orientation))
     except PixelsError as error:
         raise UnsupportedPixelsError(str(error)) from error
@@ -55,6 +57,16 @@ def decode_essence(
         raise DamagedFileError(f"Pillow cannot read its header as {header.format}") from error
     except Exception as error:  # Pillow's plugins raise many types on damaged files
         raise DamagedFileError(str(error)[:200]) from error
+
+
+def _check_rows(image: Image.Image, file: bytes) -> None:
+    """Refuse a PNG with too few rows. Those that lack are 0, so others are not inflated again."""
+    image.load()
+    width, height = image.size
+    last = height - 1 - (height & 1 if file[28] else 0)  # no pass ends with an even row
+    row = image.crop((0, last, width, last + 1)) if last >= 0 else None
+    if (row is None or not np.asarray(row).any()) and not png_has_all_rows(file):
+        raise DamagedFileError("this PNG has too few rows")
 
 
 def _check_transparency(header: Header, file: bytes) -> None:

@@ -1,4 +1,4 @@
-"""PNG, WebP and GIF files without what does not change the pixels of their first frame.
+"""PNG and GIF files without what does not change the pixels of their first frame.
 
 Text, profiles and EXIF never reach a decoder, so that they cannot decide whether an image is read:
 whatever their size, type or checksum. Of an animation only the first frame is kept.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
@@ -20,6 +21,13 @@ IEND = b"\0\0\0\0IEND\xaeB`\x82"
 MAX_PROFILE = 1 << 17  # bytes of a compressed EXIF text that are read
 MAX_GIF_BLOCKS = 2000  # before the first frame
 MAX_FRAME_CHUNKS = 512  # of a PNG, after its image: about 100 frames, and .3 ms
+INFLATED = 1 << 14  # bytes of a PNG that are inflated at once, and most that they become
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG, by the type of colour
+# The first column and row of each pass of an interlaced PNG, and the steps to the next ones
+_PASSES = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)  # fmt: skip
 _OF_FRAMES = frozenset({b"fcTL", b"fdAT"})
 _ORIENTING = (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
 
@@ -62,6 +70,48 @@ def png_essence(file: bytes) -> Essence:
             break
         at = after
     return Essence(b"".join(chunks.kept), orientation_in(chunks.exif, chunks.xmp))
+
+
+def png_has_all_rows(file: bytes) -> bool:
+    """Return whether the data of a PNG is enough for all of its rows. Inflates it.
+
+    Pillow leaves rows black that are lacking where the data has a proper end.
+    """
+    lacking = _png_row_bytes(file)
+    try:
+        for found in _inflated(file):
+            lacking -= found
+            if lacking <= 0:
+                return True
+    except zlib.error:
+        return True  # Pillow decides
+    return False
+
+
+def _inflated(file: bytes) -> Iterator[int]:
+    """Yield the numbers of bytes that the data of a PNG becomes, part by part."""
+    inflating, at = zlib.decompressobj(), len(PNG_START)
+    while at + 8 <= len(file) and not inflating.eof:
+        after = at + 12 + int.from_bytes(file[at : at + 4])
+        for start in range(at + 8, after - 4, INFLATED) if file[at + 4 : at + 8] == IDAT else ():
+            data = file[start : min(start + INFLATED, after - 4)]
+            while data:
+                yield len(inflating.decompress(data, INFLATED))
+                data = inflating.unconsumed_tail
+        at = after
+    yield len(inflating.flush())
+
+
+def _png_row_bytes(file: bytes) -> int:
+    """Return the bytes of all rows of a PNG, each with its filter, in all passes."""
+    width, height, depth, colour = struct.unpack_from(">IIBB", file, 16)
+    bits = depth * _CHANNELS.get(colour, 1)
+    found = 0
+    for left, top, across, down in _PASSES if file[28] else ((0, 0, 1, 1),):
+        columns, rows = (width - left + across - 1) // across, (height - top + down - 1) // down
+        if columns > 0:
+            found += max(0, rows) * (1 + (columns * bits + 7) // 8)
+    return found
 
 
 class _PngChunks:
@@ -122,46 +172,6 @@ def _oriented(kind: bytes, content: bytes, exif: bytes, xmp: bytes) -> tuple[byt
             return exif, xmp
         return raw_profile(read), xmp
     return exif, xmp
-
-
-def webp_essence(file: bytes) -> Essence:
-    """Return a WebP with its first frame, and without EXIF, XMP and profile.
-
-    Raises:
-        DamagedFileError: A chunk is cut off.
-        CostlyFileError: It has more than 2,000 chunks before its last frame.
-    """
-    if file[12:16] != b"VP8X":
-        return Essence(file, UPRIGHT)
-    kept, exif, xmp, frames, at = [_without_metadata(file)], b"", b"", 0, 30
-    chunks = 0
-    while at + 8 <= len(file):
-        kind, length = file[at : at + 4], int.from_bytes(file[at + 4 : at + 8], "little")
-        after = at + 8 + length + (length & 1)
-        frames += kind == b"ANMF"
-        if kind in (b"VP8 ", b"VP8L", b"ALPH", b"ANIM") or (kind == b"ANMF" and frames == 1):
-            kept.append(file[at:after])
-        elif kind == b"EXIF":
-            exif = exif or file[at + 8 : after]
-        elif kind == b"XMP ":
-            xmp = xmp or file[at + 8 : after]
-        at, chunks = after, chunks + 1
-        if chunks > MAX_GIF_BLOCKS and frames < 2:
-            raise CostlyFileError(f"it has more than {MAX_GIF_BLOCKS} chunks; save it again")
-        if chunks > MAX_GIF_BLOCKS:
-            break  # a long animation
-    body = b"".join(kept)
-    return Essence(
-        b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body, orientation_in(exif, xmp)
-    )
-
-
-def _without_metadata(file: bytes) -> bytes:
-    """Return the chunk VP8X with its flags of profile, EXIF and XMP cleared."""
-    chunk = bytearray(file[12:30])
-    if len(chunk) == 18:
-        chunk[8] &= ~0b00101100
-    return bytes(chunk)
 
 
 def gif_essence(file: bytes) -> Essence:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from offramp.bundle.orientation import TRANSPOSED, UPRIGHT
 from offramp.images.boxes import heif_size, jpeg2000_size
 from offramp.images.errors import DamagedFileError, UnknownFormatError, UnsupportedPixelsError
-from offramp.images.essence import Essence, gif_essence, png_essence, webp_essence
+from offramp.images.essence import Essence, gif_essence, png_essence
 from offramp.images.formats import NAMES, format_of, is_read
 from offramp.images.jpeg import Jpeg, read_jpeg, work_of_scans
 from offramp.images.memory import TURN, of_file, of_jpeg, of_tiff
 from offramp.images.tiff import COMPRESSION, HEIGHT, JPEG, WIDTH, Tiff, read_tiff
+from offramp.images.webp import webp_essence, webp_size, work_of_codes
 
 # A JPEG is decoded at 1/8, 1/4, 1/2 or 1/1 of its size, by the times that it is as large as needed.
 SCALES = (1, 1, 2, 2, 4, 4, 4, 4, 8)
@@ -70,7 +71,9 @@ class Header:
             return Essence(self.detail.essence(file), self.detail.orientation)
         if self.format == "PNG":
             return png_essence(file)
-        return webp_essence(file) if self.format == "WEBP" else Essence(file, UPRIGHT)
+        if self.format == "WEBP":
+            return webp_essence(file, (self.width, self.height))
+        return Essence(file, UPRIGHT)
 
 
 def upright_size(header: Header, essence: Essence) -> tuple[int, int]:
@@ -118,6 +121,7 @@ def read_header(file: bytes, side: int) -> Header:
         work += _jpeg_in_tiff(file, detail)
         memory = float(of_tiff(detail, area))
     else:
+        work += work_of_codes(file, area) if name == "WEBP" else 0.0
         memory = _memory(name, file, area)
     return Header(name, width, height, int(memory), area, work, detail)
 
@@ -179,18 +183,6 @@ def _bmp(file: bytes) -> _Size:
     return abs(width), abs(height), None
 
 
-def _webp(file: bytes) -> _Size:
-    kind = file[12:16]
-    if kind == b"VP8X":
-        low = struct.unpack_from("<HBHB", file, 24)
-        return low[0] + (low[1] << 16) + 1, low[2] + (low[3] << 16) + 1, None
-    if kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", file, 21)
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, None
-    width, height = struct.unpack_from("<HH", file, 26)
-    return width & 0x3FFF, height & 0x3FFF, None
-
-
 def _tiff(file: bytes) -> _Size:
     found = read_tiff(file)
     return found.values[WIDTH], found.values[HEIGHT], found
@@ -219,7 +211,7 @@ _SIZES: dict[str, Callable[[bytes], _Size]] = {
     "PNG": _png,
     "GIF": _gif,
     "BMP": _bmp,
-    "WEBP": _webp,
+    "WEBP": lambda file: (*webp_size(file), None),
     "TIFF": _tiff,
     "PPM": _ppm,
     "JPEG2000": lambda file: (*jpeg2000_size(file), None),

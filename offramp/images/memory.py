@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from offramp.bundle.orientation import UPRIGHT
 from offramp.images.tiff import BITS, COMPRESSION, JPEG, TILES, Tiff
+from offramp.images.webp import tables_allowed
 
 BLOCK = 136  # of a JPEG with several scans: 64 coefficients of two bytes, and their tables
 TURN = 4  # more for an image that is turned upright
 MOST = 16  # a PNG of colours with a transparent one, turned
-# The decoder of WebP keeps two canvases and returns a third, all of 4 bytes. A JPEG is decoded by
-# libjpeg-turbo to 3 bytes, or by Pillow to 4.
-_FLAT = {"WEBP": 16.0, "GIF": 9.0, "BMP": 5.0, "PPM": 5.0, "JPEG2000": 26.0, "HEIF": 10.0}
+# The decoder of WebP keeps two canvases and returns a third, all of 4 bytes. While it has tables of
+# codes, it has no third one and no copy of it.
+_WEBP, _WEBP_DECODER = 16.0, 12.0
+# A JPEG is decoded by libjpeg-turbo to 3 bytes, or by Pillow to 4.
+_FLAT = {"GIF": 9.0, "BMP": 5.0, "PPM": 5.0, "JPEG2000": 26.0, "HEIF": 10.0}
 _JPEG = 7.0
 # Up to 12 bits and 4:4:4: libavif does not compare the image with the description in the file.
 _AVIF, _AVIF_ALPHA, _AVIF_GRID = 14.0, 20.0, 8.0
 _PNG = {0: 5.0, 2: 4.0, 3: 5.0, 4: 12.0, 6: 8.0}  # by the type of colour
 _PNG_TRANSPARENT = {0: 9.0, 2: 12.0, 3: 9.0}
 _PNG_GREY_16 = 16.0
-_TIFF_GREY = ((8, 5.0), (16, 11.0), (64, 20.0))  # up to so many bits
+_TIFF_GREY = ((8, 5.0), (12, 13.0), (16, 11.0), (64, 20.0))  # up to so many bits
 _TIFF_COLOUR = 8.0
 _SAMPLES, _TILE_WIDTH, _TILE_LENGTH, _ROWS = 277, 322, 323, 278
 
@@ -64,6 +67,8 @@ def of_file(name: str, file: bytes, area: int) -> float:
     if name == "AVIF":
         alpha, grid = b"auxC" in file, b"grid" in file
         return ((_AVIF_ALPHA if alpha else _AVIF) + _AVIF_GRID * grid) * area
+    if name == "WEBP":
+        return max(_WEBP * area, _WEBP_DECODER * area + tables_allowed(file, area))
     return _FLAT[name] * area
 
 

@@ -1,5 +1,7 @@
 """TIFF files: size and compression from the first directory, and the file with that one alone.
 
+The first image of a raw file of a camera is a thumbnail, and such a file is not read.
+
 Source: TIFF 6.0, and BigTIFF.
 """
 
@@ -14,6 +16,7 @@ from offramp.images.errors import CostlyFileError, DamagedFileError, Unsupported
 
 MAX_ENTRIES = 1000
 MAX_STRIPS = 20_000  # and tiles; Pillow handles each by itself
+MAX_VALUES = 16  # of any other tag; Pillow reads each by itself
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = (
     256, 257, 258, 259, 262, 274, 339,
 )  # fmt: skip
@@ -24,8 +27,14 @@ _KEPT = frozenset(
      317, 320, 321, 322, 323, TILES, 325, 332, 334, 338, SAMPLE_FORMAT, 347, 529, 530, 531, 532}
 )  # fmt: skip
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+# Tags with more values: their kinds, and the most. The last are tables of a JPEG.
+_ARRAYS = {
+    **dict.fromkeys((STRIPS, 279, TILES, 325), ((3, 4, 16), MAX_STRIPS)),
+    320: ((3,), 3 << 8), 347: ((1, 7), 1 << 16),
+}  # fmt: skip
 _CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 JPEG = 7
+DEPTHS = frozenset({1, 2, 4, 8, 12, 16, 32})  # bits of a sample
 COMPRESSIONS = {
     1: "none", 2: "CCITT", 3: "CCITT 3", 4: "CCITT 4", 5: "LZW", JPEG: "JPEG", 8: "deflate",
     32773: "PackBits", 32946: "deflate",
@@ -48,6 +57,7 @@ class Tiff:
     Attributes:
         order: Byte order, for `struct`.
         big: BigTIFF, with 8-byte offsets.
+        start: Position of the directory.
         entries: The entries that decide pixels.
         values: First value of each integer tag.
         strips: Number of strips or tiles.
@@ -56,21 +66,21 @@ class Tiff:
 
     order: str
     big: bool
+    start: int
     entries: tuple[Entry, ...]
     values: dict[int, int]
     strips: int
     orientation: int
 
     def essence(self, file: bytes) -> bytes:
-        """Return the file with a new directory of the kept entries. Offsets stay as they are."""
-        order, big = self.order, self.big
-        directory = b"".join(each.raw for each in self.entries)
-        count = struct.pack(order + ("Q" if big else "H"), len(self.entries))
-        gap = b"\0" * (len(file) & 1)
-        offset = struct.pack(order + ("Q" if big else "I"), len(file) + len(gap))
-        head, after = (file[:8], 16) if big else (file[:4], 8)
-        last = b"\0" * (8 if big else 4)
-        return b"".join([head, offset, file[after:], gap, count, directory, last])
+        """Return the file with the kept entries alone in the place of its directory.
+
+        The new directory is no longer, so that pixels which the file lacks are still lacking.
+        """
+        number = struct.pack(self.order + ("Q" if self.big else "H"), len(self.entries))
+        last = b"\0" * (8 if self.big else 4)
+        directory = b"".join([number, *(each.raw for each in self.entries), last])
+        return file[: self.start] + directory + file[self.start + len(directory) :]
 
 
 def read_tiff(file: bytes) -> Tiff:
@@ -84,7 +94,9 @@ def read_tiff(file: bytes) -> Tiff:
     order = "<" if file[:2] == b"II" else ">"
     try:
         big = struct.unpack_from(order + "H", file, 2)[0] == 43
-        entries = list(_entries(file, order, big))
+        start, entries = _entries(file, order, big)
+        end = start + (8 + 20 * len(entries) if big else 2 + 12 * len(entries))
+        more = any(file[end : end + (8 if big else 4)]) or any(each.tag == 330 for each in entries)
     except struct.error as error:
         raise DamagedFileError("this TIFF is cut off") from error
     values = {each.tag: _first(file, order, each, big) for each in entries if each.kind in _CODES}
@@ -92,14 +104,27 @@ def read_tiff(file: bytes) -> Tiff:
     if strips > MAX_STRIPS:
         raise CostlyFileError(f"it has {strips} strips, at most {MAX_STRIPS} are read")
     _check(values)
-    kept = tuple(each for each in entries if each.tag in _KEPT)
+    if (values.get(254, 0) & 1 or values.get(255) == 2) and more:
+        raise UnsupportedPixelsError(
+            "its first image is the thumbnail of another one; convert the other one to JPEG"
+        )
+    kept = {each.tag: each for each in entries if each.tag in _KEPT}  # the last of equal tags
+    for each in kept.values():
+        _check_entry(each, order, big, (start, end))
     turn = values.get(ORIENTATION, UPRIGHT)
-    return Tiff(order, big, kept, values, strips, turn if 1 <= turn <= 8 else UPRIGHT)
+    turn = turn if 1 <= turn <= 8 else UPRIGHT
+    return Tiff(order, big, start, tuple(kept.values()), values, strips, turn)
 
 
-def _entries(file: bytes, order: str, big: bool) -> list[Entry]:  # noqa: FBT001 (of the file)
+def _entries(  # the position of the directory, and its entries
+    file: bytes,
+    order: str,
+    big: bool,  # noqa: FBT001 (of the file)
+) -> tuple[int, list[Entry]]:
     (at,) = struct.unpack_from(order + ("Q" if big else "I"), file, 8 if big else 4)
     at = min(at, len(file))  # past the end is cut off
+    if at < 8 * (1 + big):
+        raise DamagedFileError("the directory of this TIFF lies in its header")
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), file, at)
     if count > MAX_ENTRIES:
         raise CostlyFileError(f"its directory has {count} entries, at most {MAX_ENTRIES} are read")
@@ -109,7 +134,7 @@ def _entries(file: bytes, order: str, big: bool) -> list[Entry]:  # noqa: FBT001
     for start in range(first, first + size * count, size):
         tag, kind, number, _ = struct.unpack_from(form, file, start)
         entries.append(Entry(tag, kind, number, file[start : start + size]))
-    return entries
+    return at, entries
 
 
 def _first(file: bytes, order: str, entry: Entry, big: bool) -> int:  # noqa: FBT001 (of the file)
@@ -126,6 +151,21 @@ def _first(file: bytes, order: str, entry: Entry, big: bool) -> int:  # noqa: FB
         return 0
 
 
+def _check_entry(entry: Entry, order: str, big: bool, span: tuple[int, int]) -> None:  # noqa: FBT001
+    """Refuse values that take long to read, or that a shorter directory would change."""
+    tag, kind, number, raw = entry
+    kinds, most = _ARRAYS.get(tag, ((), MAX_VALUES))
+    if number > MAX_VALUES and (number > most or kind not in kinds):
+        raise CostlyFileError(
+            f"its tag {tag} has {number} values of kind {kind}, more than are read; save it again"
+        )
+    size, room = _SIZES.get(kind, 0) * number, 8 if big else 4
+    if size > room:
+        (at,) = struct.unpack(order + ("Q" if big else "I"), raw[-room:])
+        if at < span[1] and at + size > span[0]:
+            raise DamagedFileError(f"the values of tag {tag} lie in the directory of this TIFF")
+
+
 def _check(values: dict[int, int]) -> None:
     if not values.get(WIDTH) or not values.get(HEIGHT):
         raise DamagedFileError("this TIFF has no size; save it again")
@@ -135,6 +175,8 @@ def _check(values: dict[int, int]) -> None:
             f"TIFF compression {compression} is not read; save it with LZW or deflate, or as PNG"
         )
     bits, samples = values.get(BITS, 1), values.get(SAMPLE_FORMAT, 1)
+    if bits not in DEPTHS:
+        raise UnsupportedPixelsError(f"{bits}-bit pixels are not read; save it with 8 or 16 bits")
     if bits <= 8 and samples == 2:
         raise UnsupportedPixelsError("signed 8-bit pixels have no known scale; save it unsigned")
     if bits > 8 and values.get(PHOTOMETRIC) == 0:

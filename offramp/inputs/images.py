@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from offramp.bundle.manifest import ImageInput
+from offramp.bundle.modes import rescaled
 from offramp.bundle.preprocess import bring_to_size, side_wanted
 from offramp.errors import UnreadableFileError
 from offramp.images.decode import decode_essence
@@ -138,7 +139,7 @@ def pixels_from(
 
 def _resized(image: Image.Image | Pixels, target: ImageInput) -> Pixels:
     try:
-        drawn = image.copy() if isinstance(image, Image.Image) else Image.fromarray(image)
+        drawn = rescaled(image).copy() if isinstance(image, Image.Image) else Image.fromarray(image)
         return np.asarray(bring_to_size(drawn, target))
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise DamagedImageError(f"cannot be decoded ({error})") from error

@@ -3,13 +3,15 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from offramp.bundle.modes import PixelsError, to_rgb
+from offramp.bundle.modes import PixelsError, rescaled, to_rgb
+from tests.offramp.tiffs import Values, tiff
 
 
 def opened(values: Any, form: str = "TIFF") -> Image.Image:
@@ -83,3 +85,28 @@ def test_other_modes_are_an_error_that_names_them() -> None:
 )
 def test_modes_of_8_bits_are_converted(mode: str, colour: Any, expected: tuple[int, ...]) -> None:
     assert to_rgb(Image.new(mode, (4, 4), colour)).getpixel((1, 1)) == expected
+
+
+def opened_tiff(tags: Mapping[int, Values], pixels: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(tiff(tags, pixels)))
+
+
+GREY_12: dict[int, Values] = {256: (2,), 257: (1,), 258: (12,), 259: (1,), 262: (1,), 277: (1,)}
+
+
+def test_12_bit_grey_keeps_its_high_bits() -> None:
+    image = opened_tiff(GREY_12, bytes((0xFF, 0xF0, 0x1F)))
+    assert image.mode == "I;16"
+    assert np.asarray(to_rgb(rescaled(image)))[0, :, 0].tolist() == [255, 1]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("unit", [1, 257])
+def test_a_colour_map_has_8_bits_if_all_values_are_below_256(bits: int, unit: int) -> None:
+    colours = [0] * (3 << bits)
+    for plane, value in enumerate((200, 60, 20)):
+        colours[(plane << bits) + 1] = value * unit
+    tags: dict[int, Values] = {256: (1,), 257: (1,), 258: (bits,), 259: (1,), 262: (3,), 277: (1,)}
+    image = opened_tiff({**tags, 320: tuple(colours)}, bytes([1 << 8 - bits]))
+    assert to_rgb(rescaled(image)).getpixel((0, 0)) == (200, 60, 20)
+    assert rescaled(image) is image or unit == 1
