@@ -52,7 +52,7 @@ class FaultyUpdate(Scheduler):
 
 
 class FaultyAdd(Scheduler):
-    def add(self, _: Request) -> None:
+    def add(self, *_: object, **__: object) -> None:
         raise FaultError
 
 

@@ -16,7 +16,7 @@ def test_flops_are_those_of_the_stages_and_the_heads_that_run(manifest: Manifest
     assert [manifest.flops_of(k, all_heads) for k in (1, 2, 3, 4)] == [100e3, 250e3, 430e3, 700e3]
     assert [manifest.flops_of(k, no_heads) for k in (1, 2, 3, 4)] == [100e3, 240e3, 400e3, 640e3]
     assert manifest.flops_of(3, [False, True, False, False]) == 420e3
-    assert manifest.full_stage_flops == (90e3, 130e3, 150e3, 270e3)
+    assert manifest.full_stage_flops == (90_000, 130_000, 150_000, 270_000)
     assert manifest.full_flops == 640e3
 
 
