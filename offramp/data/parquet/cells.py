@@ -40,7 +40,7 @@ def opened(file: Path) -> Iterator[ParquetFile]:
         with ParquetFile(file) as parquet:
             yield parquet
     except (ArrowException, OSError, *DAMAGED) as error:
-        reason = printable(str(error))
+        reason = printable(" ".join(str(error).split()).rstrip("."))
         raise DatasetError(
             f"{file} cannot be read as a parquet file ({reason}). Download or write it again"
         ) from error
@@ -128,8 +128,9 @@ def _mapping(value: object) -> Mapping[str, Any]:
 def _names(parquet: ParquetFile, column: str) -> Sequence[str]:
     """Return the names that a file declares for the numbers in a column, or nothing."""
     names = _features(parquet).get(column, {}).get("names")
-    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return names if texts else ()
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        return names
+    return ()
 
 
 def _column(parquet: ParquetFile, file: Path, kind: str, type_: str, usual: Sequence[str]) -> str:

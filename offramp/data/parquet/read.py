@@ -119,7 +119,7 @@ def _labels(
 
 def _rows_by_split(
     parquet: ParquetFile, file: Path, source: Path, count: int, *, alone: bool
-) -> dict[Split, Sequence[int]]:
+) -> Mapping[Split, Sequence[int]]:
     """Return the rows of each split: by the column `split`, or else all in that of the name."""
     column = split_column(parquet)
     stated = None if file == source else _stated_split(file.relative_to(source))
