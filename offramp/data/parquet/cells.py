@@ -40,7 +40,7 @@ def opened(file: Path) -> Iterator[ParquetFile]:
         with ParquetFile(file) as parquet:
             yield parquet
     except (ArrowException, OSError, *DAMAGED) as error:
-        reason = printable(str(error))
+        reason = printable(" ".join(str(error).split()).rstrip("."))
         raise DatasetError(
             f"{file} cannot be read as a parquet file ({reason}). Download or write it again"
         ) from error
