@@ -25,7 +25,7 @@ BUDGETS = ["low", "medium", "full", "numeric", "min_confidence", "promise-99"]
 INCHES = 0.42  # height of a grid unit
 LETTERS, LINE = 16, 10  # of a legend in the width of a grid unit, and that its line takes
 LATEST = 30.0  # seconds before the end in which a series has a number if it did not end
-BEYOND = re.compile(" (expected|limit|seen|at least|at most)$")
+BEYOND = re.compile("(?:^| )(expected|limit|seen|at least|at most)$")
 STYLES = {"expected": "--", "limit": "--", "at least": ":", "at most": ":"}
 COLORS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#ffa6b0")
 
