@@ -85,7 +85,7 @@ class RequestReader:
         outputs = template.outputs(parsed.query)
         if template.size is not None:
             images = self._raw(template, memoryview(b""))
-        else:
+        else:  # the elements of BYTES are base64, whatever the parameters say
             images = self._inputs.values(template.tensor, _only_input(document).get("data"))
         return InferRequest(name, images, parsed, outputs)
 
