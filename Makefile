@@ -22,8 +22,8 @@ LOCK   := uv pip compile --quiet pyproject.toml --universal --python-version 3.1
           --custom-compile-command "make lock"
 
 .PHONY: help serve test test-timm lint format benchmark-served bench-cut bench-gpu bench-scheduling model-tables \
-        bench-training bench-training-step bench-peers bench-serving oip-clients oip-check grpc-stubs fuzz-api \
-        playground-check deploy-check helm-check ray-check ray-batch-check lock clean
+        bench-training bench-training-step bench-peers bench-serving bench-oip oip-clients oip-check grpc-stubs \
+        fuzz-api playground-check deploy-check helm-check ray-check ray-batch-check lock clean
 
 help:
 	@echo 'make serve                serve BUNDLE on PORT ($(SERVED), $(PORT)) on the CPU'
@@ -40,6 +40,7 @@ help:
 	@echo 'make bench-training-step  measure what surgery saves of a training step, in flops and time'
 	@echo 'make bench-peers          make an environment for each server to compare with'
 	@echo 'make bench-serving        compare with the limit and other servers, overload, accounting (hours; DATA, BUNDLE)'
+	@echo 'make bench-oip            compare the Open Inference Protocol with the native API and with Triton (DATA, BUNDLE)'
 	@echo 'make oip-clients          make an environment for clients of the Open Inference Protocol'
 	@echo 'make oip-check            check these clients against a real server, over HTTP and gRPC (DATA, BUNDLE)'
 	@echo 'make grpc-stubs           compile the messages of the Open Inference Protocol again'
@@ -129,6 +130,10 @@ oip-clients: $(OIP)/.ready
 
 oip-check: $(DEV)/.ready $(OIP)/.ready
 	$(DEV)/bin/python -m benchmarks.serving.oip --data $(DATA) --bundle $(MEASURED)
+
+bench-oip: $(DEV)/.ready $(OIP)/.ready .venv-peers/nvidia-pytriton/.ready
+	$(DEV)/bin/python -m benchmarks.serving.oip.throughput --data $(DATA) --bundle $(MEASURED)
+	$(DEV)/bin/python -m benchmarks.serving.oip.against_triton --data $(DATA) --bundle $(MEASURED)
 
 grpc-stubs:
 	$(PYTHON) -m venv .venv-stubs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from serving.grpc.errors import Call
 from serving.http.connection.request_id import NAME, valid_request_id
 from serving.http.tracing.parent import fields_of
@@ -32,10 +34,8 @@ def traced_metadata(call: Call) -> tuple[tuple[bytes, bytes], bytes]:
     return fields_of(pairs), valid_request_id(found[0]) if len(found) == 1 else b""
 
 
-def keys_of(call: Call) -> list[tuple[bytes, bytes]]:
-    """Return the metadata of a call in which its key is."""
-    return [
-        (key.encode(), str(value).encode("latin-1", "replace"))
-        for key, value in call.invocation_metadata() or ()
-        if key == AUTHORIZATION
-    ]
+def keys_of(call: Call) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the metadata of a call in which its key is. A server without a key does not read it."""
+    for key, value in call.invocation_metadata() or ():
+        if key == AUTHORIZATION:
+            yield key.encode(), str(value).encode("latin-1", "replace")

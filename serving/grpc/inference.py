@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from serving.errors import BodyTimeoutError, EmptyBodyError
 from serving.grpc.calls import keys_of, seconds_of, traced_metadata
 from serving.grpc.errors import Call, code_of
-from serving.grpc.messages import RequestReader, ResponseWriter, split_request
+from serving.grpc.messages import MessageSplitter, RequestReader, ResponseWriter
 from serving.http.models.frontend import Frontend
 from serving.http.models.served import ServedModel
 from serving.http.oip.inputs import InputReader
@@ -44,7 +44,7 @@ class Inference:
     def __init__(self, frontend: Frontend, max_images: int, receiving: int, seconds: float) -> None:
         self._frontend = frontend
         self._models = frontend.models
-        self._max_images = max_images
+        self._splitter = MessageSplitter(max_images)
         self._endpoints = WeakKeyDictionary[ServedModel, Endpoint]()
         self._receiving = asyncio.Semaphore(receiving)
         self._seconds = seconds
@@ -78,16 +78,17 @@ class Inference:
     async def _infer_from(
         self, message: bytes, arrived: float, seconds: float | None, trace: Trace | None
     ) -> bytes:
-        size, parts = len(message), split_request(message, self._max_images)
+        size, parts = len(message), self._splitter.split(message)
         del message  # the images are copies, or views of it
-        name, version = parts.request.model_name, parts.request.model_version
-        version = version or self._models.version_for(name, parts.request.id.encode())
+        name, version = parts.template.model
+        version = version or self._models.version_for(name, parts.id.encode())
         model = self._models.find(name, version)
         endpoint, bodies = self._endpoint_of(model), model.context.body_reader
         with model.in_use():
             bodies.hold(size)
             try:
                 request = endpoint.reader.read(parts, seconds)
+                self._splitter.keep(parts)
                 del parts
                 if trace is not None:
                     trace.name_request(request.id)

@@ -9,7 +9,6 @@ Encoding: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from serving.http.oip.protocol import malformed
@@ -18,35 +17,30 @@ MAX_REST_BYTES = 1 << 16  # of a message without its tensors
 SPARE_FIELDS = 512  # besides 4 for each image: outputs and parameters
 VARINT, FIXED_64, BYTES, FIXED_32 = 0, 1, 2, 5  # types of a field on the wire
 MAX_VARINT_BYTES = 10
-# Numbers of fields: of a request, of its input, of the input's contents.
-INPUTS, RAW_CONTENTS = 5, 7
-CONTENTS = 5
-BYTES_CONTENTS = 8
+# Tags of fields: of a request, of its input, of the input's contents.
+ID, INPUTS, RAW_CONTENTS = 3 << 3 | BYTES, 5 << 3 | BYTES, 7 << 3 | BYTES
+CONTENTS = 5 << 3 | BYTES
+BYTES_CONTENTS = 8 << 3 | BYTES
+Field = tuple[int, int, int, int]  # tag, begin of the field, begin of its value, end
 
 
 class Split(NamedTuple):
     """A message in parts.
 
     Attributes:
-        rest: The message without its tensors.
+        rest: The message without its id and its tensors.
+        id: Its id.
         raw: The fields `raw_input_contents`.
         elements: The fields `bytes_contents` of all inputs.
     """
 
     rest: bytes
+    id: bytes
     raw: list[memoryview]
     elements: list[memoryview]
 
 
-class _Field(NamedTuple):
-    number: int
-    type: int
-    begin: int  # of the field
-    start: int  # of its value
-    end: int
-
-
-def split(message: bytes, max_images: int) -> Split:
+def split(message: bytes | memoryview, max_images: int) -> Split:
     """Split a `ModelInferRequest`.
 
     Args:
@@ -56,69 +50,94 @@ def split(message: bytes, max_images: int) -> Split:
     Raises:
         MalformedBodyError: It has too many fields, too large ones, or is no message.
     """
-    return _Splitter(memoryview(message), 4 * max_images + SPARE_FIELDS).split()
+    return _Splitter(message, 4 * max_images + SPARE_FIELDS).split()
 
 
 class _Splitter:
-    def __init__(self, view: memoryview, most_fields: int) -> None:
-        self._view = view
+    def __init__(self, message: bytes | memoryview, most_fields: int) -> None:
+        self._data = message
+        self._view = memoryview(message)
         self._fields_left = most_fields
         self._most_fields = most_fields
-        self._raw: list[memoryview] = []
         self._elements: list[memoryview] = []
 
     def split(self) -> Split:
-        rest = bytearray()
-        for field in self._fields(0, len(self._view)):
-            if field.number == RAW_CONTENTS and field.type == BYTES:
-                self._raw.append(self._view[field.start : field.end])
-            elif field.number == INPUTS and field.type == BYTES:
-                self._append(rest, INPUTS, self._without_elements(field, CONTENTS))
+        raw, name, rest = [], b"", bytearray()
+        kept = 0  # begin of the fields that are kept as they are
+        for tag, begin, start, end in self._fields(0, len(self._data)):
+            if tag == RAW_CONTENTS:
+                raw.append(self._view[start:end])
+            elif tag == ID:
+                name = bytes(self._view[start:end])
+            elif tag == INPUTS and (changed := self._without(start, end, CONTENTS)) is not None:
+                self._add(rest, self._view[kept:begin])
+                self._add(rest, length_delimited(INPUTS, changed))
+                kept = end
+                continue
             else:
-                self._keep(rest, field)
-        return Split(bytes(rest), self._raw, self._elements)
+                continue
+            self._add(rest, self._view[kept:begin])
+            kept = end
+        self._add(rest, self._view[kept:])
+        return Split(bytes(rest), name, raw, self._elements)
 
-    def _without_elements(self, parent: _Field, number: int) -> bytearray:
-        """Return the value of an input, or of its contents, without the fields of its elements."""
+    def _without(self, start: int, end: int, removed: int) -> bytes | None:
+        """Return the value of an input, or of its contents, without its elements.
+
+        `None`: it has none.
+        """
+        fields = self._fields(start, end)
+        if not any(field[0] == removed for field in fields):
+            return None
         rest = bytearray()
-        for field in self._fields(parent.start, parent.end):
-            if field.number != number or field.type != BYTES:
-                self._keep(rest, field)
-            elif number == CONTENTS:
-                self._append(rest, CONTENTS, self._without_elements(field, BYTES_CONTENTS))
+        for tag, begin, at, stop in fields:
+            if tag != removed:
+                self._add(rest, self._view[begin:stop])
+            elif tag == CONTENTS:
+                changed = self._without(at, stop, BYTES_CONTENTS)
+                value = self._view[at:stop] if changed is None else changed
+                self._add(rest, length_delimited(CONTENTS, value))
             else:
-                self._elements.append(self._view[field.start : field.end])
-        return rest
+                self._elements.append(self._view[at:stop])
+        return bytes(rest)
 
-    def _keep(self, rest: bytearray, field: _Field) -> None:
-        _check_rest(len(rest) + field.end - field.begin)
-        rest += self._view[field.begin : field.end]
+    @staticmethod
+    def _add(rest: bytearray, part: bytes | memoryview) -> None:
+        if len(rest) + len(part) > MAX_REST_BYTES:
+            raise malformed(f"the request has more than {MAX_REST_BYTES} bytes besides its tensors")
+        rest += part
 
-    def _append(self, rest: bytearray, number: int, value: bytearray) -> None:
-        _check_rest(len(rest) + len(value))
-        rest += _varint(number << 3 | BYTES) + _varint(len(value)) + value
-
-    def _fields(self, at: int, end: int) -> Iterator[_Field]:
-        view = self._view
+    def _fields(self, at: int, end: int) -> list[Field]:
+        """Return the fields between two positions. They are counted before they are made."""
+        data, found = self._data, list[Field]()
         while at < end:
-            self._fields_left -= 1
-            if self._fields_left < 0:
+            if len(found) == self._fields_left:
                 raise malformed(f"the request has more than {self._most_fields} fields")
-            begin = at
-            tag, start = self._number(at, end)
-            kind = tag & 7
+            begin, tag = at, data[at]
+            at += 1
+            if tag >= 0x80:
+                tag, at = self._number(begin, end)
+            kind, start = tag & 7, at
             if kind == BYTES:
-                size, start = self._number(start, end)
+                if at < end and data[at] < 0x80:
+                    size, start = data[at], at + 1
+                else:
+                    size, start = self._number(at, end)
                 at = start + size
-            elif kind == VARINT:
-                _, at = self._number(start, end)
-            elif kind in (FIXED_64, FIXED_32):
-                at = start + (8 if kind == FIXED_64 else 4)
             else:
-                raise malformed("the request has a field of an unknown type")
+                at = self._end_of_number(kind, at, end)
             if at > end:
-                raise malformed(f"a field of the request ends after its {len(view)} bytes")
-            yield _Field(tag >> 3, kind, begin, start, at)
+                raise malformed(f"a field of the request ends after its {len(data)} bytes")
+            found.append((tag, begin, start, at))
+        self._fields_left -= len(found)
+        return found
+
+    def _end_of_number(self, kind: int, at: int, end: int) -> int:
+        if kind == VARINT:
+            return self._number(at, end)[1]
+        if kind in (FIXED_64, FIXED_32):
+            return at + (8 if kind == FIXED_64 else 4)
+        raise malformed("the request has a field of an unknown type")
 
     def _number(self, at: int, end: int) -> tuple[int, int]:
         """Return a number of variable length, and where it ends."""
@@ -130,15 +149,14 @@ class _Splitter:
         raise malformed("the request has a number without an end")
 
 
-def _check_rest(size: int) -> None:
-    if size > MAX_REST_BYTES:
-        raise malformed(f"the request has more than {MAX_REST_BYTES} bytes besides its tensors")
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
+def length_delimited(tag: int, value: bytes | memoryview) -> bytes:
+    """Return a field of bytes. The tag is below 128."""
+    size = len(value)
+    if size < 0x80:
+        return b"".join((bytes((tag, size)), value))
+    encoded = bytearray((tag,))
+    while size > 0x7F:
+        encoded.append(size & 0x7F | 0x80)
+        size >>= 7
+    encoded.append(size)
+    return b"".join((encoded, value))

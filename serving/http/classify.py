@@ -40,6 +40,7 @@ from serving.http.problems import INTERNAL_ERROR, SAFETY_HEADERS, error_response
 from serving.http.query import ParsedQuery, QueryReader
 from serving.http.tracing.endpoint import trace_of
 from serving.http.tracing.trace import Trace
+from serving.images.jpeg import Plain
 from serving.images.plan import Plan
 
 JSON_TYPE = JSON.encode()
@@ -157,10 +158,11 @@ class Classify:
             ServingError: The call is refused, or it fails.
         """
         context = self._context
-        plans = self._planned(images)
+        small, plans = self._checked(images)
         with context.engine.admit(len(images), parsed.policy) as slots:
             started = perf_counter()
-            pixels = await self._decoded(images, plans, parsed.policy, started - arrived)
+            age = started - arrived
+            pixels = await self._decoded(images, small, plans, parsed.policy, age)
             decode = perf_counter() - started
             context.metrics.decode(decode)
             runs = () if trace is None else trace.submit(len(pixels), started, decode)
@@ -173,13 +175,20 @@ class Classify:
             trace.answers = answers
         return answers, decode
 
-    def _planned(self, images: list[bytes] | NDArray[np.uint8]) -> list[Plan]:
-        """Check the headers of images before they take slots."""
-        return [] if isinstance(images, np.ndarray) else self._context.decoder.plan(images)
+    def _checked(
+        self, images: list[bytes] | NDArray[np.uint8]
+    ) -> tuple[Sequence[Plain], Sequence[Plan]]:
+        """Check the headers of images before they take slots. Small images need no plan."""
+        if isinstance(images, np.ndarray):
+            return (), ()
+        decoder = self._context.decoder
+        small = decoder.small(images)
+        return (small, ()) if small else ((), decoder.plan(images))
 
     async def _decoded(
         self,
         images: list[bytes] | NDArray[np.uint8],
+        small: Sequence[Plain],
         plans: Sequence[Plan],
         policy: Policy,
         age: float,
@@ -188,8 +197,9 @@ class Classify:
             return list(images)
         context = self._context
         decoder = context.decoder
-        if (sizes := decoder.small(images)) and (small := decoder.decode_small(images, sizes)):
-            return small
+        if small and (pixels := decoder.decode_small(images, small)) is not None:
+            return pixels
+        plans = plans or decoder.plan(images)  # a small one is damaged
         try:
             async with asyncio.timeout(policy.seconds_left(age)):
                 return await decoder.decode(plans)

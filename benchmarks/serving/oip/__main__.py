@@ -30,10 +30,13 @@ import httpx
 import numpy as np
 from rich.progress import track
 
-from benchmarks.serving.oip.load import Measured, Meter, PerfAnalyzer, measure_http
+from benchmarks.serving.oip.doors import loads_of, rounds
+from benchmarks.serving.oip.forms import JPEG, forms_of
+from benchmarks.serving.oip.load import CONCURRENCY, Measured, Meter, PerfAnalyzer
 from benchmarks.serving.servers.images import load_images
 from benchmarks.serving.servers.processes import free_port
 from offramp.bundle.manifest import Manifest, read_manifest
+from serving.engine.budgets.points import default_budget
 from serving.images.decoder import decode
 
 ENVIRONMENT = Path(".venv-oip")  # made by `make oip-clients`
@@ -42,6 +45,8 @@ KEY = "a key for a check"
 CLIENTS = ("triton_client", "kserve_client", "document")
 CONNECTIONS = 8
 MAX_PIXELS = 25_000_000
+ROUNDS = 3
+WARM_UP = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,11 @@ class Doors:
     http: str
     grpc: str
     pid: int
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Return the ports for HTTP and gRPC."""
+        return int(self.http.rpartition(":")[2]), int(self.grpc.rpartition(":")[2])
 
 
 @contextmanager
@@ -115,11 +125,13 @@ def run_clients(doors: Doors, folder: Path) -> bool:
 
 
 def measure(
-    doors: Doors, model: str, files: Sequence[bytes], arguments: argparse.Namespace
+    doors: Doors, manifest: Manifest, files: Sequence[bytes], arguments: argparse.Namespace
 ) -> Iterator[Measured]:
     """Measure the native API and both protocols with the same images."""
-    meter = Meter(doors.http, model, doors.pid)
-    yield from measure_http(meter, files, arguments.seconds)
+    forms = forms_of(files, JPEG, manifest.input, default_budget(manifest))
+    loads = loads_of(manifest.name, doors.ports, doors.pid, forms, CONCURRENCY)
+    yield from rounds(loads, ROUNDS, arguments.seconds, WARM_UP)
+    meter = Meter(doors.http, manifest.name, doors.pid)
     analyzer = PerfAnalyzer(ENVIRONMENT, meter, arguments.out, arguments.seconds)
     yield from analyzer.measure(doors.http, doors.grpc, files)
 
@@ -144,7 +156,7 @@ def main() -> int:
             write_expected(doors, files, arguments.out, manifest)
             hold = run_clients(doors, arguments.out)
     with serving(arguments.bundle) as doors:
-        for measured in measure(doors, manifest.name, files, arguments):
+        for measured in measure(doors, manifest, files, arguments):
             print(measured, flush=True)
             hold &= measured.answered
     print("every check holds" if hold else "NOT every check holds")

@@ -1,4 +1,4 @@
-"""Throughput and latency of the protocol and of the native API."""
+"""Throughput and latency as perf_analyzer measures them, and the CPU time of a server."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import numpy as np
 
 from benchmarks.serving.servers.processes import usage
-from offramp.load.outcomes import BUDGET, OK, Plan
-from offramp.load.sender import Load, send
 
 CONCURRENCY = 16
 RATE = 20  # requests per second, Poisson
@@ -25,10 +22,6 @@ CUDA = "lib/python*/site-packages/nvidia/cuda_runtime/lib"  # has libcudart, whi
 IMAGES = 64  # different images in its input
 PERCENTILE = 99
 STABLE = 999  # percent by which its windows can differ: the check is that it runs
-MOST_RATE = 10_000  # answers per second that a plan is made for
-UNREAD = (-1, -1, -1, np.nan, BUDGET)  # in the place of an answer: the statuses suffice
-ROUNDS = 3  # of each form of HTTP, interleaved
-DIGITS = 8  # of a size in JSON, so that every request has JSON of the same length
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,51 +77,6 @@ class Meter:
         return 1e3 * (cpu - before[0]) / max(1, answers - before[1])
 
 
-def measure_http(meter: Meter, files: Sequence[bytes], seconds: float) -> Iterator[Measured]:
-    """Send raw bodies to the native API and binary tensors to the protocol, closed loop.
-
-    Args:
-        meter: The server.
-        files: Images to send.
-        seconds: Length of a measurement.
-    """
-    port = int(meter.address.rpartition(":")[2])
-    path = f"/v2/models/{meter.model}/infer"
-    tensors = [_binary(file) for file in files]
-    length = {"Inference-Header-Content-Length": str(tensors[0].index(b"}]}") + 3)}
-    binary = {"Content-Type": "application/octet-stream", **length}
-    for _ in range(ROUNDS):
-        load = Load(port, CONCURRENCY, seconds)
-        yield _closed_loop("native API", "/classify", files, load, meter)
-        load = Load(port, CONCURRENCY, seconds, binary)
-        yield _closed_loop("HTTP, binary", path, tensors, load, meter)
-
-
-def _binary(file: bytes) -> bytes:
-    """Return a request with a binary tensor, whose outputs are binary too."""
-    size = f"{len(file) + 4:{DIGITS}}"
-    json_ = (
-        '{"parameters":{"binary_data_output":true},"inputs":[{"name":"image","shape":[1],'
-        f'"datatype":"BYTES","parameters":{{"binary_data_size":{size}}}}}]}}'
-    )
-    return json_.encode() + struct.pack("<I", len(file)) + file
-
-
-def _closed_loop(
-    name: str, path: str, bodies: Sequence[bytes], load: Load, meter: Meter
-) -> Measured:
-    count = round(MOST_RATE * load.seconds)
-    plan = Plan((path,), np.zeros(count, np.int64), np.arange(count) % len(bodies))
-    before = meter.read()
-    report = send(bodies, plan, load, lambda *_: UNREAD)
-    found = report.outcomes
-    times = 1e3 * (found.done - found.sent)
-    p99 = float(np.percentile(times, PERCENTILE))
-    name = f"{name}, {CONCURRENCY} connections"
-    right = bool((found.status == OK).all())
-    return Measured(name, len(times) / report.wall, p99, meter.since(before), right)
-
-
 @dataclass(frozen=True, slots=True)
 class PerfAnalyzer:
     """perf_analyzer with its options.
@@ -153,10 +101,7 @@ class PerfAnalyzer:
             grpc: Address for gRPC.
             files: Images to send.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        data = self.folder / "perf_analyzer.json"
-        entries = {"data": [_entry(file) for file in files[:IMAGES]]}
-        data.write_text(json.dumps(entries), encoding="utf-8")
+        data = self.write([entry(file) for file in files[:IMAGES]])
         loads = {
             f"concurrency {CONCURRENCY}": [f"--concurrency-range={CONCURRENCY}"],
             f"Poisson {RATE}/s": [f"--request-rate-range={RATE}", "--request-distribution=poisson"],
@@ -164,9 +109,17 @@ class PerfAnalyzer:
         for protocol, address in (("http", http), ("grpc", grpc)):
             common = ["-u", address, "-i", protocol, "--input-data", str(data)]
             for load, options in loads.items():
-                yield self._run(f"perf_analyzer {protocol}, {load}", [*common, *options])
+                yield self.run(f"perf_analyzer {protocol}, {load}", [*common, *options])
 
-    def _run(self, name: str, options: list[str]) -> Measured:
+    def write(self, entries: Sequence[object]) -> Path:
+        """Write input data, an entry for each request, and return the file."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "perf_analyzer.json"
+        path.write_text(json.dumps({"data": entries}), encoding="utf-8")
+        return path
+
+    def run(self, name: str, options: Sequence[str]) -> Measured:
+        """Measure once, with these options."""
         result = self.folder / "perf_analyzer.csv"
         result.unlink(missing_ok=True)
         command = [
@@ -189,7 +142,7 @@ class PerfAnalyzer:
         return Measured(name, float(row["Inferences/Second"]), p99, self.meter.since(before))
 
 
-def _entry(file: bytes) -> dict[str, object]:
+def entry(file: bytes) -> dict[str, object]:
     """Return an image as input data. Each element has its length first."""
     element = struct.pack("<I", len(file)) + file
     return {"image": {"b64": base64.b64encode(element).decode()}}

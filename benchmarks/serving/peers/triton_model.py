@@ -6,8 +6,7 @@ import numpy as np
 import triton_python_backend_utils as backend
 
 from benchmarks.serving.peers.common import FullDepth
-
-FILE, ANSWER = "file", "answer"
+from benchmarks.serving.peers.settings import ANSWER, FILE
 
 
 class TritonPythonModel:

@@ -70,8 +70,11 @@ def _environment(installed: Path) -> dict[str, str]:
     }
 
 
-def serve(port: int, scratch: Path) -> None:
+def serve(port: int, scratch: Path, grpc_port: int | None = None) -> None:
     """Serve until a signal, then let the server remove its shared memory."""
+    grpc = ["--allow-grpc=false"]
+    if grpc_port is not None:
+        grpc = [f"--grpc-address={HOST}", f"--grpc-port={grpc_port}"]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     installed = _installed()
     command = [
@@ -80,7 +83,7 @@ def serve(port: int, scratch: Path) -> None:
         f"--backend-directory={_backends(installed, scratch)}",
         f"--http-address={HOST}",
         f"--http-port={port}",
-        "--allow-grpc=false",
+        *grpc,
         "--allow-metrics=false",
     ]
     with subprocess.Popen(command, env=_environment(installed)) as server:
@@ -92,4 +95,4 @@ def serve(port: int, scratch: Path) -> None:
 
 if __name__ == "__main__":
     with TemporaryDirectory() as folder:
-        serve(int(sys.argv[1]), Path(folder))
+        serve(int(sys.argv[1]), Path(folder), *map(int, sys.argv[2:]))

@@ -3,6 +3,7 @@
 - `protocol`: names, datatypes, records, and the requested outputs.
 - `inputs`: the input, as files or pixels.
 - `parameters`: parameters of a request as a query and a deadline.
+- `templates`: the part that many requests of a client have in common.
 - `answers`: answers as tensors.
 - `descriptions`: metadata, configuration and statistics.
 - `requests`, `responses`: JSON with or without binary tensors.

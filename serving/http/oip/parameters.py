@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 from serving.errors import ParameterError
@@ -17,33 +18,53 @@ IGNORED = ("priority", "headers", "binary_data_output")
 IGNORED_PREFIXES = ("sequence_", "triton_")
 
 
+class Asked(NamedTuple):
+    """The parameters of a request, checked in part.
+
+    Attributes:
+        query: All parameters of the native API as a raw query.
+        seconds: Deadline in seconds, or `None`.
+    """
+
+    query: bytes
+    seconds: float | None
+
+
+def read_parameters(query: bytes, parameters: Mapping[str, object]) -> Asked:
+    """Return the query of a request, and its deadline.
+
+    Args:
+        query: Raw query string of its URL, or empty.
+        parameters: Its parameters.
+
+    Raises:
+        ParameterError: The value of a parameter is of another type, or too long.
+    """
+    own = {name: _text(name, each) for name, each in parameters.items() if not _ignored(name)}
+    if own:
+        query = b"&".join(part for part in (query, urlencode(own).encode()) if part)
+    return Asked(query, _seconds(parameters[TIMEOUT]) if TIMEOUT in parameters else None)
+
+
 class ParameterReader:
-    """Reads parameters by the reader of the native API's query."""
+    """Resolves parameters by the reader of the native API's query."""
 
     def __init__(self, query_reader: QueryReader) -> None:
         self._query_reader = query_reader
 
-    def read(
-        self, query: bytes, parameters: Mapping[str, object], seconds: float | None = None
-    ) -> ParsedQuery:
+    def resolve(self, asked: Asked, seconds: float | None = None) -> ParsedQuery:
         """Return the query and policy of a request.
 
         Args:
-            query: Raw query string of its URL, or empty.
-            parameters: Its parameters.
+            asked: Its parameters.
             seconds: Time that is left for the call, or `None` for no bound.
 
         Raises:
-            ParameterError: A parameter is given twice, or its value is of another type.
+            ParameterError: A parameter is given twice.
             InvalidRequestError: As `QueryReader.read` raises.
         """
-        own = {name: _text(name, each) for name, each in parameters.items() if not _ignored(name)}
-        if own:
-            query = b"&".join(part for part in (query, urlencode(own).encode()) if part)
-        parsed = self._query_reader.read(query)
-        if TIMEOUT in parameters:
-            parsed = within(parsed, _seconds(parameters[TIMEOUT]))
-        return within(parsed, seconds)
+        parsed = self._query_reader.read(asked.query)
+        return within(within(parsed, asked.seconds), seconds)
 
 
 def within(parsed: ParsedQuery, seconds: float | None) -> ParsedQuery:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import MalformedBodyError
-from serving.http.query import ParsedQuery
+from serving.http.query import ClassifyQuery, ParsedQuery
 from serving.runtime.base import MOST_CLASSES
 
 IMAGE = "image"  # name of the only input
@@ -67,7 +67,7 @@ class InferRequest:
     id: str
     images: Images
     parsed: ParsedQuery
-    outputs: Sequence[Wanted]
+    outputs: tuple[Wanted, ...]
 
 
 def malformed(text: str) -> MalformedBodyError:
@@ -81,23 +81,25 @@ def shown(value: object) -> str:
 
 
 def read_outputs(
-    named: Sequence[tuple[object, Mapping[str, object]]], parsed: ParsedQuery, *, binary: bool
-) -> Sequence[Wanted]:
+    named: Sequence[tuple[object, Mapping[str, object]]], query: ClassifyQuery, *, binary: bool
+) -> tuple[Wanted, ...]:
     """Return the requested outputs, or all that the request gives if it names no output.
 
     Args:
         named: Name and parameters of each.
-        parsed: Query of the request.
+        query: Query of the request.
         binary: Default of `binary_data`.
 
     Raises:
         MalformedBodyError: There is no such output, it is named twice, or has a wrong parameter.
     """
-    further = [name for name in FURTHER if getattr(parsed.query, name)]
-    classes = parsed.query.top_k if "top_k" in parsed.query.model_fields_set else 0
+    further = [name for name in FURTHER if getattr(query, name)]
+    classes = query.top_k if "top_k" in query.model_fields_set else 0
     given = [*OUTPUTS, *further]
     if not named:
-        return [Wanted(name, binary, classes if name == PROBABILITIES else 0) for name in given]
+        return tuple(
+            Wanted(name, binary, classes if name == PROBABILITIES else 0) for name in given
+        )
     names = [name for name, _ in named]
     for number, name in enumerate(names):
         if name not in given:
@@ -105,7 +107,9 @@ def read_outputs(
             raise malformed(f"there is no output {shown(name)} in {', '.join(given)}{hint}")
         if name in names[:number]:
             raise malformed(f"the output {shown(name)} is requested twice")
-    return [_wanted(str(name), parameters, classes, binary=binary) for name, parameters in named]
+    return tuple(
+        _wanted(str(name), parameters, classes, binary=binary) for name, parameters in named
+    )
 
 
 def _wanted(name: str, parameters: Mapping[str, object], classes: int, *, binary: bool) -> Wanted:

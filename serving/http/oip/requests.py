@@ -6,13 +6,14 @@ before it is parsed, as those of the native API are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from serving.http.bodies.json_document import parse_json
 from serving.http.bodies.json_images import MARKS, has_more
 from serving.http.oip.inputs import SIZE, InputReader, InputTensor, is_base64
-from serving.http.oip.parameters import ParameterReader
+from serving.http.oip.parameters import Asked, ParameterReader, read_parameters
 from serving.http.oip.protocol import (
     MAX_ID,
     Images,
@@ -21,6 +22,7 @@ from serving.http.oip.protocol import (
     read_outputs,
     shown,
 )
+from serving.http.oip.templates import MAX_CACHED_BYTES, Template, TemplateCache
 
 LENGTH = b"inference-header-content-length"  # header: bytes of the JSON before binary tensors
 MAX_LENGTH_DIGITS = 20
@@ -31,11 +33,8 @@ BINARY_OUTPUT = "binary_data_output"
 FIELDS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
 INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
 OUTPUT_FIELDS = ("name", "parameters")
-# The kinds of fields, in words.
-LIST, OBJECT = "a list", "an object"
-ID = f"a string of at most {MAX_ID} characters"
+FIRST_ID = re.compile(rb'{"id": ?"([\w.-]{1,128})"')  # without an escape
 Data = dict[str, Any]
-V = TypeVar("V", str, list[object], dict[str, object])
 
 
 class RequestReader:
@@ -49,6 +48,7 @@ class RequestReader:
     def __init__(self, inputs: InputReader, parameters: ParameterReader) -> None:
         self._inputs = inputs
         self._parameters = parameters
+        self._templates = TemplateCache()
         marks = 4 * inputs.max_images + SPARE_MARKS
         self._binary_limits = dict.fromkeys(MARKS, marks)
         # Pixels as numbers, flat or nested.
@@ -71,25 +71,50 @@ class RequestReader:
         """
         size = json_bytes(length, len(body))
         if size == 0 and length is not None:  # the body is the only element of the input
-            parsed = self._parameters.read(query, {})
-            return InferRequest("", [body], parsed, read_outputs((), parsed, binary=False))
-        document = self._document(body, size)
-        parameters = _field(document, "parameters", dict, OBJECT)
-        parsed = self._parameters.read(query, parameters)
-        binary = parameters.get(BINARY_OUTPUT, False)
-        if not isinstance(binary, bool):
-            raise malformed(f"parameters: {BINARY_OUTPUT} is true or false")
-        named = [_named(each) for each in _field(document, "outputs", list, LIST)]
-        outputs, name = read_outputs(named, parsed, binary=binary), _id(document)
-        images = self._images(document, memoryview(body)[size:])
+            parsed = self._parameters.resolve(Asked(query, None))
+            return InferRequest("", [body], parsed, read_outputs((), parsed.query, binary=False))
+        if size == len(body):
+            return self._read_json(body, query)
+        return self._read_binary(body, size, query)
+
+    def _read_json(self, body: bytes, query: bytes) -> InferRequest:
+        document = self._document(body, self._limits)
+        template, name = self._template(document, query), _id(document)
+        parsed = self._parameters.resolve(template.asked)
+        outputs = template.outputs(parsed.query)
+        if template.size is not None:
+            images = self._raw(template, memoryview(b""))
+        else:  # the elements of BYTES are base64, whatever the parameters say
+            images = self._inputs.values(template.tensor, _only_input(document).get("data"))
         return InferRequest(name, images, parsed, outputs)
 
-    def _document(self, body: bytes, size: int) -> Data:
-        whole = size == len(body)
-        if not whole and size > MAX_JSON_BYTES:
+    def _read_binary(self, body: bytes, size: int, query: bytes) -> InferRequest:
+        """Read a request whose JSON has `size` bytes. JSON that came before is not parsed."""
+        if size > MAX_JSON_BYTES:
             raise malformed(f"{size} bytes of JSON before binary data; send {MAX_JSON_BYTES}")
-        json = body if whole else body[:size]
-        for mark, limit in (self._limits if whole else self._binary_limits).items():
+        first, rest = _split_id(body[:size])
+        key, name = (rest, query), first
+        template = self._templates.find(key)
+        if template is None:
+            document = self._document(body[:size], self._binary_limits)
+            template, name = self._template(document, query), _id(document)
+        parsed = self._parameters.resolve(template.asked)
+        outputs = template.outputs(parsed.query)
+        images = self._raw(template, memoryview(body)[size:])
+        if not template.kept and name == first and size + len(query) <= MAX_CACHED_BYTES:
+            self._templates.keep(key, template)
+        return InferRequest(name, images, parsed, outputs)
+
+    def _raw(self, template: Template, binary: memoryview) -> Images:
+        if template.size is None:
+            raise malformed(f"{len(binary)} bytes after the JSON, and no input has a {SIZE}")
+        if template.size != len(binary):
+            raise malformed(f"{SIZE} is {template.size}, and {len(binary)} bytes follow the JSON")
+        return self._inputs.raw(template.tensor, binary)
+
+    def _document(self, json: bytes, limits: Mapping[bytes, int]) -> Data:
+        """Parse JSON that has each mark at most so many times."""
+        for mark, limit in limits.items():
             if _exceeds(json, mark, limit):
                 raise malformed(f"the JSON has more than {limit} {MARKS[mark]}")
         try:
@@ -98,27 +123,40 @@ class RequestReader:
             raise malformed(f"invalid JSON: {error}") from None
         return _checked(document, FIELDS, "the request")
 
-    def _images(self, document: Data, binary: memoryview) -> Images:
-        inputs = _field(document, "inputs", list, LIST)
-        if len(inputs) != 1:
-            raise malformed(f"there are {len(inputs)} inputs; send one")
-        found = _checked(inputs[0], INPUT_FIELDS, "an input")
-        parameters = _field(found, "parameters", dict, OBJECT)
-        encoded, size = is_base64(parameters), parameters.get(SIZE)
+    def _template(self, document: Data, query: bytes) -> Template:
+        """Return a request without its id and its images."""
+        parameters = _mapping(document, "parameters")
+        asked = read_parameters(query, parameters)
+        binary = parameters.get(BINARY_OUTPUT, False)
+        if not isinstance(binary, bool):
+            raise malformed(f"parameters: {BINARY_OUTPUT} is true or false")
+        named = [_named(each) for each in _list(document, "outputs")]
+        found = _only_input(document)
+        own = _mapping(found, "parameters")
+        encoded, size = is_base64(own), own.get(SIZE)
         tensor = InputTensor(found.get("name"), found.get("datatype"), found.get("shape"), encoded)
-        if size is None:
-            if binary:
-                raise malformed(f"{len(binary)} bytes after the JSON, and no input has a {SIZE}")
-            # In JSON the elements of BYTES are base64, whatever the parameters say.
-            return self._inputs.values(tensor, found.get("data"))
-        if "data" in found:
-            raise malformed(f"an input has both data and {SIZE}")
-        if type(size) is not int or size != len(binary):
-            raise malformed(
-                f"{SIZE} is {size if type(size) is int else shown(size)}, and {len(binary)} bytes "
-                "follow the JSON"
-            )
-        return self._inputs.raw(tensor, binary)
+        if size is not None:
+            if "data" in found:
+                raise malformed(f"an input has both data and {SIZE}")
+            if type(size) is not int:
+                raise malformed(f"{SIZE} is {shown(size)}, not a number of bytes")
+        return Template(tensor, asked, named, binary, size)
+
+
+def _split_id(json: bytes) -> tuple[str, bytes]:
+    """Return the id that JSON begins with, as clients of Triton write it, and the rest of it.
+
+    Another id is part of the rest.
+    """
+    found = FIRST_ID.match(json)
+    return ("", json) if found is None else (found[1].decode(), json[found.end() :])
+
+
+def _only_input(document: Data) -> Data:
+    inputs = _list(document, "inputs")
+    if len(inputs) != 1:
+        raise malformed(f"there are {len(inputs)} inputs; send one")
+    return _checked(inputs[0], INPUT_FIELDS, "an input")
 
 
 def json_bytes(length: bytes | None, size: int) -> int:
@@ -156,23 +194,33 @@ def _checked(value: object, fields: tuple[str, ...], name: str) -> Data:
     return value
 
 
-def _field(document: Data, name: str, kind: type[V], described: str) -> V:
-    """Return the value of a field. It is empty if the field is missing or null."""
+def _list(document: Data, name: str) -> list[object]:
     value = document.get(name)
     if value is None:
-        return kind()
-    if not isinstance(value, kind):
-        raise malformed(f"{name}: not {described}")
+        return []
+    if not isinstance(value, list):
+        raise malformed(f"{name}: not a list")
+    return value
+
+
+def _mapping(document: Data, name: str) -> Mapping[str, object]:
+    value = document.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise malformed(f"{name}: not an object")
     return value
 
 
 def _named(output: object) -> tuple[object, Mapping[str, object]]:
     found = _checked(output, OUTPUT_FIELDS, "an output")
-    return found.get("name"), _field(found, "parameters", dict, OBJECT)
+    return found.get("name"), _mapping(found, "parameters")
 
 
 def _id(document: Data) -> str:
-    found = _field(document, "id", str, ID)
-    if len(found) > MAX_ID:
-        raise malformed(f"id: not {ID}")
+    found = document.get("id")
+    if found is None:
+        return ""
+    if not isinstance(found, str) or len(found) > MAX_ID:
+        raise malformed(f"id: not a string of at most {MAX_ID} characters")
     return found

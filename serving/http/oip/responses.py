@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import orjson
 
 from offramp.bundle.manifest import Manifest
 from serving.engine.request import Answer
 from serving.http.classify import headers_of
 from serving.http.connection import Headers
-from serving.http.oip.answers import OutputBuilder, OutputTensor, parameters_of
+from serving.http.oip.answers import Layout, OutputBuilder, Values, parameters_of
 from serving.http.oip.inputs import SIZE
 from serving.http.oip.protocol import InferRequest
 from serving.http.oip.requests import LENGTH
 
 OCTETS = b"application/octet-stream"
+Data = dict[str, Any]
+Parameters = dict[str, str | bool]
 
 
 class ResponseWriter:
@@ -29,29 +30,48 @@ class ResponseWriter:
 
     def write(self, request: InferRequest, answers: Sequence[Answer]) -> tuple[Headers, bytes]:
         """Return the headers and the body of a response with the requested outputs."""
-        binary: list[bytes] = []
-        outputs = []
-        for wanted, tensor in zip(
-            request.outputs, self._builder.build(request, answers), strict=True
-        ):
-            raw = tensor.raw() if wanted.binary else None
-            if raw is not None:
-                binary.append(raw)
-            outputs.append(_described(tensor, raw))
-        response: dict[str, Any] = {**self._model, "parameters": parameters_of(request, answers)}
+        layout = self._builder.layout(request.outputs, len(answers))
+        values, parameters = layout.values(answers), parameters_of(request, answers)
+        if not all(each.binary for each in request.outputs):
+            return self._write_mixed(request, layout, values, parameters)
+        binary = layout.raw(values)
+        key = tuple(map(len, binary)), tuple(parameters.items())
+        json = layout.write(key, lambda: self._json(_sized(layout, binary), parameters))
         if request.id:
-            response["id"] = request.id
-        json = orjson.dumps(response | {"outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
-        if not binary:
-            return headers_of(json), json
-        body = b"".join([json, *binary])
-        return [*headers_of(body, OCTETS), (LENGTH, str(len(json)).encode())], body
+            json = b'%b,"id":%b}' % (json[:-1], orjson.dumps(request.id))
+        return _with_binary(json, binary)
+
+    def _write_mixed(
+        self,
+        request: InferRequest,
+        layout: Layout,
+        values: Sequence[Values],
+        parameters: Parameters,
+    ) -> tuple[Headers, bytes]:
+        binary, outputs = [], []
+        for wanted, output, each in zip(request.outputs, layout.outputs, values, strict=True):
+            described = output.head._asdict()
+            if wanted.binary:
+                binary.append(output.raw(each))
+                outputs.append(described | {"parameters": {SIZE: len(binary[-1])}})
+            else:
+                outputs.append(described | {"data": output.json(each)})
+        json = self._json(outputs, parameters, request.id)
+        return _with_binary(json, binary) if binary else (headers_of(json), json)
+
+    def _json(self, outputs: Sequence[Data], parameters: Parameters, name: str = "") -> bytes:
+        response: Data = {**self._model, "parameters": parameters}
+        if name:
+            response["id"] = name
+        response["outputs"] = outputs
+        return orjson.dumps(response, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _described(tensor: OutputTensor, raw: bytes | None) -> dict[str, Any]:
-    head = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-    if raw is not None:
-        return head | {"parameters": {SIZE: len(raw)}}
-    if isinstance(tensor.values, np.ndarray):
-        return head | {"data": tensor.values.reshape(-1)}
-    return head | {"data": [each.decode() for each in tensor.values]}
+def _sized(layout: Layout, binary: Sequence[bytes]) -> list[Data]:
+    pairs = zip(layout.outputs, binary, strict=True)
+    return [each.head._asdict() | {"parameters": {SIZE: len(raw)}} for each, raw in pairs]
+
+
+def _with_binary(json: bytes, binary: Sequence[bytes]) -> tuple[Headers, bytes]:
+    body = b"".join([json, *binary])
+    return [*headers_of(body, OCTETS), (LENGTH, b"%d" % len(json))], body

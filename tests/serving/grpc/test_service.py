@@ -45,6 +45,20 @@ def test_every_form_of_a_request_has_the_native_answers(
         check_equal(infer(channel, message), native)
 
 
+def test_equal_messages_but_for_id_and_image_have_their_own_answers(
+    channel: grpc.Channel, native: list[dict[str, Any]]
+) -> None:
+    for number, (image, answer) in enumerate(zip(random_images(6, 21), native, strict=True)):
+        message = request([1, 32, 32, 3], "UINT8", budget="medium")
+        message.id = str(number)
+        message.raw_input_contents.append(image.tobytes())
+        check_equal(infer(channel, message), [answer])
+        sent = message.SerializeToString()
+        response = pb.ModelInferResponse.FromString(call(channel, "ModelInfer", sent))
+        assert response.id == str(number)
+        assert response.parameters["budget"].string_param == "medium"
+
+
 def test_outputs_and_parameters_are_those_of_the_protocol(channel: grpc.Channel) -> None:
     parameters = {"min_confidence": 0.9, "explain": True, "timeout": 10_000_000, "priority": 1}
     message = with_files(FILES[:1], **parameters)

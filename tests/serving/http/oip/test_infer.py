@@ -164,3 +164,23 @@ def test_requests_are_counted_as_those_of_the_native_api(bundle: Path, files: li
     parts = ("success", "queue", "compute_input", "compute_infer", "compute_output")
     assert {stats["inference_stats"][part]["count"] for part in parts} == {18}
     assert stats["inference_stats"]["success"]["ns"] > stats["inference_stats"]["queue"]["ns"] > 0
+
+
+def test_requests_with_equal_json_have_their_own_answers(
+    client: httpx.Client, pixels: NDArray[np.uint8], native: list[dict[str, Any]]
+) -> None:
+    parameters = {"binary_data_output": True}
+    document = head([1, 32, 32, 3], "UINT8", pixels[0].tobytes(), parameters=parameters)
+    for image, answer in zip(pixels, native, strict=True):
+        response = send(client, document, image.tobytes())
+        check_equal(outputs(response), [answer])
+    low = send(client, document, pixels[0].tobytes(), f"{INFER}?budget=low")
+    named = [json.loads(each.content[: int(each.headers[LENGTH])]) for each in (low, response)]
+    assert [each["parameters"]["budget"] for each in named] == ["low", "medium"]
+    assert send(client, document, pixels.tobytes()).status_code == 400
+    for name in ("a", "b", 'a"b', "\u00e9"):
+        for identified in (document | {"id": name}, {"id": name} | document):
+            answered = send(client, identified, pixels[0].tobytes())
+            check_equal(outputs(answered), native[:1])
+            assert json.loads(answered.content[: int(answered.headers[LENGTH])])["id"] == name
+    assert send(client, {"id": 1025 * "a"} | document, pixels[0].tobytes()).status_code == 400
