@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow.parquet import write_table
 
 from offramp.data.reader import read_dataset
 from tests.offramp.data.trees import counts, error_of, put, reasons
@@ -38,3 +40,17 @@ def test_a_file_with_two_labels_or_in_two_splits_is_refused(
 def link(path: Path, target: Path, *, hard: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     (path.hardlink_to if hard else path.symlink_to)(target)
+
+
+def test_a_path_in_parquet_files_is_used_once(tmp_path: Path) -> None:
+    put(tmp_path, "in/a.png", "in/b.png")
+    images = ["in/a.png", "in/../in/a.png", "in/b.png"]
+    path = tmp_path / "a.parquet"
+    write_table(pa.table({"image": images, "label": ["cat", "cat", "dog"]}), path)
+    found = read_dataset(path)
+    assert [each.name for each in found.parts["train"].images] == [f"{path}#0", f"{path}#2"]
+    assert reasons(found) == {f"{path}#1": "is listed twice"}
+    write_table(pa.table({"image": images, "label": ["cat", "dog", "dog"]}), path)
+    error = error_of(path)
+    assert f"{path}, row 1: {tmp_path}/in/../in/a.png is dog in train, and cat in train" in error
+    assert f"in {path}, row 0, which is the same file. Remove one of them" in error
