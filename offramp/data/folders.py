@@ -163,8 +163,9 @@ def _repeated(
         for folder in folders:
             for path in folder.image_paths():
                 identity = identity_of(Path(path).stat())
-                place, shown = f"as {printable(path)}", printable(path)
-                if identity in shared and files.add(identity, folder.name, split, shown, place):
+                if identity not in shared:
+                    continue
+                if files.add(identity, folder.name, split, path, f"as {printable(path)}"):
                     name = str(Path(path).relative_to(source))
                     repeated[path] = LeftOut(name, "is a second name of a file in its class")
     return repeated

@@ -42,7 +42,8 @@ class SameFiles:
         before = self._uses.setdefault(identity, _Use(label, split, place))
         if (before.label, before.split) != (label, split):
             raise DatasetError(
-                f"{name} is {printable(label)} in {split}, and {printable(before.label)} in "
-                f"{before.split} {before.place}, which is the same file. Remove one of them"
+                f"{printable(name)} is {printable(label)} in {split}, and "
+                f"{printable(before.label)} in {before.split} {before.place}, which is the same "
+                "file. Remove one of them"
             )
         return before.place is not place

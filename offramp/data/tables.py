@@ -155,7 +155,7 @@ class _Rows:
         place = _Line(number, name)
         if format_ is None:
             self.left_out.append(LeftOut(f"{name} (line {number})", reason))
-        elif self.files.add(identity, label, split, f"{where}: {printable(name)}", place):
+        elif self.files.add(identity, label, split, f"{where}: {name}", place):
             self.left_out.append(LeftOut(f"{name} (line {number})", "is listed twice"))
         else:
             self.images.setdefault(split, {})[path] = label

@@ -9,7 +9,7 @@ split. A column `split`, if there is one, names the split of each row instead.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from offramp.data.parquet.cells import (
 )
 from offramp.data.parquet.rows import Rows
 from offramp.data.records import Found, LeftOut, Part, Split, printable
+from offramp.data.same_files import SameFiles, identity_of
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -48,6 +49,7 @@ class _Labelled:
         rows: Numbers of the rows, from 0. A file without a column `split` has all in one split.
         labels: Label of each of them. `None`: withheld.
         names: Names that the file declares for labels.
+        paths: Path of the image, by row, where the file has only its path.
     """
 
     file: Path
@@ -56,6 +58,7 @@ class _Labelled:
     rows: Sequence[int]
     labels: list[str] | None
     names: Sequence[str]
+    paths: Mapping[int, Path]
 
 
 def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut] = ()) -> Found:
@@ -75,6 +78,9 @@ def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut
         for split, rows in _labelled(file, source, alone=len(files) == 1).items():
             read.setdefault(split, []).append(rows)
     named = list(left_out)
+    files_in = SameFiles()
+    for split, group in read.items():
+        read[split] = [_once(each, split, files_in, named) for each in group]
     for split, labelled in list(read.items()):
         if any(each.labels is None for each in labelled):
             named.append(LeftOut(split, "has no labels: they are withheld", files=0))
@@ -92,8 +98,10 @@ def _labelled(file: Path, source: Path, *, alone: bool) -> dict[Split, _Labelled
         image = image_column(parquet, file)
         values = list(cells(parquet, label))
         groups = _rows_by_split(parquet, file, source, len(values), alone=alone)
-        for number, cell in enumerate(cells(parquet, image)):
-            image_in(cell, file, number, image)
+        images = (
+            image_in(cell, file, row, image) for row, cell in enumerate(cells(parquet, image))
+        )
+        paths = {row: each for row, each in enumerate(images) if isinstance(each, Path)}
     where = f"{file}, row {{}}: {label}"
     return {
         split: _Labelled(
@@ -103,9 +111,32 @@ def _labelled(file: Path, source: Path, *, alone: bool) -> dict[Split, _Labelled
             rows,
             _labels({row: values[row] for row in rows}, split, names, where),
             names,
+            paths,
         )
         for split, rows in groups.items()
     }
+
+
+def _once(
+    labelled: _Labelled, split: Split, files: SameFiles, left_out: list[LeftOut]
+) -> _Labelled:
+    """Return rows without those with an image file that was listed before, which are left out.
+
+    Raises:
+        DatasetError: A file was listed with another label or in another split.
+    """
+    if labelled.labels is None or not labelled.paths:
+        return labelled
+    kept = {}
+    for row, label in zip(labelled.rows, labelled.labels, strict=True):
+        path, place = labelled.paths.get(row), f"{labelled.file}, row {row}"
+        if path and files.add(
+            identity_of(path.stat()), label, split, f"{place}: {path}", f"in {place}"
+        ):
+            left_out.append(LeftOut(f"{labelled.file}#{row}", "is listed twice", files=0))
+        else:
+            kept[row] = label
+    return replace(labelled, rows=[*kept], labels=[*kept.values()])
 
 
 def _labels(

@@ -152,6 +152,11 @@ def test_a_table_in_utf_16_says_so(tmp_path: Path, text: str, encoding: str) -> 
     assert error_of(path) == f"{path} is text in UTF-16. Save it in UTF-8"
 
 
+@pytest.mark.parametrize("text", ["f", "fi"])
+def test_a_short_table_is_no_utf_16(tmp_path: Path, text: str) -> None:
+    assert f"has no file column, only {text}" in error_of(table(tmp_path, text))
+
+
 def test_long_numbers_are_ordered_by_value(tmp_path: Path) -> None:
     long = "1" * 5000
     found = read_dataset(table(tmp_path, f"file,label\na.png,{long}\nb.png,2\nin ner/c,-3\n"))
