@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import CliToggleFlag
 
-from exporter.place import check_file, check_name, check_place
+from exporter.output_folder import check_file, check_name, check_place
 from exporter.promises import (
     DELTA,
     DELTA_HELP,

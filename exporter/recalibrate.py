@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.bundle import Export, score, with_new_measurements
-from exporter.chain import Chain
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, set_temperature
 from exporter.reject.graphs import without_score
+from exporter.stage_runner import Chain
 from exporter.temperatures import fit_temperatures, some_of
 from offramp.bundle.manifest import HeldOut, Manifest
 from training.data.datasets import Dataset

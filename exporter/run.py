@@ -18,8 +18,8 @@ from exporter.network.verify import verify_scores
 from exporter.promises.bundle import with_promises
 from exporter.promises.wanted import calibration_rows, wanted_from
 from exporter.recalibrate import images_for, own_files, recalibrate
+from exporter.reject.add_scores import DROPPED, TORCH_SCORES, add_reject
 from exporter.reject.photos import read_photos
-from exporter.reject.record import DROPPED, TORCH_SCORES, add_reject
 from exporter.report import summary
 from offramp.bundle.manifest import Manifest
 from offramp.data.held_out import few_warnings

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.chain import Chain, LabelledImages
 from exporter.graph import StageGraph, set_temperature
+from exporter.stage_runner import Chain, LabelledImages
 from training.evaluation.thresholds import fit_temperature
 
 if TYPE_CHECKING:

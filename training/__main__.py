@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from offramp.exit_codes import exit_code
 from training.options import read_run
-from training.place import check_place
+from training.output_folder import check_place
 
 STOPPED = "stopped; to continue after the last checkpoint, run the same command with --resume"
 

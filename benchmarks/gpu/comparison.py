@@ -35,7 +35,7 @@ from benchmarks.timing import positive_int
 from benchmarks.training.comparison import Plan, Row, Run, finished, runs_of, train
 from training.data.datasets import open_dataset
 from training.errors import TrainingError
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 
 PLAIN = "--weight-decay 1e-4 --shape.head_dropout 0"
 REGULARISED = "--weight-decay 5e-4 --shape.head_dropout 0.5"

@@ -14,7 +14,7 @@ from benchmarks.training.evidence.paired import paired, right_of
 from benchmarks.training.predictions import read_all
 from training.errors import CheckpointError, DataError
 from training.fit.checkpoint import Progress, load_progress
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 
 EPOCHS, TABLE, RIGHT = "epochs.csv", "table.txt", "right.npz"
 # rows, and what the second minus the first tells

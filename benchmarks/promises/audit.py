@@ -30,8 +30,8 @@ from benchmarks.goals import Goal, print_goals
 from benchmarks.promises.alarms import SOON, Losses, at_losses, past_of
 from benchmarks.promises.audit_cost import SHIPPED
 from exporter.bundle import read_bundle
-from exporter.chain import Chain
 from exporter.promises.certificate import Outputs, agreeing
+from exporter.stage_runner import Chain
 from offramp.bundle.manifest import Manifest
 from serving.audit.ledger import FULL_DEPTH, AuditedPromise, Kept, Ledger
 from serving.engine.background.ladder import Ladder, ladders

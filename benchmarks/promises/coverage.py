@@ -27,11 +27,11 @@ from rich.progress import track
 
 from exporter.budgets.path import solve_path
 from exporter.bundle import read_bundle
-from exporter.chain import Chain
 from exporter.promises.certificate import Outputs, agreeing
 from exporter.promises.points import Points, least_at_an_exit, with_many_at_each_exit
 from exporter.promises.wanted import Wanted, divide, images_wanted
 from exporter.recalibrate import own_files
+from exporter.stage_runner import Chain
 from offramp.bundle.binomial import images_needed
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.promises import Kind, Level

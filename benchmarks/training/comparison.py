@@ -14,7 +14,7 @@ from rich.progress import track
 
 from training.fit.checkpoint import load_progress
 from training.options import read_run
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 from training.recipes import Recipe
 
 

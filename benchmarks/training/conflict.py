@@ -36,7 +36,7 @@ from training.fit.checkpoint import Progress, load_checkpoint, new_network
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import build_objective
 from training.objectives.per_exit import gradient_of_each
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 from training.surgery.boundary import Surgery
 
 ALL = "all"  # group of the images of all classes

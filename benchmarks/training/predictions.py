@@ -29,7 +29,7 @@ from training.evaluation.assessment import (
 from training.evaluation.evaluate import Scored
 from training.fit.checkpoint import Progress, load_checkpoint
 from training.networks.flops import flops_to_exits
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 
 CACHE = "answers.npz"
 SETS = ("held_out", "test")

@@ -16,10 +16,10 @@ from pathlib import Path
 from exporter.bundle import read_bundle
 from exporter.recalibrate import own_files
 from exporter.reject import RATE
+from exporter.reject.add_scores import Measured, fit_record, measure
 from exporter.reject.fit import auroc_interval
 from exporter.reject.graphs import without_score
 from exporter.reject.photos import read_photos
-from exporter.reject.record import Measured, fit_record, measure
 from exporter.report import reject_lines
 
 SHIPPED = Path("deploy/bundles/cifar10-msdnet")

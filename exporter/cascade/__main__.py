@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 
-from exporter.place import check_name, check_place
+from exporter.output_folder import check_name, check_place
 from exporter.promises import (
     DELTA,
     DELTA_HELP,

@@ -17,10 +17,10 @@ from exporter.cascade.original import Kind, Original, check_equal, kind_of, prob
 from exporter.cascade.reduction import reduce_images
 from exporter.cascade.settings import Member
 from exporter.cascade.stage import ImageForm, Reading, stage_of
-from exporter.chain import Chain
 from exporter.errors import ExportError, VerificationError
 from exporter.graph import StageGraph
 from exporter.reject.graphs import without_score
+from exporter.stage_runner import Chain
 from offramp.bundle.values import Confidence
 
 Pixels = NDArray[np.uint8]

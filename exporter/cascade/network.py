@@ -16,7 +16,7 @@ from onnx import AttributeProto, ModelProto, TensorProto, ValueInfoProto, versio
 
 from exporter.errors import ExportError
 from exporter.graph import OPSET
-from exporter.place import check_file
+from exporter.output_folder import check_file
 
 Dtype = Literal["uint8", "float32", "float16"]
 Layout = Literal["nchw", "nhwc"]

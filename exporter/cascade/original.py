@@ -11,8 +11,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from exporter.cascade.network import Network
-from exporter.chain import session_options
 from exporter.errors import ExportError, VerificationError
+from exporter.stage_runner import session_options
 
 Kind = Literal["logits", "probabilities"]
 Array = NDArray[np.float32]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from PIL import Image
 
-from exporter.chain import session_options
 from exporter.errors import VerificationError
 from exporter.graph import IMAGE, OPSET, Nodes
+from exporter.stage_runner import session_options
 from offramp.bundle.preprocess import FILTERS
 from offramp.bundle.values import Filter
 from offramp.images.reduction import REDUCTION, blocks, coefficients

@@ -22,11 +22,11 @@ from exporter.cascade.members import Part, Stages, describe, prepare
 from exporter.cascade.photos import HeldOutImages, decode, find_held_out
 from exporter.cascade.settings import Member, image_of
 from exporter.cascade.stage import ImageForm
-from exporter.chain import Chain, ChainOutput
 from exporter.graph import set_temperature
 from exporter.promises.bundle import with_promises
 from exporter.promises.wanted import calibration_rows, wanted_from
 from exporter.report import summary
+from exporter.stage_runner import Chain, ChainOutput
 from exporter.temperatures import temperatures_for
 from offramp.bundle.manifest import NEW_FORMAT, HeldOut, ImageInput, Manifest, Provenance
 from offramp.bundle.values import Confidence, Price

@@ -15,7 +15,6 @@ from rich.progress import track
 from torch import Tensor
 
 from exporter.bundle import PLOT, read_bundle
-from exporter.chain import Chain
 from exporter.errors import ExportError
 from exporter.graph import StageGraph
 from exporter.promises.certificate import Outputs, agreeing, certify
@@ -23,6 +22,7 @@ from exporter.promises.wanted import wanted_from
 from exporter.recalibrate import own_files
 from exporter.reject.photos import decode_photos, find_photos
 from exporter.report import write_plot
+from exporter.stage_runner import Chain
 from offramp.bundle.manifest import MANIFEST, Manifest
 from offramp.writing import write_text
 from training.errors import DataError

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import CliPositionalArg
 
 from exporter.cascade.__main__ import NetworkOptions
-from exporter.place import check_name, check_place
+from exporter.output_folder import check_name, check_place
 from exporter.promises import PRICE_HELP, PROMISES, read_levels
 from offramp.bounds import PositiveFloat
 from offramp.bundle.values import Price

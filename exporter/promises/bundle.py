@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from exporter.bundle import Export
-from exporter.chain import LabelledImages
 from exporter.promises.certificate import Outputs, certify
 from exporter.promises.wanted import Wanted
+from exporter.stage_runner import LabelledImages
 from offramp.bundle.manifest import Manifest
 
 NONE_WANTED = "the new bundle promises nothing: offramp certify certifies promises"

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.promises.sequence import last_certified
+from exporter.promises.fixed_sequence import last_certified
 from offramp.bundle.binomial import images_needed, p_value, p_value_given_exit
 from offramp.bundle.promises import Level, LossesOfExit
 from training.evaluation.evaluate import Floats, Scored

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.promises import read_levels
+from exporter.promises.fixed_sequence import level_of
 from exporter.promises.points import FEWEST_AT_AN_EXIT
-from exporter.promises.sequence import level_of
 from offramp.bundle.binomial import images_needed
 from offramp.bundle.promises import Level
 from offramp.data.held_out import in_random_order

@@ -13,7 +13,7 @@ from pydantic import Field
 from pydantic_settings import CliToggleFlag
 
 from exporter.errors import ExportError
-from exporter.place import check_name, check_place
+from exporter.output_folder import check_name, check_place
 from exporter.promises import DELTA, DELTA_HELP, PROMISES, PROMISES_HELP, read_levels
 from exporter.quantize import Precision
 from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP

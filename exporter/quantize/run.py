@@ -10,15 +10,15 @@ import torch
 from rich.console import Console
 
 from exporter.bundle import Export, read_bundle, with_new_measurements, write_bundle
-from exporter.chain import Chain, ChainOutput
 from exporter.graph import StageGraph
 from exporter.promises.bundle import with_promises
 from exporter.promises.wanted import wanted_from
 from exporter.quantize import Precision
 from exporter.quantize.convert import Agreement, agreement, lost_accuracy, own_images, quantize
+from exporter.reject.add_scores import DROPPED, add_reject
 from exporter.reject.photos import read_photos
-from exporter.reject.record import DROPPED, add_reject
 from exporter.report import summary
+from exporter.stage_runner import Chain, ChainOutput
 from offramp.bundle.manifest import Manifest
 from training.data.datasets import Dataset
 from training.data.images import Images

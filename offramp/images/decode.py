@@ -16,8 +16,8 @@ from offramp.bundle.manifest import ImageInput
 from offramp.bundle.modes import PixelsError
 from offramp.bundle.preprocess import Box, bring_to_size
 from offramp.images.errors import CostlyFileError, DamagedFileError, UnsupportedPixelsError
-from offramp.images.essence import Essence, png_has_all_rows
 from offramp.images.header import Header
+from offramp.images.without_metadata import Essence, png_has_all_rows
 
 # The number of pixels is bounded before a file is opened, and Pillow's own limit only warns.
 Image.MAX_IMAGE_PIXELS = None

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from offramp.bundle.orientation import TRANSPOSED, UPRIGHT
 from offramp.images.boxes import heif_size, jpeg2000_size
 from offramp.images.errors import DamagedFileError, UnknownFormatError, UnsupportedPixelsError
-from offramp.images.essence import Essence, gif_essence, png_essence
 from offramp.images.formats import NAMES, format_of, is_read
 from offramp.images.jpeg import Jpeg, read_jpeg, work_of_scans
 from offramp.images.memory import TURN, of_file, of_jpeg, of_tiff
 from offramp.images.tiff import COMPRESSION, HEIGHT, JPEG, WIDTH, Tiff, read_tiff
 from offramp.images.webp import webp_essence, webp_size, work_of_codes
+from offramp.images.without_metadata import Essence, gif_essence, png_essence
 
 # A JPEG is decoded at 1/8, 1/4, 1/2 or 1/1 of its size, by the times that it is as large as needed.
 SCALES = (1, 1, 2, 2, 4, 4, 4, 4, 8)

@@ -10,8 +10,8 @@ import struct
 
 from offramp.bundle.orientation import UPRIGHT, orientation_in
 from offramp.images.errors import CostlyFileError, DamagedFileError
-from offramp.images.essence import Essence
 from offramp.images.vp8l import SIGNATURE, Budget, table_bytes
+from offramp.images.without_metadata import Essence
 
 MAX_CHUNKS = 2000  # before the second frame
 # Bytes of the tables of codes that are allowed: always, for each pixel, and for each byte of the

@@ -18,6 +18,7 @@ from offramp.bundle.manifest import ImageInput
 from offramp.images.decode import decode_essence
 from offramp.images.errors import ImageFileError
 from serving.errors import DecodersFullError, InvalidRequestError
+from serving.images.costly_wait import FEW_WORK, Rest
 from serving.images.jpeg import Plain, decode_plain, read_plain
 from serving.images.plan import (
     LEAST_BYTES,
@@ -29,7 +30,6 @@ from serving.images.plan import (
     served_error,
     small_headers,
 )
-from serving.images.rest import FEW_WORK, Rest
 from serving.images.threads import DecodeThreads, Job
 
 # Work that can be queued for each thread: about four seconds. A call alone is always taken.

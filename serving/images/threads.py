@@ -1,7 +1,7 @@
 """Threads that decode images: the cheapest first, and only in so much memory at once.
 
 A few images that are dear to decode must not delay all others. One thread is kept free of them,
-and after each the next one can have to wait (`rest.py`).
+and after each the next one can have to wait (`costly_wait.py`).
 
 The event loop owns the queue. A thread gets one job at a time. The threads are daemons, so that the
 end of the process does not wait for an image that is being decoded.

@@ -20,8 +20,8 @@ from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.processes.addresses import listen
 from serving.processes.hang_up import hang_up_calls, hang_up_terminates
+from serving.processes.linked_changes import LinkedChanges
 from serving.processes.server import freeze, serve
-from serving.processes.worker_link import LinkedChanges
 from serving.settings import Settings
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from exporter.bundle import Naming, with_new_measurements, write_bundle
-from exporter.chain import Chain
 from exporter.errors import ExportError
 from exporter.graph import StageGraph, parameter_count
 from exporter.network.export import make_manifest
@@ -26,6 +25,7 @@ from exporter.quantize.convert import (
 )
 from exporter.quantize.to_int8 import convert_to_int8
 from exporter.recalibrate import own_files
+from exporter.stage_runner import Chain
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.runtime.cpu import CpuRuntime

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from exporter.bundle import Naming, read_bundle, write_bundle
-from exporter.chain import Chain
 from exporter.errors import ExportError
 from exporter.network.export import make_manifest
 from exporter.recalibrate import images_for, recalibrate
+from exporter.stage_runner import Chain
 from tests.exporter.exported import checkpoint, export, held_out
 from tests.training.samples import LABELS
 from training.data.images import Images

@@ -37,8 +37,8 @@ from offramp.bundle.preprocess import side_wanted
 from offramp.data.records import Encoded
 from offramp.images.decode import decode_essence
 from offramp.images.errors import ImageFileError
-from offramp.images.essence import Essence
 from offramp.images.header import Header, read_header, upright_size
+from offramp.images.without_metadata import Essence
 from offramp.writing import replaced, writing
 from training.data.encoded import EncodedImages
 from training.data.images import File, ImageFiles

@@ -10,7 +10,7 @@ from training.distributed import equal_on_all_processes, rank
 from training.errors import CheckpointError
 from training.fit.checkpoint import Epoch, load_checkpoint, save_checkpoint
 from training.fit.trainer import OnStep, Track, Trainer, ignore_step
-from training.place import kept_path
+from training.output_folder import kept_path
 
 
 def fit(

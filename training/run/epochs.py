@@ -14,7 +14,7 @@ from training.fit.early_stop import best_epoch
 from training.fit.loop import fit
 from training.fit.trainer import Trainer
 from training.options import RunOptions
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 from training.report.remaining import seconds_left, text_of, track_epoch
 from training.report.report import write_report
 from training.report.tensorboard import EventLog

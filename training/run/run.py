@@ -17,7 +17,7 @@ from training.fit.features.cache import Place, run_features
 from training.fit.same_run import moved
 from training.fit.trainer import Trainer
 from training.options import RunOptions
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 from training.recipes import Recipe
 from training.report.data_table import print_table, write_table
 from training.report.page import costs

@@ -21,7 +21,7 @@ from training.networks.places import with_places
 from training.networks.pretrained import classes_of
 from training.networks.weights import Pretrained
 from training.options import RunOptions
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 from training.recipes import Recipe
 
 

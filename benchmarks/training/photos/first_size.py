@@ -39,7 +39,7 @@ from offramp.bundle.manifest import read_manifest
 from serving.runtime.cpu import CpuRuntime
 from training.evaluation.budgeted import direct_optimum, flops_to_reach, measure
 from training.fit.checkpoint import load_checkpoint
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 
 LESS = (0.005, 0.01)  # of the accuracy at full depth
 ALONE = "--variant joint --objective joint --shape.exits []"

@@ -21,16 +21,7 @@ from deploy.check.prometheus import NO_SERVER, scraping
 
 def main() -> int:
     """Record data if they do not exist, draw them and return the exit status."""
-    parser = argparse.ArgumentParser(
-        description="Draw the dashboard from recorded data.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    option = parser.add_argument
-    option("--minutes", type=float, default=12, help="minutes of traffic to record")
-    option("--rate", type=float, default=20, help="mean requests per second")
-    option("--folder", type=Path, help="folder of recorded data, created if it has no data")
-    option("--out", type=Path, default=Path("docs/dashboard.png"), help="picture to write")
-    arguments = parser.parse_args()
+    arguments = _arguments()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         times = folder / "times.json"
@@ -41,6 +32,19 @@ def main() -> int:
         with scraping(NO_SERVER, folder) as prometheus:
             draw(prometheus, start, end, arguments.out)
     return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Draw the dashboard from recorded data.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    option = parser.add_argument
+    option("--minutes", type=float, default=12, help="minutes of traffic to record")
+    option("--rate", type=float, default=20, help="mean requests per second")
+    option("--folder", type=Path, help="folder of recorded data, created if it has no data")
+    option("--out", type=Path, default=Path("docs/dashboard.png"), help="picture to write")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from serving.http.body import BodyReader
 from serving.http.context import ServerContext
 from serving.http.models.served import ServedModel
 from serving.http.tracing.trace import Tracing
+from serving.images.costly_wait import Rest
 from serving.images.decoder import Decoder
-from serving.images.rest import Rest
 from serving.models.catalog import Entry
 from serving.models.folder import ModelFolder
 from serving.observe.hardware.energy import watch_energy

@@ -14,7 +14,7 @@ from benchmarks.gpu.step_seconds import main as step_seconds
 from benchmarks.training.comparison import Plan, Run
 from tests.training.samples import finished_progress, source_with_test, untrained_checkpoint
 from training.fit.checkpoint import save_checkpoint
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 
 TINY = (
     "--device cpu --shape.exits 2 "

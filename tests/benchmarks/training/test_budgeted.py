@@ -13,7 +13,7 @@ from training.errors import DataError
 from training.evaluation.budgeted import direct_optimum
 from training.evaluation.evaluate import Scored
 from training.fit.checkpoint import Checkpoint, save_checkpoint
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 
 
 def save_run(folder: Path, seed: int) -> Checkpoint:

@@ -16,7 +16,7 @@ from tests.training.samples import finished_progress, untrained_checkpoint
 from training.fit.checkpoint import new_network, save_checkpoint
 from training.networks.flops import flops_to_exits
 from training.objectives import build_objective
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 
 EVERY = (*ROWS, *VARIATIONS)
 

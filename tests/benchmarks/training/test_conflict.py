@@ -8,7 +8,7 @@ from tests.training.families import small_network
 from tests.training.samples import finished_progress, source_with_test, untrained_checkpoint
 from training.data.images import Images
 from training.fit.checkpoint import save_checkpoint
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 from training.surgery.boundary import Surgery
 
 BATCH = Images(

@@ -16,7 +16,7 @@ from benchmarks.training.objectives import (
 )
 from tests.training.samples import finished_progress, source_with_test, untrained_checkpoint
 from training.fit.checkpoint import save_checkpoint
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 
 JOINT, DFS = "joint", "dfs-released"
 

@@ -10,8 +10,8 @@ from exporter.cascade.network import read_network
 from exporter.cascade.original import Kind, Normalisation
 from exporter.cascade.reduction import reduce_images
 from exporter.cascade.stage import ImageForm, Reading, stage_of
-from exporter.chain import Chain
 from exporter.graph import StageGraph, set_temperature
+from exporter.stage_runner import Chain
 from offramp.bundle.values import Confidence
 from tests.exporter.cascade.classifiers import MEAN, STD, Classifier, pictures
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from exporter.bundle import Naming, read_bundle, write_bundle
-from exporter.chain import Chain
 from exporter.errors import ExportError
 from exporter.network.export import export_network, make_manifest
 from exporter.promises import PROMISES, read_levels
 from exporter.promises.bundle import with_promises
 from exporter.promises.wanted import calibration_rows, divide, wanted_from
 from exporter.recalibrate import recalibrate
+from exporter.stage_runner import Chain
 from offramp.bundle.manifest import Manifest, read_manifest
 from tests.exporter.exported import checkpoint, export, held_out
 from training.evaluation.evaluate import exits_taken

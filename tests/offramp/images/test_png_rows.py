@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from offramp.bundle.manifest import ImageInput
 from offramp.images.decode import decode_essence
 from offramp.images.errors import DamagedFileError
-from offramp.images.essence import png_has_all_rows
 from offramp.images.header import read_header
+from offramp.images.without_metadata import png_has_all_rows
 
 TARGET = ImageInput(height=8, width=8, fit="stretch", filter="bilinear")
 STEPS = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),

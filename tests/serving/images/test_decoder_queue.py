@@ -10,8 +10,8 @@ from PIL import Image
 
 from offramp.bundle.manifest import ImageInput
 from serving.errors import DecodersFullError, ImageTooLargeError
+from serving.images.costly_wait import Rest
 from serving.images.decoder import Decoder
-from serving.images.rest import Rest
 from tests.serving.images.gates import until
 from tests.timing import least_cpu_seconds
 

@@ -200,7 +200,7 @@ def test_after_the_close_nothing_waits() -> None:
 
 SCRIPT = """
 import asyncio, threading
-from serving.images.rest import Rest
+from serving.images.costly_wait import Rest
 from serving.errors import ImageTooLargeError
 from serving.images.threads import DecodeThreads
 async def main():

@@ -8,7 +8,7 @@ from tests.training.samples import tiny_dataset, tiny_progress
 from training.fit.checkpoint import load_checkpoint
 from training.fit.loop import fit
 from training.fit.trainer import Trainer
-from training.place import kept_path
+from training.output_folder import kept_path
 
 
 def test_checkpoints_of_some_epochs_stay(tmp_path: Path) -> None:

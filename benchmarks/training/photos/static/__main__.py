@@ -47,7 +47,7 @@ from benchmarks.training.photos.static.points import (
 from benchmarks.training.photos.static.rows import FULL, Choice, chain_rows, static_rows
 from benchmarks.training.predictions import Trained
 from exporter.stage_times import machine
-from training.place import CHECKPOINT
+from training.output_folder import CHECKPOINT
 
 PAIR = "pair"
 LESS = (0.5, 1.0)  # points of accuracy below the network at full size

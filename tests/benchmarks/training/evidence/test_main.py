@@ -11,7 +11,7 @@ from benchmarks.training.comparison import Plan, Row
 from benchmarks.training.evidence.__main__ import main, rows_named, step_costs
 from tests.training.samples import finished_progress, source_with_test, untrained_checkpoint
 from training.fit.checkpoint import save_checkpoint
-from training.place import CHECKPOINT, kept_path
+from training.output_folder import CHECKPOINT, kept_path
 
 ROWS = (Row("joint", "", seeds=3), Row("b", ""), Row("c", "", against="b"), Row("d", ""))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.images.rest import BUSY_REST, FEW_WORK, LEAST_OTHERS, MAX_REST, Rest
+from serving.images.costly_wait import BUSY_REST, FEW_WORK, LEAST_OTHERS, MAX_REST, Rest
 
 
 @dataclass

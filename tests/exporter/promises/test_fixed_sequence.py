@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.promises.sequence import last_certified, level_of
+from exporter.promises.fixed_sequence import last_certified, level_of
 from offramp.bundle.binomial import p_value
 
 DRAWS = 2000

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from exporter.bundle import Naming, read_bundle, write_bundle
-from exporter.chain import Chain
 from exporter.network.export import make_manifest
 from exporter.recalibrate import recalibrate
+from exporter.reject.add_scores import add_reject
 from exporter.reject.photos import Photos
-from exporter.reject.record import add_reject
 from exporter.report import summary
+from exporter.stage_runner import Chain
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.reject import Reject
 from tests.exporter.exported import checkpoint, export, held_out
