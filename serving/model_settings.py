@@ -47,8 +47,10 @@ def parse_share(value: object, *, from_zero: bool = False) -> float:
     raise ValueError(f"must be {bounds}, as in 5% or 0.05")
 
 
-Share = Annotated[float, BeforeValidator(parse_share)]
-ShareFromZero = Annotated[float, BeforeValidator(partial(parse_share, from_zero=True))]
+Share = Annotated[float, BeforeValidator(parse_share), Field(gt=0, le=1)]
+ShareFromZero = Annotated[
+    float, BeforeValidator(partial(parse_share, from_zero=True)), Field(ge=0, le=1)
+]
 
 
 class ModelSettings(BaseSettings):
