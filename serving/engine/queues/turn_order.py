@@ -13,7 +13,7 @@ CLEARLY = 0.8  # of the mean use of all models: one that uses less gets less tha
 LEAST = 2e-3  # seconds that a turn can always take, and that a batch can always wait
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Use:
     """The use that a model makes of the cores.
 

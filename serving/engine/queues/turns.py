@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 from time import perf_counter, thread_time
+from weakref import WeakValueDictionary
 
 from serving.engine.queues.turn_order import TurnOrder, Use
 
@@ -25,10 +26,17 @@ class Turns:
     def __init__(self, cores: int) -> None:
         self._state = Condition()
         self._order = TurnOrder(cores)
+        self._uses: WeakValueDictionary[str, Use] = WeakValueDictionary()
 
-    def of(self, seconds: float) -> ModelTurns:
-        """Return the turns of a model of which one request alone takes `seconds`."""
-        return ModelTurns(self._state, self._order, Use(seconds))
+    def of(self, model: str, seconds: float) -> ModelTurns:
+        """Return the turns of a version of a model, of which one request alone takes `seconds`.
+
+        Versions of a model use the cores as one. So a version that has ended is no other model.
+        """
+        with self._state:
+            use = self._uses.setdefault(model, Use(seconds))
+            use.seconds = seconds
+        return ModelTurns(self._state, self._order, use)
 
 
 class ModelTurns:

@@ -81,7 +81,7 @@ def build_engine(
         watch_gpu(metrics.registry, settings.device)
     engine = _engine(settings, manifest, runtime, pool, metrics, latency, audits)
     if siblings.turns is not None:
-        engine.stage_threads.turns = siblings.turns.of(latency.alone())
+        engine.stage_threads.turns = siblings.turns.of(manifest.name, latency.alone())
     if not among:  # otherwise once for a change, when the version before is gone too
         give_back()
     return engine, metrics

@@ -183,10 +183,10 @@ def test_batches_are_short_while_another_model_computes(
     async def run() -> None:
         async with engine_of(gated, manifest, threads=1, latency=slow) as engine:
             turns = Turns(2)
-            engine.stage_threads.turns = turns.of(slow.alone())
+            engine.stage_threads.turns = turns.of("slow", slow.alone())
             await classify(engine, images(8, 1), NEVER_EARLY)
             for seconds in (9 * LEAST, 2.5 * LEAST):
-                with turns.of(seconds).turn():
+                with turns.of("other", seconds).turn():
                     await classify(engine, images(4, 1), NEVER_EARLY)
 
     asyncio.run(run())

@@ -47,7 +47,7 @@ class Models:
 
     def __init__(self, cores: int) -> None:
         turns = Turns(cores)
-        self._turns = {name: turns.of(SECONDS) for name in "abc"}
+        self._turns = {name: turns.of(name, SECONDS) for name in "abc"}
         self._batches: list[Batch] = []
 
     def start(self, model: str) -> Batch:
@@ -99,7 +99,7 @@ def test_a_flood_does_not_start_beside_as_many_batches_as_cores(models: Models) 
 
 
 def test_a_batch_that_raises_gives_its_turn_back() -> None:
-    turns = Turns(1).of(SECONDS)
+    turns = Turns(1).of("a", SECONDS)
     with pytest.raises(ValueError, match="stage"), turns.turn():
         raise ValueError("stage")
     with turns.turn():
@@ -108,7 +108,16 @@ def test_a_batch_that_raises_gives_its_turn_back() -> None:
 
 def test_a_batch_is_short_while_another_model_computes() -> None:
     turns = Turns(2)
-    one, other = turns.of(SECONDS), turns.of(2 * SECONDS)
+    one, other = turns.of("a", SECONDS), turns.of("b", 2 * SECONDS)
     assert one.longest() == math.inf
     with other.turn():
         assert one.longest() == 2 * SECONDS
+
+
+def test_a_version_that_ended_makes_no_turn_of_the_next_one_short() -> None:
+    turns = Turns(2)
+    old = turns.of("a", SECONDS)
+    with old.turn():
+        new = turns.of("a", 2 * SECONDS)
+        assert new.longest() == math.inf
+    assert new.longest() == math.inf
