@@ -1,10 +1,12 @@
 """Send requests that schemathesis generates from the OpenAPI document to a real server.
 
     make fuzz-api                     at least 10,000 cases, in an environment of its own
-    python -m tests.fuzz.api --schemathesis .venv-fuzz/bin/schemathesis --examples 500 --cases 500
+    python -m tests.fuzz.api --schemathesis .venv-fuzz/bin/schemathesis --examples 20 --cases 500
 
-All checks are on. `api_hooks` gives valid requests a content that the schema cannot describe: real
-images, and budgets of the model. Exit code 1: a check failed, or there were too few cases.
+The generator gets slower with the number of examples, so it is run with one seed after the other
+until there are enough cases. All checks are on. `api_hooks` gives valid requests a content that
+the schema cannot describe: real images, and budgets of the model. Exit code 1: a check failed, or
+there were too few cases.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,9 +35,9 @@ def main() -> int:
     """Run schemathesis, and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--schemathesis", default="schemathesis", help="path of the program")
-    parser.add_argument("--examples", type=int, default=2600, help="cases of one operation at most")
-    parser.add_argument("--cases", type=int, default=10_000, help="cases of the run at least")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the generator")
+    parser.add_argument("--examples", type=int, default=400, help="of an operation and a seed")
+    parser.add_argument("--cases", type=int, default=10_000, help="cases at least")
+    parser.add_argument("--seed", type=int, default=1, help="first seed of the generator")
     options = parser.parse_args()
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -44,17 +47,22 @@ def main() -> int:
             form = FORMATS[number % len(FORMATS)]
             (images / f"{number}.{form.lower()}").write_bytes(png(image, form))
         with started(write_promise_bundle(folder / "bundle"), *LIMITS) as server:
-            code, cases = run(options, server.url, images)
+            code = cases = 0
+            for seed in count(options.seed):
+                code, more = run(options, seed, server.url, images)
+                cases += more
+                if code != 0 or not more or cases >= options.cases:
+                    break
             alive = server.popen.poll() is None
     print(f"{cases} cases of at least {options.cases}; the server {'lives' if alive else 'ended'}")
     return int(code != 0 or cases < options.cases or not alive)
 
 
-def run(options: argparse.Namespace, url: str, images: Path) -> tuple[int, int]:
+def run(options: argparse.Namespace, seed: int, url: str, images: Path) -> tuple[int, int]:
     """Run schemathesis with all checks, and return its exit code and the number of cases."""
     command = [options.schemathesis, "--config-file", str(CONFIG), "run", f"{url}/openapi.json"]
     command += ["--checks", "all"]
-    command += ["--max-examples", str(options.examples), "--seed", str(options.seed)]
+    command += ["--max-examples", str(options.examples), "--seed", str(seed)]
     command += ["--continue-on-failure", "--generation-database", "none", "--no-color"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": HOOKS, "OFFRAMP_FUZZ_IMAGES": str(images)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
