@@ -12,7 +12,7 @@ from serving.engine.background.copies import gathered
 from serving.engine.engine import Engine
 from serving.engine.latency import Latency, Measured
 from serving.engine.overload import OverloadDetector
-from serving.engine.queues.turns import Turns
+from serving.engine.queues.turns import ModelTurns, Turns
 from serving.engine.scheduler import Scheduler
 from serving.engine.start.audits import build_audits
 from serving.engine.start.described import described
@@ -43,6 +43,10 @@ class Siblings:
     stages: StageCache = field(default_factory=StageCache)
     times: MutableMapping[str, Measured] = field(default_factory=WeakValueDictionary)
     turns: Turns | None = None
+
+    def turns_of(self, model: str, latency: Latency) -> ModelTurns | None:
+        """Return the turns of a version of a model, with these times of its stages."""
+        return None if self.turns is None else self.turns.of(model, latency.alone())
 
 
 def build_engine(
@@ -80,8 +84,7 @@ def build_engine(
     if settings.provider == "cuda" and not among:
         watch_gpu(metrics.registry, settings.device)
     engine = _engine(settings, manifest, runtime, pool, metrics, latency, audits)
-    if siblings.turns is not None:
-        engine.stage_threads.turns = siblings.turns.of(manifest.name, latency.alone())
+    engine.stage_threads.turns = siblings.turns_of(manifest.name, latency)
     if not among:  # otherwise once for a change, when the version before is gone too
         give_back()
     return engine, metrics

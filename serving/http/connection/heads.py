@@ -23,7 +23,7 @@ MAX_HEAD_BYTES = 64 << 10  # of a head, and again of the chunk extensions and tr
 MAX_FIELDS = 100  # headers and trailers of one request
 # Requests that arrived before the response to the one before them, answered in a row on one
 # connection. The response to the last one closes it. A megabyte has up to 40,000 requests.
-MAX_PIPELINED = 16
+MAX_PIPELINED = 8
 VERSIONS = ("1.1", "1.0")
 SHOWN = 100  # characters of a client's bytes in an error text
 # RFC 9110, 7.2: uri-host [":" port]. No comma, which would join two fields.
