@@ -67,7 +67,7 @@ serve: $(SERVE)/.ready
 	$(SERVE)/bin/python -m serving --bundle $(SERVED) --port $(PORT)
 
 test: $(DEV)/.ready
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest --numprocesses 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest --numprocesses 3 --dist worksteal
 
 test-timm: $(DEV)/.ready
 	$(DEV)/bin/pip install --quiet -c requirements/constraints.txt -e '.[timm]'
