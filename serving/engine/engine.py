@@ -68,7 +68,6 @@ class Engine:
         max_batch: Most requests in one batch.
         overloaded: Says whether requests were refused, or missed their deadline, just now.
         ended: Returns the number of images whose requests ended so far, also without an answer.
-        broken: The reason why the engine broke. It never recovers: the process has to end.
     """
 
     def __init__(
@@ -86,7 +85,6 @@ class Engine:
         self.max_batch = scheduler.max_batch
         self.latency = scheduler.latency
         self.refusal: str | None = None
-        self.broken: str | None = None
         least = IDLE_SECONDS + IDLE_MARGIN * scheduler.latency.time(0, 1)
         outcomes = Outcomes(metrics, flops_of, least)
         self.missed = outcomes.missed
@@ -115,6 +113,11 @@ class Engine:
     def ready(self) -> bool:
         """True while it takes requests."""
         return self.refusal is None
+
+    @property
+    def broken(self) -> str | None:
+        """The reason why the engine broke. It never recovers: the process has to end."""
+        return self._submission.broken
 
     @property
     def in_progress(self) -> int:
@@ -199,7 +202,7 @@ class Engine:
 
     def _break(self, reason: str) -> None:
         """Fail all calls, and take no more."""
-        self.refusal = self.broken = reason
+        self.refusal = reason
         self._submission.fail(reason)
         self.admission.idle.set()  # there is nothing more to wait for
         for callback in self._when_broken:
