@@ -20,9 +20,10 @@ from itertools import count
 
 import numpy as np
 
-from benchmarks.engine.simulation import ROW, UNUSED_FUTURE, poisson_arrivals
+from benchmarks.engine.simulation import OVERHEAD, ROW, UNUSED_FUTURE, poisson_arrivals
 from benchmarks.goals import Goal, print_goals
 from serving.engine.batch import Batch
+from serving.engine.batch_run import predicted_seconds
 from serving.engine.latency import Latency
 from serving.engine.policy import Policy
 from serving.engine.queues.turn_order import TurnOrder, Use
@@ -30,7 +31,6 @@ from serving.engine.request import Call, Request
 from serving.engine.scheduler import Scheduler
 
 CORES, CLIENTS, MAX_BATCH = 2, 64, 16
-OVERHEAD = 0.15e-3  # seconds of Python for each batch
 ROUND_TRIP = 1e-3  # seconds from an answer to the next request of a client
 RATE = 270  # requests per second for the other model
 RATIO = 2.0  # most p99 beside the flood, relative to that alone
@@ -67,14 +67,6 @@ class Model:
         """Make a scheduler, which learns times of its own."""
         self.use = Use(self.times.alone())
         self.scheduler = Scheduler(deepcopy(self.times), MAX_BATCH)
-
-    def seconds_of(self, batch: Batch) -> float:
-        """Return the time of a batch."""
-        size = len(batch.requests)
-        if batch.whole_network:
-            assert self.times.whole_network is not None
-            return OVERHEAD + self.times.whole_network.time(0, size)
-        return OVERHEAD + self.times.time(batch.stage, size)
 
 
 class Process:
@@ -124,7 +116,7 @@ class Process:
             model = ready[0]
             batch = model.chosen.pop(0)
             self._order.start(model.use, now)
-            seconds = model.seconds_of(batch)
+            seconds = OVERHEAD + predicted_seconds(batch, model.times)
             self._at(now + seconds, model, (batch, seconds))
 
     def _end(self, now: float, model: Model, batch: Batch, seconds: float) -> None:

@@ -24,6 +24,7 @@ from time import thread_time
 
 from benchmarks.engine.loop import ClosedLoop, EngineResult, run_engine
 from benchmarks.engine.simulation import (
+    OVERHEAD,
     Result,
     Server,
     max_throughput,
@@ -42,7 +43,6 @@ from serving.runtime.slots import HostSlots
 from serving.settings import Order, Settings
 
 CALL_SECONDS, IMAGE_SECONDS = 0.8e-3, 20e-6
-OVERHEAD = 0.15e-3  # seconds of Python for each batch
 LOADS = (0.5, 0.7, 0.9, 1.2)
 CLIENTS = 64
 

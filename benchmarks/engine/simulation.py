@@ -24,6 +24,7 @@ _LOOP = asyncio.new_event_loop()
 _LOOP.close()  # a future needs a loop, but not a running one
 UNUSED_FUTURE = asyncio.Future[list[Answer]](loop=_LOOP)
 ROW = np.ones(1, np.float32)
+OVERHEAD = 0.15e-3  # seconds of Python for each batch
 
 
 @dataclass(frozen=True, slots=True)
