@@ -94,15 +94,15 @@ def _text(value: bytes) -> str:
 
 
 def _template(request: pb.ModelInferRequest) -> Template:
-    asked = read_parameters(b"", _values(request.parameters))
+    asked = read_parameters(b"", parameter_values(request.parameters))
     if len(request.inputs) != 1:
         raise malformed(f"there are {len(request.inputs)} inputs; send one")
     (found,) = request.inputs
-    encoded = is_base64(_values(found.parameters))
+    encoded = is_base64(parameter_values(found.parameters))
     return Template(
         InputTensor(found.name, found.datatype, list(found.shape), encoded),
         asked,
-        [(each.name, _values(each.parameters)) for each in request.outputs],
+        [(each.name, parameter_values(each.parameters)) for each in request.outputs],
         binary=True,
         model=(request.model_name, request.model_version),
     )
@@ -145,14 +145,17 @@ class RequestReader:
         return self._inputs.raw(tensor, raw[0])
 
 
-def _values(parameters: Mapping[str, pb.InferParameter]) -> dict[str, object]:
-    """Return the values of parameters. A parameter without one is `None`, which is refused."""
+def parameter_values(
+    parameters: Mapping[str, pb.InferParameter | pb.ModelRepositoryParameter],
+    missing: str | None = None,
+) -> dict[str, object]:
+    """Return the values of parameters. `missing` is that of a parameter without one."""
     if not parameters:
         return {}
     chosen = {
         name: (each, each.WhichOneof("parameter_choice")) for name, each in parameters.items()
     }
-    return {name: getattr(each, kind) if kind else None for name, (each, kind) in chosen.items()}
+    return {name: getattr(each, kind) if kind else missing for name, (each, kind) in chosen.items()}
 
 
 class ResponseWriter:

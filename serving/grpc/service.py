@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from serving.errors import BodyTooLargeError, NoAdminError, ServingError
 from serving.grpc.calls import keys_of
 from serving.grpc.errors import Call, abort
 from serving.grpc.inference import INFER, SERVICE, Inference
-from serving.grpc.messages import M, parsed
+from serving.grpc.messages import M, parameter_values, parsed
 from serving.grpc.stubs import open_inference_pb2 as pb
 from serving.http.models.frontend import Frontend
 from serving.http.models.oip import change_model, statistics
@@ -145,16 +145,9 @@ class Service:
         repository.authenticate_admin(keys_of(call))
         kind = getattr(pb, f"RepositoryModel{change}Request")
         request: Any = _small_message(kind, message)
-        parameters = _values(request.parameters)
+        parameters = parameter_values(request.parameters, missing="")
         await change_model(repository, change.lower(), request.model_name, parameters)
         return b""
-
-
-def _values(parameters: Mapping[str, Any]) -> dict[str, object]:
-    return {
-        name: getattr(each, each.WhichOneof("parameter_choice") or "", "")
-        for name, each in parameters.items()
-    }
 
 
 def _small_message(kind: type[M], message: bytes) -> M:
