@@ -27,7 +27,9 @@ SYNTAX = (
 )
 MOST_PROMISES = 16
 ROUNDING = 1e-9  # relative error of a p-value that another machine computes
-_TEXT = re.compile(r"(harm:|exit:)?(\d{1,2}(?:\.\d{1,6})?)%", re.ASCII)
+# Text of a level, as in JSON schemas too. 0% is none.
+PATTERN = r"^(harm:|exit:)?(?!0{1,2}(?:\.0{1,6})?%)([0-9]{1,2}(?:\.[0-9]{1,6})?)%$"
+_TEXT = re.compile(PATTERN)
 
 
 class Level(NamedTuple):
@@ -68,9 +70,9 @@ def parse_level(text: str) -> Level:
         ValueError: It is no such text, or 0% or 100%.
     """
     found = _TEXT.fullmatch(text)
-    share = Decimal(found[2]) if found else Decimal(0)
-    if found is None or not share:
+    if found is None:
         raise ValueError(f"{text[:64]!r} is not {SYNTAX}, above 0% and below 100%")
+    share = Decimal(found[2])
     if found[1] == "harm:":
         return Level("harm", float(share / 100))
     return Level("exit" if found[1] else "agreement", float((100 - share) / 100))

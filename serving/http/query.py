@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from offramp.bundle.manifest import Manifest
+from offramp.bundle.promises import PATTERN
 from serving.engine.budgets.milliseconds import Milliseconds
 from serving.engine.policy import Policy, resolve
 from serving.errors import ParameterError, UnknownModelError, UnknownParameterError
@@ -19,7 +20,6 @@ from serving.runtime.base import MOST_CLASSES
 CACHED_QUERIES = 1024
 MAX_PARAMETERS = 32
 MAX_CACHED_BYTES = 256  # of one query; longer ones are parsed each time
-PROMISE = r"^(harm:|exit:)?(?!0{1,2}(\.0{1,6})?%)[0-9]{1,2}(\.[0-9]{1,6})?%$"  # 0% is none
 IN_MILLISECONDS = re.compile(rb"(?:^|&)budget=[0-9.]+ms(?:&|$)")  # the usual way to write it
 
 
@@ -54,7 +54,7 @@ class ClassifyQuery(BaseModel):
     )
     promise: str | None = Field(
         None,
-        json_schema_extra={"pattern": PROMISE, "maxLength": 16},
+        json_schema_extra={"pattern": PATTERN, "maxLength": 16},
         description="certified promise about the answers (GET /model lists them, `promises`): "
         "`99%` agree with full depth, `exit:98%` do at each exit, or at most `harm:1%` are wrong "
         "where full depth is right. The cheapest operating point that holds it answers. A budget "
