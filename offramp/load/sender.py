@@ -22,6 +22,7 @@ import uvloop
 from offramp.load.answers import read_answer
 from offramp.load.connection import HOST, NONE, Connection
 from offramp.load.outcomes import HUNG_UP, NEVER, NO_ANSWER, Outcomes, Plan
+from offramp.tasks import start_task
 
 Read = Callable[[int, bytes], tuple[float, ...]]  # of status and body, as `read_answer`
 EARLY = 0.0005  # seconds; timers count milliseconds, so a request is sent up to half of one early
@@ -163,9 +164,7 @@ class _Sender:
             self._open -= 1
         if self._open < self._load.connections:
             self._open += 1
-            task = asyncio.get_running_loop().create_task(self._connect(number))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            start_task(self._connect(number), self._opening)
         else:
             self._queue.append(number)
 

@@ -7,6 +7,7 @@ import logging
 from itertools import count
 from multiprocessing.connection import Connection as Pipe
 
+from offramp.tasks import start_task
 from serving.errors import ModelLoadError
 from serving.http.models.follower import Follower
 from serving.models.catalog import Catalog
@@ -76,7 +77,7 @@ class LinkedChanges:
             return
         match message:
             case Prepare(catalog):
-                self._begin(catalog)
+                start_task(self._prepare(catalog), self._tasks)
             case Commit(catalog):
                 self._follower.commit(catalog)
                 self._send(Committed(catalog.number))
@@ -84,11 +85,6 @@ class LinkedChanges:
                 self._follower.abort(catalog)
             case Reply(number, error):
                 self._take_reply(number, error)
-
-    def _begin(self, catalog: Catalog) -> None:
-        task = asyncio.get_running_loop().create_task(self._prepare(catalog))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _take_reply(self, number: int, error: Exception | None) -> None:
         answered = self._asked.get(number)

@@ -12,10 +12,10 @@ from typing import Protocol
 
 import uvicorn
 
+from offramp.tasks import start_task
 from serving.errors import NotReadyError
 from serving.http.app import Offramp
 from serving.http.connection import Connection
-from serving.http.models.repository import Repository
 from serving.processes.descriptors import DescriptorCheck
 from serving.processes.hang_up import hang_up_calls
 from serving.processes.watchdog import Watchdog
@@ -95,15 +95,10 @@ class Server(uvicorn.Server):
         """Check the descriptors once a second. uvicorn calls this ten times a second."""
         if self._reload and (repository := self._app.served.repository) is not None:
             self._reload = False
-            self._begin_reload(repository)
+            start_task(repository.reload(), self._reloading)
         if counter % TICKS == 0:
             self._descriptors.run()
         return await super().on_tick(counter)
-
-    def _begin_reload(self, repository: Repository) -> None:
-        task = asyncio.create_task(repository.reload())
-        self._reloading.add(task)
-        task.add_done_callback(self._reloading.discard)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""

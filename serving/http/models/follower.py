@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
+from offramp.tasks import start_task
 from serving.cores import LOADING, lower_priority
 from serving.http.models.loading import Loader
 from serving.http.models.served import ServedModel
@@ -91,7 +92,7 @@ class Follower:
         if loads and not dropped:  # otherwise when they are gone
             self._give_back()
         for model in dropped:
-            self._begin_to_retire(model)
+            start_task(self._retire(model), self._retiring)
 
     def abort(self, catalog: Catalog) -> None:
         """Drop what was prepared, and note a catalog with the same models and the reason."""
@@ -122,11 +123,6 @@ class Follower:
             name: {entry.version: self._loaded[entry] for entry in entries}
             for name, entries in catalog.models.items()
         }
-
-    def _begin_to_retire(self, model: ServedModel) -> None:
-        task = asyncio.get_running_loop().create_task(self._retire(model))
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
 
     async def _retire(self, model: ServedModel) -> None:
         await model.retire()
