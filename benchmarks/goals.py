@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 MET, MISSED = "met      ", "NOT MET  "
 
 
@@ -37,6 +39,17 @@ def print_goals(goals: Iterable[Goal]) -> int:
         print(f"{MET if goal.met else MISSED}{goal.text}: {goal.figure}", flush=True)
         status |= not goal.met
     return status
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """Return the median, the lowest and the highest of some values as text."""
+    middle, low, high = (f"{each(values):.{digits}f}" for each in (np.median, min, max))
+    return f"{middle} [{low}, {high}]"
+
+
+def spread_over_rounds(values: Sequence[float]) -> str:
+    """Return the spread of a value of each round, and the number of rounds."""
+    return f"{spread(values)}, {len(values)} rounds"
 
 
 def verdicts(command: Sequence[str]) -> list[str]:

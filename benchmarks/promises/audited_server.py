@@ -26,7 +26,7 @@ import httpx
 import numpy as np
 
 from benchmarks.client import counters, serving
-from benchmarks.goals import Goal, print_goals
+from benchmarks.goals import Goal, print_goals, spread
 from benchmarks.promises.alarms import SOON
 from benchmarks.promises.audit import MOST_RUNS, has_alarm, spoiled
 from benchmarks.promises.audit_cost import SHARE, SHIPPED, Cost
@@ -211,12 +211,9 @@ def rate_goal(bundle: Path, data: str, rounds: int, seconds: float) -> Goal:
         for row in measure(servers, sent, load, rounds, seconds, Path("results/audit/logs")):
             rows.append(row)
             print(line(row), flush=True)
-    median, every = float(np.median(ratios(rows))), ratios(rows)
-    return Goal(
-        f"answers/s with audits of 1 % over those without >= {LEAST_RATE}",
-        f"{median:.3f} [{min(every):.3f}, {max(every):.3f}]",
-        median >= LEAST_RATE,
-    )
+    found = ratios(rows)
+    text = f"answers/s with audits of 1 % over those without >= {LEAST_RATE}"
+    return Goal(text, spread(found), float(np.median(found)) >= LEAST_RATE)
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.goals import Goal
+from benchmarks.goals import Goal, spread_over_rounds
 from benchmarks.serving.rounds import LIMIT, OPEN, SATURATION, SINGLE, Row
 from benchmarks.serving.servers.commands import BARE, EQUAL, FULL_DEPTH_NAMES, NAIVE, OURS
 
@@ -139,8 +139,7 @@ def verdict(aim: Aim, rounds: Rounds) -> Goal | None:
         return None
     median = float(np.median(ratios))
     met = median >= aim.bound if aim.sign == ">=" else median <= aim.bound
-    spread = f"{median:.3f} [{min(ratios):.3f}, {max(ratios):.3f}], {len(ratios)} rounds"
-    return Goal(f"{aim.text} {aim.sign} {aim.bound}", spread, met)
+    return Goal(f"{aim.text} {aim.sign} {aim.bound}", spread_over_rounds(ratios), met)
 
 
 def goals(rounds: Rounds) -> Iterator[Goal]:

@@ -14,16 +14,15 @@ from __future__ import annotations
 import argparse
 import base64
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from benchmarks.goals import Goal, print_goals
+from benchmarks.goals import Goal, print_goals, spread
 from benchmarks.serving.oip.__main__ import ENVIRONMENT
-from benchmarks.serving.oip.load import IMAGES, Measured, Meter, PerfAnalyzer, entry
-from benchmarks.serving.oip.throughput import spread
+from benchmarks.serving.oip.load import IMAGES, TINY, Measured, Meter, PerfAnalyzer, entry, table
 from benchmarks.serving.peers.settings import FILE
 from benchmarks.serving.peers.triton_server import NAME as TRITON_MODEL
 from benchmarks.serving.servers.commands import FULL_DEPTH, ours, peers
@@ -34,7 +33,6 @@ from serving.engine.budgets.points import default_budget
 
 TRITON = "triton"
 FULL_GOAL, EQUAL_GOAL = 1.0, 2.0
-TINY = 1e-9  # of a measurement that failed
 Cases = dict[str, tuple[PerfAnalyzer, list[str]]]  # tool and options, by the name of a case
 
 
@@ -128,24 +126,9 @@ def goals(found: dict[str, list[Measured]]) -> list[Goal]:
     ]
 
 
-def table(found: dict[str, list[Measured]]) -> Sequence[str]:
-    """Return a table of all cases, with ratios to Triton over the same protocol."""
-    lines = [
-        "| case | answers/s | of Triton | CPU ms per answer | Triton / it | p99 ms |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
-    for name, each in found.items():
-        protocol = name.split(", ")[1]
-        pairs = [*zip(each, found[f"Triton, {protocol}, full"], strict=True)]
-        cells = (
-            spread([m.throughput for m in each], 0),
-            spread([m.throughput / max(other.throughput, TINY) for m, other in pairs], 2),
-            spread([m.cpu for m in each], 3),
-            spread([other.cpu / max(m.cpu, TINY) for m, other in pairs], 2),
-            spread([m.p99 for m in each], 1),
-        )
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
+def on_triton(case: str) -> str:
+    """Return the name of Triton's case over the same protocol."""
+    return f"Triton, {case.split(', ')[1]}, full"
 
 
 def main() -> int:
@@ -165,7 +148,7 @@ def main() -> int:
                 print(found[name][-1], file=sys.stderr, flush=True)
     equal = f"equal: {subject.target.equal} flops, perf_analyzer, {arguments.concurrency} requests"
     print(f"{subject.manifest.name}, {equal}")
-    print("\n".join(table(found)))
+    print("\n".join(table("case", "Triton", found, lambda case: found[on_triton(case)])))
     return print_goals(goals(found))
 
 

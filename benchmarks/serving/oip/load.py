@@ -8,12 +8,13 @@ import json
 import os
 import struct
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
+from benchmarks.goals import spread
 from benchmarks.serving.servers.processes import usage
 
 CONCURRENCY = 16
@@ -21,6 +22,7 @@ RATE = 20  # requests per second, Poisson
 CUDA = "lib/python*/site-packages/nvidia/cuda_runtime/lib"  # has libcudart, which it links
 IMAGES = 64  # different images in its input
 PERCENTILE = 99
+TINY = 1e-9  # of a measurement that failed
 STABLE = 999  # percent by which its windows can differ: the check is that it runs
 
 
@@ -50,6 +52,37 @@ class Measured:
             f"{self.name:36} {self.throughput:8.1f} answers/s   p99 {self.p99:7.1f} ms   "
             f"CPU {self.cpu:6.3f} ms an answer"
         )
+
+
+def table(
+    kind: str,
+    other: str,
+    found: Mapping[str, Sequence[Measured]],
+    against: Callable[[str], Sequence[Measured]],
+) -> list[str]:
+    """Return a table of measurements by name, with ratios to others, round by round.
+
+    Args:
+        kind: Heading of the names.
+        other: Heading of what the ratios are to.
+        found: Measurements of all rounds, by name.
+        against: Function from a name to the measurements that its ratios are to.
+    """
+    lines = [
+        f"| {kind} | answers/s | of {other} | CPU ms per answer | {other} / it | p99 ms |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, each in found.items():
+        pairs = [*zip(each, against(name), strict=True)]
+        cells = (
+            spread([m.throughput for m in each], 0),
+            spread([m.throughput / max(o.throughput, TINY) for m, o in pairs], 2),
+            spread([m.cpu for m in each], 3),
+            spread([o.cpu / max(m.cpu, TINY) for m, o in pairs], 2),
+            spread([m.p99 for m in each], 1),
+        )
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.goals import Goal, print_goals
+from benchmarks.goals import Goal, print_goals, spread
 from benchmarks.serving.oip.__main__ import serving
 from benchmarks.serving.oip.doors import BARE, GRPC, HTTP, NATIVE, bare_loads, loads_of, rounds
 from benchmarks.serving.oip.forms import JPEG, PIXELS, forms_of
-from benchmarks.serving.oip.load import Measured
+from benchmarks.serving.oip.load import Measured, table
 from benchmarks.serving.servers.images import load_images
 from benchmarks.serving.servers.subject import SHIPPED
 from offramp.bundle.manifest import read_manifest
@@ -29,30 +29,6 @@ from offramp.bundle.manifest import read_manifest
 GOAL = 0.9
 WARM_UP = 1.0  # seconds
 Found = Mapping[str, Sequence[Measured]]
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Return the median, the lowest and the highest of some values."""
-    low, middle, high = (f"{each(values):.{digits}f}" for each in (min, median, max))
-    return f"{middle} [{low}, {high}]"
-
-
-def table(found: Found) -> list[str]:
-    """Return a table of the doors. The ratios are medians over rounds."""
-    lines = [
-        "| door | answers/s | of native | CPU ms per answer | native / it | p99 ms |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
-    native = found[NATIVE]
-    for name, each in found.items():
-        rates, cpus = [m.throughput for m in each], [m.cpu for m in each]
-        pairs = [*zip(each, native, strict=True)]
-        by_rate = [m.throughput / n.throughput for m, n in pairs]
-        by_cpu = [n.cpu / m.cpu for m, n in pairs]
-        p99 = spread([m.p99 for m in each], 1)
-        cells = (spread(rates, 0), spread(by_rate, 2), spread(cpus, 3), spread(by_cpu, 2), p99)
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
 
 
 def goals(found: Found) -> list[Goal]:
@@ -100,7 +76,7 @@ def main() -> int:
             found[each.name].append(each)
             print(each, file=sys.stderr, flush=True)
     print(f"{manifest.name} at {options.budget}, {options.form}, {options.connections} connections")
-    print("\n".join(table(found)))
+    print("\n".join(table("door", "native", found, lambda _: found[NATIVE])))
     return print_goals(goals(found))
 
 

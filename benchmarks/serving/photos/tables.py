@@ -8,7 +8,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from benchmarks.goals import Goal
+from benchmarks.goals import Goal, spread_over_rounds
 from benchmarks.serving.figures import FULL, Choice, Rounds, Value, cpu, p50, p99, rate
 from benchmarks.serving.photos.parts import Parts
 from benchmarks.serving.rounds import LIMIT, SATURATION, SINGLE
@@ -94,7 +94,7 @@ def _ratios(result: Result) -> Iterator[str]:
             found = over_mosec(result.rounds, measure, budget)
             if found:
                 text = f"{result.size}, {clients} clients, answers/s, {budget} / mosec"
-                yield f"{text}: {spread(found)}"
+                yield f"{text}: {spread_over_rounds(found)}"
     equal = Choice(SATURATION, EQUAL)
     values = [
         [result.rounds.value(number, server, equal, rate) for server in (SHRUNK, OURS)]
@@ -102,7 +102,8 @@ def _ratios(result: Result) -> Iterator[str]:
     ]
     shrunk = [float(small / whole) for small, whole in values if not np.isnan(small / whole)]
     if shrunk:
-        yield f"{result.size}, 64 clients, answers/s, shrunk by the client / file: {spread(shrunk)}"
+        text = f"{result.size}, 64 clients, answers/s, shrunk by the client / file"
+        yield f"{text}: {spread_over_rounds(shrunk)}"
 
 
 def over_mosec(rounds: Rounds, measure: str, budget: str) -> list[float]:
@@ -111,21 +112,15 @@ def over_mosec(rounds: Rounds, measure: str, budget: str) -> list[float]:
     return rounds.ratio(ours, (MOSEC,), other, rate, best="max")
 
 
-def spread(ratios: Sequence[float]) -> str:
-    """Format ratios of rounds: median, least and largest."""
-    median = float(np.median(ratios))
-    return f"{median:.3f} [{min(ratios):.3f}, {max(ratios):.3f}], {len(ratios)} rounds"
-
-
 def goals(results: Sequence[Result], precision: str) -> Iterator[Goal]:
     """Yield the goals: the gain over mosec on the first size, and the limit on every size."""
     first, gain = results[0], GAIN.get(precision, GAIN["fp32"])
     if found := over_mosec(first.rounds, SATURATION, EQUAL):
         text = f"{first.size}: answers/s, equal / mosec >= {gain}"
-        yield Goal(text, spread(found), float(np.median(found)) >= gain)
+        yield Goal(text, spread_over_rounds(found), float(np.median(found)) >= gain)
     for result in results:
         equal, limit = Choice(SATURATION, EQUAL), Choice(LIMIT, EQUAL)
         found = result.rounds.ratio(equal, (LIMIT,), limit, rate, best="max")
         if found:
             text = f"{result.size}: answers/s, equal / decoding and stages alone >= {NEAR}"
-            yield Goal(text, spread(found), float(np.median(found)) >= NEAR)
+            yield Goal(text, spread_over_rounds(found), float(np.median(found)) >= NEAR)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.goals import Goal
+from benchmarks.goals import Goal, spread_over_rounds
 from benchmarks.serving.rounds import Effort, Round, Row
 from benchmarks.serving.servers.images import Sent
 from benchmarks.serving.servers.processes import Server, started
@@ -70,8 +70,8 @@ def goal(rows: Sequence[Row]) -> Goal:
     """Compare the median ratio with `LEAST`. The figure has the range too."""
     found = ratios(rows)
     median = float(np.median(found))
-    figure = f"{median:.3f} [{min(found):.3f}, {max(found):.3f}], {len(found)} rounds"
-    return Goal(f"answers/s at saturation, new / old >= {LEAST}", figure, median >= LEAST)
+    text = f"answers/s at saturation, new / old >= {LEAST}"
+    return Goal(text, spread_over_rounds(found), median >= LEAST)
 
 
 def line(row: Row) -> str:

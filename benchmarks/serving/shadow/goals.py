@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.goals import Goal
+from benchmarks.goals import Goal, spread
 from benchmarks.serving.figures import AT
 from benchmarks.serving.revisions.throughput import NEW, OLD
 from benchmarks.serving.rounds import OPEN, SATURATION, Row
@@ -40,7 +40,7 @@ def goals(measured: Sequence[Measured], workers: int) -> Iterator[Goal]:
         found = ratios(chosen, "rate")
         yield Goal(
             f"answers/s at {load}, with a shadow / without >= {LEAST}",
-            f"{_range(found)}, p99 {_range(ratios(chosen, 'p99'))}, {len(found)} rounds",
+            f"{spread(found)}, p99 {spread(ratios(chosen, 'p99'))}, {len(found)} rounds",
             float(np.median(found)) >= LEAST,
         )
     share = copies_per_answer(measured, SATURATION, AFTERWARDS * workers)
@@ -69,7 +69,3 @@ def copies_per_answer(measured: Sequence[Measured], measure_: str, without: int 
     chosen = [m for m in measured if (m.row.measure, m.row.server) == (measure_, NEW)]
     copies = sum(max(0.0, m.copies - without) for m in chosen)
     return copies / sum(m.answers for m in chosen)
-
-
-def _range(values: Sequence[float]) -> str:
-    return f"{np.median(values):.3f} [{min(values):.3f}, {max(values):.3f}]"
