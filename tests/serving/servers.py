@@ -134,6 +134,14 @@ def refused(host: str, port: str | int) -> bool:
         return probe.connect_ex((host, int(port))) != 0
 
 
+def command_of(process: str) -> bytes:
+    """Return the command line of a process, empty if it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 @dataclass
 class Process:
     """A process that runs `python -m serving`."""
@@ -151,11 +159,7 @@ class Process:
     def workers(self) -> list[int]:
         """The ids of the worker processes."""
         children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children").read_text()
-        return [
-            int(child)
-            for child in children.split()
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-        ]
+        return [int(child) for child in children.split() if b"spawn_main" in command_of(child)]
 
 
 @contextmanager
