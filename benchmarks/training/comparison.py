@@ -17,6 +17,8 @@ from training.options import read_run
 from training.output_folder import CHECKPOINT
 from training.recipes import Recipe
 
+SEED = "{seed}"  # in a location of images
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -143,7 +145,8 @@ class Plan:
     """Settings of all runs.
 
     Args:
-        data: Location of the images, as for `python -m training`.
+        data: Location of the images, as for `python -m training`. `{seed}` in it is replaced by
+            the seed of a run, so that each seed has its own fold of a cross-validation.
         recipe: Name of the recipe.
         options: Options that change the recipe for all rows.
     """
@@ -152,9 +155,15 @@ class Plan:
     recipe: str = "cifar-comparison"
     options: str = ""
 
+    @property
+    def one_source(self) -> str | None:
+        """Location of the images of all runs. `None`: each seed has its own."""
+        return None if SEED in self.data else self.data
+
     def arguments(self, run: Run, folder: Path) -> list[str]:
         """Return the arguments of `python -m training`."""
-        fixed = [self.recipe, "--data", self.data, "--out", str(folder), "--seed", str(run.seed)]
+        data = self.data.replace(SEED, str(run.seed))
+        fixed = [self.recipe, "--data", data, "--out", str(folder), "--seed", str(run.seed)]
         return [*fixed, *self.options.split(), *run.row.options.split()]
 
     def recipe_of(self, run: Run) -> Recipe:

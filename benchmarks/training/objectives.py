@@ -192,7 +192,7 @@ def trained_runs(
     try:
         if not arguments.no_training:
             train_all(runs_of(rows), arguments.runs, plan, arguments.jobs)
-        return read_all(arguments.runs, plan.data)
+        return read_all(arguments.runs, plan.one_source)
     except (TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
     except subprocess.CalledProcessError as error:

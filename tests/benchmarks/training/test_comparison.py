@@ -74,3 +74,13 @@ def test_only_a_completed_run_of_this_recipe_is_finished(tmp_path: Path) -> None
     begun = progress.model_copy(update={"epochs": progress.epochs[:1]})
     save_checkpoint(path, untrained_checkpoint(begun))
     assert not finished(path)
+
+
+def test_each_seed_can_have_images_of_its_own() -> None:
+    plan, row = Plan("folds/fold{seed}.csv"), Row("a", "", seeds=2)
+    assert [plan.recipe_of(run).data for run in runs_of([row])] == [
+        "folds/fold0.csv",
+        "folds/fold1.csv",
+    ]
+    assert plan.one_source is None
+    assert Plan("photos").one_source == "photos"

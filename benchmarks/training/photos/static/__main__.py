@@ -14,8 +14,10 @@ are computed once: minutes for a row. With `photos` the networks are fine-tuned:
 need `photos`, because frozen shallow features are poor.
 
 Thresholds, and the pair at each time, are chosen on held-out images. Accuracy is that on the test
-split. Milliseconds are CPU time of ONNX Runtime with one thread and one image on this machine.
-Finished runs are not trained again, and interrupted runs are resumed.
+split. With `--data 'folds/fold{seed}.csv'` (`benchmarks.training.photos.folds`) each seed has test
+images of its own, so that all images are tested. Milliseconds are CPU time of ONNX Runtime with
+one thread and one image on this machine. Finished runs are not trained again, and interrupted runs
+are resumed.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from itertools import permutations
 from pathlib import Path
 
 from benchmarks.timing import positive_int
-from benchmarks.training.comparison import Plan
+from benchmarks.training.comparison import SEED, Plan
 from benchmarks.training.objectives import trained_runs
 from benchmarks.training.photos.command import add_recipe, runs_parser
 from benchmarks.training.photos.static.costs import Answers, joined, stage_costs, with_costs
@@ -75,14 +77,14 @@ def pairs(static: BySeedAndRow, seed: str) -> Iterator[Operating]:
             yield from chain_points(joined(first[0], second[0]), joined(first[1], second[1]))
 
 
-def points_of(static: BySeedAndRow, chains: BySeedAndRow) -> list[Point]:
+def points_of(static: BySeedAndRow, chains: BySeedAndRow, *, folds: bool = False) -> list[Point]:
     """Return the points of all rows, and of the pairs of static networks."""
     alone = {
         row: {seed: static_point(*sets) for seed, sets in seeds.items()}
         for row, seeds in static.items()
     }
     full: BySeed = alone[FULL]
-    found = [mean_point(row, "static", seeds, full) for row, seeds in alone.items()]
+    found = [mean_point(row, "static", seeds, full, folds=folds) for row, seeds in alone.items()]
     fronts = {
         row: {seed: best_points(chain_points(*sets)) for seed, sets in seeds.items()}
         for row, seeds in chains.items()
@@ -90,7 +92,7 @@ def points_of(static: BySeedAndRow, chains: BySeedAndRow) -> list[Point]:
     if len(static) > 1:
         fronts[PAIR] = {seed: best_points(pairs(static, seed)) for seed in full}
     for row, seeds in fronts.items():
-        found += [mean_point(row, "chain", each, full) for each in along(seeds)]
+        found += [mean_point(row, "chain", each, full, folds=folds) for each in along(seeds)]
     return found
 
 
@@ -164,6 +166,7 @@ def build_parser() -> argparse.ArgumentParser:
     option("--network", type=named, action="append", default=[], metavar="NAME=OPTIONS", help=text)
     option("--first-size", type=positive_int, default=128, help="pixels, for small-first")
     option("--seeds", type=positive_int, default=3, help="runs of each row")
+    option("--rows", nargs="+", metavar="NAME", help="only these rows")
     return parser
 
 
@@ -178,7 +181,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.first_size,
         given.seeds,
     )
-    static, chains = static_rows(choice), chain_rows(choice)
+    static, chains = (
+        [row for row in rows if given.rows is None or row.name in given.rows]
+        for rows in (static_rows(choice), chain_rows(choice))
+    )
     trained = trained_runs([*static, *chains], Plan(given.data, given.recipe, given.options), given)
     if trained is None:
         return 1
@@ -203,6 +209,7 @@ def report(
     points = points_of(
         {row: found[row] for row in static if row in found},
         {row: found[row] for row in chains if row in found},
+        folds=SEED in given.data,
     )
     title = f"{given.recipe}, {points[0].images} test images, {points[0].seeds} seeds, {machine()}"
     write(given.out, points, title)

@@ -124,11 +124,20 @@ def along(fronts: Mapping[str, Sequence[Operating]]) -> Iterator[BySeed]:
         before = found
 
 
-def mean_point(row: str, kind: Kind, seeds: BySeed, full: BySeed) -> Point:
-    """Return the mean of a point over seeds, and its paired difference to full size."""
+def mean_point(row: str, kind: Kind, seeds: BySeed, full: BySeed, *, folds: bool = False) -> Point:
+    """Return the mean of a point over seeds, and its paired difference to full size.
+
+    Args:
+        row: Name of the row.
+        kind: Static network or chain.
+        seeds: The point of each seed.
+        full: The network at full size.
+        folds: Each seed has test images of its own, as in a cross-validation.
+    """
     points = list(seeds.values())
     accuracies = [float(each.right.mean()) for each in points]
-    accuracy, images = float(np.mean(accuracies)), len(points[0].right)
+    tested = [len(each.right) for each in points]
+    accuracy, images = float(np.mean(accuracies)), sum(tested) if folds else tested[0]
     low, high = wilson(accuracy, images)
     difference = paired(_right(seeds), _right(full))
     return Point(

@@ -128,6 +128,8 @@ def test_files_and_table_have_every_row(tmp_path: Path, capsys: pytest.CaptureFi
     assert static["size-128"]["seeds"] == "2"
     assert {each["row"] for each in written if each["kind"] == "chain"} == {"pair"}
     assert (tmp_path / "static.svg").stat().st_size > 1000
+    assert {point.images for point in points} == {IMAGES}
+    assert {point.images for point in points_of(STATIC, {}, folds=True)} == {2 * IMAGES}
     print_table(points)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith(f"{IMAGES} test images, 2 seeds")
