@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -195,6 +196,8 @@ def main() -> int:
     """Run the check and return the exit status, 1 if it failed."""
     if not can_run("containers", CONTAINERS):
         return 1
+    # Otherwise `timeout` would leave containers, and their names would mislead the next check.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="offramp-check-", dir="/var/tmp"))
     try:
         with engine(folder) as podman:
