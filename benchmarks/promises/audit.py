@@ -33,7 +33,8 @@ from exporter.bundle import read_bundle
 from exporter.promises.certificate import Outputs, agreeing
 from exporter.stage_runner import Chain
 from offramp.bundle.manifest import Manifest
-from serving.audit.ledger import FULL_DEPTH, AuditedPromise, Kept, Ledger
+from serving.audit.ledger import Kept, Ledger
+from serving.audit.standing import FULL_DEPTH, AuditedPromise
 from serving.engine.background.ladder import Ladder, ladders
 from training.data.splits import load_files
 from training.evaluation.evaluate import exits_taken

@@ -37,7 +37,7 @@ from benchmarks.serving.servers.images import load_images
 from exporter.promises.certificate import SAFE_LEVEL
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.load.process import generator
-from serving.audit.ledger import AuditedPromise
+from serving.audit.standing import AuditedPromise
 from serving.engine.background.ladder import ladders
 
 CHUNK = 100  # answers between two looks at the metrics

@@ -101,8 +101,11 @@ class ConfidenceSequence:
 
     def upper(self, alpha: float) -> float:
         """Return the upper bound, valid with probability 1 - alpha at all times at once."""
-        wanted = -math.log(alpha)
-        return _border(lambda mean: self._evidence_below(mean) >= wanted)[1]
+        return _border(lambda mean: self.supports(mean, alpha))[1]
+
+    def supports(self, mean: float, alpha: float) -> bool:
+        """Return whether the upper bound is at most `mean`, a number in (0, 1)."""
+        return self._evidence_below(mean) >= -math.log(alpha)
 
     def _evidence_below(self, mean: float) -> float:
         """Return the logarithm of the capital of bets against a probability of at least `mean`."""

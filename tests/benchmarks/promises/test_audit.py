@@ -5,7 +5,7 @@ import numpy as np
 from benchmarks.corruptions import opened
 from benchmarks.promises.audit import CLEAN, WORST, Row, false_alarms, goals, has_alarm, spoiled
 from deploy.check.samples import images
-from serving.audit.ledger import AuditedPromise
+from serving.audit.standing import AuditedPromise
 
 PROMISE = AuditedPromise("promise-95", 0.05, 0.02, ("95%", "full"))
 
