@@ -47,19 +47,20 @@ def at_losses(losses: Losses, past: ConfidenceSequence = NOTHING) -> Iterator[Co
 
     Args:
         losses: Results.
-        past: The sequence before them, of a multiple of `BLOCK` audits.
+        past: The sequence before them.
     """
-    upto = past.losses + np.cumsum(losses)
-    marks = upto[BLOCK - 1 :: BLOCK].tolist()
+    upto, begun = past.losses + np.cumsum(losses), past.trials % BLOCK
+    marks = upto[BLOCK - 1 - begun :: BLOCK].tolist()
     for number in np.flatnonzero(losses).tolist():
-        known = (*past.marks, *marks[: (number + 1) // BLOCK])[-MARKS:]
+        known = (*past.marks, *marks[: (begun + number + 1) // BLOCK])[-MARKS:]
         yield ConfidenceSequence(past.trials + number + 1, int(upto[number]), marks=known)
 
 
 def past_of(share: float, audits: int, rng: np.random.Generator) -> ConfidenceSequence:
-    """Return the sequence of so many audits, a multiple of `BLOCK`, with a share of losses."""
-    upto = np.cumsum(rng.binomial(BLOCK, share, audits // BLOCK)).tolist()
-    return ConfidenceSequence(audits, upto[-1] if upto else 0, marks=tuple(upto[-MARKS:]))
+    """Return the sequence of so many audits with a share of losses."""
+    blocks, rest = divmod(audits, BLOCK)
+    *marks, losses = np.cumsum(rng.binomial([BLOCK] * blocks + [rest], share)).tolist()
+    return ConfidenceSequence(audits, losses, marks=tuple(marks[-MARKS:]))
 
 
 def audits_to_alarm(losses: Losses, epsilon: float, past: ConfidenceSequence = NOTHING) -> float:
@@ -97,7 +98,8 @@ def after_a_change(runs: int, before: int) -> Iterator[str]:
     for epsilon, clean, changed in CHANGES:
         found = np.empty((2, runs))
         for run in range(runs):
-            past, losses = past_of(clean, before, rng), rng.random(LONGEST) < changed
+            past = past_of(clean, before + int(rng.integers(BLOCK)), rng)
+            losses = rng.random(LONGEST) < changed
             found[0, run] = audits_to_alarm(losses, epsilon, past)
             found[1, run] = audits_if_all_is_known(losses, epsilon, changed)
         cells = [f"{1 - epsilon:.0%}", f"{changed:.1%}"]

@@ -3,7 +3,7 @@
     python -m benchmarks.promises.audit --data cifar10 --out audit.csv
 
 No server runs: the graphs of a bundle classify test images once, as they are, with noise, and
-blurred. Audits are then drawn from these answers at random, and counted in the server's own ledger.
+blurred. Audits are then drawn from these answers at random, and counted by the server's own rules.
 Each run of the first part audits as many clean answers as `--audits` says, at the promises of the
 bundle, and at the largest disagreement that each still allows. Each run of the second part audits
 `--before` clean answers, and corrupted ones from then on. A row is written when it is there. Exit
@@ -33,15 +33,16 @@ from exporter.bundle import read_bundle
 from exporter.promises.certificate import Outputs, agreeing
 from exporter.stage_runner import Chain
 from offramp.bundle.manifest import Manifest
-from serving.audit.ledger import Kept, Ledger
-from serving.audit.standing import FULL_DEPTH, AuditedPromise
+from serving.audit.sequence import BLOCK, ConfidenceSequence, Result
+from serving.audit.standing import AuditedPromise, Standing
 from serving.engine.background.ladder import Ladder, ladders
 from training.data.splits import load_files
 from training.evaluation.evaluate import exits_taken
 
 MOST_RUNS = 0.95  # without an alarm on clean images, and with one soon on others
 CLEARLY = 3  # times epsilon; at a smaller disagreement an alarm needs more than SOON audits
-AFTER = 4000  # corrupted audits of a run, in which a promise can climb its ladder
+AFTER = 4000  # corrupted audits of a run, in which a promise can move on its ladder
+RESULTS: Mapping[bool, Result] = {False: "agreement", True: "disagreement"}
 CLEAN, WORST = "clean", "worst"
 NOISE, BLUR = "noise", "blur"
 SPOILED = {"noise 0.2": 0.2, "noise 0.3": 0.3, "blur 1": 1.0, "blur 2": 2.0}
@@ -59,6 +60,7 @@ class Row:
         soon: Share of runs with one within `SOON` audits.
         median_audits: Median of the audits to the alarm.
         most_audits: Largest number of them.
+        settled_audits: Median of the audits to the last move. Full depth answers before it.
         answered_by: Point that answers at the end of most runs.
         restored: Share of losses at this point.
     """
@@ -70,6 +72,7 @@ class Row:
     soon: float = math.nan
     median_audits: float = math.nan
     most_audits: float = math.nan
+    settled_audits: float = math.nan
     answered_by: str = ""
     restored: float = math.nan
 
@@ -131,36 +134,45 @@ def broken(
 ) -> Row:
     """Audit clean answers, then corrupted ones, at the point that answers at that time."""
     rng, promise = np.random.default_rng(1), ladder.promise
-    by_point = dict(zip(promise.ladder, ladder.thresholds, strict=True))
-    losses = {name: answers[kind].losses(point) for name, point in by_point.items()}
+    losses = np.array([answers[kind].losses(point) for point in ladder.thresholds])
     share = float(answers[CLEAN].losses(ladder.thresholds[0]).mean())
-    firsts, ends = [], []
+    firsts, lasts, ends = [], [], []
     for _ in track(range(runs), f"{promise.label} {kind}", transient=True):
-        ledger = Ledger([promise])
-        clean = past_of(share, before, rng)
-        ledger.restore({promise.label: Kept(promise.ladder[0], broken=False, sequence=clean)})
-        first = math.inf
-        for number in range(1, AFTER + 1):
-            point = promise.ladder[ledger.position(promise.label).point]
-            if point == FULL_DEPTH:
-                break
-            loss = rng.choice(losses[point])
-            moved = ledger.add(promise.label, point, "disagreement" if loss else "agreement")
-            first = min(first, number) if moved else first
-        firsts.append(first)
-        ends.append(promise.ladder[ledger.position(promise.label).point])
-    end = max(set(ends), key=ends.count)
+        past = past_of(share, before + int(rng.integers(BLOCK)), rng)
+        moves = [*moves_of(promise, past, losses[:, rng.integers(losses.shape[1], size=AFTER)])]
+        firsts.append(moves[0][0] if moves else math.inf)
+        lasts.append(moves[-1][0] if moves else math.inf)
+        ends.append(moves[-1][1] if moves else 0)
     return Row(
         promise.label,
         kind,
-        float(losses[promise.ladder[0]].mean()),
+        float(losses[0].mean()),
         float(np.isfinite(firsts).mean()),
         float((np.array(firsts) <= SOON).mean()),
         float(np.median(firsts)),
         max(firsts),
-        end,
+        float(np.median(lasts)),
+        promise.ladder[max(set(ends), key=ends.count)],
         max(float(losses[point].mean()) for point in set(ends)),
     )
+
+
+def moves_of(
+    promise: AuditedPromise, past: ConfidenceSequence, losses: Losses
+) -> Iterator[tuple[int, int]]:
+    """Yield the moves of a promise on its ladder: the number of the audit, and the new point.
+
+    Args:
+        promise: The promise.
+        past: The sequence of its own point before.
+        losses: For each point of the ladder and each audit, whether the point loses.
+    """
+    standing = Standing(sequence=past)
+    for number, column in enumerate(losses.T.tolist(), 1):
+        results = [RESULTS[loss] for loss in column]
+        before, standing = standing, standing.add(promise, results[standing.point], results)
+        if standing.point != before.point:
+            yield number, standing.point
 
 
 def goals(rows: Sequence[Row], epsilons: Mapping[str, float], runs: int) -> Iterator[Goal]:

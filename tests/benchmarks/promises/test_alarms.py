@@ -30,7 +30,7 @@ def grown(sequence: ConfidenceSequence, losses: list[bool]) -> list[ConfidenceSe
 def test_the_sequence_at_each_loss_is_that_of_results_added_one_by_one() -> None:
     rng = np.random.default_rng(2)
     losses = rng.random(3 * BLOCK + 10) < 0.02
-    for past in (ConfidenceSequence(), past_of(0.01, 40 * BLOCK, rng)):
+    for past in (ConfidenceSequence(), past_of(0.01, 40 * BLOCK, rng), past_of(0.01, 777, rng)):
         assert [*at_losses(losses, past)] == grown(past, losses.tolist())
 
 
@@ -38,6 +38,9 @@ def test_a_past_has_as_many_marks_as_a_sequence_keeps() -> None:
     sequence = past_of(0.01, 40 * BLOCK, np.random.default_rng(2))
     assert (sequence.trials, len(sequence.marks)) == (40 * BLOCK, MARKS)
     assert sequence.marks[-1] == sequence.losses
+    later = past_of(0.5, BLOCK + 200, np.random.default_rng(2))
+    assert (later.trials, len(later.marks)) == (BLOCK + 200, 1)
+    assert later.marks[0] < later.losses
     assert past_of(0.01, 0, np.random.default_rng(2)) == ConfidenceSequence()
 
 
