@@ -49,7 +49,7 @@ class Cost(NamedTuple):
 
     @property
     def least_of_answers(self) -> float:
-        """Return the least flops of audits over those of answers: what these saved of full depth."""
+        """Return what answers saved of full depth, for audits of `SHARE`, over their flops."""
         return SHARE * (self.full - self.answer) / self.answer
 
     @property
