@@ -24,6 +24,7 @@ from serving.audit.sequence import ConfidenceSequence, Result
 
 FULL_DEPTH = "full"
 NOTHING = ConfidenceSequence()
+UNKNOWN: Result = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,10 @@ class Standing:
         judged = promise.judged and not self.broken
         if judged and result == "disagreement" and _breaks(sequence, promise):
             return self._after_alarm(promise, sequence)
-        results = others[self.point - len(self.candidates) : self.point]
-        results = results or ("unknown",) * len(self.candidates)
-        candidates = tuple(
-            each.add(one) for each, one in zip(self.candidates, results, strict=True)
-        )
+        first = self.point - len(self.candidates)
+        results = others[first : self.point] or (UNKNOWN,) * len(self.candidates)
+        pairs = zip(self.candidates, results, strict=True)
+        candidates = tuple(candidate.add(each) for candidate, each in pairs)
         return _after_tests(promise, replace(self, sequence=sequence, candidates=candidates))
 
     def _after_alarm(self, promise: AuditedPromise, sequence: ConfidenceSequence) -> Standing:
