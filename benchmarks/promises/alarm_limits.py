@@ -3,9 +3,9 @@
     python -m benchmarks.promises.alarm_limits
 
 The rows are the disagreements that noise and blur cause on the shipped bundle (`audit.csv`), after
-clean audits. The limit is that of a test that knows the time of the change. Beside it is the same
-test if it does not know which thousand of the audits so far has the change, and shares its
-probability of a false alarm among all of them.
+clean audits. The limit is that of a test that knows the time of the change. A test that does not
+know it has to share its probability of a false alarm among all times. Beside it is the limit for
+the share that the server's sequence has for the first of its beginnings after the change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.promises.alarms import ALPHA, SOON, Change, audits_to_alarm, past_of
 from offramp.bundle.binomial import p_value
-from serving.audit.sequence import BLOCK
+from serving.audit.sequence import BLOCK, weight_of
 
 CLEAN = {0.01: 0.004, 0.02: 0.0135, 0.05: 0.0365}  # share that differs on clean images
 CHANGED = {
@@ -63,13 +63,13 @@ def alarms_within(change: Change, runs: int, before: int) -> float:
 
 def table(runs: int, before: int) -> Iterator[str]:
     """Yield the lines of the table."""
-    thousands = before // SOON + 1
-    yield f"| promise | differ | alarm within {SOON:,} | limit | one of {thousands} thousands |"
+    share = float(weight_of(np.array(before / BLOCK + 1)))
+    yield f"| promise | differ | alarm within {SOON:,} | limit | limit for {share:.1%} of δ |"
     yield "|---" * 5 + "|"
     for epsilon, shares in CHANGED.items():
         for changed in shares:
             found = alarms_within(Change(epsilon, CLEAN[epsilon], changed), runs, before)
-            limits = (most_alarms(ALPHA / n, epsilon, changed) for n in (1, thousands))
+            limits = (most_alarms(ALPHA * of, epsilon, changed) for of in (1, share))
             cells = [f"{1 - epsilon:.0%}", *(f"{each:.1%}" for each in (changed, found, *limits))]
             yield "| " + " | ".join(cells) + " |"
 

@@ -124,10 +124,15 @@ class ConfidenceSequence:
         last = self.trials // BLOCK
         numbers = np.array([0, *range(last + 1 - len(self.marks), last + 1)], dtype=np.float64)
         losses_then = np.array([0, *self.marks], dtype=np.float64)
-        weights = (numbers + 1) ** -0.5 - (numbers + 2) ** -0.5
+        weights = weight_of(numbers)
         weights = np.append(weights, (last + 2) ** -0.5)
         trials = np.append(self.trials - BLOCK * numbers, 0.0)
         return weights, trials, np.append(self.losses - losses_then, 0.0)
+
+
+def weight_of(beginning: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of the capital that is bet from a beginning on, numbered from 0."""
+    return (beginning + 1) ** -0.5 - (beginning + 2) ** -0.5
 
 
 def audits_needed(mean: float, alpha: float) -> int:
