@@ -2,11 +2,10 @@
 
     python -m benchmarks.promises.audit --data cifar10 --out audit.csv
 
-No server runs: the graphs of a bundle classify test images once, as they are, with noise, and
-blurred. Audits are then drawn from these answers at random, and counted by the server's own rules.
-Each run of the first part audits as many clean answers as `--audits` says, at the promises of the
-bundle, and at the largest disagreement that each still allows. Each run of the second part audits
-`--before` clean answers, and corrupted ones from then on. A row is written when it is there. Exit
+The graphs of a bundle classify test images once, as they are, with noise, and blurred. Audits of
+random answers are then counted by the server's own rules. Each run of the first part has `--audits`
+clean answers, at the promises of the bundle, and at the largest disagreement that each allows. Each
+run of the second part has `--before` clean answers and up to 500 more, then corrupted ones. Exit
 status 1 if a goal is missed.
 """
 
@@ -60,9 +59,10 @@ class Row:
         soon: Share of runs with one within `SOON` audits.
         median_audits: Median of the audits to the alarm.
         most_audits: Largest number of them.
-        settled_audits: Median of the audits to the last move. Full depth answers before it.
+        settled_audits: Median of the audits to the last move.
         answered_by: Point that answers at the end of most runs.
         restored: Share of losses at this point.
+        within: Share of runs in which a point with at most epsilon answers at the end.
     """
 
     promise: str
@@ -75,6 +75,7 @@ class Row:
     settled_audits: float = math.nan
     answered_by: str = ""
     restored: float = math.nan
+    within: float = math.nan
 
 
 class Answers:
@@ -139,27 +140,30 @@ def broken(
     firsts, lasts, ends = [], [], []
     for _ in track(range(runs), f"{promise.label} {kind}", transient=True):
         past = past_of(share, before + int(rng.integers(BLOCK)), rng)
-        moves = [*moves_of(promise, past, losses[:, rng.integers(losses.shape[1], size=AFTER)])]
-        firsts.append(moves[0][0] if moves else math.inf)
-        lasts.append(moves[-1][0] if moves else math.inf)
-        ends.append(moves[-1][1] if moves else 0)
+        drawn = rng.integers(losses.shape[1], size=AFTER)
+        moves = [*moves_of(promise, past, losses[:, drawn])] or [(math.inf, 0)]
+        firsts.append(moves[0][0])
+        lasts.append(moves[-1][0])
+        ends.append(moves[-1][1])
+    end, shares = max(ends, key=ends.count), losses.mean(axis=1)
     return Row(
         promise.label,
         kind,
-        float(losses[0].mean()),
+        float(shares[0]),
         float(np.isfinite(firsts).mean()),
         float((np.array(firsts) <= SOON).mean()),
         float(np.median(firsts)),
         max(firsts),
         float(np.median(lasts)),
-        promise.ladder[max(set(ends), key=ends.count)],
-        max(float(losses[point].mean()) for point in set(ends)),
+        promise.ladder[end],
+        float(shares[end]),
+        float((shares[ends] <= promise.epsilon).mean()),
     )
 
 
 def moves_of(
     promise: AuditedPromise, past: ConfidenceSequence, losses: Losses
-) -> Iterator[tuple[int, int]]:
+) -> Iterator[tuple[float, int]]:
     """Yield the moves of a promise on its ladder: the number of the audit, and the new point.
 
     Args:
@@ -169,7 +173,7 @@ def moves_of(
     """
     standing = Standing(sequence=past)
     for number, column in enumerate(losses.T.tolist(), 1):
-        results = [RESULTS[loss] for loss in column]
+        results = [RESULTS[each] for each in column]
         before, standing = standing, standing.add(promise, results[standing.point], results)
         if standing.point != before.point:
             yield number, standing.point
@@ -189,9 +193,9 @@ def goals(rows: Sequence[Row], epsilons: Mapping[str, float], runs: int) -> Iter
     least, slowest = min(row.soon for row in spoilt), max(row.most_audits for row in spoilt)
     text = f"alarm within {SOON} audits at {CLEARLY} epsilon and more, in {MOST_RUNS:.0%} of runs"
     yield Goal(text, f"{least:.1%}, {slowest:.0f} at most", least >= MOST_RUNS)
-    restored = all(row.restored <= epsilons[row.promise] for row in spoilt)
-    text = "the point that answers in the end is within epsilon"
-    yield Goal(text, f"{len(spoilt)} promises and kinds of images", restored)
+    least = min(row.within for row in spoilt)
+    text = f"in the end a point within epsilon answers, in {MOST_RUNS:.0%} of runs"
+    yield Goal(text, f"{least:.1%}", least >= MOST_RUNS)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -209,8 +213,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="CSV file to write")
     arguments = parser.parse_args(words)
-    manifest, answers = answers_of(arguments.bundle, arguments.data, arguments.images)
-    return report(manifest, answers, arguments)
+    return report(*answers_of(arguments.bundle, arguments.data, arguments.images), arguments)
 
 
 def report(
