@@ -20,7 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence
+from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence, Result
+from serving.audit.standing import FULL_DEPTH, AuditedPromise, Standing
 
 ALPHA = 0.05 / 3  # of each of three promises
 WANTED = -math.log(ALPHA)
@@ -28,6 +29,7 @@ EPSILONS, TIMES = (0.01, 0.02, 0.05), (1.5, 2, 3, 5)
 LONGEST = 20_000  # audits of a run
 SOON = 1000
 NOTHING = ConfidenceSequence()
+RESULTS: tuple[Result, Result] = ("agreement", "disagreement")
 Losses = NDArray[np.bool_]
 
 
@@ -74,6 +76,26 @@ def audits_if_all_is_known(losses: Losses, epsilon: float, changed: float) -> fl
     steps = np.where(losses, math.log(changed / epsilon), math.log((1 - changed) / (1 - epsilon)))
     passed = np.flatnonzero(np.cumsum(steps) >= WANTED)
     return float(passed[0]) + 1 if passed.size else math.inf
+
+
+def moves_of(
+    promise: AuditedPromise, past: ConfidenceSequence, losses: Losses
+) -> Iterator[tuple[float, int]]:
+    """Yield the moves of a promise on its ladder: the number of the audit, and the new point.
+
+    Args:
+        promise: The promise.
+        past: The sequence of its own point before.
+        losses: For each point of the ladder and each audit, whether the point loses.
+    """
+    standing = Standing(sequence=past)
+    for number, column in enumerate(losses.T.tolist(), 1):
+        results = [RESULTS[each] for each in column]
+        before, standing = standing, standing.add(promise, results[standing.point], results)
+        if standing.point != before.point:
+            yield number, standing.point
+            if promise.ladder[standing.point] == FULL_DEPTH and not standing.candidates:
+                return
 
 
 def from_the_first(runs: int) -> Iterator[str]:

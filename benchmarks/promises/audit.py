@@ -26,14 +26,14 @@ from rich.progress import track
 
 from benchmarks.corruptions import blurred, opened, png_of, with_noise
 from benchmarks.goals import Goal, print_goals
-from benchmarks.promises.alarms import SOON, Losses, at_losses, past_of
+from benchmarks.promises.alarms import SOON, Losses, at_losses, moves_of, past_of
 from benchmarks.promises.audit_cost import SHIPPED
 from exporter.bundle import read_bundle
 from exporter.promises.certificate import Outputs, agreeing
 from exporter.stage_runner import Chain
 from offramp.bundle.manifest import Manifest
-from serving.audit.sequence import BLOCK, ConfidenceSequence, Result
-from serving.audit.standing import AuditedPromise, Standing
+from serving.audit.sequence import BLOCK
+from serving.audit.standing import AuditedPromise
 from serving.engine.background.ladder import Ladder, ladders
 from training.data.splits import load_files
 from training.evaluation.evaluate import exits_taken
@@ -41,7 +41,6 @@ from training.evaluation.evaluate import exits_taken
 MOST_RUNS = 0.95  # without an alarm on clean images, and with one soon on others
 CLEARLY = 3  # times epsilon; at a smaller disagreement an alarm needs more than SOON audits
 AFTER = 4000  # corrupted audits of a run, in which a promise can move on its ladder
-RESULTS: Mapping[bool, Result] = {False: "agreement", True: "disagreement"}
 CLEAN, WORST = "clean", "worst"
 NOISE, BLUR = "noise", "blur"
 SPOILED = {"noise 0.2": 0.2, "noise 0.3": 0.3, "blur 1": 1.0, "blur 2": 2.0}
@@ -159,24 +158,6 @@ def broken(
         float(shares[end]),
         float((shares[ends] <= promise.epsilon).mean()),
     )
-
-
-def moves_of(
-    promise: AuditedPromise, past: ConfidenceSequence, losses: Losses
-) -> Iterator[tuple[float, int]]:
-    """Yield the moves of a promise on its ladder: the number of the audit, and the new point.
-
-    Args:
-        promise: The promise.
-        past: The sequence of its own point before.
-        losses: For each point of the ladder and each audit, whether the point loses.
-    """
-    standing = Standing(sequence=past)
-    for number, column in enumerate(losses.T.tolist(), 1):
-        results = [RESULTS[each] for each in column]
-        before, standing = standing, standing.add(promise, results[standing.point], results)
-        if standing.point != before.point:
-            yield number, standing.point
 
 
 def goals(rows: Sequence[Row], epsilons: Mapping[str, float], runs: int) -> Iterator[Goal]:

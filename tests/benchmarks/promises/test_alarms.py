@@ -13,9 +13,11 @@ from benchmarks.promises.alarms import (
     audits_if_all_is_known,
     audits_to_alarm,
     from_the_first,
+    moves_of,
     past_of,
 )
 from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence
+from serving.audit.standing import AuditedPromise
 
 
 def grown(sequence: ConfidenceSequence, losses: list[bool]) -> list[ConfidenceSequence]:
@@ -52,6 +54,17 @@ def test_the_audits_to_an_alarm_are_counted_from_the_change_on() -> None:
     assert known == math.ceil(WANTED / math.log(10))
     assert known <= few < more < 10
     assert audits_to_alarm(none, 0.05) == audits_if_all_is_known(none, 0.05, 0.5) == math.inf
+
+
+def test_the_moves_of_a_promise_are_an_alarm_and_points_that_audits_support() -> None:
+    promise = AuditedPromise("promise-95", 0.05, 0.02, ("95%", "98%", "99%", "full"))
+    losses = np.random.default_rng(2).random((4, 2000)) < np.array([[0.3], [0.3], [0.01], [0.0]])
+    (alarm, full), (supported, safer) = moves_of(
+        promise, past_of(0.03, 777, np.random.default_rng(2)), losses
+    )
+    assert alarm < supported
+    assert [promise.ladder[point] for point in (full, safer)] == ["full", "99%"]
+    assert [*moves_of(promise, ConfidenceSequence(), losses[:, :0])] == []
 
 
 def test_the_tables_have_a_line_for_each_promise() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.corruptions import opened
-from benchmarks.promises.alarms import past_of
 from benchmarks.promises.audit import (
     CLEAN,
     WORST,
@@ -11,11 +10,9 @@ from benchmarks.promises.audit import (
     false_alarms,
     goals,
     has_alarm,
-    moves_of,
     spoiled,
 )
 from deploy.check.samples import images
-from serving.audit.sequence import ConfidenceSequence
 from serving.audit.standing import AuditedPromise
 
 PROMISE = AuditedPromise("promise-95", 0.05, 0.02, ("95%", "full"))
@@ -27,17 +24,6 @@ def test_an_alarm_is_seldom_on_clean_images_and_certain_on_others() -> None:
     assert [row.images for row in rows] == [CLEAN, WORST]
     assert all(row.alarms <= 0.1 for row in rows)
     assert has_alarm(np.random.default_rng(2).random(1000) < 0.2, PROMISE)
-
-
-def test_the_moves_of_a_promise_are_an_alarm_and_points_that_audits_support() -> None:
-    promise = AuditedPromise("promise-95", 0.05, 0.02, ("95%", "98%", "99%", "full"))
-    losses = np.random.default_rng(2).random((4, 2000)) < np.array([[0.3], [0.3], [0.01], [0.0]])
-    (alarm, full), (supported, safer) = moves_of(
-        promise, past_of(0.03, 777, np.random.default_rng(2)), losses
-    )
-    assert alarm < supported
-    assert [promise.ladder[point] for point in (full, safer)] == ["full", "99%"]
-    assert [*moves_of(promise, ConfidenceSequence(), losses[:, :0])] == []
 
 
 def test_goals_are_missed_by_alarms_late_alarms_and_points_that_restore_nothing() -> None:
