@@ -125,7 +125,8 @@ class Settings(AddressSettings):
     on_broken: OnBroken = Field(
         "keep",
         description="if audits show that a promise does not hold any more: keep its operating "
-        "point and report it, answer by the next safer certified point, or by full depth",
+        "point and report it, answer by full depth until audits support a safer certified point, "
+        "or by full depth",
     )
     audit_state: Path | None = Field(
         None,

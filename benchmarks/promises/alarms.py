@@ -20,7 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence
+from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence, Result
+from serving.audit.standing import FULL_DEPTH, AuditedPromise, Standing
 
 ALPHA = 0.05 / 3  # of each of three promises
 WANTED = -math.log(ALPHA)
@@ -28,6 +29,7 @@ EPSILONS, TIMES = (0.01, 0.02, 0.05), (1.5, 2, 3, 5)
 LONGEST = 20_000  # audits of a run
 SOON = 1000
 NOTHING = ConfidenceSequence()
+RESULTS: tuple[Result, Result] = ("agreement", "disagreement")
 Losses = NDArray[np.bool_]
 
 
@@ -47,19 +49,20 @@ def at_losses(losses: Losses, past: ConfidenceSequence = NOTHING) -> Iterator[Co
 
     Args:
         losses: Results.
-        past: The sequence before them, of a multiple of `BLOCK` audits.
+        past: The sequence before them.
     """
-    upto = past.losses + np.cumsum(losses)
-    marks = upto[BLOCK - 1 :: BLOCK].tolist()
+    upto, begun = past.losses + np.cumsum(losses), past.trials % BLOCK
+    marks = upto[BLOCK - 1 - begun :: BLOCK].tolist()
     for number in np.flatnonzero(losses).tolist():
-        known = (*past.marks, *marks[: (number + 1) // BLOCK])[-MARKS:]
+        known = (*past.marks, *marks[: (begun + number + 1) // BLOCK])[-MARKS:]
         yield ConfidenceSequence(past.trials + number + 1, int(upto[number]), marks=known)
 
 
 def past_of(share: float, audits: int, rng: np.random.Generator) -> ConfidenceSequence:
-    """Return the sequence of so many audits, a multiple of `BLOCK`, with a share of losses."""
-    upto = np.cumsum(rng.binomial(BLOCK, share, audits // BLOCK)).tolist()
-    return ConfidenceSequence(audits, upto[-1] if upto else 0, marks=tuple(upto[-MARKS:]))
+    """Return the sequence of so many audits with a share of losses."""
+    blocks, rest = divmod(audits, BLOCK)
+    *marks, losses = np.cumsum(rng.binomial([BLOCK] * blocks + [rest], share)).tolist()
+    return ConfidenceSequence(audits, losses, marks=tuple(marks[-MARKS:]))
 
 
 def audits_to_alarm(losses: Losses, epsilon: float, past: ConfidenceSequence = NOTHING) -> float:
@@ -73,6 +76,26 @@ def audits_if_all_is_known(losses: Losses, epsilon: float, changed: float) -> fl
     steps = np.where(losses, math.log(changed / epsilon), math.log((1 - changed) / (1 - epsilon)))
     passed = np.flatnonzero(np.cumsum(steps) >= WANTED)
     return float(passed[0]) + 1 if passed.size else math.inf
+
+
+def moves_of(
+    promise: AuditedPromise, past: ConfidenceSequence, losses: Losses
+) -> Iterator[tuple[float, int]]:
+    """Yield the moves of a promise on its ladder: the number of the audit, and the new point.
+
+    Args:
+        promise: The promise.
+        past: The sequence of its own point before.
+        losses: For each point of the ladder and each audit, whether the point loses.
+    """
+    standing = Standing(sequence=past)
+    for number, column in enumerate(losses.T.tolist(), 1):
+        results = [RESULTS[each] for each in column]
+        before, standing = standing, standing.add(promise, results[standing.point], results)
+        if standing.point != before.point:
+            yield number, standing.point
+            if promise.ladder[standing.point] == FULL_DEPTH and not standing.candidates:
+                return
 
 
 def from_the_first(runs: int) -> Iterator[str]:
@@ -97,7 +120,8 @@ def after_a_change(runs: int, before: int) -> Iterator[str]:
     for epsilon, clean, changed in CHANGES:
         found = np.empty((2, runs))
         for run in range(runs):
-            past, losses = past_of(clean, before, rng), rng.random(LONGEST) < changed
+            past = past_of(clean, before + int(rng.integers(BLOCK)), rng)
+            losses = rng.random(LONGEST) < changed
             found[0, run] = audits_to_alarm(losses, epsilon, past)
             found[1, run] = audits_if_all_is_known(losses, epsilon, changed)
         cells = [f"{1 - epsilon:.0%}", f"{changed:.1%}"]

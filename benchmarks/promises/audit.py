@@ -2,11 +2,10 @@
 
     python -m benchmarks.promises.audit --data cifar10 --out audit.csv
 
-No server runs: the graphs of a bundle classify test images once, as they are, with noise, and
-blurred. Audits are then drawn from these answers at random, and counted in the server's own ledger.
-Each run of the first part audits as many clean answers as `--audits` says, at the promises of the
-bundle, and at the largest disagreement that each still allows. Each run of the second part audits
-`--before` clean answers, and corrupted ones from then on. A row is written when it is there. Exit
+The graphs of a bundle classify test images once, as they are, with noise, and blurred. Audits of
+random answers are then counted by the server's own rules. Each run of the first part has `--audits`
+clean answers, at the promises of the bundle, and at the largest disagreement that each allows. Each
+run of the second part has `--before` clean answers and up to 500 more, then corrupted ones. Exit
 status 1 if a goal is missed.
 """
 
@@ -27,20 +26,21 @@ from rich.progress import track
 
 from benchmarks.corruptions import blurred, opened, png_of, with_noise
 from benchmarks.goals import Goal, print_goals
-from benchmarks.promises.alarms import SOON, Losses, at_losses, past_of
+from benchmarks.promises.alarms import SOON, Losses, at_losses, moves_of, past_of
 from benchmarks.promises.audit_cost import SHIPPED
 from exporter.bundle import read_bundle
 from exporter.promises.certificate import Outputs, agreeing
 from exporter.stage_runner import Chain
 from offramp.bundle.manifest import Manifest
-from serving.audit.ledger import FULL_DEPTH, AuditedPromise, Kept, Ledger
+from serving.audit.sequence import BLOCK
+from serving.audit.standing import AuditedPromise
 from serving.engine.background.ladder import Ladder, ladders
 from training.data.splits import load_files
 from training.evaluation.evaluate import exits_taken
 
 MOST_RUNS = 0.95  # without an alarm on clean images, and with one soon on others
 CLEARLY = 3  # times epsilon; at a smaller disagreement an alarm needs more than SOON audits
-AFTER = 4000  # corrupted audits of a run, in which a promise can climb its ladder
+AFTER = 4000  # corrupted audits of a run, in which a promise can move on its ladder
 CLEAN, WORST = "clean", "worst"
 NOISE, BLUR = "noise", "blur"
 SPOILED = {"noise 0.2": 0.2, "noise 0.3": 0.3, "blur 1": 1.0, "blur 2": 2.0}
@@ -58,8 +58,10 @@ class Row:
         soon: Share of runs with one within `SOON` audits.
         median_audits: Median of the audits to the alarm.
         most_audits: Largest number of them.
+        settled_audits: Median of the audits to the last move.
         answered_by: Point that answers at the end of most runs.
         restored: Share of losses at this point.
+        within: Share of runs in which a point with at most epsilon answers at the end.
     """
 
     promise: str
@@ -69,8 +71,10 @@ class Row:
     soon: float = math.nan
     median_audits: float = math.nan
     most_audits: float = math.nan
+    settled_audits: float = math.nan
     answered_by: str = ""
     restored: float = math.nan
+    within: float = math.nan
 
 
 class Answers:
@@ -130,35 +134,29 @@ def broken(
 ) -> Row:
     """Audit clean answers, then corrupted ones, at the point that answers at that time."""
     rng, promise = np.random.default_rng(1), ladder.promise
-    by_point = dict(zip(promise.ladder, ladder.thresholds, strict=True))
-    losses = {name: answers[kind].losses(point) for name, point in by_point.items()}
+    losses = np.array([answers[kind].losses(point) for point in ladder.thresholds])
     share = float(answers[CLEAN].losses(ladder.thresholds[0]).mean())
-    firsts, ends = [], []
+    firsts, lasts, ends = [], [], []
     for _ in track(range(runs), f"{promise.label} {kind}", transient=True):
-        ledger = Ledger([promise])
-        clean = past_of(share, before, rng)
-        ledger.restore({promise.label: Kept(promise.ladder[0], broken=False, sequence=clean)})
-        first = math.inf
-        for number in range(1, AFTER + 1):
-            point = promise.ladder[ledger.position(promise.label).point]
-            if point == FULL_DEPTH:
-                break
-            loss = rng.choice(losses[point])
-            moved = ledger.add(promise.label, point, "disagreement" if loss else "agreement")
-            first = min(first, number) if moved else first
-        firsts.append(first)
-        ends.append(promise.ladder[ledger.position(promise.label).point])
-    end = max(set(ends), key=ends.count)
+        past = past_of(share, before + int(rng.integers(BLOCK)), rng)
+        drawn = rng.integers(losses.shape[1], size=AFTER)
+        moves = [*moves_of(promise, past, losses[:, drawn])] or [(math.inf, 0)]
+        firsts.append(moves[0][0])
+        lasts.append(moves[-1][0])
+        ends.append(moves[-1][1])
+    end, shares = max(ends, key=ends.count), losses.mean(axis=1)
     return Row(
         promise.label,
         kind,
-        float(losses[promise.ladder[0]].mean()),
+        float(shares[0]),
         float(np.isfinite(firsts).mean()),
         float((np.array(firsts) <= SOON).mean()),
         float(np.median(firsts)),
         max(firsts),
-        end,
-        max(float(losses[point].mean()) for point in set(ends)),
+        float(np.median(lasts)),
+        promise.ladder[end],
+        float(shares[end]),
+        float((shares[ends] <= promise.epsilon).mean()),
     )
 
 
@@ -176,9 +174,9 @@ def goals(rows: Sequence[Row], epsilons: Mapping[str, float], runs: int) -> Iter
     least, slowest = min(row.soon for row in spoilt), max(row.most_audits for row in spoilt)
     text = f"alarm within {SOON} audits at {CLEARLY} epsilon and more, in {MOST_RUNS:.0%} of runs"
     yield Goal(text, f"{least:.1%}, {slowest:.0f} at most", least >= MOST_RUNS)
-    restored = all(row.restored <= epsilons[row.promise] for row in spoilt)
-    text = "the point that answers in the end is within epsilon"
-    yield Goal(text, f"{len(spoilt)} promises and kinds of images", restored)
+    least = min(row.within for row in spoilt)
+    text = f"in the end a point within epsilon answers, in {MOST_RUNS:.0%} of runs"
+    yield Goal(text, f"{least:.1%}", least >= MOST_RUNS)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -196,8 +194,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="CSV file to write")
     arguments = parser.parse_args(words)
-    manifest, answers = answers_of(arguments.bundle, arguments.data, arguments.images)
-    return report(manifest, answers, arguments)
+    return report(*answers_of(arguments.bundle, arguments.data, arguments.images), arguments)
 
 
 def report(

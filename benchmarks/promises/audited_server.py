@@ -37,12 +37,12 @@ from benchmarks.serving.servers.images import load_images
 from exporter.promises.certificate import SAFE_LEVEL
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.load.process import generator
-from serving.audit.ledger import AuditedPromise
+from serving.audit.standing import AuditedPromise
 from serving.engine.background.ladder import ladders
 
 CHUNK = 100  # answers between two looks at the metrics
 BEFORE, MOST = 300, 4000  # clean answers, then corrupted ones at most, of a promise
-SETTLED = 2000  # answers without a change after which a promise climbs no more
+SETTLED = 2000  # audits without a change after which a promise moves no more
 KIND = "noise 0.3"  # of images that break all promises of the shipped bundle clearly: see audit.csv
 ORDERS = 200  # of the results on clean images
 MEASURED = 500  # corrupted answers that are then compared with full depth
@@ -159,7 +159,7 @@ def shares_of(cost: Cost) -> str:
 
 
 def on_spoiled_images(bundle: Path, images: Sequence[bytes], kind: str) -> Iterator[Goal]:
-    """Answer clean images, then those of a kind until no promise climbs any more."""
+    """Answer clean images, then those of a kind until no promise moves any more."""
     corrupted = [spoiled(image, k, kind) for k, image in enumerate(images[: MOST + MEASURED])]
     with auditing(bundle) as server:
         for promise in judged(read_manifest(bundle)):
@@ -183,14 +183,14 @@ def on_spoiled_images(bundle: Path, images: Sequence[bytes], kind: str) -> Itera
 def audits_to_alarm(
     server: Server, promise: AuditedPromise, images: Sequence[bytes]
 ) -> float | None:
-    """Send images until the promise climbs no more. Return the audits to the first alarm."""
+    """Send images until the promise moves no more. Return the audits to the first alarm."""
     label, start, first = promise.label, server.audits(promise.label), None
     for number in range(0, len(images), CHUNK):
         server.classes(images[number : number + CHUNK], asked(promise))
         state, audits = server.point(label)
         if first is None and state in MOVED:
             first = server.audits(label) - start
-        if state == "full" or (state in MOVED and audits >= SETTLED):
+        if state in MOVED and audits >= SETTLED:
             break
     return first
 

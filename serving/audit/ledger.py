@@ -1,21 +1,19 @@
-"""The audits of all promises: one sequence for each, in memory that all workers map.
+"""The audits of all promises, in memory that all workers map.
 
 A promise has a ladder of operating points. The first is its own, the others are safer. Its answers
-come from one of them, its position. If the sequence of this point shows that the promise is broken,
-the position moves to the next point, with a new sequence, or stays and is marked as broken.
+come from one of them, its position. `serving.audit.standing` has the rules by which it moves.
 """
 
 from __future__ import annotations
 
 import fcntl
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence, Result
+from serving.audit.standing import FULL_DEPTH, AuditedPromise, Position, Standing
 from serving.observe.mapped_memory import WorkerLock, mapped_memory
 
 State = Literal["unproven", "held", "broken", "safer", "full"]
@@ -26,37 +24,12 @@ STATES: tuple[State, ...] = (
     "safer",  # a safer certified point answers instead
     "full",  # full depth answers instead
 )
-FULL_DEPTH = "full"
 CELL_BYTES = 8
 LOADED, REVISION, HEADER = 0, 1, 2  # cells before those of the promises
-POINT, TRIALS, LOSSES, UNKNOWN, FIRST_MARK = 0, 1, 2, 3, 4  # cells of a promise
-CELLS = FIRST_MARK + MARKS
-
-
-@dataclass(frozen=True, slots=True)
-class AuditedPromise:
-    """A promise, and how it is judged.
-
-    Attributes:
-        label: Its label in the metrics.
-        epsilon: Largest probability of a loss.
-        alpha: Probability that a true promise is found broken.
-        ladder: Names of its operating points: its own level, then safer ones, then perhaps `full`.
-        judged: A disagreement is a loss. If not, audits can support the promise and not break it.
-    """
-
-    label: str
-    epsilon: float
-    alpha: float
-    ladder: tuple[str, ...]
-    judged: bool = True
-
-
-class Position(NamedTuple):
-    """The place of a promise on its ladder, from 0, and whether it was found broken there."""
-
-    point: int
-    broken: bool
+PLACE, FIRST_SEQUENCE = 0, 1  # cells of a promise: its place, then a sequence for each point
+TRIALS, LOSSES, UNKNOWN, FIRST_MARK = 0, 1, 2, 3  # cells of a sequence
+SEQUENCE = FIRST_MARK + MARKS
+MOST_CANDIDATES = 1 << 16
 
 
 class Kept(NamedTuple):
@@ -66,11 +39,13 @@ class Kept(NamedTuple):
         point: Name of the operating point that answers.
         broken: The promise was found broken at this point.
         sequence: The sequence of this point.
+        candidates: Those of the cheaper points that are tried, which are before it on the ladder.
     """
 
     point: str
     broken: bool
     sequence: ConfidenceSequence
+    candidates: tuple[ConfidenceSequence, ...] = ()
 
 
 class Ledger:
@@ -86,9 +61,12 @@ class Ledger:
 
     def __init__(self, promises: Sequence[AuditedPromise], file: Path | None = None) -> None:
         self.promises = {promise.label: promise for promise in promises}
-        self._at = {label: HEADER + CELLS * k for k, label in enumerate(self.promises)}
-        size = (HEADER + CELLS * len(promises)) * CELL_BYTES
-        self._cells = mapped_memory(file, size).cast("q")
+        self._at: dict[str, int] = {}
+        end = HEADER
+        for promise in promises:
+            self._at[promise.label] = end
+            end += FIRST_SEQUENCE + SEQUENCE * len(promise.ladder)
+        self._cells = mapped_memory(file, end * CELL_BYTES).cast("q")
         self._lock = WorkerLock(file)
         self._writing = None if file is None else file.with_name(file.name + ".writing")
 
@@ -99,12 +77,16 @@ class Ledger:
 
     def position(self, label: str) -> Position:
         """Return the position of a promise, from one read of the memory."""
-        return _position(self._cells[self._at[label] + POINT])
+        return self._place(label)[0]
 
     def sequence(self, label: str) -> ConfidenceSequence:
         """Return the sequence of a promise at its position."""
         with self._lock:
-            return self._read(self._at[label])
+            return self._read(label).sequence
+
+    def tries(self, label: str) -> bool:
+        """Return whether audits of a promise try points that are cheaper than its position."""
+        return self._place(label)[1] > 0
 
     def state(self, label: str) -> State:
         """Return the state of a promise."""
@@ -116,7 +98,9 @@ class Ledger:
         held = self.sequence(label).upper(promise.alpha) <= promise.epsilon
         return "held" if held else "unproven"
 
-    def add(self, label: str, point: str, result: Result) -> Position | None:
+    def add(
+        self, label: str, point: str, result: Result, others: Sequence[Result] = ()
+    ) -> Position | None:
         """Add the result of an audit.
 
         Args:
@@ -124,33 +108,34 @@ class Ledger:
             point: Operating point that answered. Results of a point that answers no more are not
                 added.
             result: The result.
+            others: Result that each point of the ladder would have had. Empty: unknown.
 
         Returns:
             The new position, if this result changed it.
         """
-        promise, at = self.promises[label], self._at[label]
+        promise = self.promises[label]
         with self._lock:
-            position = self.position(label)
-            if promise.ladder[position.point] != point:
+            before = self._read(label)
+            if promise.ladder[before.point] != point:
                 return None
-            sequence = self._read(at).add(result)
-            moved = None
-            if result == "disagreement" and promise.judged and not position.broken:
-                moved = _next(promise, position, sequence)
-            if moved is not None and moved.point != position.point:
-                sequence = ConfidenceSequence()
-            self._write(at, moved or position, sequence)
+            after = before.add(promise, result, others)
+            self._write(label, after)
             self._cells[REVISION] += 1
-        return moved
+        return None if after.position == before.position else after.position
 
     def kept(self) -> dict[str, Kept]:
         """Return the records that survive a restart, by label."""
         with self._lock:
-            return {
-                label: Kept(promise.ladder[point], broken, self._read(self._at[label]))
-                for label, promise in self.promises.items()
-                for point, broken in [self.position(label)]
-            }
+            found = {label: self._read(label) for label in self.promises}
+        return {
+            label: Kept(
+                self.promises[label].ladder[each.point],
+                each.broken,
+                each.sequence,
+                each.candidates,
+            )
+            for label, each in found.items()
+        }
 
     def restore(self, kept: Mapping[str, Kept]) -> bool:
         """Take over records of before, unless a worker has done so. Return whether they were.
@@ -167,12 +152,13 @@ class Ledger:
             return True
 
     def _take_over(self, label: str, record: Kept) -> None:
-        ladder, at = self.promises[label].ladder, self._at[label]
-        if record.point in ladder:
-            position = Position(ladder.index(record.point), record.broken)
-            self._write(at, position, record.sequence)
-        else:
-            self._write(at, Position(0, broken=True), ConfidenceSequence())
+        ladder = self.promises[label].ladder
+        if record.point not in ladder:
+            self._write(label, Standing(broken=True))
+            return
+        point = ladder.index(record.point)
+        candidates = record.candidates if len(record.candidates) < point else ()  # another ladder
+        self._write(label, Standing(point, record.broken, record.sequence, candidates))
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -184,7 +170,23 @@ class Ledger:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _read(self, at: int) -> ConfidenceSequence:
+    def _place(self, label: str) -> tuple[Position, int]:
+        """Return the position of a promise, and the number of its candidates."""
+        place, candidates = divmod(self._cells[self._at[label] + PLACE], MOST_CANDIDATES)
+        return Position(place // 2, bool(place % 2)), candidates
+
+    def _read(self, label: str) -> Standing:
+        (point, broken), tried = self._place(label)
+        ats = self._sequences(label, point, tried)
+        *candidates, sequence = map(self._sequence, ats)
+        return Standing(point, broken, sequence, tuple(candidates))
+
+    def _sequences(self, label: str, point: int, candidates: int) -> range:
+        """Return the first cells of the sequences of the candidates and of the point."""
+        first = self._at[label] + FIRST_SEQUENCE
+        return range(first, first + SEQUENCE * (point + 1), SEQUENCE)[point - candidates :]
+
+    def _sequence(self, at: int) -> ConfidenceSequence:
         cells = self._cells
         trials = cells[at + TRIALS]
         marks = min(trials // BLOCK, MARKS)
@@ -195,26 +197,18 @@ class Ledger:
             tuple(cells[at + FIRST_MARK : at + FIRST_MARK + marks]),
         )
 
-    def _write(self, at: int, position: Position, sequence: ConfidenceSequence) -> None:
+    def _write(self, label: str, standing: Standing) -> None:
+        """Write a standing, its place last and in one cell, so that no worker reads half of it."""
+        (point, broken), tried = standing.position, len(standing.candidates)
+        ats = self._sequences(label, point, tried)
+        for at, sequence in zip(ats, (*standing.candidates, standing.sequence), strict=True):
+            self._write_sequence(at, sequence)
+        self._cells[self._at[label] + PLACE] = (2 * point + broken) * MOST_CANDIDATES + tried
+
+    def _write_sequence(self, at: int, sequence: ConfidenceSequence) -> None:
         cells, marks = self._cells, sequence.marks
         cells[at + LOSSES] = sequence.losses
         cells[at + UNKNOWN] = sequence.unknown
         for number, mark in enumerate(marks, at + FIRST_MARK):
             cells[number] = mark
         cells[at + TRIALS] = sequence.trials
-        cells[at + POINT] = 2 * position.point + position.broken
-
-
-def _position(cell: int) -> Position:
-    return Position(cell // 2, bool(cell % 2))
-
-
-def _next(
-    promise: AuditedPromise, position: Position, sequence: ConfidenceSequence
-) -> Position | None:
-    """Return the next position if the lower bound is above epsilon."""
-    if sequence.evidence(promise.epsilon) < -math.log(promise.alpha):
-        return None
-    if position.point == len(promise.ladder) - 1:
-        return Position(position.point, broken=True)
-    return Position(position.point + 1, broken=False)

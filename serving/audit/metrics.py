@@ -8,8 +8,9 @@ from typing import Literal
 
 from prometheus_client.core import GaugeMetricFamily
 
-from serving.audit.ledger import STATES, AuditedPromise, Ledger
+from serving.audit.ledger import STATES, Ledger
 from serving.audit.sequence import ConfidenceSequence, audits_needed
+from serving.audit.standing import AuditedPromise
 from serving.observe.counters import Counters
 
 Unknown = Literal["slot", "cut_short", "cancelled", "failed", "stopped"]

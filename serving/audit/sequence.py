@@ -101,8 +101,11 @@ class ConfidenceSequence:
 
     def upper(self, alpha: float) -> float:
         """Return the upper bound, valid with probability 1 - alpha at all times at once."""
-        wanted = -math.log(alpha)
-        return _border(lambda mean: self._evidence_below(mean) >= wanted)[1]
+        return _border(lambda mean: self.supports(mean, alpha))[1]
+
+    def supports(self, mean: float, alpha: float) -> bool:
+        """Return whether the upper bound is at most `mean`, a number in (0, 1)."""
+        return self._evidence_below(mean) >= -math.log(alpha)
 
     def _evidence_below(self, mean: float) -> float:
         """Return the logarithm of the capital of bets against a probability of at least `mean`."""
@@ -121,10 +124,15 @@ class ConfidenceSequence:
         last = self.trials // BLOCK
         numbers = np.array([0, *range(last + 1 - len(self.marks), last + 1)], dtype=np.float64)
         losses_then = np.array([0, *self.marks], dtype=np.float64)
-        weights = (numbers + 1) ** -0.5 - (numbers + 2) ** -0.5
+        weights = weight_of(numbers)
         weights = np.append(weights, (last + 2) ** -0.5)
         trials = np.append(self.trials - BLOCK * numbers, 0.0)
         return weights, trials, np.append(self.losses - losses_then, 0.0)
+
+
+def weight_of(beginning: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of the capital that is bet from a beginning on, numbered from 0."""
+    return (beginning + 1) ** -0.5 - (beginning + 2) ** -0.5
 
 
 def audits_needed(mean: float, alpha: float) -> int:

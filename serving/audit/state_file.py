@@ -6,39 +6,57 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
+from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from offramp.bundle.promises import Promises
 from offramp.bundle.values import FrozenRecord
 from offramp.errors import UnwritableFileError
 from offramp.writing import replaced
-from serving.audit.ledger import AuditedPromise, Kept, Ledger
+from serving.audit.ledger import Kept, Ledger
 from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence
+from serving.audit.standing import AuditedPromise
 
 MAX_BYTES = 1 << 20
 log = logging.getLogger(__name__)
 
 
-class _Audits(FrozenRecord):
-    """The record of one promise."""
+class _Counts(FrozenRecord):
+    """The counts of a sequence."""
 
-    point: str
-    broken: bool
     trials: int = Field(ge=0)
     losses: int = Field(ge=0)
     unknown: int = Field(ge=0)
     marks: tuple[int, ...]
 
     @model_validator(mode="after")
-    def _is_possible(self) -> _Audits:
+    def _is_possible(self) -> Self:
         steps = (0, *self.marks, self.losses)
         if self.losses + self.unknown > self.trials or list(steps) != sorted(steps):
             raise ValueError("no audits have such counts")
         if len(self.marks) != min(self.trials // BLOCK, MARKS):
             raise ValueError("marks do not fit the number of trials")
         return self
+
+    @classmethod
+    def of(cls, sequence: ConfidenceSequence) -> Self:
+        return cls(**asdict(sequence))
+
+    @property
+    def sequence(self) -> ConfidenceSequence:
+        return ConfidenceSequence(self.trials, self.losses, self.unknown, self.marks)
+
+
+class _Audits(_Counts):
+    """The record of one promise. Files of earlier servers have no candidates."""
+
+    point: str
+    broken: bool
+    candidates: tuple[_Counts, ...] = ()
 
 
 class _State(FrozenRecord):
@@ -48,10 +66,15 @@ class _State(FrozenRecord):
     promises: dict[str, _Audits]
 
 
-def bundle_hash(graphs: Sequence[str], promises: Sequence[AuditedPromise]) -> str:
-    """Return a sha256 of the graphs (sha256 of each) and of the promises that are audited."""
-    text = json.dumps([[*graphs], [[each.label, each.epsilon, each.alpha] for each in promises]])
-    return hashlib.sha256(text.encode()).hexdigest()
+def bundle_hash(graphs: Sequence[str], promises: Promises | None) -> str:
+    """Return a sha256 of the graphs (sha256 of each) and of the certificates of their promises."""
+    certificates = None if promises is None else promises.model_dump(mode="json", exclude_none=True)
+    return _sha256([[*graphs], certificates])
+
+
+def earlier_hash(graphs: Sequence[str], promises: Sequence[AuditedPromise]) -> str:
+    """Return the hash in files of earlier servers, which is the same after a new certification."""
+    return _sha256([[*graphs], [[each.label, each.epsilon, each.alpha] for each in promises]])
 
 
 class StateFile:
@@ -60,11 +83,13 @@ class StateFile:
     Args:
         path: The file. Its folder exists.
         bundle: Hash of the bundle.
+        earlier: Its hash in files of earlier servers, which are read too.
     """
 
-    def __init__(self, path: Path, bundle: str) -> None:
+    def __init__(self, path: Path, bundle: str, earlier: str | None = None) -> None:
         self._path = path
         self._bundle = bundle
+        self._earlier = earlier
         self._lock = Lock()
         self._saved: int | None = None
 
@@ -97,7 +122,7 @@ class StateFile:
         except (OSError, ValidationError) as error:
             log.warning("%s cannot be read, audits begin anew: %s", self._path, _first(error))
             return {}
-        if state.bundle != self._bundle:
+        if state.bundle not in (self._bundle, self._earlier):
             text = "%s has the audits of another bundle or of other promises, audits begin anew"
             log.warning(text, self._path)
             return {}
@@ -115,20 +140,21 @@ class StateFile:
 
 
 def _kept(record: _Audits) -> Kept:
-    sequence = ConfidenceSequence(record.trials, record.losses, record.unknown, record.marks)
-    return Kept(record.point, record.broken, sequence)
+    candidates = tuple(each.sequence for each in record.candidates)
+    return Kept(record.point, record.broken, record.sequence, candidates)
 
 
 def _record(kept: Kept) -> _Audits:
-    sequence = kept.sequence
     return _Audits(
         point=kept.point,
         broken=kept.broken,
-        trials=sequence.trials,
-        losses=sequence.losses,
-        unknown=sequence.unknown,
-        marks=sequence.marks,
+        candidates=tuple(_Counts.of(each) for each in kept.candidates),
+        **asdict(kept.sequence),
     )
+
+
+def _sha256(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _first(error: OSError | ValidationError) -> str:

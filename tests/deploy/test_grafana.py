@@ -8,8 +8,9 @@ from deploy.grafana.models import MODELS
 from deploy.grafana.panel import Panel
 from deploy.grafana.panels import ROWS
 from deploy.grafana.shadow import SHADOWS
-from serving.audit.ledger import AuditedPromise, Ledger
+from serving.audit.ledger import Ledger
 from serving.audit.metrics import AuditCounters, PromiseMetrics
+from serving.audit.standing import AuditedPromise
 from serving.models.catalog import Catalog
 from serving.models.metrics import CatalogMetrics
 from serving.observe.metrics import Metrics

@@ -3,7 +3,8 @@
 Few audits are under way at a time, which depends on earlier requests only (`draws`). The result of
 an audit is agreement, disagreement, or unknown. A result that is unknown because of load (a dropped
 copy, a deadline) can depend on the image, so it is not left out: each bound takes it as its worst
-case (`serving.audit.sequence`). All methods run on the event loop.
+case (`serving.audit.sequence`). While audits try safer points for a broken promise, drawn requests
+evaluate every exit on their way. All methods run on the event loop.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from serving.audit.ledger import FULL_DEPTH, Ledger, Position
+from serving.audit.ledger import Ledger
 from serving.audit.metrics import AuditCounters, Unknown
 from serving.audit.sequence import Result
+from serving.audit.standing import FULL_DEPTH, Position
 from serving.audit.state_file import StateFile
 from serving.engine.background.copies import Copies, End
 from serving.engine.background.draws import UNKNOWN, Draws, Image, class_of, unknown_of
+from serving.engine.background.replay import result_at
 from serving.engine.batch import How
 from serving.engine.policy import Policy
 from serving.engine.request import Request
@@ -58,6 +61,7 @@ class Audits:
         self._file = file
         self._full = Policy(FULL_DEPTH, FULL_DEPTH, (2.0,) * (len(stage_flops) - 1) + (0.0,))
         self._replaced = lru_cache(CACHED_POLICIES)(self._replace)
+        self._explained = lru_cache(CACHED_POLICIES)(partial(replace, explain=True))
         self._timer: asyncio.TimerHandle | None = None
         self._copies: Copies | None = None
 
@@ -78,6 +82,8 @@ class Audits:
         for request in requests:
             if self._draws.draw(self._copies.most):
                 request.audited = True
+                if self._tries(request.policy):
+                    request.policy = self._explained(request.policy)
 
     def give_up(self, request: Request, reason: Unknown, /) -> None:
         """End the audit of a request that ended early, if there is one."""
@@ -103,7 +109,7 @@ class Audits:
         if (reason := unknown_of(request, how)) is not None:
             self._end(request, "unknown", reason)
         elif request.stage == len(self._stage_flops):
-            self._end(request, "agreement")
+            self._compare(request, request)
         elif self._copies.start(request, self._full, lambda *end: self._finish(request, *end)):
             return True
         else:
@@ -115,20 +121,41 @@ class Audits:
         self._counters.spend(request.policy.name, flops)
         if end != "finished":
             self._end(request, "unknown", UNKNOWN[end])
-        elif class_of(request) == class_of(copy):
-            self._end(request, "agreement")
         else:
-            self._end(request, "disagreement")
+            self._compare(request, copy)
 
-    def _end(self, request: Request, result: Result, reason: Unknown = "failed") -> None:
+    def _compare(self, request: Request, full: Request) -> None:
+        """End the audit of a request with a comparison with full depth."""
+        label, number = request.policy.name, class_of(full)
+        others: tuple[Result, ...] = ()
+        if self._tries(request.policy):
+            points = self._thresholds[label]
+            others = tuple(result_at(point, request.opinions, number) for point in points)
+        result: Result = "agreement" if class_of(request) == number else "disagreement"
+        self._end(request, result, others=others)
+
+    def _tries(self, policy: Policy) -> bool:
+        """Return whether audits of this policy try other points for its promise."""
+        promise = policy.promise
+        return promise is not None and promise.broken and self._ledger.tries(policy.name)
+
+    def _end(
+        self,
+        request: Request,
+        result: Result,
+        reason: Unknown = "failed",
+        others: Sequence[Result] = (),
+    ) -> None:
         """Count a result, and the reason why it is unknown. An error is logged, and not raised."""
         self._draws.end()
         try:
-            self._count(request, result, reason)
+            self._count(request, result, reason, others)
         except Exception:
             log.exception("an audit was not counted")
 
-    def _count(self, request: Request, result: Result, reason: Unknown) -> None:
+    def _count(
+        self, request: Request, result: Result, reason: Unknown, others: Sequence[Result]
+    ) -> None:
         policy = request.policy
         if result == "unknown":
             self._counters.drop(policy.name, reason)
@@ -137,19 +164,30 @@ class Audits:
         if policy.promise is None:
             return
         point = policy.promise.answered_by or str(policy.promise.level)
-        moved = self._ledger.add(policy.name, point, result)
+        moved = self._ledger.add(policy.name, point, result, others)
         if moved is not None:
             self._log(policy, point, moved)
         self._save(0.0 if moved else SAVE_SECONDS)
 
     def _log(self, policy: Policy, point: str, moved: Position) -> None:
         ladder = self._ledger.promises[policy.name].ladder
+        if ladder.index(point) > moved.point:
+            log.warning(
+                "%s: audits show with confidence that %s differs from full depth no more often "
+                "than is promised; from now on it answers instead of %s",
+                policy.name,
+                ladder[moved.point],
+                point,
+            )
+            return
+        tries = self._ledger.tries(policy.name)
         log.error(
             "%s is broken: audits of %s show with confidence that more answers differ from full "
-            "depth than is promised; from now on %s answers",
+            "depth than is promised; from now on %s answers%s",
             policy.name,
             point,
             f"the same point {point}" if moved.broken else ladder[moved.point],
+            ", until audits support a safer point" if tries else "",
         )
 
     def _save(self, seconds: float) -> None:

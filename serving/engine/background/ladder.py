@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.promises import Promise, Promises
-from serving.audit.ledger import FULL_DEPTH, AuditedPromise
+from serving.audit.standing import FULL_DEPTH, AuditedPromise
 from serving.settings import OnBroken
 
 Thresholds = tuple[float, ...]

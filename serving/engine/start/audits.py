@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from offramp.bundle.manifest import Manifest
-from serving.audit.ledger import AuditedPromise, Ledger
+from serving.audit.ledger import Ledger
 from serving.audit.metrics import AuditCounters, PromiseMetrics
-from serving.audit.state_file import StateFile, bundle_hash
+from serving.audit.standing import AuditedPromise
+from serving.audit.state_file import StateFile, bundle_hash, earlier_hash
 from serving.engine.background.audits import Audits
 from serving.engine.background.ladder import ladders
 from serving.observe.metrics import Metrics
@@ -45,6 +46,7 @@ def _restored_file(
     if settings.audit_state is None:
         return None
     graphs = [stage.sha256 for stage in manifest.stages]
-    file = StateFile(settings.audit_state, bundle_hash(graphs, promises))
+    bundle = bundle_hash(graphs, manifest.promises)
+    file = StateFile(settings.audit_state, bundle, earlier_hash(graphs, promises))
     file.restore(ledger)
     return file

@@ -13,9 +13,11 @@ from benchmarks.promises.alarms import (
     audits_if_all_is_known,
     audits_to_alarm,
     from_the_first,
+    moves_of,
     past_of,
 )
 from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence
+from serving.audit.standing import AuditedPromise
 
 
 def grown(sequence: ConfidenceSequence, losses: list[bool]) -> list[ConfidenceSequence]:
@@ -30,7 +32,7 @@ def grown(sequence: ConfidenceSequence, losses: list[bool]) -> list[ConfidenceSe
 def test_the_sequence_at_each_loss_is_that_of_results_added_one_by_one() -> None:
     rng = np.random.default_rng(2)
     losses = rng.random(3 * BLOCK + 10) < 0.02
-    for past in (ConfidenceSequence(), past_of(0.01, 40 * BLOCK, rng)):
+    for past in (ConfidenceSequence(), past_of(0.01, 40 * BLOCK, rng), past_of(0.01, 777, rng)):
         assert [*at_losses(losses, past)] == grown(past, losses.tolist())
 
 
@@ -38,6 +40,9 @@ def test_a_past_has_as_many_marks_as_a_sequence_keeps() -> None:
     sequence = past_of(0.01, 40 * BLOCK, np.random.default_rng(2))
     assert (sequence.trials, len(sequence.marks)) == (40 * BLOCK, MARKS)
     assert sequence.marks[-1] == sequence.losses
+    later = past_of(0.5, BLOCK + 200, np.random.default_rng(2))
+    assert (later.trials, len(later.marks)) == (BLOCK + 200, 1)
+    assert later.marks[0] < later.losses
     assert past_of(0.01, 0, np.random.default_rng(2)) == ConfidenceSequence()
 
 
@@ -49,6 +54,17 @@ def test_the_audits_to_an_alarm_are_counted_from_the_change_on() -> None:
     assert known == math.ceil(WANTED / math.log(10))
     assert known <= few < more < 10
     assert audits_to_alarm(none, 0.05) == audits_if_all_is_known(none, 0.05, 0.5) == math.inf
+
+
+def test_the_moves_of_a_promise_are_an_alarm_and_points_that_audits_support() -> None:
+    promise = AuditedPromise("promise-95", 0.05, 0.02, ("95%", "98%", "99%", "full"))
+    losses = np.random.default_rng(2).random((4, 2000)) < np.array([[0.3], [0.3], [0.01], [0.0]])
+    (alarm, full), (supported, safer) = moves_of(
+        promise, past_of(0.03, 777, np.random.default_rng(2)), losses
+    )
+    assert alarm < supported
+    assert [promise.ladder[point] for point in (full, safer)] == ["full", "99%"]
+    assert [*moves_of(promise, ConfidenceSequence(), losses[:, :0])] == []
 
 
 def test_the_tables_have_a_line_for_each_promise() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.audit.ledger import AuditedPromise, Kept, Ledger, Position
+from serving.audit.ledger import Kept, Ledger
 from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence, Result
+from serving.audit.standing import AuditedPromise, Position
 
 FEW = AuditedPromise("promise-99", 0.01, 0.02, ("99%", "full"))
 MANY = AuditedPromise("promise-95", 0.05, 0.02, ("95%", "99%", "full"))
@@ -24,14 +25,21 @@ def lose_until_broken(ledger: Ledger, promise: AuditedPromise, point: str) -> Po
     raise AssertionError("it never broke")
 
 
-def test_a_broken_promise_climbs_its_ladder_with_a_new_sequence_at_each_point() -> None:
+def test_a_broken_promise_moves_to_full_depth_and_back_to_a_point_that_audits_support() -> None:
     ledger = Ledger(ALL)
     assert ledger.state(MANY.label) == "unproven"
-    assert lose_until_broken(ledger, MANY, "95%") == (1, False)
-    assert ledger.state(MANY.label) == "safer"
-    assert ledger.sequence(MANY.label) == ConfidenceSequence()
-    assert lose_until_broken(ledger, MANY, "99%") == (2, False)
+    assert not ledger.tries(MANY.label)
+    assert lose_until_broken(ledger, MANY, "95%") == (2, False)
     assert ledger.state(MANY.label) == "full"
+    assert ledger.tries(MANY.label)
+    assert ledger.sequence(MANY.label) == ConfidenceSequence()
+    others: list[Result] = ["disagreement", "agreement", "agreement"]
+    moves = [ledger.add(MANY.label, "full", "agreement", others) for _ in range(200)]
+    assert [move for move in moves if move is not None] == [(1, False)]
+    assert ledger.state(MANY.label) == "safer"
+    assert not ledger.tries(MANY.label)
+    assert lose_until_broken(ledger, MANY, "99%") == (2, False)
+    assert not ledger.tries(MANY.label)
     assert ledger.position(FEW.label) == (0, False)
 
 
@@ -73,6 +81,11 @@ def test_workers_share_one_sequence(tmp_path: Path) -> None:
     assert workers[0].revision == 3 * BLOCK
     moved = lose_until_broken(workers[1], MANY, "95%")
     assert [worker.position(MANY.label) for worker in workers] == [moved] * 3
+    for number in range(30):
+        workers[number % 3].add(MANY.label, "full", "agreement", ["agreement"] * 3)
+    assert {worker.kept()[MANY.label].candidates for worker in workers} == {
+        (ConfidenceSequence(30),)
+    }
 
 
 def test_only_the_first_worker_restores_what_was_kept(tmp_path: Path) -> None:
@@ -91,6 +104,14 @@ def test_a_long_sequence_is_kept_whole() -> None:
     ledger.restore({MANY.label: Kept("99%", False, sequence)})
     assert ledger.sequence(MANY.label) == sequence
     assert ledger.position(MANY.label) == (1, False)
+
+
+def test_points_that_were_tried_on_another_ladder_are_tried_no_more() -> None:
+    ledger = Ledger([AuditedPromise("promise-95", 0.05, 0.02, ("95%", "full"))])
+    tried = (ConfidenceSequence(20), ConfidenceSequence(20))
+    ledger.restore({"promise-95": Kept("full", False, ConfidenceSequence(20), tried)})
+    assert ledger.position("promise-95") == (1, False)
+    assert not ledger.tries("promise-95")
 
 
 def test_a_promise_that_had_climbed_a_ladder_that_is_gone_is_broken() -> None:

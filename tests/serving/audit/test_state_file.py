@@ -7,18 +7,47 @@ from pathlib import Path
 
 import pytest
 
+from offramp.bundle.promises import Promise, Promises
+from offramp.bundle.values import Estimate
 from offramp.errors import UnwritableFileError
-from serving.audit.ledger import AuditedPromise, Ledger
-from serving.audit.sequence import BLOCK
-from serving.audit.state_file import StateFile, bundle_hash
+from serving.audit.ledger import Ledger
+from serving.audit.sequence import BLOCK, ConfidenceSequence, Result
+from serving.audit.standing import AuditedPromise
+from serving.audit.state_file import StateFile, bundle_hash, earlier_hash
 
 PROMISE = AuditedPromise("promise-95", 0.05, 0.02, ("95%", "99%", "full"))
-BUNDLE = bundle_hash(["a" * 64], [PROMISE])
+GRAPHS = ["a" * 64]
+SOME = Estimate(value=1, low=1, high=1)
+
+
+def certificates(epsilon: float = 0.05, losses: int = 60) -> Promises:
+    promise = Promise(
+        name=None,
+        kind="agreement",
+        epsilon=epsilon,
+        losses=losses,
+        risk=0.5,
+        thresholds=(0.0,),
+        mean_flops=SOME,
+        exit_shares=(SOME,),
+    )
+    return Promises(
+        delta=0.02,
+        at_once=1,
+        tuned=0,
+        certified=4000,
+        source="photos",
+        graphs=tuple(GRAPHS),
+        offered=(promise,),
+    )
+
+
+BUNDLE, EARLIER = bundle_hash(GRAPHS, certificates()), earlier_hash(GRAPHS, [PROMISE])
 
 
 def restored(path: Path, bundle: str = BUNDLE) -> Ledger:
     ledger = Ledger([PROMISE])
-    StateFile(path, bundle).restore(ledger)
+    StateFile(path, bundle, EARLIER).restore(ledger)
     return ledger
 
 
@@ -29,14 +58,17 @@ def saved(path: Path) -> Ledger:
     for _ in range(40):
         ledger.add(PROMISE.label, "95%", "disagreement")
     for number in range(BLOCK):
-        ledger.add(PROMISE.label, "99%", "unknown" if number % 100 == 0 else "agreement")
+        result: Result = "unknown" if number % 100 == 0 else "agreement"
+        tried: Result = "disagreement" if number % 10 == 5 else result
+        ledger.add(PROMISE.label, "full", result, ["disagreement", tried, "agreement"])
     file.save(ledger)
     return ledger
 
 
 def test_positions_and_sequences_survive_a_restart(tmp_path: Path) -> None:
     before = saved(tmp_path / "audits.json")
-    assert before.position(PROMISE.label) == (1, False)
+    assert before.position(PROMISE.label) == (2, False)
+    assert before.tries(PROMISE.label)
     after = restored(tmp_path / "audits.json")
     assert after.kept() == before.kept()
     assert [each.name for each in tmp_path.iterdir()] == ["audits.json"]
@@ -74,11 +106,24 @@ def test_audits_of_another_bundle_or_of_other_promises_are_begun_anew(
 ) -> None:
     path = tmp_path / "audits.json"
     saved(path)
-    other = bundle_hash(["b" * 64], [PROMISE])
-    weaker = bundle_hash(["a" * 64], [AuditedPromise("promise-95", 0.05, 0.05, ("95%",))])
-    assert len({BUNDLE, other, weaker}) == 3
+    other = bundle_hash(["b" * 64], certificates())
+    weaker = bundle_hash(GRAPHS, certificates(epsilon=0.06))
+    certified_anew = bundle_hash(GRAPHS, certificates(losses=61))
+    assert len({BUNDLE, other, weaker, certified_anew}) == 4
+    assert restored(path, certified_anew).sequence(PROMISE.label).trials == 0
+    saved(path)
     assert restored(path, other).sequence(PROMISE.label).trials == 0
     assert "of another bundle or of other promises, audits begin anew" in caplog.text
+
+
+def test_the_file_of_an_earlier_server_is_read_and_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "audits.json"
+    audits = {"point": "99%", "broken": False, "trials": 40, "losses": 1, "unknown": 2, "marks": []}
+    path.write_text(json.dumps({"bundle": EARLIER, "promises": {PROMISE.label: audits}}))
+    ledger = restored(path)
+    assert ledger.position(PROMISE.label) == (1, False)
+    assert ledger.sequence(PROMISE.label) == ConfidenceSequence(40, 1, 2)
+    assert json.loads(path.read_text())["bundle"] == BUNDLE
 
 
 def test_a_file_that_cannot_be_written_is_an_error_at_start(tmp_path: Path) -> None:
