@@ -23,7 +23,7 @@ from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
 from serving.processes.addresses import listen, reserve
 from serving.processes.environment import key_warnings, unknown_variables
 from serving.processes.hang_up import handling, hang_up_calls, hang_up_terminates
-from serving.processes.server import freeze, serve
+from serving.processes.server import prepare_for_changes, serve
 from serving.processes.supervisor import Supervisor
 from serving.processes.worker import work
 from serving.processes.worker_changes import WorkerChanges
@@ -104,7 +104,7 @@ def _serve_models(settings: Settings, folder: Path) -> None:
         _supervise(settings, None, served, WorkerChanges(planner, catalog))
         return
     with hang_up_calls(lambda: None):  # until the server does what it asks for
-        freeze()
+        prepare_for_changes()
         _serve_alone(settings, create_app(settings), served)
 
 

@@ -21,7 +21,7 @@ from serving.observe.worker_metrics import WorkerMetrics
 from serving.processes.addresses import listen
 from serving.processes.hang_up import hang_up_calls, hang_up_terminates
 from serving.processes.linked_changes import LinkedChanges
-from serving.processes.server import freeze, serve
+from serving.processes.server import prepare_for_changes, serve
 from serving.settings import Settings
 
 
@@ -63,7 +63,7 @@ def _app(
     if manifest is not None:
         return create_app(settings, manifest, shared)
     supervised = Supervised(news.recv(), partial(LinkedChanges, pipe=news))
-    freeze()
+    prepare_for_changes()
     return create_app(settings, None, shared, supervised)
 
 
