@@ -23,10 +23,11 @@ from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
 from serving.processes.addresses import listen, reserve
 from serving.processes.environment import key_warnings, unknown_variables
 from serving.processes.hang_up import handling, hang_up_calls, hang_up_terminates
-from serving.processes.server import prepare_for_changes, serve
+from serving.processes.server import freeze, serve
 from serving.processes.supervisor import Supervisor
 from serving.processes.worker import work
 from serving.processes.worker_changes import WorkerChanges
+from serving.runtime.memory import use_one_heap
 from serving.settings import Settings
 
 MARGIN = 10.0  # seconds to end after drain_seconds, before a worker is killed
@@ -96,6 +97,7 @@ def _serve_bundle(settings: Settings) -> None:
 
 def _serve_models(settings: Settings, folder: Path) -> None:
     """Serve a folder of models. SIGHUP loads what changed in it."""
+    use_one_heap()
     planner = planner_of(settings, folder)
     catalog = planner.start()
     _check_default_model(settings.default_model, folder, catalog)
@@ -104,7 +106,7 @@ def _serve_models(settings: Settings, folder: Path) -> None:
         _supervise(settings, None, served, WorkerChanges(planner, catalog))
         return
     with hang_up_calls(lambda: None):  # until the server does what it asks for
-        prepare_for_changes()
+        freeze()
         _serve_alone(settings, create_app(settings), served)
 
 

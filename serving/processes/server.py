@@ -19,7 +19,6 @@ from serving.http.connection import Connection
 from serving.processes.descriptors import DescriptorCheck
 from serving.processes.hang_up import hang_up_calls
 from serving.processes.watchdog import Watchdog
-from serving.runtime.memory import use_one_heap
 from serving.settings import Settings
 
 # Seconds. More than the 60 of common load balancers, so that they close idle connections first.
@@ -125,15 +124,9 @@ class Server(uvicorn.Server):
 
 
 def freeze() -> None:
-    """Let the garbage collector skip what there is now."""
+    """Let the garbage collector skip what there is now. Models that can change are loaded later."""
     gc.collect()
     gc.freeze()
-
-
-def prepare_for_changes() -> None:
-    """Let the memory of models that are loaded from now on be given back."""
-    freeze()
-    use_one_heap()
 
 
 def serve(

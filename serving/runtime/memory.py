@@ -20,10 +20,11 @@ _mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
 
 
 def use_one_heap() -> None:
-    """Let all threads share a heap, where the C library can do it (glibc). Call before they start.
+    """Let all threads share a heap, where the C library can do it (glibc).
 
-    Otherwise threads have heaps of their own. `trim` does not shrink these, and each keeps what was
-    freed at its end. `MALLOC_ARENA_MAX` in the environment sets another number.
+    Call it before the first thread starts. Otherwise threads have heaps of their own, and `trim`
+    does not give back what was freed at the end of these. `MALLOC_ARENA_MAX` in the environment
+    sets another number of heaps.
     """
     if _mallopt is not None and _malloc_trim is not None and _ARENA_MAX_OF_USER not in os.environ:
         _mallopt(_ARENA_MAX, 1)
