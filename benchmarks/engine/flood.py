@@ -4,6 +4,7 @@
 
 The real schedulers and the real order of turns decide. No stage is run and no clock is read, so the
 figures do not depend on the machine. Times are about those of a small network: 3 ms for an image.
+Between two batches a thread runs Python code, and sometimes loses its core, as on a busy machine.
 Clients in a closed loop flood one model. Requests for the other come at random times, at 30 % of
 the rate at which it saturates. Exit status 1 if the p99 of the latter is more than twice its own
 without the flood.
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Literal
 
 import numpy as np
 
@@ -33,6 +35,8 @@ from serving.engine.scheduler import Scheduler
 CORES, CLIENTS, MAX_BATCH = 2, 64, 16
 ROUND_TRIP = 1e-3  # seconds from an answer to the next request of a client
 RATE = 270  # requests per second for the other model
+PYTHON = 0.5e-3  # seconds of a thread between two batches
+LOST, LOSES = 4e-3, 0.1  # seconds without a core between two batches, and how often
 RATIO = 2.0  # most p99 beside the flood, relative to that alone
 FULL = Policy("full", "full", (2.0, 2.0, 2.0, 0.0))
 GROWTH = (1.0, 1.75, 3.2, 6.0, 11.5)  # of the time with the batch: 1, 2, 4, 8, 16
@@ -41,6 +45,8 @@ TIMES = Latency(
     [[0.75e-3 * each for each in GROWTH]] * 4,
     whole_network=[2.9e-3 * each for each in GROWTH],
 )
+# A request comes, a thread looks for its next batch, or a batch of these seconds ends.
+Event = Literal["request", "look"] | tuple[Batch, float]
 
 
 @dataclass(slots=True, eq=False)
@@ -75,8 +81,9 @@ class Process:
     def __init__(self, models: Sequence[Model]) -> None:
         self._models = models
         self._order = TurnOrder(CORES)
-        self._events: list[tuple[float, int, Model, tuple[Batch, float] | None]] = []
+        self._events: list[tuple[float, int, Model, Event]] = []
         self._number = count()
+        self._rng = np.random.default_rng(0)
 
     def run(self, seconds: float, arrivals: Sequence[tuple[float, Model]] = ()) -> None:
         """Serve requests at their times, and those of clients in a closed loop."""
@@ -86,16 +93,20 @@ class Process:
             for client in range(model.clients):
                 self._at(client * ROUND_TRIP / CLIENTS, model)
         while self._events and self._events[0][0] < seconds:
-            now, _, model, ended = heapq.heappop(self._events)
-            if ended is None:
+            now, _, model, event = heapq.heappop(self._events)
+            if event == "request":
                 model.scheduler.add(Request(FULL, 0, now, now, Call(UNUSED_FUTURE)))
+            elif event == "look":
+                model.idle += 1
             else:
-                self._end(now, model, *ended)
+                self._end(now, model, *event)
             self._choose(now)
+            if event == "look":
+                self._order.looked(model.use, now)
             self._start(now)
 
-    def _at(self, time: float, model: Model, ended: tuple[Batch, float] | None = None) -> None:
-        heapq.heappush(self._events, (time, next(self._number), model, ended))
+    def _at(self, time: float, model: Model, event: Event = "request") -> None:
+        heapq.heappush(self._events, (time, next(self._number), model, event))
 
     def _choose(self, now: float) -> None:
         """Let idle threads choose batches, which wait for a turn."""
@@ -121,13 +132,14 @@ class Process:
 
     def _end(self, now: float, model: Model, batch: Batch, seconds: float) -> None:
         self._order.end(model.use, seconds, now)
-        model.idle += 1
+        looks = now + PYTHON + (LOST if self._rng.random() < LOSES else 0.0)
+        self._at(looks, model, "look")
         rows = len(batch.requests)
         decision = batch.decide(np.zeros(rows, np.float32), np.broadcast_to(ROW, (rows, 1)))
         for request in model.scheduler.update(batch, decision, seconds):
             model.seconds.append(now - request.arrived)
             if model.clients:
-                self._at(now + ROUND_TRIP, model)
+                self._at(looks + ROUND_TRIP, model)
 
 
 def simulate(seconds: float, clients: int, rate: float, seed: int = 0) -> tuple[Model, Model]:

@@ -201,7 +201,9 @@ class StageThreads:
         longest = math.inf if self.turns is None else self.turns.longest()
         batch = self._scheduler.schedule(perf_counter(), idle, degraded=degraded, longest=longest)
         if batch is None and self._scheduler.background.waiting and self._has_room():
-            return self._scheduler.schedule_background(perf_counter())
+            batch = self._scheduler.schedule_background(perf_counter())
+        if batch is None and self.turns is not None:
+            self.turns.rest()
         if batch is not None and self._idle and self._scheduler.waiting:
             self._state.notify()
         return batch

@@ -27,6 +27,7 @@ from serving.processes.server import freeze, serve
 from serving.processes.supervisor import Supervisor
 from serving.processes.worker import work
 from serving.processes.worker_changes import WorkerChanges
+from serving.runtime.memory import use_one_heap
 from serving.settings import Settings
 
 MARGIN = 10.0  # seconds to end after drain_seconds, before a worker is killed
@@ -96,6 +97,7 @@ def _serve_bundle(settings: Settings) -> None:
 
 def _serve_models(settings: Settings, folder: Path) -> None:
     """Serve a folder of models. SIGHUP loads what changed in it."""
+    use_one_heap()
     planner = planner_of(settings, folder)
     catalog = planner.start()
     _check_default_model(settings.default_model, folder, catalog)

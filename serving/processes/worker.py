@@ -22,6 +22,7 @@ from serving.processes.addresses import listen
 from serving.processes.hang_up import hang_up_calls, hang_up_terminates
 from serving.processes.linked_changes import LinkedChanges
 from serving.processes.server import freeze, serve
+from serving.runtime.memory import use_one_heap
 from serving.settings import Settings
 
 
@@ -39,6 +40,8 @@ def work(
     the supervisor sends the catalog of models first. If the worker cannot start, or an engine
     breaks, it sends the reason and ends with exit code 1.
     """
+    if manifest is None:
+        use_one_heap()
     set_up_log(settings.log_level)
     end_with_parent()
     shared = WorkerMetrics(folder, number)

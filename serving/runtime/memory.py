@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 from functools import cache
 
 import numpy as np
@@ -13,7 +14,20 @@ from onnx import TensorProto, helper
 SHARED_ARENA = "session.use_env_allocators"  # entry of a session's configuration
 _AS_REQUESTED = 1  # the arena does not double in size when it grows
 _PROVIDER, _OPSET, _IR_VERSION = "CPUExecutionProvider", 17, 8  # of a graph of one node
+_ARENA_MAX, _ARENA_MAX_OF_USER = -8, "MALLOC_ARENA_MAX"  # most heaps, as in mallopt(3)
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+_mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+
+
+def use_one_heap() -> None:
+    """Let all threads share a heap, where the C library can do it (glibc).
+
+    Call it before the first thread starts. Otherwise threads have heaps of their own, and `trim`
+    does not give back what was freed at the end of these. `MALLOC_ARENA_MAX` in the environment
+    sets another number of heaps.
+    """
+    if _mallopt is not None and _malloc_trim is not None and _ARENA_MAX_OF_USER not in os.environ:
+        _mallopt(_ARENA_MAX, 1)
 
 
 @cache

@@ -170,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             missed = 0
             for versions.changes in given.changes:
                 print(f"versions differ in: {versions.changes}")
+                versions.prepare()
                 changer.make("reload")  # so that the version before is loaded in both runs
                 before = measure(running, images, given, None)
                 missed |= report(before, measure(running, images, given, changer), given)

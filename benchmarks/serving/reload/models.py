@@ -15,6 +15,7 @@ What = Literal["manifest", "graphs"]
 WHAT: tuple[What, ...] = get_args(What)
 NAME = "model"
 STEP = 1e-6  # by which a weight differs from that of the version before, relative
+SETS = 4  # of graphs with other weights: more than versions that are loaded at one time
 
 
 class Versions:
@@ -27,7 +28,8 @@ class Versions:
 
     Attributes:
         changes: What differs between versions, beside the labels: nothing, as after `offramp
-            certify`, or weights of each graph, as after `offramp recalibrate` or a training.
+            certify`, or weights of each graph, as after `offramp recalibrate` or a training. A
+            version has other weights than the `SETS` - 1 before it.
     """
 
     def __init__(self, folder: Path, bundle: Path, name: str = NAME) -> None:
@@ -36,12 +38,23 @@ class Versions:
         self._name = name
         self._bundle = bundle
         self._document = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+        self._sets: dict[int, list[dict[str, Any]]] = {}
+
+    def prepare(self) -> None:
+        """Make all graphs, which takes the time of a core that a server under load needs."""
+        if self.changes == "graphs":
+            for number in range(SETS):
+                self._set(number)
 
     def write(self, version: int, *, corrupt: bool = False) -> None:
         """Write a version. Its manifest comes last. A corrupt one has a graph of other bytes."""
         folder = self._folder / str(version)
         folder.mkdir(parents=True)
-        stages = [self._write_graph(folder, stage, version) for stage in self._document["stages"]]
+        source, stages = self._bundle, self._document["stages"]
+        if self.changes == "graphs":
+            source, stages = self._set(version % SETS)
+        for stage in stages:
+            shutil.copyfile(source / stage["file"], folder / stage["file"])
         if corrupt:
             with (folder / stages[-1]["file"]).open("ab") as graph:
                 graph.write(b"?")
@@ -53,19 +66,24 @@ class Versions:
         partial.write_text(json.dumps(document), encoding="utf-8")
         partial.rename(folder / "manifest.json")
 
-    def _write_graph(self, folder: Path, stage: dict[str, Any], version: int) -> dict[str, Any]:
-        """Write the graph of a stage. Return the stage with its hash."""
-        source, target = self._bundle / stage["file"], folder / stage["file"]
-        if self.changes == "manifest":
-            shutil.copyfile(source, target)
-            return stage
-        model = ModelProto.FromString(source.read_bytes())
+    def _set(self, number: int) -> tuple[Path, list[dict[str, Any]]]:
+        """Return a folder of graphs with weights of their own, and the stages with their hashes."""
+        folder = self._folder / "graphs" / str(number)
+        if number not in self._sets:
+            folder.mkdir(parents=True)
+            stages = self._document["stages"]
+            self._sets[number] = [self._write_graph(folder, stage, number) for stage in stages]
+        return folder, self._sets[number]
+
+    def _write_graph(self, folder: Path, stage: dict[str, Any], number: int) -> dict[str, Any]:
+        """Write a graph with another weight. Return its stage with the hash."""
+        model = ModelProto.FromString((self._bundle / stage["file"]).read_bytes())
         floats = [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT]
         weight = max(floats, key=lambda tensor: len(tensor.raw_data))
-        values = numpy_helper.to_array(weight) * np.float32(1 + STEP * version)
+        values = numpy_helper.to_array(weight) * np.float32(1 + STEP * (number + 1))
         weight.CopyFrom(numpy_helper.from_array(values, weight.name))
         graph = model.SerializeToString()
-        target.write_bytes(graph)
+        (folder / stage["file"]).write_bytes(graph)
         return stage | {"sha256": hashlib.sha256(graph).hexdigest()}
 
     def remove(self, version: int) -> None:

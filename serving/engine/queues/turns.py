@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Condition
+from threading import Condition, local
 from time import perf_counter, thread_time
 from weakref import WeakValueDictionary
 
@@ -52,6 +52,7 @@ class ModelTurns:
         self._state = state
         self._order = order
         self._use = use
+        self._thread = local()
 
     def longest(self) -> float:
         """Return the most seconds that the next batch can take, unless it is the smallest."""
@@ -63,6 +64,7 @@ class ModelTurns:
         """Wait for a turn, and keep it for the time of a batch on this thread."""
         with self._state:
             self._order.wait(self._use, perf_counter())
+            self._end_look()
             while not self._order.can_start(self._use, perf_counter()):
                 self._state.wait(self._use.patience)
             self._order.start(self._use, perf_counter())
@@ -74,4 +76,15 @@ class ModelTurns:
             seconds = thread_time() - began
             with self._state:
                 self._order.end(self._use, seconds, perf_counter())
+                self._thread.looks = True
                 self._state.notify_all()
+
+    def rest(self) -> None:
+        """Note that this thread has found no batch."""
+        with self._state:
+            self._end_look()
+
+    def _end_look(self) -> None:
+        if getattr(self._thread, "looks", False):
+            self._thread.looks = False
+            self._order.looked(self._use, perf_counter())

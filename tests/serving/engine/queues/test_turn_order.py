@@ -40,6 +40,7 @@ class Batches:
         self.start(model)
         self.now += seconds
         self.order.end(model, seconds, self.now)
+        self.order.looked(model, self.now)
 
     def flood(self, model: Use) -> None:
         """Let a model have batches without a pause, one of which still runs."""
@@ -49,6 +50,7 @@ class Batches:
             self.start(model)
             self.now += SECONDS
             self.order.end(model, SECONDS, self.now)
+            self.order.looked(model, self.now)
 
     def longest(self, model: Use) -> float:
         return self.order.longest(model, self.now)
@@ -111,6 +113,7 @@ def test_a_flood_takes_short_turns_while_a_light_model_is_in_use(
     assert batches.longest(other) == math.inf
     batches.order.start(other, batches.now)
     batches.order.end(other, seconds, batches.now)
+    batches.order.looked(other, batches.now)
     batches.now += RECENT
     assert batches.longest(flood) == longest
     batches.now += PAUSE
@@ -144,10 +147,42 @@ def test_a_model_that_pauses_is_light_again() -> None:
     batches.flood(other)
     batches.flood(flood)
     batches.order.end(other, SECONDS, batches.now)
+    batches.order.looked(other, batches.now)
     batches.now += 2 * PAUSE
     assert batches.longest(flood) == SECONDS
     batches.order.wait(other, batches.now)
     assert batches.longest(flood) == SECONDS
+
+
+def test_a_thread_that_loses_its_core_between_two_batches_is_no_pause() -> None:
+    batches = Batches(2, SECONDS, SECONDS)
+    flood, other = batches.uses
+    batches.run(other, SECONDS)
+    batches.flood(flood)
+    batches.order.end(flood, SECONDS, batches.now)
+    batches.now += 2 * PAUSE
+    assert not batches.order.is_light(flood, batches.now)
+    batches.order.wait(flood, batches.now)
+    batches.order.looked(flood, batches.now)
+    assert not batches.order.is_light(flood, batches.now)
+    batches.order.start(flood, batches.now)
+    batches.order.end(flood, SECONDS, batches.now)
+    batches.order.looked(flood, batches.now)
+    batches.now += PAUSE / 2
+    assert not batches.order.is_light(flood, batches.now)
+    batches.now += PAUSE
+    assert batches.order.is_light(flood, batches.now)
+
+
+def test_a_light_model_does_not_shorten_the_turns_of_one_that_used_the_cores_less() -> None:
+    batches = Batches(2, SECONDS, SECONDS)
+    more, less = batches.uses
+    for _ in range(3):
+        batches.run(more, SECONDS)
+    batches.run(less, SECONDS)
+    assert batches.order.is_light(more, batches.now)
+    assert batches.longest(more) == SECONDS
+    assert batches.longest(less) == math.inf
 
 
 def test_a_light_model_does_not_wait_longer_than_one_of_its_requests_takes() -> None:

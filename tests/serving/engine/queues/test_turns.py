@@ -7,6 +7,7 @@ from threading import Event, Thread
 
 import pytest
 
+from serving.engine.queues.turn_order import BUSY, PAUSE
 from serving.engine.queues.turns import Turns
 
 SHORT = 0.05  # seconds, in which a batch that can start has started
@@ -121,3 +122,26 @@ def test_a_version_that_ended_makes_no_turn_of_the_next_one_short() -> None:
         new = turns.of("a", 2 * SECONDS)
         assert new.longest() == math.inf
     assert new.longest() == math.inf
+
+
+def test_a_model_pauses_once_its_threads_found_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("serving.engine.queues.turns.perf_counter", lambda: now)
+    monkeypatch.setattr("serving.engine.queues.turns.thread_time", lambda: now)
+    turns = Turns(2)
+    flood, other = turns.of("a", SECONDS), turns.of("b", SECONDS)
+    with other.turn():
+        now += BUSY
+    while now < 3 * BUSY:
+        with flood.turn():
+            now += SECONDS
+    now += 2 * PAUSE
+    assert other.longest() == math.inf
+    flood.rest()
+    flood.rest()
+    now += PAUSE / 2
+    assert other.longest() == math.inf
+    now += PAUSE
+    with other.turn():
+        now += 3 * BUSY  # more than the flood used
+    assert other.longest() == SECONDS
