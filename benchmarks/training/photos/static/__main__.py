@@ -172,7 +172,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit status, 1 for a user's error."""
-    given = build_parser().parse_args(argv)
+    parser = build_parser()
+    given = parser.parse_args(argv)
     choice = Choice(
         given.sizes,
         given.cuts,
@@ -181,10 +182,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.first_size,
         given.seeds,
     )
-    static, chains = (
-        [row for row in rows if given.rows is None or row.name in given.rows]
-        for rows in (static_rows(choice), chain_rows(choice))
-    )
+    static, chains = static_rows(choice), chain_rows(choice)
+    if given.rows is not None:
+        if unknown := {*given.rows} - {row.name for row in (*static, *chains)}:
+            parser.error(f"--rows: there is no row {', '.join(sorted(unknown))}")
+        static, chains = ([r for r in rows if r.name in given.rows] for rows in (static, chains))
     trained = trained_runs([*static, *chains], Plan(given.data, given.recipe, given.options), given)
     if trained is None:
         return 1

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.training.comparison import Plan, Run
 from benchmarks.training.photos.static.__main__ import (
     BySeedAndRow,
+    main,
     named,
     points_of,
     print_table,
@@ -141,3 +142,11 @@ def test_a_network_needs_a_name() -> None:
     assert named(f"mobilenetv2={options}") == ("mobilenetv2", options)
     with pytest.raises(argparse.ArgumentTypeError, match="NAME=OPTIONS"):
         named("mobilenetv2")
+
+
+def test_a_row_that_does_not_exist_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--data", "photos", "--out", str(tmp_path), "--rows", "full", "size-127"])
+    assert "--rows: there is no row size-127" in capsys.readouterr().err
