@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from benchmarks.promises.alarms import ALPHA, SOON, Change, audits_to_alarm, past_of
+from benchmarks.promises.alarms import ALPHA, SOON, Change, audits_to_alarm, past_of_change
 from offramp.bundle.binomial import p_value
 from serving.audit.sequence import BLOCK, weight_of
 
@@ -55,7 +55,7 @@ def alarms_within(change: Change, runs: int, before: int) -> float:
     rng = np.random.default_rng(2)
     found = 0
     for _ in range(runs):
-        past = past_of(change.clean, before + int(rng.integers(BLOCK)), rng)
+        past = past_of_change(change.clean, before, rng)
         losses = rng.random(SOON) < change.changed
         found += audits_to_alarm(losses, change.epsilon, past) <= SOON
     return found / runs

@@ -65,9 +65,14 @@ def past_of(share: float, audits: int, rng: np.random.Generator) -> ConfidenceSe
     return ConfidenceSequence(audits, losses, marks=tuple(marks[-MARKS:]))
 
 
+def past_of_change(share: float, audits: int, rng: np.random.Generator) -> ConfidenceSequence:
+    """Return the same of up to `BLOCK` audits more, because a change waits for no beginning."""
+    return past_of(share, audits + int(rng.integers(BLOCK)), rng)
+
+
 def audits_to_alarm(losses: Losses, epsilon: float, past: ConfidenceSequence = NOTHING) -> float:
     """Return the number of audits to an alarm, infinite without one."""
-    found = (each.trials for each in at_losses(losses, past) if each.evidence(epsilon) >= WANTED)
+    found = (each.trials for each in at_losses(losses, past) if each.exceeds(epsilon, ALPHA))
     return next(found, math.inf) - past.trials
 
 
@@ -120,7 +125,7 @@ def after_a_change(runs: int, before: int) -> Iterator[str]:
     for epsilon, clean, changed in CHANGES:
         found = np.empty((2, runs))
         for run in range(runs):
-            past = past_of(clean, before + int(rng.integers(BLOCK)), rng)
+            past = past_of_change(clean, before, rng)
             losses = rng.random(LONGEST) < changed
             found[0, run] = audits_to_alarm(losses, epsilon, past)
             found[1, run] = audits_if_all_is_known(losses, epsilon, changed)

@@ -26,13 +26,12 @@ from rich.progress import track
 
 from benchmarks.corruptions import blurred, opened, png_of, with_noise
 from benchmarks.goals import Goal, print_goals
-from benchmarks.promises.alarms import SOON, Losses, at_losses, moves_of, past_of
+from benchmarks.promises.alarms import SOON, Losses, at_losses, moves_of, past_of_change
 from benchmarks.promises.audit_cost import SHIPPED
 from exporter.bundle import read_bundle
 from exporter.promises.certificate import Outputs, agreeing
 from exporter.stage_runner import Chain
 from offramp.bundle.manifest import Manifest
-from serving.audit.sequence import BLOCK
 from serving.audit.standing import AuditedPromise
 from serving.engine.background.ladder import Ladder, ladders
 from training.data.splits import load_files
@@ -114,8 +113,7 @@ def spoiled(encoded: bytes, number: int, kind: str) -> bytes:
 
 def has_alarm(losses: Losses, promise: AuditedPromise) -> bool:
     """Return whether audits with these results find a promise broken."""
-    wanted = -math.log(promise.alpha)
-    return any(each.evidence(promise.epsilon) >= wanted for each in at_losses(losses))
+    return any(each.exceeds(promise.epsilon, promise.alpha) for each in at_losses(losses))
 
 
 def false_alarms(promise: AuditedPromise, clean: Losses, runs: int, audits: int) -> Iterator[Row]:
@@ -138,7 +136,7 @@ def broken(
     share = float(answers[CLEAN].losses(ladder.thresholds[0]).mean())
     firsts, lasts, ends = [], [], []
     for _ in track(range(runs), f"{promise.label} {kind}", transient=True):
-        past = past_of(share, before + int(rng.integers(BLOCK)), rng)
+        past = past_of_change(share, before, rng)
         drawn = rng.integers(losses.shape[1], size=AFTER)
         moves = [*moves_of(promise, past, losses[:, drawn])] or [(math.inf, 0)]
         firsts.append(moves[0][0])

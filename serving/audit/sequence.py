@@ -96,12 +96,15 @@ class ConfidenceSequence:
         """Return the lower bound, valid with probability 1 - alpha at all times at once."""
         if not self.losses:
             return 0.0
-        wanted = -math.log(alpha)
-        return _border(lambda mean: self.evidence(mean) < wanted)[0]
+        return _border(lambda mean: not self.exceeds(mean, alpha))[0]
 
     def upper(self, alpha: float) -> float:
         """Return the upper bound, valid with probability 1 - alpha at all times at once."""
         return _border(lambda mean: self.supports(mean, alpha))[1]
+
+    def exceeds(self, mean: float, alpha: float) -> bool:
+        """Return whether the lower bound is at least `mean`, a number in (0, 1)."""
+        return self.evidence(mean) >= -math.log(alpha)
 
     def supports(self, mean: float, alpha: float) -> bool:
         """Return whether the upper bound is at most `mean`, a number in (0, 1)."""

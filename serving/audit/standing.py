@@ -15,7 +15,6 @@ After an alarm at such a point only those safer than it are tried, so alarms are
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -87,7 +86,8 @@ class Standing:
         """
         sequence = self.sequence.add(result)
         judged = promise.judged and not self.broken
-        if judged and result == "disagreement" and _breaks(sequence, promise):
+        lost = judged and result == "disagreement"  # evidence rises at a disagreement only
+        if lost and sequence.exceeds(promise.epsilon, promise.alpha):
             return self._after_alarm(promise, sequence)
         first = self.point - len(self.candidates)
         results = others[first : self.point] or (UNKNOWN,) * len(self.candidates)
@@ -108,8 +108,3 @@ def _after_tests(promise: AuditedPromise, standing: Standing) -> Standing:
     while standing.candidates and standing.candidates[-1].supports(*bound):
         standing = Standing(standing.point - 1, candidates=standing.candidates[:-1])
     return standing
-
-
-def _breaks(sequence: ConfidenceSequence, promise: AuditedPromise) -> bool:
-    """Return whether the lower bound is above epsilon."""
-    return sequence.evidence(promise.epsilon) >= -math.log(promise.alpha)
