@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from exporter.flops import count_flops
 from offramp.bundle.graphs import (
     EXIT_OUTPUTS,
     SCORED_OUTPUTS,
@@ -27,8 +28,6 @@ from offramp.images.reduction import REDUCTION
 OPSET = 20
 IMAGE, TEMPERATURE = "image", "temperature"
 PROBABILITIES, CONFIDENCE = EXIT_OUTPUTS
-_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}  # and which input is the weight
-_PRODUCTS = ("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul")
 _WEIGHTS = (
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.FLOAT16,
@@ -147,41 +146,3 @@ def parameter_count(model: onnx.ModelProto) -> int:
         and tensor.name not in scales
         and not tensor.name.endswith(REDUCTION)
     )
-
-
-def count_flops(model: onnx.ModelProto) -> int:
-    """Count the multiply-adds of convolutions and matrix products for one image.
-
-    They are counted on the graph, so unused nodes that the exporter removed do not count.
-    """
-    shapes = _shapes_of_one_image(model)
-    total = 0
-    for node in model.graph.node:
-        if any(name.endswith(REDUCTION) for name in node.input):
-            continue
-        if node.op_type in _CONVOLUTIONS:
-            # weight: [out, in / groups, *kernel]
-            weight = shapes[node.input[_CONVOLUTIONS[node.op_type]]]
-            total += math.prod(shapes[node.output[0]]) * math.prod(weight[1:])
-        elif node.op_type in _PRODUCTS:
-            first = shapes[node.input[0]]
-            transposed = any(a.name == "transA" and a.i for a in node.attribute)
-            total += math.prod(shapes[node.output[0]]) * first[0 if transposed else -1]
-    return total
-
-
-def _shapes_of_one_image(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """Return the shape of every value in a graph for a batch of 1."""
-    single = onnx.ModelProto()
-    single.CopyFrom(model)
-    # shapes noted for a dynamic batch: in attention, inner ones are unknown
-    del single.graph.value_info[:]
-    for value in (*single.graph.input, *single.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 1
-    inferred = onnx.shape_inference.infer_shapes(single, strict_mode=True, data_prop=True).graph
-    shapes = {
-        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
-        for value in (*inferred.value_info, *inferred.input, *inferred.output)
-    }
-    assert all(all(shape) for shape in shapes.values()), "shape inference is incomplete"
-    return shapes | {t.name: list(t.dims) for t in inferred.initializer}
