@@ -85,6 +85,7 @@ def points_of(static: BySeedAndRow, chains: BySeedAndRow, *, folds: bool = False
     }
     full: BySeed = alone[FULL]
     found = [mean_point(row, "static", seeds, full, folds=folds) for row, seeds in alone.items()]
+    found += [mean_point(n, "exit", each, full, folds=folds) for n, each in _exits(chains)]
     fronts = {
         row: {seed: best_points(chain_points(*sets)) for seed, sets in seeds.items()}
         for row, seeds in chains.items()
@@ -96,6 +97,14 @@ def points_of(static: BySeedAndRow, chains: BySeedAndRow, *, folds: bool = False
     return found
 
 
+def _exits(chains: BySeedAndRow) -> Iterator[tuple[str, BySeed]]:
+    """Yield the name of each exit of the chains, and its point by seed."""
+    for row, seeds in chains.items():
+        for k in range(len(next(iter(seeds.values()))[1].ms.flops)):
+            found = {seed: static_point(*sets, leave=k) for seed, sets in seeds.items()}
+            yield f"{row}, exit {k + 1}", found
+
+
 def cheapest(points: Sequence[Point], row: str, less: float, cost: str) -> Point | None:
     """Return the cheapest point of a row that is at most so many points below full size."""
     good = [each for each in points if each.row == row and each.against_full >= -less]
@@ -103,12 +112,12 @@ def cheapest(points: Sequence[Point], row: str, less: float, cost: str) -> Point
 
 
 def print_table(points: Sequence[Point]) -> None:
-    """Print static networks, and the cheapest points of chains near full size."""
+    """Print static networks, exits, and the cheapest points of chains near full size."""
     full = next(point for point in points if point.row == FULL)
     print(f"\n{full.images} test images, {full.seeds} seeds, {machine()}, one thread")
     print(f"{'row':20} {'ms':>6} {'M flops':>8}  accuracy, % [95 %]     against {FULL} ± error")
     for point in points:
-        if point.kind == "static":
+        if point.kind != "chain":
             print(_line(point.row, point))
     for row in dict.fromkeys(point.row for point in points if point.kind == "chain"):
         for less in LESS:

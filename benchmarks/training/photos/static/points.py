@@ -20,7 +20,7 @@ from training.evaluation.calibration_error import wilson
 from training.evaluation.evaluate import exits_taken
 from training.evaluation.thresholds import front
 
-Kind = Literal["static", "chain"]
+Kind = Literal["static", "chain", "exit"]
 BUDGETS = 24  # of the front of a chain
 
 
@@ -49,7 +49,7 @@ class Point:
 
     Attributes:
         row: Name of the row.
-        kind: Static network or chain.
+        kind: Static network, chain, or one exit of a chain for all images.
         ms: Mean milliseconds of an image.
         flops: Mean multiply-adds of an image.
         accuracy: Share of the test images.
@@ -79,14 +79,17 @@ class Point:
 BySeed = Mapping[str, Operating]
 
 
-def static_point(held_out: Answers, test: Answers) -> Operating:
-    """Return the point of all images leaving at the last exit."""
+def static_point(held_out: Answers, test: Answers, leave: int = -1) -> Operating:
+    """Return the point of all images leaving at one exit, with no other evaluated."""
+    evaluated = np.zeros(len(test.ms.flops), dtype=bool)
+    evaluated[leave] = True
+    ms = float(test.ms.flops_evaluating(evaluated)[leave])
     return Operating(
-        held_out.ms.full_flops,
-        float(held_out.ms.right[-1].mean()),
-        test.ms.full_flops,
-        test.flops.full_flops,
-        test.ms.right[-1],
+        ms,
+        float(held_out.ms.right[leave].mean()),
+        ms,
+        float(test.flops.flops_evaluating(evaluated)[leave]),
+        test.ms.right[leave],
     )
 
 
@@ -129,7 +132,7 @@ def mean_point(row: str, kind: Kind, seeds: BySeed, full: BySeed, *, folds: bool
 
     Args:
         row: Name of the row.
-        kind: Static network or chain.
+        kind: What the point is.
         seeds: The point of each seed.
         full: The network at full size.
         folds: Each seed has test images of its own, as in a cross-validation.

@@ -118,6 +118,18 @@ def test_a_static_network_pays_no_other_head() -> None:
     assert static_point(*sets(costs, 0.9, 0)).flops == 8
 
 
+def test_each_exit_of_a_chain_is_a_point_that_pays_no_other_head() -> None:
+    costs = StageCosts(*(np.array(each) for each in ([5.0, 5], [2.0, 1], [1.0, 1], [0.5, 0.1])))
+    chain = {f"seed{seed}": sets(costs, 0.8, seed) for seed in range(2)}
+    exits = [each for each in points_of(STATIC, {"exits": chain}) if each.kind == "exit"]
+    assert [(each.row, each.flops) for each in exits] == [
+        ("exits, exit 1", 5),
+        ("exits, exit 2", 8),
+    ]
+    right = [chain[f"seed{seed}"][1].ms.right[0].mean() for seed in range(2)]
+    assert exits[0].accuracy == pytest.approx(np.mean(right))
+
+
 def test_files_and_table_have_every_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     points = points_of(STATIC, {})
     write(tmp_path, points, "two networks")
