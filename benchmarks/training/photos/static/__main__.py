@@ -17,7 +17,8 @@ Thresholds, and the pair at each time, are chosen on held-out images. Accuracy i
 split. With `--data 'folds/fold{seed}.csv'` (`benchmarks.training.photos.folds`) each seed has test
 images of its own, so that all images are tested. Milliseconds are CPU time of ONNX Runtime with
 one thread and one image on this machine. Finished runs are not trained again, and interrupted runs
-are resumed.
+are resumed. The figures of each run are added to OUT/static-runs.csv, so that the folds can be
+trained on different days.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from benchmarks.timing import positive_int
 from benchmarks.training.comparison import SEED, Plan
 from benchmarks.training.objectives import trained_runs
 from benchmarks.training.photos.command import add_recipe, runs_parser
-from benchmarks.training.photos.static.costs import Answers, joined, stage_costs, with_costs
+from benchmarks.training.photos.static import runs_table
+from benchmarks.training.photos.static.costs import joined, stage_costs, with_costs
 from benchmarks.training.photos.static.plot import figure
 from benchmarks.training.photos.static.points import (
     BySeed,
@@ -53,13 +55,12 @@ from training.output_folder import CHECKPOINT
 
 PAIR = "pair"
 LESS = (0.5, 1.0)  # points of accuracy below the network at full size
-Sets = tuple[Answers, Answers]  # held-out and test
-BySeedAndRow = Mapping[str, Mapping[str, Sets]]  # by row, then by seed
+BySeedAndRow = Mapping[str, Mapping[str, runs_table.Sets]]  # by row, then by seed
 
 
 def answers_of(trained: Sequence[Trained], runs: Path) -> BySeedAndRow:
     """Return the answers of all runs with their costs, measured on one seed of each row."""
-    found: dict[str, dict[str, Sets]] = {}
+    found: dict[str, dict[str, runs_table.Sets]] = {}
     for row in dict.fromkeys(run.row for run in trained):
         own = [run for run in trained if run.row == row]
         costs = stage_costs(runs / row / own[0].seed / CHECKPOINT)
@@ -225,7 +226,21 @@ def report(
     title = f"{given.recipe}, {points[0].images} test images, {points[0].seeds} seeds, {machine()}"
     write(given.out, points, title)
     print_table(points)
+    print_runs(found, given.out / "static-runs.csv")
     return 0
+
+
+def print_runs(answers: BySeedAndRow, path: Path) -> None:
+    """Add the figures of all runs to a table, and print the means of its rows."""
+    new = [
+        point
+        for row, seeds in answers.items()
+        for seed, sets in seeds.items()
+        for point in runs_table.points_of_run(row, seed, sets)
+    ]
+    points = runs_table.merged(path, new)
+    runs_table.write(path, points)
+    print("", *runs_table.lines(points), sep="\n")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,9 @@ from benchmarks.training.photos.static.costs import (
 )
 from benchmarks.training.photos.static.points import along, best_points, chain_points, static_point
 from benchmarks.training.photos.static.rows import Choice, chain_rows, static_rows
+from benchmarks.training.photos.static.runs_table import lines, merged, points_of_run
+from benchmarks.training.photos.static.runs_table import read as read_runs
+from benchmarks.training.photos.static.runs_table import write as write_runs
 from tests.training.samples import finished_progress, untrained_checkpoint
 from training.evaluation.evaluate import Scored
 from training.fit.checkpoint import save_checkpoint
@@ -147,6 +150,26 @@ def test_files_and_table_have_every_row(tmp_path: Path, capsys: pytest.CaptureFi
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith(f"{IMAGES} test images, 2 seeds")
     assert [line.split()[0] for line in lines[3:]] == ["full", "size-128", "pair,", "pair,"]
+
+
+def test_runs_of_different_days_are_kept_in_one_table(tmp_path: Path) -> None:
+    path = tmp_path / "static-runs.csv"
+    costs = StageCosts(*(np.array(each) for each in ([5.0, 5], [2.0, 1], [1.0, 1], [0.5, 0.1])))
+    for seed in range(2):
+        full, chain = sets(LARGE, 0.9, seed), sets(costs, 0.8, seed)
+        new = [*points_of_run("full", f"seed{seed}", full)]
+        new += points_of_run("exits", f"seed{seed}", chain)
+        points = merged(path, new)
+        write_runs(path, points)
+    assert merged(path, new) == read_runs(path) == points
+    assert [each.point for each in points if each.row == "full"] == ["full depth"] * 2
+    of_chain = [each for each in points if (each.row, each.seed) == ("exits", "seed1")]
+    assert [each.point for each in of_chain] == ["exit 1", "full depth", "within 0.5", "within 1"]
+    assert of_chain[0].right == int(chain[1].ms.right[0].sum())
+    assert of_chain[3].ms <= of_chain[2].ms
+    table = [*lines(points)]
+    assert table[1].startswith("full, full depth")
+    assert table[1].endswith("+0.00 ±0.00 (2 runs)")
 
 
 def test_a_network_needs_a_name() -> None:
