@@ -13,6 +13,9 @@ With the recipe `photos-quick` (default) trunks stay frozen, and heads are train
 are computed once: minutes for a row. With `photos` the networks are fine-tuned: hours. Cut trunks
 need `photos`, because frozen shallow features are poor.
 
+With `cifar-comparison` or `cifar-compact` the static networks are MSDNets with the layers up to
+each exit, trained alone, and the chains are trained jointly and by surgery.
+
 Thresholds, and the pair at each time, are chosen on held-out images. Accuracy is that on the test
 split. With `--data 'folds/fold{seed}.csv'` (`benchmarks.training.photos.folds`) each seed has test
 images of its own, so that all images are tested. Milliseconds are CPU time of ONNX Runtime with
@@ -31,12 +34,11 @@ from dataclasses import asdict, fields
 from itertools import permutations
 from pathlib import Path
 
-from benchmarks.timing import positive_int
 from benchmarks.training.comparison import SEED, Plan
 from benchmarks.training.objectives import trained_runs
-from benchmarks.training.photos.command import add_recipe, runs_parser
 from benchmarks.training.photos.static import runs_table
 from benchmarks.training.photos.static.costs import joined, stage_costs, with_costs
+from benchmarks.training.photos.static.options import build_parser, choice_of
 from benchmarks.training.photos.static.plot import figure
 from benchmarks.training.photos.static.points import (
     BySeed,
@@ -48,10 +50,11 @@ from benchmarks.training.photos.static.points import (
     mean_point,
     static_point,
 )
-from benchmarks.training.photos.static.rows import FULL, Choice, chain_rows, static_rows
+from benchmarks.training.photos.static.rows import FULL, rows_of
 from benchmarks.training.predictions import Trained
 from exporter.stage_times import machine
 from training.output_folder import CHECKPOINT
+from training.recipes import RECIPES
 
 PAIR = "pair"
 LESS = (0.5, 1.0)  # points of accuracy below the network at full size
@@ -152,47 +155,11 @@ def write(folder: Path, points: Sequence[Point], title: str) -> None:
         figure(points, title).savefig(folder / f"static.{ending}", dpi=150)
 
 
-def named(text: str) -> tuple[str, str]:
-    """Parse an argument NAME=OPTIONS.
-
-    Raises:
-        argparse.ArgumentTypeError: It has another form.
-    """
-    name, equals, options = text.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=OPTIONS")
-    return name, options
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command-line parser."""
-    parser = runs_parser(__doc__.partition("\n")[0], "runs/static")
-    option = parser.add_argument
-    add_recipe(parser)
-    option("--sizes", type=positive_int, nargs="*", default=[96, 128, 160, 192], help="pixels")
-    option("--cuts", type=positive_int, nargs="*", default=[8, 11, 13], help="last blocks")
-    option("--cut-sizes", type=positive_int, nargs="*", default=[], help="pixels, for --cuts too")
-    text = "another static network, with options of training that replace those of the recipe"
-    option("--network", type=named, action="append", default=[], metavar="NAME=OPTIONS", help=text)
-    option("--first-size", type=positive_int, default=128, help="pixels, for small-first")
-    option("--seeds", type=positive_int, default=3, help="runs of each row")
-    option("--rows", nargs="+", metavar="NAME", help="only these rows")
-    return parser
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit status, 1 for a user's error."""
-    parser = build_parser()
+    parser = build_parser(__doc__.partition("\n")[0])
     given = parser.parse_args(argv)
-    choice = Choice(
-        given.sizes,
-        given.cuts,
-        given.cut_sizes,
-        dict(given.network),
-        given.first_size,
-        given.seeds,
-    )
-    static, chains = static_rows(choice), chain_rows(choice)
+    static, chains = rows_of(RECIPES[given.recipe], choice_of(given))
     if given.rows is not None:
         if unknown := {*given.rows} - {row.name for row in (*static, *chains)}:
             parser.error(f"--rows: there is no row {', '.join(sorted(unknown))}")

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from benchmarks.training.comparison import Row
 from benchmarks.training.photos.first_size import ALONE
+from training.networks.backbones.msdnet import MSDNetConfig
+from training.recipes import Recipe
 
 FULL = "full"  # the row that all others are compared with
+RECIPES = ("photos-quick", "photos", "cifar-comparison", "cifar-compact")
+SHORT = "--variant joint --objective joint --shape.exits 1 --shape.base"  # an MSDNet with one exit
+Rows = tuple[list[Row], list[Row]]  # static networks and chains
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,24 @@ class Choice:
     networks: Mapping[str, str] = field(default_factory=dict)
     first_size: int = 128
     seeds: int = 3
+
+
+def rows_of(recipe: Recipe, choice: Choice) -> Rows:
+    """Return the rows for a recipe."""
+    if recipe.backbone == "msdnet":
+        return _msdnet_rows(recipe, choice)
+    return static_rows(choice), chain_rows(choice)
+
+
+def _msdnet_rows(recipe: Recipe, choice: Choice) -> Rows:
+    """Return MSDNets with the layers up to each exit, on smaller images too, and the chains."""
+    *fewer, layers = accumulate(MSDNetConfig.model_validate(recipe.shape).layers_per_stage())
+    options = {FULL: f"{SHORT} {layers}"}
+    options |= {f"layers-{count}": f"{SHORT} {count}" for count in fewer}
+    options |= {f"size-{size}": f"{SHORT} {layers} --size {size}" for size in choice.sizes}
+    static = [Row(name, each, choice.seeds) for name, each in options.items()]
+    chains = {"exits": "--variant joint", "exits-dfs": "--variant released"}
+    return static, [Row(name, each, choice.seeds) for name, each in chains.items()]
 
 
 def static_rows(choice: Choice) -> list[Row]:

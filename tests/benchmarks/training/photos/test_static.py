@@ -13,7 +13,6 @@ from benchmarks.training.comparison import Plan, Run
 from benchmarks.training.photos.static.__main__ import (
     BySeedAndRow,
     main,
-    named,
     points_of,
     print_table,
     write,
@@ -25,14 +24,16 @@ from benchmarks.training.photos.static.costs import (
     stage_costs,
     with_costs,
 )
+from benchmarks.training.photos.static.options import build_parser, choice_of, named
 from benchmarks.training.photos.static.points import along, best_points, chain_points, static_point
-from benchmarks.training.photos.static.rows import Choice, chain_rows, static_rows
+from benchmarks.training.photos.static.rows import Choice, chain_rows, rows_of, static_rows
 from benchmarks.training.photos.static.runs_table import lines, merged, points_of_run
 from benchmarks.training.photos.static.runs_table import read as read_runs
 from benchmarks.training.photos.static.runs_table import write as write_runs
 from tests.training.samples import finished_progress, untrained_checkpoint
 from training.evaluation.evaluate import Scored
 from training.fit.checkpoint import save_checkpoint
+from training.recipes import RECIPES
 
 IMAGES = 200
 SMALL = StageCosts(*(np.array([cost]) for cost in (100.0, 10.0, 1.0, 0.1)))
@@ -83,6 +84,28 @@ def test_every_row_is_a_valid_recipe(recipe: str) -> None:
     alone = [each for name, each in recipes.items() if name not in ("exits", "small-first")]
     assert {each.objective for each in alone} == {"joint"}
     assert all(each.shape["exits"] == [] for each in alone)
+
+
+def test_static_msdnets_have_the_layers_up_to_an_exit() -> None:
+    given = build_parser("").parse_args(
+        ["--recipe", "cifar-compact", "--data", "d", "--out", "o", "--sizes", "24"]
+    )
+    static, chains = rows_of(RECIPES["cifar-compact"], choice_of(given))
+    recipes = {
+        row.name: Plan("data", "cifar-compact", "").recipe_of(Run(row, 1))
+        for row in (*static, *chains)
+    }
+    shapes = {name: (r.shape["exits"], r.shape["base"], r.size) for name, r in recipes.items()}
+    assert shapes == {
+        "full": (1, 7, 32),
+        "layers-1": (1, 1, 32),
+        "layers-3": (1, 3, 32),
+        "layers-5": (1, 5, 32),
+        "size-24": (1, 7, 24),
+        "exits": (4, 1, 32),
+        "exits-dfs": (4, 1, 32),
+    }
+    assert (recipes["exits"].variant, recipes["exits-dfs"].variant) == ("joint", "released")
 
 
 def test_the_costs_are_those_of_the_exported_stages(tmp_path: Path) -> None:
