@@ -193,11 +193,11 @@ def report(
     title = f"{given.recipe}, {points[0].images} test images, {points[0].seeds} seeds, {machine()}"
     write(given.out, points, title)
     print_table(points)
-    print_runs(found, given.out / "static-runs.csv")
+    print_runs(found, given.out / "static-runs.csv", folds=SEED in given.data)
     return 0
 
 
-def print_runs(answers: BySeedAndRow, path: Path) -> None:
+def print_runs(answers: BySeedAndRow, path: Path, *, folds: bool) -> None:
     """Add the figures of all runs to a table, and print the means of its rows."""
     new = [
         point
@@ -207,7 +207,7 @@ def print_runs(answers: BySeedAndRow, path: Path) -> None:
     ]
     points = runs_table.merged(path, new)
     runs_table.write(path, points)
-    print("", *runs_table.lines(points), sep="\n")
+    print("", *runs_table.lines(points, folds=folds), sep="\n")
 
 
 if __name__ == "__main__":

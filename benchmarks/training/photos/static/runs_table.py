@@ -94,21 +94,27 @@ def write(path: Path, points: Iterable[RunPoint]) -> None:
         writer.writerows(asdict(point) for point in points)
 
 
-def lines(points: Sequence[RunPoint]) -> Iterator[str]:
-    """Yield the mean of each point over its runs, and its difference to full depth alone."""
+def lines(points: Sequence[RunPoint], *, folds: bool) -> Iterator[str]:
+    """Yield the mean of each point over its runs, and its difference to full depth alone.
+
+    Args:
+        points: Points of all runs.
+        folds: Each run has test images of its own, as in a cross-validation.
+    """
     named: dict[tuple[str, str], dict[str, RunPoint]] = {}
     for point in points:
         named.setdefault((point.row, point.point), {})[point.seed] = point
     alone = named.get((FULL, LAST), {})
     yield f"{'every run':28} runs   accuracy, % [95 %]      flops   ms    against {FULL} ± error"
     for (row, name), runs in named.items():
-        yield f"{f'{row}, {name}':28} {_line(runs, alone)}"
+        yield f"{f'{row}, {name}':28} {_line(runs, alone, folds=folds)}"
 
 
-def _line(runs: Mapping[str, RunPoint], alone: Mapping[str, RunPoint]) -> str:
+def _line(runs: Mapping[str, RunPoint], alone: Mapping[str, RunPoint], *, folds: bool) -> str:
     images, right = (sum(getattr(p, name) for p in runs.values()) for name in ("images", "right"))
-    low, high = wilson(right / images, images)
-    cells = [f"{len(runs):4}   {right / images:.2%} [{low:.1%}, {high:.1%}] of {images}"]
+    tested = images if folds else images // len(runs)
+    low, high = wilson(right / images, tested)
+    cells = [f"{len(runs):4}   {right / images:.2%} [{low:.1%}, {high:.1%}] of {tested}"]
     both = [seed for seed in runs if seed in alone]
     if both:
         cells += [f"{_share(runs, alone, both, cost):4.0%}" for cost in ("flops", "ms")]

@@ -190,7 +190,11 @@ def test_runs_of_different_days_are_kept_in_one_table(tmp_path: Path) -> None:
     assert [each.point for each in of_chain] == ["exit 1", "full depth", "within 0.5", "within 1"]
     assert of_chain[0].right == int(chain[1].ms.right[0].sum())
     assert of_chain[3].ms <= of_chain[2].ms
-    table = [*lines(points)]
+    assert f" of {2 * IMAGES} " in next(
+        line for line in lines(points, folds=True) if "exit 1" in line
+    )
+    table = [*lines(points, folds=False)]
+    assert f" of {IMAGES} " in table[1]
     assert table[1].startswith("full, full depth")
     assert table[1].endswith("+0.00 ±0.00 (2 runs)")
 
