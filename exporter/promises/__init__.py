@@ -1,5 +1,7 @@
 """Certify operating points: how often their answers differ from those of full depth."""
 
+from collections.abc import Iterable
+
 from exporter.errors import ExportError
 from offramp.bundle.promises import MOST_PROMISES, Level, parse_level
 
@@ -19,6 +21,16 @@ PRICE_HELP = (
 )
 DELTA = 0.05
 DELTA_HELP = "probability that one of the promises does not hold"
+
+
+def check_without_labels(levels: Iterable[Level]) -> None:
+    """Check that promises can be certified on images without labels.
+
+    Raises:
+        ExportError: One is about harm.
+    """
+    if any(level.kind == "harm" for level in levels):
+        raise ExportError("--promises: harm needs labels; promise agreement, which implies it")
 
 
 def read_levels(text: str) -> tuple[Level, ...]:

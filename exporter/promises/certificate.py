@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from exporter.budgets import estimate_mean, estimate_share
 from exporter.budgets.path import RISKS, solve_path
-from exporter.errors import ExportError
+from exporter.promises import check_without_labels
 from exporter.promises.points import Points, least_at_an_exit, with_many_at_each_exit
 from exporter.promises.wanted import Parts, Wanted, divide, images_wanted
 from exporter.stage_times import prices
@@ -62,15 +62,15 @@ def certify(manifest: Manifest, outputs: Outputs, wanted: Wanted, source: str) -
     Raises:
         ExportError: Harm is to be certified on images without labels.
     """
-    if outputs.targets is None and any(level.kind == "harm" for level in wanted.levels):
-        raise ExportError("--promises: harm needs labels; promise agreement, which implies it")
+    if outputs.targets is None:
+        check_without_labels(wanted.levels)
     parts = divide(outputs.confidence.shape[1], wanted.seed)
     if not len(parts.tuned):
-        return Certified(None, tuple(_absent(wanted, each, 0) for each in wanted.levels))
+        return Certified(None, tuple(_absent(wanted, each, parts) for each in wanted.levels))
     certifier = _Certifier(manifest, outputs, parts)
     found = {level: certifier.promise(level, wanted.level) for level in wanted.levels}
     offered = tuple(promise for promise in found.values() if promise is not None)
-    lines = tuple(_lines(manifest, found, wanted, len(parts.certified)))
+    lines = tuple(_lines(manifest, found, wanted, parts))
     if not offered:
         return Certified(None, lines)
     promises = Promises(
@@ -142,13 +142,13 @@ def _losses(outputs: Outputs, images: NDArray[np.int64]) -> dict[Kind, NDArray[n
 
 
 def _lines(
-    manifest: Manifest, found: dict[Level, Promise | None], wanted: Wanted, images: int
+    manifest: Manifest, found: dict[Level, Promise | None], wanted: Wanted, parts: Parts
 ) -> Iterator[str]:
     for level, promise in found.items():
         if promise is None:
-            yield _absent(wanted, level, images)
+            yield _absent(wanted, level, parts)
         else:
-            yield promise_line(promise, images, manifest.full_flops)
+            yield promise_line(promise, len(parts.certified), manifest.full_flops)
 
 
 def promise_line(promise: Promise, images: int, full_flops: float) -> str:
@@ -161,8 +161,9 @@ def promise_line(promise: Promise, images: int, full_flops: float) -> str:
     )
 
 
-def _absent(wanted: Wanted, level: Level, images: int) -> str:
-    return (
-        f"  promise {level!s:9} cannot be certified on {images:,} images: it takes at least "
-        f"{images_wanted(wanted, level):,}, of which a part chooses the path"
-    )
+def _absent(wanted: Wanted, level: Level, parts: Parts) -> str:
+    images, least = len(parts.tuned) + len(parts.certified), images_wanted(wanted, level)
+    reason = f"it takes at least {least:,}, of which a part chooses the path"
+    if images >= least:
+        reason = "early answers differ too often, or too few images leave at each exit"
+    return f"  promise {level!s:9} cannot be certified on {images:,} images: {reason}"
