@@ -71,9 +71,7 @@ class PromiseMetrics:
         self._lower = lru_cache(CACHED_BOUNDS)(ConfidenceSequence.lower)
         self._upper = lru_cache(CACHED_BOUNDS)(ConfidenceSequence.upper)
         promises = ledger.promises.values()
-        self._needed = {
-            p.label: audits_needed(p.epsilon, p.alpha) for p in promises if p.supported
-        }
+        self._needed = {p.label: audits_needed(p.epsilon, p.alpha) for p in promises if p.supported}
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the metrics, computed at each scrape."""
