@@ -126,15 +126,23 @@ class Promise(FrozenRecord):
         """
         if self.losses > images:
             raise ValueError("more losses than images")
-        if self.kind != "exit":
-            return p_value(self.losses, images, self.epsilon)
+        if self.kind == "exit":
+            return p_value_given_exit(self._opened(images), self.epsilon)
+        if self.by_exit is not None:
+            raise ValueError("by_exit does not add up: it is of the kind exit")
+        return p_value(self.losses, images, self.epsilon)
+
+    def _opened(self, images: int) -> list[tuple[int, int]]:
+        """Return losses and images of each exit at which images can leave."""
         exits = self.by_exit or ()
         losses, left = (sum(getattr(each, name) for each in exits) for name in ("losses", "images"))
         opened = [threshold <= 1 for threshold in self.thresholds[:-1]]
         if len(exits) != len(opened) or losses != self.losses or left > images:
             raise ValueError("by_exit does not add up")
-        pairs = zip(exits, opened, strict=True)
-        return p_value_given_exit([(e.losses, e.images) for e, o in pairs if o], self.epsilon)
+        pairs = [*zip(exits, opened, strict=True)]
+        if any(each.images or each.losses for each, is_open in pairs if not is_open):
+            raise ValueError("by_exit does not add up: no image leaves at an exit that is closed")
+        return [(each.losses, each.images) for each, is_open in pairs if is_open]
 
 
 class Promises(FrozenRecord):

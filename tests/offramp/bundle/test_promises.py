@@ -102,6 +102,22 @@ def test_a_promise_at_each_exit_is_supported_by_the_losses_of_each(
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "exit", "name": None, "thresholds": [0.5, 2.0, 0.5, 0.0]},  # exit 2 is closed
+        {},  # not of the kind exit
+    ],
+)
+def test_losses_of_exits_at_which_no_image_can_leave_are_refused(
+    damaged: Path, promise_bundle: Path, changes: dict[str, Any]
+) -> None:
+    exits = [{"losses": k, "images": n} for k, n in ((3, 1500), (17, 17), (0, 600))]
+    change = offered(0, by_exit=exits, losses=20, **changes)
+    with pytest.raises(BundleError, match="99%: by_exit does not add up"):
+        read_manifest(changed(damaged, promise_bundle, change))
+
+
+@pytest.mark.parametrize(
     ("exits", "problem"),
     [
         (((3, 1500), (9, 1000), (0, 600)), "exit:99%: 12 losses in 4,000 images do not support it"),
