@@ -44,7 +44,8 @@ class KeptPromise:
 
     Attributes:
         kind: `agreement`: the answer is that of full depth. `exit`: the same, among the answers of
-            each exit. `harm`: it is not wrong where full depth is right.
+            each exit. `harm`: it is not wrong where full depth is right. `accuracy`: the same, less
+            the opposite.
         epsilon: Largest share of answers for which that is not so.
         delta: Probability that `epsilon` is larger after all.
         kept: False if a deadline or overload ended the request early, so that nothing is promised.

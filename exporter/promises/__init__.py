@@ -8,8 +8,8 @@ from offramp.bundle.promises import MOST_PROMISES, Level, parse_level
 PROMISES = "99%,98%,95%"
 PROMISES_HELP = (
     "promises to certify on a part of the images: shares of answers that agree with full depth "
-    "(99%), the same at each exit (exit:98%), or of harm, wrong where full depth is right "
-    "(harm:1%), separated by commas. null: none"
+    "(99%), the same at each exit (exit:98%), of harm, wrong where full depth is right "
+    "(harm:1%), or of accuracy that is lost (accuracy:1%), separated by commas. null: none"
 )
 SOLVE_FOR_HELP = (
     "what budgets lose least of: agreement with full depth, or accuracy. Agreement needs fewer "
@@ -19,6 +19,7 @@ PRICE_HELP = (
     "what going on costs on the path of operating points: flops, or milliseconds of one image as "
     "this machine measures them"
 )
+NEED_LABELS = ("harm", "accuracy")
 DELTA = 0.05
 DELTA_HELP = "probability that one of the promises does not hold"
 
@@ -27,10 +28,13 @@ def check_without_labels(levels: Iterable[Level]) -> None:
     """Check that promises can be certified on images without labels.
 
     Raises:
-        ExportError: One is about harm.
+        ExportError: One is about harm or accuracy.
     """
-    if any(level.kind == "harm" for level in levels):
-        raise ExportError("--promises: harm needs labels; promise agreement, which implies it")
+    for level in levels:
+        if level.kind in NEED_LABELS:
+            raise ExportError(
+                f"--promises: {level.kind} needs labels; promise agreement, which implies it"
+            )
 
 
 def read_levels(text: str) -> tuple[Level, ...]:

@@ -60,7 +60,7 @@ def certify(manifest: Manifest, outputs: Outputs, wanted: Wanted, source: str) -
         source: Name of the images in the manifest.
 
     Raises:
-        ExportError: Harm is to be certified on images without labels.
+        ExportError: Harm or accuracy is to be certified on images without labels.
     """
     if outputs.targets is None:
         check_without_labels(wanted.levels)
@@ -103,6 +103,7 @@ class _Certifier:
         self._tuned = agreeing(manifest, outputs, parts.tuned)
         self._path = solve_path(self._tuned).thresholds()
         self._lost = _losses(outputs, parts.certified)
+        self._gained = _gains(outputs, parts.certified)
 
     def promise(self, level: Level, largest: float) -> Promise | None:
         """Return the promise of the cheapest point that is certified, or `None`."""
@@ -112,7 +113,8 @@ class _Certifier:
             thresholds = with_many_at_each_exit(
                 self._tuned, thresholds, least_at_an_exit(level, largest, images)
             )
-        points = Points(self._scored, self._lost[level.kind], thresholds)
+        gained = self._gained if level.kind == "accuracy" else None
+        points = Points(self._scored, self._lost[level.kind], thresholds, gained)
         best = points.cheapest(level, largest)
         if best is None or (level.kind == "exit" and best == 0):  # full depth has no early exit
             return None
@@ -127,6 +129,7 @@ class _Certifier:
             mean_flops=estimate_mean(tradeoff.mean_flops, tradeoff.std_flops, images),
             exit_shares=tuple(estimate_share(share, images) for share in tradeoff.shares),
             by_exit=points.by_exit(best) if level.kind == "exit" else None,
+            gains=int(points.gains[best]) if level.kind == "accuracy" else None,
         )
 
 
@@ -137,8 +140,17 @@ def _losses(outputs: Outputs, images: NDArray[np.int64]) -> dict[Kind, NDArray[n
     losses: dict[Kind, NDArray[np.bool_]] = {"agreement": differs, "exit": differs}
     if outputs.targets is not None:
         right = classes == outputs.targets[images]
-        losses["harm"] = right[-1] & ~right
+        losses["harm"] = losses["accuracy"] = right[-1] & ~right
     return losses
+
+
+def _gains(outputs: Outputs, images: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    """Return whether each exit is right where full depth is wrong, bool [exits, N]."""
+    if outputs.targets is None:
+        return None
+    right = outputs.classes[:, images] == outputs.targets[images]
+    gains: NDArray[np.bool_] = right & ~right[-1]
+    return gains
 
 
 def _lines(
@@ -154,10 +166,11 @@ def _lines(
 def promise_line(promise: Promise, images: int, full_flops: float) -> str:
     """Return a line of text on a promise that was certified on so many images."""
     flops = promise.mean_flops.value
+    gains = "" if promise.gains is None else f"and {promise.gains:,} gains "
     return (
         f"  promise {promise.level!s:9} {flops / 1e6:6.1f} M flops "
         f"({100 * flops / full_flops:4.1f} % of full depth)   "
-        f"{promise.losses:,} losses in {images:,} images"
+        f"{promise.losses:,} losses {gains}in {images:,} images"
     )
 
 

@@ -27,8 +27,8 @@ def ladders(manifest: Manifest, on_broken: OnBroken) -> Iterator[Ladder]:
     points between them: the path has one order, so a lower risk and more flops are safer.
 
     Audits count the answers of all exits together. They can break a promise at each exit, and
-    support no point for it. They can support a promise of harm, which is also a disagreement, and
-    not break it.
+    support no point for it. They can support a promise of harm or accuracy, because what is lost is
+    also a disagreement, and not break it.
     """
     record = manifest.promises
     if record is None:
@@ -44,7 +44,7 @@ def ladders(manifest: Manifest, on_broken: OnBroken) -> Iterator[Ladder]:
             promise.epsilon,
             record.delta / record.at_once,
             tuple(name for name, _ in points),
-            judged=promise.kind != "harm",
+            judged=promise.kind in ("agreement", "exit"),
             supported=promise.kind != "exit",
         )
         yield Ladder(audited, tuple(thresholds for _, thresholds in points))

@@ -94,6 +94,7 @@ def test_a_bundle_whose_promises_were_refused_can_be_certified_again(
         (["--promises", "100%"], 1, "--promises: '100%' is not a share of answers"),
         (["--promises", "9%,9%"], 1, "--promises: give each once"),
         (["--promises", "harm:5%", "--data", "/no/such"], 1, "--promises: harm needs labels"),
+        (["--promises", "accuracy:5%"], 1, "--promises: accuracy needs labels"),
         (["--delta", "1"], 2, "--delta"),
         (["--data", "/no/such"], 1, "data: there is no file or folder /no/such"),
     ],

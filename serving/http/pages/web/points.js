@@ -4,7 +4,7 @@
 import { millions, percent } from "./dom.js";
 
 const NEVER = 1; // no confidence reaches a threshold above it
-const KINDS = ["exit", "agreement", "harm"]; // of promises: each implies those after it
+const KINDS = ["exit", "agreement", "harm", "accuracy"]; // of promises: each implies those after it
 
 /** Return the exit, from 1, that answers a picture at these thresholds. */
 export function exitAt(thresholds, opinions) {
