@@ -43,8 +43,9 @@ class KeptPromise:
     """The promise that an answer was asked to keep, as it is certified.
 
     Attributes:
-        kind: `agreement`: the answer is that of full depth. `harm`: it is not wrong where full
-            depth is right.
+        kind: `agreement`: the answer is that of full depth. `exit`: the same, among the answers of
+            each exit. `harm`: it is not wrong where full depth is right. `accuracy`: the same, less
+            the opposite.
         epsilon: Largest share of answers for which that is not so.
         delta: Probability that `epsilon` is larger after all.
         kept: False if a deadline or overload ended the request early, so that nothing is promised.

@@ -12,7 +12,14 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import CliToggleFlag
 
-from exporter.promises import DELTA, DELTA_HELP, PROMISES, PROMISES_HELP, read_levels
+from exporter.promises import (
+    DELTA,
+    DELTA_HELP,
+    PROMISES,
+    PROMISES_HELP,
+    check_without_labels,
+    read_levels,
+)
 from offramp.exit_codes import exit_code
 from offramp.options import Options, read_options
 from offramp.writing import check_folder
@@ -52,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _certify(arguments: Sequence[str]) -> None:
     options = read_options(CertifyOptions, arguments, "offramp certify")
-    read_levels(options.promises)
+    levels = read_levels(options.promises)
+    if not options.held_out:
+        check_without_labels(levels)
     # Late: a wrong option is reported before the slow imports, numpy first and then ONNX.
     from offramp.bundle.manifest import read_manifest
 

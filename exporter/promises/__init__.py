@@ -1,13 +1,15 @@
 """Certify operating points: how often their answers differ from those of full depth."""
 
+from collections.abc import Iterable
+
 from exporter.errors import ExportError
 from offramp.bundle.promises import MOST_PROMISES, Level, parse_level
 
 PROMISES = "99%,98%,95%"
 PROMISES_HELP = (
     "promises to certify on a part of the images: shares of answers that agree with full depth "
-    "(99%), the same at each exit (exit:98%), or of harm, wrong where full depth is right "
-    "(harm:1%), separated by commas. null: none"
+    "(99%), the same at each exit (exit:98%), of harm, wrong where full depth is right "
+    "(harm:1%), or of accuracy that is lost (accuracy:1%), separated by commas. null: none"
 )
 SOLVE_FOR_HELP = (
     "what budgets lose least of: agreement with full depth, or accuracy. Agreement needs fewer "
@@ -17,8 +19,22 @@ PRICE_HELP = (
     "what going on costs on the path of operating points: flops, or milliseconds of one image as "
     "this machine measures them"
 )
+NEED_LABELS = ("harm", "accuracy")
 DELTA = 0.05
 DELTA_HELP = "probability that one of the promises does not hold"
+
+
+def check_without_labels(levels: Iterable[Level]) -> None:
+    """Check that promises can be certified on images without labels.
+
+    Raises:
+        ExportError: One is about harm or accuracy.
+    """
+    for level in levels:
+        if level.kind in NEED_LABELS:
+            raise ExportError(
+                f"--promises: {level.kind} needs labels; promise agreement, which implies it"
+            )
 
 
 def read_levels(text: str) -> tuple[Level, ...]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from exporter.budgets import estimate_mean, estimate_share
 from exporter.budgets.path import RISKS, solve_path
-from exporter.errors import ExportError
+from exporter.promises import check_without_labels
 from exporter.promises.points import Points, least_at_an_exit, with_many_at_each_exit
 from exporter.promises.wanted import Parts, Wanted, divide, images_wanted
 from exporter.stage_times import prices
@@ -60,17 +60,17 @@ def certify(manifest: Manifest, outputs: Outputs, wanted: Wanted, source: str) -
         source: Name of the images in the manifest.
 
     Raises:
-        ExportError: Harm is to be certified on images without labels.
+        ExportError: Harm or accuracy is to be certified on images without labels.
     """
-    if outputs.targets is None and any(level.kind == "harm" for level in wanted.levels):
-        raise ExportError("--promises: harm needs labels; promise agreement, which implies it")
+    if outputs.targets is None:
+        check_without_labels(wanted.levels)
     parts = divide(outputs.confidence.shape[1], wanted.seed)
     if not len(parts.tuned):
-        return Certified(None, tuple(_absent(wanted, each, 0) for each in wanted.levels))
+        return Certified(None, tuple(_absent(wanted, each, parts) for each in wanted.levels))
     certifier = _Certifier(manifest, outputs, parts)
     found = {level: certifier.promise(level, wanted.level) for level in wanted.levels}
     offered = tuple(promise for promise in found.values() if promise is not None)
-    lines = tuple(_lines(manifest, found, wanted, len(parts.certified)))
+    lines = tuple(_lines(manifest, found, wanted, parts))
     if not offered:
         return Certified(None, lines)
     promises = Promises(
@@ -103,6 +103,7 @@ class _Certifier:
         self._tuned = agreeing(manifest, outputs, parts.tuned)
         self._path = solve_path(self._tuned).thresholds()
         self._lost = _losses(outputs, parts.certified)
+        self._gained = _gains(outputs, parts.certified)
 
     def promise(self, level: Level, largest: float) -> Promise | None:
         """Return the promise of the cheapest point that is certified, or `None`."""
@@ -112,7 +113,8 @@ class _Certifier:
             thresholds = with_many_at_each_exit(
                 self._tuned, thresholds, least_at_an_exit(level, largest, images)
             )
-        points = Points(self._scored, self._lost[level.kind], thresholds)
+        gained = self._gained if level.kind == "accuracy" else None
+        points = Points(self._scored, self._lost[level.kind], thresholds, gained)
         best = points.cheapest(level, largest)
         if best is None or (level.kind == "exit" and best == 0):  # full depth has no early exit
             return None
@@ -127,6 +129,7 @@ class _Certifier:
             mean_flops=estimate_mean(tradeoff.mean_flops, tradeoff.std_flops, images),
             exit_shares=tuple(estimate_share(share, images) for share in tradeoff.shares),
             by_exit=points.by_exit(best) if level.kind == "exit" else None,
+            gains=int(points.gains[best]) if level.kind == "accuracy" else None,
         )
 
 
@@ -137,32 +140,43 @@ def _losses(outputs: Outputs, images: NDArray[np.int64]) -> dict[Kind, NDArray[n
     losses: dict[Kind, NDArray[np.bool_]] = {"agreement": differs, "exit": differs}
     if outputs.targets is not None:
         right = classes == outputs.targets[images]
-        losses["harm"] = right[-1] & ~right
+        losses["harm"] = losses["accuracy"] = right[-1] & ~right
     return losses
 
 
+def _gains(outputs: Outputs, images: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    """Return whether each exit is right where full depth is wrong, bool [exits, N]."""
+    if outputs.targets is None:
+        return None
+    right = outputs.classes[:, images] == outputs.targets[images]
+    gains: NDArray[np.bool_] = right & ~right[-1]
+    return gains
+
+
 def _lines(
-    manifest: Manifest, found: dict[Level, Promise | None], wanted: Wanted, images: int
+    manifest: Manifest, found: dict[Level, Promise | None], wanted: Wanted, parts: Parts
 ) -> Iterator[str]:
     for level, promise in found.items():
         if promise is None:
-            yield _absent(wanted, level, images)
+            yield _absent(wanted, level, parts)
         else:
-            yield promise_line(promise, images, manifest.full_flops)
+            yield promise_line(promise, len(parts.certified), manifest.full_flops)
 
 
 def promise_line(promise: Promise, images: int, full_flops: float) -> str:
     """Return a line of text on a promise that was certified on so many images."""
     flops = promise.mean_flops.value
+    gains = "" if promise.gains is None else f"and {promise.gains:,} gains "
     return (
         f"  promise {promise.level!s:9} {flops / 1e6:6.1f} M flops "
         f"({100 * flops / full_flops:4.1f} % of full depth)   "
-        f"{promise.losses:,} losses in {images:,} images"
+        f"{promise.losses:,} losses {gains}in {images:,} images"
     )
 
 
-def _absent(wanted: Wanted, level: Level, images: int) -> str:
-    return (
-        f"  promise {level!s:9} cannot be certified on {images:,} images: it takes at least "
-        f"{images_wanted(wanted, level):,}, of which a part chooses the path"
-    )
+def _absent(wanted: Wanted, level: Level, parts: Parts) -> str:
+    images, least = len(parts.tuned) + len(parts.certified), images_wanted(wanted, level)
+    reason = f"it takes at least {least:,}, of which a part chooses the path"
+    if images >= least:
+        reason = "early answers differ too often, or too few images leave at each exit"
+    return f"  promise {level!s:9} cannot be certified on {images:,} images: {reason}"

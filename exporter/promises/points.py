@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.promises.fixed_sequence import last_certified
+from offramp.bundle.betting import p_value_of_gap
 from offramp.bundle.binomial import images_needed, p_value, p_value_given_exit
 from offramp.bundle.promises import Level, LossesOfExit
 from training.evaluation.evaluate import Floats, Scored
@@ -26,22 +27,33 @@ class Points:
         scored: The images.
         lost: Whether the answer of each exit is a loss, bool [exits, N].
         thresholds: Thresholds of each point, float64 [points, exits].
+        gained: Whether it is a gain, bool [exits, N]. `None`: there are none.
 
     Attributes:
         images: Images that leave at each exit, int64 [points, exits].
         losses: Losses among them, int64 [points, exits].
+        gains: Gains of each point, int64 [points].
         flops: Mean flops of each point, float64 [points].
     """
 
-    def __init__(self, scored: Scored, lost: NDArray[np.bool_], thresholds: Floats) -> None:
+    def __init__(
+        self,
+        scored: Scored,
+        lost: NDArray[np.bool_],
+        thresholds: Floats,
+        gained: NDArray[np.bool_] | None = None,
+    ) -> None:
         self.thresholds = thresholds
         self.images = np.zeros(thresholds.shape, dtype=np.int64)
         self.losses = np.zeros(thresholds.shape, dtype=np.int64)
+        self.gains = np.zeros(len(thresholds), dtype=np.int64)
         for start in range(0, len(thresholds), AT_ONCE):
             some = slice(start, start + AT_ONCE)
             for k, left in enumerate(_leaving(scored, thresholds[some])):
                 self.images[some, k] = left.sum(axis=1)
                 self.losses[some, k] = (left & lost[k]).sum(axis=1)
+                if gained is not None:
+                    self.gains[some] += (left & gained[k]).sum(axis=1)
         flops = np.array([scored.flops_evaluating(each <= 1) for each in thresholds])
         self.flops: Floats = (flops * self.images).sum(axis=1) / scored.images
 
@@ -66,6 +78,9 @@ class Points:
                 found, opened = self.by_exit(point), thresholds[:-1] <= 1
                 pairs = [(e.losses, e.images) for e, o in zip(found, opened, strict=True) if o]
                 yield p_value_given_exit(pairs, level.epsilon)
+            elif level.kind == "accuracy":
+                gains = int(self.gains[point])
+                yield p_value_of_gap(losses[point], gains, images, level.epsilon)
             else:
                 yield p_value(losses[point], images, level.epsilon)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from exporter.promises import read_levels
 from exporter.promises.fixed_sequence import level_of
 from exporter.promises.points import FEWEST_AT_AN_EXIT
+from offramp.bundle.betting import images_needed_for_gap
 from offramp.bundle.binomial import images_needed
 from offramp.bundle.promises import Level
 from offramp.data.held_out import in_random_order
@@ -67,8 +68,14 @@ def _tuned(images: int) -> int:
 
 
 def images_wanted(wanted: Wanted, level: Level, losses: int = 0) -> int:
-    """Return the number of images, of both parts, that a promise takes with so many losses."""
-    certified = images_needed(level.epsilon, wanted.level, losses)
+    """Return the number of images, of both parts, that a promise takes with so many losses.
+
+    A promise of accuracy is counted without losses and gains.
+    """
+    if level.kind == "accuracy":
+        certified = images_needed_for_gap(level.epsilon, wanted.level)
+    else:
+        certified = images_needed(level.epsilon, wanted.level, losses)
     if level.kind == "exit":
         certified *= FEWEST_AT_AN_EXIT
     low, high = certified, 2 * certified + 1

@@ -16,19 +16,21 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from offramp.bundle.betting import p_value_of_gap
 from offramp.bundle.binomial import MOST_IMAGES, p_value, p_value_given_exit
 from offramp.bundle.values import Estimate, FrozenRecord, Name, is_none
 
-Kind = Literal["agreement", "harm", "exit"]
+Kind = Literal["agreement", "harm", "exit", "accuracy"]
+ORDER: tuple[Kind, ...] = ("exit", "agreement", "harm", "accuracy")  # each implies the next
 SAFE = "safe"  # name of the promise that `budget=safe` selects
 SYNTAX = (
-    "a share of answers that agree with full depth (99%), at each exit (exit:98%), or of harm "
-    "(harm:1%)"
+    "a share of answers that agree with full depth (99%), at each exit (exit:98%), of harm "
+    "(harm:1%), or of accuracy that is lost (accuracy:1%)"
 )
 MOST_PROMISES = 16
 ROUNDING = 1e-9  # relative error of a p-value that another machine computes
 # Text of a level, as in JSON schemas too. 0% is none.
-PATTERN = r"^(harm:|exit:)?(?!0{1,2}(?:\.0{1,6})?%)([0-9]{1,2}(?:\.[0-9]{1,6})?)%$"
+PATTERN = r"^(harm:|exit:|accuracy:)?(?!0{1,2}(?:\.0{1,6})?%)([0-9]{1,2}(?:\.[0-9]{1,6})?)%$"
 _TEXT = re.compile(PATTERN)
 
 
@@ -37,6 +39,7 @@ class Level(NamedTuple):
 
     `agreement`: a loss is an answer of another class than full depth gives. `exit`: the same, among
     the answers of each exit. `harm`: a loss is an answer that is wrong, where full depth is right.
+    `accuracy`: the same, and `epsilon` bounds losses less gains, which are the opposite.
     """
 
     kind: Kind
@@ -45,17 +48,17 @@ class Level(NamedTuple):
     def __str__(self) -> str:
         """Return the text that `parse_level` reads: `99%`, `exit:98%` or `harm:1%`."""
         loss = 100 * Decimal(str(self.epsilon))
-        if self.kind == "harm":
-            return f"harm:{_plain(loss)}%"
+        if self.kind in ("harm", "accuracy"):
+            return f"{self.kind}:{_plain(loss)}%"
         return f"{'exit:' if self.kind == 'exit' else ''}{_plain(100 - loss)}%"
 
     def holds(self, asked: Level) -> bool:
         """Return whether this level implies another.
 
-        What holds at each exit holds in all, and every harm is also a disagreement.
+        What holds at each exit holds in all, every harm is also a disagreement, and accuracy falls
+        by no more than the harm.
         """
-        order: tuple[Kind, ...] = ("exit", "agreement", "harm")
-        implied = order[order.index(self.kind) :]
+        implied = ORDER[ORDER.index(self.kind) :]
         return asked.kind in implied and self.epsilon <= asked.epsilon
 
 
@@ -64,7 +67,7 @@ def _plain(number: Decimal) -> str:
 
 
 def parse_level(text: str) -> Level:
-    """Parse `99%` (agreement with full depth), `exit:98%` or `harm:1%`.
+    """Parse `99%` (agreement with full depth), `exit:98%`, `harm:1%` or `accuracy:1%`.
 
     Raises:
         ValueError: It is no such text, or 0% or 100%.
@@ -73,8 +76,8 @@ def parse_level(text: str) -> Level:
     if found is None:
         raise ValueError(f"{text[:64]!r} is not {SYNTAX}, above 0% and below 100%")
     share = Decimal(found[2])
-    if found[1] == "harm:":
-        return Level("harm", float(share / 100))
+    if found[1] in ("harm:", "accuracy:"):
+        return Level("harm" if found[1] == "harm:" else "accuracy", float(share / 100))
     return Level("exit" if found[1] else "agreement", float((100 - share) / 100))
 
 
@@ -107,6 +110,12 @@ class Promise(FrozenRecord):
         description="of the kind exit: each exit but the last",
         exclude_if=is_none,
     )
+    gains: int | None = Field(
+        None,
+        ge=0,
+        description="of the kind accuracy: images that are right where full depth is wrong",
+        exclude_if=is_none,
+    )
 
     @property
     def level(self) -> Level:
@@ -122,19 +131,31 @@ class Promise(FrozenRecord):
         """Return the p-value of its losses among the images that it was certified on.
 
         Raises:
-            ValueError: There are more losses than images, or the exits do not add up.
+            ValueError: There are more losses than images, or a count is missing or does not add up.
         """
         if self.losses > images:
             raise ValueError("more losses than images")
-        if self.kind != "exit":
-            return p_value(self.losses, images, self.epsilon)
+        if self.kind == "exit":
+            return p_value_given_exit(self._opened(images), self.epsilon)
+        if self.by_exit is not None:
+            raise ValueError("by_exit does not add up: it is of the kind exit")
+        if (self.kind == "accuracy") == (self.gains is None):
+            raise ValueError("gains are of the kind accuracy, which needs them")
+        if self.gains is not None:
+            return p_value_of_gap(self.losses, self.gains, images, self.epsilon)
+        return p_value(self.losses, images, self.epsilon)
+
+    def _opened(self, images: int) -> list[tuple[int, int]]:
+        """Return losses and images of each exit at which images can leave."""
         exits = self.by_exit or ()
         losses, left = (sum(getattr(each, name) for each in exits) for name in ("losses", "images"))
         opened = [threshold <= 1 for threshold in self.thresholds[:-1]]
         if len(exits) != len(opened) or losses != self.losses or left > images:
             raise ValueError("by_exit does not add up")
-        pairs = zip(exits, opened, strict=True)
-        return p_value_given_exit([(e.losses, e.images) for e, o in pairs if o], self.epsilon)
+        pairs = [*zip(exits, opened, strict=True)]
+        if any(each.images or each.losses for each, is_open in pairs if not is_open):
+            raise ValueError("by_exit does not add up: no image leaves at an exit that is closed")
+        return [(each.losses, each.images) for each, is_open in pairs if is_open]
 
 
 class Promises(FrozenRecord):

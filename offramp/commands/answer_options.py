@@ -40,9 +40,9 @@ class AnswerOptions(EnvironmentOptions):
     )
     promise: str | None = Field(
         None,
-        description="certified promise of the bundle: 99% of the answers agree with full depth, or "
-        "at most harm:1% are wrong where full depth is right. The cheapest point that holds it, "
-        "within a budget if one is given",
+        description="certified promise of the bundle: 99% of the answers agree with full depth, at "
+        "most harm:1% are wrong where full depth is right, or accuracy falls by at most "
+        "accuracy:1%. The cheapest point that holds it, within a budget if one is given",
     )
     reject: CliToggleFlag[bool] = Field(
         default=False,

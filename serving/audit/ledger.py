@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from serving.audit.sequence import BLOCK, MARKS, ConfidenceSequence, Result
-from serving.audit.standing import FULL_DEPTH, AuditedPromise, Position, Standing
+from serving.audit.standing import FULL_DEPTH, AuditedPromise, Position, Standing, found_broken
 from serving.observe.mapped_memory import WorkerLock, mapped_memory
 
 State = Literal["unproven", "held", "broken", "safer", "full"]
@@ -95,8 +95,8 @@ class Ledger:
             return "full" if promise.ladder[point] == FULL_DEPTH else "safer"
         if broken:
             return "broken"
-        held = self.sequence(label).upper(promise.alpha) <= promise.epsilon
-        return "held" if held else "unproven"
+        supports = self.sequence(label).supports(promise.epsilon, promise.alpha)
+        return "held" if promise.supported and supports else "unproven"
 
     def add(
         self, label: str, point: str, result: Result, others: Sequence[Result] = ()
@@ -140,8 +140,8 @@ class Ledger:
     def restore(self, kept: Mapping[str, Kept]) -> bool:
         """Take over records of before, unless a worker has done so. Return whether they were.
 
-        If the ladder does not have the point of a record any more, its promise begins at its own
-        point and is marked as broken.
+        If the ladder does not have the point of a record any more, its promise was found broken at
+        its own point. A broken promise moves as after an alarm, if the ladder has other points now.
         """
         with self._lock:
             if self._cells[LOADED]:
@@ -152,11 +152,15 @@ class Ledger:
             return True
 
     def _take_over(self, label: str, record: Kept) -> None:
-        ladder = self.promises[label].ladder
+        promise = self.promises[label]
+        ladder = promise.ladder
         if record.point not in ladder:
-            self._write(label, Standing(broken=True))
+            self._write(label, found_broken(promise, 0))
             return
         point = ladder.index(record.point)
+        if record.broken:
+            self._write(label, found_broken(promise, point, record.sequence))
+            return
         candidates = record.candidates if len(record.candidates) < point else ()  # another ladder
         self._write(label, Standing(point, record.broken, record.sequence, candidates))
 

@@ -71,18 +71,21 @@ class PromiseMetrics:
         self._lower = lru_cache(CACHED_BOUNDS)(ConfidenceSequence.lower)
         self._upper = lru_cache(CACHED_BOUNDS)(ConfidenceSequence.upper)
         promises = ledger.promises.values()
-        self._needed = {p.label: audits_needed(p.epsilon, p.alpha) for p in promises}
+        self._needed = {p.label: audits_needed(p.epsilon, p.alpha) for p in promises if p.supported}
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the metrics, computed at each scrape."""
         found = {label: self._ledger.sequence(label) for label in self._ledger.promises}
 
         def gauge(
-            name: str, text: str, value: Callable[[AuditedPromise, ConfidenceSequence], float]
+            name: str,
+            text: str,
+            value: Callable[[AuditedPromise, ConfidenceSequence], float | None],
         ) -> GaugeMetricFamily:
             family = GaugeMetricFamily(f"offramp_promise_{name}", text, labels=["budget"])
             for label, promise in self._ledger.promises.items():
-                family.add_metric((label,), value(promise, found[label]))
+                if (number := value(promise, found[label])) is not None:
+                    family.add_metric((label,), number)
             return family
 
         yield gauge("epsilon", "Largest disagreement that is certified.", lambda p, _: p.epsilon)
@@ -90,7 +93,7 @@ class PromiseMetrics:
         yield gauge(
             "audits_needed",
             "Fewest audits that can show that a promise holds.",
-            lambda p, _: self._needed[p.label],
+            lambda p, _: self._needed.get(p.label),
         )
         yield gauge("disagreement", "Share of audits that disagree.", lambda _, s: s.share)
         text = "Lower bound of the disagreement, valid at all times."

@@ -35,7 +35,10 @@ class AuditedPromise:
         epsilon: Largest probability of a loss.
         alpha: Probability that a true promise is found broken.
         ladder: Names of its operating points: its own level, then safer ones, then perhaps `full`.
-        judged: A disagreement is a loss. If not, audits can support the promise and not break it.
+        judged: More disagreements than epsilon break the promise. If not, audits can support it
+            and not break it.
+        supported: Fewer disagreements than epsilon support the promise. If not, audits can break it
+            and not support it.
     """
 
     label: str
@@ -43,6 +46,7 @@ class AuditedPromise:
     alpha: float
     ladder: tuple[str, ...]
     judged: bool = True
+    supported: bool = True
 
 
 class Position(NamedTuple):
@@ -88,18 +92,28 @@ class Standing:
         judged = promise.judged and not self.broken
         lost = judged and result == "disagreement"  # evidence rises at a disagreement only
         if lost and sequence.exceeds(promise.epsilon, promise.alpha):
-            return self._after_alarm(promise, sequence)
+            return found_broken(promise, self.point, sequence)
         first = self.point - len(self.candidates)
         results = others[first : self.point] or (UNKNOWN,) * len(self.candidates)
         pairs = zip(self.candidates, results, strict=True)
         candidates = tuple(candidate.add(each) for candidate, each in pairs)
         return _after_tests(promise, replace(self, sequence=sequence, candidates=candidates))
 
-    def _after_alarm(self, promise: AuditedPromise, sequence: ConfidenceSequence) -> Standing:
-        last = len(promise.ladder) - 1
-        if self.point == last:
-            return replace(self, broken=True, sequence=sequence)
-        return Standing(last, candidates=(NOTHING,) * (last - 1 - self.point))
+
+def found_broken(
+    promise: AuditedPromise, point: int, sequence: ConfidenceSequence = NOTHING
+) -> Standing:
+    """Return the standing after an alarm at a point.
+
+    Args:
+        promise: The promise.
+        point: Place of the point on the ladder.
+        sequence: Audits of this point, which go on if the ladder ends there.
+    """
+    last = len(promise.ladder) - 1
+    if point == last:
+        return Standing(point, broken=True, sequence=sequence)
+    return Standing(last, candidates=(NOTHING,) * (last - 1 - point))
 
 
 def _after_tests(promise: AuditedPromise, standing: Standing) -> Standing:

@@ -122,8 +122,9 @@ def resolve(
         deadline_ms: Milliseconds, above 0.
         explain: Evaluate every exit on the way.
         reject: Decide whether to reject the answer, by the bundle's thresholds of a score.
-        promise: A share of answers that agree with full depth (`99%`), or a share of harm
-            (`harm:1%`). A budget bounds the mean flops or milliseconds of its operating point.
+        promise: A share of answers that agree with full depth (`99%`), of harm (`harm:1%`), or of
+            lost accuracy (`accuracy:1%`). A budget bounds the mean flops or milliseconds of its
+            operating point.
         milliseconds: Operating points by the times of this machine. `None`: not measured.
 
     Raises:

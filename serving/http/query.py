@@ -54,11 +54,11 @@ class ClassifyQuery(BaseModel):
     )
     promise: str | None = Field(
         None,
-        json_schema_extra={"pattern": PATTERN, "maxLength": 16},
+        json_schema_extra={"pattern": PATTERN, "maxLength": 20},
         description="certified promise about the answers (GET /model lists them, `promises`): "
-        "`99%` agree with full depth, `exit:98%` do at each exit, or at most `harm:1%` are wrong "
-        "where full depth is right. The cheapest operating point that holds it answers. A budget "
-        "then bounds its mean flops",
+        "`99%` agree with full depth, `exit:98%` do at each exit, at most `harm:1%` are wrong "
+        "where full depth is right, or accuracy falls by at most `accuracy:1%`. The cheapest "
+        "operating point that holds it answers. A budget then bounds its mean flops",
     )
     top_k: int = Field(5, ge=1, le=MOST_CLASSES, description="number of classes to list")
     explain: bool = Field(default=False, description="add the result of each exit on the way")

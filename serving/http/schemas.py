@@ -67,8 +67,9 @@ class KeptPromise(FrozenRecord):
     """The promise that an answer was asked to keep, as it is certified."""
 
     kind: Kind = Field(
-        description="`agreement`: the answer is that of full depth. `harm`: it is not wrong where "
-        "full depth is right"
+        description="`agreement`: the answer is that of full depth. `exit`: the same, among the "
+        "answers of each exit. `harm`: it is not wrong where full depth is right. `accuracy`: the "
+        "same, where wrong answers that full depth makes right count less those of the opposite"
     )
     epsilon: float = Field(description="largest share of answers for which that is not so")
     delta: float = Field(description="probability that `epsilon` is larger after all")

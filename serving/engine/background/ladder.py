@@ -25,13 +25,17 @@ def ladders(manifest: Manifest, on_broken: OnBroken) -> Iterator[Ladder]:
 
     `keep` has the point of the promise only, `full` also full depth. `safer` has the certified
     points between them: the path has one order, so a lower risk and more flops are safer.
+
+    Audits count the answers of all exits together. They can break a promise at each exit, and
+    support no point for it. They can support a promise of harm or accuracy, because what is lost is
+    also a disagreement, and not break it.
     """
     record = manifest.promises
     if record is None:
         return
     for promise in record.offered:
         points = [(str(promise.level), promise.thresholds)]
-        if on_broken == "safer":
+        if on_broken == "safer" and promise.kind != "exit":
             points += _safer(record, promise)
         if on_broken != "keep":
             points.append((FULL_DEPTH, (2.0,) * (manifest.exits - 1) + (0.0,)))
@@ -40,7 +44,8 @@ def ladders(manifest: Manifest, on_broken: OnBroken) -> Iterator[Ladder]:
             promise.epsilon,
             record.delta / record.at_once,
             tuple(name for name, _ in points),
-            judged=promise.kind == "agreement",
+            judged=promise.kind in ("agreement", "exit"),
+            supported=promise.kind != "exit",
         )
         yield Ladder(audited, tuple(thresholds for _, thresholds in points))
 

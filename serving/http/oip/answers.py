@@ -171,11 +171,17 @@ def _raw_rows(values: Values) -> bytes:
 
 
 def parameters_of(request: InferRequest, answers: Sequence[Answer]) -> dict[str, str | bool]:
-    """Return the parameters of a response: the budget, its meaning, if the promise was kept."""
+    """Return the parameters of a response: the budget, its meaning, and the promise."""
     policy = request.parsed.policy
     found: dict[str, str | bool] = {"budget": policy.asked}
     if policy.timed is not None:
         found["mean_ms"] = f"{policy.timed.milliseconds:.4g}"
-    if policy.promise is not None:
+    promise = answers[0].policy.promise  # audits can have replaced the policy of the request
+    if promise is not None:
+        found |= {"promise": str(promise.level), "promise_delta": f"{promise.delta:g}"}
         found["promise_kept"] = all(each.by_policy for each in answers)
+        if promise.broken:
+            found["promise_broken"] = True
+            if promise.answered_by is not None:
+                found["promise_answered_by"] = promise.answered_by
     return found

@@ -74,7 +74,7 @@ def test_what_the_photos_cannot_certify_is_left_out_with_the_number_it_takes(
     promises = read_manifest(bundle).promises
     assert promises is not None
     assert [str(each.level) for each in promises.offered] == ["90%"]
-    assert "promise 99%       cannot be certified on 65 images" in capsys.readouterr().out
+    assert "promise 99%       cannot be certified on 130 images" in capsys.readouterr().out
 
 
 def test_a_bundle_whose_promises_were_refused_can_be_certified_again(
@@ -93,7 +93,8 @@ def test_a_bundle_whose_promises_were_refused_can_be_certified_again(
         ([], 1, "130 images certify no promise; give more images, or promise less"),
         (["--promises", "100%"], 1, "--promises: '100%' is not a share of answers"),
         (["--promises", "9%,9%"], 1, "--promises: give each once"),
-        (["--promises", "harm:5%"], 1, "--promises: harm needs labels"),
+        (["--promises", "harm:5%", "--data", "/no/such"], 1, "--promises: harm needs labels"),
+        (["--promises", "accuracy:5%"], 1, "--promises: accuracy needs labels"),
         (["--delta", "1"], 2, "--delta"),
         (["--data", "/no/such"], 1, "data: there is no file or folder /no/such"),
     ],

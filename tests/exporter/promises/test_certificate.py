@@ -104,12 +104,32 @@ def test_a_promise_at_each_exit_has_few_losses_at_each(manifest: Manifest) -> No
     assert Manifest.model_validate_json(new.model_dump_json()) == new
 
 
+def test_a_promise_of_accuracy_counts_answers_that_are_better_than_full_depth(
+    manifest: Manifest,
+) -> None:
+    accuracy, outputs = Level("accuracy", 0.03), drawn(5000, 3)
+    found = certified(manifest, outputs, Wanted((accuracy, Level("harm", 0.03))))
+    assert found.promises is not None
+    promise, harm = found.promises.offered
+    images = divide(5000, 0).certified
+    taken = exits_taken(outputs.confidence, np.array(promise.thresholds))[images]
+    assert outputs.targets is not None
+    right = (outputs.classes == outputs.targets)[:, images]
+    given, full = right[taken, np.arange(4000)], right[-1]
+    assert (promise.losses, promise.gains) == ((full & ~given).sum(), (given & ~full).sum())
+    assert harm.gains is None
+    assert promise.mean_flops.value < harm.mean_flops.value
+    assert f"{promise.losses} losses and {promise.gains} gains in 4,000 images" in found.lines[0]
+    new = manifest.with_promises(found.promises)
+    assert Manifest.model_validate_json(new.model_dump_json()) == new
+
+
 def test_full_depth_alone_is_no_promise_at_each_exit(manifest: Manifest) -> None:
     outputs = drawn(3000, 4)
     outputs.classes[:-1] = 1 - outputs.classes[-1]  # no exit ever agrees
     found = certified(manifest, outputs, Wanted((Level("exit", 0.05),)))
     assert found.promises is None
-    assert "cannot be certified" in found.lines[0]
+    assert "3,000 images: early answers differ too often, or too few" in found.lines[0]
 
 
 def test_the_promise_of_99_percent_is_the_safe_budget(manifest: Manifest) -> None:
@@ -139,7 +159,7 @@ def test_what_too_few_images_cannot_certify_is_absent_with_the_number_it_takes(
     # 350 images certify, and 408 without a loss would do
     assert images_needed(0.01, 0.05 / 3) == 408
     assert (
-        "promise 99%       cannot be certified on 350 images: it takes at least 815"
+        "promise 99%       cannot be certified on 700 images: it takes at least 815"
         in (found.lines[0])
     )
 

@@ -85,6 +85,27 @@ def test_promises_that_their_figures_do_not_support_are_refused(
         read_manifest(changed(damaged, promise_bundle, change))
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"losses": 60, "gains": 40}, None),
+        ({"losses": 60, "gains": 10}, "accuracy:2%: 60 losses in 4,000 images do not support it"),
+        ({"losses": 60, "gains": 3990}, "accuracy:2%: no test of 60 losses and 3990 gains in 4000"),
+        ({"losses": 10}, "accuracy:2%: gains are of the kind accuracy, which needs them"),
+        ({"kind": "harm", "losses": 10, "gains": 0}, "harm:2%: gains are of the kind accuracy"),
+    ],
+)
+def test_a_promise_of_accuracy_is_supported_by_losses_and_gains(
+    damaged: Path, promise_bundle: Path, changes: dict[str, Any], problem: str | None
+) -> None:
+    bundle = changed(damaged, promise_bundle, offered(2, **{"kind": "accuracy"} | changes))
+    if problem is None:
+        assert record(bundle).offered[2].label == "promise-accuracy-2"
+    else:
+        with pytest.raises(BundleError, match=re.escape(problem)):
+            read_manifest(bundle)
+
+
 def by_exit(*pairs: tuple[int, int]) -> Change:
     """Promise the first level at each exit, with these losses and images of the exits."""
     exits = [{"losses": losses, "images": images} for losses, images in pairs]
@@ -99,6 +120,22 @@ def test_a_promise_at_each_exit_is_supported_by_the_losses_of_each(
     promise = record(good).offered[0]
     assert str(promise.level) == "exit:99%"
     assert promise.label == "promise-exit-99"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "exit", "name": None, "thresholds": [0.5, 2.0, 0.5, 0.0]},  # exit 2 is closed
+        {},  # not of the kind exit
+    ],
+)
+def test_losses_of_exits_at_which_no_image_can_leave_are_refused(
+    damaged: Path, promise_bundle: Path, changes: dict[str, Any]
+) -> None:
+    exits = [{"losses": k, "images": n} for k, n in ((3, 1500), (17, 17), (0, 600))]
+    change = offered(0, by_exit=exits, losses=20, **changes)
+    with pytest.raises(BundleError, match="99%: by_exit does not add up"):
+        read_manifest(changed(damaged, promise_bundle, change))
 
 
 @pytest.mark.parametrize(
@@ -131,6 +168,7 @@ def test_a_refused_promise_names_the_command_that_certifies(
         ("98.5%", Level("agreement", 0.015)),
         ("harm:0.5%", Level("harm", 0.005)),
         ("exit:98%", Level("exit", 0.02)),
+        ("accuracy:1%", Level("accuracy", 0.01)),
     ],
 )
 def test_levels_are_parsed_and_written_alike(text: str, level: Level) -> None:
@@ -140,7 +178,7 @@ def test_levels_are_parsed_and_written_alike(text: str, level: Level) -> None:
 
 @given(
     st.decimals(min_value="0.000001", max_value="99.999999", places=6),
-    st.sampled_from(["", "harm:", "exit:"]),
+    st.sampled_from(["", "harm:", "exit:", "accuracy:"]),
 )
 def test_every_level_survives_its_text(share: Any, kind: str) -> None:
     level = parse_level(f"{kind}{share}%")
@@ -161,6 +199,8 @@ def test_agreement_implies_less_agreement_and_harm() -> None:
     assert not Level("agreement", 0.02).holds(Level("agreement", 0.01))
     assert Level("exit", 0.01).holds(Level("agreement", 0.01))
     assert not Level("agreement", 0.01).holds(Level("exit", 0.01))
+    assert Level("harm", 0.01).holds(Level("accuracy", 0.01))
+    assert not Level("accuracy", 0.01).holds(Level("harm", 0.02))
 
 
 @pytest.mark.parametrize(
@@ -173,6 +213,7 @@ def test_agreement_implies_less_agreement_and_harm() -> None:
         ("harm:1%", "99%"),
         ("99.5%", None),
         ("harm:0.5%", None),
+        ("accuracy:2%", "harm:2%"),
     ],
 )
 def test_the_cheapest_promise_that_holds_a_level_is_found(

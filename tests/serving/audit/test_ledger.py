@@ -15,7 +15,8 @@ from serving.audit.standing import AuditedPromise, Position
 FEW = AuditedPromise("promise-99", 0.01, 0.02, ("99%", "full"))
 MANY = AuditedPromise("promise-95", 0.05, 0.02, ("95%", "99%", "full"))
 HARM = AuditedPromise("promise-harm-5", 0.05, 0.02, ("harm:5%",), judged=False)
-ALL = (FEW, MANY, HARM)
+EACH = AuditedPromise("promise-exit-95", 0.05, 0.02, ("exit:95%", "full"), supported=False)
+ALL = (FEW, MANY, HARM, EACH)
 
 
 def lose_until_broken(ledger: Ledger, promise: AuditedPromise, point: str) -> Position:
@@ -71,6 +72,16 @@ def test_disagreements_do_not_break_a_promise_about_harm_and_agreements_support_
     assert ledger.state(HARM.label) == "held"
 
 
+def test_audits_of_all_answers_do_not_support_a_promise_at_each_exit_and_can_break_it() -> None:
+    ledger = Ledger(ALL)
+    for _ in range(500):
+        ledger.add(EACH.label, "exit:95%", "agreement")
+    assert ledger.sequence(EACH.label).upper(EACH.alpha) < EACH.epsilon
+    assert ledger.state(EACH.label) == "unproven"
+    assert lose_until_broken(ledger, EACH, "exit:95%") == (1, False)
+    assert ledger.state(EACH.label) == "full"
+
+
 def test_workers_share_one_sequence(tmp_path: Path) -> None:
     workers = [Ledger(ALL, tmp_path / "audits") for _ in range(3)]
     for number in range(3 * BLOCK):
@@ -119,6 +130,14 @@ def test_a_promise_that_had_climbed_a_ladder_that_is_gone_is_broken() -> None:
     ledger.restore({"promise-95": Kept("99%", False, ConfidenceSequence(20, 1))})
     assert ledger.position("promise-95") == (0, True)
     assert ledger.sequence("promise-95").trials == 0
+
+
+@pytest.mark.parametrize("point", ["95%", "98%"])  # found broken, or on a ladder that is gone
+def test_a_promise_that_was_found_broken_moves_if_its_new_ladder_goes_further(point: str) -> None:
+    ledger = Ledger(ALL)
+    ledger.restore({MANY.label: Kept(point, True, ConfidenceSequence(20, 9))})
+    assert ledger.state(MANY.label) == "full"
+    assert ledger.kept()[MANY.label].candidates == (ConfidenceSequence(),)
 
 
 @pytest.mark.parametrize("file", [None, "audits"])

@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from tests.serving.answers import Samples, counters, total
+from tests.serving.http.oip.calls import LENGTH
 from tests.serving.servers import Start, WaitUntil, serving, until
-from tests.serving.small_bundle import random_images
+from tests.serving.small_bundle import png, random_images
 
 PIXELS = {"content-type": "application/vnd.offramp.uint8"}
 STATES = ("unproven", "held", "broken", "safer", "full")
@@ -75,9 +76,21 @@ def test_answers_say_that_their_promise_is_broken(promise_bundle: Path, on_broke
                 break
         samples = counters(client)
         others = classify(client, 0, promise="99%") + classify(client, 0, budget="low")
+        infer = "/v2/models/testnet/infer?promise=95%"
+        image = png(random_images(1, 0)[0])
+        response = client.post(infer, content=image, headers={LENGTH: "0"}).json()
     answered_by = None if on_broken == "keep" else "full"
     marked = expected | {"broken": True, "answered_by": answered_by}
     assert [answer["promise"] for answer in answers] == [marked] * 16
+    named = {"promise_answered_by": answered_by} if answered_by else {}
+    assert response["parameters"] == {
+        "budget": "promise=95%",
+        "promise": "95%",
+        "promise_delta": "0.05",
+        "promise_kept": True,
+        "promise_broken": True,
+        **named,
+    }
     assert state(samples) == ("broken" if on_broken == "keep" else "full")
     assert not any("broken" in answer.get("promise", {}) for answer in others)
     if answered_by:

@@ -27,7 +27,7 @@ from serving.http.schemas import Classification, ModelDescription, Problem
 from tests.serving.answers import problem
 from tests.serving.servers import serving
 
-LIKE_A_PROMISE = r"(harm:|exit:|all:)?[0-9]{0,3}(\.[0-9]{0,7})?%?"
+LIKE_A_PROMISE = r"(harm:|exit:|accuracy:|all:)?[0-9]{0,3}(\.[0-9]{0,7})?%?"
 PIXELS = "application/vnd.offramp.uint8"
 CLASSIFY = (
     "/classify",

@@ -4,6 +4,7 @@
 import { millions, percent } from "./dom.js";
 
 const NEVER = 1; // no confidence reaches a threshold above it
+const KINDS = ["exit", "agreement", "harm", "accuracy"]; // of promises: each implies those after it
 
 /** Return the exit, from 1, that answers a picture at these thresholds. */
 export function exitAt(thresholds, opinions) {
@@ -108,14 +109,14 @@ function onCurve(model) {
 function bestWithin(curve, flops) {
   const affordable = curve.filter((point) => point.mean_flops.value <= flops);
   return affordable.reduce((best, point) =>
-    point.accuracy.value > best.accuracy.value ? point : best,
+    point.accuracy.value < best.accuracy.value ? best : point,
   );
 }
 
 function cheapestPromise(offered, asked) {
   const holding = offered.filter(
     (each) =>
-      (each.kind === "agreement" || asked.kind === "harm") && each.epsilon <= asked.epsilon,
+      KINDS.indexOf(each.kind) <= KINDS.indexOf(asked.kind) && each.epsilon <= asked.epsilon,
   );
   return holding.reduce((best, each) =>
     each.mean_flops.value < best.mean_flops.value ? each : best,
@@ -124,5 +125,6 @@ function cheapestPromise(offered, asked) {
 
 function levelOf({ kind, epsilon }) {
   const percent = (share) => `${Number((100 * share).toFixed(6))}%`;
-  return kind === "harm" ? `harm:${percent(epsilon)}` : percent(1 - epsilon);
+  if (kind === "agreement") return percent(1 - epsilon);
+  return `${kind}:${percent(kind === "exit" ? 1 - epsilon : epsilon)}`;
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from offramp.bundle.manifest import Manifest
+from offramp.bundle.promises import LossesOfExit
 from serving.engine.background.ladder import ladders
 from serving.settings import OnBroken
 
@@ -42,6 +43,23 @@ def test_each_promise_is_judged_at_the_level_that_it_was_certified_at(promising:
     ]
     assert {promise.alpha for promise in promises} == {0.05 / 3}
     assert [promise.judged for promise in promises] == [True, True, False]
+
+
+def test_audits_of_all_answers_break_a_promise_at_each_exit_and_do_not_support_it(
+    promising: Manifest,
+) -> None:
+    assert promising.promises is not None
+    safe, other, harm = promising.promises.offered
+    exits = tuple(LossesOfExit(losses=k, images=900) for k in (3, 2, 0))
+    each = other.model_copy(update={"kind": "exit", "by_exit": exits})
+    promises = promising.promises.model_copy(update={"offered": (safe, each, harm)})
+    found = [*ladders(promising.model_copy(update={"promises": promises}), "safer")]
+    assert [(one.promise.judged, one.promise.supported) for one in found] == [
+        (True, True),
+        (True, False),
+        (False, True),
+    ]
+    assert found[1].promise.ladder == ("exit:95%", "full")  # audits support no point between
 
 
 def test_a_bundle_without_promises_has_no_ladder(manifest: Manifest) -> None:

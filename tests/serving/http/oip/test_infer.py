@@ -139,7 +139,12 @@ def test_parameters_are_those_of_the_native_query(
     assert response.json()["parameters"] == {"budget": "low"}
     with serving(promise_bundle) as server, server.client as promising:
         response = send(promising, head([1], data=data, parameters={"promise": "90%"}), data)
-    assert response.json()["parameters"] == {"budget": "promise=90%", "promise_kept": True}
+    assert response.json()["parameters"] == {
+        "budget": "promise=90%",
+        "promise": "95%",
+        "promise_delta": "0.05",
+        "promise_kept": True,
+    }
 
 
 def test_answers_can_reject(reject_bundle: Path, files: list[bytes]) -> None:
