@@ -32,6 +32,7 @@ _WEIGHTS = (
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.FLOAT16,
     onnx.TensorProto.INT8,
+    onnx.TensorProto.UINT8,
     onnx.TensorProto.INT32,
 )
 

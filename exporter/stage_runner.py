@@ -48,6 +48,7 @@ def session_options() -> ort.SessionOptions:
     the cores from the session that runs. Here they sleep.
     """
     options = ort.SessionOptions()
+    options.log_severity_level = 4  # errors are raised
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 

@@ -28,6 +28,8 @@ DTYPES: dict[int, Dtype] = {
 }
 LABEL_KEYS = ("labels", "classes", "class_names", "names", "id2label")
 _CONTROL_FLOW = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+_OF_A_BATCH = ("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM")
+_OF_ONE_PROCESSOR = ("com.microsoft.nchwc", "com.ms.internal.nhwc")  # domains of operators
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,15 @@ class Network:
     Attributes:
         name: Path of the file.
         sha256: Hash of the file.
-        model: The graph, with all weights inside.
+        original: The graph as in the file, with all weights inside.
+        model: The same with newer operators and without functions.
         image: Its input.
         labels: Labels that the file states, in the order of its outputs. `None`: it states none.
     """
 
     name: str
     sha256: str
+    original: ModelProto
     model: ModelProto
     image: ImageTensor
     labels: tuple[str, ...] | None
@@ -93,12 +97,13 @@ def read_network(path: Path) -> Network:
     """
     check_file(path, str(path), "an ONNX file or the folder of a bundle")
     data = path.read_bytes()
-    model = _whole(path, _parsed(path, data))
-    if any(a.type in _CONTROL_FLOW for node in model.graph.node for a in node.attribute):
-        raise ExportError(f"{path}: has control flow (If, Loop, Scan), which no stage can have")
-    model = _converted(path, model)
-    image = _image(path, model)
-    return Network(str(path), hashlib.sha256(data).hexdigest(), model, image, stated_labels(model))
+    original = _parsed(path, data)
+    _read_weights(path, original)
+    inlined = _inlined(original)
+    _check_nodes(path, inlined)
+    model = _converted(path, inlined)
+    sha256, labels = hashlib.sha256(data).hexdigest(), stated_labels(original)
+    return Network(str(path), sha256, original, model, _image(path, original), labels)
 
 
 def _parsed(path: Path, data: bytes) -> ModelProto:
@@ -115,15 +120,37 @@ def _parsed(path: Path, data: bytes) -> ModelProto:
     return model
 
 
-def _whole(path: Path, model: ModelProto) -> ModelProto:
-    """Read weights that are in other files, and put functions into the graph."""
+def _read_weights(path: Path, model: ModelProto) -> None:
+    """Read weights that are in other files."""
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:
         raise ExportError(
             f"{path}: has weights in other files (external data), which cannot be read: {error}"
         ) from error
+
+
+def _inlined(model: ModelProto) -> ModelProto:
+    """Return the model with its functions in the graph."""
     return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
+def _check_nodes(path: Path, model: ModelProto) -> None:
+    if any(a.type in _CONTROL_FLOW for node in model.graph.node for a in node.attribute):
+        raise ExportError(
+            f"{path}: has control flow (If, Loop, Scan), which no stage can have; export it again "
+            "with a fixed height and width"
+        )
+    if any(node.domain in _OF_ONE_PROCESSOR for node in model.graph.node):
+        raise ExportError(
+            f"{path}: was optimised by ONNX Runtime for one processor (ORT_ENABLE_ALL); give the "
+            "file from before, or optimise it with ORT_ENABLE_EXTENDED"
+        )
+    if any(node.op_type in _OF_A_BATCH for node in model.graph.node):
+        raise ExportError(
+            f"{path}: is quantised dynamically, by the largest value of a batch, so that an answer "
+            "depends on the other images; quantise it statically (quantize_static of ONNX Runtime)"
+        )
 
 
 def _converted(path: Path, model: ModelProto) -> ModelProto:
@@ -170,11 +197,13 @@ def _image(path: Path, model: ModelProto) -> ImageTensor:
     else:
         raise ExportError(
             f"{path}: its input {value.name} {_shape(axes)} has no axis of 3 channels; only RGB "
-            "images are supported"
+            "images are supported, and their channels cannot be a dynamic axis"
         )
-    if sides[0] != sides[1]:
+    known = [side for side in sides if side is not None]
+    if len(set(known)) > 1:
         raise ExportError(f"{path}: reads images {_shape(axes)}; only square ones are supported")
-    return ImageTensor(value.name, DTYPES[tensor.elem_type], layout, axes[0], sides[0])
+    size = known[0] if known else None
+    return ImageTensor(value.name, DTYPES[tensor.elem_type], layout, axes[0], size)
 
 
 def _shape(axes: list[int | None]) -> str:

@@ -20,7 +20,7 @@ from exporter.cascade.batch import BATCH, with_batch_axis
 from exporter.cascade.network import ImageTensor, Network
 from exporter.cascade.original import Kind, Normalisation
 from exporter.cascade.reduction import add_reduction
-from exporter.errors import ExportError
+from exporter.errors import ExportError, in_short
 from exporter.graph import (
     CONFIDENCE,
     IMAGE,
@@ -31,7 +31,6 @@ from exporter.graph import (
 )
 from offramp.bundle.graphs import EXIT_OUTPUTS, renamed, value_names, without_head
 from offramp.bundle.values import Confidence, Filter
-from offramp.images.reduction import REDUCTION
 
 TINY = np.finfo(np.float32).tiny
 IR_VERSION = 8  # the oldest that has all operators used here; old servers read it
@@ -76,7 +75,7 @@ def stage_of(network: Network, reading: Reading, image: ImageForm) -> StageGraph
     """Return a network as a stage. Its temperature is 1.
 
     Raises:
-        ExportError: ONNX cannot describe the stage, for example because of unknown operators.
+        ExportError: Its flops cannot be counted, for example because of unknown operators.
     """
     inner = _inner(with_batch_axis(network.model, network.image.batch, reading.size))
     before, after = Nodes(network.opset), Nodes(network.opset)
@@ -103,23 +102,25 @@ def stage_of(network: Network, reading: Reading, image: ImageForm) -> StageGraph
 
 
 def checked(name: str, stage: StageGraph) -> StageGraph:
-    """Return a stage after a check that ONNX understands it, and that its flops can be counted.
+    """Return a stage after a check that its flops can be counted.
 
     Raises:
-        ExportError: It does not.
+        ExportError: They cannot.
     """
     try:
-        onnx.checker.check_model(stage.model)
-        assert stage.flops > 0, "no convolution and no matrix product"
+        flops = stage.flops
     except Exception as error:
-        raise ExportError(f"{name}: its multiply-adds cannot be counted: {error}") from error
+        raise ExportError(
+            f"{name}: its multiply-adds cannot be counted: {in_short(error)}"
+        ) from error
+    if not flops:
+        raise ExportError(f"{name}: has no convolution and no matrix product")
     return stage
 
 
 def _of_network(name: str) -> str:
-    """Return the name of a network's value in its stage, which no name of the stage equals."""
-    ending = "_" if name.endswith((TEMPERATURE, REDUCTION)) else ""
-    return f"network/{name}{ending}"
+    """Return the name of a network's value in its stage, which no name of the stage ends like."""
+    return f"network/{name}/"
 
 
 def _inner(model: ModelProto) -> ModelProto:
@@ -150,10 +151,10 @@ def add_image(nodes: Nodes, tensor: ImageTensor, reading: Reading, image: ImageF
 def _normalised(
     nodes: Nodes, name: str, normalisation: Normalisation, shape: tuple[int, ...]
 ) -> str:
-    mean, std = (np.array(v).reshape(shape) for v in (normalisation.mean, normalisation.std))
-    scale = nodes.weight("scale", np.float32(1 / (255 * std)))
-    offset = nodes.weight("offset", np.float32(-mean / std))
-    return nodes.add("Add", [nodes.add("Mul", [name, scale], "scaled"), offset], "normal")
+    for number, (operator, values) in enumerate(normalisation.steps(), 1):
+        weight = nodes.weight(f"operand_{number}", np.array(values, np.float32).reshape(shape))
+        name = nodes.add(operator, [name, weight], f"normal_{number}")
+    return name
 
 
 def _logits(

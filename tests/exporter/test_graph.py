@@ -1,8 +1,9 @@
 from itertools import accumulate
 
+import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from exporter.graph import TEMPERATURE, parameter_count, set_temperature
 from tests.exporter.exported import blocks, checkpoint, export
@@ -40,6 +41,12 @@ def test_parameters_are_those_of_the_network_with_batch_norm_folded_in() -> None
     channels = sum(p.numel() for m in (stage, head) for p in m.parameters() if p.ndim == 1)
     norms = 2 * channels - 10  # gain and bias for each channel but the classifier's
     assert weights < parameter_count(blocks()[0].model) <= weights + norms + 20
+
+
+def test_weights_without_a_sign_are_parameters() -> None:
+    weight = numpy_helper.from_array(np.zeros((4, 3), np.uint8), "weight")
+    graph = helper.make_graph([], "quantised", [], [], [weight])
+    assert parameter_count(helper.make_model(graph)) == 12
 
 
 def test_batch_is_the_only_dynamic_axis_and_no_metadata_describes_the_machine() -> None:

@@ -83,6 +83,30 @@ def test_other_inputs_are_refused(tmp_path: Path) -> None:
     assert_refused(one_node(path, [1, 3, 8, 16]), "only square ones are supported")
 
 
+@pytest.mark.parametrize(
+    ("name", "domain", "reason"),
+    [
+        ("Conv", "com.microsoft.nchwc", "was optimised by ONNX Runtime for one processor"),
+        ("DynamicQuantizeLinear", "", "is quantised dynamically, by the largest value of a batch"),
+        ("DynamicQuantizeMatMul", "com.microsoft", "is quantised dynamically"),
+    ],
+)
+def test_operators_that_fit_no_stage_are_refused(
+    name: str, domain: str, reason: str, tmp_path: Path
+) -> None:
+    model = Classifier().model()
+    model.graph.node.append(helper.make_node(name, ["answer"], ["more"], domain=domain))
+    onnx.save(model, tmp_path / "a.onnx")
+    assert_refused(tmp_path / "a.onnx", reason)
+
+
+def test_a_height_that_only_the_width_states_is_the_same(tmp_path: Path) -> None:
+    model = Classifier().model()
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "h"
+    onnx.save(model, tmp_path / "a.onnx")
+    assert read_network(tmp_path / "a.onnx").size == 24
+
+
 def test_control_flow_is_refused(tmp_path: Path) -> None:
     model = Classifier().model()
     branch = helper.make_graph([], "branch", [], [])
@@ -105,3 +129,4 @@ def test_weights_in_another_file_are_read_and_refused_if_it_is_missing(tmp_path:
 def test_old_operators_are_converted(tmp_path: Path) -> None:
     network = read_network(Classifier(opset=11).write(tmp_path / "a.onnx"))
     assert network.opset >= 13
+    assert network.original.opset_import[0].version == 11  # what stages are compared with

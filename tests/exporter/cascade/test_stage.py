@@ -114,8 +114,10 @@ def test_names_of_the_network_do_not_meet_those_of_the_stage(tmp_path: Path) -> 
     classifier = Classifier()
     model = classifier.model()
     names = {"matrix": "temperature", "kernel": "image_reduction", "photo": "image"}
+    names |= {"value_0": "temperature_", "value_1": "confidence"}
     for node in model.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
     for value in (*model.graph.initializer, *model.graph.input):
         value.name = names.get(value.name, value.name)
     onnx.save(model, tmp_path / "b.onnx")

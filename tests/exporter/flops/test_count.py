@@ -72,3 +72,23 @@ def test_flops_after_computed_pads_equal_those_of_a_convolution_with_pads(
     expected = count_flops(padded_convolution([], pads=1))
     assert expected == 4 * 8 * 8 * 27
     assert count_flops(padded_convolution(pads())) == expected
+
+
+def test_values_of_unknown_rank_are_found_by_a_run() -> None:
+    node = helper.make_node
+    all_axes = helper.make_tensor("t", TensorProto.BOOL, [4], [True] * 4)
+    before = [
+        node("Shape", ["image"], ["shape"]),
+        node("Constant", [], ["all"], value=all_axes),
+        node("Compress", ["shape", "all"], ["same"]),
+        node("Reshape", ["image", "same"], ["again"]),
+    ]
+    assert count_flops(padded_convolution(before)) == count_flops(padded_convolution([]))
+
+
+def test_a_graph_that_only_onnx_runtime_understands() -> None:
+    """It writes LayerNormalization into graphs of opsets that do not have it."""
+    model = padded_convolution([helper.make_node("LayerNormalization", ["image", "s"], ["n"])])
+    model.opset_import[0].version = 13
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(15, np.float32), "s"))
+    assert count_flops(model) == count_flops(padded_convolution([]))
