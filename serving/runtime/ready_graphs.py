@@ -142,7 +142,7 @@ def read_graphs(path: Path) -> ReadyGraphs:
     """
     memory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if fcntl.fcntl(memory, fcntl.F_GET_SEALS) != _SEALS:
+        if fcntl.fcntl(memory, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
             raise UnsealedError(f"{path} is not sealed")
         flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
         view = memoryview(mmap.mmap(memory, 0, flags=flags, prot=mmap.PROT_READ))

@@ -20,7 +20,7 @@ class Maker(Protocol):
         """Begin to make the graphs of a version, if none of the loaded ones has them.
 
         Raises:
-            OSError: There is no process or memory for it.
+            OSError: There is no process or memory for it, so that each worker makes its own.
         """
 
     def drop(self) -> None:

@@ -54,11 +54,12 @@ class GraphMaker:
         """Begin to make the graphs of an entry, as `Maker` defines."""
         self._memory = os.memfd_create(NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         fork = multiprocessing.get_context("fork")  # the supervisor has one thread
-        self.news, writer = fork.Pipe(duplex=False)
+        reader, writer = fork.Pipe(duplex=False)
         arguments = (self._make, entry, loaded, self._memory, writer)
-        self._process = fork.Process(target=_work, args=arguments, daemon=True)
-        self._process.start()
+        process = fork.Process(target=_work, args=arguments, daemon=True)
+        process.start()
         writer.close()
+        self.news, self._process = reader, process
 
     def result(self) -> Result:
         """Return the file of the graphs, if some were made, or why they could not be."""

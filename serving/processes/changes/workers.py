@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from offramp.bundle.errors import BundleError
 from serving.errors import ServingError
-from serving.models.catalog import Catalog
+from serving.models.catalog import Catalog, Entry
 from serving.models.messages import (
     Abort,
     Ask,
@@ -130,16 +130,23 @@ class WorkerChanges:
         change = self._change = Change(job, wish, catalog, set())
         loaded = set(self.catalog.entries())
         new = next((each for each in catalog.entries() if each not in loaded), None)
-        if self._maker is None or new is None:
+        if new is not None and self._begin_making(new, loaded):
+            change.making = True
+        else:
             self._prepare(change, None)
-            return
-        change.making = True
-        for worker in self._serving:
-            self._send(worker, Making(new.name, new.version))
+
+    def _begin_making(self, entry: Entry, loaded: Collection[Entry]) -> bool:
+        """Begin to make the graphs of an entry, if there is a maker. Return whether it did."""
+        if self._maker is None:
+            return False
         try:
-            self._maker.begin(new, loaded)
+            self._maker.begin(entry, loaded)
         except OSError as error:
-            self.made(None, str(error))
+            log.warning("each worker makes the graphs itself: %s", error)
+            return False
+        for worker in self._serving:
+            self._send(worker, Making(entry.name, entry.version))
+        return True
 
     def made(self, graphs: Path | None, error: str | None) -> None:
         """Note that the maker is done.
@@ -158,8 +165,10 @@ class WorkerChanges:
         self._go_on()
 
     def _prepare(self, change: Change, graphs: Path | None) -> None:
-        change.waiting = set(self._serving)
-        for worker in self._serving:
+        """Let the workers prepare a change. One that serves an older catalog follows later."""
+        now = self.catalog.number
+        change.waiting = {worker for worker, number in self._serving.items() if number == now}
+        for worker in sorted(change.waiting):
             self._send(worker, Prepare(change.catalog, graphs))
 
     def _settle(self, change: Change) -> None:
