@@ -9,6 +9,7 @@ from pathlib import Path
 MEMBERSHIP = Path("/proc/self/cgroup")
 CGROUPS = Path("/sys/fs/cgroup")
 NICENESS = 5  # added for threads that compute: a third of the weight of the event loop's thread
+MAKING = 9  # added for a process that makes graphs: less than two loading threads, more than one
 LOADING = 10  # added for a thread that loads models: a third of the weight of those
 
 

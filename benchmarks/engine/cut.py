@@ -81,7 +81,7 @@ def build_subject(name: str) -> Network:
     chains[BY_NEED] = [_stage(g) for g in by_need]
     pairs = zip(chains[BY_NEED], by_need, strict=True)
     loaded = [Loaded(stage, graph.model, Path()) for stage, graph in pairs]
-    chains[NATIVE] = optimize_stages(loaded).each
+    chains[NATIVE] = optimize_stages(loaded)[0].each
     return Network(name, blocks, by_need, whole, chains)
 
 

@@ -18,6 +18,17 @@ def read_graph(folder: Path, stage: StageSpec) -> bytes:
     """Read a stage's graph and check its hash.
 
     Raises:
+        BundleError: As `read_model` raises.
+    """
+    return read_model(folder, stage)[0]
+
+
+def read_model(folder: Path, stage: StageSpec) -> tuple[bytes, ModelProto | None]:
+    """Read a stage's graph and check its hash. Return it as it is and parsed.
+
+    A text that is not a model is left to the runtime, and `None` here.
+
+    Raises:
         BundleError: The file is missing, is not the exported one, or has weights in other files,
             which have no hash.
     """
@@ -28,12 +39,11 @@ def read_graph(folder: Path, stage: StageSpec) -> bytes:
         raise BundleError(path, f"cannot be read ({error.strerror})") from error
     if hashlib.sha256(graph).hexdigest() != stage.sha256:
         raise BundleError(path, "its sha256 is not the manifest's; copy or export the bundle again")
-    check_weights_inside(path, graph)
-    return graph
+    return graph, check_weights_inside(path, graph)
 
 
-def check_weights_inside(path: Path, graph: bytes) -> None:
-    """Check that a graph has no external data.
+def check_weights_inside(path: Path, graph: bytes) -> ModelProto | None:
+    """Check that a graph has no external data. Return it parsed.
 
     ONNX Runtime would read it from the working directory, and no hash covers it.
 
@@ -45,9 +55,9 @@ def check_weights_inside(path: Path, graph: bytes) -> None:
         BundleError: A tensor of the graph is in another file.
     """
     try:
-        model = ModelProto.FromString(graph)
+        model: ModelProto = ModelProto.FromString(graph)
     except DecodeError:
-        return
+        return None
     for tensor in _tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise BundleError(
@@ -55,6 +65,7 @@ def check_weights_inside(path: Path, graph: bytes) -> None:
                 f"the weight {tensor.name!r} is in another file{_file_of(tensor)}, which the "
                 "manifest has no hash of; export the bundle again",
             )
+    return model
 
 
 def _file_of(tensor: TensorProto) -> str:

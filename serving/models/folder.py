@@ -14,6 +14,7 @@ from offramp.bundle.errors import BundleError
 from offramp.bundle.files import read_regular_file
 from offramp.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES
 from serving.errors import UnknownModelError
+from serving.models.catalog import Entry
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")  # as the name in a manifest
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
@@ -63,6 +64,18 @@ class ModelFolder:
     def of(self, name: str, version: str) -> Path:
         """Return the manifest of a version."""
         return self.path / name / version / MANIFEST
+
+    def unchanged(self, entry: Entry) -> Path:
+        """Return the folder of a version. Its manifest must be the one that was planned.
+
+        Raises:
+            UnknownModelError: There is no such version.
+            BundleError: The manifest cannot be read, or changed.
+        """
+        path = self.of(entry.name, entry.version)
+        if self.digest(entry.name, entry.version) != entry.digest:
+            raise BundleError(path, "changed while it was being loaded; load it again")
+        return path.parent
 
     def digest(self, name: str, version: str) -> str:
         """Return the sha256 of a manifest, which has those of all graphs.

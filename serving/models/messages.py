@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from serving.errors import ServingError
 from serving.models.catalog import Catalog
@@ -10,10 +11,23 @@ from serving.models.planner import Wish
 
 
 @dataclass(frozen=True, slots=True)
+class Making:
+    """To a worker: the graphs of a version are being made, which it then has to load."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prepare:
-    """To a worker: load what it needs for a catalog."""
+    """To a worker: load what it needs for a catalog.
+
+    Attributes:
+        graphs: File of the graphs that were made for it. `None`: the worker makes or has them.
+    """
 
     catalog: Catalog
+    graphs: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,5 +80,5 @@ class Reply:
     error: ServingError | None = None
 
 
-ToWorker = Prepare | Commit | Abort | Reply | Restart
+ToWorker = Making | Prepare | Commit | Abort | Reply | Restart
 FromWorker = Prepared | Committed | Ask

@@ -21,12 +21,13 @@ from serving.models.catalog import Catalog
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics, metrics_folder
 from serving.processes.addresses import listen, reserve
+from serving.processes.changes.graph_maker import GraphMaker, graph_maker_of
+from serving.processes.changes.workers import WorkerChanges
 from serving.processes.environment import key_warnings, unknown_variables
 from serving.processes.hang_up import handling, hang_up_calls, hang_up_terminates
 from serving.processes.server import freeze, serve
 from serving.processes.supervisor import Supervisor
 from serving.processes.worker import work
-from serving.processes.worker_changes import WorkerChanges
 from serving.runtime.memory import use_one_heap
 from serving.settings import Settings
 
@@ -103,7 +104,8 @@ def _serve_models(settings: Settings, folder: Path) -> None:
     _check_default_model(settings.default_model, folder, catalog)
     served = ", ".join(f"{each.name} {each.version}" for each in catalog.entries())
     if settings.workers > 1:
-        _supervise(settings, None, served, WorkerChanges(planner, catalog))
+        maker = graph_maker_of(settings, planner.folder)
+        _supervise(settings, None, served, WorkerChanges(planner, catalog, maker), maker)
         return
     with hang_up_calls(lambda: None):  # until the server does what it asks for
         freeze()
@@ -157,6 +159,7 @@ def _supervise(
     manifest: Manifest | None,
     served: str,
     changes: WorkerChanges | None = None,
+    maker: GraphMaker | None = None,
 ) -> None:
     with (
         reserve(settings.host, settings.port) as place,
@@ -169,6 +172,7 @@ def _supervise(
             patience=settings.drain_seconds + MARGIN,
             bury=lambda number: WorkerMetrics(folder, number).remove_dead(),
             changes=changes,
+            maker=maker,
         ).run(lambda: log.info(_banner(served, settings, place)))
 
 

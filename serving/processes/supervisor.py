@@ -22,8 +22,9 @@ from time import monotonic
 
 from serving.errors import WorkerError
 from serving.models.messages import Restart
+from serving.processes.changes.graph_maker import GraphMaker
+from serving.processes.changes.workers import WorkerChanges
 from serving.processes.signal_socket import signal_socket
-from serving.processes.worker_changes import WorkerChanges
 
 Job = Callable[[int, Connection], None]
 KILLED_AT_START = 3  # workers in a row that are replaced at once
@@ -65,6 +66,7 @@ class Supervisor:
         retry: Seconds to the next attempt after a worker failed at its start and others serve.
         changes: Decides on changes of the models. Each worker gets its catalog first, and SIGHUP
             loads what changed. `None`: the workers serve one model for good.
+        maker: Makes the graphs of a version for all workers. `None`: each of them does.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Supervisor:
         bury: Callable[[int], None],
         retry: float = RETRY_SECONDS,
         changes: WorkerChanges | None = None,
+        maker: GraphMaker | None = None,
     ) -> None:
         self._job = job
         self._count = workers
@@ -86,6 +89,7 @@ class Supervisor:
         self._failures: Counter[int] = Counter()  # in a row, by worker
         self._due: dict[int, float] = {}  # workers to start, with the time of each
         self._changes = changes
+        self._maker = maker
 
     def run(self, ready: Callable[[], None]) -> None:
         """Work until SIGTERM or SIGINT. Call `ready` once, when all workers are ready.
@@ -121,6 +125,8 @@ class Supervisor:
             events = self._events(stop, workers)
             if stop in events and self._ends(stop.recv(1)[0]):
                 return
+            if self._changes is not None and self._maker is not None and self._maker.news in events:
+                self._changes.made(*self._maker.result())
             for worker in workers:
                 if worker.news in events:
                     self._hear(worker)
@@ -136,6 +142,8 @@ class Supervisor:
         """Wait for a signal, news or ends of workers, or the time to start one."""
         ends = [worker.process.sentinel for worker in workers]
         news = [each.news for each in workers if not each.ready or self._changes is not None]
+        if self._maker is not None and self._maker.news is not None:
+            news.append(self._maker.news)
         seconds = max(0.0, min(self._due.values()) - monotonic()) if self._due else None
         return wait([stop, *ends, *news], seconds)
 
@@ -217,6 +225,8 @@ class Supervisor:
                 self._postpone(number, f"cannot be started ({error.strerror})")
 
     def _end(self) -> None:
+        if self._maker is not None:
+            self._maker.drop()
         for worker in self._workers.values():
             worker.process.terminate()
         deadline = monotonic() + self._patience

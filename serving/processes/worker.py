@@ -19,8 +19,8 @@ from serving.http.models.assembly import Supervised
 from serving.observe.log import set_up_log
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.processes.addresses import listen
+from serving.processes.changes.linked import LinkedChanges
 from serving.processes.hang_up import hang_up_calls, hang_up_terminates
-from serving.processes.linked_changes import LinkedChanges
 from serving.processes.server import freeze, serve
 from serving.runtime.memory import use_one_heap
 from serving.settings import Settings

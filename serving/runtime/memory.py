@@ -15,6 +15,7 @@ SHARED_ARENA = "session.use_env_allocators"  # entry of a session's configuratio
 _AS_REQUESTED = 1  # the arena does not double in size when it grows
 _PROVIDER, _OPSET, _IR_VERSION = "CPUExecutionProvider", 17, 8  # of a graph of one node
 _ARENA_MAX, _ARENA_MAX_OF_USER = -8, "MALLOC_ARENA_MAX"  # most heaps, as in mallopt(3)
+_LARGE_BLOCKS, _FREE_AT_END = (-3, 32 << 20), (-1, 1 << 30)  # bytes that go back, as above
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
 
@@ -28,6 +29,16 @@ def use_one_heap() -> None:
     """
     if _mallopt is not None and _malloc_trim is not None and _ARENA_MAX_OF_USER not in os.environ:
         _mallopt(_ARENA_MAX, 1)
+
+
+def keep_freed() -> None:
+    """Keep what is freed for what is allocated next, in a process that soon ends (glibc).
+
+    Otherwise large blocks go back to the system at once, which has to clear the next ones.
+    """
+    if _mallopt is not None:
+        for option, size in (_LARGE_BLOCKS, _FREE_AT_END):
+            _mallopt(option, size)
 
 
 @cache

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 from offramp.bundle.graphs import exit_outputs, join, without_head
 from offramp.bundle.manifest import TensorSpec, first_stages
 from serving.runtime.base import Tensors
-from serving.runtime.native_network import NOISE, LayoutError, NativeNetwork
+from serving.runtime.native_network import NOISE, LayoutError, optimise_network
+from serving.runtime.ready_graphs import ReadyGraphs
 from serving.runtime.session import open_session, providers_of
 from serving.runtime.stage import Loaded, Stage, Stages, exit_probabilities
 
@@ -57,8 +59,10 @@ def networks(loaded: Sequence[Loaded]) -> list[Sequence[Loaded]]:
     return [loaded[start:end] for start, end in pairwise([*firsts, len(loaded)])]
 
 
-def optimize_stages(loaded: Sequence[Loaded], like: Stages | None = None) -> Stages:
-    """Optimise stages together for this CPU. Return them, and the whole network as one graph.
+def optimize_stages(
+    loaded: Sequence[Loaded], like: Stages | None = None
+) -> tuple[Stages, ReadyGraphs]:
+    """Optimise stages together for this CPU.
 
     All sessions of a network use the same weights. The networks of a cascade are optimised one by
     one. Together, they would hand values on that each can compute from the image.
@@ -66,6 +70,9 @@ def optimize_stages(loaded: Sequence[Loaded], like: Stages | None = None) -> Sta
     Args:
         loaded: All stages of a bundle, on the CPU.
         like: Stages of graphs with other weights, whose features have the same shapes.
+
+    Returns:
+        The stages, and the whole network as one graph. Then the graphs that they run.
 
     Raises:
         LayoutError: Their outputs differ from those of the portable stages.
@@ -75,15 +82,19 @@ def optimize_stages(loaded: Sequence[Loaded], like: Stages | None = None) -> Sta
     images = _noise(portable)
     known = {} if like is None else _specs_of(like)
     optimised = [
-        NativeNetwork.optimised(each, images, k, known) for k, each in enumerate(networks(loaded))
+        optimise_network(each, images, k, known) for k, each in enumerate(networks(loaded))
     ]
-    stages = [stage for network in optimised for stage in network.stages]
-    found = exit_probabilities(stages, images)
+    *others, last = optimised
+    stages = ReadyGraphs([*others, replace(last, whole=None)]).open()
+    found = exit_probabilities(stages.each, images)
     _check_equal(found, exit_probabilities(portable, images))
-    last = optimised[-1]
-    if len(last.stages) == 1:  # it is one graph already
-        return Stages(stages)
-    return Stages(stages, _whole_network(last.whole_network, lambda: found[-1:], images))
+    if (whole := last.whole) is None:
+        return stages, ReadyGraphs(optimised)
+    weights = dict(zip(last.weights, stages.each[-1].weights, strict=True))
+    whole_network = _whole_network(lambda: whole.open(weights), lambda: found[-1:], images)
+    if whole_network is None:
+        last = replace(last, whole=None)
+    return replace(stages, whole_network=whole_network), ReadyGraphs([*others, last])
 
 
 def _whole_network(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
 
 import numpy as np
 import onnx
@@ -25,8 +23,9 @@ from offramp.bundle.graphs import (
 )
 from offramp.bundle.manifest import TensorSpec
 from serving.runtime.base import Tensors
-from serving.runtime.session import common_weights, open_with_weights
-from serving.runtime.stage import Loaded, Stage
+from serving.runtime.ready_graphs import ReadyGraph, ReadyNetwork, ReadyStage
+from serving.runtime.session import aligned, open_with_weights, ort_values, weights_of
+from serving.runtime.stage import Loaded
 
 NOISE = 3  # images on which features are measured and outputs compared
 
@@ -35,59 +34,44 @@ class LayoutError(Exception):
     """The stages are not available in the native layout of this machine."""
 
 
-@dataclass(frozen=True, slots=True)
-class NativeNetwork:
-    """A network in the native layout: one graph with all its exits, and its stages.
+def optimise_network(
+    loaded: Sequence[Loaded], images: Tensors, number: int, known: Mapping[str, TensorSpec]
+) -> ReadyNetwork:
+    """Optimise the stages of a network as one graph, and cut it into stages again.
 
-    Attributes:
-        exit: Names of the outputs of its last exit.
-        weights: Weights that all sessions use.
+    Args:
+        loaded: The stages.
+        images: Images to measure features on.
+        number: Number of the network. It makes its features differ from those of others.
+        known: Features whose shapes are known.
     """
-
-    whole: ModelProto
-    stages: Sequence[Stage]
-    exit: tuple[str, ...]
-    weights: Mapping[str, ort.OrtValue]
-
-    @classmethod
-    def optimised(
-        cls,
-        loaded: Sequence[Loaded],
-        images: Tensors,
-        number: int,
-        known: Mapping[str, TensorSpec],
-    ) -> Self:
-        """Optimise the stages of a network. `number` makes its features differ from others'."""
-        (image,), names = loaded[0].stage.inputs, loaded[0].stage.exit
-        exits = exit_outputs(len(loaded), names)
-        whole = _optimised(loaded)
-        if number:
-            whole = _numbered(whole, exits, number)
-        weights = common_weights(whole)
-        whole = without_weights(whole, weights)
-        parts = cut(whole, exits)
-        features = _features(parts, exits)
-        specs = {image.name: image, **known}
-        if not specs.keys() >= set(features):
-            specs |= _specs(whole, features, images, weights)
-        stages = [
-            _stage(part, outputs, specs, weights)
-            for part, outputs in zip(parts, exits, strict=True)
-        ]
-        return cls(whole, stages, exits[-1], weights)
-
-    def whole_network(self) -> Stage:
-        """Return the network without its earlier heads as one stage."""
-        session = open_with_weights(without_head(self.whole, self.exit), self.weights)
-        inputs, weights = self.stages[0].inputs, tuple(self.weights.values())
-        return Stage(session, None, inputs, (), self.exit, weights)
+    (image,), names = loaded[0].stage.inputs, loaded[0].stage.exit
+    exits = exit_outputs(len(loaded), names)
+    whole = _optimised(loaded)
+    if number:
+        whole = _numbered(whole, exits, number)
+    weights = aligned(weights_of(whole))
+    whole = without_weights(whole, weights)
+    parts = cut(whole, exits)
+    features = _features(parts, exits)
+    specs = {image.name: image, **known}
+    if not specs.keys() >= set(features):
+        specs |= _specs(whole, features, images, ort_values(weights))
+    stages = tuple(
+        _stage(part, outputs, specs, weights) for part, outputs in zip(parts, exits, strict=True)
+    )
+    if len(stages) == 1:  # it is one graph already
+        return ReadyNetwork(stages, None, weights)
+    last = ReadyGraph.of(without_head(whole, exits[-1]), weights)
+    together = ReadyStage(last, None, stages[0].inputs, (), exits[-1])
+    return ReadyNetwork(stages, together, weights)
 
 
 def _optimised(loaded: Sequence[Loaded]) -> ModelProto:
     """Join stages, and optimise them as ONNX Runtime does before it runs a graph, with layouts."""
     graphs, weights = [], dict[str, ort.OrtValue]()
     for k, each in enumerate(loaded, 1):
-        own = common_weights(each.model)
+        own = ort_values(weights_of(each.model))
         graphs.append(without_weights(each.model, own))
         weights |= {f"{k}/{name}": value for name, value in own.items()}  # as `join` names them
     with TemporaryDirectory(prefix="offramp-") as folder:
@@ -133,16 +117,14 @@ def _stage(
     part: ModelProto,
     outputs: tuple[str, ...],
     specs: Mapping[str, TensorSpec],
-    weights: Mapping[str, ort.OrtValue],
-) -> Stage:
+    weights: Container[str],
+) -> ReadyStage:
     _state_dtypes(part, specs)
     inputs = tuple(specs[value.name] for value in part.graph.input)
     features = tuple(specs[v.name] for v in part.graph.output if v.name not in outputs)
     names = [spec.name for spec in features]
-    trunk = open_with_weights(without_head(part, names), weights) if features else None
-    return Stage(
-        open_with_weights(part, weights), trunk, inputs, features, outputs, tuple(weights.values())
-    )
+    trunk = ReadyGraph.of(without_head(part, names), weights) if features else None
+    return ReadyStage(ReadyGraph.of(part, weights), trunk, inputs, features, outputs)
 
 
 def _state_dtypes(part: ModelProto, specs: Mapping[str, TensorSpec]) -> None:

@@ -88,11 +88,22 @@ def common_weights(
 
     Sessions do not keep them alive.
     """
+    return ort_values(aligned(weights_of(model)), device, number)
+
+
+def weights_of(model: ModelProto) -> dict[str, NDArray[np.generic]]:
+    """Return a graph's large weights by name."""
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return {name: array for name, array in arrays.items() if array.nbytes >= _WEIGHT_BYTES}
+
+
+def ort_values(
+    arrays: Mapping[str, NDArray[np.generic]], device: str = "cpu", number: int = 0
+) -> dict[str, ort.OrtValue]:
+    """Return arrays as values of ONNX Runtime, on the CPU without a copy."""
     return {
-        name: ort.OrtValue.ortvalue_from_numpy(_aligned(array), device, number)
+        name: ort.OrtValue.ortvalue_from_numpy(array, device, number)
         for name, array in arrays.items()
-        if array.nbytes >= _WEIGHT_BYTES
     }
 
 
@@ -105,10 +116,12 @@ def aligned_empty(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     return room[start : start + size].view(kind).reshape(shape)
 
 
-def _aligned(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    copy = aligned_empty(array.shape, array.dtype)
-    copy[...] = array
-    return copy
+def aligned(arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    """Return copies of arrays that begin on a cache line."""
+    copies = {name: aligned_empty(array.shape, array.dtype) for name, array in arrays.items()}
+    for name, copy in copies.items():
+        copy[...] = arrays[name]
+    return copies
 
 
 def use_weights(
@@ -177,6 +190,25 @@ def open_with_weights(
         options.optimized_model_filepath = str(optimised)
     use_weights(options, model, weights)
     return ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
+
+
+def open_by_names(
+    graph: bytes, names: Sequence[str], weights: Mapping[str, ort.OrtValue]
+) -> ort.InferenceSession:
+    """Open a session on the CPU of a graph that runs as it is.
+
+    Args:
+        graph: The graph, with the shapes of some weights only.
+        names: Names of those.
+        weights: Their values, by name.
+    """
+    options = session_options(optimise=False)
+    values = [weights[name] for name in names]
+    for name, value in zip(names, values, strict=True):
+        options.add_initializer(name, value)
+    if names:
+        options.add_external_initializers(list(names), values)
+    return ort.InferenceSession(graph, options, providers=[CPU])
 
 
 def _load_error(path: Path, provider: str, error: Exception) -> BundleError | ProviderError:

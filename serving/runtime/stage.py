@@ -14,7 +14,7 @@ from onnx import ModelProto
 from offramp.bundle.errors import BundleError, CutError
 from offramp.bundle.graphs import EXIT_OUTPUTS, SCORED_OUTPUTS, without_head
 from offramp.bundle.manifest import Manifest, TensorSpec
-from offramp.bundle.stage_files import read_graph
+from offramp.bundle.stage_files import read_model
 from serving.runtime.base import StageOutput, Tensors
 from serving.runtime.session import check_tensors, open_session, providers_of
 
@@ -145,7 +145,7 @@ def load_stage(folder: Path, manifest: Manifest, k: int) -> Loaded:
     """
     providers = providers_of("cpu", 0)
     spec = manifest.stages[k]
-    path, graph = folder / spec.file, read_graph(folder, spec)
+    path, (graph, model) = folder / spec.file, read_model(folder, spec)
     whole = open_session(path, graph, providers)
     scored = manifest.reject is not None and manifest.reject.in_graphs
     names = SCORED_OUTPUTS if scored else EXIT_OUTPUTS
@@ -153,4 +153,5 @@ def load_stage(folder: Path, manifest: Manifest, k: int) -> Loaded:
     check_tensors(path, "input", whole.get_inputs(), spec.inputs)
     check_tensors(path, "output", whole.get_outputs(), (*spec.features, *exit_specs))
     stage = Stage(whole, None, spec.inputs, spec.features, names)
-    return Loaded(stage, ModelProto.FromString(graph), path)
+    assert model is not None  # a session could read it
+    return Loaded(stage, model, path)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from threading import Timer
 from typing import Literal
 from urllib.error import HTTPError, URLError
@@ -22,6 +23,7 @@ from offramp.load.outcomes import NO_ANSWER, OK
 Kind = Literal["reload", "rollback", "corrupt", "kill"]
 CORRUPT_EVERY, KILL_EVERY = 10, 20  # reloads
 SECONDS = 120.0  # for one change
+WORKER = b"spawn_main"  # in the command of a worker, other than in that of a process that loads
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,8 @@ class Changer:
 
     def _kill(self) -> None:
         """Kill a worker, if there are several."""
-        workers = [each.pid for each in process_tree(self._pid) if each.parent == self._pid]
+        children = [each.pid for each in process_tree(self._pid) if each.parent == self._pid]
+        workers = [pid for pid in children if WORKER in Path(f"/proc/{pid}/cmdline").read_bytes()]
         if len(workers) > 1:
             os.kill(max(workers), signal.SIGKILL)
 

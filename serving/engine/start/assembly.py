@@ -25,6 +25,7 @@ from serving.runtime.cpu import CpuRuntime
 from serving.runtime.cuda.runtime import CudaRuntime
 from serving.runtime.cuda.slots import CudaSlots, Device
 from serving.runtime.memory import give_back
+from serving.runtime.ready_graphs import ReadyGraphs
 from serving.runtime.slots import HostSlots
 from serving.runtime.stage_cache import StageCache
 from serving.settings import Settings
@@ -36,11 +37,13 @@ class Siblings:
 
     Attributes:
         stages: Stages of the same graphs.
+        ready: Graphs that another process has made for the next model. `None`: there are none.
         times: Times of stages with the same structure, by that.
         turns: Turns of the models on the cores. `None`: batches start without.
     """
 
     stages: StageCache = field(default_factory=StageCache)
+    ready: ReadyGraphs | None = None
     times: MutableMapping[str, Measured] = field(default_factory=WeakValueDictionary)
     turns: Turns | None = None
 
@@ -77,7 +80,7 @@ def build_engine(
     if on_device:
         runtime, pool = _on_device(settings, manifest)
     else:
-        runtime, pool = _on_host(settings, manifest, siblings.stages)
+        runtime, pool = _on_host(settings, manifest, siblings)
     latency = warm(settings, runtime, pool, siblings.times, on_device=on_device)
     metrics = Metrics(described(manifest, settings.provider), shared, among=among)
     audits = build_audits(settings, manifest, metrics, shared) if settings.audit else None
@@ -90,8 +93,9 @@ def build_engine(
     return engine, metrics
 
 
-def _on_host(settings: Settings, manifest: Manifest, cache: StageCache) -> tuple[Runtime, Slots]:
-    runtime = CpuRuntime(settings.folder, manifest, settings.layout, cache)
+def _on_host(settings: Settings, manifest: Manifest, siblings: Siblings) -> tuple[Runtime, Slots]:
+    cache, ready = siblings.stages, siblings.ready
+    runtime = CpuRuntime(settings.folder, manifest, settings.layout, cache, ready)
     return runtime, HostSlots(runtime.inputs, runtime.features, settings.slots)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from offramp.tasks import start_task
 from serving.cores import LOADING, lower_priority
@@ -62,8 +63,12 @@ class Follower:
         self._serve(catalog)
         give_back()
 
-    async def prepare(self, catalog: Catalog) -> None:
+    async def prepare(self, catalog: Catalog, graphs: Path | None = None) -> None:
         """Load the versions of a catalog that are not loaded yet.
+
+        Args:
+            catalog: The catalog.
+            graphs: File of the graphs that another process of this server has made for them.
 
         Raises:
             OfframpError, OSError: A version cannot be loaded. Nothing is prepared then.
@@ -72,7 +77,7 @@ class Follower:
         self.preparing = frozenset((entry.name, entry.version) for entry in missing)
         try:
             for entry in missing:
-                self._prepared[entry] = await self._load_on_thread(entry)
+                self._prepared[entry] = await self._load_on_thread(entry, graphs)
             check_shadows(catalog, {**self._loaded, **self._prepared})
         except BaseException:
             self._drop_prepared()
@@ -80,10 +85,10 @@ class Follower:
         finally:
             self.preparing = frozenset()
 
-    async def _load_on_thread(self, entry: Entry) -> ServedModel:
+    async def _load_on_thread(self, entry: Entry, graphs: Path | None) -> ServedModel:
         log.info("loading %s version %s", entry.name, entry.version)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._load, entry)
+        return await loop.run_in_executor(self._thread, self._load, entry, graphs)
 
     def commit(self, catalog: Catalog) -> None:
         """Serve a prepared catalog from the next request on."""
@@ -97,6 +102,7 @@ class Follower:
     def abort(self, catalog: Catalog) -> None:
         """Drop what was prepared, and note a catalog with the same models and the reason."""
         self._drop_prepared()
+        self.preparing = frozenset()
         self.catalog = catalog
 
     async def close(self) -> None:

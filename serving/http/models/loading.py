@@ -5,9 +5,10 @@ Any thread can load. The models that serve are not touched.
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 
-from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.budgets.milliseconds import Milliseconds
 from serving.engine.engine import Engine
@@ -26,7 +27,10 @@ from serving.observe.hardware.energy import watch_energy
 from serving.observe.metrics import Metrics
 from serving.observe.worker_metrics import WorkerMetrics
 from serving.runtime.memory import trim
+from serving.runtime.ready_graphs import read_graphs
 from serving.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class Loader:
@@ -57,33 +61,40 @@ class Loader:
         turns = Turns(settings.threads) if settings.provider == "cpu" else None
         self._siblings = Siblings(turns=turns)
 
-    def load(self, entry: Entry) -> ServedModel:
+    def load(self, entry: Entry, graphs: Path | None = None) -> ServedModel:
         """Load a version, and run it once. It is served by the name and version of its folders.
+
+        Args:
+            entry: The version.
+            graphs: File of its graphs, if another process of this server has made them.
 
         Raises:
             BundleError: It is damaged, or changed since the change was planned.
             StageError: An answer to an image of noise is not finite.
             ServingError, OSError: It cannot be loaded here.
         """
-        folder = self._unchanged_folder(entry)
+        folder = self._folder.unchanged(entry)
         served_as = {"name": entry.name, "version": entry.version}
         model = build_model(
             _settings_of(self._settings, folder, entry),
             read_manifest(folder).model_copy(update=served_as),
             self._place_of(entry),
-            siblings=self._siblings,
+            siblings=self._siblings_with(graphs),
             tracing=self._tracing,
             on_device=self._on_device,
         )
         _run_once(model)
         return model
 
-    def _unchanged_folder(self, entry: Entry) -> Path:
-        """Return the folder of a version. Its manifest must be the one that was planned."""
-        path = self._folder.of(entry.name, entry.version)
-        if self._folder.digest(entry.name, entry.version) != entry.digest:
-            raise BundleError(path, "changed while it was being loaded; load it again")
-        return path.parent
+    def _siblings_with(self, graphs: Path | None) -> Siblings:
+        """Return the objects that models share, with graphs that were made for the next one."""
+        if graphs is None:
+            return self._siblings
+        try:
+            return replace(self._siblings, ready=read_graphs(graphs))
+        except OSError as error:
+            log.warning("this worker makes its graphs itself: %s", error)
+            return self._siblings
 
     def _place_of(self, entry: Entry) -> WorkerMetrics | None:
         """Return the place of a version's metrics, which all workers share."""

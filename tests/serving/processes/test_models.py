@@ -11,12 +11,13 @@ import httpx
 import pytest
 
 from tests.serving.answers import counters, total
-from tests.serving.models.folders import add_version, damage
+from tests.serving.models.folders import add_version, change_weights, damage
 from tests.serving.servers import Process, started, until
 from tests.serving.small_bundle import png, random_images
 
 ADMIN = "the admin's"
 JPEG = png(random_images(1, 0)[0], "JPEG")
+GRAPHS = "memfd:offramp-graphs"  # which both workers share
 CONNECTIONS = 8  # of which the kernel gives some to each worker
 
 
@@ -57,9 +58,11 @@ def load(pair: Process, version: str | None = None, **parameters: float) -> http
 
 
 def test_both_workers_change_or_none_does(pair: Process, folder: Path, bundle: Path) -> None:
-    add_version(folder, bundle, "cats", "2")
-    assert load(pair).status_code == 200
+    change_weights(add_version(folder, bundle, "cats", "2"))
+    loaded = load(pair)
+    assert loaded.status_code == 200, loaded.text
     assert versions(pair) == {"2"}
+    assert all(GRAPHS in Path(f"/proc/{worker}/maps").read_text() for worker in pair.workers)
     damage(add_version(folder, bundle, "cats", "3"))
     refused = load(pair)
     assert refused.status_code == 422

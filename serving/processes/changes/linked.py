@@ -6,6 +6,7 @@ import asyncio
 import logging
 from itertools import count
 from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
 
 from offramp.tasks import start_task
 from serving.errors import ModelLoadError
@@ -17,6 +18,7 @@ from serving.models.messages import (
     Commit,
     Committed,
     FromWorker,
+    Making,
     Prepare,
     Prepared,
     Reply,
@@ -76,8 +78,10 @@ class LinkedChanges:
             self._fail_asked()
             return
         match message:
-            case Prepare(catalog):
-                start_task(self._prepare(catalog), self._tasks)
+            case Making(name, version):
+                self._follower.preparing = frozenset({(name, version)})
+            case Prepare(catalog, graphs):
+                start_task(self._prepare(catalog, graphs), self._tasks)
             case Commit(catalog):
                 self._follower.commit(catalog)
                 self._send(Committed(catalog.number))
@@ -91,10 +95,10 @@ class LinkedChanges:
         if answered is not None and not answered.done():
             answered.set_result(None) if error is None else answered.set_exception(error)
 
-    async def _prepare(self, catalog: Catalog) -> None:
+    async def _prepare(self, catalog: Catalog, graphs: Path | None) -> None:
         reason: str | None = None
         try:
-            await self._follower.prepare(catalog)
+            await self._follower.prepare(catalog, graphs)
         except Exception as error:  # noqa: BLE001 (the supervisor gets it)
             reason = str(error) or type(error).__name__
         self._send(Prepared(catalog.number, reason))

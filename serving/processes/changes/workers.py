@@ -1,26 +1,27 @@
 """Changes of the models in all workers, decided by the supervisor.
 
 A change has two steps: every worker loads beside what it serves, and only if all of them can, each
-one serves it. The call that asked for it is answered when all do. A worker that dies in between
-does not count. Its successor starts with the catalog of that moment, and follows before the next
-change begins.
+one serves it. Before the first step, another process can make the graphs that all workers load.
+The call that asked for it is answered when all do. A worker that dies in between does not count.
+Its successor starts with the catalog of that moment, and follows before the next change begins.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from offramp.bundle.errors import BundleError
 from serving.errors import ServingError
-from serving.models.catalog import Catalog
+from serving.models.catalog import Catalog, Entry
 from serving.models.messages import (
     Abort,
     Ask,
     Commit,
     FromWorker,
+    Making,
     Prepare,
     Prepared,
     Reply,
@@ -28,54 +29,9 @@ from serving.models.messages import (
     ToWorker,
 )
 from serving.models.planner import Planner, Wish, refusal
+from serving.processes.changes.change import Change, Job, Maker
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Job:
-    """Wishes of one call, or of one SIGHUP.
-
-    Attributes:
-        wishes: Those that are not made yet.
-        asked: Worker and number of the call that waits for the end. `None`: nothing waits.
-        error: The error of the last one.
-    """
-
-    wishes: deque[Wish]
-    asked: tuple[int, int] | None = None
-    error: ServingError | None = None
-
-
-@dataclass(slots=True)
-class _Change:
-    """The change that workers make.
-
-    Attributes:
-        waiting: Workers that have not prepared it, or in its second step not committed it.
-        prepared: Workers that have prepared it.
-        committing: It is in its second step.
-    """
-
-    job: _Job
-    wish: Wish
-    catalog: Catalog
-    waiting: set[int]
-    prepared: set[int] = field(default_factory=set)
-    committing: bool = False
-    error: Exception | None = None
-
-    def note(self, worker: int, message: FromWorker) -> None:
-        """Note that a worker has made its step, or could not."""
-        self.waiting.discard(worker)
-        if isinstance(message, Prepared):
-            self.prepared.add(worker)
-            self.error = ServingError(message.error) if message.error else self.error
-
-    def forget(self, worker: int) -> None:
-        """Wait no more for a worker that ended."""
-        self.waiting.discard(worker)
-        self.prepared.discard(worker)
 
 
 class WorkerChanges:
@@ -84,18 +40,20 @@ class WorkerChanges:
     Args:
         planner: Plans changes.
         catalog: The catalog to start with.
+        maker: Makes the graphs of a version, of which `made` is told. `None`: each worker does.
 
     Attributes:
         catalog: The catalog that all workers serve, or follow to.
     """
 
-    def __init__(self, planner: Planner, catalog: Catalog) -> None:
+    def __init__(self, planner: Planner, catalog: Catalog, maker: Maker | None = None) -> None:
         self._planner = planner
         self.catalog = catalog
+        self._maker = maker
         self._serving: dict[int, int] = {}  # number of the catalog of each worker that is ready
         self._late: set[int] = set()  # workers that load the catalog of the others
-        self._jobs: deque[_Job] = deque()
-        self._change: _Change | None = None
+        self._jobs: deque[Job] = deque()
+        self._change: Change | None = None
         self._messages: list[tuple[int, ToWorker]] = []
 
     def take(self) -> Iterator[tuple[int, ToWorker]]:
@@ -121,7 +79,7 @@ class WorkerChanges:
         """Take a message of a worker."""
         change = self._change
         if isinstance(message, Ask):
-            self._jobs.append(_Job(deque([message.wish]), (worker, message.number)))
+            self._jobs.append(Job(deque([message.wish]), (worker, message.number)))
         elif change is not None and message.number == change.catalog.number:
             change.note(worker, message)
         elif isinstance(message, Prepared) and worker in self._late:
@@ -137,14 +95,14 @@ class WorkerChanges:
             log.warning("the models were not reloaded: %s", error)
             return
         log.info("reloading: %s", ", ".join(map(str, wishes)) or "nothing changed")
-        self._jobs.append(_Job(deque(wishes)))
+        self._jobs.append(Job(deque(wishes)))
         self._go_on()
 
     def _go_on(self) -> None:
         """Go on with the change if no worker is waited for, then begin the next ones."""
         while True:
             if (change := self._change) is not None:
-                if change.waiting:
+                if change.waiting or change.making:
                     return
                 self._settle(change)
                 continue
@@ -155,13 +113,13 @@ class WorkerChanges:
             else:
                 return
 
-    def _reply(self, job: _Job) -> None:
+    def _reply(self, job: Job) -> None:
         """Answer the call that waits for a job, if there is one."""
         if job.asked is not None:
             worker, number = job.asked
             self._send(worker, Reply(number, job.error))
 
-    def _begin(self, job: _Job) -> None:
+    def _begin(self, job: Job) -> None:
         """Begin the next wish of a job."""
         wish = job.wishes.popleft()
         try:
@@ -169,11 +127,51 @@ class WorkerChanges:
         except Exception as error:  # noqa: BLE001 (becomes the reply)
             self._fail(job, wish, error)
             return
-        self._change = _Change(job, wish, catalog, set(self._serving))
-        for worker in self._serving:
-            self._send(worker, Prepare(catalog))
+        change = self._change = Change(job, wish, catalog, set())
+        loaded = set(self.catalog.entries())
+        new = next((each for each in catalog.entries() if each not in loaded), None)
+        if new is not None and self._begin_making(new, loaded):
+            change.making = True
+        else:
+            self._prepare(change, None)
 
-    def _settle(self, change: _Change) -> None:
+    def _begin_making(self, entry: Entry, loaded: Collection[Entry]) -> bool:
+        """Begin to make the graphs of an entry, if there is a maker. Return whether it did."""
+        if self._maker is None:
+            return False
+        try:
+            self._maker.begin(entry, loaded)
+        except OSError as error:
+            log.warning("each worker makes the graphs itself: %s", error)
+            return False
+        for worker in self._serving:
+            self._send(worker, Making(entry.name, entry.version))
+        return True
+
+    def made(self, graphs: Path | None, error: str | None) -> None:
+        """Note that the maker is done.
+
+        Args:
+            graphs: File of the graphs. `None`: each worker makes or has them.
+            error: Why the version cannot be loaded, if it cannot.
+        """
+        change = self._change
+        assert change is not None
+        change.making = False
+        if error is None:
+            self._prepare(change, graphs)
+        else:
+            change.error = ServingError(error)
+        self._go_on()
+
+    def _prepare(self, change: Change, graphs: Path | None) -> None:
+        """Let the workers prepare a change. One that serves an older catalog follows later."""
+        now = self.catalog.number
+        change.waiting = {worker for worker, number in self._serving.items() if number == now}
+        for worker in sorted(change.waiting):
+            self._send(worker, Prepare(change.catalog, graphs))
+
+    def _settle(self, change: Change) -> None:
         """Let all workers commit a change that they prepared, or end it."""
         if change.error is None and not change.committing:
             change.committing, change.waiting = True, set(change.prepared)
@@ -182,6 +180,8 @@ class WorkerChanges:
                 self._advance(worker, Commit(self.catalog))
             return
         self._change = None
+        if self._maker is not None:
+            self._maker.drop()
         if change.error is not None:
             self._fail(change.job, change.wish, change.error)
         else:
@@ -189,7 +189,7 @@ class WorkerChanges:
         for worker in self._serving:
             self._bring_up(worker)
 
-    def _fail(self, job: _Job, wish: Wish, error: Exception) -> None:
+    def _fail(self, job: Job, wish: Wish, error: Exception) -> None:
         """Let all workers drop what they prepared, and note the reason."""
         before, job.error = self.catalog.number, refusal(wish, error)
         log.warning("%s", job.error)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
+from serving.models.catalog import Entry
 from serving.models.folder import ModelFolder
 from serving.models.messages import (
     Abort,
     Ask,
     Commit,
     Committed,
+    Making,
     Prepare,
     Prepared,
     Reply,
@@ -19,7 +22,7 @@ from serving.models.messages import (
     ToWorker,
 )
 from serving.models.planner import Planner, Wish
-from serving.processes.worker_changes import WorkerChanges
+from serving.processes.changes.workers import WorkerChanges
 
 TWO = Wish("cats", "2")
 
@@ -155,6 +158,75 @@ def test_changes_are_made_one_after_another(changes: WorkerChanges) -> None:
     prepared(changes, 0)
     prepared(changes, 1)
     assert changes.catalog.models == {}
+
+
+class Maker:
+    """Notes what it is to make."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def begin(self, entry: Entry, loaded: Collection[Entry]) -> None:
+        assert entry not in loaded
+        if entry.name == "dogs":
+            raise OSError("no memory")
+        self.made.append(entry.version)
+
+    def drop(self) -> None:
+        self.made.append("dropped")
+
+
+@pytest.fixture
+def making(changes: WorkerChanges, tmp_path: Path) -> tuple[WorkerChanges, Maker]:
+    maker = Maker()
+    made = WorkerChanges(
+        Planner(ModelFolder(tmp_path), keep_previous=False), changes.catalog, maker
+    )
+    for worker in (0, 1):
+        made.ready(worker, changes.catalog.number)
+    return made, maker
+
+
+def test_workers_load_the_graphs_that_were_made(making: tuple[WorkerChanges, Maker]) -> None:
+    changes, maker = making
+    changes.receive(0, Ask(1, TWO))
+    changes.ended(1)
+    assert (sent(changes), maker.made) == ([(0, Making), (1, Making)], ["2"])
+    changes.ready(1, changes.catalog.number)  # its successor loads them too
+    changes.made(Path("graphs"), None)
+    messages = [message for _, message in changes.take() if isinstance(message, Prepare)]
+    assert [each.graphs for each in messages] == [Path("graphs")] * 2
+    prepared(changes, 0)
+    prepared(changes, 1)
+    committed(changes, 0, 1)
+    assert (serving(changes), maker.made) == ("2", ["2", "dropped"])
+    changes.receive(0, Ask(2, Wish("cats", unload=True)))
+    assert sent(changes)[-2:] == [(0, Prepare), (1, Prepare)]  # there is nothing to make
+
+
+def test_a_version_whose_graphs_cannot_be_made_reaches_no_worker(
+    making: tuple[WorkerChanges, Maker],
+) -> None:
+    changes, maker = making
+    changes.receive(0, Ask(1, TWO))
+    sent(changes)
+    changes.made(None, "damaged")
+    assert sent(changes) == [(0, Abort), (1, Abort), (0, Reply)]
+    assert "damaged" in changes.catalog.failures["cats", "2"]
+    assert maker.made == ["2", "dropped"]
+
+
+def test_workers_make_the_graphs_if_no_process_can(
+    making: tuple[WorkerChanges, Maker], tmp_path: Path
+) -> None:
+    changes, _ = making
+    (tmp_path / "dogs" / "1").mkdir(parents=True)
+    (tmp_path / "dogs" / "1" / "manifest.json").write_text("1")
+    changes.receive(0, Ask(1, Wish("dogs")))
+    messages = [message for _, message in changes.take()]
+    assert [type(each) for each in messages] == [Prepare] * 2
+    assert isinstance(messages[0], Prepare)
+    assert messages[0].graphs is None
 
 
 def test_what_is_not_there_is_refused_without_the_workers(changes: WorkerChanges) -> None:
