@@ -5,14 +5,18 @@
 
 Triton serves the same network at full depth, in one graph, and decodes with the same code. Ours
 answers at full depth, at the cheapest budget that is as accurate, and at `medium`. Both have one
-worker for each core. perf_analyzer sets parameters over gRPC only, so that ours answers at its
-default budget over HTTP. Rounds are interleaved. Exit status 1: a goal is missed.
+worker for each core. perf_analyzer sets parameters over gRPC only. Over HTTP each of these budgets
+is the default of a copy of the bundle, with a server of its own. Rounds are interleaved. Exit
+status 1: a goal is missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import json
+import math
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,6 +32,7 @@ from benchmarks.serving.peers.triton_server import NAME as TRITON_MODEL
 from benchmarks.serving.servers.commands import FULL_DEPTH, ours, peers
 from benchmarks.serving.servers.processes import Server, free_port, started
 from benchmarks.serving.servers.subject import Subject, parser, read_subject
+from offramp.bundle.manifest.read import MANIFEST
 from offramp.load.connection import HOST
 from serving.engine.budgets.points import default_budget
 
@@ -98,16 +103,34 @@ def both(subject: Subject, tool: Tool) -> Iterator[Cases]:
         port, pid = start(server)
         own = tool.of("offramp", subject.manifest.name, port, pid)
         data = own.write([entry(file) for file in files])
-        cases["offramp, HTTP, default"] = own, tool.options("http", port, data)
-        for name, budget in {
-            "full": "full",
-            "equal": subject.target.equal,
-            "medium": default_budget(subject.manifest),
-        }.items():
+        for name, budget in budgets_of(subject).items():
             parameter = f"--request-parameter=budget:{budget}:string"
             options = tool.options("grpc", our_port, data, parameter)
             cases[f"offramp, gRPC, {name}"] = own, options
+            bundle = with_default(subject, budget, subject.out / "oip" / f"bundle-{name}")
+            port, pid = start(ours(replace(subject.target, bundle=bundle), *subject.options))
+            alone = tool.of(f"offramp-{name}", subject.manifest.name, port, pid)
+            cases[f"offramp, HTTP, {name}"] = alone, tool.options("http", port, data)
         yield cases
+
+
+def budgets_of(subject: Subject) -> dict[str, str]:
+    """Return the budgets to ask for, by the name of their case."""
+    medium = default_budget(subject.manifest)
+    return {"full": "full", "equal": subject.target.equal, "medium": medium}
+
+
+def with_default(subject: Subject, budget: str, folder: Path) -> Path:
+    """Write a copy of the bundle whose default is a named budget or a point of the curve."""
+    shutil.copytree(subject.target.bundle, folder, dirs_exist_ok=True)
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    named = manifest["budgets"]
+    point = named.get(budget) or next(
+        each for each in manifest["curve"] if math.ceil(each["mean_flops"]["value"]) == int(budget)
+    )
+    manifest["budgets"] = {"full": named["full"]} | ({"medium": point} if budget != "full" else {})
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
 
 
 def goals(found: dict[str, list[Measured]]) -> list[Goal]:
@@ -123,6 +146,8 @@ def goals(found: dict[str, list[Measured]]) -> list[Goal]:
     return [
         goal("offramp, gRPC, full", "Triton, gRPC, full", FULL_GOAL),
         goal("offramp, gRPC, equal", "Triton, gRPC, full", EQUAL_GOAL),
+        goal("offramp, HTTP, full", "Triton, HTTP, full", FULL_GOAL),
+        goal("offramp, HTTP, equal", "Triton, HTTP, full", EQUAL_GOAL),
     ]
 
 
