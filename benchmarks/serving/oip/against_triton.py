@@ -128,7 +128,7 @@ def with_default(subject: Subject, budget: str, folder: Path) -> Path:
     point = named.get(budget) or next(
         each for each in manifest["curve"] if math.ceil(each["mean_flops"]["value"]) == int(budget)
     )
-    manifest["budgets"] = {"full": named["full"]} | ({"medium": point} if budget != "full" else {})
+    named["medium"] = point
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     return folder
 
