@@ -153,6 +153,7 @@ class PerfAnalyzer:
 
     def run(self, name: str, options: Sequence[str]) -> Measured:
         """Measure once, with these options."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         result = self.folder / "perf_analyzer.csv"
         result.unlink(missing_ok=True)
         command = [
