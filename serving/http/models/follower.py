@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from offramp.tasks import start_task
-from serving.cores import LOADING, lower_priority
+from serving.cores import LOADING, yield_to_answers
 from serving.http.models.loading import Loader
 from serving.http.models.served import ServedModel
 from serving.http.models.shadows import Shadows, check_shadows
@@ -49,7 +49,7 @@ class Follower:
         self._loaded: dict[Entry, ServedModel] = {}
         self._prepared: dict[Entry, ServedModel] = {}
         self._shadows = Shadows()
-        self._thread = ThreadPoolExecutor(1, "models", lower_priority, (LOADING,))
+        self._thread = ThreadPoolExecutor(1, "models", yield_to_answers, (LOADING,))
         self._retiring: set[asyncio.Task[None]] = set()
 
     def start(self, catalog: Catalog) -> None:

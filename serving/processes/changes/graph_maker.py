@@ -19,7 +19,7 @@ from pathlib import Path
 
 from offramp.bundle.manifest import read_manifest
 from offramp.errors import OfframpError
-from serving.cores import MAKING, lower_priority
+from serving.cores import MAKING, yield_to_answers
 from serving.models.catalog import Entry
 from serving.models.folder import ModelFolder
 from serving.runtime.cpu import make_ready
@@ -128,7 +128,7 @@ def _work(make: Make, entry: Entry, loaded: Collection[Entry], memory: int, news
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # those to the group are the supervisor's
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    lower_priority(MAKING)
+    yield_to_answers(MAKING)
     keep_freed()
     try:
         news.send((make(entry, loaded, memory), None))
