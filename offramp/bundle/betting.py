@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from offramp.bundle.binomial import MOST_IMAGES
+from offramp.bundle.binomial import MOST_IMAGES, fewest_images
 
 BETS = 32
 # Of the capital, what each bet loses at an image with a loss. None loses everything.
@@ -59,13 +59,4 @@ def images_needed_for_gap(epsilon: float, level: float) -> int:
     """
     if not 0 < level < 1:
         raise ValueError(f"no number of images for a level of {level}")
-    if p_value_of_gap(0, 0, MOST_IMAGES, epsilon) > level:
-        raise ValueError(f"more than {MOST_IMAGES:,} images are needed at {epsilon}")
-    low, high = 0, MOST_IMAGES
-    while high - low > 1:  # the p-value falls with the number of images
-        middle = (low + high) // 2
-        if p_value_of_gap(0, 0, middle, epsilon) > level:
-            low = middle
-        else:
-            high = middle
-    return high
+    return fewest_images(lambda images: p_value_of_gap(0, 0, images, epsilon), epsilon, level)

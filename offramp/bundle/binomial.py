@@ -7,7 +7,7 @@ difference of large logarithms is taken. The relative error stays below 1e-9 up 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 MOST_IMAGES = 10_000_000  # of one test, which bounds its time
 _NEGLIGIBLE = 1e-18  # of a term, relative to the sum
@@ -124,15 +124,32 @@ def images_needed(epsilon: float, level: float, losses: int = 0) -> int:
     """
     if not 0 < epsilon < 1 or not 0 < level < 1 or losses < 0:
         raise ValueError(f"no number of images for {losses} losses at {epsilon} and {level}")
+    return fewest_images(lambda images: p_value(losses, images, epsilon), epsilon, level, losses)
+
+
+def fewest_images(
+    test: Callable[[int], float], epsilon: float, level: float, losses: int = 0
+) -> int:
+    """Return the fewest images for which a test passes.
+
+    Args:
+        test: Returns the p-value of a number of images. It falls with the number.
+        epsilon: What the test excludes, for the error.
+        level: Largest p-value that passes, in (0, 1).
+        losses: Images with a loss, which are too few.
+
+    Raises:
+        ValueError: More than `MOST_IMAGES` are needed.
+    """
     low, high = losses, losses + 1
-    while p_value(losses, min(high, MOST_IMAGES), epsilon) > level:
+    while test(min(high, MOST_IMAGES)) > level:
         if high >= MOST_IMAGES:
             raise ValueError(f"more than {MOST_IMAGES:,} images are needed at {epsilon}")
         low, high = high, 2 * high
     high = min(high, MOST_IMAGES)
-    while high - low > 1:  # the p-value falls with the number of images
+    while high - low > 1:
         middle = (low + high) // 2
-        if p_value(losses, middle, epsilon) > level:
+        if test(middle) > level:
             low = middle
         else:
             high = middle

@@ -129,11 +129,19 @@ def use_weights(
 ) -> None:
     """Let a session of the graph use weights that are loaded already."""
     tensors = [tensor for tensor in model.graph.initializer if tensor.name in weights]
-    for tensor in tensors:
-        options.add_initializer(tensor.name, weights[tensor.name])
+    values = {tensor.name: weights[tensor.name] for tensor in tensors}
     outside = [each.name for each in tensors if each.data_location == TensorProto.EXTERNAL]
+    _use_values(options, values, outside)
+
+
+def _use_values(
+    options: ort.SessionOptions, values: Mapping[str, ort.OrtValue], outside: Sequence[str]
+) -> None:
+    """Let a session use these values. The graph has only the shapes of those `outside`."""
+    for name, value in values.items():
+        options.add_initializer(name, value)
     if outside:
-        options.add_external_initializers(outside, [weights[name] for name in outside])
+        options.add_external_initializers([*outside], [values[name] for name in outside])
 
 
 def open_session(
@@ -203,11 +211,7 @@ def open_by_names(
         weights: Their values, by name.
     """
     options = session_options(optimise=False)
-    values = [weights[name] for name in names]
-    for name, value in zip(names, values, strict=True):
-        options.add_initializer(name, value)
-    if names:
-        options.add_external_initializers(list(names), values)
+    _use_values(options, {name: weights[name] for name in names}, names)
     return ort.InferenceSession(graph, options, providers=[CPU])
 
 

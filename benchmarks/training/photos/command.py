@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.timing import positive_int
@@ -31,7 +32,7 @@ def runs_parser(description: str, runs: str) -> argparse.ArgumentParser:
     return parser
 
 
-def add_recipe(parser: argparse.ArgumentParser) -> None:
+def add_recipe(parser: argparse.ArgumentParser, recipes: Sequence[str] = RECIPES) -> None:
     """Add the choice between heads on cached features of frozen trunks, and fine-tuning."""
     text = "photos-quick: frozen trunks, minutes for a run. photos: fine-tuning"
-    parser.add_argument("--recipe", choices=RECIPES, default=RECIPES[0], help=text)
+    parser.add_argument("--recipe", choices=recipes, default=recipes[0], help=text)

@@ -57,7 +57,6 @@ from training.output_folder import CHECKPOINT
 from training.recipes import RECIPES
 
 PAIR = "pair"
-LESS = (0.5, 1.0)  # points of accuracy below the network at full size
 BySeedAndRow = Mapping[str, Mapping[str, runs_table.Sets]]  # by row, then by seed
 
 
@@ -124,7 +123,7 @@ def print_table(points: Sequence[Point]) -> None:
         if point.kind != "chain":
             print(_line(point.row, point))
     for row in dict.fromkeys(point.row for point in points if point.kind == "chain"):
-        for less in LESS:
+        for less in runs_table.LESS:
             found = cheapest(points, row, less, "ms")
             name = f"{row}, -{less:g}"
             if found is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.timing import positive_int
-from benchmarks.training.photos.command import runs_parser
+from benchmarks.training.photos.command import RECIPES as PHOTOS
+from benchmarks.training.photos.command import add_recipe, runs_parser
 from benchmarks.training.photos.static.rows import RECIPES, Choice
 
 SIZES = (96, 128, 160, 192)  # of photos
@@ -27,7 +28,7 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     """Return the command-line parser."""
     parser = runs_parser(description, "runs/static")
     option = parser.add_argument
-    option("--recipe", choices=RECIPES, default=RECIPES[0], help="recipe of all runs")
+    add_recipe(parser, RECIPES)
     text = f"pixels (default: {SIZES} for photos, none for CIFAR)"
     option("--sizes", type=positive_int, nargs="*", help=text)
     option("--cuts", type=positive_int, nargs="*", default=[8, 11, 13], help="last blocks")
@@ -42,7 +43,7 @@ def build_parser(description: str) -> argparse.ArgumentParser:
 
 def choice_of(given: argparse.Namespace) -> Choice:
     """Return the static networks that the options name."""
-    known = SIZES if given.recipe.startswith("photos") else ()
+    known = SIZES if given.recipe in PHOTOS else ()
     return Choice(
         known if given.sizes is None else given.sizes,
         given.cuts,

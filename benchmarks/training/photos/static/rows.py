@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from benchmarks.training.comparison import Row
+from benchmarks.training.photos.command import RECIPES as PHOTOS
 from benchmarks.training.photos.first_size import ALONE
 from training.networks.backbones.msdnet import MSDNetConfig
 from training.recipes import Recipe
 
 FULL = "full"  # the row that all others are compared with
-RECIPES = ("photos-quick", "photos", "cifar-comparison", "cifar-compact")
+RECIPES = (*PHOTOS, "cifar-comparison", "cifar-compact")
 SHORT = "--variant joint --objective joint --shape.exits 1 --shape.base"  # an MSDNet with one exit
 Rows = tuple[list[Row], list[Row]]  # static networks and chains
 

@@ -15,7 +15,7 @@ from benchmarks.training.photos.static.rows import FULL
 from training.evaluation.calibration_error import wilson
 
 LAST = "full depth"
-LESS = (0.5, 1.0)  # points of accuracy below full depth, on the held-out images
+LESS = (0.5, 1.0)  # points of accuracy below full depth
 Sets = tuple[Answers, Answers]  # held-out and test
 
 
