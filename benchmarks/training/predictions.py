@@ -19,14 +19,14 @@ from benchmarks.training.comparison import finished
 from training.data.images import Images
 from training.data.splits import load_test
 from training.errors import DataError
-from training.evaluation.assessment import (
+from training.evaluation.assessment import own_dataset
+from training.evaluation.evaluate import Scored
+from training.evaluation.labelled_logits import (
     LabelledLogits,
     labelled_logits,
-    own_dataset,
     score,
     temperatures_of,
 )
-from training.evaluation.evaluate import Scored
 from training.fit.checkpoint import Progress, load_checkpoint
 from training.networks.flops import flops_to_exits
 from training.output_folder import CHECKPOINT

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from training.data.datasets import Dataset
-from training.data.images import ImageFiles, Images
+from training.data.images import ImageFiles
 from training.data.reopen import reopen_dataset, without_damaged
 from training.errors import CheckpointError, DataError
 from training.evaluation.budgeted import (
@@ -18,32 +18,24 @@ from training.evaluation.budgeted import (
     Curve,
     Summary,
     accuracy_at,
-    crossfit,
+    crossfit_measures,
     measure,
     summarize,
 )
 from training.evaluation.calibration_error import Reliability, auroc, reliability, wilson
 from training.evaluation.evaluate import Floats, Scored, Tradeoff, apply_thresholds
-from training.evaluation.thresholds import best_within, fit_temperature
+from training.evaluation.labelled_logits import (
+    LabelledLogits,
+    agrees,
+    score,
+    temperatures_of,
+)
+from training.evaluation.thresholds import best_within
 from training.fit.checkpoint import Progress
 from training.networks.confidence import max_softmax
-from training.networks.multi_exit import MultiExitNetwork
-from training.networks.predict import predict
 
 BUDGET_SHARES = (0.25, 0.5, 0.75)  # budgets in the report, as shares of full depth's flops
 MEDIUM = 0.5  # the share that a bundle calls medium
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledLogits:
-    """Logits of every exit, float32 [exits, N, classes], and targets int64 [N].
-
-    `pseudo` is True if the targets are the predictions of the last exit.
-    """
-
-    logits: Tensor
-    targets: Tensor
-    pseudo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +55,37 @@ class BudgetResult:
 
     mean_flops: float
     accuracy: float
+    agreement: float
     shares: tuple[float, ...]
     thresholds: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SetAssessment:
-    """All results on one set: curves and summaries by procedure, budgets by share."""
+    """All results on one set: curves and summaries by procedure, budgets by share.
+
+    `agreement` has curves of the answers that agree with full depth, for the same thresholds.
+    """
 
     name: str
     images: int
     exits: tuple[ExitQuality, ...]
     curves: Mapping[str, Curve]
+    agreement: Mapping[str, Curve]
     summaries: Mapping[str, Summary]
     budgets: Mapping[float, BudgetResult]
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """Temperatures from the held-out images, and the results on each set."""
+    """Temperatures from the held-out images, and the results on each set.
+
+    `pseudo` is True if accuracy is agreement with the last exit.
+    """
 
     temperatures: tuple[float, ...]
     sets: tuple[SetAssessment, ...]
+    pseudo: bool = False
 
 
 def own_dataset(progress: Progress, source: str, *, strict: bool = False) -> Dataset[ImageFiles]:
@@ -110,53 +111,6 @@ def own_dataset(progress: Progress, source: str, *, strict: bool = False) -> Dat
     raise CheckpointError(f"--data: {source} is not the data of the checkpoint")
 
 
-def labelled_logits(network: MultiExitNetwork, images: Images | ImageFiles) -> LabelledLogits:
-    """Compute the logits of images on the network's device. The result is on the CPU.
-
-    Images without labels get pseudo-labels.
-    """
-    device = next(network.parameters()).device
-    logits, targets = [], []
-    for part in images.parts():
-        logits.append(predict(network, part.pixels.to(device)).cpu())
-        targets.append(part.targets.cpu())
-    found = torch.cat(logits, dim=1)
-    if not images.labelled:
-        return LabelledLogits(found, found[-1].argmax(dim=1), pseudo=True)
-    return LabelledLogits(found, torch.cat(targets))
-
-
-def temperatures_of(held_out: LabelledLogits) -> tuple[float, ...]:
-    """Fit the temperature of each exit. With pseudo-labels, that of the last exit is 1."""
-    targets = held_out.targets.numpy()
-    fitted = [fit_temperature(logits.numpy(), targets) for logits in held_out.logits]
-    return (*fitted[:-1], 1.0) if held_out.pseudo else tuple(fitted)
-
-
-def score(
-    given: LabelledLogits,
-    temperatures: Sequence[float],
-    flops: Floats,
-    starts: Sequence[int] = (0,),
-) -> Scored:
-    """Compute confidence (calibrated maximum softmax) and correctness of each exit.
-
-    Args:
-        given: logits and labels.
-        temperatures: temperature of each exit.
-        flops: multiply-adds up to each exit.
-        starts: first stage of each part of the network, from 0.
-    """
-    confidence = [
-        max_softmax(torch.softmax(logits / temperature, dim=1))
-        for logits, temperature in zip(given.logits, temperatures, strict=True)
-    ]
-    right = given.logits.argmax(-1) == given.targets
-    # heads on the way count, as in the papers; a part in which no exit is evaluated does not
-    heads = np.zeros_like(flops) if len(starts) > 1 else None
-    return Scored(torch.stack(confidence).numpy(), right.numpy(), flops, heads, starts)
-
-
 def assess(
     held_out: LabelledLogits,
     test: LabelledLogits | None,
@@ -176,25 +130,36 @@ def assess(
     solved = {name: procedure(scored) for name, procedure in PROCEDURES.items()}
     front = next(iter(solved.values()))
     points = {share: best_within(front, share * scored.full_flops) for share in BUDGET_SHARES}
-    curves = {name: crossfit(scored, procedure) for name, procedure in PROCEDURES.items()}
-    sets = [_assessed("held-out", held_out, scored, curves, _cross_fitted(points, curves))]
+    fitted = {
+        name: crossfit_measures(scored, procedure, [scored.right, agrees(held_out)])
+        for name, procedure in PROCEDURES.items()
+    }
+    curves, agreement = ({name: each[k] for name, each in fitted.items()} for k in range(2))
+    budgets = _cross_fitted(points, curves, agreement)
+    sets = [_assessed("held-out", held_out, scored, (curves, agreement), budgets)]
     if test is not None:
         scored = score(test, temperatures, flops, starts)
-        curves = {name: measure(points, scored) for name, points in solved.items()}
-        sets.append(_assessed("test", test, scored, curves, _measured(points, scored)))
-    return Assessment(temperatures, tuple(sets))
+        agreeing = replace(scored, right=agrees(test))
+        curves, agreement = (
+            {name: measure(points, each) for name, points in solved.items()}
+            for each in (scored, agreeing)
+        )
+        budgets = _measured(points, scored, agreeing)
+        sets.append(_assessed("test", test, scored, (curves, agreement), budgets))
+    return Assessment(temperatures, tuple(sets), held_out.pseudo)
 
 
 def _assessed(
     name: str,
     given: LabelledLogits,
     scored: Scored,
-    curves: Mapping[str, Curve],
+    measured: tuple[Mapping[str, Curve], Mapping[str, Curve]],
     budgets: Mapping[float, BudgetResult],
 ) -> SetAssessment:
+    curves, agreement = measured
     summaries = {procedure: summarize(curve, scored) for procedure, curve in curves.items()}
     exits = tuple(_quality(given.logits[k], scored, k) for k in range(len(scored.flops)))
-    return SetAssessment(name, scored.images, exits, curves, summaries, budgets)
+    return SetAssessment(name, scored.images, exits, curves, agreement, summaries, budgets)
 
 
 def _quality(logits: Tensor, scored: Scored, k: int) -> ExitQuality:
@@ -210,14 +175,17 @@ def _quality(logits: Tensor, scored: Scored, k: int) -> ExitQuality:
 
 
 def _cross_fitted(
-    points: Mapping[float, Tradeoff], curves: Mapping[str, Curve]
+    points: Mapping[float, Tradeoff],
+    curves: Mapping[str, Curve],
+    agreement: Mapping[str, Curve],
 ) -> dict[float, BudgetResult]:
-    """Take accuracies from the first procedure's curve. Those of the points are optimistic."""
-    curve = next(iter(curves.values()))
+    """Take accuracies from the first procedure's curves. Those of the points are optimistic."""
+    accurate, agreeing = (next(iter(each.values())) for each in (curves, agreement))
     return {
         share: BudgetResult(
             point.mean_flops,
-            accuracy_at(curve, point.mean_flops) or float(curve.accuracy[0]),
+            _value_at(accurate, point.mean_flops),
+            _value_at(agreeing, point.mean_flops),
             point.shares,
             point.thresholds,
         )
@@ -225,11 +193,23 @@ def _cross_fitted(
     }
 
 
-def _measured(points: Mapping[float, Tradeoff], scored: Scored) -> dict[float, BudgetResult]:
+def _value_at(curve: Curve, flops: float) -> float:
+    return accuracy_at(curve, flops) or float(curve.accuracy[0])
+
+
+def _measured(
+    points: Mapping[float, Tradeoff], scored: Scored, agreeing: Scored
+) -> dict[float, BudgetResult]:
     results = {}
     for share, point in points.items():
-        measured = apply_thresholds(scored, np.array(point.thresholds))
+        thresholds = np.array(point.thresholds)
+        measured = apply_thresholds(scored, thresholds)
+        agreement = apply_thresholds(agreeing, thresholds).accuracy
         results[share] = BudgetResult(
-            measured.mean_flops, measured.accuracy, measured.shares, measured.thresholds
+            measured.mean_flops,
+            measured.accuracy,
+            agreement,
+            measured.shares,
+            measured.thresholds,
         )
     return results

@@ -9,10 +9,11 @@ is constant, because a budget does not have to be spent. Pure numpy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.evaluation.evaluate import Floats, Scored, Tradeoff, apply_thresholds
 from training.evaluation.thresholds import baseline_curve, candidates, each_exit, pareto
@@ -29,7 +30,8 @@ class Curve:
 
     Args:
         flops: mean flops of the points, float64 [points], ascending.
-        accuracy: accuracy of the points, float64 [points].
+        accuracy: accuracy of the points, float64 [points]. In a curve of agreement: the share of
+            answers that agree with full depth.
     """
 
     flops: Floats
@@ -94,17 +96,34 @@ def crossfit(scored: Scored, procedure: Procedure) -> Curve:
         scored: held-out images, in random order.
         procedure: function that solves operating points.
     """
+    return crossfit_measures(scored, procedure, [scored.right])[0]
+
+
+def crossfit_measures(
+    scored: Scored, procedure: Procedure, measures: Sequence[NDArray[np.bool_]]
+) -> list[Curve]:
+    """Measure several curves of the same thresholds, as `crossfit` does.
+
+    Args:
+        scored: held-out images, in random order.
+        procedure: function that solves operating points.
+        measures: answers that count in each curve, bool [exits, N]: those that are right, or those
+            that agree with full depth.
+    """
     budgets = np.linspace(scored.flops[0], scored.full_flops, BUDGETS)
-    spent, right = np.zeros(BUDGETS), np.zeros(BUDGETS)
-    for others, part in folds(scored):
+    spent, counted = np.zeros(BUDGETS), np.zeros((len(measures), BUDGETS))
+    counting = [folds(replace(scored, right=each)) for each in measures]
+    for (others, part), *parts in zip(folds(scored), *counting, strict=True):
         solved = sorted(procedure(others), key=lambda point: point.mean_flops)
         expected = [point.mean_flops for point in solved]
-        measured = [apply_thresholds(part, np.array(point.thresholds)) for point in solved]
         weight = part.images / scored.images
+        for k, (_, each) in enumerate(parts):
+            measured = [apply_thresholds(each, np.array(point.thresholds)) for point in solved]
+            shares = [point.accuracy for point in measured]
+            counted[k] += weight * np.interp(budgets, expected, shares)
         spent += weight * np.interp(budgets, expected, [point.mean_flops for point in measured])
-        right += weight * np.interp(budgets, expected, [point.accuracy for point in measured])
     order = np.argsort(spent, kind="stable")
-    return Curve(spent[order], right[order])
+    return [Curve(spent[order], each[order]) for each in counted]
 
 
 def accuracy_at(curve: Curve, flops: float) -> float | None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.evaluation.assessment import Assessment, ExitQuality, SetAssessment
+from training.evaluation.budgeted import Curve
 from training.evaluation.evaluate import Floats
 from training.fit.checkpoint import Epoch
 
 mpl.use("agg")
 
 COLOURS = ("C0", "0.45", "C3")
+MEASURES = ("accuracy", "agreement with full depth")
 NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
@@ -76,24 +78,29 @@ def _draw_reliability(axes: Axes, quality: ExitQuality) -> None:
 
 
 def budgeted_figure(assessment: Assessment, flops: Floats) -> Figure:
-    """Draw accuracy against mean flops for every procedure, one plot for each set."""
+    """Draw accuracy, and agreement with full depth, against mean flops for every procedure.
+
+    Each set has a column. With pseudo-labels both would be the same, and accuracy is drawn alone.
+    """
     sets = assessment.sets
-    figure = Figure(figsize=(5 * len(sets) + 1, 4), layout="constrained")
-    grid = figure.subplots(1, len(sets), squeeze=False, sharey=True)
-    for axes, assessed in zip(grid.flat, sets, strict=True):
-        _draw_curves(axes, assessed, flops)
-    grid[0, 0].set_ylabel("accuracy, %")
+    rows = 1 if assessment.pseudo else 2
+    figure = Figure(figsize=(5 * len(sets) + 1, 3.6 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, len(sets), squeeze=False, sharex="col", sharey="row")
+    for axes, assessed in zip(grid[0], sets, strict=True):
+        _draw_curves(axes, assessed.curves)
+        accuracies = [100 * quality.accuracy for quality in assessed.exits]
+        axes.plot(flops / 1e6, accuracies, "o", color=COLOURS[-1])
+        axes.set(title=f"{assessed.name}, n = {assessed.images:,}")
+        axes.legend(loc="lower right", fontsize="small")
+    for axes, assessed in zip(grid[1:].flat, sets, strict=rows == 2):
+        _draw_curves(axes, assessed.agreement)
+    for axes, measure in zip(grid[:, 0], MEASURES, strict=False):
+        axes.set_ylabel(f"{measure}, %")
+    figure.supxlabel("mean flops for one image, millions of multiply-adds", fontsize="medium")
     return figure
 
 
-def _draw_curves(axes: Axes, assessed: SetAssessment, flops: Floats) -> None:
-    for (name, curve), colour in zip(assessed.curves.items(), COLOURS, strict=True):
+def _draw_curves(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    for (name, curve), colour in zip(curves.items(), COLOURS, strict=True):
         axes.plot(curve.flops / 1e6, 100 * curve.accuracy, label=name, color=colour)
-    accuracies = [100 * quality.accuracy for quality in assessed.exits]
-    axes.plot(flops / 1e6, accuracies, "o", color=COLOURS[-1])
-    axes.set(
-        xlabel="mean flops for one image, millions of multiply-adds",
-        title=f"{assessed.name}, n = {assessed.images:,}",
-    )
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize="small")

@@ -22,17 +22,10 @@ from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images
 from training.data.splits import load_test
 from training.errors import CheckpointError, DataError
-from training.evaluation.assessment import (
-    MEDIUM,
-    Assessment,
-    LabelledLogits,
-    assess,
-    labelled_logits,
-    own_dataset,
-    score,
-)
+from training.evaluation.assessment import MEDIUM, Assessment, assess, own_dataset
 from training.evaluation.budgeted import LESS, SHARES
 from training.evaluation.evaluate import Floats
+from training.evaluation.labelled_logits import LabelledLogits, labelled_logits, score
 from training.fit.checkpoint import Epoch, Progress, load_checkpoint
 from training.networks.multi_exit import MultiExitNetwork
 from training.report.classes import ClassResults, class_results
@@ -138,7 +131,7 @@ def _write_tables(folder: Path, assessment: Assessment, flops: Floats) -> None:
     columns = ["set", "images", "exit", "flops", "accuracy", "low", "high"]
     columns += ["temperature", "ece_before", "ece_after", "auroc"]
     _write_csv(folder / "anytime.csv", columns, _anytime(assessment, flops))
-    columns = ["set", "images", "procedure", "mean_flops", "accuracy"]
+    columns = ["set", "images", "procedure", "mean_flops", "accuracy", "agreement"]
     _write_csv(folder / "budgeted.csv", columns, _curves(assessment))
     columns = ["set", "images", "procedure", *(f"accuracy_at_{share}" for share in SHARES)]
     columns += [*(f"flops_to_full_less_{less}" for less in LESS), "area"]
@@ -168,8 +161,9 @@ def _anytime(assessment: Assessment, flops: Floats) -> Iterator[list[object]]:
 def _curves(assessment: Assessment) -> Iterator[list[object]]:
     for one in assessment.sets:
         for procedure, curve in one.curves.items():
-            for flops, accuracy in zip(curve.flops, curve.accuracy, strict=True):
-                yield [one.name, one.images, procedure, flops, accuracy]
+            agreement = one.agreement[procedure].accuracy
+            for numbers in zip(curve.flops, curve.accuracy, agreement, strict=True):
+                yield [one.name, one.images, procedure, *numbers]
 
 
 def _summaries(assessment: Assessment) -> Iterator[list[object]]:

@@ -14,17 +14,16 @@ from tests.training.samples import (
 )
 from training.data.splits import load_test
 from training.errors import CheckpointError
-from training.evaluation.assessment import (
+from training.evaluation.assessment import assess, own_dataset
+from training.evaluation.budgeted import direct_optimum
+from training.evaluation.calibration_error import reliability
+from training.evaluation.evaluate import apply_thresholds, exits_taken
+from training.evaluation.labelled_logits import (
     LabelledLogits,
-    assess,
     labelled_logits,
-    own_dataset,
     score,
     temperatures_of,
 )
-from training.evaluation.budgeted import direct_optimum
-from training.evaluation.calibration_error import reliability
-from training.evaluation.evaluate import apply_thresholds
 from training.evaluation.thresholds import best_within
 from training.networks.predict import predict
 
@@ -64,6 +63,10 @@ def test_few_images_are_assessed(images: int) -> None:
     for targets in (held_out.targets, best, (best + 1) % 4):
         assessment = assess(LabelledLogits(held_out.logits, targets), None, FLOPS)
         assert [each.images for each in assessment.sets] == [images]
+    predicted = LabelledLogits(held_out.logits, best, pseudo=True)
+    (assessed,) = assess(predicted, None, FLOPS).sets
+    for name, curve in assessed.curves.items():
+        assert np.array_equal(curve.accuracy, assessed.agreement[name].accuracy)
 
 
 def test_images_of_another_split_are_rejected() -> None:
@@ -99,6 +102,20 @@ def test_results_of_a_budget_are_those_of_its_thresholds() -> None:
     assert on_held_out.accuracy <= solved.accuracy
     assert (on_test.mean_flops, on_test.accuracy) == (measured.mean_flops, measured.accuracy)
     assert on_test.shares == measured.shares
+
+
+def test_agreement_is_that_of_the_answers_of_the_same_thresholds() -> None:
+    held_out, test = drawn(2000, 0), drawn(2000, 1)
+    on_held_out, on_test = assess(held_out, test, FLOPS).sets
+    scored, predicted = score(test, temperatures_of(held_out), FLOPS), test.logits.argmax(-1)
+    for share, budget in on_test.budgets.items():
+        taken = exits_taken(scored.confidence, np.array(budget.thresholds))
+        answers = predicted[taken, np.arange(2000)]
+        assert budget.agreement == pytest.approx(float((answers == predicted[-1]).float().mean()))
+        assert on_held_out.budgets[share].agreement == pytest.approx(budget.agreement, abs=0.03)
+    for name, curve in on_test.agreement.items():
+        assert np.array_equal(curve.flops, on_test.curves[name].flops)
+        assert curve.accuracy[-1] == 1, "full depth agrees with itself"
 
 
 def test_full_depth_costs_only_the_part_that_starts_again_from_the_image() -> None:

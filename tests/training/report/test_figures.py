@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 
 from tests.training.evaluation.test_assessment import FLOPS, drawn
@@ -16,7 +18,12 @@ def test_a_figure_is_one_element_without_external_references() -> None:
 
 def test_each_set_and_each_exit_has_axes() -> None:
     assessment = assess(drawn(400, 0), drawn(100, 1), FLOPS)
-    assert len(budgeted_figure(assessment, FLOPS).axes) == 2
+    drawn_axes = budgeted_figure(assessment, FLOPS).axes
+    assert [axes.get_ylabel() for axes in drawn_axes] == [
+        *("accuracy, %", "", "agreement with full depth, %", "")
+    ]
+    without_labels = replace(assessment, pseudo=True)
+    assert len(budgeted_figure(without_labels, FLOPS).axes) == 2, "agreement is the accuracy"
     used = [a for a in reliability_figure(assessment.sets[1]).axes if a.axison]
     assert [a.get_title() for a in used] == ["exit 1", "exit 2", "exit 3"]
     after = np.asarray(used[0].lines[2].get_xydata(), dtype=np.float64)

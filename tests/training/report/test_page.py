@@ -8,7 +8,8 @@ import torch
 from tests.training.samples import finished_progress, tiny_progress
 from tests.training.two_sizes import two_sizes
 from training.data.images import Images
-from training.evaluation.assessment import MEDIUM, LabelledLogits, assess, score
+from training.evaluation.assessment import MEDIUM, assess
+from training.evaluation.labelled_logits import LabelledLogits, score
 from training.fit.checkpoint import Progress
 from training.recipes import RECIPES
 from training.report.classes import class_results

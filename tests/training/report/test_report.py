@@ -55,6 +55,8 @@ def test_the_command_reports_a_finished_checkpoint(
     curves = rows(tmp_path / "budgeted.csv")
     papers = [r for r in curves if (r["set"], r["procedure"]) == ("test", "MSDNet procedure")]
     assert len(papers) == 42
+    assert papers[-1]["agreement"] == "1.0"
+    assert "agreement, %" in page
     summary = rows(tmp_path / "summary.csv")
     assert len(summary) == 6
     full = [r["accuracy_at_1.0"] for r in summary if r["set"] == "test"]
