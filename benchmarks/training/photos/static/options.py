@@ -35,6 +35,8 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     option("--cut-sizes", type=positive_int, nargs="*", default=[], help="pixels, for --cuts too")
     text = "another static network, with options of training that replace those of the recipe"
     option("--network", type=named, action="append", default=[], metavar="NAME=OPTIONS", help=text)
+    text = "another chain, with options of training"
+    option("--chain", type=named, action="append", default=[], metavar="NAME=OPTIONS", help=text)
     option("--first-size", type=positive_int, default=128, help="pixels, for small-first")
     option("--seeds", type=positive_int, default=3, help="runs of each row")
     option("--rows", nargs="+", metavar="NAME", help="only these rows")
@@ -49,6 +51,7 @@ def choice_of(given: argparse.Namespace) -> Choice:
         given.cuts,
         given.cut_sizes,
         dict(given.network),
+        dict(given.chain),
         given.first_size,
         given.seeds,
     )

@@ -27,6 +27,7 @@ class Choice:
         cuts: Numbers of the blocks that cut trunks end with.
         cut_sizes: Sizes of smaller images of cut trunks too, in pixels.
         networks: Options of training of other networks, by name.
+        chains: Options of training of other chains, by name.
         first_size: Size of the smaller image of the chain.
         seeds: Runs of each row.
     """
@@ -35,6 +36,7 @@ class Choice:
     cuts: Sequence[int]
     cut_sizes: Sequence[int] = ()
     networks: Mapping[str, str] = field(default_factory=dict)
+    chains: Mapping[str, str] = field(default_factory=dict)
     first_size: int = 128
     seeds: int = 3
 
@@ -53,7 +55,7 @@ def _msdnet_rows(recipe: Recipe, choice: Choice) -> Rows:
     options |= {f"layers-{count}": f"{SHORT} {count}" for count in fewer}
     options |= {f"size-{size}": f"{SHORT} {layers} --size {size}" for size in choice.sizes}
     static = [Row(name, each, choice.seeds) for name, each in options.items()]
-    chains = {"exits": "--variant joint", "exits-dfs": "--variant released"}
+    chains = {"exits": "--variant joint", "exits-dfs": "--variant released", **choice.chains}
     return static, [Row(name, each, choice.seeds) for name, each in chains.items()]
 
 
@@ -72,5 +74,5 @@ def static_rows(choice: Choice) -> list[Row]:
 
 def chain_rows(choice: Choice) -> list[Row]:
     """Return the rows of networks with exits: at full size, and with a smaller image first."""
-    first = f"--first-size {choice.first_size}"
-    return [Row("exits", "", choice.seeds), Row("small-first", first, choice.seeds)]
+    options = {"exits": "", "small-first": f"--first-size {choice.first_size}", **choice.chains}
+    return [Row(name, each, choice.seeds) for name, each in options.items()]
