@@ -64,7 +64,8 @@ STATIC: BySeedAndRow = {
 @pytest.mark.parametrize("recipe", ["photos-quick", "photos"])
 def test_every_row_is_a_valid_recipe(recipe: str) -> None:
     lite1 = {"lite1": "--shape.variant 1"}
-    choice = Choice([96, 128], [8, 11], cut_sizes=[128], networks=lite1, seeds=2)
+    cut_first = {"cut-first": "--first-size 96 --shape.last_block 13"}
+    choice = Choice([96, 128], [8, 11], cut_sizes=[128], networks=lite1, chains=cut_first, seeds=2)
     rows = [*static_rows(choice), *chain_rows(choice)]
     recipes = {row.name: Plan("data", recipe, "").recipe_of(Run(row, 1)) for row in rows}
     sizes = {name: (each.size, each.shape.get("last_block")) for name, each in recipes.items()}
@@ -79,16 +80,30 @@ def test_every_row_is_a_valid_recipe(recipe: str) -> None:
         "lite1": (224, None),
         "exits": (224, None),
         "small-first": (224, None),
+        "cut-first": (224, 13),
     }
     assert recipes["small-first"].first_size == 128
-    alone = [each for name, each in recipes.items() if name not in ("exits", "small-first")]
+    assert recipes["cut-first"].first_size == 96
+    chains = ("exits", "small-first", "cut-first")
+    alone = [each for name, each in recipes.items() if name not in chains]
     assert {each.objective for each in alone} == {"joint"}
     assert all(each.shape["exits"] == [] for each in alone)
 
 
 def test_static_msdnets_have_the_layers_up_to_an_exit() -> None:
     given = build_parser("").parse_args(
-        ["--recipe", "cifar-compact", "--data", "d", "--out", "o", "--sizes", "24"]
+        [
+            "--recipe",
+            "cifar-compact",
+            "--data",
+            "d",
+            "--out",
+            "o",
+            "--sizes",
+            "24",
+            "--chain",
+            "wide=--variant joint --shape.base 2",
+        ]
     )
     static, chains = rows_of(RECIPES["cifar-compact"], choice_of(given))
     recipes = {
@@ -104,6 +119,7 @@ def test_static_msdnets_have_the_layers_up_to_an_exit() -> None:
         "size-24": (1, 7, 24),
         "exits": (4, 1, 32),
         "exits-dfs": (4, 1, 32),
+        "wide": (4, 2, 32),
     }
     assert (recipes["exits"].variant, recipes["exits-dfs"].variant) == ("joint", "released")
 
