@@ -22,6 +22,7 @@ EXITS = {
     "imagenet-paper": 5,
     "imagenet-paper-vit": 6,
     "photos": 4,
+    "photos-small-first": 4,
     "photos-quick": 4,
     "photos-unlabelled": 4,
 }
@@ -85,7 +86,9 @@ def test_the_papers_vit_is_trained_from_random_weights_in_a_dry_run(tmp_path: Pa
     assert (tmp_path / "run" / "report.html").exists()
 
 
-@pytest.mark.parametrize("name", ["photos", "photos-quick", "photos-unlabelled"])
+@pytest.mark.parametrize(
+    "name", ["photos", "photos-small-first", "photos-quick", "photos-unlabelled"]
+)
 def test_the_record_of_weights_is_that_of_the_package(name: str) -> None:
     recipe = RECIPES[name]
     found = pretrained_weights(recipe.backbone, recipe.shape, "package", keep_head=False)
