@@ -57,13 +57,18 @@ ENDS_EARLY = {
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A folder that has what the documents suppose, and the URL of a server."""
+    """A folder that has what the documents suppose, and the URL of a server.
+
+    `version` is the one that the server has, if not the first one.
+    """
 
     folder: Path
     url: str
+    version: str = "1"
 
     def here(self, text: str) -> str:
-        """Return a text of a document with the address of this server."""
+        """Return a text of a document with the address and the version of this server."""
+        text = text.replace("?version=1", f"?version={self.version}")
         return text.replace(DOCUMENTED, self.url.removeprefix("http://"))
 
 

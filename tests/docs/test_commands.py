@@ -37,7 +37,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     furnish(folder)
     with server(["-m", "offramp", *serve_commands()[0]], folder) as url:
         assert httpx.get(f"{url}/health/ready", timeout=30).status_code == 200
-        yield Reader(folder, url)
+        yield Reader(folder, url, httpx.get(f"{url}/model", timeout=30).json()["version"])
 
 
 def serve_commands() -> list[list[str]]:
