@@ -10,7 +10,6 @@ from offramp.bundle.manifest import (
     Manifest,
     OperatingPoint,
     PretrainedWeights,
-    StageSpec,
 )
 from offramp.bundle.promises import Kind, Promises
 from offramp.bundle.reject import Reject
@@ -152,6 +151,10 @@ class ExitDescription(FrozenRecord):
         description="part of them that only this exit needs. An answer at a later exit does not "
         "spend it if no confidence of this exit is needed"
     )
+    network: int = Field(
+        description="number of the network that has this exit, from 1. A cascade or a chain with a "
+        "smaller image has several. One does not run if no confidence of its exits is needed"
+    )
     accuracy: Estimate
     temperature: float
 
@@ -214,7 +217,7 @@ def describe(manifest: Manifest, milliseconds: Milliseconds) -> ModelDescription
         precision=manifest.precision,
         confidence=manifest.confidence,
         full_flops=manifest.full_flops,
-        exits=tuple(_described(*each) for each in enumerate(manifest.stages, 1)),
+        exits=_exits(manifest),
         default_budget=default_budget(manifest),
         budgets=manifest.budgets,
         curve=manifest.curve,
@@ -226,11 +229,15 @@ def describe(manifest: Manifest, milliseconds: Milliseconds) -> ModelDescription
     )
 
 
-def _described(number: int, stage: StageSpec) -> ExitDescription:
-    return ExitDescription(
-        exit=number,
-        flops=stage.flops_to_exit,
-        head_flops=stage.head_flops,
-        accuracy=stage.accuracy,
-        temperature=stage.temperature,
+def _exits(manifest: Manifest) -> tuple[ExitDescription, ...]:
+    return tuple(
+        ExitDescription(
+            exit=number,
+            flops=stage.flops_to_exit,
+            head_flops=stage.head_flops,
+            network=sum(first < number for first in manifest.firsts),
+            accuracy=stage.accuracy,
+            temperature=stage.temperature,
+        )
+        for number, stage in enumerate(manifest.stages, 1)
     )

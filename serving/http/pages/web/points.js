@@ -20,12 +20,17 @@ export function isEvaluated(thresholds, exit) {
   return exit === thresholds.length || thresholds[exit - 1] <= NEVER;
 }
 
-/** Return the multiply-adds of an answer at an exit, without the heads that do not run. */
+/** Return the multiply-adds of an answer at an exit, without what does not run for it: heads of
+ * exits that are not evaluated, and in networks before, the stages after the last one that is. */
 export function flopsAt(model, thresholds, exit) {
-  const skipped = model.exits
-    .slice(0, exit - 1)
-    .filter((each) => !isEvaluated(thresholds, each.exit));
-  return model.exits[exit - 1].flops - skipped.reduce((sum, each) => sum + each.head_flops, 0);
+  const needed = (each) => each.exit === exit || isEvaluated(thresholds, each.exit);
+  const before = model.exits.slice(0, exit);
+  return before.reduce((sum, each, k) => {
+    const runs = before.some((later) =>
+      later.exit >= each.exit && later.network === each.network && needed(later));
+    const stage = each.flops - (k > 0 ? before[k - 1].flops : 0);
+    return sum + (runs ? stage - (needed(each) ? 0 : each.head_flops) : 0);
+  }, 0);
 }
 
 /** Return the operating points that a request can ask for, from cheap to dear.

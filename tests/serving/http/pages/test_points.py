@@ -6,34 +6,46 @@ import json
 import shutil
 import subprocess
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from offramp.bundle.manifest import Manifest, read_manifest
+from serving.engine.budgets.milliseconds import Milliseconds
+from serving.engine.latency import Latency
 from serving.engine.policy import resolve
+from serving.http.schemas import describe
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="needs node")
-PRINT = """
-import { pointsOf } from "%s";
+RUN = """
+import { flopsAt, pointsOf } from "%s";
 let text = "";
 for await (const part of process.stdin) text += part;
-console.log(JSON.stringify(pointsOf(JSON.parse(text))));
+const given = JSON.parse(text);
+console.log(JSON.stringify(%s));
 """
+SHIPPED = Path(__file__).parents[4] / "deploy" / "bundles"
+
+
+def run(code: str, given: object, folder: Path) -> Any:
+    """Run code of the page on a value `given`, and return the result."""
+    web = shutil.copytree(str(files("serving.http.pages") / "web"), folder / "web")
+    (web / "package.json").write_text('{"type": "module"}')
+    assert NODE is not None
+    words = [NODE, "--input-type=module", "--eval", RUN % (web / "points.js", code)]
+    done = subprocess.run(
+        words, input=json.dumps(given), capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
 
 
 def points_of(manifest: Manifest, folder: Path) -> list[dict[str, Any]]:
     """Return the points of the page for a model."""
-    web = shutil.copytree(str(files("serving.http.pages") / "web"), folder / "web")
-    (web / "package.json").write_text('{"type": "module"}')
     model = manifest.model_dump(mode="json") | {"full_flops": manifest.full_flops}
-    script = PRINT % (web / "points.js")
-    assert NODE is not None
-    words = [NODE, "--input-type=module", "--eval", script]
-    run = subprocess.run(words, input=json.dumps(model), capture_output=True, text=True, check=True)
-    found: list[dict[str, Any]] = json.loads(run.stdout)
+    found: list[dict[str, Any]] = run("pointsOf(given)", model, folder)
     return found
 
 
@@ -63,3 +75,19 @@ def test_each_point_is_that_of_the_server_for_all_its_names(
             seen.add(name["text"])
     assert manifest.promises is not None
     assert {str(each.level) for each in manifest.promises.offered} <= seen
+
+
+@pytest.mark.parametrize("name", ["clothing-lite0", "cifar10-msdnet"])
+def test_an_answer_costs_what_the_server_says(name: str, tmp_path: Path) -> None:
+    """Of a chain, the network on the smaller image does not run if no exit of it is evaluated."""
+    manifest = read_manifest(SHIPPED / name)
+    milliseconds = Milliseconds(manifest, Latency([1], [[1e-3]] * manifest.exits))
+    model = describe(manifest, milliseconds).model_dump(mode="json")
+    cases = [
+        ([0.5 if asked else 2.0 for asked in (*early, True)], exit_)
+        for early in product((False, True), repeat=manifest.exits - 1)
+        for exit_ in range(1, manifest.exits + 1)
+    ]
+    code = "given.cases.map(([thresholds, exit]) => flopsAt(given.model, thresholds, exit))"
+    found = run(code, {"model": model, "cases": cases}, tmp_path)
+    assert found == [manifest.flops_of(exit_, [t <= 1 for t in ts]) for ts, exit_ in cases]
