@@ -175,16 +175,19 @@ def is_accessible(
 
 
 def works_with_a_key(playground: Playground, picture: Picture) -> str:
-    """Use a server that needs a key, below a prefix. The key is gone with the page."""
+    """Use a server that needs a key, below a prefix. The key is gone with the page.
+
+    A picture that is dropped before the key is asked about after it.
+    """
     page = playground.page
     expect(page.locator("#key-form")).to_be_visible()
+    playground.give([picture])
     page.locator("#key").fill("wrong")
     page.keyboard.press("Enter")
     expect(page.locator("#message")).to_contain_text("API key")
     page.locator("#key").fill(playground.server.key)
     page.keyboard.press("Enter")
     expect(page.locator("#message")).to_be_hidden()
-    playground.give([picture])
     playground.expect_answers(1)
     asks_the_server(playground, "5000")
     page.get_by_role("link", name="API reference").click()

@@ -18,6 +18,7 @@ let model = null;
 let points = [];
 let chosen = 0; // index in `points`
 let pictures = [];
+const early = []; // files that were given before the model was known
 let selected = null;
 let asking = 0; // requests under way
 let drawing = false; // of all pictures, at the next frame
@@ -42,6 +43,7 @@ async function start() {
   drawNames();
   drawPoint();
   resized.observe(byId("curve"));
+  add(early.splice(0));
 }
 
 function drawNames() {
@@ -85,7 +87,7 @@ function drawChart() {
 // --- pictures ----------------------------------------------------------------------------------
 
 function add(files) {
-  if (!model) return; // without its input size and exits nothing can be shown
+  if (!model) return void early.push(...files); // its input size and exits are needed to show one
   const room = MOST_PICTURES - pictures.length;
   if (files.length > room) tell(`At most ${MOST_PICTURES} pictures: ${files.length - room} are left out.`);
   const added = files.slice(0, room).map((file) => ({ file, opinions: [], state: "waiting" }));
