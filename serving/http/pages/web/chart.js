@@ -64,7 +64,10 @@ function axes({ x, y, low, high, most }, width) {
   }
   for (const flops of ticks(0, most)) {
     const label = flops === 0 ? "0" : millions(flops).replace(".0", "");
-    parts.push(text(label, { x: x(flops), y: floor + 18, "text-anchor": "middle" }));
+    const place = x(flops) > width - 2 * RIGHT // there is no room on its right
+      ? { x: width, "text-anchor": "end" }
+      : { x: x(flops), "text-anchor": "middle" };
+    parts.push(text(label, { y: floor + 18, ...place }));
   }
   const middle = (LEFT + width - RIGHT) / 2;
   parts.push(text("mean multiply-adds", { x: middle, y: HEIGHT - 6, "text-anchor": "middle" }));
