@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -7,25 +5,18 @@ import torch
 from tests.training.samples import (
     PARQUET,
     finished_progress,
-    source_with_test,
-    tiny_dataset,
     tiny_progress,
-    untrained_checkpoint,
 )
-from training.data.splits import load_test
 from training.errors import CheckpointError
 from training.evaluation.assessment import assess, own_dataset
 from training.evaluation.budgeted import direct_optimum
-from training.evaluation.calibration_error import reliability
 from training.evaluation.evaluate import apply_thresholds, exits_taken
 from training.evaluation.labelled_logits import (
     LabelledLogits,
-    labelled_logits,
     score,
     temperatures_of,
 )
 from training.evaluation.thresholds import best_within
-from training.networks.predict import predict
 
 FLOPS = np.array([10.0, 40.0, 100.0])
 
@@ -39,21 +30,6 @@ def drawn(images: int, seed: int) -> LabelledLogits:
     observed = signal * np.eye(4)[targets] + rng.normal(0, 1, (3, images, 4))
     logits = 2 * signal * observed
     return LabelledLogits(torch.from_numpy(logits).float(), torch.from_numpy(targets))
-
-
-def test_logits_are_computed_in_parts_and_cover_all_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = source_with_test(tmp_path)
-    network = untrained_checkpoint(finished_progress()).network()
-    test = load_test(source, 32, tiny_dataset().labels)
-    assert test is not None
-    whole = test.decoded()
-    monkeypatch.setattr("training.data.images.READ_AT_ONCE", 25)
-    assert [len(part) for part in test.parts()] == [25, 25, 10]
-    given = labelled_logits(network, test)
-    assert torch.equal(given.targets, whole.targets)
-    torch.testing.assert_close(given.logits, predict(network, whole.pixels))
 
 
 @pytest.mark.parametrize("images", [1, 2, 5, 40])
@@ -125,11 +101,3 @@ def test_full_depth_costs_only_the_part_that_starts_again_from_the_image() -> No
     assert apply_thresholds(scored, np.array([2.0, 0.0, 0.0])).mean_flops == 40
     (assessed,) = assess(held_out, None, FLOPS, starts=(0, 2)).sets
     assert all(budget.mean_flops <= share * 60 for share, budget in assessed.budgets.items())
-
-
-def test_confidence_is_the_calibrated_maximum() -> None:
-    given = drawn(300, 0)
-    scored = score(given, (2.0, 2.0, 2.0), FLOPS)
-    expected = torch.softmax(given.logits / 2, dim=-1).amax(-1).numpy()
-    np.testing.assert_allclose(scored.confidence, expected, rtol=1e-6)
-    assert reliability(scored.confidence[2], scored.right[2]).error < 0.08
