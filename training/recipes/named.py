@@ -26,18 +26,13 @@ VIT_TINY = Weights(
     margin=0.9,
 )
 
-QUICK = Recipe(
+PRETRAINED = Recipe(
     size=224,
     backbone="efficientnet_lite",
     weights=LITE0,
     variant="joint",
     objective="distillation",
     objective_options={"share": 0.5, "hint": 0.0, "scaled": True, "ramp": 0.2},
-    freeze="trunk",
-    cache_features=True,
-    shift=0,
-    epochs=10,
-    batch_size=64,
     optimizer="adamw",
     lr=2e-3,
     weight_decay=0.01,
@@ -46,29 +41,29 @@ QUICK = Recipe(
     label_smoothing=0.1,
 )
 
-PHOTOS = Recipe(
-    size=224,
-    backbone="efficientnet_lite",
-    weights=LITE0,
-    variant="joint",
-    objective="distillation",
-    objective_options={"share": 0.5, "hint": 0.0, "scaled": True, "ramp": 0.2},
-    epochs=6,
-    batch_size=32,
-    optimizer="adamw",
-    lr=2e-3,
-    trunk_lr=3e-4,
-    weight_decay=0.01,
-    schedule="cosine",
-    warmup=0.1,
-    label_smoothing=0.1,
-    crop="resized",
-    crop_area=0.7,
-    shrink=True,
+QUICK = PRETRAINED.model_copy(
+    update={
+        "freeze": "trunk",
+        "cache_features": True,
+        "shift": 0,
+        "epochs": 10,
+        "batch_size": 64,
+    }
+)
+
+PHOTOS = PRETRAINED.model_copy(
+    update={
+        "epochs": 6,
+        "batch_size": 32,
+        "trunk_lr": 3e-4,
+        "crop": "resized",
+        "crop_area": 0.7,
+        "shrink": True,
+    }
 )
 
 RECIPES: dict[str, Recipe] = {
-    # Trains on two CPU cores. The bundle in this repository is made with it.
+    # Trains on two CPU cores. The bundle of CIFAR-10 in this repository is made with it.
     "cifar-compact": Recipe(
         shape={"exits": 4, "base": 1, "step": 2, "bottleneck": False, "head_dropout": 0.0},
         epochs=20,
@@ -189,7 +184,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     # One's own photos, end to end from pretrained weights.
     "photos": PHOTOS,
-    # The same with a smaller image first. After block 13, more depth gains less than it costs.
+    # The same with a smaller image first. The bundle of photos in this repository is made with it.
+    # After block 13, more depth gains less than it costs.
     "photos-small-first": PHOTOS.model_copy(
         update={"first_size": 128, "shape": {"blocks": [8, 11], "last_block": 13}}
     ),
