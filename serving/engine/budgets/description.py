@@ -21,7 +21,7 @@ class StageMilliseconds(FrozenRecord):
 class ServerTimes(FrozenRecord):
     """Compute times for one image as this server measures them, in milliseconds.
 
-    A batch of n images counts as n images of an n-th of its time: of the last 100 batches or so, at
+    A batch of n images counts as n images of an n-th of its time: of the last 30 batches or so, at
     first of one image alone. Waiting is not part of it. These are means of answers.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LEAST_WEIGHT = 0.01  # of one batch, so that about the last 100 count
+LEAST_WEIGHT = 0.03  # of one batch, so that about the last 30 count
 LONGEST = 4.0  # a batch counts as at most so many times as long as its images took before
 
 
