@@ -168,18 +168,18 @@ def _of_torch(groups: Sequence[ParameterGroup], kind: OptimizerName, momentum: f
 
 
 def _muon(groups: Sequence[ParameterGroup], lr: float, momentum: float) -> list[Optimizer]:
-    """Build SGD for vectors and matrices, and Muon for convolutions."""
+    """Build Muon for convolutions, and SGD for all else: it decays matrices alone."""
     (group,) = groups
-    decay = group.weight_decay
     by_dims = [
-        {"params": [p for p in group.parameters if p.ndim == 2], "weight_decay": decay},
-        {"params": [p for p in group.parameters if p.ndim < 2], "weight_decay": 0.0},
+        {
+            "params": [p for p in group.parameters if p.ndim == 2],
+            "weight_decay": group.weight_decay,
+        },
+        {"params": [p for p in group.parameters if p.ndim not in (2, 4)], "weight_decay": 0.0},
     ]
     convolutions = [p for p in group.parameters if p.ndim == 4]
-    return [
-        torch.optim.SGD(by_dims, group.lr, momentum, nesterov=True),
-        Muon(convolutions, lr, momentum),
-    ]
+    rest = torch.optim.SGD(by_dims, group.lr, momentum, nesterov=True)
+    return [rest, Muon(convolutions, lr, momentum)] if convolutions else [rest]
 
 
 def lr_factor(

@@ -58,6 +58,18 @@ def test_each_optimizer_fits_a_small_network(kind: OptimizerName, lr: float) -> 
     assert losses[-1] < 0.1 * losses[0]
 
 
+@pytest.mark.parametrize("kind", ["sgd", "muon", "adamw"])
+@pytest.mark.parametrize("shape", [(5,), (4, 3), (1, 4, 3), (4, 3, 2, 2), (4, 3, 2, 2, 2)])
+def test_each_optimizer_updates_parameters_of_any_shape(
+    kind: OptimizerName, shape: tuple[int, ...]
+) -> None:
+    weight = nn.Parameter(torch.ones(shape))
+    optimizers = Optimizers([ParameterGroup([weight], 0.1, 0.01)], kind, muon_lr=0.1, momentum=0.9)
+    weight.grad = torch.arange(1.0, weight.numel() + 1).view(shape)
+    optimizers.step(1.0)
+    assert (weight != 1).all()
+
+
 def test_adamw_continues_from_its_state_bit_for_bit() -> None:
     torch.manual_seed(0)
     start, gradients = torch.randn(4, 3), torch.randn(6, 4, 3)
