@@ -113,17 +113,18 @@ class Catalog:
             name: Name of the model.
             digest: Sha256 of the manifest of the version that is tried.
             trial: The version and its share.
-            keep_previous: Keep the version that is neither this nor the one that answers.
+            keep_previous: Keep a third version, for a rollback: rather the one that answered before
+                than one that was tried until now.
             shadow: It is a shadow. If it was none before, it is loaded anew and counts from 0.
         """
         version = trial.version
-        before = [each for each in self.models[name] if each.version != version]
-        others = before if keep_previous else before[:1]
+        answering, *rest = [each for each in self.models[name] if each.version != version]
+        previous = sorted(rest, key=self._is_tried)[:keep_previous]
         if shadow:
             entry = self._shadow_entry_of(name, version, digest)
-            return self._with(name, version, [others[0], entry, *others[1:2]], shadow=trial)
+            return self._with(name, version, [answering, entry, *previous], shadow=trial)
         entry = self._entry_of(name, version, digest)
-        return self._with(name, version, [others[0], entry, *others[1:2]], canary=trial)
+        return self._with(name, version, [answering, entry, *previous], canary=trial)
 
     def unloading(self, name: str) -> Catalog:
         """Return the catalog without a model."""
@@ -146,6 +147,11 @@ class Catalog:
         """Return the loads of a model with one more."""
         before = self.loads.get(name, Loads())
         return Loads(before.done + (not failed), before.failed + failed, failed)
+
+    def _is_tried(self, entry: Entry) -> bool:
+        """Tell if the version is a canary or a shadow, which need not have answered before."""
+        trials = (self.canaries.get(entry.name), self.shadows.get(entry.name))
+        return entry.version in [each.version for each in trials if each is not None]
 
     def _entry_of(self, name: str, version: str, digest: str) -> Entry:
         """Return the entry of a version. One with the same files is kept."""

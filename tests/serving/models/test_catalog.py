@@ -53,6 +53,18 @@ def test_a_canary_is_loaded_beside_the_version_that_answers() -> None:
     assert set(more.entries()) == set(tried.entries())
 
 
+def test_the_version_before_stays_for_a_rollback_while_one_trial_follows_another() -> None:
+    catalog = Catalog()
+    for version in ("1", "2"):
+        catalog = catalog.loading("cats", version, version, keep_previous=True)
+    for version in ("3", "4"):
+        catalog = catalog.trying("cats", version, Trial(version, 0.05), keep_previous=True)
+    assert versions(catalog) == ["2", "4", "1"]
+    shadowed = catalog.trying("cats", "5", Trial("5", 0.05), keep_previous=True, shadow=True)
+    after = shadowed.trying("cats", "6", Trial("6", 0.05), keep_previous=True)
+    assert (versions(shadowed), versions(after)) == (["2", "5", "1"], ["2", "6", "1"])
+
+
 def test_a_canary_ends_with_the_next_load_of_its_model_or_with_it() -> None:
     first = Catalog().loading("cats", "1", "a", keep_previous=False)
     tried = first.trying("cats", "b", Trial("2", 0.05), keep_previous=False)
