@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from offramp.commands import bench
 from offramp.commands.bench import main
 from tests.offramp.pictures import write_files
 from tests.serving.servers import Running, serving
@@ -55,6 +56,18 @@ def test_each_load_of_the_native_protocol_has_its_numbers(
     ]
     for load in found["loads"]:
         check(load)
+
+
+def test_a_closed_loop_that_ran_out_of_requests_counts_its_own_time(
+    server: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "MANY", 20)
+    options = ("--clients", "2", "--seconds", "60", "--warm-up", "0", "--format", "json")
+    assert main([server.url, *options]) == 0
+    (load,) = json.loads(capsys.readouterr().out)["loads"]
+    assert load["requests"] == 20
+    assert load["seconds"] < 30
+    assert load["answers_per_second"] * load["seconds"] == pytest.approx(20)
 
 
 @pytest.mark.parametrize("encoding", ["binary", "json"])
