@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 from pydantic import Field, SecretStr
@@ -119,12 +120,12 @@ def _load(arguments: Sequence[str]) -> None:
         parameters["shadow"] = options.shadow_share
     if options.version is not None:
         parameters["version"] = options.version
-    _post(options, f"models/{options.name}/load", {"parameters": parameters})
+    _post(options, f"models/{quote(options.name, safe='')}/load", {"parameters": parameters})
 
 
 def _unload(arguments: Sequence[str]) -> None:
     options = read_options(UnloadOptions, arguments, "offramp models unload")
-    _post(options, f"models/{options.name}/unload", {})
+    _post(options, f"models/{quote(options.name, safe='')}/unload", {})
 
 
 def _request(server: str, path: str, body: Mapping[str, object], key: str) -> Request:
@@ -142,7 +143,7 @@ def _post(options: ServerOptions, path: str, body: Mapping[str, object], key: st
 
     Raises:
         ModelsError: The server refuses the call, or cannot be reached.
-        UsageError: The file with the key cannot be read.
+        UsageError: The file with the key cannot be read, or the URL is wrong.
     """
     if options.admin_key_file is not None:
         key = read_key(options.admin_key_file)
@@ -153,9 +154,11 @@ def _post(options: ServerOptions, path: str, body: Mapping[str, object], key: st
             return found
     except HTTPError as error:
         raise ModelsError(_text_of(error)) from error
+    except InvalidURL as error:
+        raise UsageError(f"--url: {options.url}: {error}") from error
     except (URLError, TimeoutError) as error:
         raise ModelsError(f"{options.url}: {getattr(error, 'reason', error)}") from error
-    except ValueError as error:
+    except (ValueError, HTTPException) as error:
         raise ModelsError(f"{options.url}: not the response of a server of models") from error
 
 

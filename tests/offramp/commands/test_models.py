@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +77,7 @@ def test_the_key_is_needed(server: Running, capsys: pytest.CaptureFixture[str]) 
         (["load"], 2, "NAME"),
         (["list", "--url", "ftp://x"], 2, "no http"),
         (["list", "--url", "http://127.0.0.1:1"], 1, "refused"),
+        (["list", "--url", "http://127.0.0.1:x"], 2, "nonnumeric port"),
         (["load", "cats", "--admin-key-file", "none"], 2, "none"),
     ],
 )
@@ -82,3 +85,27 @@ def test_usage(words: list[str], code: int, says: str, capsys: pytest.CaptureFix
     assert main(["models", *words]) == code
     written = capsys.readouterr()
     assert says in written.out + written.err
+
+
+def test_a_name_that_a_path_cannot_hold_is_sent_encoded(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", "load", "no such/model", *options]) == 1
+    assert "no such/model" in capsys.readouterr().err
+
+
+def test_what_speaks_no_http_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+
+        def answer() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"220 mail\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert main(["models", "list", "--url", url]) == 1
+        thread.join()
+    assert f"{url}: not the response of a server of models" in capsys.readouterr().err
