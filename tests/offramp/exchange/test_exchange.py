@@ -148,6 +148,13 @@ def test_without_seconds_a_retry_follows_soon(header: dict[str, str]) -> None:
     assert len(paths) == 3
 
 
+@pytest.mark.parametrize("longest", [0, 0.0])
+def test_a_retry_sleeps_no_longer_than_the_bound_of_either_type(longest: float) -> None:
+    with other_server((503, {}, b"")) as (url, paths), pytest.raises(OfframpError):
+        classify(url, retries=3, max_retry_seconds=longest)
+    assert len(paths) == 4
+
+
 def test_a_server_that_is_busy_for_long_is_not_waited_for() -> None:
     busy = (503, {"Retry-After": "3600"}, PROBLEM % b"not-ready")
     with other_server(busy) as (url, paths), pytest.raises(ServingError):
