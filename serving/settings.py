@@ -12,8 +12,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from offramp.bounds import MAX_SECONDS
+from offramp.cores import cores
 from serving.address_settings import AddressSettings
-from serving.cores import cores
 from serving.model_settings import KEY_CHARACTERS, WHITE_SPACE, ShareFromZero
 
 Provider = Literal["cpu", "cuda"]

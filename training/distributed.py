@@ -21,6 +21,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from offramp.cores import cores
+
 TIMEOUT = timedelta(minutes=10)  # of a process that waits for the others
 
 
@@ -54,9 +56,9 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def cores() -> int:
-    """Return the number of CPU cores for each process on this host."""
-    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+def cores_per_process() -> int:
+    """Return the number of CPU cores for each process of this run on this host."""
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def shard(batch: Tensor) -> Tensor:

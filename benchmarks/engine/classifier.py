@@ -35,8 +35,8 @@ from benchmarks.serving.offline import MAX_PIXELS, Pixels, evaluate, pixels
 from offramp import Classifier, Client
 from offramp.answers import Answer, Timings
 from offramp.bundle.manifest import Manifest
+from offramp.cores import cores
 from offramp.inputs.datasets import find_images
-from serving.cores import cores
 from serving.engine.policy import resolve
 from serving.images.decoder import decode
 from serving.runtime.cpu import CpuRuntime

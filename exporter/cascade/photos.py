@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from exporter.errors import ExportError
 from offramp.bundle.manifest import ImageInput
 from offramp.bundle.preprocess import side_wanted
+from offramp.cores import cores
 from offramp.data.errors import DatasetError
 from offramp.data.held_out import in_random_order
 from offramp.data.reader import read_dataset
@@ -104,7 +104,7 @@ def _fill(pixels: NDArray[np.uint8], decoded: Iterable[Decoded]) -> None:
 def _decoded(images: Iterable[Encoded], target: ImageInput) -> Iterator[Decoded]:
     """Decode images, with one thread for each core."""
     encoded = iter(images)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         while some := list(islice(encoded, AT_ONCE)):
             yield from pool.map(partial(_decode_one, target=target), some)
 

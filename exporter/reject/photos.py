@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from exporter.errors import ExportError
 from offramp.bundle.manifest import ImageInput
+from offramp.cores import cores
 from offramp.data.errors import DatasetError
 from offramp.data.formats import HEAD, PARQUET, format_of
 from offramp.data.records import Encoded, Stored
@@ -151,5 +151,5 @@ def _decoded(
         except DataError as error:
             return error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         yield from pool.map(decode, items)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from threading import Condition, Thread
 from time import perf_counter
 
-from serving.cores import lower_priority
 from serving.engine.batch import Batch, Leaving
 from serving.engine.batch_run import Ran, predicted_seconds, run_batch
 from serving.engine.overload import OverloadDetector
@@ -25,6 +24,7 @@ from serving.engine.queues.turns import ModelTurns
 from serving.engine.request import Request
 from serving.engine.scheduler import Scheduler
 from serving.observe.metrics import Metrics
+from serving.priorities import lower_priority
 from serving.runtime.base import Runtime, Slots
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.cores import lower_priority
+from serving.priorities import lower_priority
 
 Pixels = NDArray[np.uint8]
 Run = Callable[[], Pixels]

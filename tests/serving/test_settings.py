@@ -5,9 +5,9 @@ import os
 import pytest
 from pydantic import ValidationError
 
+from offramp.cores import cores
 from offramp.errors import UsageError
 from offramp.options import read_options
-from serving.cores import cores
 from serving.processes.environment import key_warnings
 from serving.settings import ENVIRONMENT, Settings
 
@@ -84,16 +84,6 @@ def test_max_batch_goes_with_the_provider(provider: str, batch: int) -> None:
 
 def test_threads_are_the_cores() -> None:
     assert settings().threads == cores()
-    assert 1 <= cores() <= len(os.sched_getaffinity(0))
-
-
-@pytest.mark.parametrize(("quota", "threads"), [(0.5, 1), (1.9, 1), (2.0, 2), (64.0, 3), (None, 3)])
-def test_threads_are_at_most_the_quota(
-    quota: float | None, threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
-    monkeypatch.setattr("serving.cores.cpu_quota", lambda: quota)
-    assert settings().threads == threads
 
 
 def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

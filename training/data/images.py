@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from offramp.images.formats import format_of
 from offramp.images.header import read_header, upright_size
 from training.data.crop import SMALLEST_AREA, random_part
 from training.data.encoded import EncodedImages, identity
+from training.distributed import cores_per_process
 from training.errors import DataError
 from training.recipes import PLAIN, Resizing
 
@@ -139,7 +139,7 @@ class ImageFiles:
 
     def parts(self) -> Iterator[Images]:
         """Yield the decoded images, at most 1,000 at a time."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores_per_process()) as pool:
             for indices in torch.arange(len(self)).split(READ_AT_ONCE):
                 some = self.select(indices)
                 decoded = list(pool.map(self._attempt, some.files()))
@@ -151,7 +151,7 @@ class ImageFiles:
     def whole(self) -> tuple[ImageFiles, list[DataError]]:
         """Decode all files, and return those that are not damaged and the errors of the others."""
         kept, errors = [], []
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores_per_process()) as pool:
             for indices in torch.arange(len(self)).split(READ_AT_ONCE):
                 found = pool.map(self._attempt, self.select(indices).files())
                 for index, each in zip(indices.tolist(), found, strict=True):

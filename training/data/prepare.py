@@ -13,7 +13,7 @@ from rich.progress import track as rich_track
 
 from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images
-from training.data.shrunk import shrunk
+from training.data.shrunk.cache import shrunk
 from training.data.splits import load_test
 from training.distributed import rank, wait_for_all
 from training.recipes import Recipe

@@ -11,7 +11,7 @@ from rich.console import Console
 from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images
 from training.data.prepare import run_images, run_test_images
-from training.distributed import cores, process_group, processes, rank
+from training.distributed import cores_per_process, process_group, processes, rank
 from training.fit.checkpoint import Progress
 from training.fit.features.cache import Place, run_features
 from training.fit.same_run import moved
@@ -75,7 +75,7 @@ def _trainer(
         progress,
         dataset,
         place.device,
-        workers=cores() if options.workers is None else options.workers,
+        workers=cores_per_process() if options.workers is None else options.workers,
         compiler=options.compile,
         pretrained=start.pretrained,
         features=features,

@@ -32,7 +32,7 @@ from benchmarks.serving.reload.subject import KEY, images_of, server_of
 from benchmarks.serving.servers.processes import Running, started
 from offramp.load.outcomes import closed
 from offramp.load.sender import Load, Report, send
-from serving.cores import lower_priority
+from serving.priorities import lower_priority
 
 PATH = f"/models/{NAME}/classify"
 MOST_PER_SECOND = 20_000  # answers; a plan has that many requests

@@ -25,7 +25,7 @@ from PIL import ExifTags, Image
 from benchmarks.timing import positive_int
 from training.data.datasets import open_dataset
 from training.data.images import ImageFiles
-from training.data.shrunk import shrunk
+from training.data.shrunk.cache import shrunk
 
 TURNED = 6  # EXIF orientation of an upright photo of a phone
 RATIO = 4 / 3

@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 
 from offramp.tasks import start_task
-from serving.cores import LOADING, yield_to_answers
 from serving.http.models.loading import Loader
 from serving.http.models.served import ServedModel
 from serving.http.models.shadows import Shadows, check_shadows
 from serving.models.catalog import Catalog, Entry
 from serving.models.registry import Registry
+from serving.priorities import LOADING, yield_to_answers
 from serving.runtime.memory import give_back
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from offramp.bundle.manifest import read_manifest
 from offramp.errors import OfframpError
-from serving.cores import MAKING, yield_to_answers
 from serving.models.catalog import Entry
 from serving.models.folder import ModelFolder
+from serving.priorities import MAKING, yield_to_answers
 from serving.runtime.cpu import make_ready
 from serving.runtime.memory import keep_freed
 from serving.runtime.ready_graphs import write_graphs

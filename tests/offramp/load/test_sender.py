@@ -21,6 +21,7 @@ from benchmarks.serving.accounting import account
 from benchmarks.serving.mixture import all_queries, random_plan
 from benchmarks.serving.offline import evaluate
 from offramp.bundle.manifest import read_manifest
+from offramp.cores import cores
 from offramp.load.outcomes import (
     HUNG_UP,
     NO_ANSWER,
@@ -31,7 +32,6 @@ from offramp.load.outcomes import (
     poisson,
 )
 from offramp.load.sender import Load, send
-from serving.cores import cores
 from tests.serving.servers import serving
 from tests.serving.small_bundle import png, random_images, write_bundle
 

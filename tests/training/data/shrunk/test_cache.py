@@ -15,7 +15,8 @@ from PIL import ExifTags, Image
 from tests.training.samples import PARQUET
 from training.data.datasets import open_dataset
 from training.data.images import ImageFiles
-from training.data.shrunk import shrunk, stored_side
+from training.data.shrunk.cache import shrunk
+from training.data.shrunk.forms import stored_side
 from training.errors import DataError
 
 SIZE = 48
@@ -60,13 +61,6 @@ def with_cache(files: ImageFiles, folder: Path, *, parts: bool = True) -> tuple[
 def random_part(files: ImageFiles, number: int) -> np.typing.NDArray[np.int64]:
     (file,) = files.select(torch.tensor([number])).files()
     return files.pixels(file, np.random.default_rng(number)).astype(np.int64)
-
-
-def test_the_stored_side_allows_the_narrowest_part_at_full_resolution() -> None:
-    side = stored_side(224, 0.7)
-    assert side == 308
-    narrowest = side * (0.7 * 3 / 4) ** 0.5
-    assert 223 < narrowest < 225
 
 
 def test_parts_of_shrunk_images_are_those_of_the_originals(photos: Path, tmp_path: Path) -> None:
@@ -143,3 +137,27 @@ def test_a_damaged_cache_is_made_again_or_named(photos: Path, tmp_path: Path) ->
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"the cache .*\.zip is damaged .*; remove it"):
         list(cached.files())
+
+
+def test_two_runs_do_not_write_one_cache_at_a_time(photos: Path, tmp_path: Path) -> None:
+    files = files_of(photos)
+
+    def track(groups: Iterable[list[int]], _: int) -> Iterable[list[int]]:
+        with pytest.raises(DataError, match=r"--cache: another run writes images to .*; wait for"):
+            with_cache(files, tmp_path)
+        return groups
+
+    shrunk(files, tmp_path, "train", parts=True, track=track)
+    assert with_cache(files, tmp_path)[1] == 0
+
+
+def test_an_image_that_another_run_dropped_is_read_from_its_own_file(
+    photos: Path, tmp_path: Path
+) -> None:
+    files = files_of(photos)
+    cached, _ = with_cache(files, tmp_path)
+    fewer = replace(files, rows=files.rows[:1], targets=files.targets[:1])
+    with_cache(fewer, tmp_path)
+    assert [each.encoded for each in cached.files()][1:] == [
+        each.encoded for each in files.files()
+    ][1:]

@@ -1,22 +1,15 @@
-"""The cores that a server uses."""
+"""The cores that a process can use."""
 
 from __future__ import annotations
 
 import os
-import platform
-import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from serving.cores import SLICE, cpu_quota, yield_to_answers
-
-SCHEDULE = Path("/proc/thread-self/sched")
+from offramp.cores import cores, cpu_quota
 
 Files = dict[str, str]
-
-
 V1 = "cpu,cpuacct/cpu.cfs_quota_us", "cpu,cpuacct/cpu.cfs_period_us"
 
 
@@ -52,20 +45,11 @@ def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
     assert cpu_quota(tmp_path / "missing", tmp_path) is None
 
 
-def priority_and_slice() -> tuple[int, int]:
-    """Return the niceness of the calling thread, and the nanoseconds that it can hold a core."""
-    found = re.search(r"se\.slice +: +(\d+)", SCHEDULE.read_text(encoding="utf-8"))
-    assert found
-    return os.getpriority(os.PRIO_PROCESS, 0), int(found[1])
-
-
-@pytest.mark.skipif(
-    not SCHEDULE.exists() or tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (6, 12),
-    reason="Linux has slices for each thread from 6.12 on",
-)
-def test_a_thread_of_the_background_holds_a_core_briefly_and_no_other_thread_does() -> None:
-    niceness, own = priority_and_slice()
-    with ThreadPoolExecutor(1, initializer=yield_to_answers, initargs=(2,)) as pool:
-        assert pool.submit(priority_and_slice).result() == (niceness + 2, SLICE)
-    assert priority_and_slice() == (niceness, own)
-    assert own > SLICE
+@pytest.mark.parametrize(("quota", "found"), [(0.5, 1), (1.9, 1), (2.0, 2), (64.0, 3), (None, 3)])
+def test_cores_are_those_of_this_process_and_at_most_the_quota(
+    quota: float | None, found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 1 <= cores() <= len(os.sched_getaffinity(0))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr("offramp.cores.cpu_quota", lambda: quota)
+    assert cores() == found
