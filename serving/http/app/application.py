@@ -35,10 +35,10 @@ from serving.http.openapi import (
 )
 from serving.http.problems import safe_send
 from serving.http.tracing.endpoint import begin_trace
+from serving.http.tracing.routes import route_of
 from serving.http.tracing.trace import Trace, Tracing
 
 JSON_LENGTH = LENGTH.decode()
-INFERENCES = (*(operation.path for operation in OPERATIONS), "/infer")  # ends of paths
 
 
 class Offramp(FastAPI):
@@ -159,8 +159,8 @@ class Offramp(FastAPI):
 
     def _begin_trace(self, tracing: Tracing, scope: Scope) -> Trace | None:
         """Begin the trace of an inference. Other requests are not traced."""
-        route = _path_of(scope)
-        if scope["method"] != POST or not route.endswith(INFERENCES):
+        route = route_of(_path_of(scope))
+        if scope["method"] != POST or route is None:
             return None
         return begin_trace(tracing, scope, route, request_id_of(scope))
 

@@ -20,6 +20,7 @@ from serving.http.oip.errors import content_of
 from serving.http.oip.infer import Infer
 from serving.http.oip.protocol import InferRequest
 from serving.http.oip.requests import LENGTH
+from serving.http.tracing.routes import route_of
 from serving.http.tracing.trace import NO_RESPONSE
 
 
@@ -43,8 +44,8 @@ class FastInfer:
         length = headers.get(LENGTH)
         if path not in self._paths or length is None:
             return None
-        tracing = self._context.tracing
-        return head_with(tracing, path.decode(), query, "", headers, json_length=length)
+        route = route_of(path.decode()) or ""
+        return head_with(self._context.tracing, route, query, "", headers, json_length=length)
 
     def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
         """Start to answer, or return `None`, as `FastPath` defines."""

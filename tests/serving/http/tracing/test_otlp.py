@@ -54,7 +54,7 @@ def over_grpc(server: Running, headers: Headers) -> object:
         return call(channel, "ModelInfer", message.SerializeToString(), metadata=metadata)
 
 
-CLASSIFY, OIP = "POST /classify", "POST /v2/models/testnet/infer"
+CLASSIFY, OIP = "POST /classify", "POST /v2/models/{name}/infer"
 GRPC = "inference.GRPCInferenceService/ModelInfer"
 REQUESTS: dict[str, tuple[str, Send]] = {
     "fast path": (CLASSIFY, classify(JPEG)),
@@ -88,6 +88,7 @@ def received(bundle: Path) -> Iterator[Receiver]:
             classify(JPEG)(server, traceparent(UNSAMPLED, "00"))
             classify(JPEG)(server, {"x-request-id": "new"})
             over_http(lambda client: client.get("/model"))(server, traceparent(UNSAMPLED))
+            classify(JPEG, "/anything/classify")(server, traceparent(UNSAMPLED))
         yield receiver
 
 
