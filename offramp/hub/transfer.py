@@ -53,7 +53,8 @@ def pull(address: Address, folder: Path) -> None:
     partial = folder.with_name(folder.name + PARTIAL)
     with writing(folder):
         try:
-            partial.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+            partial.mkdir(parents=True)
             for name in files_of(found):
                 shutil.copyfile(found / name, partial / name)
             partial.replace(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from offramp.cli import main
+from offramp.writing import PARTIAL
 from tests.docs.documents import ROOT
 from tests.offramp.hub.stand_in import Hub, standing_in
 
@@ -50,6 +51,17 @@ def test_a_bundle_comes_back_as_it_was(
     assert not any(path.is_symlink() for path in out.iterdir())
     assert main(["pull", NAME, "--out", str(out)]) == 1
     assert "exists" in capsys.readouterr().err
+
+
+def test_what_a_killed_pull_left_is_no_part_of_the_next(
+    pushed: dict[str, bytes], tmp_path: Path
+) -> None:
+    left = tmp_path / f"copy{PARTIAL}"
+    left.mkdir()
+    (left / "README.md").write_text("of another bundle")
+    assert main(["pull", NAME, "--out", str(tmp_path / "copy")]) == 0
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == pushed.keys()
+    assert not left.exists()
 
 
 def test_a_file_that_was_changed_on_the_hub_is_refused(
