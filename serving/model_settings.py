@@ -143,7 +143,10 @@ def read_key(path: Path) -> str:
     Raises:
         UsageError: The file cannot be read, or has no key that clients can send.
     """
-    text = _start_of(path).strip(WHITE_SPACE)
+    content = _start_of(path)
+    if len(content) > MAX_KEY_BYTES:
+        raise UsageError(f"{path}: has more than {MAX_KEY_BYTES} bytes; keep the key alone in it")
+    text = content.strip(WHITE_SPACE)
     if not text or not KEY_CHARACTERS.issuperset(text):
         raise UsageError(f"{path}: has no key of printable ASCII characters")
     return text
@@ -152,6 +155,6 @@ def read_key(path: Path) -> str:
 def _start_of(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return file.read(MAX_KEY_BYTES).decode("latin-1")
+            return file.read(MAX_KEY_BYTES + 1).decode("latin-1")
     except OSError as error:
         raise UsageError(f"{path}: the key cannot be read ({error.strerror})") from error

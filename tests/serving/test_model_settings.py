@@ -8,7 +8,7 @@ import pytest
 
 from offramp.errors import UsageError
 from offramp.options import read_options
-from serving.model_settings import parse_share
+from serving.model_settings import parse_share, read_key
 from serving.settings import Settings
 
 
@@ -54,3 +54,15 @@ def test_other_shadows_are_refused(text: str) -> None:
         read_options(Settings, ["--models", "m", f"--shadow={text}"], "serve")
     with pytest.raises(UsageError, match="--models"):
         read_options(Settings, ["--bundle", "b", "--shadow=cats@2=5%"], "serve")
+
+
+def test_a_key_is_read_whole_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text(f" {'k' * 4000}\n")
+    assert read_key(path) == "k" * 4000
+    path.write_text("k" * 5000)
+    with pytest.raises(UsageError, match="key: has more than 4096 bytes; keep the key alone in it"):
+        read_key(path)
+    path.write_text("\n")
+    with pytest.raises(UsageError, match="no key of printable ASCII characters"):
+        read_key(path)
