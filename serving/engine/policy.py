@@ -159,7 +159,8 @@ def _by_confidence(
         other = "budget" if promise is None else PROMISE
         raise ParameterError(f"{other} and min_confidence exclude each other: leave one out")
     thresholds = _equal_thresholds(manifest, confidence)
-    return Policy(MIN_CONFIDENCE, f"{MIN_CONFIDENCE}={confidence:g}", thresholds)
+    exactly = repr(float(confidence)).removesuffix(".0")  # `resolve_again` reads it
+    return Policy(MIN_CONFIDENCE, f"{MIN_CONFIDENCE}={exactly}", thresholds)
 
 
 def _by_point(

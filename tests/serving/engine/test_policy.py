@@ -118,6 +118,14 @@ def test_min_confidence_is_one_threshold_at_every_exit_but_the_last(
     assert policy.thresholds == (confidence,) * 3 + (0.0,)
 
 
+@given(confidence=st.floats(0, 1))
+def test_the_words_of_min_confidence_give_the_same_policy_again(
+    manifest: Manifest, confidence: float
+) -> None:
+    policy = resolve(manifest, min_confidence=confidence)
+    assert resolve_again(policy, manifest).thresholds == policy.thresholds
+
+
 @pytest.mark.parametrize("confidence", [-0.1, 1.1, math.nan, math.inf])
 def test_min_confidence_outside_0_to_1(manifest: Manifest, confidence: float) -> None:
     with pytest.raises(ParameterError, match="min_confidence: must be from 0 to 1"):
