@@ -111,14 +111,22 @@ def check_call(headers: Sequence[Header], size: int) -> float:
     size_counted = max(size, LEAST_BYTES)
     work = sum(header.work for header in headers)
     memory = sum(header.memory for header in headers)
-    if work > PER_BYTE * size_counted or memory > MEMORY_PER_BYTE * size_counted:
-        pixels = sum(header.width * header.height for header in headers)
-        raise ImageTooLargeError(
-            f"{size} bytes with {pixels} pixels need more time or memory to decode than is allowed "
-            f"({memory / 1e6:.0f} MB, at most {MEMORY_PER_BYTE * size_counted / 1e6:.0f} MB); send "
-            "fewer images, smaller ones, or baseline JPEGs"
+    if memory > (most := MEMORY_PER_BYTE * size_counted):
+        megabytes = f"{memory / 1e6:.0f} MB to decode, at most {most / 1e6:.0f} MB"
+        raise _too_large(headers, size, f"need {megabytes}")
+    if work > (most := PER_BYTE * size_counted):
+        raise _too_large(
+            headers, size, f"take {work / most:.2g} times as long to decode as allowed"
         )
     return work
+
+
+def _too_large(headers: Sequence[Header], size: int, what: str) -> ImageTooLargeError:
+    pixels = sum(header.width * header.height for header in headers)
+    return ImageTooLargeError(
+        f"{size} bytes with {pixels} pixels {what}; send fewer images, smaller ones, or baseline "
+        "JPEGs"
+    )
 
 
 def served_error(error: ImageFileError) -> InvalidRequestError:
