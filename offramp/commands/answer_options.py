@@ -87,6 +87,7 @@ def check_budget(options: AnswerOptions, bundle: Path) -> Manifest:
         None if in_milliseconds(options.budget) else options.budget,  # not measured yet
         options.min_confidence,
         options.deadline_ms,
+        reject=options.reject,
         promise=options.promise,
     )
     return manifest

@@ -96,6 +96,16 @@ def test_a_damaged_file_is_listed_and_not_the_end(
     assert errors["0002.png"] is None
 
 
+def test_reject_of_a_bundle_without_it_is_refused_before_anything_is_written(
+    bundle: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out" / "a.csv"
+    out.parent.mkdir()
+    assert main([str(folder), "--bundle", str(bundle), "--reject", "-o", str(out)]) != 0
+    assert "reject" in capsys.readouterr().err
+    assert not list(out.parent.iterdir())
+
+
 def test_no_answer_at_all_is_a_refusal(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
