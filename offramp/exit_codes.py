@@ -95,11 +95,9 @@ def missing_extra(error: ModuleNotFoundError, extra: str) -> str:
     if module in OURS or not module:
         raise error
     if module == "onnxruntime":
-        name = "cpu" if extra == "serving" else f"{extra},cpu"
-        wanted = f"{extra},{name}" if extra == "serving" else name
         return (
             f'{extra} needs the extra "cpu" (with an NVIDIA GPU: "gpu"): '
-            f"pip install 'offramp[{wanted}]'"
+            f"pip install 'offramp[{extra},cpu]'"
         )
     return f"{extra} needs the extra \"{extra}\": pip install 'offramp[{extra}]'"
 

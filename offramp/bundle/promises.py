@@ -8,7 +8,6 @@ figures do not support.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from decimal import Decimal
@@ -224,19 +223,6 @@ class Promises(FrozenRecord):
                 raise ValueError(f"{where}: needs one threshold and one share for each exit")
             if promise.thresholds[-1] != 0:
                 raise ValueError(f"{where}: the last threshold must be 0")
-
-
-def without_promises(text: bytes) -> bytes:
-    """Return the text of a manifest without its promises. Other texts are returned as they are."""
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return text
-    if isinstance(content, dict) and content.pop("promises", None) is not None:
-        newer = content.get("solved_for") or content.get("times")
-        content["format"] = 3 if newer else 2
-        return json.dumps(content).encode()
-    return text
 
 
 _REMEDY = "offramp certify makes promises for this bundle"

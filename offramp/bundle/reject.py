@@ -8,19 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from offramp.bundle.values import FrozenRecord
 
 ScoreName = Literal["energy", "max_logit", "confidence"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Record(BaseModel):
-    """A frozen record that refuses unknown fields, NaN and infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Auroc(_Record):
+class Auroc(FrozenRecord):
     """Area under the ROC curve: pictures of the classes against photos of other things.
 
     The probability that a picture of the classes has the higher score. `low` and `high` are its
@@ -32,7 +28,7 @@ class Auroc(_Record):
     high: Share
 
 
-class RejectExit(_Record):
+class RejectExit(FrozenRecord):
     """The threshold of one exit, and what it does."""
 
     threshold: float = Field(description="an answer with a score below it is rejected")
@@ -43,7 +39,7 @@ class RejectExit(_Record):
     caught: Share = Field(description="share of the photos of other things that are rejected")
 
 
-class RejectBudget(_Record):
+class RejectBudget(FrozenRecord):
     """Effect of the thresholds at a budget, where images leave at different exits."""
 
     false_reject: Share = Field(
@@ -52,7 +48,7 @@ class RejectBudget(_Record):
     caught: Share = Field(description="share of the photos of other things that are rejected")
 
 
-class Reject(_Record):
+class Reject(FrozenRecord):
     """The score by which answers are rejected, and its thresholds.
 
     The scores are functions of the logits z of an exit, divided by its temperature T.

@@ -209,7 +209,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise CheckpointError(f"{path}: not a checkpoint that `python -m training` wrote")
+                raise CheckpointError(f"{path}: not a checkpoint that `offramp train` wrote")
             yield file, metadata
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {error}") from error

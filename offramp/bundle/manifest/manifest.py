@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Self
 
@@ -27,6 +27,11 @@ from offramp.bundle.values import (
 FORMAT: Literal[2] = 2
 NEW_FORMAT: Literal[3] = 3  # the same, with any of these
 NEW_FIELDS = ("solved_for", "times", "promises")
+
+
+def format_for(fields: Mapping[str, object]) -> Literal[2, 3]:
+    """Return the oldest format that has these fields. One that is `None` is absent."""
+    return FORMAT if all(fields.get(name) is None for name in NEW_FIELDS) else NEW_FORMAT
 
 
 def _is_flops(price: str) -> bool:
@@ -68,9 +73,8 @@ class Manifest(FrozenRecord):
 
     def with_promises(self, promises: Promises | None) -> Self:
         """Return the manifest with other promises or without any, in the format that it needs."""
-        new = {"promises": promises}
-        needed = any(new.get(name, getattr(self, name)) is not None for name in NEW_FIELDS)
-        return self.model_copy(update={"format": NEW_FORMAT if needed else FORMAT, **new})
+        fields = {name: getattr(self, name) for name in NEW_FIELDS} | {"promises": promises}
+        return self.model_copy(update={"format": format_for(fields), "promises": promises})
 
     @property
     def exits(self) -> int:

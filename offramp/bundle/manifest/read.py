@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.files import read_regular_file
-from offramp.bundle.manifest.manifest import Manifest
-from offramp.bundle.promises import without_promises
+from offramp.bundle.manifest.manifest import Manifest, format_for
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20
@@ -31,12 +31,24 @@ def read_manifest(folder: Path, *, promises: bool = True) -> Manifest:
         text = read_regular_file(path, MAX_MANIFEST_BYTES + 1)
         if len(text) > MAX_MANIFEST_BYTES:
             raise BundleError(path, f"larger than {MAX_MANIFEST_BYTES} bytes; not a manifest")
-        return Manifest.model_validate_json(text if promises else without_promises(text))
+        return Manifest.model_validate_json(text if promises else _without_promises(text))
     except OSError as error:
-        remedy = "a bundle is a folder that `python -m exporter` writes"
+        remedy = "a bundle is a folder that `offramp export` writes"
         raise BundleError(path, f"cannot be read ({error.strerror}); {remedy}") from error
     except ValidationError as error:
         raise BundleError(path, f"{_first_of(error)}; export the bundle again") from error
+
+
+def _without_promises(text: bytes) -> bytes:
+    """Return the text of a manifest without its promises. Other texts are returned as they are."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(content, dict) and content.pop("promises", None) is not None:
+        content["format"] = format_for(content)
+        return json.dumps(content).encode()
+    return text
 
 
 def _first_of(error: ValidationError) -> str:
