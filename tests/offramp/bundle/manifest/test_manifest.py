@@ -21,7 +21,7 @@ def test_flops_are_those_of_the_stages_and_the_heads_that_run(manifest: Manifest
 
 
 def test_a_folder_without_a_manifest_is_not_a_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"manifest\.json.*python -m exporter"):
+    with pytest.raises(BundleError, match=r"manifest\.json.*offramp export"):
         read_manifest(tmp_path)
 
 
