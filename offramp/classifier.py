@@ -162,7 +162,8 @@ class Classifier:
         Args:
             dataset: A folder with one folder of images per class, a table (CSV, JSON Lines) or
                 parquet file, or a folder of parquet files. Labels are matched by name.
-            budgets: Budgets as for `classify`. `None`: those of the manifest.
+            budgets: Budgets as for `classify`, but not in milliseconds, and without promises.
+                `None`: those of the manifest.
             strict: Refuse a data set in which a file is left out.
 
         Returns:
@@ -172,6 +173,8 @@ class Classifier:
             DatasetError: No images, no labels, or labels that the model does not have.
             UnknownBudgetError: A budget that is neither a name nor a number.
             BudgetTooLowError: A numeric budget below the cheapest operating point.
+            ParameterError: A budget that is the name of a promise.
+            EvaluationError: No image can be decoded.
         """
         evaluator = Evaluator(self.manifest, budgets)
         examples = read_examples(Path(dataset), self.manifest.labels, strict=strict)

@@ -38,7 +38,8 @@ class EvaluateOptions(Options):
     )
     budget: list[str] = Field(
         default=[],
-        description="budget to evaluate; repeat it for several; without it those of the manifest",
+        description="budget to evaluate, not in milliseconds; repeat it for several; without it "
+        "those of the manifest",
     )
     format: Literal["table", "json"] = Field("table", description="form of the result")
     provider: Literal["cpu", "cuda"] = Field("cpu", description="where the stages run")

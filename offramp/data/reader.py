@@ -71,7 +71,7 @@ def _read_file(path: Path) -> Found:
 
 
 def _is_utf_16(head: bytes) -> bool:
-    """Tell if the first bytes of a file are text in UTF-16 or UTF-32, with or without a mark."""
+    """Return whether the first bytes of a file are text in UTF-16 or UTF-32."""
     even, odd = head[::2], head[1::2]
     half_zero = len(head) > 1 and any(even) != any(odd)
     return head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or half_zero

@@ -60,7 +60,7 @@ class Folder:
 
     @property
     def has_images(self) -> bool:
-        """Tell if there is an image in it or below it."""
+        """Return whether there is an image in it or below it."""
         return any(folder.images for folder in self.each())
 
 

@@ -37,7 +37,7 @@ class Measurement:
 
     @property
     def agrees(self) -> bool:
-        """Tell if the value lies in the predicted interval."""
+        """Return whether the value lies in the predicted interval."""
         return self.value in self.predicted
 
 
@@ -62,7 +62,7 @@ class BudgetEvaluation:
 
     @property
     def agrees(self) -> bool:
-        """Tell if all measurements agree with the manifest."""
+        """Return whether all measurements agree with the manifest."""
         measured = (self.accuracy, self.mean_flops, *self.exit_shares, self.rejected)
         return all(measurement.agrees for measurement in measured if measurement is not None)
 

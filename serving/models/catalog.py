@@ -149,7 +149,7 @@ class Catalog:
         return Loads(before.done + (not failed), before.failed + failed, failed)
 
     def _is_tried(self, entry: Entry) -> bool:
-        """Tell if the version is a canary or a shadow, which need not have answered before."""
+        """Return whether the version is a canary or a shadow, which may never have answered."""
         trials = (self.canaries.get(entry.name), self.shadows.get(entry.name))
         return entry.version in [each.version for each in trials if each is not None]
 

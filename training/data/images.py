@@ -55,7 +55,7 @@ class Images:
         return bool((self.targets != UNLABELLED).all())
 
     def select(self, indices: Tensor) -> Images:
-        """The images at these indices."""
+        """Return the images at these indices."""
         return Images(self.pixels[indices], self.targets[indices])
 
     def to(self, device: torch.device) -> Images:
@@ -104,7 +104,7 @@ class ImageFiles:
         return bool((self.targets != UNLABELLED).all())
 
     def select(self, indices: Tensor) -> ImageFiles:
-        """The images at these indices."""
+        """Return the images at these indices."""
         return replace(self, rows=self.rows[indices], targets=self.targets[indices])
 
     def files(self) -> Iterator[File]:

@@ -1,25 +1,15 @@
-"""The accuracy of each exit, and the accuracy and flops of a set of thresholds."""
+"""The accuracy and the flops of a set of thresholds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # a cascade is made without torch
-    from torch import Tensor
-
 Floats = NDArray[np.float64]
-
-
-def exit_accuracies(logits: Tensor, targets: Tensor) -> tuple[float, ...]:
-    """Compute the share of right predictions at each exit ("anytime" accuracy)."""
-    right = (logits.argmax(-1) == targets).float().mean(-1)
-    return tuple(float(share) for share in right)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,11 +56,6 @@ class Lanes:
         """Number of lanes that run no batch."""
         return len(self._idle)
 
-    @property
-    def result_bytes(self) -> int:
-        """Bytes that a batch sends to the host. At least one lane must be idle."""
-        return sum(value.tensor_size_in_bytes() for value in self._idle[-1].results.values())
-
     def run(self, slots: NDArray[np.generic]) -> Results:
         """Run a batch on these slots. Return the outputs of the exit, by name."""
         try:

@@ -1,12 +1,11 @@
 from dataclasses import replace
 
 import numpy as np
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.scored import scored_sets
-from training.evaluation.evaluate import Scored, apply_thresholds, exit_accuracies, exits_taken
+from training.evaluation.evaluate import Scored, apply_thresholds, exits_taken
 
 
 def test_the_first_exit_that_reaches_its_threshold_is_taken() -> None:
@@ -60,8 +59,3 @@ def test_mean_flops_count_the_stages_run_and_the_heads_evaluated(
     np.testing.assert_allclose(
         [found.mean_flops, found.std_flops], [np.mean(spent), np.std(spent)], atol=1e-6
     )
-
-
-def test_exit_accuracies_by_hand() -> None:
-    logits = torch.tensor([[[1.0, 0], [1, 0]], [[1, 0], [0, 1]]])
-    assert exit_accuracies(logits, torch.tensor([0, 1])) == (0.5, 1.0)
