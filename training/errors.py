@@ -36,8 +36,8 @@ def unreadable_size(size: int, first_size: int | None = None) -> RecipeError:
     """Return the error that a network cannot read images of that size, in pixels.
 
     Args:
-        size: height and width of the images.
-        first_size: those of the smaller image first. `None`: there is only one size.
+        size: Height and width of the images.
+        first_size: Those of the smaller image first. `None`: there is only one size.
     """
     if first_size is None:
         return RecipeError(

@@ -20,12 +20,12 @@ class FrozenModel(BaseModel):
         """Build a record from the fields that differ from the defaults.
 
         Args:
-            fields: values by field name.
-            option: option that the fields belong to, for errors.
-            name: value of that option, for errors.
+            fields: Values by field name.
+            option: Option that the fields belong to, for errors.
+            name: Value of that option, for errors.
 
         Raises:
-            RecipeError: a field is unknown or out of range.
+            RecipeError: A field is unknown or out of range.
         """
         try:
             return cls.model_validate(dict(fields))

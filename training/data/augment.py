@@ -24,10 +24,10 @@ class Augment:
     """Random changes to training images.
 
     Args:
-        shift: largest distance that an image moves in each direction, in pixels (0: no shift).
+        shift: Largest distance that an image moves in each direction, in pixels (0: no shift).
         flip: True to mirror every image in every other epoch, half of the images in each epoch.
-        cutout: side of the square that is painted grey, in pixels (0: no square).
-        color_jitter: largest relative change of brightness, contrast and saturation, in [0, 1].
+        cutout: Side of the square that is painted grey, in pixels (0: no square).
+        color_jitter: Largest relative change of brightness, contrast and saturation, in [0, 1].
     """
 
     shift: int
@@ -41,9 +41,9 @@ class Augment:
         Args:
             indices: int64 [N], positions of the images in the data set. They decide which images
                 are mirrored in this epoch.
-            epoch: number of the epoch, from 0.
-            size: height and width of the images, in pixels.
-            rng: generator of all other changes.
+            epoch: Number of the epoch, from 0.
+            size: Height and width of the images, in pixels.
+            rng: Generator of all other changes.
 
         Returns:
             int64 [N, 3 to 8]: rows down, columns across, mirrored. With cutout, the centre of the
@@ -92,8 +92,8 @@ def jitter_colors(images: Tensor, factors: Tensor) -> Tensor:
     Source: torchvision's `ColorJitter`, without hue and always in this order.
 
     Args:
-        images: images to change.
-        factors: float [N, 3], 1 for no change.
+        images: Images to change.
+        factors: Float [N, 3], 1 for no change.
     """
     bright, contrast, saturation = factors.to(torch.float32)[:, :, None, None, None].unbind(1)
     weights = torch.tensor(GREY, device=images.device)
@@ -146,9 +146,9 @@ class Mixup:
     on the number of processes.
 
     Args:
-        alpha: both parameters of the shares' beta distribution.
-        seed: seed of the run.
-        classes: number of labels.
+        alpha: Both parameters of the shares' beta distribution.
+        seed: Seed of the run.
+        classes: Number of labels.
     """
 
     alpha: float
@@ -159,9 +159,9 @@ class Mixup:
         """Return blended images uint8 [N, H, W, 3] with targets float32 [N, classes].
 
         Args:
-            images: this process's shard of a batch.
-            epoch: number of the epoch, from 0.
-            step: number of the step in the epoch, from 1.
+            images: This process's shard of a batch.
+            epoch: Number of the epoch, from 0.
+            step: Number of the step in the epoch, from 1.
         """
         rng = np.random.default_rng((self.seed, epoch, step))
         batch = processes() * len(images)
@@ -180,7 +180,7 @@ def new_mixup(recipe: Recipe, classes: int, train_images: int) -> Mixup | None:
     """Build the mixup of a recipe, or return `None` for a recipe without mixup.
 
     Raises:
-        RecipeError: two neighbours can be in different processes.
+        RecipeError: Two neighbours can be in different processes.
     """
     if not recipe.mixup:
         return None

@@ -29,7 +29,7 @@ def whole_batch(recipe: Recipe, train_images: int) -> int:
     """Return the number of images in each batch, over all processes.
 
     Raises:
-        RecipeError: a batch cannot be divided evenly among the processes.
+        RecipeError: A batch cannot be divided evenly among the processes.
     """
     batch = min(recipe.batch_size, train_images)
     if batch % processes():
@@ -47,13 +47,13 @@ class Batches(ABC):
     """The batches of a run.
 
     Args:
-        recipe: recipe of the run.
-        train_images: number of training images.
-        held_out_images: number of held-out images.
-        device: device to put batches on.
+        recipe: Recipe of the run.
+        train_images: Number of training images.
+        held_out_images: Number of held-out images.
+        device: Device to put batches on.
 
     Raises:
-        RecipeError: a batch cannot be divided evenly among the processes.
+        RecipeError: A batch cannot be divided evenly among the processes.
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class Batches(ABC):
         """Yield this process's shard of the batch of each step, augmented.
 
         Args:
-            number: number of the epoch, from 0.
-            first: step to start with, from 0.
+            number: Number of the epoch, from 0.
+            first: Step to start with, from 0.
         """
         recipe = self._recipe
         rng = torch.Generator().manual_seed(recipe.seed * 1_000_003 + number)

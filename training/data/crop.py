@@ -23,9 +23,9 @@ def random_part(
     """Draw a part of an image of (width, height) pixels, as shares of width and height.
 
     Args:
-        size: width and height of the image, in pixels.
-        rng: generator of the part.
-        smallest: smallest area of the part, as a share of that of the image, in (0, 1].
+        size: Width and height of the image, in pixels.
+        rng: Generator of the part.
+        smallest: Smallest area of the part, as a share of that of the image, in (0, 1].
     """
     width, height = size
     for _ in range(TRIES):

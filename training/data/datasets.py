@@ -116,18 +116,18 @@ def open_dataset(
     """Open a data set and set its validation split apart.
 
     Args:
-        source: a folder of class folders, a table or parquet file, or a name on the Hugging Face
+        source: A folder of class folders, a table or parquet file, or a name on the Hugging Face
             hub. See `offramp.data.reader.read_dataset`.
-        size: height and width of the decoded images, in pixels.
-        held_out: number of training images to hold out if there is no validation split. None: a
+        size: Height and width of the decoded images, in pixels.
+        held_out: Number of training images to hold out if there is no validation split. None: a
             tenth, and at most 5,000.
-        seed: seed of that split.
-        split: rule for that split. "random": as checkpoints of version 0.1 were split.
-        strict: refuse a data set with files that are left out.
-        resizing: way to bring an image to that size.
+        seed: Seed of that split.
+        split: Rule for that split. "random": as checkpoints of version 0.1 were split.
+        strict: Refuse a data set with files that are left out.
+        resizing: Way to bring an image to that size.
 
     Raises:
-        DataError: the source does not exist, has no images with labels, has a class without
+        DataError: The source does not exist, has no images with labels, has a class without
             training images, or has too few images or classes.
     """
     if split == "random":

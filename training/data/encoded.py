@@ -62,9 +62,9 @@ class TableImages:
     """Rows of a table that `datasets` maps into memory.
 
     Attributes:
-        table: data set with a column of {"bytes", "path"}.
-        column: name of that column.
-        rows: the parquet files that the rows are from, or `None`. Paths in cells are relative to
+        table: Data set with a column of {"bytes", "path"}.
+        column: Name of that column.
+        rows: The parquet files that the rows are from, or `None`. Paths in cells are relative to
             them.
     """
 
@@ -101,7 +101,7 @@ def by_row(images: Stored, source: str) -> EncodedImages:
     """Return images that can be read by row.
 
     Raises:
-        DataError: a parquet file cannot be loaded, or not all of it.
+        DataError: A parquet file cannot be loaded, or not all of it.
     """
     if isinstance(images, Files):
         return FileImages(images)

@@ -78,13 +78,13 @@ class ImageFiles:
     """Images that are read and decoded on demand.
 
     Args:
-        encoded: the files, or a table with them.
-        rows: rows of the images, in order, int64 [N].
-        targets: labels, int64 [N], which can be `UNLABELLED`.
-        size: height and width of the decoded images, in pixels.
-        source: name of the data set in error texts.
-        resizing: way to bring an image to that size.
-        smallest_crop: smallest area of a random part, as a share of that of the image.
+        encoded: The files, or a table with them.
+        rows: Rows of the images, in order, int64 [N].
+        targets: Labels, int64 [N], which can be `UNLABELLED`.
+        size: Height and width of the decoded images, in pixels.
+        source: Name of the data set in error texts.
+        resizing: Way to bring an image to that size.
+        smallest_crop: Smallest area of a random part, as a share of that of the image.
     """
 
     encoded: EncodedImages
@@ -111,7 +111,7 @@ class ImageFiles:
         """Yield the encoded files.
 
         Raises:
-            DataError: one of them cannot be read.
+            DataError: One of them cannot be read.
         """
         for rows, targets in zip(
             self.rows.split(READ_AT_ONCE), self.targets.split(READ_AT_ONCE), strict=True
@@ -185,7 +185,7 @@ class ImageFiles:
         """Decode one file to uint8 [size, size, 3]: the middle, or with `crop` a random part.
 
         Raises:
-            DataError: the file is damaged, of a kind that is not read, or not an image.
+            DataError: The file is damaged, of a kind that is not read, or not an image.
         """
         target = image_input(self.size, file.resizing)
         try:
@@ -202,7 +202,7 @@ class ImageFiles:
         """Yield bytes for each image that differ for another one (see `identity`).
 
         Raises:
-            DataError: a file cannot be found.
+            DataError: A file cannot be found.
         """
         for row in self.rows.tolist():
             (one,) = self.encoded.read([row])

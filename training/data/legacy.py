@@ -34,17 +34,17 @@ def open_at_random(
     """Open a data set, and hold out images at random if there is no validation split.
 
     Args:
-        source: a folder of parquet files or of class folders, a parquet file, or a name on the
+        source: A folder of parquet files or of class folders, a parquet file, or a name on the
             Hugging Face hub.
-        size: height and width of the decoded images, in pixels.
-        held_out: number of images to hold out.
-        seed: seed of the permutation.
+        size: Height and width of the decoded images, in pixels.
+        held_out: Number of images to hold out.
+        seed: Seed of the permutation.
 
     Returns:
         The training images, the held-out images, and the labels.
 
     Raises:
-        DataError: the source cannot be loaded, or has too few images or classes.
+        DataError: The source cannot be loaded, or has too few images or classes.
     """
     splits = _open(source)
     labels = _labels(splits["train"], source)

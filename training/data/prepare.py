@@ -27,15 +27,15 @@ def run_images(
     """Return the images, in memory if `where` says so, or if they fit. Else they can be shrunk.
 
     Args:
-        dataset: images of the run.
-        recipe: recipe of the run.
+        dataset: Images of the run.
+        recipe: Recipe of the run.
         where: `memory`, `disk` or `auto`.
-        cache: folder of shrunk images.
-        console: console for the progress.
+        cache: Folder of shrunk images.
+        console: Console for the progress.
 
     Raises:
-        DataError: an image is damaged.
-        UnwritableFileError: the cache cannot be written.
+        DataError: An image is damaged.
+        UnwritableFileError: The cache cannot be written.
     """
     count = len(dataset.train) + len(dataset.held_out)
     if in_memory(recipe, where, count):

@@ -18,7 +18,7 @@ def without_damaged(
     """Decode all images, and return the data set without the damaged ones, and their errors.
 
     Raises:
-        DataError: a class has no training image left, or no held-out image is left.
+        DataError: A class has no training image left, or no held-out image is left.
     """
     train, errors = dataset.train.whole()
     held_out, others = dataset.held_out.whole()
@@ -51,15 +51,15 @@ def reopen_dataset(
     """Open the data set of a run again, split as in the run.
 
     Args:
-        source: see `open_dataset`.
-        recipe: recipe of the run.
-        images: number of training images of the run, and of held-out images if known. If there are
+        source: See `open_dataset`.
+        recipe: Recipe of the run.
+        images: Number of training images of the run, and of held-out images if known. If there are
             more now, damaged images are left out, as `--skip-damaged` does.
-        labels: classes of the run, for images without labels.
-        strict: refuse a data set with files that are left out.
+        labels: Classes of the run, for images without labels.
+        strict: Refuse a data set with files that are left out.
 
     Raises:
-        DataError: the images cannot be loaded.
+        DataError: The images cannot be loaded.
     """
     opened = open_for(recipe, source, labels, strict=strict)
     train, held_out = images
@@ -73,13 +73,13 @@ def open_for(
     """Open the data set of a recipe at `source`, with its labels or without.
 
     Args:
-        recipe: recipe of the run.
-        source: place of the images.
-        labels: classes of the network, for images without labels.
-        strict: refuse a data set with files that are left out.
+        recipe: Recipe of the run.
+        source: Place of the images.
+        labels: Classes of the network, for images without labels.
+        strict: Refuse a data set with files that are left out.
 
     Raises:
-        DataError: the images cannot be loaded.
+        DataError: The images cannot be loaded.
     """
     if recipe.pseudo_labels:
         return open_unlabelled(source, recipe, labels, strict=strict)

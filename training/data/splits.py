@@ -23,7 +23,7 @@ def find_dataset(source: str, *, strict: bool = False) -> Found:
     """Read a data set from files, a folder or the hub, without decoding images.
 
     Raises:
-        DataError: the source does not exist, or has no images with labels; or `strict`, and
+        DataError: The source does not exist, or has no images with labels; or `strict`, and
             something is left out.
     """
     try:
@@ -53,15 +53,15 @@ def load_split(
     """Open one split of a data set; targets are positions in `labels`.
 
     Args:
-        source: see `open_dataset`.
+        source: See `open_dataset`.
         split: `train`, `validation` or `test`.
-        size: height and width of the decoded images, in pixels.
-        labels: all allowed labels.
-        strict: refuse a data set with files that are left out.
-        resizing: way to bring an image to that size.
+        size: Height and width of the decoded images, in pixels.
+        labels: All allowed labels.
+        strict: Refuse a data set with files that are left out.
+        resizing: Way to bring an image to that size.
 
     Raises:
-        DataError: the split does not exist, or an image has a label that is not in `labels`.
+        DataError: The split does not exist, or an image has a label that is not in `labels`.
     """
     found = find_dataset(source, strict=strict)
     named = next((name for name in found.parts if name == split), None)
@@ -81,7 +81,7 @@ def load_test(
     """Open the test split; return `None` if it does not exist or has no labels.
 
     Raises:
-        DataError: there is no such data set, or a label is not in `labels`.
+        DataError: There is no such data set, or a label is not in `labels`.
     """
     found = find_dataset(source)
     if "test" not in found.parts:

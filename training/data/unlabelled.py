@@ -27,13 +27,13 @@ def open_unlabelled(
     Labels that the source has are ignored. All targets are `UNLABELLED`.
 
     Args:
-        source: a folder, in which all images at any depth are read, or a parquet file.
-        recipe: recipe of the run: size, resizing, seed and number of held-out images.
-        labels: names of the classes that the network knows.
-        strict: refuse a folder with files that are left out.
+        source: A folder, in which all images at any depth are read, or a parquet file.
+        recipe: Recipe of the run: size, resizing, seed and number of held-out images.
+        labels: Names of the classes that the network knows.
+        strict: Refuse a folder with files that are left out.
 
     Raises:
-        DataError: the source does not exist, has no images, or too few for the held-out ones.
+        DataError: The source does not exist, has no images, or too few for the held-out ones.
     """
     found = _found(source, strict=strict)
     files = files_of(found, found.part("train"), recipe.size, recipe.resizing)
@@ -68,7 +68,7 @@ def class_names(path: Path | None, classes: int) -> tuple[str, ...]:
     """Return the names of the classes in a file, one on each line, or else their numbers from 0.
 
     Raises:
-        DataError: the file cannot be read, or has another number of names, or one name twice.
+        DataError: The file cannot be read, or has another number of names, or one name twice.
     """
     if path is None:
         return tuple(map(str, range(classes)))

@@ -94,8 +94,8 @@ def own_dataset(progress: Progress, source: str, *, strict: bool = False) -> Dat
     With `strict`, a data set with files that are left out is refused.
 
     Raises:
-        DataError: the images cannot be loaded.
-        CheckpointError: the images are not those of the run.
+        DataError: The images cannot be loaded.
+        CheckpointError: The images are not those of the run.
     """
     images = (progress.train_images, None)
     dataset = reopen_dataset(source, progress.recipe, images, labels=progress.labels, strict=strict)
@@ -120,10 +120,10 @@ def assess(
     """Solve on the held-out images, measure on them (cross-fitted) and on the test images.
 
     Args:
-        held_out: logits of images that the network was not trained on, in random order.
-        test: logits of test images, which are only measured.
-        flops: multiply-adds up to each exit, float64 [exits].
-        starts: first stage of each part of the network, from 0.
+        held_out: Logits of images that the network was not trained on, in random order.
+        test: Logits of test images, which are only measured.
+        flops: Multiply-adds up to each exit, float64 [exits].
+        starts: First stage of each part of the network, from 0.
     """
     temperatures = temperatures_of(held_out)
     scored = score(held_out, temperatures, flops, starts)

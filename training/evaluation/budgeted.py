@@ -29,8 +29,8 @@ class Curve:
     """Accuracy against mean flops.
 
     Args:
-        flops: mean flops of the points, float64 [points], ascending.
-        accuracy: accuracy of the points, float64 [points]. In a curve of agreement: the share of
+        flops: Mean flops of the points, float64 [points], ascending.
+        accuracy: Accuracy of the points, float64 [points]. In a curve of agreement: the share of
             answers that agree with full depth.
     """
 
@@ -93,8 +93,8 @@ def crossfit(scored: Scored, procedure: Procedure) -> Curve:
     The curve has BUDGETS points, from the mean flops of the first exit to those of full depth.
 
     Args:
-        scored: held-out images, in random order.
-        procedure: function that solves operating points.
+        scored: Held-out images, in random order.
+        procedure: Function that solves operating points.
     """
     return crossfit_measures(scored, procedure, [scored.right])[0]
 
@@ -105,9 +105,9 @@ def crossfit_measures(
     """Measure several curves of the same thresholds, as `crossfit` does.
 
     Args:
-        scored: held-out images, in random order.
-        procedure: function that solves operating points.
-        measures: answers that count in each curve, bool [exits, N]: those that are right, or those
+        scored: Held-out images, in random order.
+        procedure: Function that solves operating points.
+        measures: Answers that count in each curve, bool [exits, N]: those that are right, or those
             that agree with full depth.
     """
     budgets = np.linspace(scored.flops[0], scored.full_flops, BUDGETS)
@@ -162,9 +162,9 @@ class Summary:
     """A summary of a curve.
 
     Args:
-        accuracies: accuracies at SHARES of full depth's flops, or `None` below the first point.
-        flops: flops to reach full depth's accuracy minus LESS, or `None` if the curve does not.
-        area: accuracy averaged over flops, from those of the first exit to those of full depth.
+        accuracies: Accuracies at SHARES of full depth's flops, or `None` below the first point.
+        flops: Flops to reach full depth's accuracy minus LESS, or `None` if the curve does not.
+        area: Accuracy averaged over flops, from those of the first exit to those of full depth.
     """
 
     accuracies: tuple[float | None, ...]

@@ -16,9 +16,9 @@ class Reliability:
     """Images in bins of equal width by confidence: bin m of M holds ((m - 1) / M, m / M].
 
     Args:
-        images: number of images in each bin, int64 [bins].
-        confidence: mean confidence in each bin (0 in an empty bin), float64 [bins].
-        accuracy: share of right predictions in each bin (0 in an empty bin), float64 [bins].
+        images: Number of images in each bin, int64 [bins].
+        confidence: Mean confidence in each bin (0 in an empty bin), float64 [bins].
+        accuracy: Share of right predictions in each bin (0 in an empty bin), float64 [bins].
     """
 
     images: NDArray[np.int64]
@@ -42,9 +42,9 @@ def reliability(
     """Compute the bins of a reliability diagram.
 
     Args:
-        confidence: confidences [N] in [0, 1], N > 0. The first bin includes 0.
+        confidence: Confidences [N] in [0, 1], N > 0. The first bin includes 0.
         right: bool [N], True for a right prediction.
-        bins: number of bins.
+        bins: Number of bins.
     """
     assert len(confidence) > 0
     values = confidence.astype(np.float64)
@@ -65,7 +65,7 @@ def auroc(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float |
     tie counts half (the Mann-Whitney statistic).
 
     Args:
-        confidence: confidences [N].
+        confidence: Confidences [N].
         right: bool [N], True for a right prediction.
 
     Returns:

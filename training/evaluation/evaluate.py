@@ -17,15 +17,15 @@ class Scored:
     """Confidence and correctness of every exit on labelled images.
 
     Args:
-        confidence: confidences [exits, N], in [0, 1].
+        confidence: Confidences [exits, N], in [0, 1].
         right: bool [exits, N], True for a right prediction.
-        flops: multiply-adds up to each exit, with all heads on the way, [exits].
-        heads: multiply-adds of each head, [exits]. A head is not computed, and costs nothing, if no
+        flops: Multiply-adds up to each exit, with all heads on the way, [exits].
+        heads: Multiply-adds of each head, [exits]. A head is not computed, and costs nothing, if no
             image can leave at its exit (a threshold above 1). `None`: every head on the way is
             computed, as in the papers.
-        firsts: the first stage of each network, from 0: of a cascade several. A stage does not run,
+        firsts: The first stage of each network, from 0: of a cascade several. A stage does not run,
             and costs nothing, if no image can leave at its exit or a later one of its network.
-        prices: cost of reaching each exit by which going on is priced, [exits]. `None`: its flops.
+        prices: Cost of reaching each exit by which going on is priced, [exits]. `None`: its flops.
     """
 
     confidence: NDArray[np.float32]

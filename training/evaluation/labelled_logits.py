@@ -62,10 +62,10 @@ def score(
     """Compute confidence (calibrated maximum softmax) and correctness of each exit.
 
     Args:
-        given: logits and labels.
-        temperatures: temperature of each exit.
-        flops: multiply-adds up to each exit.
-        starts: first stage of each part of the network, from 0.
+        given: Logits and labels.
+        temperatures: Temperature of each exit.
+        flops: Multiply-adds up to each exit.
+        starts: First stage of each part of the network, from 0.
     """
     confidence = [
         max_softmax(torch.softmax(logits / temperature, dim=1))

@@ -29,8 +29,8 @@ def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.int64]) ->
     The cross-entropy is convex in 1 / temperature. Bisection finds the root of its slope.
 
     Args:
-        logits: logits or log-probabilities [N, classes], up to a constant for each image.
-        targets: labels, int64 [N].
+        logits: Logits or log-probabilities [N, classes], up to a constant for each image.
+        targets: Labels, int64 [N].
 
     Returns:
         The temperature, in [0.05, 20].
@@ -55,8 +55,8 @@ def msdnet_thresholds(scored: Scored, ratio: float) -> Floats:
     between the confidences of the last image that leaves and the first that continues.
 
     Args:
-        scored: held-out images.
-        ratio: ratio of neighbouring exits' shares. Below 1, more images leave early.
+        scored: Held-out images.
+        ratio: Ratio of neighbouring exits' shares. Below 1, more images leave early.
 
     Returns:
         Thresholds, float64 [exits], the last of them 0.
@@ -91,9 +91,9 @@ def improve_thresholds(scored: Scored, thresholds: Floats, price: float) -> Floa
     best threshold of an exit. Stops when no threshold changes.
 
     Args:
-        scored: held-out images.
-        thresholds: start of the search, float64 [exits].
-        price: gain in accuracy that justifies the flops of full depth.
+        scored: Held-out images.
+        thresholds: Start of the search, float64 [exits].
+        price: Gain in accuracy that justifies the flops of full depth.
     """
     current = thresholds.copy()
     for _ in range(20):

@@ -96,7 +96,7 @@ class Checkpoint:
         """Build the network with these weights, in eval mode.
 
         Raises:
-            CheckpointError: the weights do not fit the network that the recipe describes.
+            CheckpointError: The weights do not fit the network that the recipe describes.
         """
         network = new_network(self.progress.recipe, len(self.progress.labels))
         try:
@@ -110,7 +110,7 @@ def new_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
     """Build the network of a recipe, with fresh weights and its surgery.
 
     Raises:
-        RecipeError: the recipe describes no valid network, or the number of betas is not the
+        RecipeError: The recipe describes no valid network, or the number of betas is not the
             number of boundaries.
     """
     network = recipe_network(recipe, classes)
@@ -158,7 +158,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint. At any time the file at `path` is complete, either the old or the new.
 
     Raises:
-        UnwritableFileError: the file cannot be written. The one before it stays.
+        UnwritableFileError: The file cannot be written. The one before it stays.
     """
     tensors = {f"weights/{name}": t for name, t in checkpoint.weights.items()}
     tensors |= {f"objective/{name}": t for name, t in checkpoint.objective.items()}
@@ -175,7 +175,7 @@ def load_progress(path: Path) -> Progress:
     """Read the state of a run from a checkpoint's header, without tensors and checksum.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or not a checkpoint.
+        CheckpointError: The file is missing, truncated, or not a checkpoint.
     """
     with _opened(path) as (_, metadata):
         return Progress.model_validate_json(metadata["progress"])
@@ -185,7 +185,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or not a checkpoint.
+        CheckpointError: The file is missing, damaged, or not a checkpoint.
     """
     with _opened(path) as (file, metadata):
         progress = Progress.model_validate_json(metadata["progress"])

@@ -18,14 +18,14 @@ def check_recipe(recipe: Recipe, compiler: str | None) -> Losses:
     """Build the network and the objective of a recipe, to check that they fit each other.
 
     Args:
-        recipe: recipe of the run.
-        compiler: backend of torch.compile. `None`: not compiled.
+        recipe: Recipe of the run.
+        compiler: Backend of torch.compile. `None`: not compiled.
 
     Returns:
         Network and objective with fresh weights, for `check_batches`.
 
     Raises:
-        RecipeError: the recipe describes no valid network or objective, the network cannot read
+        RecipeError: The recipe describes no valid network or objective, the network cannot read
             images of that size, or the objective cannot be compiled by that backend.
     """
     grey = torch.full((1, 1, 1, 3), 128, dtype=torch.uint8)
@@ -39,12 +39,12 @@ def check_batches(losses: Losses, recipe: Recipe, train_images: int) -> None:
     """Check that batches of that many images can be divided and trained on.
 
     Args:
-        losses: result of `check_recipe`. Its statistics change.
-        recipe: recipe of the run.
-        train_images: number of training images.
+        losses: Result of `check_recipe`. Its statistics change.
+        recipe: Recipe of the run.
+        train_images: Number of training images.
 
     Raises:
-        RecipeError: a batch cannot be divided evenly among the processes, or a forward pass has
+        RecipeError: A batch cannot be divided evenly among the processes, or a forward pass has
             one image, which batch norm of this network cannot train on.
     """
     shard = whole_batch(recipe, train_images) // processes()

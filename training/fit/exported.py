@@ -30,10 +30,10 @@ def update_average(
     first weights. Source: the `num_updates` of TensorFlow's ExponentialMovingAverage.
 
     Args:
-        averaged: network with the average.
-        network: network that is trained.
-        decay: share of the average that stays in a step, 0 to less than 1.
-        steps: number of steps so far.
+        averaged: Network with the average.
+        network: Network that is trained.
+        decay: Share of the average that stays in a step, 0 to less than 1.
+        steps: Number of steps so far.
     """
     share = 1 - min(decay, (1 + steps) / (10 + steps))
     pairs = zip(averaged.state_dict().values(), network.state_dict().values(), strict=True)
@@ -54,9 +54,9 @@ class ExportedWeights:
     """The weights of a run to evaluate and to export.
 
     Args:
-        network: network that is trained.
-        averaged: network of the same form for the average, on the same device. `None`: no average.
-        decay: share of the average that stays in a step.
+        network: Network that is trained.
+        averaged: Network of the same form for the average, on the same device. `None`: no average.
+        decay: Share of the average that stays in a step.
         keep_best: True to export the weights of the best epoch.
     """
 
@@ -109,7 +109,7 @@ class ExportedWeights:
         """Restore all weights of a checkpoint.
 
         Raises:
-            RuntimeError: they do not fit the network.
+            RuntimeError: They do not fit the network.
         """
         state, exported = checkpoint.training_state, checkpoint.weights
         self._network.load_state_dict(under(CURRENT, state) or exported)
@@ -122,9 +122,9 @@ def exported_weights(recipe: Recipe, network: MultiExitNetwork, classes: int) ->
     """Build the exported weights of a run at its start.
 
     Args:
-        recipe: recipe of the run.
-        network: network that is trained, on the device of the run.
-        classes: number of labels.
+        recipe: Recipe of the run.
+        network: Network that is trained, on the device of the run.
+        classes: Number of labels.
     """
     averaged = None
     if recipe.ema:

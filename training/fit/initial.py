@@ -27,16 +27,16 @@ def initial_network(
     Sets torch's seed to that of the recipe, which also seeds what the caller builds next.
 
     Args:
-        recipe: recipe of the run.
-        classes: number of labels.
-        sample: training images uint8 [N, H, W, 3], for the mean and deviation of each channel.
+        recipe: Recipe of the run.
+        classes: Number of labels.
+        sample: Training images uint8 [N, H, W, 3], for the mean and deviation of each channel.
             With pretrained weights it is not needed: these are those of the images that the
             weights were trained on.
-        pretrained: weights of the recipe's record. `None`: the weights stay fresh, for those of a
+        pretrained: Weights of the recipe's record. `None`: the weights stay fresh, for those of a
             checkpoint.
 
     Raises:
-        RecipeError: the recipe describes no valid network, or one that cannot read images of the
+        RecipeError: The recipe describes no valid network, or one that cannot read images of the
             recipe's size, or the pretrained weights do not fit it.
     """
     torch.manual_seed(recipe.seed)
@@ -58,12 +58,12 @@ def initial_objective(
     """Build the recipe's objective.
 
     Args:
-        recipe: recipe of the run.
-        network: network to train.
-        of_classes: weight of each class, float32 [classes]. `None`: equal weights.
+        recipe: Recipe of the run.
+        network: Network to train.
+        of_classes: Weight of each class, float32 [classes]. `None`: equal weights.
 
     Raises:
-        RecipeError: an option of the objective is unknown or out of range.
+        RecipeError: An option of the objective is unknown or out of range.
     """
     return build_objective(
         recipe.objective, recipe.objective_options, network, recipe.label_smoothing, of_classes
@@ -76,13 +76,13 @@ def with_weights(
     """Read the weights that a run starts from, and record them in its recipe.
 
     Args:
-        recipe: recipe of the run.
-        source: value of `--weights`. `None`: if the recipe has a record of weights, the package, or
+        recipe: Recipe of the run.
+        source: Value of `--weights`. `None`: if the recipe has a record of weights, the package, or
             the hub for a network of timm.
-        keep_head: the weights' own classifier becomes that of the last exit.
+        keep_head: The weights' own classifier becomes that of the last exit.
 
     Raises:
-        RecipeError: the weights cannot be read, or there are none with a head to keep or a trunk
+        RecipeError: The weights cannot be read, or there are none with a head to keep or a trunk
             to freeze.
     """
     if source is None and recipe.weights is not None:

@@ -27,19 +27,19 @@ def fit(
     """Run a recipe to its end, with a checkpoint at `path` after every epoch.
 
     Args:
-        trainer: trainer of the run.
-        path: file of the checkpoint, the same for all processes. Rank 0 writes it.
+        trainer: Trainer of the run.
+        path: File of the checkpoint, the same for all processes. Rank 0 writes it.
         resume: True to continue from the checkpoint if the file exists.
-        track: wrapper of the batches, for a progress bar.
-        report: callback after each epoch.
-        on_step: callback after each step.
-        save_every: number of steps between checkpoints within an epoch. `None`: only after epochs.
-        keep_every: number of epochs between checkpoints that stay (`kept_path`). `None`: none do.
+        track: Wrapper of the batches, for a progress bar.
+        report: Callback after each epoch.
+        on_step: Callback after each step.
+        save_every: Number of steps between checkpoints within an epoch. `None`: only after epochs.
+        keep_every: Number of epochs between checkpoints that stay (`kept_path`). `None`: none do.
 
     Raises:
-        CheckpointError: with `resume`, the file is damaged, of another recipe, or different among
+        CheckpointError: With `resume`, the file is damaged, of another recipe, or different among
             processes. Without, the file exists.
-        UnwritableFileError: the checkpoint cannot be written. The one before it stays.
+        UnwritableFileError: The checkpoint cannot be written. The one before it stays.
     """
     _restore(trainer, path, resume=resume)
 

@@ -46,16 +46,16 @@ class Trainer:
     """Owner of a run's state: the network, the optimizers and the finished epochs.
 
     Args:
-        progress: start of the run. Its recipe decides everything.
-        dataset: images, in memory or on disk.
-        device: device to compute on.
-        workers: processes that decode images on disk (0: this process decodes them).
-        compiler: backend of torch.compile. `None`: not compiled.
-        pretrained: weights to start from. `None`: fresh ones.
-        features: features of the frozen trunk for all images, which are read instead of the images.
+        progress: Start of the run. Its recipe decides everything.
+        dataset: Images, in memory or on disk.
+        device: Device to compute on.
+        workers: Processes that decode images on disk (0: this process decodes them).
+        compiler: Backend of torch.compile. `None`: not compiled.
+        pretrained: Weights to start from. `None`: fresh ones.
+        features: Features of the frozen trunk for all images, which are read instead of the images.
 
     Raises:
-        RecipeError: the network cannot read images of that size, or options exclude each other.
+        RecipeError: The network cannot read images of that size, or options exclude each other.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Trainer:
         """Restore a checkpoint of the same recipe and the same images.
 
         Raises:
-            CheckpointError: the recipe or the images differ, or the weights do not fit.
+            CheckpointError: The recipe or the images differ, or the weights do not fit.
         """
         check_same_run(checkpoint.progress, self.progress)
         try:
@@ -156,13 +156,13 @@ class Trainer:
         """Train the rest of an epoch, then evaluate every exit on the held-out images.
 
         Args:
-            track: wrapper of the batches, for a progress bar.
-            on_step: callback after each step.
-            save: callback after every `save_every` steps.
-            save_every: number of steps. `None`: no callback.
+            track: Wrapper of the batches, for a progress bar.
+            on_step: Callback after each step.
+            save: Callback after every `save_every` steps.
+            save_every: Number of steps. `None`: no callback.
 
         Raises:
-            DivergedError: the loss, or a gradient, is not finite.
+            DivergedError: The loss, or a gradient, is not finite.
         """
         start = time.perf_counter() - self.progress.running.seconds
 

@@ -32,12 +32,12 @@ def block_seconds(
     """Measure the time of each block for one image, on one thread.
 
     Args:
-        blocks: each reads the output of the one before it. The first reads float32
+        blocks: Each reads the output of the one before it. The first reads float32
             [1, 3, size, size]. They stay in eval mode.
-        size: height and width of the image, in pixels.
-        rounds: passes through all blocks. The result is the median, so that a pause of the
+        size: Height and width of the image, in pixels.
+        rounds: Passes through all blocks. The result is the median, so that a pause of the
             process does not count.
-        clock: time in seconds. The default is the CPU time of this thread, which other processes
+        clock: Time in seconds. The default is the CPU time of this thread, which other processes
             disturb least.
 
     Returns:

@@ -68,11 +68,11 @@ def exit_blocks(config: ExitsConfig, flops: Sequence[int]) -> tuple[int, ...]:
     """Return the number of blocks up to each exit, the last exit included. Measures no time.
 
     Args:
-        config: wanted exits.
-        flops: flops of each block, in order.
+        config: Wanted exits.
+        flops: Flops of each block, in order.
 
     Raises:
-        RecipeError: there are fewer blocks, or two exits are at the same place, or they are to be
+        RecipeError: There are fewer blocks, or two exits are at the same place, or they are to be
             chosen by time.
     """
     if config.blocks is not None:
@@ -89,11 +89,11 @@ def nearest_blocks(config: ExitsConfig, costs: Sequence[float]) -> tuple[int, ..
     """Return the number of blocks up to each exit, the last exit included, by shares of a cost.
 
     Args:
-        config: wanted exits.
-        costs: cost of each block, in order: flops or seconds.
+        config: Wanted exits.
+        costs: Cost of each block, in order: flops or seconds.
 
     Raises:
-        RecipeError: there are fewer blocks, or two exits are at the same place.
+        RecipeError: There are fewer blocks, or two exits are at the same place.
     """
     to_block = list(accumulate(costs))
     shares = [cost / to_block[-1] for cost in to_block]
@@ -121,7 +121,7 @@ def kept_blocks(config: ExitsConfig, blocks: Sequence[Block]) -> list[Block]:
     """Return the blocks that the network keeps: all, or those to its last block.
 
     Raises:
-        RecipeError: there are fewer blocks.
+        RecipeError: There are fewer blocks.
     """
     if config.last_block is not None and config.last_block > len(blocks):
         raise RecipeError(

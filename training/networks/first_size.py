@@ -34,7 +34,7 @@ def recipe_network(recipe: Recipe, classes: int) -> MultiExitNetwork:
     """Build the network of a recipe with fresh weights: at one size, or at two.
 
     Raises:
-        RecipeError: the recipe describes no valid network.
+        RecipeError: The recipe describes no valid network.
     """
     full = build_network(recipe.backbone, recipe.shape, classes)
     if recipe.first_size is None:

@@ -58,9 +58,9 @@ def flop_costs(network: MultiExitNetwork, size: int, convention: Convention = "p
     A reduction of the image does not count.
 
     Args:
-        network: network on any device, `meta` included. It keeps its mode.
-        size: height and width of the image, in pixels.
-        convention: operations that count (see the module).
+        network: Network on any device, `meta` included. It keeps its mode.
+        size: Height and width of the image, in pixels.
+        convention: Operations that count (see the module).
     """
     image, features = next(network.parameters()).new_zeros(1, 3, size, size), Features()
     stages, heads = [], []
@@ -83,8 +83,8 @@ def chain_flops(modules: Sequence[nn.Module], size: int) -> list[int]:
     """Count the products of each module of a chain for one image. The modules keep their mode.
 
     Args:
-        modules: each maps the output of the one before it. The first reads [1, 3, size, size].
-        size: height and width of the image, in pixels.
+        modules: Each maps the output of the one before it. The first reads [1, 3, size, size].
+        size: Height and width of the image, in pixels.
     """
     chain = nn.ModuleList(modules)
     modes = [module.training for module in chain.modules()]
@@ -103,8 +103,8 @@ def flops_of_step(network: MultiExitNetwork, size: int) -> tuple[int, int]:
     """Count the products of a training step for one image: forward, and backward with surgery.
 
     Args:
-        network: network with its surgery, on any device, `meta` included. It does not change.
-        size: height and width of the image, in pixels.
+        network: Network with its surgery, on any device, `meta` included. It does not change.
+        size: Height and width of the image, in pixels.
     """
     twin = deepcopy(network).eval()
     image = next(twin.parameters()).new_zeros(1, 3, size, size)

@@ -73,11 +73,11 @@ class TokenHead(nn.Module):
     """Exit head for tokens: layer norm, the class token or the mean of the patches, linear.
 
     Args:
-        width: length of a token's vector.
-        classes: number of labels.
-        prefix: number of tokens before those of the patches. The first is the class token.
-        pool: input of the linear layer.
-        dropout: dropout before the linear layer.
+        width: Length of a token's vector.
+        classes: Number of labels.
+        prefix: Number of tokens before those of the patches. The first is the class token.
+        pool: Input of the linear layer.
+        dropout: Dropout before the linear layer.
     """
 
     def __init__(

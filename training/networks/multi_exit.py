@@ -114,10 +114,10 @@ class MultiExitNetwork(nn.Module):
     `pretraining` names the tensors that published weights have.
 
     Args:
-        stages: one module for each stage.
-        heads: one module for each exit.
-        channel_dim: dimension of the features that surgery splits.
-        readers: module that brings the image to the size of a part, by the number of its first
+        stages: One module for each stage.
+        heads: One module for each exit.
+        channel_dim: Dimension of the features that surgery splits.
+        readers: Module that brings the image to the size of a part, by the number of its first
             stage, from 0. They have no parameters. `None`: there is one part.
     """
 
@@ -150,8 +150,8 @@ class MultiExitNetwork(nn.Module):
         """Map normalised images [N, 3, H, W] to logits [N, classes], one for each exit.
 
         Args:
-            x: images.
-            boundary: steps that follow surgery at every boundary, in order, for example
+            x: Images.
+            boundary: Steps that follow surgery at every boundary, in order, for example
                 `Objective.boundary`.
         """
         features: Sequence[Tensor | FeatureMap] = []

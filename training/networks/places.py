@@ -24,15 +24,15 @@ def with_places(
     measurement of the first one.
 
     Args:
-        recipe: recipe of the run.
-        device: device of this process.
-        measure: function that returns the seconds of each block.
+        recipe: Recipe of the run.
+        device: Device of this process.
+        measure: Function that returns the seconds of each block.
 
     Returns:
         The recipe, and a line that says what was measured. `None`: nothing was.
 
     Raises:
-        RecipeError: two exits are at the same place, or the network cannot be built or cannot read
+        RecipeError: Two exits are at the same place, or the network cannot be built or cannot read
             images of that size.
     """
     family = family_of(recipe.backbone)

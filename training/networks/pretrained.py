@@ -34,7 +34,7 @@ def load_pretrained(network: MultiExitNetwork, pretrained: Pretrained) -> None:
     The classifier of the last exit is copied only if the record says that it is kept.
 
     Raises:
-        RecipeError: tensors are missing, unknown, or of other shapes.
+        RecipeError: Tensors are missing, unknown, or of other shapes.
     """
     tensors, own = pretrained.tensors, network.state_dict()
     if pretrained.record.keep_head:
@@ -75,11 +75,11 @@ def classes_of(network: MultiExitNetwork, pretrained: Pretrained) -> int:
     """Return the number of classes of the weights' own classifier.
 
     Args:
-        network: network of that form, for any number of classes.
-        pretrained: the weights.
+        network: Network of that form, for any number of classes.
+        pretrained: The weights.
 
     Raises:
-        RecipeError: they have no classifier, or the network ends before it.
+        RecipeError: They have no classifier, or the network ends before it.
     """
     _check_whole(network)
     names = (network.pretraining.names[name] for name in network.pretraining.classifier)

@@ -17,9 +17,9 @@ class Reduction(nn.Module):
     Unlike Pillow it rounds nothing. The matrices are constants of the graph, not of a checkpoint.
 
     Args:
-        size: height and width of the images, in pixels.
-        smaller: height and width of the result, in pixels.
-        kind: filter.
+        size: Height and width of the images, in pixels.
+        smaller: Height and width of the result, in pixels.
+        kind: Filter.
     """
 
     def __init__(self, size: int, smaller: int, kind: Filter) -> None:

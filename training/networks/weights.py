@@ -55,10 +55,10 @@ def read_weights(source: str, origin: Origin) -> Pretrained:
     Args:
         source: `package`, or the path of a safetensors file or of one that torch wrote. It is read
             without executing code from it.
-        origin: how the weights were trained, which a file does not say.
+        origin: How the weights were trained, which a file does not say.
 
     Raises:
-        RecipeError: the package is not installed, or the file cannot be read.
+        RecipeError: The package is not installed, or the file cannot be read.
     """
     if source == "package":
         path, name = package_file(origin.package)
@@ -73,7 +73,7 @@ def package_file(package: str | None) -> tuple[Path, str]:
     """Return the file of weights in an installed package, and the package's name and version.
 
     Raises:
-        RecipeError: there is no package, or it is not installed, or has not one file of weights.
+        RecipeError: There is no package, or it is not installed, or has not one file of weights.
     """
     if package is None:
         raise RecipeError(
@@ -100,7 +100,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     """Read tensors by name from a safetensors file or one that torch wrote, and its sha256.
 
     Raises:
-        RecipeError: the file cannot be read, or has no tensors.
+        RecipeError: The file cannot be read, or has no tensors.
     """
     try:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -59,14 +59,14 @@ def build_objective(
     """Build an objective for a network.
 
     Args:
-        name: name in OBJECTIVES.
-        options: fields of its options that differ from the defaults.
-        network: network to train.
-        label_smoothing: probability spread evenly over all labels, in [0, 1).
-        weights: weight of each class in the cross-entropies, float32 [classes]. `None`: equal.
+        name: Name in OBJECTIVES.
+        options: Fields of its options that differ from the defaults.
+        network: Network to train.
+        label_smoothing: Probability spread evenly over all labels, in [0, 1).
+        weights: Weight of each class in the cross-entropies, float32 [classes]. `None`: equal.
 
     Raises:
-        RecipeError: the objective is unknown, an option is unknown or out of range, a library that
+        RecipeError: The objective is unknown, an option is unknown or out of range, a library that
             it needs is not installed, or it cannot measure the conflict of the network's surgery.
     """
     if name not in OBJECTIVES:

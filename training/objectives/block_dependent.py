@@ -81,8 +81,8 @@ class StopAtGroups:
     """Boundary step that stops the gradients of the next group.
 
     Args:
-        group: exits in a group.
-        exits: exits of the network.
+        group: Exits in a group.
+        exits: Exits of the network.
     """
 
     group: int

@@ -15,9 +15,9 @@ def class_weights(rule: ClassWeights, targets: Tensor, classes: int) -> Tensor |
     is 1. A class without images has weight 0.
 
     Args:
-        rule: rule of the recipe.
-        targets: labels of the training images, int64 [N].
-        classes: number of labels.
+        rule: Rule of the recipe.
+        targets: Labels of the training images, int64 [N].
+        classes: Number of labels.
     """
     if rule == "none":
         return None

@@ -77,7 +77,7 @@ class Combined(Objective):
         """See Objective.
 
         Raises:
-            DivergedError: gradients are not finite, or overflow when squared.
+            DivergedError: Gradients are not finite, or overflow when squared.
         """
         jacobian = gradient_of_each(losses, network)
         if self._accumulated is not None:
@@ -177,7 +177,7 @@ def bargain(gram: Tensor) -> Tensor:
     it. 1e-6 is added to the diagonal of G, because opposed gradients have no finite solution.
 
     Args:
-        gram: products of the exits' gradients, [exits, exits].
+        gram: Products of the exits' gradients, [exits, exits].
 
     Returns:
         The weights [exits], on the device and of the dtype of `gram`.

@@ -41,7 +41,7 @@ class Joint(Objective):
     """Sum over exits of weight times cross-entropy.
 
     Raises:
-        RecipeError: the number of weights is not the number of exits.
+        RecipeError: The number of weights is not the number of exits.
     """
 
     weights: Tensor

@@ -19,8 +19,8 @@ class Objective(nn.Module):
     State that is trained with the network, or that a resumed run needs, is a parameter or a buffer.
 
     Args:
-        network: network to train. An objective does not change it.
-        label_smoothing: probability spread evenly over all labels, in [0, 1).
+        network: Network to train. An objective does not change it.
+        label_smoothing: Probability spread evenly over all labels, in [0, 1).
     """
 
     # True if `backward` is a single call of torch's, so that hooks see complete gradients.
@@ -58,8 +58,8 @@ class Objective(nn.Module):
         """Add the gradient of `losses` to the `grad` of every parameter.
 
         Args:
-            losses: result of `forward`, [exits].
-            network: network that computed the logits.
+            losses: Result of `forward`, [exits].
+            network: Network that computed the logits.
             last: False if more micro-batches of the same step follow.
         """
         del network

@@ -27,8 +27,8 @@ def gradient_of_each(losses: Tensor, network: MultiExitNetwork) -> Tensor:
     to that exit alone.
 
     Args:
-        losses: one loss for each exit, [exits].
-        network: network that computed the logits of these losses.
+        losses: One loss for each exit, [exits].
+        network: Network that computed the logits of these losses.
 
     Returns:
         The Jacobian, float32 [exits, number of shared parameters].

@@ -130,10 +130,10 @@ def class_results(
     """Count the predictions for held-out images by class.
 
     Args:
-        labels: names of the classes.
-        predicted: predicted class at each exit, int64 [exits, N].
-        targets: class of each held-out image, int64 [N].
-        others: classes of the images of the other sets, by the set's name. Only counted.
+        labels: Names of the classes.
+        predicted: Predicted class at each exit, int64 [exits, N].
+        targets: Class of each held-out image, int64 [N].
+        others: Classes of the images of the other sets, by the set's name. Only counted.
     """
     classes = len(labels)
     sets = {name: others[name] for name in ("train",) if name in others}

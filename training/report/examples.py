@@ -93,14 +93,14 @@ def photo_groups(
     """Decode the chosen images, and describe them for the page.
 
     Args:
-        chosen: images at each exit.
-        images: all held-out images.
-        labels: names of the classes.
-        predicted: predicted class at each exit, int64 [exits, N].
-        scored: confidence at each exit.
+        chosen: Images at each exit.
+        images: All held-out images.
+        labels: Names of the classes.
+        predicted: Predicted class at each exit, int64 [exits, N].
+        scored: Confidence at each exit.
 
     Raises:
-        DataError: an image cannot be read.
+        DataError: An image cannot be read.
     """
     return tuple(
         PhotoGroup(

@@ -47,10 +47,10 @@ def render(
     """Render the page.
 
     Args:
-        progress: state of the run.
+        progress: State of the run.
         figures: `<svg>` elements by name from `training.report.figures`, which are not escaped.
-        assessment: evaluation of the finished run. `None`: the page shows the epochs alone.
-        details: classes and photos of the finished run. `None`: the page has no such sections.
+        assessment: Evaluation of the finished run. `None`: the page shows the epochs alone.
+        details: Classes and photos of the finished run. `None`: the page has no such sections.
     """
     flops, parameters = costs(progress)
     before = starts_of(progress)[-1]  # stages that full depth does not run

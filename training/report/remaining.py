@@ -21,9 +21,9 @@ def seconds_left(progress: Progress, done: float = 0.0, seconds: float = 0.0) ->
     stop is not foreseen.
 
     Args:
-        progress: finished epochs of the run.
-        done: share of the running epoch that is done, 0 to 1.
-        seconds: time of the running epoch so far.
+        progress: Finished epochs of the run.
+        done: Share of the running epoch that is done, 0 to 1.
+        seconds: Time of the running epoch so far.
 
     Returns:
         The time, or `None` before the first step.
@@ -60,10 +60,10 @@ def track_epoch(
     """Yield the batches, and show a bar with the time left of the whole run on a terminal.
 
     Args:
-        batches: batches of the rest of an epoch.
-        steps: their number.
-        progress: state of the run before them.
-        console: console to show the bar on.
+        batches: Batches of the rest of an epoch.
+        steps: Their number.
+        progress: State of the run before them.
+        console: Console to show the bar on.
     """
     before, start = progress.running, time.perf_counter() - progress.running.seconds
     description = f"epoch {len(progress.epochs) + 1}/{progress.recipe.epochs}"

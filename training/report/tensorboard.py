@@ -35,7 +35,7 @@ class EventLog:
     The events of a resumed run replace those that were written after its checkpoint.
 
     Args:
-        folder: folder of the event files.
+        folder: Folder of the event files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ class EventLog:
         """Log a step: its number from the start of the run, its loss [], its learning rate.
 
         Raises:
-            UnwritableFileError: the file cannot be written. It has the events before.
+            UnwritableFileError: The file cannot be written. It has the events before.
         """
         if self._file is None:
             self._file = _EventFile(self._folder, number)
@@ -61,7 +61,7 @@ class EventLog:
         """Log an epoch, after its steps.
 
         Raises:
-            UnwritableFileError: the file cannot be written. It has the events before.
+            UnwritableFileError: The file cannot be written. It has the events before.
         """
         assert self._file is not None
         self._write_steps(self._file)
@@ -101,8 +101,8 @@ class _EventFile:
     traceback.
 
     Args:
-        folder: folder of the file.
-        first: first step. Events of other files from this step on are replaced.
+        folder: Folder of the file.
+        first: First step. Events of other files from this step on are replaced.
     """
 
     def __init__(self, folder: Path, first: int) -> None:
@@ -126,7 +126,7 @@ class _EventFile:
         """Append the buffer to the file, or nothing.
 
         Raises:
-            UnwritableFileError: the file cannot be written.
+            UnwritableFileError: The file cannot be written.
         """
         events = self._buffer.getvalue()
         self._buffer.seek(0)

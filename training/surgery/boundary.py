@@ -66,11 +66,11 @@ class Surgery:
     """Surgery at a boundary between two stages.
 
     Args:
-        variant: rule that says which gradients are stopped (see the module's table).
-        beta: share of the channels that deeper exits train, in [0, 1].
+        variant: Rule that says which gradients are stopped (see the module's table).
+        beta: Share of the channels that deeper exits train, in [0, 1].
 
     Raises:
-        RecipeError: beta is not in [0, 1].
+        RecipeError: Beta is not in [0, 1].
     """
 
     variant: Variant = "released"
@@ -94,7 +94,7 @@ class Surgery:
 
         Args:
             features: [N, C, H, W], or a tensor of any shape with the channels in dimension `dim`.
-            dim: dimension of the channels: 1 in convolutional networks, -1 in transformers.
+            dim: Dimension of the channels: 1 in convolutional networks, -1 in transformers.
         """
         if isinstance(features, Tensor) and (dim != 1 or not features.requires_grad):
             return Split(*self.mask(features, dim))

@@ -50,10 +50,10 @@ class ConflictSurgery(nn.Module):
     """Surgery at a boundary between two stages, in proportion to the measured conflict.
 
     Args:
-        limit: surgery at full conflict, of a variant that changes no values.
-        deeper: number of exits after the boundary's own.
-        scale: largest b that is no conflict. `None`: only the direction counts.
-        decay: share of the averaged products that stays in a step, 0 to less than 1.
+        limit: Surgery at full conflict, of a variant that changes no values.
+        deeper: Number of exits after the boundary's own.
+        scale: Largest b that is no conflict. `None`: only the direction counts.
+        decay: Share of the averaged products that stays in a step, 0 to less than 1.
     """
 
     products: Tensor  # averaged <s, d>, <s, s>, <d, d>, float32 [3]
@@ -127,11 +127,11 @@ def _share(along: Tensor, own: Tensor, other: Tensor, count: float, scale: float
     """Return the share of a gradient to stop, so that it does not harm another, [].
 
     Args:
-        along: product of the two gradients.
-        own: squared length of the gradient that is harmed.
-        other: squared length of the gradient that harms.
-        count: number of exits of the second for one of the first.
-        scale: largest b that is no conflict. `None`: only the direction counts.
+        along: Product of the two gradients.
+        own: Squared length of the gradient that is harmed.
+        other: Squared length of the gradient that harms.
+        count: Number of exits of the second for one of the first.
+        scale: Largest b that is no conflict. `None`: only the direction counts.
     """
     share = -along / own
     if scale is not None:

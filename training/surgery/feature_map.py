@@ -30,8 +30,8 @@ class FeatureMap:
     """Features with live channels, which take a gradient, and stopped channels, which do not.
 
     Args:
-        values: values of all channels, [N, C, ...], detached.
-        runs: runs of neighbouring channels, in order. A live run is the tensor [N, width, ...]
+        values: Values of all channels, [N, C, ...], detached.
+        runs: Runs of neighbouring channels, in order. A live run is the tensor [N, width, ...]
             that takes its gradient. A stopped run is its number of channels.
     """
 

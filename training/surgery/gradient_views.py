@@ -40,10 +40,10 @@ def stop_gradient(
     """Return values that send the gradient of the channels in `spans` to `live`, and stop the rest.
 
     Args:
-        values: detached tensor with the channels in dimension `dim`.
-        spans: first channel and end of each run of live channels.
-        live: one tensor for each span, of the span's width.
-        dim: dimension of the channels.
+        values: Detached tensor with the channels in dimension `dim`.
+        spans: First channel and end of each run of live channels.
+        live: One tensor for each span, of the span's width.
+        dim: Dimension of the channels.
     """
     if not live:
         return values
@@ -57,10 +57,10 @@ def means(
     """Return the mean of each of `live` over `dims`, as slices of `values`.
 
     Args:
-        values: means of all channels, [N, C, ...], detached.
-        spans: first channel and end of each run of live channels, in dimension 1.
-        live: one tensor [N, width, ...] for each span.
-        dims: dimensions to average over, without 0 and 1.
+        values: Means of all channels, [N, C, ...], detached.
+        spans: First channel and end of each run of live channels, in dimension 1.
+        live: One tensor [N, width, ...] for each span.
+        dims: Dimensions to average over, without 0 and 1.
     """
     made: tuple[Tensor, ...] = _Means.apply(values, spans, dims, *live) if live else ()  # type: ignore[no-untyped-call] # apply has no types in torch
     return made

@@ -113,9 +113,9 @@ def apply_layer(
     """Apply `layer` to all channels, with gradients for the live channels alone.
 
     Args:
-        layer: function to apply.
-        values: input, [N, C, ...], detached.
-        live: runs of channels, each [N, width, ...], that take a gradient.
+        layer: Function to apply.
+        values: Input, [N, C, ...], detached.
+        live: Runs of channels, each [N, width, ...], that take a gradient.
         weight: [out, C, ...], of the dtype of `values` unless autocast is on.
         bias: [out].
     """

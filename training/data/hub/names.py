@@ -19,7 +19,7 @@ def hub_name(source: str) -> str | None:
         `None` if the source is a file or folder.
 
     Raises:
-        DataError: there is no such file or folder, and it cannot be a name on the hub.
+        DataError: There is no such file or folder, and it cannot be a name on the hub.
     """
     path = Path(source)
     if path.exists() or path.is_symlink():

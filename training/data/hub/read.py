@@ -27,7 +27,7 @@ def load_from_hub(source: str) -> dict[str, datasets.Dataset]:
     """Load all splits of a data set on the hub.
 
     Raises:
-        DataError: it cannot be loaded.
+        DataError: It cannot be loaded.
     """
     try:
         return dict(datasets.load_dataset(source))
@@ -39,8 +39,8 @@ def read_hub(source: str) -> Found:
     """Read the labels of a data set on the hub.
 
     Raises:
-        DataError: it cannot be loaded.
-        DatasetError: it lacks an image or label column, or a label is null, empty or a list.
+        DataError: It cannot be loaded.
+        DatasetError: It lacks an image or label column, or a label is null, empty or a list.
     """
     tables, left_out = _tables(source)
     labels = {split: _labels(table, source) for split, table in tables.items()}

@@ -78,8 +78,8 @@ class Loader:
     """A torch DataLoader of batches that are chosen for each pass.
 
     Args:
-        decoder: decoder of a batch.
-        workers: processes that decode (0: this process).
+        decoder: Decoder of a batch.
+        workers: Processes that decode (0: this process).
         pin_memory: True to put batches into pinned memory, for a GPU.
     """
 
@@ -100,11 +100,11 @@ class Loader:
         """Yield the decoded batches of images at these positions, [n] each.
 
         Args:
-            batches: positions of training images, or with `epoch=None` of held-out images.
-            epoch: number of the epoch, from 0.
+            batches: Positions of training images, or with `epoch=None` of held-out images.
+            epoch: Number of the epoch, from 0.
 
         Raises:
-            RecipeError: a process ended unexpectedly, for example because memory ran out.
+            RecipeError: A process ended unexpectedly, for example because memory ran out.
         """
         self._plan.batches, self._plan.epoch = batches, epoch
         try:

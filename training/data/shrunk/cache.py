@@ -80,17 +80,17 @@ def shrunk(files: ImageFiles, folder: Path, name: str, *, parts: bool, track: Tr
     """Return the same images in a cache, which is made or completed first.
 
     Args:
-        files: images to shrink.
-        folder: folder of the cache. It is made.
-        name: name of the set of images, for the cache.
+        files: Images to shrink.
+        folder: Folder of the cache. It is made.
+        name: Name of the set of images, for the cache.
         parts: True if random parts of the images are read, else their middle.
-        track: wrapper of the rows to shrink, for a progress bar. The second argument is their
+        track: Wrapper of the rows to shrink, for a progress bar. The second argument is their
             number.
 
     Raises:
-        DataError: an image is damaged.
-        DataError: another run writes caches in this folder.
-        UnwritableFileError: the cache cannot be written.
+        DataError: An image is damaged.
+        DataError: Another run writes caches in this folder.
+        UnwritableFileError: The cache cannot be written.
     """
     form = whole(files) if parts else middle(files)
     source = hashlib.blake2b(str(Path(files.source).absolute()).encode(), digest_size=4)

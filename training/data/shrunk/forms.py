@@ -39,9 +39,9 @@ class Form:
     """A form in which shrunk images are stored.
 
     Attributes:
-        name: name of the form, with all that the result depends on.
-        ending: ending of a stored image.
-        shrink: function that returns the stored image, or `None` if it stays in its own file. It
+        name: Name of the form, with all that the result depends on.
+        ending: Ending of a stored image.
+        shrink: Function that returns the stored image, or `None` if it stays in its own file. It
             raises DataError for a damaged image.
     """
 
@@ -67,8 +67,8 @@ def stored_side(size: int, smallest_area: float) -> int:
     """Return the shorter side of shrunk images, in pixels.
 
     Args:
-        size: height and width of the network's input, in pixels.
-        smallest_area: smallest area of a random part, as a share of the image's.
+        size: Height and width of the network's input, in pixels.
+        smallest_area: Smallest area of a random part, as a share of the image's.
     """
     return math.ceil(SPARE * size / math.sqrt(smallest_area))
 

@@ -53,15 +53,15 @@ def run_features(
     """Return the features of a run that caches them, or `None`.
 
     Args:
-        progress: start of the run.
-        dataset: images of the run.
-        checkpoint: checkpoint that the run continues, if any.
-        pretrained: weights that the run starts from, if it starts.
-        place: where the features are computed and kept.
+        progress: Start of the run.
+        dataset: Images of the run.
+        checkpoint: Checkpoint that the run continues, if any.
+        pretrained: Weights that the run starts from, if it starts.
+        place: Where the features are computed and kept.
 
     Raises:
-        CheckpointError: the images are not those of the checkpoint.
-        TrainingError: see `cached_features`.
+        CheckpointError: The images are not those of the checkpoint.
+        TrainingError: See `cached_features`.
     """
     recipe = progress.recipe
     if not recipe.cache_features:
@@ -80,16 +80,16 @@ def cached_features(
     """Return the features of all images of a run, which are computed where they are missing.
 
     Args:
-        recipe: recipe of the run.
-        network: network with the trunk of the run. It is put into eval mode on the device.
-        dataset: images of the run.
-        place: where the features are computed and kept. The folder is made.
+        recipe: Recipe of the run.
+        network: Network with the trunk of the run. It is put into eval mode on the device.
+        dataset: Images of the run.
+        place: Where the features are computed and kept. The folder is made.
 
     Raises:
-        RecipeError: there are several processes.
-        DataError: an image is damaged, the disk has no room, another run writes the cache, or a
+        RecipeError: There are several processes.
+        DataError: An image is damaged, the disk has no room, another run writes the cache, or a
             feature does not fit float16.
-        UnwritableFileError: the cache cannot be written.
+        UnwritableFileError: The cache cannot be written.
     """
     if processes() > 1:
         raise RecipeError(

@@ -21,8 +21,8 @@ def with_pseudo_labels(sets: FeatureSets, network: MultiExitNetwork) -> FeatureS
     """Return the sets with the prediction of the last exit as the label of each image.
 
     Args:
-        sets: features of the images.
-        network: network with the kept head, in eval mode.
+        sets: Features of the images.
+        network: Network with the kept head, in eval mode.
     """
     return replace(
         sets,

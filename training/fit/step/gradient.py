@@ -44,12 +44,12 @@ class GradientAccumulator:
     """Adds the gradient of a batch, averaged over all processes, to every parameter.
 
     Args:
-        network: network to train.
-        objective: objective to minimise.
-        size: height and width of the images, in pixels.
+        network: Network to train.
+        objective: Objective to minimise.
+        size: Height and width of the images, in pixels.
         bf16: True to run the forward pass in bfloat16 where autocast does.
-        micro_batch: largest number of images in one forward pass. `None`: no limit.
-        compiler: backend of torch.compile. `None`: not compiled.
+        micro_batch: Largest number of images in one forward pass. `None`: no limit.
+        compiler: Backend of torch.compile. `None`: not compiled.
 
     Raises:
         RecipeError: `compiler` is unknown, or the objective needs more than one backward pass.
@@ -79,8 +79,8 @@ class GradientAccumulator:
         distillation).
 
         Args:
-            images: shard of the batch.
-            size: height and width to which images are shrunk, in pixels. `None`: no change.
+            images: Shard of the batch.
+            size: Height and width to which images are shrunk, in pixels. `None`: no change.
 
         Returns:
             The loss of the shard, summed over exits, [].
@@ -128,7 +128,7 @@ def check_compiler(compiler: str | None, objective: Objective) -> None:
     """Check that this backend of torch.compile exists and can compile the objective.
 
     Raises:
-        RecipeError: it does not or cannot.
+        RecipeError: It does not or cannot.
     """
     if compiler and not objective.one_backward:
         raise RecipeError(

@@ -43,9 +43,9 @@ class Muon(Optimizer):
     effect, and the learning rate is about the relative change in a step.
 
     Args:
-        params: weights of two or more dimensions, output dimension first.
-        lr: relative size of a step.
-        momentum: decay of the running sum of gradients.
+        params: Weights of two or more dimensions, output dimension first.
+        lr: Relative size of a step.
+        momentum: Decay of the running sum of gradients.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float) -> None:
@@ -78,13 +78,13 @@ class Optimizers:
     """All optimizers of a run.
 
     Args:
-        groups: parameters to update, with peak learning rate and weight decay.
+        groups: Parameters to update, with peak learning rate and weight decay.
         kind: `sgd`: momentum and weight decay, as in the papers. `adamw`: Adam with decoupled
             weight decay. `muon`: Muon for convolutions, SGD with Nesterov momentum for the rest,
             and weight decay for matrices alone.
-        muon_lr: peak learning rate of Muon.
-        momentum: momentum of SGD and Muon, and the first beta of AdamW.
-        clip_norm: largest norm of the gradient of all parameters together (0: no limit).
+        muon_lr: Peak learning rate of Muon.
+        momentum: Momentum of SGD and Muon, and the first beta of AdamW.
+        clip_norm: Largest norm of the gradient of all parameters together (0: no limit).
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Optimizers:
         """Restore the tensors that `state` returned.
 
         Raises:
-            KeyError: a tensor belongs to no weight.
+            KeyError: A tensor belongs to no weight.
         """
         weights = self._weights()
         for key, tensor in state.items():

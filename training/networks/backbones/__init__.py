@@ -69,7 +69,7 @@ def family_of(backbone: str) -> Backbone:
     """Return the family of a backbone: one of BACKBONES, or a network of timm.
 
     Raises:
-        RecipeError: the backbone is unknown.
+        RecipeError: The backbone is unknown.
     """
     if backbone.startswith(PREFIX):
         name = backbone.removeprefix(PREFIX)
@@ -89,12 +89,12 @@ def build_network(backbone: str, shape: Mapping[str, object], classes: int) -> M
     """Build a network with fresh weights.
 
     Args:
-        backbone: name in BACKBONES, or `timm:NAME`.
-        shape: fields of the backbone's config that differ from the defaults.
-        classes: number of labels.
+        backbone: Name in BACKBONES, or `timm:NAME`.
+        shape: Fields of the backbone's config that differ from the defaults.
+        classes: Number of labels.
 
     Raises:
-        RecipeError: the backbone is unknown, or a field of `shape` is unknown or out of range.
+        RecipeError: The backbone is unknown, or a field of `shape` is unknown or out of range.
     """
     family, config = _configured(backbone, shape)
     return family.build(config, classes)
@@ -106,13 +106,13 @@ def pretrained_weights(
     """Read pretrained weights for a network.
 
     Args:
-        backbone: name in BACKBONES, or `timm:NAME`.
-        shape: fields of the backbone's config that differ from the defaults.
+        backbone: Name in BACKBONES, or `timm:NAME`.
+        shape: Fields of the backbone's config that differ from the defaults.
         source: `package`, `hub` for timm, or the path of a file.
-        keep_head: the weights' own classifier becomes that of the last exit.
+        keep_head: The weights' own classifier becomes that of the last exit.
 
     Raises:
-        RecipeError: the backbone has no weights, or they cannot be read.
+        RecipeError: The backbone has no weights, or they cannot be read.
     """
     family, config = _configured(backbone, shape)
     if family.weights is None:

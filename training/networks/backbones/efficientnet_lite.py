@@ -164,7 +164,7 @@ def bottlenecks(config: EfficientNetLiteConfig, cin: int) -> list[Bottleneck]:
     The first and the last group keep their number of repeats.
 
     Raises:
-        RecipeError: there are fewer blocks than the config keeps.
+        RecipeError: There are fewer blocks than the config keeps.
     """
     scale, blocks = SCALES[config.variant], list[Bottleneck]()
     for number, group in enumerate(GROUPS):
@@ -196,7 +196,7 @@ def efficientnet_lite(config: EfficientNetLiteConfig, classes: int) -> MultiExit
     """Build an EfficientNet-Lite, with exits at ends of blocks. The last is the published head.
 
     Raises:
-        RecipeError: the exits do not fit the blocks.
+        RecipeError: The exits do not fit the blocks.
     """
     stem, channels = _stem(config)
     blocks = bottlenecks(config, channels)

@@ -64,11 +64,11 @@ def chain_of(model: nn.Module, images: Tensor) -> Chain:
     """Cut a network into its blocks. The parts share their tensors with it.
 
     Args:
-        model: network of timm in eval mode.
-        images: some images [N, 3, H, W], to check the chain.
+        model: Network of timm in eval mode.
+        images: Some images [N, 3, H, W], to check the chain.
 
     Raises:
-        RecipeError: the network is not a chain of blocks of a known form.
+        RecipeError: The network is not a chain of blocks of a known form.
     """
     expected = model(images)
     for fine in (True, False):

@@ -87,9 +87,9 @@ def timm_network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwor
     """Build a network of timm with exits at ends of blocks. The last is the network's own head.
 
     Args:
-        name: name of the network in timm.
-        config: its exits.
-        classes: number of labels.
+        name: Name of the network in timm.
+        config: Its exits.
+        classes: Number of labels.
 
     Raises:
         RecipeError: timm is not installed, has no such network, or the network or its exits do not
@@ -199,7 +199,7 @@ def timm_package() -> ModuleType:
     """Import timm.
 
     Raises:
-        RecipeError: it is not installed, or its torchvision does not fit torch.
+        RecipeError: It is not installed, or its torchvision does not fit torch.
     """
     try:
         return import_module("timm")

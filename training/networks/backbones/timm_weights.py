@@ -22,8 +22,8 @@ def timm_weights(name: str, config: TimmConfig, source: str) -> Pretrained:
     """Read weights from timm's hub, through its cache, or from a file.
 
     Args:
-        name: name of the network in timm.
-        config: size of the images. Embeddings of positions are interpolated to it.
+        name: Name of the network in timm.
+        config: Size of the images. Embeddings of positions are interpolated to it.
         source: `hub`, or the path of a file with the tensors as timm names them.
 
     Raises:

@@ -65,7 +65,7 @@ class Embedding(nn.Module):
         """Map [N, 3, H, W] to [N, tokens, width].
 
         Raises:
-            RecipeError: the images do not have the size of the learned positions.
+            RecipeError: The images do not have the size of the learned positions.
         """
         if images.shape[-2:] != (self.size, self.size):
             seen = " x ".join(map(str, images.shape[-2:]))
