@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from offramp.bundle.errors import BundleError
@@ -49,6 +50,21 @@ class ModelFolder:
             return []
         there = [v for v in found if VERSION.fullmatch(v) and self.of(name, v).is_file()]
         return sorted(there, key=int, reverse=True)
+
+    def not_served(self) -> Iterator[tuple[Path, str]]:
+        """Yield each folder of a bundle whose place is not that of a version, with the reason.
+
+        Raises:
+            OSError: The folder cannot be read.
+        """
+        for manifest in sorted(self.path.glob(f"*/{MANIFEST}")):
+            yield manifest.parent, f"a version is in NAME/VERSION/{MANIFEST}"
+        for manifest in sorted(self.path.glob(f"*/*/{MANIFEST}")):
+            folder = manifest.parent
+            if not NAME.fullmatch(folder.parent.name):
+                yield folder, f"the name of a model has the form {NAME.pattern}"
+            elif not VERSION.fullmatch(folder.name) and not folder.name.startswith("."):
+                yield folder, "a version is a positive integer without zeros before it"
 
     def newest(self, name: str) -> str:
         """Return the newest version of a model.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from offramp.bundle.errors import BundleError
 from serving.errors import ModelLoadError, UnknownModelError
 from serving.models.catalog import Catalog, Trial
 from serving.models.folder import ModelFolder
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Planner:
             UnknownModelError, ModelLoadError: A shadow, or another version of it, is not there.
         """
         names = self._names()
+        self._warn()
         if not names:
             text = "has no model; one is in NAME/VERSION/manifest.json"
             raise BundleError(self.folder.path, text)
@@ -88,6 +93,7 @@ class Planner:
             BundleError: The folder cannot be read.
         """
         names = self._names()
+        self._warn()
         wishes = [Wish(name, unload=True) for name in catalog.models if name not in names]
         for name in names:
             wishes += [
@@ -96,6 +102,12 @@ class Planner:
                 if not self._is_served(catalog, name, version)
             ]
         return wishes
+
+    def _warn(self) -> None:
+        """Log each bundle that is not served because of its place."""
+        with suppress(OSError):
+            for path, reason in self.folder.not_served():
+                log.warning("%s is not served: %s", path, reason)
 
     def _names(self) -> list[str]:
         """Return the names of the models in the folder."""

@@ -26,6 +26,8 @@ from serving.model_settings import parse_share
 LOAD, UNLOAD = "load", "unload"
 MAX_BODY_BYTES = 1 << 12  # of a call that changes a model
 VERSION, SHARE, SHADOW = "version", "share", "shadow"  # parameters of such a call
+DEPENDENTS = "unload_dependents"  # sent by Triton's clients. No model has any
+PARAMETERS = {LOAD: (VERSION, SHARE, SHADOW), UNLOAD: (DEPENDENTS,)}
 Path = tuple[str, ...]
 
 
@@ -112,9 +114,13 @@ async def change_model(
     """Load or unload a model, as `Repository` does.
 
     Raises:
-        MalformedBodyError: A parameter has a wrong value.
+        MalformedBodyError: A parameter is unknown, or has a wrong value.
         ServingError: As `Repository` raises.
     """
+    unknown = parameters.keys() - PARAMETERS[change]
+    if unknown:
+        known = ", ".join(PARAMETERS[change])
+        raise MalformedBodyError(f"parameters: {change} has no {min(unknown)!r}, only {known}")
     version = _version_in(parameters)
     if SHARE in parameters and SHADOW in parameters:
         raise MalformedBodyError(f"{SHARE} and {SHADOW} exclude each other: leave one out")
@@ -161,7 +167,7 @@ def _parameters_in(body: bytes) -> Mapping[str, object]:
     """Return the parameters of a call that changes a model.
 
     Raises:
-        MalformedBodyError: The body is no JSON object with parameters.
+        MalformedBodyError: The body is no JSON object with parameters alone.
     """
     try:
         document = parse_json(body or b"{}")
@@ -169,6 +175,8 @@ def _parameters_in(body: bytes) -> Mapping[str, object]:
         text = f"the body is no JSON object with parameters: {error}"
         raise MalformedBodyError(text) from None
     parameters = document.get("parameters", {}) if isinstance(document, dict) else None
-    if not isinstance(parameters, dict):
+    if not isinstance(document, dict) or not isinstance(parameters, dict):
         raise MalformedBodyError("the body is no JSON object with parameters")
+    if others := document.keys() - {"parameters"}:
+        raise MalformedBodyError(f"the body has {min(others)!r}, and 'parameters' alone is known")
     return parameters

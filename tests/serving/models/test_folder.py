@@ -32,6 +32,16 @@ def test_versions_are_integers_with_a_manifest_and_the_newest_is_first(tmp_path:
     assert models.newest("cats") == "10"
 
 
+def test_bundles_in_other_places_are_named(tmp_path: Path) -> None:
+    paths = ("cats/1", "cats/v2", "cats/02", "cats/.3.copied", "Dogs/1", "birds")
+    models = write(tmp_path, *(f"{path}/manifest.json" for path in paths))
+    found = {str(path.relative_to(tmp_path)): reason for path, reason in models.not_served()}
+    assert found.keys() == {"cats/v2", "cats/02", "Dogs/1", "birds"}
+    assert "positive integer" in found["cats/02"]
+    assert "name of a model" in found["Dogs/1"]
+    assert "NAME/VERSION/manifest.json" in found["birds"]
+
+
 @pytest.mark.parametrize("name", ["none", "../cats", "", "notes.txt"])
 def test_a_model_that_is_not_there_has_no_version(name: str, tmp_path: Path) -> None:
     models = write(tmp_path, "cats/1/manifest.json", "notes.txt")

@@ -32,6 +32,18 @@ def test_it_does_not_start_without_a_model(tmp_path: Path) -> None:
         Planner(ModelFolder(tmp_path / "none"), keep_previous=False).start()
 
 
+def test_a_bundle_in_another_place_is_logged(
+    planner: Planner, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalog = planner.start()
+    assert not caplog.messages
+    planner.folder.of("cats", "v3").parent.mkdir()
+    planner.folder.of("cats", "v3").write_text("cats")
+    assert planner.changed(catalog) == []
+    (message,) = caplog.messages
+    assert "cats/v3 is not served: a version is a positive integer" in message
+
+
 def test_what_changed_in_the_folder_is_found(planner: Planner) -> None:
     catalog = planner.start()
     assert planner.changed(catalog) == []
