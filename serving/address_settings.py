@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import Field, field_validator
 
 from serving.model_settings import ModelSettings
 
-ORIGIN = r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
+PORT = r"(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?"
+ORIGIN = rf"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]){PORT}"
+OWN_PORT = re.compile(r"(?<=^http:)(//.*):80$|(?<=^https:)(//.*):443$")
 ORIGINS = rf"^\s*(\*|({ORIGIN})(\s*,\s*({ORIGIN}))*)?\s*$"
 
 
@@ -34,15 +38,16 @@ class AddressSettings(ModelSettings):
     )
     root_path: str = Field(
         "",
-        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        pattern=r"^(/[A-Za-z0-9._~-]*[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$",
         description="prefix under which a proxy serves the API, as in /offramp, whether or not the "
         "proxy removes it",
     )
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """The origins in `cors_origins`, as a browser sends them."""
-        return tuple(each.strip().lower() for each in self.cors_origins.split(",") if each.strip())
+        """The origins in `cors_origins`, as a browser sends them: without the scheme's own port."""
+        found = (each.strip().lower() for each in self.cors_origins.split(",") if each.strip())
+        return tuple(OWN_PORT.sub(r"\1\2", each) for each in found)
 
     @field_validator("host")
     @classmethod

@@ -13,8 +13,8 @@ from pydantic_settings import SettingsConfigDict
 
 from offramp.bounds import MAX_SECONDS
 from offramp.cores import cores
-from serving.address_settings import AddressSettings
-from serving.model_settings import KEY_CHARACTERS, WHITE_SPACE, ShareFromZero
+from serving.address_settings import ORIGIN, AddressSettings
+from serving.model_settings import KEY_CHARACTERS, MAX_KEY_BYTES, WHITE_SPACE, ShareFromZero
 
 Provider = Literal["cpu", "cuda"]
 Layout = Literal["native", "portable"]
@@ -52,6 +52,7 @@ class Settings(AddressSettings):
     api_key: SecretStr | None = Field(
         None,
         min_length=1,
+        max_length=MAX_KEY_BYTES,
         description="key that /classify and /model require (Authorization: Bearer KEY). Set it "
         "by the environment, because other users of the machine can see options",
     )
@@ -135,7 +136,7 @@ class Settings(AddressSettings):
     )
     otlp_endpoint: str | None = Field(
         None,
-        pattern=r"^https?://[^\s/@]+/?$",
+        pattern=rf"^{ORIGIN}/?$",
         description="receiver of traces (OTLP over gRPC), as in http://collector:4317; without it "
         "nothing is traced. Needs the extra tracing",
     )

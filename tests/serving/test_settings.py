@@ -180,6 +180,11 @@ def test_a_key_that_clients_cannot_send_is_refused_and_not_shown(
             "http://localhost:3000 , https://[::1]:8443",
             ("http://localhost:3000", "https://[::1]:8443"),
         ),
+        ("https://a:443,http://b:80", ("https://a", "http://b")),
+        (
+            "https://a:80,http://b:443,http://[::1]:80",
+            ("https://a:80", "http://b:443", "http://[::1]"),
+        ),
     ],
 )
 def test_origins_are_separated_by_commas(given: str, origins: tuple[str, ...]) -> None:
@@ -193,15 +198,35 @@ def test_origins_are_separated_by_commas(given: str, origins: tuple[str, ...]) -
             ("--cors-origins", given)
             for given in ("shop.example", "https://a/", "https://a,*", "https://*.a", "null", ",")
         ),
+        *(("--cors-origins", f"https://a:{port}") for port in ("0", "65536", "99999", "0443", "")),
+        *(
+            ("--otlp-endpoint", f"http://{given}")
+            for given in ("[::1", "a:abc", "a:99999", ":4317", "a?x=1", "a:b:c", "a/b", "u@a", "")
+        ),
         *(
             ("--root-path", given)
-            for given in ("api", "/api/", "/", "//a", "/a b", "/a?b", "http://a")
+            for given in ("api", "/api/", "/", "//a", "/a b", "/a?b", "http://a", "/..", "/a/./b")
         ),
     ],
 )
 def test_origins_and_prefixes_that_no_request_can_have_are_refused(flags: tuple[str, str]) -> None:
     with pytest.raises(UsageError, match=flags[0]):
         settings(*flags)
+
+
+@pytest.mark.parametrize(
+    "given", ["collector:4317", "otel_collector", "[::1]:1/", "10.0.0.1:65535"]
+)
+def test_a_receiver_of_traces_is_a_host_with_or_without_a_port(given: str) -> None:
+    assert settings("--otlp-endpoint", f"http://{given}").otlp_endpoint == f"http://{given}"
+
+
+def test_a_key_has_the_length_that_a_header_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFRAMP_API_KEY", "k" * 4096)
+    assert settings().api_key
+    monkeypatch.setenv("OFFRAMP_API_KEY", "k" * 4097)
+    with pytest.raises(UsageError, match="OFFRAMP_API_KEY: .* at most 4096"):
+        settings()
 
 
 @pytest.mark.parametrize("prefix", ["", "/api", "/a/b-c_d.e~1"])
