@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import orjson
@@ -19,12 +20,17 @@ from serving.http.query import ParsedQuery
 
 EVENTS = "text/event-stream"
 ACCEPTS = EVENTS.encode()
+REFUSED = re.compile(rb";\s*q=0(\.0*)?\s*(;|$)")
 Event = Literal["exit", "answer", "problem"]
 
 
 def asks_for_events(accept: bytes) -> bool:
-    """Return whether the first media type of a header `Accept` is that of events."""
-    return accept.lower().startswith(ACCEPTS)
+    """Return whether the first media type of a header `Accept` is that of events.
+
+    With the weight 0 it is refused (RFC 9110, 12.4.2).
+    """
+    first = accept.lower().partition(b",")[0]
+    return first.startswith(ACCEPTS) and not REFUSED.search(first)
 
 
 def wants_events(scope: Scope) -> bool:

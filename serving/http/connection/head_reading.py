@@ -60,7 +60,7 @@ class HeadReadingProtocol(RefusingProtocol):
         else:
             hosts, codings = values_of(b"host", headers), values_of(b"transfer-encoding", headers)
             check_head(method, version, hosts, codings)
-        if b"expect" in found:
+        if b"expect" in found and version != "1.0":  # RFC 9110, 10.1.1
             expected = map(bytes.lower, values_of(b"expect", headers))
             self.expect_100_continue = b"100-continue" in expected
         if not self.url.startswith(b"/"):
