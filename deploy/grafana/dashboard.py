@@ -18,7 +18,7 @@ from deploy.grafana.panels import ROWS
 
 FILE = Path(__file__).parent / "dashboards" / "overview.json"
 SOURCE = options.DataSourceRef(type_val="prometheus", uid="${datasource}")
-BUDGETS = f"query_result(sum by (budget) (increase(offramp_exits_total{{{JOB}}}[$__range])) > 0)"
+BUDGETS = f"query_result(sum by (budget) (increase(offramp_requests_total{{{JOB}}}[$__range])) > 0)"
 B = TypeVar("B", stat.Panel, timeseries.Panel)
 
 
