@@ -16,7 +16,7 @@ from offramp.exchange.exchange import Exchange
 from offramp.exchange.flows import Done, Flow, advance
 from offramp.exchange.in_order import in_order
 from offramp.exchange.retries import Retries
-from offramp.exchange.transport import client_options, transport_error
+from offramp.exchange.transport import FAILURES, client_options, transport_error
 from offramp.inputs.images import IMAGE_ERRORS, ImageSource, each_image
 from offramp.inputs.query import Query
 
@@ -160,7 +160,7 @@ class Client:
             else:
                 try:
                     response = self._http.send(step)
-                except httpx.HTTPError as error:
+                except FAILURES as error:
                     raise transport_error(step, error) from error
         return step.result
 
@@ -228,6 +228,6 @@ class AsyncClient:
             else:
                 try:
                     response = await self._http.send(step)
-                except httpx.HTTPError as error:
+                except FAILURES as error:
                     raise transport_error(step, error) from error
         return step.result

@@ -11,10 +11,9 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliToggleFlag
 
+from offramp.authorization import KEY_CHARACTERS, WHITE_SPACE
 from offramp.errors import UsageError
 
-WHITE_SPACE = " \t\r\n"
-KEY_CHARACTERS = frozenset(map(chr, range(0x20, 0x7F)))  # that each client can send in a header
 MAX_KEY_BYTES = 1 << 12
 NO_MODEL = (
     "--bundle or OFFRAMP_BUNDLE: a value is required (folder of the bundle), "

@@ -11,10 +11,11 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from offramp.authorization import KEY_CHARACTERS, WHITE_SPACE
 from offramp.bounds import MAX_SECONDS
 from offramp.cores import cores
 from serving.address_settings import ORIGIN, AddressSettings
-from serving.model_settings import KEY_CHARACTERS, MAX_KEY_BYTES, WHITE_SPACE, ShareFromZero
+from serving.model_settings import MAX_KEY_BYTES, ShareFromZero
 
 Provider = Literal["cpu", "cuda"]
 Layout = Literal["native", "portable"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import CliPositionalArg
 
+from offramp.authorization import authorization
 from offramp.bounds import NonNegativeInt
 from offramp.commands.progress import report_left_out
 from offramp.errors import OfframpError
@@ -115,7 +116,7 @@ def _run(options: BenchOptions) -> None:
 
 def _headers(options: BenchOptions) -> dict[str, str]:
     key = options.api_key
-    return {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
+    return authorization(None if key is None else key.get_secret_value())
 
 
 def _printed(

@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 from pydantic import Field, SecretStr
 from pydantic_settings import CliPositionalArg
 
+from offramp.authorization import authorization
 from offramp.errors import OfframpError, UsageError
 from offramp.exit_codes import exit_code
 from offramp.options import EnvironmentOptions, read_options
@@ -106,7 +107,10 @@ def _list(arguments: Sequence[str]) -> None:
     if not isinstance(rows, list):
         raise ModelsError(f"{options.url}: not an index of models")
     lines = [["MODEL", "VERSION", "STATE", "REASON"]]
-    lines += [[str(row[key]) for key in ("name", "version", "state", "reason")] for row in rows]
+    try:
+        lines += [[str(row[key]) for key in ("name", "version", "state", "reason")] for row in rows]
+    except (KeyError, TypeError) as error:
+        raise ModelsError(f"{options.url}: not an index of models of Offramp") from error
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
@@ -130,11 +134,13 @@ def _unload(arguments: Sequence[str]) -> None:
 
 def _request(server: str, path: str, body: Mapping[str, object], key: str) -> Request:
     url = f"{server.rstrip('/')}/v2/repository/{path}"
-    if urlsplit(url).scheme not in ("http", "https"):
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError as error:
+        raise UsageError(f"--url: {server}: {error}") from error
+    if scheme not in ("http", "https"):
         raise UsageError(f"--url: {server} is no http or https URL")
-    headers = {"Content-Type": "application/json"}
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
+    headers = {"Content-Type": "application/json", **authorization(key)}
     return Request(url, json.dumps(body).encode(), headers)  # noqa: S310 (checked above)
 
 

@@ -52,6 +52,11 @@ class Progress:
         if self._shown and monotonic() - self._drawn >= self._every:
             self._draw()
 
+    @property
+    def none_answered(self) -> bool:
+        """Return whether no image has an answer, of this run or of those before."""
+        return not self._skipped and 0 < self.failed == self.images
+
     def line(self, now: float) -> str:
         """Return the bar with the counts and the rate, at a time of `time.monotonic`."""
         done = self._skipped + self.images
@@ -92,7 +97,7 @@ def report_failed(progress: Progress, failed: Sequence[str]) -> None:
         print(line, file=sys.stderr)
     if progress.failed > len(failed):
         print(f"and {progress.failed - len(failed)} others before these", file=sys.stderr)
-    if progress.failed and progress.failed == progress.images:
+    if progress.none_answered:
         raise OfframpError("no image has an answer")
 
 

@@ -6,20 +6,33 @@ from typing import Any
 
 import httpx
 
-from offramp.errors import TransportError
+from offramp.authorization import authorization
+from offramp.errors import TransportError, UsageError
 
+# Without an answer: a name that is no host raises UnicodeError.
+FAILURES = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
 # Where a limit is reached, httpcore can close a connection under another thread's request (its
 # issue 1110). `connections` bounds their number instead.
 UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 
 def client_options(url: str, api_key: str | None, timeout: float) -> dict[str, Any]:
-    """Return the options of `httpx.Client` and `httpx.AsyncClient`."""
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    return {"base_url": url, "headers": headers, "timeout": timeout, "limits": UNLIMITED}
+    """Return the options of `httpx.Client` and `httpx.AsyncClient`.
+
+    Raises:
+        UsageError: No client can send the key, or the URL is none.
+    """
+    try:
+        base = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise UsageError(
+            f"{url}: {error}; give the URL of a server, as http://localhost:8000"
+        ) from error
+    headers = authorization(api_key)
+    return {"base_url": base, "headers": headers, "timeout": timeout, "limits": UNLIMITED}
 
 
-def transport_error(request: httpx.Request, error: httpx.HTTPError) -> TransportError:
+def transport_error(request: httpx.Request, error: Exception) -> TransportError:
     """Return the error of a request without a response."""
     url = request.url.copy_with(query=None)
     return TransportError(f"{url} did not answer ({str(error) or type(error).__name__})")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 
+from offramp.errors import TransportError
 from offramp.load.outcomes import BUDGET, DEADLINE, DEGRADED, OK
 
 _JSON = json.JSONDecoder()
@@ -28,10 +30,21 @@ def _document(body: bytes) -> dict[str, Any]:
 
 
 def read_answer(status: int, body: bytes) -> tuple[float, ...]:
-    """Return class, exit, flops, probability and `ended_by` of a response."""
+    """Return class, exit, flops, probability and `ended_by` of a response.
+
+    Raises:
+        TransportError: The response is a success and no answer of Offramp.
+    """
     if status != OK:
         return -1, -1, -1, np.nan, BUDGET
-    answer = _document(body)["answers"][0]
+    try:
+        return _values_of(_document(body)["answers"][0])
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        text = f"the server answers 200 with what is no answer of Offramp: {body[:100]!r}"
+        raise TransportError(text) from error
+
+
+def _values_of(answer: Mapping[str, Any]) -> tuple[float, ...]:
     ended_by = DEGRADED if answer.get("degraded") else BUDGET
     ended_by = DEADLINE if answer.get("deadline_hit") else ended_by
     exit_, flops = answer.get("exit", -1), answer.get("flops", -1)

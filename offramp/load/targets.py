@@ -11,11 +11,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from offramp.errors import OfframpError, TransportError
+from offramp.errors import OfframpError, TransportError, UsageError
 from offramp.load.answers import read_answer, read_output
 from offramp.load.bodies import (
     BYTES,
@@ -80,7 +80,7 @@ class Address:
             connection.request(method, self.root + path, body, dict(self.headers))
             response = connection.getresponse()
             content = response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise TransportError(f"{self.host}:{self.port} cannot be reached: {error}") from error
         finally:
             connection.close()
@@ -164,8 +164,20 @@ def find_target(address: Address, protocol: Protocol, wanted: Wanted) -> Target:
 
     Raises:
         TransportError: The server cannot be reached, or refuses.
-        TargetError: It speaks no known protocol, or takes no single image.
+        TargetError: It speaks no known protocol, takes no single image, or describes its model in
+            an unknown form.
+        UsageError: A model is named for the native protocol.
     """
+    try:
+        return _find(address, protocol, wanted)
+    except (KeyError, TypeError, ValueError) as error:
+        text = f"the description of the model at {address.host}:{address.port} has an unknown form"
+        raise TargetError(f"{text}: {error!r}") from error
+
+
+def _find(address: Address, protocol: Protocol, wanted: Wanted) -> Target:
+    if protocol == "native" and wanted.model is not None:
+        raise UsageError("--model is for the Open Inference Protocol, not for the native one")
     if protocol != "oip" and wanted.model is None:
         described = address.get("/model")
         if isinstance(described, dict) and "input" in described:
@@ -173,7 +185,7 @@ def find_target(address: Address, protocol: Protocol, wanted: Wanted) -> Target:
         if protocol == "native":
             raise TargetError(f"{address.root}/model does not describe a model of Offramp")
     name = wanted.model or _only_model(address)
-    described = address.get(f"/v2/models/{name}")
+    described = address.get(f"/v2/models/{quote(name, safe='')}")
     if not isinstance(described, dict):
         raise TargetError(f"there is no model {name} at {address.root}/v2/models")
     return _inference(address, described, name, wanted)
@@ -191,9 +203,10 @@ def _native(address: Address, model: Json, wanted: Wanted) -> Target:
 
 def _only_model(address: Address) -> str:
     found = address.get("/v2/repository/index", "POST")
-    names = [each["name"] for each in found] if isinstance(found, list) else []
+    rows = found if isinstance(found, list) else []
+    names = list(dict.fromkeys(str(each["name"]) for each in rows))  # a row for each version
     if len(names) == 1:
-        return str(names[0])
+        return names[0]
     listed = f"the server has {', '.join(names)}" if names else "the server lists no models"
     raise TargetError(f"--model: a name is needed; {listed}")
 
@@ -224,5 +237,5 @@ def _inference(address: Address, model: Json, name: str, wanted: Wanted) -> Targ
         parts = [binary_body(tensor, datatype, shape, each) for each in data]
         headers = {**address.headers, "Content-Type": FILE, LENGTH: str(parts[-1][1])}
         bodies = [body for body, _ in parts]
-    path = f"{address.root}/v2/models/{name}/infer{wanted.suffix}"
+    path = f"{address.root}/v2/models/{quote(name, safe='')}/infer{wanted.suffix}"
     return Target("oip", name, path, bodies, headers, read_output)

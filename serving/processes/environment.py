@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from offramp.authorization import WHITE_SPACE
 from offramp.option_parser import nearest
-from serving.model_settings import WHITE_SPACE
 from serving.settings import KEY, PREFIX, Settings
 
 

@@ -225,7 +225,7 @@ def test_a_key_has_the_length_that_a_header_can_have(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("OFFRAMP_API_KEY", "k" * 4096)
     assert settings().api_key
     monkeypatch.setenv("OFFRAMP_API_KEY", "k" * 4097)
-    with pytest.raises(UsageError, match="OFFRAMP_API_KEY: .* at most 4096"):
+    with pytest.raises(UsageError, match=r"OFFRAMP_API_KEY: .* at most 4096"):
         settings()
 
 

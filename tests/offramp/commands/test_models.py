@@ -78,6 +78,8 @@ def test_the_key_is_needed(server: Running, capsys: pytest.CaptureFixture[str]) 
         (["list", "--url", "ftp://x"], 2, "no http"),
         (["list", "--url", "http://127.0.0.1:1"], 1, "refused"),
         (["list", "--url", "http://127.0.0.1:x"], 2, "nonnumeric port"),
+        (["list", "--url", "http://["], 2, "Invalid IPv6 URL"),
+        (["list", "--api-key", "s\u00e9cret"], 2, "the API key has"),
         (["load", "cats", "--admin-key-file", "none"], 2, "none"),
     ],
 )

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from offramp.commands.progress import Progress
+from offramp.commands.progress import Progress, report_failed
+from offramp.errors import OfframpError
 
 
 def test_the_bar_counts_this_run_and_the_rows_before_it() -> None:
@@ -26,3 +27,13 @@ def test_nothing_is_drawn_where_there_is_no_terminal(capsys: pytest.CaptureFixtu
     with Progress(1) as progress:
         progress.add(failed=False)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_run_that_continues_an_answered_one_does_not_fail_by_its_last_images() -> None:
+    first, second = Progress(3), Progress(3)
+    second.skip(2)
+    for progress in (first, second):
+        progress.add(failed=1)
+    with pytest.raises(OfframpError, match="no image has an answer"):
+        report_failed(first, ["a"])
+    report_failed(second, ["a"])

@@ -14,6 +14,7 @@ import pytest
 from offramp import Client, OfframpError, TransportError
 from offramp.answers import Answer
 from offramp.bundle.manifest import Manifest
+from offramp.errors import UsageError
 from serving.errors import (
     EmptyBodyError,
     InvalidRequestError,
@@ -56,6 +57,21 @@ def test_a_server_that_is_not_there_is_a_transport_error() -> None:
         port = taken.getsockname()[1]
     with pytest.raises(TransportError, match=f"http://127.0.0.1:{port}/classify"):
         classify(f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [("http://a..b", TransportError), ("http://[", TransportError), ("http://a:x", UsageError)],
+)
+def test_a_url_of_no_server_is_named(url: str, error: type[OfframpError]) -> None:
+    with pytest.raises(error, match=r"a\.\.b|http"):
+        classify(url)
+
+
+def test_a_key_that_cannot_be_sent_is_an_error_without_it(server: Running) -> None:
+    with pytest.raises(UsageError, match="the API key has") as caught:
+        classify(server.url, api_key="s\u00e9cret")
+    assert "cret" not in str(caught.value)
 
 
 def test_a_server_that_says_nothing_is_a_transport_error() -> None:

@@ -22,6 +22,7 @@ from benchmarks.serving.mixture import all_queries, random_plan
 from benchmarks.serving.offline import evaluate
 from offramp.bundle.manifest import read_manifest
 from offramp.cores import cores
+from offramp.errors import TransportError
 from offramp.load.outcomes import (
     HUNG_UP,
     NO_ANSWER,
@@ -136,7 +137,7 @@ def test_an_answer_can_end_with_a_newline() -> None:
 
 @pytest.mark.parametrize("body", [b"", ANSWER + ANSWER, ANSWER + b"?"])
 def test_a_body_that_is_not_one_answer_is_an_error(body: bytes) -> None:
-    with scripted([response(body)]) as port, pytest.raises(ValueError, match=r"document|Expecting"):
+    with scripted([response(body)]) as port, pytest.raises(TransportError, match="no answer"):
         send(FILES, plan(1), Load(port, 1))
 
 

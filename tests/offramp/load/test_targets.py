@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offramp.errors import TransportError
+from offramp.errors import TransportError, UsageError
 from offramp.load.bodies import LENGTH
 from offramp.load.outcomes import closed
 from offramp.load.sender import Load, send
@@ -88,8 +88,12 @@ def test_a_tensor_of_numbers_has_the_shape_that_the_model_states(encoding: Any) 
     ("metadata", "index", "wanted", "says"),
     [
         (METADATA, None, Wanted(), "lists no models"),
-        (METADATA, [{"name": "a"}, {"name": "b"}], Wanted(), "has a, b"),
+        (METADATA, [{"name": "a"}, {"name": "b"}, {"name": "b"}], Wanted(), "has a, b"),
+        (METADATA, ["a"], Wanted(), "unknown form"),
+        ({"inputs": ["x"]}, None, Wanted(model="net"), "unknown form"),
+        ({"inputs": [{"name": "x"}]}, None, Wanted(model="net"), "unknown form"),
         (METADATA, None, Wanted(model="other"), "no model other"),
+        (METADATA, None, Wanted(model="mod\u00e8le/x"), "no model mod\u00e8le/x"),
         (METADATA, None, Wanted(model="net", files=[b"?"]), "image files are sent as BYTES"),
         ({"inputs": METADATA["inputs"] * 2}, None, Wanted(model="net"), "2 inputs"),
         (
@@ -107,6 +111,16 @@ def test_a_model_that_takes_no_single_image_is_named(
         find_target(address_of(url, {}), "oip", wanted)
 
 
+def test_a_model_with_two_versions_is_one_model() -> None:
+    with foreign(METADATA, [{"name": "net"}, {"name": "net"}]) as (url, _):
+        assert find_target(address_of(url, {}), "auto", Wanted()).model == "net"
+
+
+def test_the_native_protocol_takes_no_name_of_a_model() -> None:
+    with foreign(METADATA) as (url, _), pytest.raises(UsageError, match="--model is for the Open"):
+        find_target(address_of(url, {}), "native", Wanted(model="net"))
+
+
 def test_an_address_has_host_port_and_root() -> None:
     found = address_of("https://[::1]/a/b/", {})
     assert (found.host, found.port, found.tls, found.root) == ("[::1]", 443, True, "/a/b")
@@ -120,5 +134,6 @@ def test_an_error_of_the_server_is_not_a_missing_path() -> None:
     with foreign(METADATA) as (url, _):
         address = address_of(url, {})
         assert address.get("/nowhere") is None
-    with pytest.raises(TransportError, match="cannot be reached"):
-        address.get("/model")
+    for unreachable in (address, address_of("http://a..b", {})):
+        with pytest.raises(TransportError, match="cannot be reached"):
+            unreachable.get("/model")
