@@ -169,6 +169,8 @@ def goals(rows: Sequence[Row], epsilons: Mapping[str, float], runs: int) -> Iter
         for row in rows
         if row.images in SPOILED and row.disagreement >= CLEARLY * epsilons[row.promise]
     ]
+    if not spoilt:
+        return  # no image is spoiled enough for this bundle
     least, slowest = min(row.soon for row in spoilt), max(row.most_audits for row in spoilt)
     text = f"alarm within {SOON} audits at {CLEARLY} epsilon and more, in {MOST_RUNS:.0%} of runs"
     yield Goal(text, f"{least:.1%}, {slowest:.0f} at most", least >= MOST_RUNS)

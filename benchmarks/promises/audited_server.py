@@ -32,10 +32,10 @@ from benchmarks.promises.audit import MOST_RUNS, has_alarm, spoiled
 from benchmarks.promises.audit_cost import SHARE, SHIPPED, Cost
 from benchmarks.serving.revisions.checkouts import server_of
 from benchmarks.serving.revisions.throughput import NEW, OLD, line, measure, ratios
-from benchmarks.serving.servers.commands import cores
 from benchmarks.serving.servers.images import load_images
 from exporter.promises.certificate import SAFE_LEVEL
 from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.cores import cores
 from offramp.load.process import generator
 from serving.audit.standing import AuditedPromise
 from serving.engine.background.ladder import ladders

@@ -24,10 +24,11 @@ from benchmarks.goals import Goal, print_goals
 from benchmarks.serving.mixture import Query, all_queries, random_plan
 from benchmarks.serving.offline import ExitOutputs, evaluate, pixels
 from benchmarks.serving.rounds import CLIENTS, CONNECTIONS, MANY
-from benchmarks.serving.servers.commands import cores, ours
+from benchmarks.serving.servers.commands import ours
 from benchmarks.serving.servers.processes import started
 from benchmarks.serving.servers.subject import parser, read_subject
 from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.cores import cores
 from offramp.load.connection import HOST
 from offramp.load.outcomes import (
     BUDGET,

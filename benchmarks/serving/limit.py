@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 
 from benchmarks.serving.figures import FULL, MEDIUM, WHOLE
 from benchmarks.serving.offline import Chain, ExitOutputs, Pixels, evaluate, pixels
-from benchmarks.serving.servers.commands import EQUAL, cores
+from benchmarks.serving.servers.commands import EQUAL
 from benchmarks.serving.servers.graphs import full_depth
 from benchmarks.serving.servers.images import load_images
 from benchmarks.serving.servers.subject import SHIPPED, equal_budget
 from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.cores import cores
 from offramp.load.outcomes import Integers
 from serving.engine.policy import resolve
 from serving.runtime.cpu import CpuRuntime

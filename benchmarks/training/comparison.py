@@ -38,23 +38,30 @@ class Row:
     against: str = "joint"
 
 
+# The objective is stated, because a recipe can have another one.
+JOINT = "--variant joint --objective joint"
+RELEASED = "--variant released --objective joint"
+BYOT = (  # with the authors' constants
+    "--objective distillation --objective.share 0.3 --objective.scaled false --objective.ramp 0 "
+    "--objective.hint 0.03"
+)
 # with the temperature squared, a ramp, and no distance between features
 SCALED = (
     "--objective distillation --objective.share 0.5 --objective.scaled true --objective.ramp 0.2 "
     "--objective.hint 0"
 )
 ROWS = (
-    Row("joint", "--variant joint", seeds=3),
-    Row("dfs-released", "--variant released", seeds=3),
-    Row("dfs-paper", "--variant paper"),
-    Row("dfs-unreferenced", "--variant unreferenced"),
-    Row("dfs-conflict", "--variant released --surgery-rule conflict"),
+    Row("joint", JOINT, seeds=3),
+    Row("dfs-released", RELEASED, seeds=3),
+    Row("dfs-paper", "--variant paper --objective joint"),
+    Row("dfs-unreferenced", "--variant unreferenced --objective joint"),
+    Row("dfs-conflict", f"{RELEASED} --surgery-rule conflict"),
     Row("equilibrium", "--variant joint --objective equilibrium"),
-    Row("distillation", "--variant joint --objective distillation"),
+    Row("distillation", f"--variant joint {BYOT}"),
     Row("distillation-scaled", f"--variant joint {SCALED}"),
     Row("distillation-ensemble", f"--variant joint {SCALED} --objective.teacher ensemble"),
-    Row("mixed", "--variant joint --objective.backbone_first 0.5"),
-    Row("additive", "--variant joint --additive-heads 0.5"),
+    Row("mixed", f"{JOINT} --objective.backbone_first 0.5"),
+    Row("additive", f"{JOINT} --additive-heads 0.5"),
     Row("block-dependent", "--variant joint --objective block-dependent"),
     Row("pcgrad", "--variant joint --objective pcgrad"),
     Row("cagrad", "--variant joint --objective cagrad"),
@@ -65,37 +72,35 @@ ROWS = (
 # Explain the results of DFS, and try improvements.
 MUON = "--optimizer muon --muon-lr 0.09 --lr 0.05 --momentum 0.8"
 VARIATIONS = (
-    Row("joint-muon", f"--variant joint {MUON}"),
-    Row("dfs-released-muon", f"--variant released {MUON}", against="joint-muon"),
-    Row("joint-dropout", "--variant joint --shape.head_dropout 0.5"),
+    Row("joint-muon", f"{JOINT} {MUON}"),
+    Row("dfs-released-muon", f"{RELEASED} {MUON}", against="joint-muon"),
+    Row("joint-dropout", f"{JOINT} --shape.head_dropout 0.5"),
     Row(
         "dfs-released-dropout",
-        "--variant released --shape.head_dropout 0.5",
+        f"{RELEASED} --shape.head_dropout 0.5",
         against="joint-dropout",
     ),
     # another network, which has no baseline
-    Row("joint-wide", "--variant joint --shape.head_channels 128", against="joint-wide"),
-    Row("dfs-released-wide", "--variant released --shape.head_channels 128", against="joint-wide"),
-    Row("dfs-released-beta0.25", "--variant released --beta 0.25"),
-    Row("dfs-released-beta0.75", "--variant released --beta 0.75"),
+    Row("joint-wide", f"{JOINT} --shape.head_channels 128", against="joint-wide"),
+    Row("dfs-released-wide", f"{RELEASED} --shape.head_channels 128", against="joint-wide"),
+    Row("dfs-released-beta0.25", f"{RELEASED} --beta 0.25"),
+    Row("dfs-released-beta0.75", f"{RELEASED} --beta 0.75"),
     # the same mean as 0.5. Lists have no blanks, because options are split at blanks
     Row(
         "dfs-released-beta-rising",
-        "--variant released --beta [0.3,0.5,0.7]",
+        f"{RELEASED} --beta [0.3,0.5,0.7]",
         against="dfs-released",
     ),
     Row(
         "dfs-released-beta-falling",
-        "--variant released --beta [0.7,0.5,0.3]",
+        f"{RELEASED} --beta [0.7,0.5,0.3]",
         against="dfs-released",
     ),
-    Row("joint-ema", "--variant joint --ema 0.995"),
+    Row("joint-ema", f"{JOINT} --ema 0.995"),
     Row("additive-equilibrium", "--variant joint --additive-heads 0.5 --objective equilibrium"),
-    Row("dfs-released-first-boundary", "--variant released --surgery-boundaries 1"),
-    Row("dfs-conflict-paper", "--variant paper --surgery-rule conflict"),
-    Row(
-        "dfs-conflict-direction", "--variant released --surgery-rule conflict --conflict-scale null"
-    ),
+    Row("dfs-released-first-boundary", f"{RELEASED} --surgery-boundaries 1"),
+    Row("dfs-conflict-paper", "--variant paper --objective joint --surgery-rule conflict"),
+    Row("dfs-conflict-direction", f"{RELEASED} --surgery-rule conflict --conflict-scale null"),
     Row(
         "dfs-conflict-distillation",
         f"--variant released --surgery-rule conflict {SCALED}",
@@ -103,22 +108,22 @@ VARIATIONS = (
     ),
     Row(
         "distillation-hint-per-image",
-        "--variant joint --objective distillation --objective.hint_per_image true",
+        f"--variant joint {BYOT} --objective.hint_per_image true",
         against="distillation",
     ),
-    Row("joint-weights-rising", "--variant joint --objective.weights [0.4,0.8,1.2,1.6]"),
-    Row("joint-weights-falling", "--variant joint --objective.weights [1.6,1.2,0.8,0.4]"),
+    Row("joint-weights-rising", f"{JOINT} --objective.weights [0.4,0.8,1.2,1.6]"),
+    Row("joint-weights-falling", f"{JOINT} --objective.weights [1.6,1.2,0.8,0.4]"),
     Row(
         "dfs-released-weights-rising",
-        "--variant released --objective.weights [0.4,0.8,1.2,1.6]",
+        f"{RELEASED} --objective.weights [0.4,0.8,1.2,1.6]",
         against="dfs-released",
     ),
     Row(
         "dfs-released-weights-falling",
-        "--variant released --objective.weights [1.6,1.2,0.8,0.4]",
+        f"{RELEASED} --objective.weights [1.6,1.2,0.8,0.4]",
         against="dfs-released",
     ),
-    Row("dfs-released-distillation", "--variant released --objective distillation"),
+    Row("dfs-released-distillation", f"--variant released {BYOT}"),
     Row("dfs-released-equilibrium", "--variant released --objective equilibrium"),
 )
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from benchmarks.goals import Goal, print_goals
 from benchmarks.timing import positive_int
 from benchmarks.training.comparison import ROWS, VARIATIONS, Plan, Row, runs_of, train_all
 from benchmarks.training.predictions import Trained, read_all
+from offramp.cores import cores
 from training.errors import TrainingError
 from training.recipes import RECIPES
 
@@ -173,7 +173,7 @@ def build_parser(*, add_help: bool = True) -> argparse.ArgumentParser:
     option("--recipe", choices=RECIPES, default=Plan().recipe, help="recipe of all runs")
     option("--options", default="", help="more options of all runs, such as '--epochs 20'")
     option("--out", type=Path, required=True, default=required, help="folder for tables and plots")
-    option("--jobs", type=positive_int, default=os.cpu_count(), help="runs at the same time")
+    option("--jobs", type=positive_int, default=cores(), help="runs at the same time")
     option("--variations", action="store_true", help="include rows that explain DFS")
     option("--no-training", action="store_true", help="use only runs that are finished")
     return parser
@@ -192,7 +192,10 @@ def trained_runs(
     try:
         if not arguments.no_training:
             train_all(runs_of(rows), arguments.runs, plan, arguments.jobs)
-        return read_all(arguments.runs, plan.one_source)
+        found, names = read_all(arguments.runs, plan.one_source), [row.name for row in rows]
+        if not any(run.row in names for run in found):
+            raise TrainingError(f"{arguments.runs}: no finished run of {', '.join(names)}")
+        return found
     except (TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
     except subprocess.CalledProcessError as error:

@@ -39,11 +39,12 @@ from benchmarks.serving.photos.images import Size, photo_of, real_photos, size_n
 from benchmarks.serving.photos.parts import Alone, Parts, shrunk_bodies
 from benchmarks.serving.photos.tables import MOSEC, SHRUNK, Result, goals, lines
 from benchmarks.serving.rounds import LIMIT, Effort, Round, Row, write_rows
-from benchmarks.serving.servers.commands import EQUAL, OURS, cores, ours, peers
+from benchmarks.serving.servers.commands import EQUAL, OURS, ours, peers
 from benchmarks.serving.servers.graphs import write_full_depth
 from benchmarks.serving.servers.processes import Server, started
 from benchmarks.serving.servers.subject import Subject, equal_budget, parser, read_subject
 from offramp.bundle.manifest import Manifest, read_manifest
+from offramp.cores import cores
 from offramp.exchange.bodies import PIXELS
 from offramp.load.outcomes import Integers
 from offramp.load.process import Generator, generator

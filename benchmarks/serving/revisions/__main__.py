@@ -23,11 +23,11 @@ from benchmarks.serving.revisions.request import CLASSIFY, Client
 from benchmarks.serving.revisions.requests import KEY, all_requests
 from benchmarks.serving.revisions.throughput import NEW, OLD, goal, line, measure
 from benchmarks.serving.rounds import write_rows
-from benchmarks.serving.servers.commands import cores
 from benchmarks.serving.servers.images import Sent, load_images
 from benchmarks.serving.servers.processes import started
 from benchmarks.serving.servers.subject import SHIPPED
 from offramp.bundle.manifest import read_manifest
+from offramp.cores import cores
 from offramp.load.process import generator
 
 IMAGES = Path("tests/data/cifar10-500.parquet")

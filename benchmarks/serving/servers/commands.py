@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.serving.peers.settings import BATCH, BUNDLE, GRAPH, WAIT_MS, WORKERS
 from benchmarks.serving.servers.processes import PORT, Server
+from offramp.cores import cores
 from offramp.load.connection import HOST
 
 OURS, NAIVE, BARE = "offramp", "naive", "bare"
@@ -95,11 +95,6 @@ FULL_DEPTH: Mapping[str, _Peer] = {
     ),
 }
 FULL_DEPTH_NAMES = (*FULL_DEPTH, "fastapi")
-
-
-def cores() -> int:
-    """Return the number of cores that this process can use."""
-    return len(os.sched_getaffinity(0))
 
 
 def ours(target: Target, *options: str) -> Server:

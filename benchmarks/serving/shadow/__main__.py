@@ -24,11 +24,11 @@ from benchmarks.serving.figures import AT
 from benchmarks.serving.reload.subject import images_of
 from benchmarks.serving.revisions.throughput import NEW, OLD, line, orders
 from benchmarks.serving.rounds import Effort, Round, write_rows
-from benchmarks.serving.servers.commands import cores
 from benchmarks.serving.servers.images import Sent, load_images
 from benchmarks.serving.servers.processes import PORT, Running, Server, started
 from benchmarks.serving.shadow.goals import Measured, goals
 from offramp.bundle.manifest import read_manifest
+from offramp.cores import cores
 from offramp.load.connection import HOST
 from offramp.load.process import Generator, generator
 

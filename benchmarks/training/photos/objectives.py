@@ -39,8 +39,8 @@ ROWS = (
 
 def print_table(right: Right, rows: Sequence[Row], baseline: str = "joint") -> None:
     """Print the accuracy of each exit, and its paired difference to the baseline."""
-    compared = right[baseline]
-    images = next(iter(compared.values())).shape[1]
+    compared = right.get(baseline, {})
+    images = next(each.shape[1] for runs in right.values() for each in runs.values())
     print(f"\naccuracy of each exit, %, on {images} images that no run trained on")
     for row in [row for row in rows if row.name in right]:
         runs = np.array([100 * each.mean(axis=1) for each in right[row.name].values()])

@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.serving.peers.settings import BUNDLE, GRAPH, WORKERS
 from benchmarks.serving.servers import commands as servers
-from benchmarks.serving.servers.commands import EQUAL, FULL_DEPTH, PEERS, Target, cores, ours, peers
+from benchmarks.serving.servers.commands import EQUAL, FULL_DEPTH, PEERS, Target, ours, peers
+from offramp.cores import cores
 
 TARGET = Target(Path("bundle"), Path("graph.onnx"), ("medium", "full"), "28487041")
 EVERYWHERE = {"ray", "kserve"}  # have no option for the address
