@@ -20,6 +20,8 @@ from training.data.reopen import reopen_dataset
 from training.data.splits import load_split
 from training.recipes import Recipe, Resizing
 
+ROUNDING = 1e-3  # share of images that can change class by another processor's rounding
+
 
 def images_for(manifest: Manifest, source: str, split: str, *, strict: bool = False) -> Images:
     """Load one split of labelled images, at the bundle's input size.
@@ -43,7 +45,7 @@ def own_files(manifest: Manifest, source: str, *, strict: bool = False) -> Datas
 
     Raises:
         DataError: `source` has no such images.
-        ExportError: The bundle is a cascade.
+        ExportError: The bundle is a cascade, or the images have other classes.
     """
     if manifest.provenance.train_images == 0:
         raise ExportError(
@@ -53,7 +55,53 @@ def own_files(manifest: Manifest, source: str, *, strict: bool = False) -> Datas
     recorded = Recipe.recorded(manifest.provenance.config)
     recipe = Recipe.parse(recorded, option="provenance.config", name="a recipe")
     images = (manifest.provenance.train_images, manifest.held_out.images)
-    return reopen_dataset(source, recipe, images, labels=manifest.labels, strict=strict)
+    dataset = reopen_dataset(source, recipe, images, labels=manifest.labels, strict=strict)
+    if dataset.labels != manifest.labels:
+        raise ExportError(
+            f"--data: {source} has other classes than the bundle, or in another order: these are "
+            "not the images that it was made with"
+        )
+    return dataset
+
+
+def held_out_of(manifest: Manifest, source: str, *, strict: bool = False) -> ImageFiles:
+    """Return the images that training held out, on which the bundle was measured.
+
+    Raises:
+        DataError: `source` has no such images.
+        ExportError: The bundle is a cascade, or was measured on other images.
+    """
+    images = own_files(manifest, source, strict=strict).held_out
+    if len(images) != manifest.held_out.images:
+        raise ExportError(
+            f"--held-out: {len(images):,} images of --data are held out, and the figures of the "
+            f"bundle are those of {manifest.held_out.images:,}: this is not its data set"
+        )
+    return images
+
+
+def check_accuracy(
+    manifest: Manifest, classes: NDArray[np.int64], targets: NDArray[np.int64]
+) -> list[float]:
+    """Return the accuracy of each exit, if it is the manifest's.
+
+    Args:
+        manifest: The manifest of the bundle.
+        classes: Likeliest class of each exit, [exits, N].
+        targets: Labels of the images, [N].
+
+    Raises:
+        ExportError: The images are not those that the bundle was measured on.
+    """
+    found = [float(share) for share in (classes == targets).mean(axis=1)]
+    for k, (share, stage) in enumerate(zip(found, manifest.stages, strict=True), 1):
+        if abs(share - stage.accuracy.value) > ROUNDING:
+            raise ExportError(
+                f"--data: exit {k} is right on {share:.2%} of the held-out images, and the "
+                f"manifest states {stage.accuracy.value:.2%}: these are not the images that the "
+                "bundle was made with"
+            )
+    return found
 
 
 def recalibrate(

@@ -17,7 +17,7 @@ from exporter.network.export import export_network, make_manifest
 from exporter.network.verify import verify_scores
 from exporter.promises.bundle import with_promises
 from exporter.promises.wanted import calibration_rows, wanted_from
-from exporter.recalibrate import images_for, own_files, recalibrate
+from exporter.recalibrate import held_out_of, images_for, recalibrate
 from exporter.reject.add_scores import DROPPED, TORCH_SCORES, add_reject
 from exporter.reject.photos import read_photos
 from exporter.report import summary
@@ -106,14 +106,9 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
 def _images(options: RecalibrateOptions, manifest: Manifest) -> Images:
     if not options.held_out:
         return images_for(manifest, options.data, options.split, strict=options.strict)
-    images = own_files(manifest, options.data, strict=options.strict).held_out
+    images = held_out_of(manifest, options.data, strict=options.strict)
     if not images.labelled:
         raise ExportError("--held-out: the images that training held out have no labels")
-    if len(images) != manifest.held_out.images:
-        raise ExportError(
-            f"--held-out: {len(images):,} images of --data are held out, and the figures of the "
-            f"bundle are those of {manifest.held_out.images:,}: this is not its data set"
-        )
     return images.decoded()
 
 

@@ -19,7 +19,7 @@ from exporter.errors import ExportError
 from exporter.graph import StageGraph
 from exporter.promises.certificate import Outputs, agreeing, certify
 from exporter.promises.wanted import wanted_from
-from exporter.recalibrate import own_files
+from exporter.recalibrate import check_accuracy, held_out_of
 from exporter.reject.photos import decode_photos, find_photos
 from exporter.report import write_plot
 from exporter.stage_runner import Chain
@@ -73,11 +73,13 @@ def certify_bundle(options: CertifyOptions) -> None:
 def _held_out(
     options: CertifyOptions, manifest: Manifest, graphs: list[StageGraph], console: Console
 ) -> Outputs:
-    images = own_files(manifest, options.data).held_out
+    images = held_out_of(manifest, options.data)
     console.print(FITTED_ON)
     parts = (part.pixels for part in images.parts())
     confidence, classes = _run(graphs, parts, len(images), console)
-    return Outputs(confidence, classes, images.targets.numpy())
+    targets = images.targets.numpy() if images.labelled else classes[-1]
+    check_accuracy(manifest, classes, targets)
+    return Outputs(confidence, classes, targets)
 
 
 def _photos(

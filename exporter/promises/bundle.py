@@ -9,6 +9,7 @@ from exporter.promises.certificate import Outputs, certify
 from exporter.promises.wanted import Wanted
 from exporter.stage_runner import LabelledImages
 from offramp.bundle.manifest import Manifest
+from training.data.images import UNLABELLED
 
 NONE_WANTED = "the new bundle promises nothing: offramp certify certifies promises"
 
@@ -21,7 +22,7 @@ def with_promises(
     Args:
         manifest: Manifest of the export, complete but for its promises.
         export: Graphs with their predictions for the images.
-        images: These images, with labels.
+        images: These images. Where they have no labels, the class of full depth is the right one.
         wanted: Promises to certify. `None`: no promise.
 
     Returns:
@@ -29,6 +30,9 @@ def with_promises(
     """
     if wanted is None:
         return manifest, (NONE_WANTED,)
-    outputs = Outputs(export.scored.confidence, export.classes, np.asarray(images.targets))
+    targets = np.asarray(images.targets)
+    if (targets == UNLABELLED).any():
+        targets = export.classes[-1]
+    outputs = Outputs(export.scored.confidence, export.classes, targets)
     found = certify(manifest, outputs, wanted, manifest.held_out.source)
     return manifest.with_promises(found.promises), found.lines

@@ -34,7 +34,7 @@ class Outputs:
     Attributes:
         confidence: Confidence of each exit, float32 [exits, N].
         classes: Likeliest class of each exit, int64 [exits, N].
-        targets: Labels, int64 [N]. `None`: the images have no labels.
+        targets: Labels from 0, int64 [N]. `None`: the images have no labels.
     """
 
     confidence: NDArray[np.float32]
@@ -64,6 +64,8 @@ def certify(manifest: Manifest, outputs: Outputs, wanted: Wanted, source: str) -
     """
     if outputs.targets is None:
         check_without_labels(wanted.levels)
+    else:
+        assert (outputs.targets >= 0).all()
     parts = divide(outputs.confidence.shape[1], wanted.seed)
     if not len(parts.tuned):
         return Certified(None, tuple(_absent(wanted, each, parts) for each in wanted.levels))

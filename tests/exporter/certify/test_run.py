@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,3 +133,31 @@ def test_held_out_images_certify_harm_by_their_labels(
     assert [str(each.level) for each in promises.offered] == ["70%", "harm:30%"]
     assert (promises.tuned, promises.certified) == (50, 50)
     assert "temperatures of this bundle were fitted on these images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda manifest: manifest["labels"].reverse(), "has other classes than the bundle"),
+        (lambda manifest: manifest["held_out"].update(images=99), "this is not its data set"),
+        (
+            lambda manifest: manifest["stages"][0]["accuracy"].update(value=0.9, low=0.5, high=1),
+            "these are not the images that the bundle was made with",
+        ),
+    ],
+)
+def test_held_out_images_of_another_data_set_are_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Any]], None],
+    says: str,
+) -> None:
+    naming = Naming(name="tiny", version="1", dataset="some images")
+    bundle = tmp_path / "bundle"
+    write_bundle(bundle, make_manifest(checkpoint(), export(), naming, "max_softmax"), export())
+    manifest = json.loads(manifest_text(bundle))
+    change(manifest)
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    options = ["--bundle", str(bundle), "--data", str(PARQUET), "--held-out"]
+    assert main([*options, "--promises", "70%"]) == 1
+    assert says in capsys.readouterr().err

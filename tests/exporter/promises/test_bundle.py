@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from exporter.bundle import Naming, read_bundle, write_bundle
 from exporter.errors import ExportError
@@ -15,6 +16,7 @@ from exporter.recalibrate import recalibrate
 from exporter.stage_runner import Chain
 from offramp.bundle.manifest import Manifest, read_manifest
 from tests.exporter.exported import checkpoint, export, held_out
+from training.data.images import UNLABELLED, Images
 from training.evaluation.evaluate import exits_taken
 from training.evaluation.thresholds import fit_temperature
 
@@ -82,3 +84,20 @@ def test_levels_are_separated_by_commas() -> None:
     for text in ("", "99%,", "99%;98%", ",".join(f"{k}%" for k in range(1, 19))):
         with pytest.raises(ExportError, match="--promises"):
             read_levels(text)
+
+
+def test_without_labels_harm_is_a_disagreement_with_full_depth(promising: Manifest) -> None:
+    """Else no answer would ever be wrong where full depth is right."""
+    unlabelled = Images(held_out().pixels, torch.full((len(held_out()),), UNLABELLED))
+    full_depth = Images(held_out().pixels, torch.from_numpy(export().classes[-1]))
+    manifest, wanted = promising.with_promises(None), wanted_from("harm:90%,accuracy:95%", 0.05)
+    found = [
+        with_promises(manifest, export(), each, wanted)[0] for each in (unlabelled, full_depth)
+    ]
+    assert found[0].promises == found[1].promises
+    assert found[0].promises is not None
+    rows = divide(len(held_out()), 0).certified
+    same = (export().classes == export().classes[-1])[:, rows]
+    for promise in found[0].promises.offered:
+        exits = exits_taken(export().scored.confidence[:, rows], np.array(promise.thresholds))
+        assert promise.losses == np.count_nonzero(~same[exits, np.arange(len(rows))])
