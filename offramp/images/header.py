@@ -31,7 +31,7 @@ WORK = {
 DEEP = 1.25  # times as much for 16 bits
 ROW = 2.0  # more for each row
 FREE = 4  # pixels of a PNG, for each byte of it, that are within all bounds of memory
-_PNG_START = 25  # bytes of signature and header, up to the depth
+_PNG_START = 26  # bytes of signature and header, up to the kind of colours
 _RAW_BMP = (0, 3, 6)  # compressions: none, and masks of the colours
 _PPM = re.compile(rb"P([456])(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})"
                   rb"(?:(?:\s|#[^\n]*\n)+(\d{1,9}))?\s")  # fmt: skip

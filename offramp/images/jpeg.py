@@ -17,6 +17,7 @@ from offramp.bundle.orientation import EXIF_START, orientation_in
 from offramp.images.errors import CostlyFileError, DamagedFileError
 
 SOI = b"\xff\xd8"
+CUT_OFF = "the header of this JPEG is cut off or damaged"
 MAX_SEGMENTS = 2000  # before the first scan
 MAX_SCAN_SEGMENTS = 400  # scans and their tables. Writers make a few tens
 MAX_EXIF = 1 << 16  # bytes; the orientation comes early in them
@@ -91,9 +92,11 @@ def read_jpeg(file: bytes) -> Jpeg:
     at, segments = len(SOI), _Segments(file)
     for _ in range(MAX_SEGMENTS):
         if at + 4 > len(file) or file[at] != 0xFF:
-            raise DamagedFileError("the header of this JPEG is cut off or damaged")
+            raise DamagedFileError(CUT_OFF)
         marker = file[at + 1]
         if marker == SOS:
+            if at + 5 > len(file):  # without the number of components in the scan
+                raise DamagedFileError(CUT_OFF)
             return segments.header(at)
         if marker == 0xFF or marker in _STANDALONE:
             at += 1 if marker == 0xFF else 2

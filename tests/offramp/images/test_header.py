@@ -59,6 +59,19 @@ def test_every_damaged_file_is_an_error_of_the_tree(form: str, data: st.DataObje
     assert pixels.shape == (32, 32, 3)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_every_start_of_a_file_is_an_error_of_the_tree_or_a_picture(form: str) -> None:
+    starts = [GOOD[form][:length] for length in range(min(700, len(GOOD[form])))]
+    if form == "JPEG":
+        starts.append(GOOD[form][: GOOD[form].index(b"\xff\xda") + 4])
+    for file in starts:
+        try:
+            header = read_header(file, 64)
+            decode_essence(header, header.essence(file), TARGET)
+        except ImageFileError:
+            continue
+
+
 def test_each_scan_of_a_jpeg_counts() -> None:
     file = encoded((640, 480), "JPEG", progressive=True)
     scan = file.rindex(b"\xff\xda")
