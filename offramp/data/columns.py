@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 from offramp.data.errors import DatasetError
-from offramp.data.folders import SPLITS, split_named
 from offramp.data.records import Split, listed, printable
+from offramp.data.split_folders import SPLITS, split_named
 
 FILE_COLUMNS = ("file", "file_name", "filename", "filepath", "file_path", "path", "image")
 IMAGE_COLUMNS = ("image", "img", "jpg", "png")

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from offramp.data.columns import label_text, order_classes, split_in
 from offramp.data.errors import DatasetError
-from offramp.data.folders import SPLITS, split_named
 from offramp.data.parquet.cells import (
     cells,
     image_column,
@@ -31,6 +30,7 @@ from offramp.data.parquet.cells import (
 from offramp.data.parquet.rows import Rows
 from offramp.data.records import Found, LeftOut, Part, Split, printable
 from offramp.data.same_files import SameFiles, identity_of
+from offramp.data.split_folders import SPLITS, split_named
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile

@@ -15,9 +15,9 @@ from offramp.data.columns import (
     order_classes,
 )
 from offramp.data.errors import DatasetError
-from offramp.data.folders import split_named
 from offramp.data.parquet.read import WITHHELD
 from offramp.data.records import Found, LeftOut, Part, Split
+from offramp.data.split_folders import split_named
 from training.data.encoded import TableImages, as_encoded
 from training.data.hub.names import hub_name
 from training.errors import DataError
