@@ -11,7 +11,7 @@ from offramp.data.folders import read_class_folders
 from offramp.data.formats import ARCHIVES, HEAD, IMAGE_FORMATS, PARQUET, format_of
 from offramp.data.parquet.read import read_parquet
 from offramp.data.records import Found, LeftOut, printable
-from offramp.data.tables import read_table
+from offramp.data.tables.read import read_table
 from offramp.data.walk import Tree, read_tree
 
 

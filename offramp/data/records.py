@@ -215,7 +215,7 @@ def printable(name: str | Path) -> str:
     """Return a name that can be printed on one line: control characters are escaped."""
     return "".join(
         char
-        if unicodedata.category(char)[0] != "C"
+        if unicodedata.category(char)[0] != "C" and char not in "\u2028\u2029"
         else char.encode("unicode_escape").decode()
         if not "\udc80" <= char <= "\udcff"
         else f"\\x{ord(char) - 0xDC00:02x}"

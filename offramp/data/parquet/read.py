@@ -152,7 +152,7 @@ def _rows_by_split(
     parquet: ParquetFile, file: Path, source: Path, count: int, *, alone: bool
 ) -> Mapping[Split, Sequence[int]]:
     """Return the rows of each split: by the column `split`, or else all in that of the name."""
-    column = split_column(parquet)
+    column = split_column(parquet, file)
     stated = None if file == source else _stated_split(file.relative_to(source))
     if column is None:
         return {stated or _default_split(file, source, alone=alone): range(count)}

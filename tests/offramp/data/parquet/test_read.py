@@ -139,6 +139,24 @@ def test_two_label_columns_are_not_guessed_between(tmp_path: Path) -> None:
     assert "has the label columns class, target. Keep one" in error_of(tmp_path / "a.parquet")
 
 
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["image", "label", "label"], "has the columns label and label. Keep one of them"),
+        (["image", "label", "Label"], "has the columns label and Label. Keep one of them"),
+        (["image", "image", "label"], "has the columns image and image. Keep one of them"),
+        (["split", "Split", "image", "label"], "has the columns split and Split. Keep one of them"),
+    ],
+)
+def test_two_columns_of_one_name_are_not_guessed_between(
+    tmp_path: Path, names: list[str], says: str
+) -> None:
+    cells = {"image": [IMAGE], "split": ["train"]}
+    columns = [pa.array(cells.get(name.lower(), ["cat"])) for name in names]
+    write_table(pa.table(columns, names=names), tmp_path / "a.parquet")
+    assert error_of(tmp_path / "a.parquet") == f"{tmp_path}/a.parquet {says}"
+
+
 def test_parquet_files_beside_class_folders_are_left_out(tmp_path: Path) -> None:
     photos(tmp_path, ["cat", "dog"])
     write(tmp_path / "train.parquet", ["cat"])
