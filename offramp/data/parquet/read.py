@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +28,9 @@ from offramp.data.parquet.cells import (
     split_column,
 )
 from offramp.data.parquet.rows import Rows
-from offramp.data.records import Found, LeftOut, Part, Split, printable
+from offramp.data.parquet.shards import check_complete, default_split, distinct, stated_split
+from offramp.data.records import Found, LeftOut, Part, Split, listed, printable
 from offramp.data.same_files import SameFiles, identity_of
-from offramp.data.split_folders import SPLITS, split_named
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -70,14 +70,17 @@ def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut
         left_out: What was left out of the folder.
 
     Raises:
-        DatasetError: A file cannot be read, is of no known split, or lacks a column, or a cell
-            is null, empty or a list.
+        DatasetError: A file cannot be read, is missing, is of no known split, lacks a column, or
+            declares other classes. Or a cell is null, empty or a list.
     """
     read: dict[Split, list[_Labelled]] = {}
+    if [*files] != [source]:
+        check_complete(files)
+    files, second = distinct(files, source)
     for file in files:
         for split, rows in _labelled(file, source, alone=len(files) == 1).items():
             read.setdefault(split, []).append(rows)
-    named = list(left_out)
+    named = [*left_out, *second]
     files_in = SameFiles()
     for split, group in read.items():
         read[split] = [_once(each, split, files_in, named) for each in group]
@@ -85,7 +88,9 @@ def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut
         if any(each.labels is None for each in labelled):
             named.append(LeftOut(split, "has no labels: they are withheld", files=0))
             del read[split]
-    classes, without = _classes([each for group in read.values() for each in group], source)
+    every = [each for group in read.values() for each in group]
+    _check_names(every)
+    classes, without = _classes(every, source)
     named += [LeftOut(label, "is a class without images", files=0) for label in without]
     parts = {split: _part(labelled, classes, source) for split, labelled in read.items()}
     return Found(str(source), classes, parts, tuple(named))
@@ -102,14 +107,13 @@ def _labelled(file: Path, source: Path, *, alone: bool) -> dict[Split, _Labelled
             image_in(cell, file, row, image) for row, cell in enumerate(cells(parquet, image))
         )
         paths = {row: each for row, each in enumerate(images) if isinstance(each, Path)}
-    where = f"{file}, row {{}}: {label}"
     return {
         split: _Labelled(
             file,
             len(values),
             image,
             rows,
-            _labels({row: values[row] for row in rows}, split, names, where),
+            _labels({row: values[row] for row in rows}, split, names, (file, label)),
             names,
             paths,
         )
@@ -140,12 +144,23 @@ def _once(
 
 
 def _labels(
-    values: Mapping[int, object], split: Split, names: Sequence[str], where: str
+    values: Mapping[int, object], split: Split, names: Sequence[str], place: tuple[Path, str]
 ) -> list[str] | None:
-    """Return the labels of rows, or `None` if those of a test split are withheld."""
+    """Return the labels of rows, or `None` if those of a test split are withheld.
+
+    Args:
+        values: Cell of each row.
+        split: Split of the rows.
+        names: Names that the file declares for numbers. Spaces around them are kept.
+        place: File and column, for errors.
+    """
     if split == "test" and values and all(value in (None, WITHHELD) for value in values.values()):
         return None
-    return [label_text(value, names, where.format(row)) for row, value in values.items()]
+    file, column = place
+    labels = [
+        label_text(value, names, f"{file}, row {row}: {column}") for row, value in values.items()
+    ]
+    return labels if names else [label.strip() for label in labels]
 
 
 def _rows_by_split(
@@ -153,9 +168,9 @@ def _rows_by_split(
 ) -> Mapping[Split, Sequence[int]]:
     """Return the rows of each split: by the column `split`, or else all in that of the name."""
     column = split_column(parquet, file)
-    stated = None if file == source else _stated_split(file.relative_to(source))
+    stated = stated_split(file, source)
     if column is None:
-        return {stated or _default_split(file, source, alone=alone): range(count)}
+        return {stated or default_split(file, source, alone=alone): range(count)}
     groups: dict[Split, list[int]] = {}
     for row, value in enumerate(cells(parquet, column)):
         where = f"{file}, row {row}"
@@ -169,23 +184,30 @@ def _rows_by_split(
     return groups
 
 
-def _stated_split(path: Path) -> Split | None:
-    """Return the split in the name of a file or of a folder that it is in, if any."""
-    stem = path.name.partition(".")[0]
-    for name in (stem, stem.partition("-")[0], *reversed(path.parts[:-1])):
-        if (split := split_named(name)) is not None:
-            return split
-    return None
+def _check_names(files: Sequence[_Labelled]) -> None:
+    """Check that the files that declare names of classes declare the same, and for all labels."""
+    first = next((each for each in files if each.names), None)
+    if first is None:
+        return
+    for each in files:
+        other = set() if each.names else set(each.labels or ()).difference(first.names)
+        if other:
+            raise DatasetError(
+                f"{printable(each.file)} declares no names of classes and has the label "
+                f"{printable(min(other))}, and {printable(first.file)} declares "
+                f"{listed(first.names)}. Write both with the same names"
+            )
+        pairs = enumerate(zip_longest(each.names, first.names))
+        if each.names and (differ := [(k, *pair) for k, pair in pairs if pair[0] != pair[1]]):
+            k, here, there = differ[0]
+            raise DatasetError(
+                f"{printable(each.file)} declares {_quoted(here)} for class {k}, and "
+                f"{printable(first.file)} declares {_quoted(there)}. Write both with the same names"
+            )
 
 
-def _default_split(file: Path, source: Path, *, alone: bool) -> Split:
-    """Return the split of a file that states none: training, if it is the only file."""
-    if alone or file == source:
-        return "train"
-    raise DatasetError(
-        f"{printable(file)} is of no known split; rename it, for example train-00.parquet "
-        f"(splits: {', '.join(SPLITS)})"
-    )
+def _quoted(name: str | None) -> str:
+    return "no name" if name is None else printable(name)
 
 
 def _classes(files: Sequence[_Labelled], source: Path) -> tuple[tuple[str, ...], list[str]]:
