@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from offramp.data.errors import DatasetError
@@ -92,6 +93,4 @@ def _read_parquet_folder(tree: Tree, files: list[Path], path: Path) -> Found:
     if len(files) + sum(each.files for each in beside) != tree.found:
         raise DatasetError(f"{path}: files changed while they were read, or this is a bug")
     found = read_parquet(files, path, beside)
-    return Found(
-        found.source, found.classes, found.parts, found.left_out, tree.hidden, found.formats
-    )
+    return replace(found, hidden=tree.hidden)

@@ -93,7 +93,8 @@ def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut
     classes, without = _classes(every, source)
     named += [LeftOut(label, "is a class without images", files=0) for label in without]
     parts = {split: _part(labelled, classes, source) for split, labelled in read.items()}
-    return Found(str(source), classes, parts, tuple(named))
+    declared = tuple(dict.fromkeys(name for each in every for name in each.names))
+    return Found(str(source), classes, parts, tuple(named), declared=declared)
 
 
 def _labelled(file: Path, source: Path, *, alone: bool) -> dict[Split, _Labelled]:

@@ -57,7 +57,7 @@ def read_hub(source: str) -> Found:
         )
         for split, table in tables.items()
     }
-    return Found(source, classes, parts, tuple(left_out))
+    return Found(source, classes, parts, tuple(left_out), declared=tuple(declared))
 
 
 def _tables(source: str) -> tuple[dict[Split, datasets.Dataset], list[LeftOut]]:
