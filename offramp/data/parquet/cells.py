@@ -71,6 +71,23 @@ def label_column(parquet: ParquetFile, file: Path) -> tuple[str, Sequence[str]]:
     return label, _names(parquet, label)
 
 
+def has_columns(file: Path, *, labels: bool) -> bool:
+    """Return whether a parquet file can be read here, and has an image column.
+
+    Args:
+        file: Path of the file.
+        labels: Whether it must have a label column too.
+    """
+    try:
+        with opened(file) as parquet:
+            image_column(parquet, file)
+            if labels:
+                label_column(parquet, file)
+    except DatasetError:
+        return False
+    return True
+
+
 def split_column(parquet: ParquetFile, file: Path) -> str | None:
     """Return the name of the column of splits, if any.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, zip_longest
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,14 @@ from offramp.data.parquet.cells import (
     split_column,
 )
 from offramp.data.parquet.rows import Rows
-from offramp.data.parquet.shards import check_complete, default_split, distinct, stated_split
-from offramp.data.records import Found, LeftOut, Part, Split, listed, printable
+from offramp.data.parquet.shards import (
+    check_complete,
+    check_names,
+    default_split,
+    distinct,
+    stated_split,
+)
+from offramp.data.records import Found, LeftOut, Part, Split
 from offramp.data.same_files import SameFiles, identity_of
 
 if TYPE_CHECKING:
@@ -67,7 +73,7 @@ def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut
     Args:
         files: Paths of the files.
         source: The file or folder that they were found in.
-        left_out: What was left out of the folder.
+        left_out: What was left out of the folder. Images among it that a cell names are not.
 
     Raises:
         DatasetError: A file cannot be read, is missing, is of no known split, lacks a column, or
@@ -80,16 +86,17 @@ def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut
     for file in files:
         for split, rows in _labelled(file, source, alone=len(files) == 1).items():
             read.setdefault(split, []).append(rows)
-    named = [*left_out, *second]
+    named = list(second)
     files_in = SameFiles()
     for split, group in read.items():
         read[split] = [_once(each, split, files_in, named) for each in group]
+    named = [*(each for each in left_out if not _is_used(source / each.name, files_in)), *named]
     for split, labelled in list(read.items()):
         if any(each.labels is None for each in labelled):
             named.append(LeftOut(split, "has no labels: they are withheld", files=0))
             del read[split]
     every = [each for group in read.values() for each in group]
-    _check_names(every)
+    check_names([(each.file, each.names, set(each.labels or ())) for each in every])
     classes, without = _classes(every, source)
     named += [LeftOut(label, "is a class without images", files=0) for label in without]
     parts = {split: _part(labelled, classes, source) for split, labelled in read.items()}
@@ -144,6 +151,13 @@ def _once(
     return replace(labelled, rows=[*kept], labels=[*kept.values()])
 
 
+def _is_used(path: Path, files: SameFiles) -> bool:
+    try:
+        return identity_of(path.stat()) in files
+    except OSError:
+        return False  # a broken link, or one that cannot be opened
+
+
 def _labels(
     values: Mapping[int, object], split: Split, names: Sequence[str], place: tuple[Path, str]
 ) -> list[str] | None:
@@ -183,32 +197,6 @@ def _rows_by_split(
             )
         groups.setdefault(split, []).append(row)
     return groups
-
-
-def _check_names(files: Sequence[_Labelled]) -> None:
-    """Check that the files that declare names of classes declare the same, and for all labels."""
-    first = next((each for each in files if each.names), None)
-    if first is None:
-        return
-    for each in files:
-        other = set() if each.names else set(each.labels or ()).difference(first.names)
-        if other:
-            raise DatasetError(
-                f"{printable(each.file)} declares no names of classes and has the label "
-                f"{printable(min(other))}, and {printable(first.file)} declares "
-                f"{listed(first.names)}. Write both with the same names"
-            )
-        pairs = enumerate(zip_longest(each.names, first.names))
-        if each.names and (differ := [(k, *pair) for k, pair in pairs if pair[0] != pair[1]]):
-            k, here, there = differ[0]
-            raise DatasetError(
-                f"{printable(each.file)} declares {_quoted(here)} for class {k}, and "
-                f"{printable(first.file)} declares {_quoted(there)}. Write both with the same names"
-            )
-
-
-def _quoted(name: str | None) -> str:
-    return "no name" if name is None else printable(name)
 
 
 def _classes(files: Sequence[_Labelled], source: Path) -> tuple[tuple[str, ...], list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 
 from offramp.data.errors import DatasetError
@@ -109,3 +109,34 @@ def check_complete(files: Sequence[Path]) -> None:
                 f"{int(total):,} parquet files are missing. Download them, or rename the files "
                 f"that are there, for example {printable(start)}a.parquet"
             )
+
+
+def check_names(files: Sequence[tuple[Path, Sequence[str], set[str]]]) -> None:
+    """Check that the files that declare names of classes declare the same, and for all labels.
+
+    Args:
+        files: Path of each file, the names that it declares, and its labels.
+
+    Raises:
+        DatasetError: They do not.
+    """
+    declaring = [(file, names) for file, names, _ in files if names]
+    for file, names, labels in files if declaring else ():
+        first, expected = declaring[0]
+        if not names and (other := labels.difference(expected)):
+            raise DatasetError(
+                f"{printable(file)} declares no names of classes and has the label "
+                f"{printable(min(other))}, and {printable(first)} declares {listed(expected)}. "
+                "Write both with the same names"
+            )
+        pairs = enumerate(zip_longest(names, expected))
+        if names and (differ := [(k, *pair) for k, pair in pairs if pair[0] != pair[1]]):
+            k, here, there = differ[0]
+            raise DatasetError(
+                f"{printable(file)} declares {_named(here)} for class {k}, and "
+                f"{printable(first)} declares {_named(there)}. Write both with the same names"
+            )
+
+
+def _named(name: str | None) -> str:
+    return "no name" if name is None else printable(name)
