@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 from offramp.data.errors import DatasetError
-from offramp.data.folders import SPLITS, split_named
 from offramp.data.records import Split, listed, printable
+from offramp.data.split_folders import SPLITS, split_named
 
 FILE_COLUMNS = ("file", "file_name", "filename", "filepath", "file_path", "path", "image")
 IMAGE_COLUMNS = ("image", "img", "jpg", "png")
@@ -45,6 +45,34 @@ def choose_column(
         f"{where} has no {kind} column, only {', '.join(map(printable, columns)) or 'no column'}. "
         f"Name it {usual[0]}"
     )
+
+
+def check_alike(columns: Sequence[str], name: str, where: str) -> None:
+    """Check that no two columns have a name, in any case.
+
+    Raises:
+        DatasetError: Two have.
+    """
+    alike = [each for each in columns if each.casefold() == name.casefold()]
+    if len(alike) > 1:
+        raise DatasetError(
+            f"{where} has the columns {' and '.join(map(printable, alike))}. Keep one of them"
+        )
+
+
+def table_columns(names: Sequence[str], where: str) -> tuple[str, str, str | None]:
+    """Return the columns of files, of labels and of splits. Their names are read in any case.
+
+    Raises:
+        DatasetError: There is no file or label column, or several columns are possible.
+    """
+    usual = {name.casefold(): name for name in names}
+    file = usual[choose_column(usual, FILE_COLUMNS, "file", where)]
+    label = usual[choose_column(usual, LABEL_COLUMNS, "label", where)]
+    split = usual.get(SPLIT_COLUMN)
+    for name in (file, label, SPLIT_COLUMN):
+        check_alike(names, name, where)
+    return file, label, split
 
 
 def _named(value: int, names: Sequence[str], where: str) -> str:

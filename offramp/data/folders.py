@@ -1,37 +1,22 @@
 """The rules for a folder of class folders, and for one of splits with class folders in them.
 
 A folder directly in the source that has images is a class. All images below it, at any depth,
-belong to it. It is a split instead if its name is one of `SPLITS`, in any case, if images are in
-folders in it, and if no image is directly in it. Then its folders are the classes. Where both
-readings are possible, an error says so.
+belong to it. `split_folders` says which folders are splits instead. Then their folders are the
+classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from offramp.data.errors import DatasetError
-from offramp.data.records import Files, Found, LeftOut, Part, Split, listed, printable
+from offramp.data.records import Files, Found, LeftOut, Part, Split, printable
 from offramp.data.same_files import SameFiles, identity_of
+from offramp.data.split_folders import find_splits
 from offramp.data.walk import Folder, Tree
-
-SPLITS: Mapping[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-}
-
-
-def split_named(name: str) -> Split | None:
-    """Return the split that a name states exactly, in any case, or `None`."""
-    return SPLITS.get(name.casefold())
 
 
 def read_class_folders(tree: Tree, source: str) -> Found:
@@ -40,10 +25,10 @@ def read_class_folders(tree: Tree, source: str) -> Found:
     Raises:
         DatasetError: It has no class folder, is ambiguous, or has two folders for one split.
     """
-    tops = [folder for folder in tree.root.folders if folder.has_images]
+    tops = tree.root.with_images
     if not tops:
         raise DatasetError(_flat(tree, source))
-    splits = _splits(tops, source)
+    splits = find_splits(tops, source)
     groups: dict[Split, list[Folder]] = _groups(splits) if splits else {"train": tops}
     classes = tuple(sorted({folder.name for group in groups.values() for folder in group}))
     for name in classes:
@@ -64,72 +49,7 @@ def read_class_folders(tree: Tree, source: str) -> Found:
 
 def _groups(splits: Mapping[Split, Folder]) -> dict[Split, list[Folder]]:
     """Return the class folders of each split."""
-    return {
-        split: [each for each in folder.folders if each.has_images]
-        for split, folder in splits.items()
-    }
-
-
-def _splits(tops: Sequence[Folder], source: str) -> dict[Split, Folder]:
-    """Return the folders that are splits. The result is empty if all are classes."""
-    certain = [folder for folder in tops if split_named(folder.name) and not folder.images]
-    classes = {inner.name for folder in certain for inner in folder.folders if inner.has_images}
-    unclear = []
-    for folder in tops:
-        if folder in certain or not certain:
-            continue
-        inner = {each.name for each in folder.folders if each.has_images}
-        if split_named(folder.name) and inner & classes:
-            certain.append(folder)  # with some images beside its class folders
-        else:
-            unclear.append(folder)
-    if unclear:
-        raise DatasetError(_ambiguous(certain, unclear, source))
-    splits = _by_split(certain, source)
-    _check_nested(splits.values(), source)
-    return splits
-
-
-def _by_split(certain: Sequence[Folder], source: str) -> dict[Split, Folder]:
-    """Return the folder of each split."""
-    splits: dict[Split, Folder] = {}
-    for folder in certain:
-        split = SPLITS[folder.name.casefold()]
-        if split in splits:
-            raise DatasetError(
-                f"{source}: {printable(splits[split].name)} and {printable(folder.name)} are both "
-                f"the split {split}. Merge them"
-            )
-        splits[split] = folder
-    return splits
-
-
-def _check_nested(splits: Iterable[Folder], source: str) -> None:
-    """Check that no class folder in a split can be a split.
-
-    Raises:
-        DatasetError: One has the name of a split, and has images in folders only.
-    """
-    for folder in splits:
-        inner = [each for each in folder.folders if split_named(each.name)]
-        named = [each.name for each in inner if each.has_images and not each.images]
-        if named:
-            raise DatasetError(
-                f"{source} can be read in two ways: {listed(named)} in {printable(folder.name)} as "
-                f"splits, or as classes. If they are splits, give {printable(folder.path)}. If "
-                "they are classes, move their images out of the folders in them"
-            )
-
-
-def _ambiguous(splits: Sequence[Folder], others: Sequence[Folder], source: str) -> str:
-    named, beside = listed([each.name for each in splits]), listed([each.name for each in others])
-    example = printable(splits[0].name)
-    inner = listed([each.name for each in splits[0].folders if each.has_images])
-    return (
-        f"{source} can be read in two ways: {named} as a split, or as a class like {beside} beside "
-        f"it. If {example} is a split with the classes {inner}, move {beside} elsewhere. If "
-        f"{example} is a class, move its images out of the folders in it"
-    )
+    return {split: folder.with_images for split, folder in splits.items()}
 
 
 def _flat(tree: Tree, source: str) -> str:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import codecs
 import stat
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from offramp.data.errors import DatasetError
 from offramp.data.folders import read_class_folders
 from offramp.data.formats import ARCHIVES, HEAD, IMAGE_FORMATS, PARQUET, format_of
+from offramp.data.parquet.cells import has_columns
 from offramp.data.parquet.read import read_parquet
-from offramp.data.records import Found, LeftOut, printable
-from offramp.data.tables import read_table
+from offramp.data.records import Found, LeftOut, listed, printable
+from offramp.data.tables.read import read_table
 from offramp.data.walk import Tree, read_tree
+
+BESIDE = "is beside parquet files, which are the data set"
 
 
 def read_dataset(source: str | Path) -> Found:
@@ -37,7 +42,7 @@ def read_dataset(source: str | Path) -> Found:
     if not stat.S_ISDIR(mode):
         raise DatasetError(f"{printable(path)} is neither a file nor a folder")
     tree = read_tree(path)
-    if not tree.root.has_images and (files := _parquet_files(tree)):
+    if (files := _parquet_files(tree)) and _are_the_data_set(files, tree, path):
         return _read_parquet_folder(tree, files, path)
     return read_class_folders(tree, str(path))
 
@@ -81,17 +86,36 @@ def _parquet_files(tree: Tree) -> list[Path]:
     return [folder.path / name for folder in tree.root.each() for name in folder.parquet]
 
 
-def _read_parquet_folder(tree: Tree, files: list[Path], path: Path) -> Found:
+def _are_the_data_set(files: Sequence[Path], tree: Tree, path: Path) -> bool:
+    """Return whether parquet files are the data set, and no class folders beside them.
+
+    Raises:
+        DatasetError: Both readings are possible.
+    """
+    if not tree.root.has_images:
+        return True
+    if not any(has_columns(file, labels=True) for file in files):
+        return False
+    if folders := tree.root.with_images:
+        names = listed([each.name for each in folders])
+        parquet = listed([str(file.relative_to(path)) for file in files])
+        raise DatasetError(
+            f"{printable(path)} can be read in two ways: as the parquet files {parquet}, or as "
+            f"folders with the classes or splits {names}. If the parquet files are the data set, "
+            "move the folders elsewhere, or give one file or a folder that has only parquet files. "
+            "If the folders are, move the parquet files elsewhere"
+        )
+    return True
+
+
+def _read_parquet_folder(tree: Tree, files: Sequence[Path], path: Path) -> Found:
     read = {str(file.relative_to(path)) for file in files}
     others = [each for folder in tree.root.each() for each in folder.others]
     beside = [
-        LeftOut(each.name, "is beside parquet files, which are the data set", each.files)
-        for each in others
-        if each.name not in read
+        *(LeftOut(name, BESIDE) for name in tree.root.images),
+        *(LeftOut(each.name, BESIDE, each.files) for each in others if each.name not in read),
     ]
     if len(files) + sum(each.files for each in beside) != tree.found:
         raise DatasetError(f"{path}: files changed while they were read, or this is a bug")
     found = read_parquet(files, path, beside)
-    return Found(
-        found.source, found.classes, found.parts, found.left_out, tree.hidden, found.formats
-    )
+    return replace(found, hidden=tree.hidden)

@@ -130,6 +130,7 @@ class Found:
         left_out: Files, folders and rows that are not part of it, with reasons.
         hidden: Number of hidden and other files that are only counted, such as Thumbs.db.
         formats: Number of images of each format, where the files were opened.
+        declared: Names of classes that the files declare for numbers. Two of them can be alike.
     """
 
     source: str
@@ -138,6 +139,7 @@ class Found:
     left_out: tuple[LeftOut, ...] = ()
     hidden: int = 0
     formats: Mapping[str, int] = field(default_factory=Counter)
+    declared: tuple[str, ...] = ()
 
     def part(self, split: Split) -> Part:
         """Return a split.
@@ -164,9 +166,10 @@ class Found:
         """Check that a network can learn from it: two classes, each with training images.
 
         Raises:
-            DatasetError: It cannot.
+            DatasetError: It cannot. Or two classes are one class in two spellings.
         """
         train = self.part("train")
+        _check_spellings(self)
         counts = np.bincount(train.targets, minlength=len(self.classes))
         if lacking := [self.classes[i] for i in np.flatnonzero(counts == 0)]:
             where = [s for s, part in self.parts.items() if s != "train" and len(part.targets)]
@@ -179,6 +182,28 @@ class Found:
                 f"{self.source} has one class, {printable(self.classes[0])}. A network needs at "
                 f"least two{_hint(self)}"
             )
+
+
+def _check_spellings(found: Found) -> None:
+    """Check that no two classes have names that differ only in case, spaces or coding."""
+    names: dict[str, str] = {}
+    for name in found.classes:
+        other = names.setdefault(_plain(name).casefold(), name)
+        if other == name or {name, other} <= {*found.declared}:
+            continue
+        same = _plain(name) == _plain(other)  # so they look the same
+        shown = [ascii(each) if same else printable(each) for each in (other, name)]
+        raise DatasetError(
+            f"{found.source}: the classes {' and '.join(shown)} differ only in "
+            f"{'spaces, or in characters that look alike' if same else 'case or spaces'}. Give "
+            "them one name, or rename one of them"
+        )
+
+
+def _plain(name: str) -> str:
+    """Return a name in Unicode's form NFC, with single spaces and without invisible characters."""
+    visible = "".join(char for char in name if unicodedata.category(char) != "Cf")
+    return " ".join(unicodedata.normalize("NFC", visible).split())
 
 
 def strict_error(source: str, left_out: Sequence[LeftOut]) -> DatasetError:
@@ -215,7 +240,7 @@ def printable(name: str | Path) -> str:
     """Return a name that can be printed on one line: control characters are escaped."""
     return "".join(
         char
-        if unicodedata.category(char)[0] != "C"
+        if unicodedata.category(char)[0] != "C" and char not in "\u2028\u2029"
         else char.encode("unicode_escape").decode()
         if not "\udc80" <= char <= "\udcff"
         else f"\\x{ord(char) - 0xDC00:02x}"

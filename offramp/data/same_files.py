@@ -26,6 +26,9 @@ class SameFiles:
     def __init__(self) -> None:
         self._uses: dict[int, _Use] = {}
 
+    def __contains__(self, identity: int) -> bool:
+        return identity in self._uses
+
     def add(self, identity: int, label: str, split: Split, name: str, place: object) -> bool:
         """Add a file, and return whether it was added before, with the same label and split.
 

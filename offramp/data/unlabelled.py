@@ -8,9 +8,10 @@ import numpy as np
 
 from offramp.data.errors import DatasetError
 from offramp.data.formats import HEAD, PARQUET, format_of
-from offramp.data.parquet.cells import image_column, opened
+from offramp.data.parquet.cells import has_columns, image_column, opened
 from offramp.data.parquet.read import WITHHELD
 from offramp.data.parquet.rows import Rows
+from offramp.data.parquet.shards import check_complete, distinct
 from offramp.data.records import Files, Found, LeftOut, Part, Stored, printable
 from offramp.data.walk import Tree, read_tree
 
@@ -51,8 +52,16 @@ def _in_folder(tree: Tree, path: Path) -> Found:
     if not images and not tables:
         reason = f". Left out: {left_out[0]}" if left_out else ""
         raise DatasetError(f"{printable(path)} has no images{reason}")
-    stored = Files(images, str(path)) if images else _rows(tables)
-    return _found(stored, path, tuple(left_out), tree)
+    if images:
+        if both := [table for table in tables if has_columns(table, labels=False)]:
+            raise DatasetError(
+                f"{printable(path)} can be read in two ways: as {len(images):,} image files, or as "
+                f"parquet files with images ({printable(both[0])}). Move one kind elsewhere"
+            )
+        return _found(Files(images, str(path)), path, tuple(left_out), tree)
+    check_complete(tables)
+    tables, second = distinct(tables, path, by_split=False)
+    return _found(_rows(tables), path, (*left_out, *second), tree)
 
 
 def _rows(files: list[Path]) -> Rows:

@@ -21,7 +21,8 @@ from offramp.data.same_files import identity_of
 LITTER = frozenset(
     {
         "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin",
-        "system volume information", "lost+found",
+        "system volume information", "lost+found", "#recycle", "@recycle", "#snapshot",
+        "@recently-snapshot",
     }
 )  # fmt: skip
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")  # only for the reason that is given
@@ -62,6 +63,11 @@ class Folder:
     def has_images(self) -> bool:
         """Return whether there is an image in it or below it."""
         return any(folder.images for folder in self.each())
+
+    @property
+    def with_images(self) -> list[Folder]:
+        """Return the folders directly in it that have images, in order of their names."""
+        return [folder for folder in self.folders if folder.has_images]
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ import pytest
 from tests.offramp.data.trees import photos, put
 from tests.training.samples import PARQUET, source_with_test, tiny_dataset
 from training.__main__ import main
+from training.data.datasets import open_dataset
 from training.fit.checkpoint import load_checkpoint, save_checkpoint
 
 OPTIONS = [
@@ -109,6 +110,25 @@ def test_a_run_of_version_0_1_is_resumed_with_its_held_out_images(tmp_path: Path
     save_checkpoint(checkpoint, replace(saved, progress=progress))
     assert main([*options, "--resume"]) == 0
     assert len(load_checkpoint(checkpoint).progress.epochs) == 2
+
+
+def test_a_run_with_an_older_fingerprint_is_resumed_and_keeps_it(tmp_path: Path) -> None:
+    options = [*OPTIONS, "--out", str(tmp_path), "--small-epochs=0"]
+    assert main([*options, "--epochs", "1"]) == 0
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    saved = load_checkpoint(checkpoint)
+    recipe = saved.progress.recipe
+    opened = open_dataset(recipe.data, recipe.size, recipe.held_out, recipe.seed)
+    older = {
+        "recipe": recipe.model_copy(update={"epochs": 2}),
+        "fingerprint": opened.fingerprint(""),
+    }
+    progress = saved.progress.model_copy(update=older)
+    save_checkpoint(checkpoint, replace(saved, progress=progress))
+    assert main([*options, "--resume"]) == 0
+    resumed = load_checkpoint(checkpoint).progress
+    assert len(resumed.epochs) == 2
+    assert resumed.fingerprint == older["fingerprint"]
 
 
 def test_a_run_on_shrunk_photos_is_resumed_from_its_cache(

@@ -16,13 +16,13 @@ from offramp.data.errors import DatasetError
 from offramp.data.held_out import few_warnings, in_random_order, split_by_class
 from offramp.data.records import Found, printable
 from offramp.data.summary import Summary, split_counts, summarize
+from training.data.fingerprint import FORM, HASHED, contents, has_training_images
 from training.data.hub.names import hub_name
 from training.data.images import ImageFiles, Images
 from training.data.splits import files_of, find_dataset
 from training.errors import DataError
 from training.recipes import PLAIN, HeldOutSplit, Resizing
 
-HASHED = 5000  # most held-out images in the fingerprint
 Held = TypeVar("Held", Images, ImageFiles)
 
 
@@ -36,6 +36,7 @@ class Dataset(Generic[Held]):
         labels: Classes.
         test: Images of the test split, if there is one with labels.
         found: The data set as it was found. `None`: it was split as before version 0.2.
+        originals: Files of the training images, where `train` is decoded or shrunk.
     """
 
     train: Held
@@ -43,23 +44,45 @@ class Dataset(Generic[Held]):
     labels: tuple[str, ...]
     test: ImageFiles | None = None
     found: Found | None = None
+    originals: ImageFiles | None = None
 
     def decoded(self) -> Dataset[Images]:
         """Decode the training and held-out images into memory."""
         train, held_out = self.train.decoded(), self.held_out.decoded()
-        return Dataset(train, held_out, self.labels, self.test, self.found)
+        files = self.training_files()
+        return Dataset(train, held_out, self.labels, self.test, self.found, files)
 
-    def fingerprint(self) -> str:
-        """Hash the labels, the first 5,000 held-out images and the number of training images.
+    def training_files(self) -> ImageFiles | None:
+        """Return the files of the training images, or `None` where only pixels are known."""
+        if self.originals is None and isinstance(self.train, ImageFiles):
+            return self.train
+        return self.originals
+
+    def fingerprint(self, like: str = FORM) -> str:
+        """Hash the labels, the first 5,000 held-out images, and the training images.
 
         The hash changes with the split, the order of labels and the images, so it shows whether
-        the same images are held out. It is the same for images in memory and on disk.
+        the same images are held out and trained on. It is the same for images in memory and on
+        disk, and wherever the files lie.
+
+        Args:
+            like: Fingerprint to compare with. That of an older checkpoint is a hash of the labels,
+                the held-out images and the number of training images.
+
+        Raises:
+            DataError: A file cannot be read, or a held-out image is damaged.
         """
         digest = hashlib.sha256(json.dumps([self.labels, len(self.train)]).encode())
         first = self.held_out.select(torch.arange(min(HASHED, len(self.held_out)))).decoded()
         digest.update(first.pixels.numpy().tobytes())
         digest.update(self.held_out.targets.numpy().tobytes())
-        return digest.hexdigest()
+        if not has_training_images(like):
+            return digest.hexdigest()
+        digest.update(self.train.targets.numpy().tobytes())
+        files = self.training_files()
+        for each in contents(files) if files else ():
+            digest.update(hashlib.sha256(each).digest())
+        return FORM + digest.hexdigest()
 
     @property
     def labelled(self) -> bool:

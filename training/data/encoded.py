@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from offramp.data.errors import DatasetError
+from offramp.data.parquet.cells import opened
 from offramp.data.parquet.rows import Rows
-from offramp.data.records import Encoded, Files, Stored
+from offramp.data.records import Encoded, Files, Stored, printable
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -127,7 +128,9 @@ def _loaded(rows: Rows, source: str) -> datasets.Dataset:
     """Map the image column of parquet files into memory, whatever types the files declare."""
     import datasets  # takes a second, and images in files need it not
 
-    files = [glob.escape(str(file.resolve())) for file in rows.files]
+    paths = [str(file.resolve()) for file in rows.files]
+    _check_paths(paths)
+    files = [glob.escape(path) for path in paths]
     try:
         return datasets.load_dataset(
             "parquet",
@@ -138,17 +141,42 @@ def _loaded(rows: Rows, source: str) -> datasets.Dataset:
         )
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         _check_readable(rows)
-        raise DataError(f"data: {source} cannot be loaded: {error}") from error
+        raise DataError(f"data: {source} cannot be loaded: {error.__cause__ or error}") from error
+
+
+def _check_paths(paths: Sequence[str]) -> None:
+    """Check that `datasets` takes paths as they are: it has a meaning for `::` and for `$HOME`.
+
+    Raises:
+        DataError: It would look for another file.
+    """
+    for path in paths:
+        if "::" in path or os.path.expandvars(path) != path:
+            sign = "::" if "::" in path else "a variable such as $HOME"
+            raise DataError(
+                f"data: {printable(path)} has {sign} in its path, which the library datasets reads "
+                "as another place. Rename the folder or the file"
+            )
 
 
 def _check_readable(rows: Rows) -> None:
     """Read all rows.
 
     Raises:
-        DataError: A file is damaged, or a cell has no image. The text names it.
+        DataError: A file is damaged, a cell has no image, or the column has a form that training
+            does not read. The text names it.
     """
     try:
         deque(rows, maxlen=0)
+        for file in rows.files:
+            with opened(file) as parquet:
+                form = str(parquet.schema_arrow.field(rows.column).type)
+            if form.startswith("dictionary"):
+                raise DataError(
+                    f"data: {printable(file)}: the image column {printable(rows.column)} is "
+                    "dictionary-encoded, as a category of pandas is. Write its texts or bytes as "
+                    "they are"
+                )
     except DatasetError as error:
         raise DataError(f"data: {error}") from error
 

@@ -62,6 +62,7 @@ def _shrunk(
         dataset,
         train=into(train, name="train", parts=recipe.crop == "resized"),
         held_out=into(dataset.held_out, name="held-out", parts=False),
+        originals=dataset.train,
     )
 
 

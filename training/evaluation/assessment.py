@@ -100,12 +100,12 @@ def own_dataset(progress: Progress, source: str, *, strict: bool = False) -> Dat
     images = (progress.train_images, None)
     dataset = reopen_dataset(source, progress.recipe, images, labels=progress.labels, strict=strict)
     try:
-        if dataset.fingerprint() == progress.fingerprint:
+        if dataset.fingerprint(progress.fingerprint) == progress.fingerprint:
             return dataset
     except DataError:
         # The run may have left these images out, with --skip-damaged.
         dataset = without_damaged(dataset)[0]
-        if dataset.fingerprint() != progress.fingerprint:
+        if dataset.fingerprint(progress.fingerprint) != progress.fingerprint:
             raise
         return dataset
     raise CheckpointError(f"--data: {source} is not the data of the checkpoint")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from training.data.fingerprint import has_training_images
 from training.errors import CheckpointError
 from training.fit.checkpoint import Progress
 from training.networks.backbones import family_of
@@ -50,8 +51,9 @@ def moved(saved: Progress, start: Progress) -> str | None:
     """Return a line that says that the same images are read from another place, if they are."""
     if saved.recipe.data == start.recipe.data or saved.fingerprint != start.fingerprint:
         return None
+    known = "images" if has_training_images(saved.fingerprint) else "held-out images"
     return (
-        f"data: the run to resume read {saved.recipe.data}. The images of {start.recipe.data} are "
+        f"data: the run to resume read {saved.recipe.data}. The {known} of {start.recipe.data} are "
         "the same"
     )
 

@@ -67,7 +67,7 @@ def _trainer(
     place: Place,
 ) -> Trainer:
     """Build the trainer of a run from its images, as opened and as prepared."""
-    progress = _progress(options.recipe, start.recipe, dataset)
+    progress = _progress(options.recipe, start, dataset)
     if line := start.saved and moved(start.saved, progress):
         place.console.print(line, highlight=False, markup=False)
     features = run_features(progress, opened, start.checkpoint, start.pretrained, place)
@@ -93,15 +93,15 @@ def _assess(
     write_assessment(out, trainer.progress, trainer.exported_network(), dataset, test)
 
 
-def _progress(
-    name: str, recipe: Recipe, dataset: Dataset[Images] | Dataset[ImageFiles]
-) -> Progress:
+def _progress(name: str, start: Start, dataset: Dataset[Images] | Dataset[ImageFiles]) -> Progress:
+    """Return the start of a run. Its fingerprint has the form of the run that it continues."""
+    saved = start.saved
     return Progress(
         recipe_name=name,
-        recipe=recipe,
+        recipe=start.recipe,
         labels=dataset.labels,
         train_images=len(dataset.train),
-        fingerprint=dataset.fingerprint(),
+        fingerprint=dataset.fingerprint(saved.fingerprint) if saved else dataset.fingerprint(),
         commit=commit(),
     )
 

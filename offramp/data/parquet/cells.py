@@ -9,7 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offramp.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN, choose_column
+from offramp.data.columns import (
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    SPLIT_COLUMN,
+    check_alike,
+    choose_column,
+)
 from offramp.data.errors import DatasetError
 from offramp.data.records import printable
 
@@ -65,9 +71,31 @@ def label_column(parquet: ParquetFile, file: Path) -> tuple[str, Sequence[str]]:
     return label, _names(parquet, label)
 
 
-def split_column(parquet: ParquetFile) -> str | None:
-    """Return the name of the column of splits, if any."""
+def has_columns(file: Path, *, labels: bool) -> bool:
+    """Return whether a parquet file can be read here, and has an image column.
+
+    Args:
+        file: Path of the file.
+        labels: Whether it must have a label column too.
+    """
+    try:
+        with opened(file) as parquet:
+            image_column(parquet, file)
+            if labels:
+                label_column(parquet, file)
+    except DatasetError:
+        return False
+    return True
+
+
+def split_column(parquet: ParquetFile, file: Path) -> str | None:
+    """Return the name of the column of splits, if any.
+
+    Raises:
+        DatasetError: Several columns have that name, in any case.
+    """
     columns = [str(name) for name in parquet.schema_arrow.names]
+    check_alike(columns, SPLIT_COLUMN, str(file))
     return next((name for name in columns if name.casefold() == SPLIT_COLUMN), None)
 
 
@@ -137,4 +165,6 @@ def _column(parquet: ParquetFile, file: Path, kind: str, type_: str, usual: Sequ
     columns = list(parquet.schema_arrow.names)
     features = _features(parquet)
     typed = [name for name in columns if features.get(name, {}).get("_type") == type_]
-    return choose_column(columns, usual, kind, str(file), typed)
+    column = choose_column(columns, usual, kind, str(file), typed)
+    check_alike(typed or columns, column, str(file))
+    return column

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from offramp.data.columns import label_text, order_classes, split_in
 from offramp.data.errors import DatasetError
-from offramp.data.folders import SPLITS, split_named
 from offramp.data.parquet.cells import (
     cells,
     image_column,
@@ -29,7 +28,14 @@ from offramp.data.parquet.cells import (
     split_column,
 )
 from offramp.data.parquet.rows import Rows
-from offramp.data.records import Found, LeftOut, Part, Split, printable
+from offramp.data.parquet.shards import (
+    check_complete,
+    check_names,
+    default_split,
+    distinct,
+    stated_split,
+)
+from offramp.data.records import Found, LeftOut, Part, Split
 from offramp.data.same_files import SameFiles, identity_of
 
 if TYPE_CHECKING:
@@ -67,28 +73,35 @@ def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut
     Args:
         files: Paths of the files.
         source: The file or folder that they were found in.
-        left_out: What was left out of the folder.
+        left_out: What was left out of the folder. Images among it that a cell names are not.
 
     Raises:
-        DatasetError: A file cannot be read, is of no known split, or lacks a column, or a cell
-            is null, empty or a list.
+        DatasetError: A file cannot be read, is missing, is of no known split, lacks a column, or
+            declares other classes. Or a cell is null, empty or a list.
     """
     read: dict[Split, list[_Labelled]] = {}
+    if [*files] != [source]:
+        check_complete(files)
+    files, second = distinct(files, source)
     for file in files:
         for split, rows in _labelled(file, source, alone=len(files) == 1).items():
             read.setdefault(split, []).append(rows)
-    named = list(left_out)
+    named = list(second)
     files_in = SameFiles()
     for split, group in read.items():
         read[split] = [_once(each, split, files_in, named) for each in group]
+    named = [*(each for each in left_out if not _is_used(source / each.name, files_in)), *named]
     for split, labelled in list(read.items()):
         if any(each.labels is None for each in labelled):
             named.append(LeftOut(split, "has no labels: they are withheld", files=0))
             del read[split]
-    classes, without = _classes([each for group in read.values() for each in group], source)
+    every = [each for group in read.values() for each in group]
+    check_names([(each.file, each.names, set(each.labels or ())) for each in every])
+    classes, without = _classes(every, source)
     named += [LeftOut(label, "is a class without images", files=0) for label in without]
     parts = {split: _part(labelled, classes, source) for split, labelled in read.items()}
-    return Found(str(source), classes, parts, tuple(named))
+    declared = tuple(dict.fromkeys(name for each in every for name in each.names))
+    return Found(str(source), classes, parts, tuple(named), declared=declared)
 
 
 def _labelled(file: Path, source: Path, *, alone: bool) -> dict[Split, _Labelled]:
@@ -102,14 +115,13 @@ def _labelled(file: Path, source: Path, *, alone: bool) -> dict[Split, _Labelled
             image_in(cell, file, row, image) for row, cell in enumerate(cells(parquet, image))
         )
         paths = {row: each for row, each in enumerate(images) if isinstance(each, Path)}
-    where = f"{file}, row {{}}: {label}"
     return {
         split: _Labelled(
             file,
             len(values),
             image,
             rows,
-            _labels({row: values[row] for row in rows}, split, names, where),
+            _labels({row: values[row] for row in rows}, split, names, (file, label)),
             names,
             paths,
         )
@@ -139,23 +151,41 @@ def _once(
     return replace(labelled, rows=[*kept], labels=[*kept.values()])
 
 
+def _is_used(path: Path, files: SameFiles) -> bool:
+    try:
+        return identity_of(path.stat()) in files
+    except OSError:
+        return False  # a broken link, or one that cannot be opened
+
+
 def _labels(
-    values: Mapping[int, object], split: Split, names: Sequence[str], where: str
+    values: Mapping[int, object], split: Split, names: Sequence[str], place: tuple[Path, str]
 ) -> list[str] | None:
-    """Return the labels of rows, or `None` if those of a test split are withheld."""
+    """Return the labels of rows, or `None` if those of a test split are withheld.
+
+    Args:
+        values: Cell of each row.
+        split: Split of the rows.
+        names: Names that the file declares for numbers. Spaces around them are kept.
+        place: File and column, for errors.
+    """
     if split == "test" and values and all(value in (None, WITHHELD) for value in values.values()):
         return None
-    return [label_text(value, names, where.format(row)) for row, value in values.items()]
+    file, column = place
+    labels = [
+        label_text(value, names, f"{file}, row {row}: {column}") for row, value in values.items()
+    ]
+    return labels if names else [label.strip() for label in labels]
 
 
 def _rows_by_split(
     parquet: ParquetFile, file: Path, source: Path, count: int, *, alone: bool
 ) -> Mapping[Split, Sequence[int]]:
     """Return the rows of each split: by the column `split`, or else all in that of the name."""
-    column = split_column(parquet)
-    stated = None if file == source else _stated_split(file.relative_to(source))
+    column = split_column(parquet, file)
+    stated = stated_split(file, source)
     if column is None:
-        return {stated or _default_split(file, source, alone=alone): range(count)}
+        return {stated or default_split(file, source, alone=alone): range(count)}
     groups: dict[Split, list[int]] = {}
     for row, value in enumerate(cells(parquet, column)):
         where = f"{file}, row {row}"
@@ -167,25 +197,6 @@ def _rows_by_split(
             )
         groups.setdefault(split, []).append(row)
     return groups
-
-
-def _stated_split(path: Path) -> Split | None:
-    """Return the split in the name of a file or of a folder that it is in, if any."""
-    stem = path.name.partition(".")[0]
-    for name in (stem, stem.partition("-")[0], *reversed(path.parts[:-1])):
-        if (split := split_named(name)) is not None:
-            return split
-    return None
-
-
-def _default_split(file: Path, source: Path, *, alone: bool) -> Split:
-    """Return the split of a file that states none: training, if it is the only file."""
-    if alone or file == source:
-        return "train"
-    raise DatasetError(
-        f"{printable(file)} is of no known split; rename it, for example train-00.parquet "
-        f"(splits: {', '.join(SPLITS)})"
-    )
 
 
 def _classes(files: Sequence[_Labelled], source: Path) -> tuple[tuple[str, ...], list[str]]:

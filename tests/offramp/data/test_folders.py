@@ -112,9 +112,10 @@ def test_everything_that_is_left_out_is_named_with_its_reason(tmp_path: Path) ->
     (tmp_path / "cat" / "gone.png").symlink_to("nowhere.png")
     os.mkfifo(tmp_path / "cat" / "pipe")
     put(tmp_path, "Thumbs.db", ".DS_Store", "dog/._0.png", "__MACOSX/0.png", "dog/@eaDir/0.png")
+    put(tmp_path, "#recycle/0.png", "@Recycle/dog/0.png")
     found = read_dataset(tmp_path)
     assert counts(found) == {"train": {"cat": 3, "dog": 3}}
-    assert found.hidden == 5
+    assert found.hidden == 7
     assert reasons(found) == {
         "overview.png": "is beside the class folders",
         "backup.zip": "is a zip archive. Unpack it to use what is in it",

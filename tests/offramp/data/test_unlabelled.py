@@ -37,6 +37,15 @@ def test_parquet_files_are_read_without_labels(tmp_path: Path) -> None:
     assert images == [b"one", b"two"] * 2
 
 
+def test_images_beside_parquet_files_with_images_are_two_readings(tmp_path: Path) -> None:
+    put(tmp_path, "logo.png")
+    parquet.write_table(pa.table({"image": [b"one", b"two"]}), tmp_path / "a.parquet")
+    with pytest.raises(DatasetError, match=r"two ways: as 1 image files, or as parquet files with"):
+        read_unlabelled(tmp_path)
+    parquet.write_table(pa.table({"file": ["logo.png"]}), tmp_path / "a.parquet")
+    assert [each.name for each in read_unlabelled(tmp_path).left_out] == ["a.parquet"]
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [

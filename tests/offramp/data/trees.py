@@ -48,6 +48,14 @@ def photos(root: Path, folders: Iterable[str], number: int = 3) -> Path:
     return root
 
 
+def table(root: Path, text: str, name: str = "labels.csv") -> Path:
+    """Write a table beside three images."""
+    put(root, "a.png", "b.png", "in ner/c")
+    path = root / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
 def counts(found: Found) -> dict[str, dict[str, int]]:
     """Return the images of each class in each split."""
     return {

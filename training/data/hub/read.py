@@ -15,9 +15,9 @@ from offramp.data.columns import (
     order_classes,
 )
 from offramp.data.errors import DatasetError
-from offramp.data.folders import split_named
 from offramp.data.parquet.read import WITHHELD
 from offramp.data.records import Found, LeftOut, Part, Split
+from offramp.data.split_folders import split_named
 from training.data.encoded import TableImages, as_encoded
 from training.data.hub.names import hub_name
 from training.errors import DataError
@@ -57,7 +57,7 @@ def read_hub(source: str) -> Found:
         )
         for split, table in tables.items()
     }
-    return Found(source, classes, parts, tuple(left_out))
+    return Found(source, classes, parts, tuple(left_out), declared=tuple(declared))
 
 
 def _tables(source: str) -> tuple[dict[Split, datasets.Dataset], list[LeftOut]]:

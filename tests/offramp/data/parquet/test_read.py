@@ -139,12 +139,58 @@ def test_two_label_columns_are_not_guessed_between(tmp_path: Path) -> None:
     assert "has the label columns class, target. Keep one" in error_of(tmp_path / "a.parquet")
 
 
-def test_parquet_files_beside_class_folders_are_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["image", "label", "label"], "has the columns label and label. Keep one of them"),
+        (["image", "label", "Label"], "has the columns label and Label. Keep one of them"),
+        (["image", "image", "label"], "has the columns image and image. Keep one of them"),
+        (["split", "Split", "image", "label"], "has the columns split and Split. Keep one of them"),
+    ],
+)
+def test_two_columns_of_one_name_are_not_guessed_between(
+    tmp_path: Path, names: list[str], says: str
+) -> None:
+    cells = {"image": [IMAGE], "split": ["train"]}
+    columns = [pa.array(cells.get(name.lower(), ["cat"])) for name in names]
+    write_table(pa.table(columns, names=names), tmp_path / "a.parquet")
+    assert error_of(tmp_path / "a.parquet") == f"{tmp_path}/a.parquet {says}"
+
+
+@pytest.mark.parametrize(
+    ("folders", "name"), [(["cat", "dog"], "train.parquet"), (["assets"], "data/train.parquet")]
+)
+def test_parquet_files_beside_folders_of_images_are_two_readings(
+    tmp_path: Path, folders: list[str], name: str
+) -> None:
+    photos(tmp_path, folders)
+    write(tmp_path / name, ["cat"])
+    error = error_of(tmp_path)
+    assert error.startswith(
+        f"{tmp_path} can be read in two ways: as the parquet files {name}, or as folders with the "
+        f"classes or splits {', '.join(folders)}. If the parquet files are the data set, move "
+    )
+    assert counts(read_dataset(tmp_path / name)) == {"train": {"cat": 1}}
+
+
+def test_parquet_files_without_images_or_labels_beside_class_folders_are_left_out(
+    tmp_path: Path,
+) -> None:
     photos(tmp_path, ["cat", "dog"])
-    write(tmp_path / "train.parquet", ["cat"])
+    write_table(pa.table({"file": ["cat/0.png"], "label": ["cat"]}), tmp_path / "train.parquet")
     found = read_dataset(tmp_path)
     assert counts(found) == {"train": {"cat": 3, "dog": 3}}
     assert set(reasons(found)) == {"train.parquet"}
+
+
+def test_images_beside_parquet_files_are_left_out_unless_a_cell_names_them(tmp_path: Path) -> None:
+    put(tmp_path, "logo.png", "a.png")
+    write(tmp_path / "train.parquet", ["cat", "dog"], ["a.png", "in/b.png"])
+    assert "there is no file" in error_of(tmp_path)
+    write(tmp_path / "train.parquet", ["cat"], ["a.png"])
+    found = read_dataset(tmp_path)
+    assert counts(found) == {"train": {"cat": 1}}
+    assert reasons(found) == {"logo.png": "is beside parquet files, which are the data set"}
 
 
 @pytest.mark.parametrize(

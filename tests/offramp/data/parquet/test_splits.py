@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow.parquet import write_table
 
-from offramp.data.folders import SPLITS
 from offramp.data.reader import read_dataset
+from offramp.data.split_folders import SPLITS
 from tests.offramp.data.trees import counts, encoded, error_of, loaded
 
 NAMES = sorted({*SPLITS, "Train", " TEST "})

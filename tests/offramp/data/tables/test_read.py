@@ -8,14 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offramp.data.reader import read_dataset
-from tests.offramp.data.trees import counts, error_of, loaded, put, reasons
-
-
-def table(root: Path, text: str, name: str = "labels.csv") -> Path:
-    put(root, "a.png", "b.png", "in ner/c")
-    path = root / name
-    path.write_text(text, encoding="utf-8")
-    return path
+from tests.offramp.data.trees import counts, error_of, loaded, put, reasons, table
 
 
 @pytest.mark.parametrize(

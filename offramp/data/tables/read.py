@@ -6,34 +6,24 @@ A column `split`, if there is one, names the split of each row.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import stat
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from offramp.data.columns import (
-    FILE_COLUMNS,
-    LABEL_COLUMNS,
-    SPLIT_COLUMN,
-    choose_column,
-    in_order,
-    label_text,
-    split_in,
-)
+from offramp.data.columns import in_order, label_text, split_in, table_columns
 from offramp.data.errors import DatasetError
 from offramp.data.formats import HEAD, IMAGE_FORMATS, format_of, not_read
-from offramp.data.records import Files, Found, LeftOut, Part, Split, printable
+from offramp.data.records import Files, Found, LeftOut, Part, Split, listed, printable
 from offramp.data.same_files import SameFiles, identity_of
+from offramp.data.tables.text import rows_in
 
-DELIMITERS = (",", ";", "\t")
-Row = tuple[int, Mapping[str, object]]  # number of the line, counted from 1, and its cells
+CONTROL = ("Cc", "Zl", "Zp")  # Unicode categories of control characters and line ends
 
 
 def read_table(source: Path) -> Found:
@@ -46,7 +36,7 @@ def read_table(source: Path) -> Found:
     try:
         with source.open(encoding="utf-8-sig", newline="") as file:
             rows = _Rows(source)
-            for number, cells in _rows(file.read(), source):
+            for number, cells in rows_in(file.read(), source):
                 rows.add(number, cells)
     except UnicodeDecodeError as error:
         raise DatasetError(
@@ -55,69 +45,6 @@ def read_table(source: Path) -> Found:
     except OSError as error:
         raise DatasetError(f"{source} cannot be read: {error.strerror or error}") from error
     return rows.found()
-
-
-def _rows(text: str, source: Path) -> Iterator[Row]:
-    if "\0" in text:
-        raise DatasetError(f"{source} is neither a folder, a table (CSV, JSONL) nor a parquet file")
-    if text.lstrip()[:1] == "[":
-        raise DatasetError(f"{source} is a JSON list. Write one JSON object on each line")
-    return _json_rows(text, source) if text.lstrip()[:1] == "{" else _csv_rows(text, source)
-
-
-def _json_rows(text: str, source: Path) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                cells = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DatasetError(f"{source}, line {number}: is not JSON ({error})") from error
-            if not isinstance(cells, dict):
-                raise DatasetError(f"{source}, line {number}: is not a JSON object")
-            yield number, cells
-
-
-def _csv_rows(text: str, source: Path) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-    header: list[str] = []
-    try:
-        for cells in reader:
-            if len(cells) <= 1 and not "".join(cells).strip():
-                continue  # a line without text
-            if not header:
-                header = [cell.strip() for cell in cells]
-                _check_header(header, source)
-                continue
-            if len(cells) != len(header):
-                raise DatasetError(
-                    f"{source}, line {reader.line_num}: has {len(cells)} cells, and the first "
-                    f"line has {len(header)}"
-                )
-            yield reader.line_num, dict(zip(header, cells, strict=True))
-    except csv.Error as error:
-        raise DatasetError(f"{source}, line {reader.line_num}: {error}") from error
-
-
-def _delimiter(text: str) -> str:
-    """Return the delimiter by which the first line has a file and a label column, or a comma."""
-    first = text.strip().split("\n", 1)[0]
-    for delimiter in DELIMITERS:
-        names = {cell.strip().strip('"').casefold() for cell in first.split(delimiter)}
-        if names & {*FILE_COLUMNS} and names & {*LABEL_COLUMNS}:
-            return delimiter
-    return ","
-
-
-def _check_header(header: list[str], source: Path) -> None:
-    if twice := [name for name, count in Counter(header).items() if count > 1]:
-        raise DatasetError(f"{source} has two columns {printable(twice[0])}")
-    _columns(header, str(source))
-
-
-def _columns(names: list[str], where: str) -> tuple[str, str]:
-    usual = {name.casefold(): name for name in names}
-    file = choose_column(usual, FILE_COLUMNS, "file", where)
-    return usual[file], usual[choose_column(usual, LABEL_COLUMNS, "label", where)]
 
 
 class _Line(NamedTuple):
@@ -140,16 +67,20 @@ class _Rows:
     left_out: list[LeftOut] = field(default_factory=list)
     formats: Counter[str] = field(default_factory=Counter)
     count: int = 0
+    columns: dict[tuple[str, ...], int] = field(default_factory=dict)  # line that has them first
 
     def add(self, number: int, cells: Mapping[str, object]) -> None:
         where = f"{self.source}, line {number}"
         self.count += 1
-        file_column, label_column = _columns([str(name) for name in cells], where)
+        file_column, label_column, split_column = table_columns([*cells], where)
+        self._check_columns(number, [file_column, label_column, split_column])
         label = label_text(cells[label_column], (), f"{where}: {label_column}").strip()
         name = cells[file_column]
         if not isinstance(name, str) or not name.strip():
             raise DatasetError(f"{where}: {file_column} is empty. Give the path of an image file")
-        split, name = _split(cells, where), name.strip()
+        name = name.strip()
+        _check_printable({label_column: label, file_column: name}, where)
+        split = "train" if split_column is None else split_in(cells[split_column], where)
         path = str(self.source.parent / name)
         format_, reason, identity = _examine(path)
         place = _Line(number, name)
@@ -160,6 +91,17 @@ class _Rows:
         else:
             self.images.setdefault(split, {})[path] = label
             self.formats[format_] += 1
+
+    def _check_columns(self, number: int, columns: Sequence[str | None]) -> None:
+        """Check that a row has the columns of the rows before it."""
+        used = tuple(name.casefold() for name in columns if name is not None)
+        self.columns.setdefault(used, number)
+        if len(self.columns) > 1:
+            before, first = next(iter(self.columns.items()))
+            raise DatasetError(
+                f"{self.source}, line {number}: has the columns {listed(used)}, and line {first} "
+                f"has {listed(before)}. Give each row the same"
+            )
 
     def found(self) -> Found:
         if not self.images:
@@ -180,9 +122,13 @@ class _Rows:
         return found
 
 
-def _split(cells: Mapping[str, object], where: str) -> Split:
-    value = next((cells[name] for name in cells if name.casefold() == SPLIT_COLUMN), "train")
-    return split_in(value, where)
+def _check_printable(cells: Mapping[str, str], where: str) -> None:
+    for column, text in cells.items():
+        if any(unicodedata.category(char) in CONTROL for char in text):
+            raise DatasetError(
+                f"{where}: {column} is {printable(text)}, which has a control character or a line "
+                "end. Remove it"
+            )
 
 
 def _examine(path: str) -> tuple[str | None, str, int]:

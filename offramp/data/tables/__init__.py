@@ -1,0 +1,1 @@
+"""Tables with a file and a label in each row: CSV, or JSON Lines."""

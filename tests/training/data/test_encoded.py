@@ -1,0 +1,52 @@
+"""Parquet files that `datasets` would read from another place, or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from tests.offramp.data.trees import put
+from tests.training.samples import PARQUET
+from training.data.datasets import open_dataset
+from training.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [("$HOME", "has a variable such as $HOME in its path"), ("a::b", "has :: in its path")],
+)
+def test_a_path_that_means_another_place_is_refused(
+    tmp_path: Path, folder: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/nowhere")
+    path = tmp_path / folder / "train.parquet"
+    path.parent.mkdir()
+    shutil.copy(PARQUET, path)
+    with pytest.raises(DataError) as raised:
+        open_dataset(str(path.parent), 32, 100, 0)
+    assert str(raised.value) == (
+        f"data: {path} {says}, which the library datasets reads as another place. Rename the "
+        "folder or the file"
+    )
+
+
+@pytest.mark.parametrize("folder", ["$", "$NO_SUCH_NAME", "a:b", "~x", "{v2}", "http:", "50%20"])
+def test_other_signs_in_a_path_are_a_path(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    shutil.copy(PARQUET, tmp_path / folder / "train.parquet")
+    assert len(open_dataset(str(tmp_path / folder), 32, 100, 0).train) == 400
+
+
+def test_a_dictionary_encoded_image_column_has_a_remedy(tmp_path: Path) -> None:
+    put(tmp_path / "in", "a.png", "b.png", "c.png")
+    images = pa.array([f"in/{name}.png" for name in "abc"]).dictionary_encode()
+    table = pa.table({"image": images, "label": ["cat", "dog", "cat"]})
+    parquet.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(
+        DataError, match=r"train\.parquet: the image column image is dictionary-enco"
+    ):
+        open_dataset(str(tmp_path / "train.parquet"), 32, 1, 0)
