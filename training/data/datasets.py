@@ -19,9 +19,11 @@ from offramp.data.summary import Summary, split_counts, summarize
 from training.data.fingerprint import FORM, HASHED, contents, has_training_images
 from training.data.hub.names import hub_name
 from training.data.images import ImageFiles, Images
-from training.data.splits import files_of, find_dataset
+from training.data.splits import files_of, find_dataset, load_test
 from training.errors import DataError
 from training.recipes import PLAIN, HeldOutSplit, Resizing
+
+__all__ = ["Dataset", "load_dataset", "load_test", "open_dataset"]
 
 Held = TypeVar("Held", Images, ImageFiles)
 

@@ -12,7 +12,8 @@ from training.data.images import ImageFiles
 from training.errors import DataError
 
 FORM = "2-"  # before a hash with training images; checkpoints before had only the held-out ones
-HASHED = 5000  # most images of a set whose bytes or pixels are hashed
+HASHED = 5000  # most held-out images whose pixels are hashed
+READ = 500  # most training images whose files are read: photos can have megabytes
 
 
 def has_training_images(fingerprint: str) -> bool:
@@ -23,7 +24,7 @@ def has_training_images(fingerprint: str) -> bool:
 def contents(files: ImageFiles) -> Iterator[bytes]:
     """Yield bytes that differ for other images, and for the same images in another order.
 
-    They are the sizes of all image files, and the bytes of 5,000 images that are spread over all.
+    They are the sizes of all image files, and the bytes of 500 images that are spread over all.
     Sizes in tables would need the whole table. Places, names and times of files do not count.
 
     Raises:
@@ -31,7 +32,7 @@ def contents(files: ImageFiles) -> Iterator[bytes]:
     """
     if isinstance(files.encoded, FileImages):
         yield np.fromiter(_sizes(files), np.int64, len(files)).tobytes()
-    some = min(HASHED, len(files))
+    some = min(READ, len(files))
     spread = torch.arange(some) * len(files) // max(some, 1)
     yield from (file.encoded for file in files.select(spread).files())
 

@@ -11,10 +11,9 @@ import torch
 from rich.console import Console
 from rich.progress import track as rich_track
 
-from training.data.datasets import Dataset
+from training.data.datasets import Dataset, load_test
 from training.data.images import ImageFiles, Images
 from training.data.shrunk.cache import shrunk
-from training.data.splits import load_test
 from training.distributed import rank, wait_for_all
 from training.recipes import Recipe
 

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from offramp.data.records import printable
 from offramp.writing import write_text
-from training.data.datasets import Dataset
+from training.data.datasets import Dataset, load_test
 from training.data.images import ImageFiles, Images
-from training.data.splits import load_test
 from training.errors import CheckpointError, DataError
 from training.evaluation.assessment import MEDIUM, Assessment, assess, own_dataset
 from training.evaluation.budgeted import LESS, SHARES
