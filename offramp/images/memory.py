@@ -18,7 +18,7 @@ MOST = 16  # a PNG of colours with a transparent one, turned
 # codes, it has no third one and no copy of it.
 _WEBP, _WEBP_DECODER = 16.0, 12.0
 # A JPEG is decoded by libjpeg-turbo to 3 bytes, or by Pillow to 4.
-_FLAT = {"GIF": 9.0, "BMP": 5.0, "PPM": 5.0, "JPEG2000": 26.0, "HEIF": 10.0}
+_FLAT = {"GIF": 9.0, "BMP": 5.0, "PPM": 5.0, "HEIF": 10.0}
 _JPEG = 7.0
 # Up to 12 bits and 4:4:4: libavif does not compare the image with the description in the file.
 _AVIF, _AVIF_ALPHA, _AVIF_GRID = 14.0, 20.0, 8.0
