@@ -1,4 +1,4 @@
-"""Sizes of images in files of boxes: JPEG 2000, AVIF and HEIC.
+"""The boxes of JPEG 2000, AVIF and HEIC files, and the size of an AVIF or HEIC image.
 
 Source: ISO/IEC 15444-1, annex I, and ISO/IEC 14496-12 and 23008-12.
 """
@@ -10,32 +10,27 @@ from collections.abc import Iterator
 
 from offramp.images.errors import CostlyFileError, DamagedFileError
 
-CODESTREAM = b"\xff\x4f\xff\x51"
 MAX_BOXES = 1000
-MAX_TILES = 1024
 
 
-def jpeg2000_size(file: bytes) -> tuple[int, int]:
-    """Return width and height of a JPEG 2000 file or codestream.
+def boxes(file: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of the content of each box.
 
     Raises:
-        DamagedFileError: There is no codestream, or its header is cut off.
-        CostlyFileError: It has more than 1,000 boxes, or more than 1,024 tiles.
+        CostlyFileError: There are more than 1,000 boxes.
     """
-    start = 0
-    if not file.startswith(CODESTREAM):
-        found = [begin for kind, begin, _ in _boxes(file, 0, len(file)) if kind == b"jp2c"]
-        if not found:
-            raise DamagedFileError("this JPEG 2000 file has no image")
-        start = found[0]
-    if file[start : start + 4] != CODESTREAM or len(file) < start + 42:
-        raise DamagedFileError("this JPEG 2000 file is cut off")
-    x1, y1, x0, y0, across, down, tile_x, tile_y = struct.unpack_from(">8I", file, start + 8)
-    if not (x0 < x1 and y0 < y1 and across and down and tile_x <= x0 and tile_y <= y0):
-        raise DamagedFileError("the size of this JPEG 2000 file is damaged")
-    if -(-(x1 - tile_x) // across) * -(-(y1 - tile_y) // down) > MAX_TILES:
-        raise CostlyFileError(f"it has more than {MAX_TILES} tiles; save it with fewer")
-    return x1 - x0, y1 - y0
+    for _ in range(MAX_BOXES):
+        if at + 8 > end:
+            return
+        size, kind, start = int.from_bytes(file[at : at + 4]), file[at + 4 : at + 8], at + 8
+        if size == 1:
+            size, start = int.from_bytes(file[at + 8 : at + 16]), at + 16
+        after = end if size == 0 else at + size
+        if after < start:
+            return
+        yield kind, start, min(after, end)
+        at = after
+    raise CostlyFileError(f"it has more than {MAX_BOXES} boxes; save it again")
 
 
 def heif_size(file: bytes) -> tuple[int, int]:
@@ -45,7 +40,7 @@ def heif_size(file: bytes) -> tuple[int, int]:
         DamagedFileError: It has no size.
         CostlyFileError: It has more than 1,000 boxes, or as many images.
     """
-    for kind, begin, end in _boxes(file, 0, len(file)):
+    for kind, begin, end in boxes(file, 0, len(file)):
         if kind == b"meta":
             return _largest(file, begin, end)
     raise DamagedFileError("this image has no header")
@@ -67,19 +62,3 @@ def _largest(file: bytes, begin: int, end: int) -> tuple[int, int]:
     if not all(best):
         raise DamagedFileError("this image has no size in its header")
     return best
-
-
-def _boxes(file: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and end of the content of each box."""
-    for _ in range(MAX_BOXES):
-        if at + 8 > end:
-            return
-        size, kind, start = int.from_bytes(file[at : at + 4]), file[at + 4 : at + 8], at + 8
-        if size == 1:
-            size, start = int.from_bytes(file[at + 8 : at + 16]), at + 16
-        after = end if size == 0 else at + size
-        if after < start:
-            return
-        yield kind, start, min(after, end)
-        at = after
-    raise CostlyFileError(f"it has more than {MAX_BOXES} boxes; save it again")

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from offramp.bundle.orientation import TRANSPOSED, UPRIGHT
-from offramp.images.boxes import heif_size, jpeg2000_size
+from offramp.images.boxes import heif_size
 from offramp.images.errors import DamagedFileError, UnknownFormatError, UnsupportedPixelsError
 from offramp.images.formats import NAMES, format_of, is_read
 from offramp.images.jpeg import Jpeg, read_jpeg, work_of_scans
+from offramp.images.jpeg2000.header import Jpeg2000, read_jpeg2000
 from offramp.images.memory import TURN, of_file, of_jpeg, of_tiff
 from offramp.images.tiff import COMPRESSION, HEIGHT, JPEG, WIDTH, Tiff, read_tiff
 from offramp.images.webp import webp_essence, webp_size, work_of_codes
@@ -48,7 +49,7 @@ class Header:
         memory: Bytes of memory to decode it, at most.
         decoded: Pixels of the decoded image, before it is brought to the target's size.
         work: Time to decode it, where a pixel of a PNG is 1.
-        detail: More of the header of a JPEG, TIFF or GIF.
+        detail: More of the header of a JPEG, TIFF, GIF or JPEG 2000.
     """
 
     format: str
@@ -57,7 +58,7 @@ class Header:
     memory: int
     decoded: int
     work: float
-    detail: Jpeg | Tiff | Essence | None = None
+    detail: Jpeg | Tiff | Jpeg2000 | Essence | None = None
 
     def essence(self, file: bytes) -> Essence:
         """Return the part of the file that decides its pixels, and the orientation.
@@ -120,6 +121,8 @@ def read_header(file: bytes, side: int) -> Header:
     if isinstance(detail, Tiff):
         work += _jpeg_in_tiff(file, detail)
         memory = float(of_tiff(detail, area))
+    elif isinstance(detail, Jpeg2000):
+        work, memory = max(work, detail.cost.work), detail.cost.memory
     else:
         work += work_of_codes(file, area) if name == "WEBP" else 0.0
         memory = _memory(name, file, area)
@@ -152,7 +155,7 @@ def scale_of(shorter: int, side: int) -> int:
     return SCALES[min(shorter // side, 8)]
 
 
-_Size = tuple[int, int, Tiff | Essence | None]
+_Size = tuple[int, int, Tiff | Jpeg2000 | Essence | None]
 
 
 def _png(file: bytes) -> _Size:
@@ -188,6 +191,11 @@ def _tiff(file: bytes) -> _Size:
     return found.values[WIDTH], found.values[HEIGHT], found
 
 
+def _jpeg2000(file: bytes) -> _Size:
+    found = read_jpeg2000(file)
+    return found.width, found.height, found
+
+
 def _ppm(file: bytes) -> _Size:
     found = _PPM.match(file[:1024])
     if found is None or (found[1] != b"4" and found[4] is None):
@@ -214,7 +222,7 @@ _SIZES: dict[str, Callable[[bytes], _Size]] = {
     "WEBP": lambda file: (*webp_size(file), None),
     "TIFF": _tiff,
     "PPM": _ppm,
-    "JPEG2000": lambda file: (*jpeg2000_size(file), None),
+    "JPEG2000": _jpeg2000,
     "AVIF": lambda file: (*heif_size(file), None),
     "HEIF": lambda file: (*heif_size(file), None),
 }

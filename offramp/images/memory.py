@@ -8,7 +8,7 @@ Pillow (4 bytes for each pixel of a colour), its conversion, and the image turne
 from __future__ import annotations
 
 from offramp.bundle.orientation import UPRIGHT
-from offramp.images.tiff import BITS, COMPRESSION, JPEG, TILES, Tiff
+from offramp.images.tiff import BITS, COMPRESSION, JPEG, SAMPLES, TILES, Tiff
 from offramp.images.webp import tables_allowed
 
 BLOCK = 136  # of a JPEG with several scans: 64 coefficients of two bytes, and their tables
@@ -18,7 +18,7 @@ MOST = 16  # a PNG of colours with a transparent one, turned
 # codes, it has no third one and no copy of it.
 _WEBP, _WEBP_DECODER = 16.0, 12.0
 # A JPEG is decoded by libjpeg-turbo to 3 bytes, or by Pillow to 4.
-_FLAT = {"GIF": 9.0, "BMP": 5.0, "PPM": 5.0, "JPEG2000": 26.0, "HEIF": 10.0}
+_FLAT = {"GIF": 9.0, "BMP": 5.0, "PPM": 5.0, "HEIF": 10.0}
 _JPEG = 7.0
 # Up to 12 bits and 4:4:4: libavif does not compare the image with the description in the file.
 _AVIF, _AVIF_ALPHA, _AVIF_GRID = 14.0, 20.0, 8.0
@@ -27,7 +27,7 @@ _PNG_TRANSPARENT = {0: 9.0, 2: 12.0, 3: 9.0}
 _PNG_GREY_16 = 16.0
 _TIFF_GREY = ((8, 5.0), (12, 13.0), (16, 11.0), (64, 20.0))  # up to so many bits
 _TIFF_COLOUR = 8.0
-_SAMPLES, _TILE_WIDTH, _TILE_LENGTH, _ROWS = 277, 322, 323, 278
+_TILE_WIDTH, _TILE_LENGTH, _ROWS = 322, 323, 278
 
 
 def of_jpeg(pixels: int, blocks: int, orientation: int) -> int:
@@ -37,7 +37,7 @@ def of_jpeg(pixels: int, blocks: int, orientation: int) -> int:
 
 def of_tiff(found: Tiff, area: int) -> int:
     """Return the bytes to decode a TIFF of `area` pixels."""
-    bits, samples = found.values.get(BITS, 1), found.values.get(_SAMPLES, 1)
+    bits, samples = found.values.get(BITS, 1), found.values.get(SAMPLES, 1)
     if samples == 1:
         converted = next((each for most, each in _TIFF_GREY if bits <= most), MOST * 2.0)
     else:

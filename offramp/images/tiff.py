@@ -17,14 +17,15 @@ from offramp.images.errors import CostlyFileError, DamagedFileError, Unsupported
 MAX_ENTRIES = 1000
 MAX_STRIPS = 20_000  # and tiles; Pillow handles each by itself
 MAX_VALUES = 16  # of any other tag; Pillow reads each by itself
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLE_FORMAT = (
-    256, 257, 258, 259, 262, 274, 339,
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, PLANES, SAMPLE_FORMAT = (
+    256, 257, 258, 259, 262, 274, 277, 284, 339,
 )  # fmt: skip
 STRIPS, TILES = 273, 324
 # All tags that decide pixels: the others are left out, and the orientation is applied apart.
 _KEPT = frozenset(
-    {254, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, 266, STRIPS, 277, 278, 279, 284, 292, 293,
-     317, 320, 321, 322, 323, TILES, 325, 332, 334, 338, SAMPLE_FORMAT, 347, 529, 530, 531, 532}
+    {254, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, 266, STRIPS, SAMPLES, 278, 279, PLANES,
+     292, 293, 317, 320, 321, 322, 323, TILES, 325, 332, 334, 338, SAMPLE_FORMAT, 347, 529, 530,
+     531, 532}
 )  # fmt: skip
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 # Tags with more values: their kinds, and the most. The last are tables of a JPEG.
@@ -33,10 +34,10 @@ _ARRAYS = {
     320: ((3,), 3 << 8), 347: ((1, 7), 1 << 16),
 }  # fmt: skip
 _CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
-JPEG = 7
+RAW, JPEG, SEPARATE = 1, 7, 2
 DEPTHS = frozenset({1, 2, 4, 8, 12, 16, 32})  # bits of a sample
 COMPRESSIONS = {
-    1: "none", 2: "CCITT", 3: "CCITT 3", 4: "CCITT 4", 5: "LZW", JPEG: "JPEG", 8: "deflate",
+    RAW: "none", 2: "CCITT", 3: "CCITT 3", 4: "CCITT 4", 5: "LZW", JPEG: "JPEG", 8: "deflate",
     32773: "PackBits", 32946: "deflate",
 }  # fmt: skip
 
@@ -169,7 +170,7 @@ def _check_entry(entry: Entry, order: str, big: bool, span: tuple[int, int]) -> 
 def _check(values: dict[int, int]) -> None:
     if not values.get(WIDTH) or not values.get(HEIGHT):
         raise DamagedFileError("this TIFF has no size; save it again")
-    compression = values.get(COMPRESSION, 1)
+    compression = values.get(COMPRESSION, RAW)
     if compression not in COMPRESSIONS:
         raise UnsupportedPixelsError(
             f"TIFF compression {compression} is not read; save it with LZW or deflate, or as PNG"
@@ -182,4 +183,10 @@ def _check(values: dict[int, int]) -> None:
     if bits > 8 and values.get(PHOTOMETRIC) == 0:
         raise UnsupportedPixelsError(
             f"{bits}-bit grey where 0 is white is not read; save it with 0 as black"
+        )
+    separate = values.get(PLANES) == SEPARATE and values.get(SAMPLES, 1) > 1
+    if bits > 8 and separate and compression == RAW:  # Pillow reads each plane as 8 bits
+        raise UnsupportedPixelsError(
+            f"uncompressed separate planes of {bits} bits are not read; save it with interleaved "
+            "samples or with LZW"
         )

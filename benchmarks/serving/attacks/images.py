@@ -72,6 +72,18 @@ def jpeg(side: int, scans: int, *, refining: bool = False) -> bytes:
     return file + first + again * (scans - 1) + b"\xff\xd9"
 
 
+def jpeg2000(side: int, layers: int, block: int, precincts: int) -> bytes:
+    """Return a JPEG 2000 of one colour, with so many layers and sizes of parts in its header."""
+    file = bytearray(
+        flat("JPEG2000", side, precinct_size=(256, 256), codeblock_size=(block, block))
+    )
+    at = file.index(b"\xff\x52")
+    file[at + 6 : at + 8] = layers.to_bytes(2)
+    end = at + 2 + int.from_bytes(file[at + 2 : at + 4])
+    file[at + 14 : end] = bytes([precincts]) * (end - at - 14)
+    return bytes(file)
+
+
 def flat(form: str, side: int, frames: int = 1, mode: str = "RGB", **options: object) -> bytes:
     """Return an image of one colour, or an animation."""
     colours = [(i % 256, i // 256, 0, 99)[: len(mode)] for i in range(frames)]
@@ -113,6 +125,10 @@ def attacks() -> Iterator[tuple[str, list[bytes]]]:
     yield "PNG, 2000 x 2000, a transparent colour", [flat("PNG", 2000, transparency=(0, 0, 0))]
     yield "JPEG, 65000 x 100, turned", [flat_jpeg(65000, 100, turned)]
     yield "JPEG 2000, 1000 x 1000", [flat("JPEG2000", 1000)]
+    yield "JPEG 2000, 64 x 64, 65,535 layers", [jpeg2000(64, 65_535, 4, 0x11)]
+    yield "JPEG 2000, 64 x 64, 1,000 layers", [jpeg2000(64, 1000, 4, 0x33)]
+    yield "JPEG 2000, 800 x 800, precincts of 2 x 2", [jpeg2000(800, 1, 4, 0x11)]
+    yield "JPEG 2000, 400 x 400, code blocks of 4 x 4", [jpeg2000(400, 1, 4, 0x88)]
     for form in ("GIF", "WEBP", "PNG"):
         yield f"{form}, 2,000 frames", [flat(form, 64, 2000)]
 

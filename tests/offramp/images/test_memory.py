@@ -17,6 +17,7 @@ from PIL import Image
 
 from benchmarks.serving.attacks.images import png
 from offramp.images.header import read_header
+from tests.offramp.images.jpeg2000.streams import Stream, Style
 
 SIDE = 1600
 SLACK = 3_000_000  # bytes: the file, buffers of a decoder, and the allocator
@@ -64,6 +65,9 @@ KINDS: tuple[Kind, ...] = (
     ("RGBA", "TIFF", {"compression": "tiff_lzw"}), ("I;16", "TIFF", {"compression": "tiff_lzw"}),
     ("F", "TIFF", {"compression": "tiff_lzw"}), ("I", "TIFF", {"compression": "tiff_lzw"}),
     ("RGB", "TIFF", {"compression": "jpeg", "strip_size": 1 << 30}), ("1", "BMP", {}),
+    ("RGB", "JPEG2000", {}), ("RGBA", "JPEG2000", {"irreversible": True}),
+    ("RGB", "JPEG2000", {"codeblock_size": (8, 8)}), ("L", "JPEG2000", {"tile_size": (64, 64)}),
+    ("RGB", "JPEG2000", {"precinct_size": (32, 32), "codeblock_size": (8, 8)}),
 )  # fmt: skip
 
 
@@ -118,6 +122,22 @@ def test_a_png_of_16_bits_takes_no_more(colour: int, channels: int, peak: Peak) 
     file = png(SIDE, 16, colour, channels)
     taken = peak(png(64, 16, colour, channels), file)
     assert taken <= read_header(file, 64).memory + SLACK
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    "stream",
+    [
+        Stream(32, style=Style(65_535)),
+        Stream(64, style=Style(6_000, precincts=b"\xff\x44\x44\x44\x44\x44")),
+        Stream(500, style=Style(block=(2, 2))),
+        Stream(250, style=Style(precincts=b"\x22" * 6)),
+        Stream(500, tile=16, style=Style(levels=32)),
+    ],
+)
+def test_a_jpeg_2000_of_many_parts_takes_no_more(stream: Stream, peak: Peak) -> None:
+    file = stream.encoded()
+    assert peak(Stream().encoded(), file) <= read_header(file, 64).memory + SLACK
 
 
 def test_a_tile_larger_than_the_image_counts_whole() -> None:

@@ -37,6 +37,14 @@ def test_other_depths_are_not_read(bits: int) -> None:
         decoded(tiff({**GREY, 258: (bits,)}, bytes(32 * 4 * bits)))
 
 
+def test_uncompressed_separate_planes_of_16_bits_are_not_read() -> None:
+    planes: dict[int, Values] = {**GREY, 258: (16, 16, 16), 262: (2,), 277: (3,), 284: (2,)}
+    with pytest.raises(UnsupportedPixelsError, match="separate planes of 16 bits are not read"):
+        decoded(tiff(planes, bytes(3 * 2 * 32 * 32)))
+    for read in ({258: (8, 8, 8)}, {259: (5,)}, {284: (1,)}, {258: (16,), 262: (1,), 277: (1,)}):
+        assert read_header(tiff({**planes, **read}, b""), 64).width == 32, read
+
+
 def test_a_colour_map_of_8_bits_is_scaled() -> None:
     colours = np.zeros((3, 256), int)
     colours[:, 90] = 200, 60, 20
