@@ -24,6 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from offramp.bounds import NonNegativeFloat, PositiveFloat
+from training.errors import RecipeError
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives.objective import Objective
 from training.record import FrozenModel
@@ -72,6 +73,9 @@ class Distillation(Objective):
     `scaled`. No gradient reaches the teacher through it.
 
     With a hint, forward hooks on the heads read h. They change no value and no gradient.
+
+    Raises:
+        RecipeError: There is a hint, and a head has no linear layer.
     """
 
     risen: Tensor
@@ -84,18 +88,24 @@ class Distillation(Objective):
         # a tensor, so that a compiled step is not compiled again when it changes
         self.register_buffer("risen", torch.zeros(()), persistent=False)
         self._linear_inputs: list[Tensor | None] = [None] * self.exits
-        linears = [_last_linear(head) for head in network.heads]
-        hinted = linears[:-1] if options.hint else []
-        width = linears[-1].in_features
-        self.adapters = nn.ModuleList(nn.Linear(one.in_features, width) for one in hinted)
-        for k, head in enumerate(network.heads if hinted else []):
-            _first_reader(head).register_forward_pre_hook(self._input_hook(k))
+        self.adapters = nn.ModuleList()
+        if options.hint and self.exits > 1:
+            self._add_hint(network)
+
+    def _add_hint(self, network: MultiExitNetwork) -> None:
+        *early, last = (_last_linear(head, k) for k, head in enumerate(network.heads, 1))
+        for linear in early:
+            self.adapters.append(nn.Linear(linear.in_features, last.in_features))
+        for k, (head, linear) in enumerate(zip(network.heads, [*early, last], strict=True)):
+            _first_reader(head, linear).register_forward_pre_hook(self._input_hook(k))
 
     def forward(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
         """See Objective."""
         losses = self.cross_entropies(logits, targets)
         share = self._share()
         taught, teacher = self._teacher(logits)
+        if not taught:  # a single exit
+            return losses
         distilled = torch.stack([self._divergence(one, teacher) for one in logits[:taught]])
         mixed = torch.cat([(1 - share) * losses[:taught] + share * distilled, losses[taught:]])
         if len(self.adapters):
@@ -146,14 +156,16 @@ class Distillation(Objective):
         return hook
 
 
-def _first_reader(head: nn.Module) -> nn.Module:
+def _first_reader(head: nn.Module, linear: nn.Linear) -> nn.Module:
     """Return the first module that reads h: the last linear layer, or the dropout before it."""
     leaves = [module for module in head.modules() if not list(module.children())]
-    linear = leaves.index(_last_linear(head))
-    before = leaves[linear - 1] if linear else None
-    return before if isinstance(before, nn.Dropout) else leaves[linear]
+    place = leaves.index(linear)
+    before = leaves[place - 1] if place else None
+    return before if isinstance(before, nn.Dropout) else linear
 
 
-def _last_linear(head: nn.Module) -> nn.Linear:
-    *_, last = (module for module in head.modules() if isinstance(module, nn.Linear))
-    return last
+def _last_linear(head: nn.Module, k: int) -> nn.Linear:
+    linears = [module for module in head.modules() if isinstance(module, nn.Linear)]
+    if not linears:
+        raise RecipeError(f"objective.hint: the head of exit {k} has no linear layer; give 0")
+    return linears[-1]

@@ -3,6 +3,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.families import CLASSES, SMALL, small_network
+from training.errors import RecipeError
+from training.networks.multi_exit import GlobalAveragePool, MultiExitNetwork, SingleTensorStage
 from training.objectives import build_objective
 from training.objectives.distillation import Distillation
 
@@ -115,3 +117,33 @@ def test_the_hint_of_images_does_not_grow_with_the_batch() -> None:
     once = objective.distances()
     network(IMAGES.repeat(4, 1, 1, 1))
     torch.testing.assert_close(objective.distances(), once)
+
+
+def network_with_convolution_last() -> MultiExitNetwork:
+    """Build a network whose last classifier is a convolution, as some networks of timm have."""
+    stages = [SingleTensorStage(nn.Conv2d(width, 4, 3)) for width in (3, 4)]
+    linear = nn.Sequential(GlobalAveragePool(), nn.Linear(4, CLASSES))
+    convolution = nn.Sequential(nn.Conv2d(4, CLASSES, 1), GlobalAveragePool())
+    return MultiExitNetwork(stages, [linear, convolution])
+
+
+def test_a_hint_needs_a_linear_layer_in_each_head() -> None:
+    network = network_with_convolution_last()
+    says = r"^objective\.hint: the head of exit 2 has no linear layer; give 0$"
+    with pytest.raises(RecipeError, match=says):
+        build_objective("distillation", {}, network, 0.0)
+    objective = build_objective("distillation", {"hint": 0}, network, 0.0)
+    assert torch.isfinite(objective(network(IMAGES), TARGETS)).all()
+
+
+@pytest.mark.parametrize("teacher", ["last", "ensemble"])
+def test_a_single_exit_is_taught_by_no_other(teacher: str) -> None:
+    network = small_network("vit")
+    network.stages, network.heads = network.stages[:1], network.heads[:1]
+    objective = build_objective("distillation", {"teacher": teacher, "share": 0.5}, network, 0.0)
+    losses = objective(network(IMAGES), TARGETS)
+    assert losses.shape == (1,)
+    losses.sum().backward()
+    if teacher == "last":
+        expected = build_objective("joint", {}, network, 0.0)(network(IMAGES), TARGETS)
+        torch.testing.assert_close(losses, expected)
