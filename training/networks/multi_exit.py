@@ -23,8 +23,9 @@ class Branch:
     to_exit: Tensor | FeatureMap
 
 
-# A function of a branch and the number of deeper exits that changes gradients, not values.
-BoundaryStep = Callable[[Branch, int], Branch]
+# A function that changes gradients, not values. It reads a branch, the number of its exit (from 1)
+# and the number of deeper exits in the same part of the network.
+BoundaryStep = Callable[[Branch, int, int], Branch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ class MultiExitNetwork(nn.Module):
             if deeper := self.deeper_exits(k):
                 branch = self._operate(features, k)
                 for step in boundary:
-                    branch = step(branch, deeper)
+                    branch = step(branch, k, deeper)
                 features, to_exit = branch.onward, branch.to_exit
             own = head(to_exit)
             if self.additive and logits:

@@ -44,7 +44,7 @@ class BlockDependent(Objective):
         self.options = options
         self.one_backward = not options.overlap
         if self.one_backward:
-            self.boundary = (StopAtGroups(options.group, self.exits),)
+            self.boundary = (StopAtGroups(options.group),)
 
     def backward(self, losses: Tensor, network: MultiExitNetwork, *, last: bool = True) -> None:
         """See Objective."""
@@ -82,15 +82,13 @@ class StopAtGroups:
 
     Args:
         group: Exits in a group.
-        exits: Exits of the network.
     """
 
     group: int
-    exits: int
 
-    def __call__(self, branch: Branch, deeper: int) -> Branch:
-        """Detach the features for the next stage if it belongs to the next group."""
-        if (self.exits - deeper) % self.group:
+    def __call__(self, branch: Branch, k: int, _deeper: int) -> Branch:
+        """Detach the features of exit k for the next stage if that belongs to the next group."""
+        if k % self.group:
             return branch
         return Branch([_detached(one) for one in branch.onward], branch.to_exit)
 

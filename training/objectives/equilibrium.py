@@ -42,14 +42,14 @@ class Equilibrium(Objective):
         self.boundary = (balance if options.scales == "all" else balance_last,)
 
 
-def balance_last(branch: Branch, deeper: int) -> Branch:
+def balance_last(branch: Branch, k: int, deeper: int) -> Branch:
     """Rescale gradients as `balance` does, but not those of the finer scales."""
     *finer, _ = branch.onward
-    balanced = balance(branch, deeper)
+    balanced = balance(branch, k, deeper)
     return Branch([*finer, balanced.onward[-1]], balanced.to_exit)
 
 
-def balance(branch: Branch, deeper: int) -> Branch:
+def balance(branch: Branch, _k: int, deeper: int) -> Branch:
     """Rescale the gradients of a branch that has `deeper` exits after it."""
     share = 1 / (deeper + 1)
     return Branch(

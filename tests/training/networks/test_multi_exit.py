@@ -60,18 +60,18 @@ def assert_same(found: list[Tensor | None], expected: list[Tensor | None]) -> No
 def test_boundary_steps_run_after_surgery_and_in_order() -> None:
     network, calls = small_network(Surgery("paper")), []
 
-    def first(branch: Branch, deeper: int) -> Branch:
-        calls.append(("first", deeper, type(branch.onward[-1]), type(branch.to_exit)))
+    def first(branch: Branch, k: int, deeper: int) -> Branch:
+        calls.append(("first", k, deeper, type(branch.onward[-1]), type(branch.to_exit)))
         return Branch([plain(one) for one in branch.onward], branch.to_exit)
 
-    def second(branch: Branch, deeper: int) -> Branch:
-        calls.append(("second", deeper, type(branch.onward[-1]), type(branch.to_exit)))
+    def second(branch: Branch, k: int, deeper: int) -> Branch:
+        calls.append(("second", k, deeper, type(branch.onward[-1]), type(branch.to_exit)))
         return branch
 
     network(torch.zeros(1, 3, 32, 32), (first, second))
     assert calls == [
-        *(("first", 2, FeatureMap, FeatureMap), ("second", 2, Tensor, FeatureMap)),
-        *(("first", 1, FeatureMap, FeatureMap), ("second", 1, Tensor, FeatureMap)),
+        *(("first", 1, 2, FeatureMap, FeatureMap), ("second", 1, 2, Tensor, FeatureMap)),
+        *(("first", 2, 1, FeatureMap, FeatureMap), ("second", 2, 1, Tensor, FeatureMap)),
     ]
 
 

@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.training.families import SMALL, small_network
+from tests.training.two_sizes import network_of, two_sizes
 from training.fit.step.gradient import Losses
 from training.networks.multi_exit import MultiExitNetwork
 from training.objectives import build_objective
@@ -58,7 +59,24 @@ def test_without_overlap_one_backward_pass_gives_the_gradients_of_all_groups(
     objective = build_objective("block-dependent", {"group": group, "overlap": 0}, network, 0.0)
     assert objective.one_backward
     objective.backward(Losses(network, objective)(IMAGES, TARGETS), network)
+    assert_gradients_of_groups(network, twin, group)
 
+
+@pytest.mark.parametrize("first_exit", [1, 2, 3])
+def test_groups_are_those_of_the_exit_numbers_where_a_smaller_image_is_first(
+    first_exit: int,
+) -> None:
+    recipe = two_sizes("vgg", variant="joint", first_exit=first_exit)
+    network, twin = network_of(recipe).train(), network_of(recipe).train()
+    objective = build_objective("block-dependent", {"group": 2, "overlap": 0}, network, 0.0)
+    objective.backward(Losses(network, objective)(IMAGES, TARGETS), network)
+    assert_gradients_of_groups(network, twin, 2)
+
+
+def assert_gradients_of_groups(
+    network: MultiExitNetwork, twin: MultiExitNetwork, group: int
+) -> None:
+    """Compare gradients with those of a backward pass of a twin for each group."""
     losses = build_objective("joint", {}, twin, 0.0)(twin(IMAGES), TARGETS)
     for start in range(0, twin.exits, group):
         own = [twin.stages[start : start + group], twin.heads[start : start + group]]
