@@ -124,7 +124,10 @@ def _pretraining(network: MultiExitNetwork, model: Any, *, partial: bool) -> Pre
     """Return the published names of the tensors that the network has of a network of timm."""
     names = published_names(network, [("", model)])
     classifier = model.pretrained_cfg.get("classifier") or ""
-    last = (own for own, there in names.items() if there.startswith(f"{classifier}."))
+    # distilled networks have two
+    classifiers = (classifier,) if isinstance(classifier, str) else classifier
+    prefixes = tuple(f"{each}." for each in classifiers)
+    last = (own for own, there in names.items() if there.startswith(prefixes))
     return Pretraining(names, frozenset(last), partial=partial)
 
 

@@ -33,7 +33,12 @@ def timm() -> Any:
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("resnet10t", 64), ("mobilenetv3_small_050", 64), ("deit_tiny_patch16_224", 224)],
+    [
+        ("resnet10t", 64),
+        ("mobilenetv3_small_050", 64),
+        ("deit_tiny_patch16_224", 224),
+        ("deit_tiny_distilled_patch16_224", 224),
+    ],
 )
 def test_weights_of_a_file_give_the_logits_of_timm(
     timm: Any, name: str, size: int, tmp_path: Path
@@ -54,6 +59,22 @@ def test_weights_of_a_file_give_the_logits_of_timm(
     record = weights.record
     assert (record.mean, record.std) == (cfg["mean"], cfg["std"])
     assert (record.filter, record.margin) == (cfg["interpolation"], cfg["crop_pct"])
+
+
+def test_both_classifiers_of_a_distilled_network_are_fresh_for_other_classes(
+    timm: Any, tmp_path: Path
+) -> None:
+    name, path = "deit_tiny_distilled_patch16_224", tmp_path / "weights.pth"
+    model = timm.create_model(name)
+    torch.save(model.state_dict(), path)
+    weights = pretrained_weights(f"timm:{name}", {}, str(path), keep_head=False)
+    network = build_network(f"timm:{name}", {}, classes=3)
+    load_pretrained(network, weights)
+    pretraining = network.pretraining
+    assert sorted(pretraining.names[one] for one in pretraining.classifier) == [
+        *("head.bias", "head.weight", "head_dist.bias", "head_dist.weight")
+    ]
+    assert [each.shape for each in network(torch.zeros(2, 3, 224, 224))] == [(2, 3)] * 4
 
 
 def test_positions_are_interpolated_to_the_size_of_the_images(timm: Any, tmp_path: Path) -> None:
