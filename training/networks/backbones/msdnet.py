@@ -43,7 +43,9 @@ class MSDNetConfig(FrozenModel):
     channels: PositiveInt = Field(16, description="channels of the finest scale at the start")
     growth: PositiveInt = Field(16, description="channels a dense layer adds to the finest scale")
     growth_factors: tuple[PositiveInt, ...] = Field(
-        (1, 2, 4), description="width of each scale, in multiples of `channels` and `growth`"
+        (1, 2, 4),
+        min_length=1,
+        description="width of each scale, in multiples of `channels` and `growth`",
     )
     bottleneck_factors: tuple[PositiveInt, ...] = Field(
         (1, 2, 4), description="width of each scale's 1x1, in multiples of its 3x3's output"

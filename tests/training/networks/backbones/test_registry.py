@@ -40,6 +40,11 @@ def test_an_unknown_backbone_raises_an_error_that_lists_the_known() -> None:
         ("msdnet", {"exit": 3}, r"shape\.exit: .*exits"),
         ("msdnet", {"exits": 0}, r"shape\.exits"),
         ("msdnet", {"growth_factors": [1, 2]}, "one entry for each scale"),
+        (
+            "msdnet",
+            {"growth_factors": [], "bottleneck_factors": []},
+            r"shape\.growth_factors: .*at least 1",
+        ),
         ("vgg", {"convolutions": []}, r"shape\.convolutions"),
         ("vit", {"patch": 15}, "multiple of patch"),
         ("vit", {"attention_heads": 5}, "multiple of attention_heads"),
