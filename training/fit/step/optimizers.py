@@ -178,7 +178,7 @@ def _muon(groups: Sequence[ParameterGroup], lr: float, momentum: float) -> list[
         {"params": [p for p in group.parameters if p.ndim not in (2, 4)], "weight_decay": 0.0},
     ]
     convolutions = [p for p in group.parameters if p.ndim == 4]
-    rest = torch.optim.SGD(by_dims, group.lr, momentum, nesterov=True)
+    rest = torch.optim.SGD(by_dims, group.lr, momentum, nesterov=momentum > 0)
     return [rest, Muon(convolutions, lr, momentum)] if convolutions else [rest]
 
 

@@ -70,6 +70,15 @@ def test_each_optimizer_updates_parameters_of_any_shape(
     assert (weight != 1).all()
 
 
+def test_without_momentum_muon_descends_along_the_gradient() -> None:
+    bias = nn.Parameter(torch.zeros(2))
+    group = ParameterGroup([bias, nn.Parameter(torch.ones(2, 2, 1, 1))], 0.1, 0.0)
+    optimizers = Optimizers([group], "muon", muon_lr=0.1, momentum=0.0)
+    bias.grad = torch.tensor([1.0, -2.0])
+    optimizers.step(1.0)
+    torch.testing.assert_close(bias.detach(), torch.tensor([-0.1, 0.2]))
+
+
 def test_adamw_continues_from_its_state_bit_for_bit() -> None:
     torch.manual_seed(0)
     start, gradients = torch.randn(4, 3), torch.randn(6, 4, 3)
