@@ -202,3 +202,35 @@ def test_the_help_without_a_recipe_lists_recipes_and_where_the_rest_is(
 def test_the_names_in_recipes_are_those_of_the_registries() -> None:
     assert get_args(BackboneName) == tuple(BACKBONES)
     assert get_args(ObjectiveName) == tuple(OBJECTIVES)
+
+
+@pytest.mark.parametrize(
+    ("option", "recipe", "says"),
+    [
+        ("--small-size=24", "cifar-full", "^--small-size: no epoch trains at 24 .*--small-epochs"),
+        ("--small-epochs=9", "cifar-paper", "^--small-epochs: there is no .*; give --small-size"),
+    ],
+)
+def test_a_half_of_what_is_small_at_first_is_refused_without_the_other(
+    option: str, recipe: str, says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        chosen(option, recipe=recipe)
+
+
+@pytest.mark.parametrize(
+    ("options", "recipe", "small_size", "small_epochs"),
+    [
+        (["--small-size=24", "--small-epochs=9"], "cifar-full", 24, 9),
+        (["--small-size=null"], "cifar-paper", None, 0),
+        (["--small-epochs=0"], "cifar-paper", None, 0),
+        (["--small-size=null", "--small-epochs=0"], "cifar-compact", None, 0),
+        (["--small-epochs=0"], "cifar-compact", 24, 0),
+        (["--small-size=16", "--epochs=1"], "cifar-compact", 16, 0),
+    ],
+)
+def test_what_is_small_at_first_can_be_given_left_out_or_taken_from_the_recipe(
+    options: list[str], recipe: str, small_size: int | None, small_epochs: int
+) -> None:
+    found = chosen(*options, recipe=recipe)
+    assert (found.small_size, found.small_epochs) == (small_size, small_epochs)

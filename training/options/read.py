@@ -111,7 +111,22 @@ def _with_small_epochs(recipe: Recipe, named: Recipe, given: Collection[str]) ->
         in_proportion["small_epochs"] = named.small_epochs * recipe.epochs // named.epochs
     recipe = recipe.model_copy(update=in_proportion)
     _check_small_epochs(recipe)
+    _check_both(recipe, named, given)
     return recipe
+
+
+def _check_both(recipe: Recipe, named: Recipe, given: Collection[str]) -> None:
+    """Check that neither of the two options is given alone, if the recipe has not the other."""
+    if "small_size" in given and "small_epochs" not in given:
+        if recipe.small_size and not named.small_epochs:
+            raise UsageError(
+                f"--small-size: no epoch trains at {recipe.small_size} pixels; give --small-epochs"
+            )
+    elif recipe.small_epochs and "small_size" not in given and not recipe.small_size:
+        raise UsageError(
+            f"--small-epochs: there is no smaller size for {recipe.small_epochs} epochs; give "
+            "--small-size"
+        )
 
 
 def _check_small_epochs(recipe: Recipe) -> None:
