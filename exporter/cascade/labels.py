@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,9 +28,37 @@ def read_classes(path: Path) -> Labels:
         raise ExportError(
             f"--classes: {path} has {len(labels)} labels; one on a line, at least two"
         )
-    if twice := [label for label in dict.fromkeys(labels) if labels.count(label) > 1]:
-        raise ExportError(f"--classes: {path} has the label {twice[0]!r} twice")
+    if twice := _twice(labels):
+        raise ExportError(f"--classes: {path} has the label {twice!r} twice")
     return labels
+
+
+def distinct(name: str, own: Labels | None, classes: Labels | None) -> Labels | None:
+    """Return the labels that a network states, or `None` if `--classes` replaces them.
+
+    Labels of which one is stated twice, as ImageNet's crane often is, say no order.
+
+    Args:
+        name: Name of the network, for errors.
+        own: Labels that it states, if any.
+        classes: Labels of `--classes`.
+
+    Raises:
+        ExportError: One is stated twice, and there is no `--classes`.
+    """
+    if own is None or not (twice := _twice(own)):
+        return own
+    if classes is None:
+        raise ExportError(
+            f"{name}: states the label {twice!r} twice; give --classes, a file with distinct names "
+            "in the order of its outputs"
+        )
+    return None
+
+
+def _twice(labels: Labels) -> str | None:
+    """Return the first label that is there twice, if any."""
+    return next((label for label, count in Counter(labels).items() if count > 1), None)
 
 
 def common_labels(stated: Sequence[Labels | None], classes: Labels | None, found: Labels) -> Labels:

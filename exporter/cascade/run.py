@@ -17,7 +17,7 @@ from rich.progress import track
 
 from exporter.budgets import solve_budgets
 from exporter.bundle import Export, measured, stage_specs, write_bundle
-from exporter.cascade.labels import Labels, common_labels, order_of, read_classes
+from exporter.cascade.labels import Labels, common_labels, distinct, order_of, read_classes
 from exporter.cascade.members import Part, Stages, describe, prepare
 from exporter.cascade.photos import HeldOutImages, decode, find_held_out
 from exporter.cascade.settings import Member, image_of
@@ -141,11 +141,12 @@ def _parts(
     confidence: Confidence,
 ) -> tuple[Labels, list[Part]]:
     """Return the labels of the cascade, and its networks, ready to become stages."""
-    stated = read_classes(options.classes) if options.classes else None
-    labels = common_labels([each.given.labels for each in members], stated, classes)
+    given = read_classes(options.classes) if options.classes else None
+    stated = [distinct(each.given.name, each.given.labels, given) for each in members]
+    labels = common_labels(stated, given, classes)
     parts = []
-    for number, member in enumerate(members, 1):
-        order = order_of(member.given.name, member.given.labels, labels)
+    for number, (member, own) in enumerate(zip(members, stated, strict=True), 1):
+        order = order_of(member.given.name, own, labels)
         parts.append(prepare(member, number, order, confidence))
     return labels, parts
 

@@ -190,6 +190,8 @@ def test_labels_that_do_not_fit_are_refused(
     assert "known.onnx: has the label 'black'" in refused(
         plain, known, *classes("blue\ngreen\nred")
     )
+    twice = network("twice", "['blue', 'green', 'red', 'red']", 4)
+    assert "twice.onnx: states the label 'red' twice" in refused(twice, twice)
     assert "has 1 labels" in refused(plain, plain, *classes("blue\n"))
     assert "has the label 'red' twice" in refused(plain, plain, *classes("red\nred\nblue"))
 
