@@ -121,7 +121,7 @@ def _cascade(arguments: Sequence[str]) -> None:
     options = read_options(CascadeOptions, arguments, "offramp cascade", EPILOG)
     check_place(options.out)
     check_name(options.name, options.version)
-    read_levels(options.promises or PROMISES)
+    read_levels(options.promises or PROMISES, options.delta)
     # Late: a wrong option is reported before the slow imports.
     from exporter.cascade.run import Goal, Output, make_cascade
     from exporter.cascade.settings import read_members

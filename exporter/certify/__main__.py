@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _certify(arguments: Sequence[str]) -> None:
     options = read_options(CertifyOptions, arguments, "offramp certify")
-    levels = read_levels(options.promises)
+    levels = read_levels(options.promises, options.delta)
     if not options.held_out:
         check_without_labels(levels)
     # Late: a wrong option is reported before the slow imports, numpy first and then ONNX.

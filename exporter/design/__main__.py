@@ -89,7 +89,7 @@ def _design(arguments: Sequence[str]) -> None:
     if options.out is not None:
         check_place(options.out)
     check_name(options.name, options.version)
-    read_levels(options.promises or PROMISES)
+    read_levels(options.promises or PROMISES, options.delta)
     # Late: a wrong option is reported before the slow imports.
     from exporter.design.run import design
 

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 
 from exporter.errors import ExportError
+from exporter.promises.fixed_sequence import level_of
+from exporter.promises.needed import images_that_certify
+from offramp.bundle.binomial import MOST_IMAGES
 from offramp.bundle.promises import MOST_PROMISES, Level, parse_level
 
 PROMISES = "99%,98%,95%"
@@ -37,11 +40,16 @@ def check_without_labels(levels: Iterable[Level]) -> None:
             )
 
 
-def read_levels(text: str) -> tuple[Level, ...]:
-    """Read the levels of `--promises`.
+def read_levels(text: str, delta: float) -> tuple[Level, ...]:
+    """Read the levels of `--promises`, and check that a number of images certifies each.
+
+    Args:
+        text: The levels, separated by commas.
+        delta: Probability that one of the promises does not hold.
 
     Raises:
-        ExportError: One is not a level, is there twice, or there are too many.
+        ExportError: One is not a level, is there twice, or takes too many images, or there are too
+            many levels.
     """
     try:
         levels = tuple(parse_level(each.strip()) for each in text.split(","))
@@ -49,4 +57,16 @@ def read_levels(text: str) -> tuple[Level, ...]:
         raise ExportError(f"--promises: {error}") from error
     if len(set(levels)) < len(levels) or len(levels) > MOST_PROMISES:
         raise ExportError(f"--promises: give each once, and at most {MOST_PROMISES}")
+    for level in levels:
+        _check_possible(level, delta, len(levels))
     return levels
+
+
+def _check_possible(level: Level, delta: float, at_once: int) -> None:
+    try:
+        images_that_certify(level, level_of(delta, at_once))
+    except ValueError as error:
+        raise ExportError(
+            f"--promises: {level} takes more than {MOST_IMAGES:,} images at --delta {delta}; "
+            "promise less"
+        ) from error

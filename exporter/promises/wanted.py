@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from exporter.promises import read_levels
 from exporter.promises.fixed_sequence import level_of
+from exporter.promises.needed import images_that_certify
 from exporter.promises.points import FEWEST_AT_AN_EXIT
-from offramp.bundle.betting import images_needed_for_gap
-from offramp.bundle.binomial import images_needed
 from offramp.bundle.promises import Level
 from offramp.data.held_out import in_random_order
 
@@ -43,9 +42,9 @@ def wanted_from(promises: str | None, delta: float) -> Wanted | None:
     """Return the promises of the options `--promises` and `--delta`. `None`: no promise is wanted.
 
     Raises:
-        ExportError: `--promises` is not a list of promises.
+        ExportError: `--promises` is not a list of promises, or one takes too many images.
     """
-    return None if promises is None else Wanted(read_levels(promises), delta)
+    return None if promises is None else Wanted(read_levels(promises, delta), delta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +71,7 @@ def images_wanted(wanted: Wanted, level: Level, losses: int = 0) -> int:
 
     A promise of accuracy is counted without losses and gains.
     """
-    if level.kind == "accuracy":
-        certified = images_needed_for_gap(level.epsilon, wanted.level)
-    else:
-        certified = images_needed(level.epsilon, wanted.level, losses)
+    certified = images_that_certify(level, wanted.level, losses)
     if level.kind == "exit":
         certified *= FEWEST_AT_AN_EXIT
     low, high = certified, 2 * certified + 1

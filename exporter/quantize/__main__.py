@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _quantize(arguments: Sequence[str]) -> None:
     options = read_options(QuantizeOptions, arguments, "offramp quantize")
     check_place(options.out)
-    read_levels(options.promises or PROMISES)
+    read_levels(options.promises or PROMISES, options.delta)
     # Late: a wrong option is reported before the slow imports, numpy first and then ONNX.
     from offramp.bundle.manifest import read_manifest
 

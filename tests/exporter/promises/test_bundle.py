@@ -80,10 +80,10 @@ def test_nothing_wanted_is_nothing_promised(promising: Manifest) -> None:
 
 
 def test_levels_are_separated_by_commas() -> None:
-    assert [str(level) for level in read_levels("99%, harm:1%")] == ["99%", "harm:1%"]
+    assert [str(level) for level in read_levels("99%, harm:1%", 0.05)] == ["99%", "harm:1%"]
     for text in ("", "99%,", "99%;98%", ",".join(f"{k}%" for k in range(1, 19))):
         with pytest.raises(ExportError, match="--promises"):
-            read_levels(text)
+            read_levels(text, 0.05)
 
 
 def test_without_labels_harm_is_a_disagreement_with_full_depth(promising: Manifest) -> None:
@@ -101,3 +101,18 @@ def test_without_labels_harm_is_a_disagreement_with_full_depth(promising: Manife
     for promise in found[0].promises.offered:
         exits = exits_taken(export().scored.confidence[:, rows], np.array(promise.thresholds))
         assert promise.losses == np.count_nonzero(~same[exits, np.arange(len(rows))])
+
+
+@pytest.mark.parametrize(
+    "text", ["99.99999%", "harm:0.00001%", "exit:99.99999%", "accuracy:0.00001%"]
+)
+def test_a_level_that_takes_too_many_images_is_refused(text: str) -> None:
+    says = f"^--promises: {text} takes more than 10,000,000 images at --delta 0.05; promise less$"
+    with pytest.raises(ExportError, match=says):
+        wanted_from(f"99%,{text}", 0.05)
+
+
+def test_a_smaller_delta_takes_more_images() -> None:
+    assert read_levels("99.9999%", 0.05)
+    with pytest.raises(ExportError, match=r"takes more than .* at --delta 1e-05"):
+        read_levels("99.9999%", 1e-5)
