@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from training.evaluation.evaluate import Floats
 
 _SMALLEST = 1e-7  # distance of a confidence from 0 and 1 in a logit, as in a float32
+_CONSTANT = 1e-9  # largest relative spread of a column whose numbers differ by rounding alone
 _RIDGE = 1e-4  # of each slope, in units of the images' number
 
 
@@ -42,7 +43,7 @@ def fit_logistic(columns: Floats, y: NDArray[np.bool_]) -> Floats:
     width, images = columns.shape
     mean = columns.mean(axis=1) if images else np.zeros(width)
     spread = columns.std(axis=1) if images else np.ones(width)
-    spread = np.where(spread > 0, spread, 1.0)
+    spread = np.where(spread > _CONSTANT * np.maximum(1, np.abs(mean)), spread, 1.0)
     scaled = np.zeros((width + 1, images + 2))
     scaled[0], scaled[1:, :images] = 1, (columns - mean[:, None]) / spread[:, None]
     target = np.concatenate([y, [True, False]]).astype(np.float64)

@@ -34,6 +34,26 @@ def test_few_images_that_are_all_alike_have_a_finite_fit(images: int, right: boo
     assert np.isfinite(fit_logistic(columns, np.full(images, right))).all()
 
 
+@pytest.mark.parametrize("value", [1.0, 0.9999, 0.9, 1 / 3, 1e-7])
+@pytest.mark.parametrize("images", [100, 300, 1000, 5000])
+def test_a_constant_column_says_nothing_but_the_share(value: float, images: int) -> None:
+    """The standard deviation of equal numbers is not 0 but their rounding."""
+    x = logit(np.full(images, value, np.float32))
+    y = np.arange(images) < 0.3 * images
+    offset, *slopes = fit_logistic(np.stack([x, x * x]), y)
+    estimated = logistic(offset + slopes @ np.stack([x[:1], x[:1] ** 2]))
+    assert estimated == pytest.approx([0.3], abs=0.01)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_fit_does_not_depend_on_the_unit_of_a_column(scale: float) -> None:
+    rng = np.random.default_rng(5)
+    x = rng.normal(0, 1, 500)
+    y = rng.random(500) < logistic(0.3 + x)
+    offset, slope = fit_logistic(x[None], y)
+    assert fit_logistic(scale * x[None], y) == pytest.approx(np.array([offset, slope / scale]))
+
+
 def test_the_logit_is_finite_and_the_inverse_of_the_logistic_function() -> None:
     shares = np.array([0.0, 1e-6, 0.3, 0.5, 1 - 1e-6, 1.0])
     assert np.isfinite(logit(shares)).all()
