@@ -28,6 +28,7 @@ from offramp.data.summary import left_out_lines
 from training.data.images import Images
 from training.evaluation.assessment import own_dataset
 from training.fit.checkpoint import Checkpoint, Progress, load_checkpoint
+from training.fit.early_stop import is_exhausted
 
 if TYPE_CHECKING:
     from exporter.__main__ import ExportOptions, RecalibrateOptions
@@ -113,9 +114,12 @@ def _images(options: RecalibrateOptions, manifest: Manifest) -> Images:
 
 
 def unfinished(progress: Progress) -> str | None:
-    """Return a warning if a run was stopped before the last epoch of its recipe."""
+    """Return a warning if a run was stopped before its end.
+
+    That is the last epoch of its recipe, or an earlier one in which its patience was exhausted.
+    """
     epochs, planned = len(progress.epochs), progress.recipe.epochs
-    if epochs >= planned:
+    if epochs >= planned or is_exhausted(progress.epochs, progress.recipe.patience):
         return None
     return (
         f"warning: this run was stopped after {epochs} of {planned} epochs, and is exported as it "

@@ -23,7 +23,7 @@ from tests.training.samples import (
     source_with_test,
     untrained_checkpoint,
 )
-from training.fit.checkpoint import save_checkpoint
+from training.fit.checkpoint import Epoch, save_checkpoint
 from training.networks.confidence import CONFIDENCES
 
 
@@ -175,6 +175,14 @@ def test_the_export_of_a_run_that_was_stopped_says_so() -> None:
         "warning: this run was stopped after 2 of 7 epochs, and is exported as it is; --resume "
         "finishes it"
     )
+
+
+def test_a_run_whose_patience_is_exhausted_is_finished() -> None:
+    progress = finished_progress(epochs=60, patience=2)
+    assert unfinished(progress) is not None
+    worse = [Epoch(number=n, loss=1, accuracies=(0.1, 0.2), seconds=1) for n in (3, 4)]
+    progress = progress.model_copy(update={"epochs": (*progress.epochs, *worse)})
+    assert unfinished(progress) is None
 
 
 def test_the_confidences_are_those_of_the_registry() -> None:
