@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 
 import torch
 import torch.distributed as dist
@@ -23,7 +24,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from offramp.cores import cores
 
-TIMEOUT = timedelta(minutes=10)  # of a process that waits for the others
+TIMEOUT = timedelta(minutes=10)  # of a message between processes
+PATIENCE = timedelta(days=30)  # of a process that waits for work that another one does alone
 
 
 def processes() -> int:
@@ -38,7 +40,10 @@ def rank() -> int:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that `torchrun` started, if any, by NCCL on CUDA, else Gloo."""
+    """Join the processes that `torchrun` started, if any, by NCCL on CUDA, else Gloo.
+
+    `wait_for_first` has a group of its own. It is made here, where no process is late.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -46,6 +51,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     dist.init_process_group(
         "nccl" if cuda else "gloo", timeout=TIMEOUT, device_id=device if cuda else None
     )
+    _waiting.cache_clear()
+    _waiting()
     yield
     # not after an error: it would wait for the other processes
     dist.destroy_process_group()
@@ -104,10 +111,23 @@ def from_first_process(numbers: Sequence[float], device: torch.device) -> list[f
     return received
 
 
-def wait_for_all() -> None:
-    """Wait until every process has called this, at most `TIMEOUT`."""
-    if processes() > 1:
-        dist.barrier()
+def wait_for_first() -> None:
+    """Wait until rank 0 has called this too, at most `PATIENCE`. Rank 0 does not wait."""
+    message = torch.zeros(1)
+    if rank() > 0:
+        received = dist.irecv(message, 0, _waiting())
+        assert received is not None
+        received.wait(PATIENCE)
+        return
+    for other in range(1, processes()):
+        dist.send(message, other, _waiting())
+
+
+@cache
+def _waiting() -> dist.ProcessGroup:
+    """Return a Gloo group of all processes, whose messages have a time limit each."""
+    group: dist.ProcessGroup = dist.new_group(timeout=TIMEOUT, backend="gloo")
+    return group
 
 
 def equal_on_all_processes(number: int, device: torch.device) -> bool:

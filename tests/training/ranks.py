@@ -1,7 +1,7 @@
-"""Runs of several processes, for test_distributed: `torchrun ... ranks.py FOLDER PORT`.
+"""Runs of several processes, for test_distributed: `torchrun ... ranks.py FOLDER PORT PORT`.
 
-Runs the command of training, and trains every run in CASES. Then the second process fails while
-the others wait for it. One start of torch serves all of it.
+Runs the command of training, and trains every run in CASES. Then the first process lets the others
+wait, and the second fails while the others wait for it. One start of torch serves all of it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+import time
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 
 from tests.training.families import SMALL
 from tests.training.samples import PARQUET, TINY, tiny_dataset, tiny_progress
+from training import distributed
 from training.data.datasets import open_dataset
 from training.distributed import (
     average_statistics,
@@ -23,6 +26,7 @@ from training.distributed import (
     process_group,
     rank,
     sum_over_processes,
+    wait_for_first,
 )
 from training.errors import DataError
 from training.fit.checkpoint import save_checkpoint
@@ -112,7 +116,15 @@ def run_command(folder: Path) -> None:
         (folder / f"code-{os.environ['RANK']}").write_text(str(ended.code))
 
 
-def main(folder: Path, port: str) -> None:
+def wait_longer_than_a_message(folder: Path) -> None:
+    """Let the other processes wait for work of the first one, and write that they did."""
+    if rank() == 0:
+        time.sleep(1.25 * distributed.TIMEOUT.total_seconds())
+    wait_for_first()
+    (folder / f"waited-{rank()}").touch()
+
+
+def main(folder: Path, port: str, second_port: str) -> None:
     torch.set_num_threads(1)
     run_command(folder)
     # the store of torchrun has the addresses of the command's group, which has ended
@@ -127,12 +139,17 @@ def main(folder: Path, port: str) -> None:
         average_statistics(torch.nn.Sequential(norm))
         received = from_first_process([rank() + 0.1, 0.5], torch.device("cpu"))
         (folder / f"received-{rank()}").write_text(str(received))
+        (folder / f"statistics-{rank()}").write_text(f"{mean.item()} {variance.item()}")
+    os.environ["MASTER_PORT"] = second_port
+    distributed.TIMEOUT = timedelta(seconds=8)
+    with process_group(torch.device("cpu")):
+        wait_longer_than_a_message(folder)
         if rank() == 1:
             raise DataError("an error in the second process")
-        (folder / "statistics").write_text(f"{mean.item()} {variance.item()}")
+        (folder / "before").touch()
         sum_over_processes(torch.zeros(1))
         (folder / "continued").touch()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), *sys.argv[2:])

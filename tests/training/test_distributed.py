@@ -45,9 +45,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the command and every case with two processes; then the second fails on purpose."""
     made = tmp_path_factory.mktemp("two")
     run(Case(VIT, epochs=1), made / "one-then-two")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    finished = torchrun(str(HERE / "ranks.py"), str(made), str(port))
+    local = ("127.0.0.1", 0)
+    with socket.create_server(local) as one, socket.create_server(local) as other:
+        ports = [str(free.getsockname()[1]) for free in (one, other)]
+    finished = torchrun(str(HERE / "ranks.py"), str(made), *ports)
     assert {path.name for path in made.iterdir()} >= CASES.keys(), finished.stderr
     # if the first process had waited for the second, the test would have timed out
     assert finished.returncode == 1
@@ -87,7 +88,7 @@ def test_two_processes_train_like_one(folder: Path, tmp_path: Path, name: str) -
 
 def test_running_statistics_are_averaged_over_processes(folder: Path) -> None:
     """The mean is that of rank, the variance that of twice the rank."""
-    assert (folder / "statistics").read_text() == "0.5 1.0"
+    assert [(folder / f"statistics-{k}").read_text() for k in (0, 1)] == ["0.5 1.0"] * 2
 
 
 def test_all_processes_get_the_numbers_of_the_first(folder: Path) -> None:
@@ -104,8 +105,12 @@ def test_a_run_resumes_with_more_or_fewer_processes(folder: Path, tmp_path: Path
     assert_close(whole, load_checkpoint(started_by_two), Case(VIT))
 
 
+def test_work_of_the_first_process_can_take_longer_than_a_message(folder: Path) -> None:
+    assert [(folder / f"waited-{k}").exists() for k in (0, 1)] == [True, True]
+
+
 def test_an_error_in_one_process_ends_the_waiting_ones(folder: Path) -> None:
-    assert (folder / "statistics").exists(), "written before the first process waits"
+    assert (folder / "before").exists(), "written before the first process waits"
     assert not (folder / "continued").exists()
 
 

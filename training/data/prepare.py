@@ -14,7 +14,7 @@ from rich.progress import track as rich_track
 from training.data.datasets import Dataset, load_test
 from training.data.images import ImageFiles, Images
 from training.data.shrunk.cache import shrunk
-from training.distributed import rank, wait_for_all
+from training.distributed import rank, wait_for_first
 from training.recipes import Recipe
 
 IN_MEMORY = 4 * 2**30  # maximum bytes of pixels
@@ -42,10 +42,10 @@ def run_images(
     if not recipe.shrink:
         return dataset
     if rank() > 0:
-        wait_for_all()  # the first process makes the cache
+        wait_for_first()  # it makes the cache
     found = _shrunk(dataset, recipe, cache, console)
     if rank() == 0:
-        wait_for_all()
+        wait_for_first()
     return found
 
 
@@ -70,8 +70,17 @@ def run_test_images(
 ) -> Images | ImageFiles | None:
     """Return the images of the test split, if any, to report errors in them before training.
 
-    All are decoded if they fit in memory, else one is.
+    All are decoded if they fit in memory, else one is. Only the first process reads them. The
+    others wait for it and get `None`.
     """
+    test = _test_images(dataset, recipe, where) if rank() == 0 else None
+    wait_for_first()  # so that the next message of the others does not time out
+    return test
+
+
+def _test_images(
+    dataset: Dataset[ImageFiles], recipe: Recipe, where: str
+) -> Images | ImageFiles | None:
     test = dataset.test
     if dataset.found is None:  # split as in version 0.1
         test = load_test(recipe.data, recipe.size, dataset.labels, recipe.resizing)

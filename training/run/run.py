@@ -45,7 +45,7 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     opened = open_images(options, start, console)
     summary = opened.summary() if rank() == 0 else None
     print_table(opened, summary, console)
-    test = run_test_images(opened, start.recipe, options.images) if rank() == 0 else None
+    test = run_test_images(opened, start.recipe, options.images)
     place = Place(options.cache or options.out, device, console)
     dataset = run_images(opened, start.recipe, options.images, place.folder, console)
     trainer = _trainer(options, start, opened, dataset, place)
