@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -88,8 +88,7 @@ def shrunk(files: ImageFiles, folder: Path, name: str, *, parts: bool, track: Tr
             number.
 
     Raises:
-        DataError: An image is damaged.
-        DataError: Another run writes caches in this folder.
+        DataError: An image is damaged, or another run writes this cache.
         UnwritableFileError: The cache cannot be written.
     """
     form = whole(files) if parts else middle(files)
@@ -98,8 +97,7 @@ def shrunk(files: ImageFiles, folder: Path, name: str, *, parts: bool, track: Tr
     names = _names(files, form.ending)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
-        stored = _complete(files, path, names, form.shrink, track)
+    stored = _complete(files, path, names, form.shrink, track)
     kept = np.array([name if name.decode() in stored else b"" for name in names], names.dtype)
     return replace(files, encoded=ShrunkImages(files.encoded, path, kept))
 
@@ -114,38 +112,48 @@ def _names(files: ImageFiles, ending: str) -> NDArray[np.bytes_]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other runs from writing caches in a folder. The end of a process unlocks it."""
-    with writing(folder):
-        descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other runs from writing a cache. The end of a process unlocks it.
+
+    Raises:
+        DataError: Another run writes it.
+        UnwritableFileError: Its folder cannot be written to.
+    """
+    beside = path.with_name(f".{path.name}.lock")  # locks of network file systems need a file
+    with writing(beside):
+        file = beside.open("ab")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(
+                f"--cache: another run writes {path}; wait for it, or give another folder"
+            ) from error
         yield
-    except BlockingIOError as error:
-        raise DataError(
-            f"--cache: another run writes images to {folder}; wait for it, or give another folder"
-        ) from error
-    finally:
-        os.close(descriptor)
 
 
 def _complete(
     files: ImageFiles, path: Path, names: NDArray[np.bytes_], shrink: Shrink, track: Track
 ) -> set[str]:
     """Add what is missing to the cache, drop what is not used, and return the names in it."""
-    rows = files.rows.tolist()
-    wanted = {names[row].decode(): position for position, row in enumerate(rows)}
+    wanted = {names[row].decode(): place for place, row in enumerate(files.rows.tolist())}
+    if _known(path).keys() != wanted.keys():
+        with _locked(path):
+            _write(files, path, wanted, shrink, track)
+        _opened.cache_clear()
+    return {name for name, empty in _known(path).items() if not empty}
+
+
+def _write(
+    files: ImageFiles, path: Path, wanted: Mapping[str, int], shrink: Shrink, track: Track
+) -> None:
     known = _known(path)
-    missing = [position for name, position in wanted.items() if name not in known]
-    if not missing and known.keys() <= wanted.keys():
-        return {name for name, empty in known.items() if not empty}
+    missing = {place: name for name, place in wanted.items() if name not in known}
     with replaced(path) as partly, ZipFile(partly, "w") as new:
         for name, content in _kept(path, known.keys() & wanted.keys()):
             new.writestr(name, content)
-        for position, made in _each(files, missing, shrink, track):
-            new.writestr(names[rows[position]].decode(), made or b"")
-    _opened.cache_clear()
-    return {name for name, empty in _known(path).items() if not empty}
+        for place, made in _each(files, [*missing], shrink, track):
+            new.writestr(missing[place], made or b"")
 
 
 def _kept(path: Path, names: AbstractSet[str]) -> Iterator[tuple[str, bytes]]:

@@ -1,5 +1,6 @@
 """The cache of shrunk images."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterable
@@ -70,7 +71,7 @@ def test_parts_of_shrunk_images_are_those_of_the_originals(photos: Path, tmp_pat
     for number in range(9):
         difference = random_part(files, number) - random_part(cached, number)
         assert np.abs(difference).mean() < 3, number
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.zip")
     with ZipFile(path) as stored:
         sizes = [Image.open(stored.open(each)).size for each in stored.infolist() if each.file_size]
     side = stored_side(SIZE, 0.7)
@@ -111,7 +112,7 @@ def test_only_changed_and_new_images_are_shrunk_again(photos: Path, tmp_path: Pa
     )
     (source / "a/10.jpg").unlink()
     assert with_cache(files_of(source), cache)[1] == 0
-    (path,) = cache.iterdir()
+    (path,) = cache.glob("*.zip")
     assert len(ZipFile(path).infolist()) == 9, "images that are not used are dropped"
 
 
@@ -121,12 +122,12 @@ def test_a_damaged_photo_is_named_and_leaves_no_cache(photos: Path, tmp_path: Pa
     os.truncate(source / "b/5.jpg", 400)
     with pytest.raises(DataError, match=r"5\.jpg cannot be decoded"):
         with_cache(files_of(source), cache)
-    assert not list(cache.iterdir())
+    assert not list(cache.glob("[!.]*"))
 
 
 def test_a_damaged_cache_is_made_again_or_named(photos: Path, tmp_path: Path) -> None:
     cached, _ = with_cache(files_of(photos), tmp_path)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.zip")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert with_cache(files_of(photos), tmp_path)[1] == 9
@@ -143,12 +144,15 @@ def test_two_runs_do_not_write_one_cache_at_a_time(photos: Path, tmp_path: Path)
     files = files_of(photos)
 
     def track(groups: Iterable[list[int]], _: int) -> Iterable[list[int]]:
-        with pytest.raises(DataError, match=r"--cache: another run writes images to .*; wait for"):
+        with pytest.raises(DataError, match=r"--cache: another run writes .*zip; wait for"):
             with_cache(files, tmp_path)
         return groups
 
     shrunk(files, tmp_path, "train", parts=True, track=track)
-    assert with_cache(files, tmp_path)[1] == 0
+    (lock,) = tmp_path.glob(".*.lock")
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert with_cache(files, tmp_path)[1] == 0, "a complete cache is read without the lock"
 
 
 def test_an_image_that_another_run_dropped_is_read_from_its_own_file(
