@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -169,9 +169,10 @@ class Found:
             DatasetError: It cannot. Or two classes are one class in two spellings.
         """
         train = self.part("train")
-        _check_spellings(self)
         counts = np.bincount(train.targets, minlength=len(self.classes))
-        if lacking := [self.classes[i] for i in np.flatnonzero(counts == 0)]:
+        lacking = [self.classes[i] for i in np.flatnonzero(counts == 0)]
+        _check_spellings(self, lacking)
+        if lacking:
             where = [s for s, part in self.parts.items() if s != "train" and len(part.targets)]
             raise DatasetError(
                 f"{self.source}: no training image of {listed(lacking)}, only images in "
@@ -184,14 +185,24 @@ class Found:
             )
 
 
-def _check_spellings(found: Found) -> None:
-    """Check that no two classes have names that differ only in case, spaces or coding."""
+def spellings(classes: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield pairs of classes whose names differ only in case, spaces or coding."""
     names: dict[str, str] = {}
-    for name in found.classes:
+    for name in classes:
         other = names.setdefault(_plain(name).casefold(), name)
-        if other == name or {name, other} <= {*found.declared}:
+        if other != name:
+            yield other, name
+
+
+def _check_spellings(found: Found, lacking: Collection[str]) -> None:
+    """Check that no two classes have names that look the same.
+
+    Two that differ in case can be two classes, such as letters, if both have training images.
+    """
+    for other, name in spellings(found.classes):
+        same = _plain(name) == _plain(other)
+        if {name, other} <= {*found.declared} or not (same or {name, other} & {*lacking}):
             continue
-        same = _plain(name) == _plain(other)  # so they look the same
         shown = [ascii(each) if same else printable(each) for each in (other, name)]
         raise DatasetError(
             f"{found.source}: the classes {' and '.join(shown)} differ only in "

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from offramp.data.errors import DatasetError
 from offramp.data.held_out import few_warnings, in_random_order, split_by_class
-from offramp.data.records import Found, printable
+from offramp.data.records import Found, printable, spellings
 from offramp.data.summary import Summary, split_counts, summarize
 from training.data.fingerprint import FORM, HASHED, contents, has_training_images
 from training.data.hub.names import hub_name
@@ -107,10 +107,15 @@ class Dataset(Generic[Held]):
         return summarize(self.found, counts)
 
     def warnings(self) -> Iterator[str]:
-        """Yield warnings about sets that are too small, with the size that would do."""
+        """Yield warnings about names that are nearly the same, and sets that are too small."""
         yield from few_warnings(len(self.held_out))
         if not self.labelled:
             return
+        for one, other in spellings(self.labels):
+            yield (
+                f"warning: {printable(one)} and {printable(other)} differ only in case, and are "
+                "trained as two classes"
+            )
         held = set(self.held_out.targets.tolist())
         lacking = [label for k, label in enumerate(self.labels) if k not in held]
         if lacking:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from offramp.data.columns import FILE_COLUMNS, LABEL_COLUMNS, table_columns
+from offramp.data.columns import FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN, table_columns
 from offramp.data.errors import DatasetError
 from offramp.data.records import printable
 
 DELIMITERS = (",", ";", "\t")
+LINE_END = re.compile(r"\r\n|\n|\r")
+READ = (*FILE_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN)
 Row = tuple[int, Mapping[str, object]]  # number of the line, counted from 1, and its cells
 
 
@@ -40,23 +43,27 @@ def _json_rows(text: str, source: Path) -> Iterator[Row]:
             yield number, _json_row(line, f"{source}, line {number}")
 
 
+class _Pairs(dict[str, object]):
+    """A JSON object that keeps its keys as they were given."""
+
+    keys_given: Sequence[str] = ()
+
+
+def _pairs(pairs: Sequence[tuple[str, object]]) -> _Pairs:
+    made = _Pairs(pairs)
+    made.keys_given = [name for name, _ in pairs]
+    return made
+
+
 def _json_row(line: str, where: str) -> Mapping[str, object]:
     try:
-        cells = json.loads(line, object_pairs_hook=lambda pairs: _object(pairs, where))
+        cells = json.loads(line, object_pairs_hook=_pairs)
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{where}: is not JSON ({error})") from error
-    if not isinstance(cells, dict):
+    if not isinstance(cells, _Pairs):
         raise DatasetError(f"{where}: is not a JSON object")
-    return cells
-
-
-def _object(pairs: Sequence[tuple[str, object]], where: str) -> dict[str, object]:
-    cells = dict(pairs)
-    if len(cells) < len(pairs):
-        twice = next(
-            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
-        )
-        raise DatasetError(f"{where}: has two values of {printable(twice)}. Keep one of them")
+    if twice := [name for name, count in Counter(cells.keys_given).items() if count > 1]:
+        raise DatasetError(f"{where}: has two values of {printable(twice[0])}. Keep one of them")
     return cells
 
 
@@ -81,7 +88,7 @@ def _csv_rows(text: str, source: Path) -> Iterator[Row]:
                     f"{where}: has {len(cells)} cells, and the first line has {len(header)}"
                 )
             else:
-                _check_cells(header, cells, where)
+                _check_cells(header, cells, delimiter, where)
                 yield number, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise DatasetError(
@@ -98,14 +105,24 @@ def _check_names(header: Sequence[str], source: Path) -> None:
     table_columns(header, str(source))
 
 
-def _check_cells(header: Sequence[str], cells: Sequence[str], where: str) -> None:
-    """Check that no cell has a line end: a quotation mark that is not closed takes whole rows."""
+def _check_cells(header: Sequence[str], cells: Sequence[str], delimiter: str, where: str) -> None:
+    """Check that no cell has taken whole rows, by a quotation mark that is not closed.
+
+    Other columns can have line ends, such as captions. They have no line that is a row.
+    """
     for name, cell in zip(header, cells, strict=True):
-        if "\n" in cell.strip() or "\r" in cell.strip():
+        lines = LINE_END.split(cell.strip())
+        read = name.casefold() in READ
+        if len(lines) > 1 and (read or any(_is_row(line, header, delimiter) for line in lines[1:])):
             raise DatasetError(
                 f"{where}: {printable(name)} goes on in the next line. Close its quotation mark, "
                 "or remove the line ends from the column"
             )
+
+
+def _is_row(line: str, header: Sequence[str], delimiter: str) -> bool:
+    """Return whether a line has as many cells as the header."""
+    return line.count(delimiter) + 1 == len(header)
 
 
 def _delimiter(file: io.StringIO, source: Path) -> tuple[str, int]:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from offramp.data.errors import DatasetError
 from offramp.data.reader import read_dataset
+from offramp.data.tables.text import rows_in
 from tests.offramp.data.trees import error_of, loaded, table
 
 
@@ -90,3 +92,17 @@ def test_other_columns_can_differ(tmp_path: Path) -> None:
     assert loaded(read_dataset(table(tmp_path, text))) == {
         "train": {"a.png": "cat", "b.png": "dog"}
     }
+
+
+def test_line_ends_in_other_columns_and_keys_twice_inside_a_cell_are_read(tmp_path: Path) -> None:
+    text = 'file,label,text\na.png,cat,"first\nsecond, third"\nb.png,dog,x\n'
+    rows = [*rows_in(text, tmp_path / "a.csv")]
+    assert [row["label"] for _, row in rows] == ["cat", "dog"]
+    (row,) = rows_in('{"file": "a.png", "label": "cat", "boxes": {"x": 1, "x": 2}}', tmp_path)
+    assert row[1]["label"] == "cat"
+
+
+def test_a_cell_of_another_column_that_holds_a_row_is_refused(tmp_path: Path) -> None:
+    text = 'file,label,text\na.png,cat,"first\nb.png,dog,second\nc.png,dog,third"\n'
+    with pytest.raises(DatasetError, match="line 2: text goes on in the next line"):
+        [*rows_in(text, tmp_path / "a.csv")]
