@@ -22,6 +22,6 @@ def authorization(key: str | None) -> dict[str, str]:
     if not text or not KEY_CHARACTERS.issuperset(text):
         raise UsageError(
             "the API key has a control character, one outside ASCII, or white space alone, which "
-            "no server accepts; check OFFRAMP_API_KEY or --api-key"
+            "no server accepts; check it (`api_key`, --api-key or OFFRAMP_API_KEY)"
         )
     return {"Authorization": f"Bearer {text}"}

@@ -57,13 +57,13 @@ class ModelFolder:
         Raises:
             OSError: The folder cannot be read.
         """
-        for manifest in sorted(self.path.glob(f"*/{MANIFEST}")):
+        for manifest in sorted(self.path.glob(f"[!.]*/{MANIFEST}")):
             yield manifest.parent, f"a version is in NAME/VERSION/{MANIFEST}"
-        for manifest in sorted(self.path.glob(f"*/*/{MANIFEST}")):
+        for manifest in sorted(self.path.glob(f"[!.]*/[!.]*/{MANIFEST}")):
             folder = manifest.parent
             if not NAME.fullmatch(folder.parent.name):
                 yield folder, f"the name of a model has the form {NAME.pattern}"
-            elif not VERSION.fullmatch(folder.name) and not folder.name.startswith("."):
+            elif not VERSION.fullmatch(folder.name):
                 yield folder, "a version is a positive integer without zeros before it"
 
     def newest(self, name: str) -> str:

@@ -17,6 +17,6 @@ def test_without_a_key_there_is_no_header() -> None:
 
 @pytest.mark.parametrize("key", ["se\ncret", "secr\u00e9t", "\n", "a\x7f"])
 def test_a_key_that_cannot_be_sent_is_not_shown(key: str) -> None:
-    with pytest.raises(UsageError, match="OFFRAMP_API_KEY or --api-key") as caught:
+    with pytest.raises(UsageError, match="--api-key or OFFRAMP_API_KEY") as caught:
         authorization(key)
     assert key.strip() not in str(caught.value) or not key.strip()

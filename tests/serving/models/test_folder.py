@@ -33,7 +33,7 @@ def test_versions_are_integers_with_a_manifest_and_the_newest_is_first(tmp_path:
 
 
 def test_bundles_in_other_places_are_named(tmp_path: Path) -> None:
-    paths = ("cats/1", "cats/v2", "cats/02", "cats/.3.copied", "Dogs/1", "birds")
+    paths = ("cats/1", "cats/v2", "cats/02", "cats/.3.copied", "Dogs/1", "birds", ".x/1", ".y")
     models = write(tmp_path, *(f"{path}/manifest.json" for path in paths))
     found = {str(path.relative_to(tmp_path)): reason for path, reason in models.not_served()}
     assert found.keys() == {"cats/v2", "cats/02", "Dogs/1", "birds"}
