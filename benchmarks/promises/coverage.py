@@ -226,8 +226,9 @@ def plot(found: Sequence[Coverage], draws: int) -> Figure:
             x = [100 * each.level.epsilon for each in points]
             axes.plot(x, [100 * each.broken for each in points], marker=marker, label=label)
         axes.axhline(100 * allowed(draws), color="0.6", linestyle="--", label="allowed")
-        axes.set(title=TITLES[kind], xlabel="promised: losses of at most, %", ylim=0)
+        axes.set(title=TITLES[kind], xlabel="promised: losses of at most, %")
         axes.grid(alpha=0.3)
+    axes.set_ylim(bottom=0)  # of both, which share it
     figure.axes[0].set_ylabel(f"broken promises, % of {draws:,} draws")
     figure.axes[0].legend()
     return figure

@@ -47,10 +47,10 @@ def test_without_options_it_is_the_named_recipe(name: str) -> None:
     [
         (["--epochs", "5"], 24, 2),
         (["--epochs", "1"], 24, 0),
-        (["--epochs", "40"], 24, 22),
+        (["--epochs", "22"], 24, 10),
         (["--epochs", "40", "--small-epochs", "11"], 24, 11),
-        (["--size", "64"], 48, 11),
-        (["--size", "16", "--small-size", "16"], 16, 11),
+        (["--size", "64"], 48, 20),
+        (["--size", "16", "--small-size", "16"], 16, 20),
     ],
 )
 def test_what_is_small_at_first_keeps_its_share_unless_it_is_given(
@@ -71,7 +71,7 @@ def test_what_is_small_at_first_keeps_its_share_unless_it_is_given(
         (["--variant", "magic"], "--variant: magic: .*'released'"),
         (["--shift", "40"], "--shift: 40 pixels .* 32 .*; give at most 31"),
         (["--small-size", "40"], "--small-size: 40 .* --size, 32; give at most that, or null"),
-        (["--small-epochs", "20"], "--small-epochs: 20 of 20 .* full size; give at most 19"),
+        (["--small-epochs", "44"], "--small-epochs: 44 of 44 .* full size; give at most 43"),
         (["--small_size", "5"], "--small_size: no such option; did you mean --small-size?"),
         (["--save_every=5"], "--save_every: no such option; did you mean --save-every?"),
         (["--no-such-option", "1"], "--no-such-option: no such option; --help lists them"),
@@ -83,8 +83,8 @@ def test_what_is_small_at_first_keeps_its_share_unless_it_is_given(
         (["--shape.exist", "5"], r"--shape\.exist: no such option; did you mean --shape\.exits?"),
         (["--shape.exits=0"], r"--shape\.exits: 0: input should be greater than 0 \("),
         (["--shape.growth_factors=[1]"], "--shape: growth_factors .* need one entry"),
-        (["--objective.share", "1"], r"--objective\.share: no such option"),
-        (["--objective=distillation", "--objective.share=2"], r"--objective\.share: 2: .* to 1 \("),
+        (["--objective=joint", "--objective.share=1"], r"--objective\.share: no such option"),
+        (["--objective.share=2"], r"--objective\.share: 2: .* to 1 \("),
         (
             ["--backbone=vgg", "--shape.channels=4"],
             "--backbone: vgg has no base, .* exits, .* sets",
@@ -123,7 +123,7 @@ def test_nested_options_are_kept_as_a_checkpoint_keeps_them() -> None:
     recipe = chosen(
         *("--shape.growth_factors", "[1, 2]", "--shape.bottleneck-factors=[1, 2]"),
         *("--shape.bottleneck", "true", "--shape.head_channels", "null"),
-        *("--objective", "distillation", "--objective.share", "0.5"),
+        *("--objective", "joint", "--objective.backbone_first", "0.25"),
     )
     assert recipe.shape == RECIPES["cifar-compact"].shape | {
         "growth_factors": [1, 2],
@@ -131,7 +131,7 @@ def test_nested_options_are_kept_as_a_checkpoint_keeps_them() -> None:
         "bottleneck": True,
         "head_channels": None,
     }
-    assert recipe.objective_options == {"share": 0.5}
+    assert recipe.objective_options == {"backbone_first": 0.25}
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 

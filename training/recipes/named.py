@@ -26,13 +26,15 @@ VIT_TINY = Weights(
     margin=0.9,
 )
 
+SELF_DISTILLATION = {"share": 0.5, "hint": 0.0, "scaled": True, "ramp": 0.2}
+
 PRETRAINED = Recipe(
     size=224,
     backbone="efficientnet_lite",
     weights=LITE0,
     variant="joint",
     objective="distillation",
-    objective_options={"share": 0.5, "hint": 0.0, "scaled": True, "ramp": 0.2},
+    objective_options=SELF_DISTILLATION,
     optimizer="adamw",
     lr=2e-3,
     weight_decay=0.01,
@@ -66,7 +68,10 @@ RECIPES: dict[str, Recipe] = {
     # Trains on two CPU cores. The bundle of CIFAR-10 in this repository is made with it.
     "cifar-compact": Recipe(
         shape={"exits": 4, "base": 1, "step": 2, "bottleneck": False, "head_dropout": 0.0},
-        epochs=20,
+        variant="joint",
+        objective="distillation",
+        objective_options=SELF_DISTILLATION,
+        epochs=44,
         batch_size=256,
         optimizer="muon",
         lr=0.05,
@@ -76,8 +81,9 @@ RECIPES: dict[str, Recipe] = {
         warmup=0.1,
         label_smoothing=0.1,
         shift=3,
+        cutout=12,
         small_size=24,
-        small_epochs=11,
+        small_epochs=20,
     ),
     # Small enough to train many times on a CPU, to compare the objectives.
     # SGD, as in the papers: Muon would remove the scale of the gradients that they weigh.
