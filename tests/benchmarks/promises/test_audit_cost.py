@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.promises.audit_cost import SHIPPED, Cost, table
 from offramp.bundle.manifest import read_manifest
+from tests.docs.documents import ROOT
 
 
 def test_the_cost_is_relative_to_answers_all_flops_and_full_depth() -> None:
@@ -14,7 +15,8 @@ def test_the_cost_is_relative_to_answers_all_flops_and_full_depth() -> None:
     assert cost.share_within_goal == pytest.approx(0.01)
 
 
-def test_the_shipped_bundle_has_the_stated_cost() -> None:
+def test_the_document_states_the_cost_of_the_shipped_bundle() -> None:
     lines = [*table(read_manifest(SHIPPED))]
-    assert "| 99% | 2.01 % | 1.97 % | 0.71 % | 1.83 % | 0.99 % |" in lines
+    stated = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8").splitlines()
+    assert set(lines[2:]) <= set(stated)
     assert len(lines) == 5
