@@ -121,7 +121,7 @@ def state(pid: int) -> list[str]:
     """Return the fields of a process's state, from the third. It is empty once it is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # before or while it is read
         return []
 
 
