@@ -41,6 +41,17 @@ class ChainOutput:
         return classes
 
 
+def right_classes(targets: ArrayLike, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the labels of images, int64 [N]. If one has none, full depth is right on all.
+
+    Args:
+        targets: Labels, int64 [N]. One below 0 is none.
+        classes: Likeliest class of every exit for each of them, int64 [exits, N].
+    """
+    labels: NDArray[np.int64] = np.asarray(targets)
+    return labels if (labels >= 0).all() else classes[-1]
+
+
 def session_options() -> ort.SessionOptions:
     """Return options of sessions that run one after another.
 

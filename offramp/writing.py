@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedWriter
 from pathlib import Path
 from uuid import uuid4
 
@@ -63,6 +64,30 @@ def replaced(
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(path: Path, refusal: Exception) -> Iterator[BufferedWriter]:
+    """Open a file for appending, and keep other processes from it. The end of a process unlocks it.
+
+    Args:
+        path: File to lock. Its folder is made.
+        refusal: Error to raise if another process has locked it.
+
+    Raises:
+        UnwritableFileError: The file cannot be opened.
+    """
+    import fcntl  # late: only Unix has it
+
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")  # locks of network file systems need a file that can be written
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise refusal from error
+        yield file
 
 
 def write_text(path: Path, text: str) -> None:

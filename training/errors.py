@@ -9,6 +9,8 @@ TrainingError
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from offramp.errors import OfframpError
 
 
@@ -49,3 +51,8 @@ def unreadable_size(size: int, first_size: int | None = None) -> RecipeError:
         "first; give a larger --size, --first-size or --small-size, and --shape.image_size to a "
         "network for one size"
     )
+
+
+def cache_in_use(path: Path) -> DataError:
+    """Return the error of a file in `--cache` that another run writes."""
+    return DataError(f"--cache: another run writes {path}; wait for it, or give another folder")

@@ -22,7 +22,7 @@ from exporter.promises.wanted import wanted_from
 from exporter.recalibrate import check_accuracy, held_out_of
 from exporter.reject.photos import decode_photos, find_photos
 from exporter.report import write_plot
-from exporter.stage_runner import Chain
+from exporter.stage_runner import Chain, right_classes
 from offramp.bundle.manifest import MANIFEST, Manifest
 from offramp.writing import write_text
 from training.errors import DataError
@@ -77,7 +77,7 @@ def _held_out(
     console.print(FITTED_ON)
     parts = (part.pixels for part in images.parts())
     confidence, classes = _run(graphs, parts, len(images), console)
-    targets = images.targets.numpy() if images.labelled else classes[-1]
+    targets = right_classes(images.targets, classes)
     check_accuracy(manifest, classes, targets)
     return Outputs(confidence, classes, targets)
 

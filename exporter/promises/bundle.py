@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from exporter.bundle import Export
 from exporter.promises.certificate import Outputs, certify
 from exporter.promises.wanted import Wanted
-from exporter.stage_runner import LabelledImages
+from exporter.stage_runner import LabelledImages, right_classes
 from offramp.bundle.manifest import Manifest
 
 NONE_WANTED = "the new bundle promises nothing: offramp certify certifies promises"
@@ -29,9 +27,7 @@ def with_promises(
     """
     if wanted is None:
         return manifest, (NONE_WANTED,)
-    targets = np.asarray(images.targets)
-    if (targets < 0).any():  # images without labels; `UNLABELLED` would import torch
-        targets = export.classes[-1]
+    targets = right_classes(images.targets, export.classes)
     outputs = Outputs(export.scored.confidence, export.classes, targets)
     found = certify(manifest, outputs, wanted, manifest.held_out.source)
     return manifest.with_promises(found.promises), found.lines

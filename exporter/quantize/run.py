@@ -18,7 +18,7 @@ from exporter.quantize.convert import Agreement, agreement, lost_accuracy, own_i
 from exporter.reject.add_scores import DROPPED, add_reject
 from exporter.reject.photos import read_photos
 from exporter.report import summary
-from exporter.stage_runner import Chain, ChainOutput
+from exporter.stage_runner import Chain, right_classes
 from offramp.bundle.manifest import Manifest
 from training.data.datasets import Dataset
 from training.data.images import Images
@@ -63,18 +63,13 @@ def _compared(
 ) -> tuple[Export, Images]:
     """Convert the stages, print what changed, and return the new ones and the held-out images."""
     before = Chain(floats).run(images.held_out.pixels)
-    if not images.held_out.labelled:
-        images = _labelled_by_last_exit(images, before)
+    labels = torch.from_numpy(right_classes(images.held_out.targets, before.classes))
+    images = replace(images, held_out=Images(images.held_out.pixels, labels))
     if precision == "int8":
         console.print(f"quantizing with {len(images.train)} images of the training set")
     converted = quantize(manifest, floats, images, precision)
     _print_agreement(agreement(manifest, before, converted, images.held_out), precision, console)
     return converted.export, images.held_out
-
-
-def _labelled_by_last_exit(images: Dataset[Images], output: ChainOutput) -> Dataset[Images]:
-    labels = torch.from_numpy(output.probabilities[-1].argmax(axis=1))
-    return replace(images, held_out=Images(images.held_out.pixels, labels))
 
 
 def _print_agreement(exits: list[Agreement], precision: Precision, console: Console) -> None:

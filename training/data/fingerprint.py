@@ -1,4 +1,4 @@
-"""What a fingerprint takes from training images, and the forms that fingerprints have."""
+"""The part of training images in a fingerprint, and the forms that fingerprints have."""
 
 from __future__ import annotations
 

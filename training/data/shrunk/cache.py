@@ -7,13 +7,11 @@ whose file has changed (path, size or time of change; in tables: its bytes) is s
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -24,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 
 from offramp.data.records import Encoded
-from offramp.writing import replaced, writing
+from offramp.writing import locked, replaced, writing
 from training.data.encoded import EncodedImages
 from training.data.images import File, ImageFiles
 from training.data.shrunk.forms import middle, whole
 from training.distributed import cores_per_process
-from training.errors import DataError
+from training.errors import DataError, cache_in_use
 
 AT_ONCE = 64  # files in memory
 Shrink = Callable[[File], bytes | None]
@@ -111,34 +109,14 @@ def _names(files: ImageFiles, ending: str) -> NDArray[np.bytes_]:
     return names
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other runs from writing a cache. The end of a process unlocks it.
-
-    Raises:
-        DataError: Another run writes it.
-        UnwritableFileError: Its folder cannot be written to.
-    """
-    beside = path.with_name(f".{path.name}.lock")  # locks of network file systems need a file
-    with writing(beside):
-        file = beside.open("ab")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(
-                f"--cache: another run writes {path}; wait for it, or give another folder"
-            ) from error
-        yield
-
-
 def _complete(
     files: ImageFiles, path: Path, names: NDArray[np.bytes_], shrink: Shrink, track: Track
 ) -> set[str]:
     """Add what is missing to the cache, drop what is not used, and return the names in it."""
     wanted = {names[row].decode(): place for place, row in enumerate(files.rows.tolist())}
     if _known(path).keys() != wanted.keys():
-        with _locked(path):
+        lock = path.with_name(f".{path.name}.lock")  # the cache itself is replaced
+        with locked(lock, cache_in_use(path)):
             _write(files, path, wanted, shrink, track)
         _opened.cache_clear()
     return {name for name, empty in _known(path).items() if not empty}

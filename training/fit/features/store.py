@@ -6,12 +6,10 @@ them in the file was interrupted, and is cut off.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedWriter
 from pathlib import Path
@@ -19,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from offramp.writing import write_text, writing
-from training.errors import DataError
+from offramp.writing import locked, write_text, writing
+from training.errors import DataError, cache_in_use
 
 Rows = NDArray[np.float16]
 SPARE = 1 << 30  # bytes of the disk that stay free
@@ -77,7 +75,7 @@ class Store:
             return np.memmap(self.path, np.float16, mode="r", shape=(self.rows, self.length))
 
     def _append(self, compute: Callable[[int], Iterator[Rows]]) -> None:
-        with self._locked() as file:
+        with locked(self.path, cache_in_use(self.path)) as file:
             done = self.done()
             with writing(self.path):
                 file.truncate(done * self.bytes_of_row)
@@ -86,21 +84,6 @@ class Store:
                 done += len(piece)
                 write_text(self.state, json.dumps({"rows": done}))
         assert done == self.rows
-
-    @contextmanager
-    def _locked(self) -> Iterator[BufferedWriter]:
-        """Open the file for appending, and keep other runs from it."""
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("ab")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise DataError(
-                    f"--cache: another run writes {self.path}; wait for it, or give another folder"
-                ) from error
-            yield file
 
     def _write(self, file: BufferedWriter, piece: Rows) -> None:
         """Append rows [n, length], and wait until they are on disk."""
