@@ -39,7 +39,7 @@ class Component(NamedTuple):
 
 
 class Style(NamedTuple):
-    """How a component is coded.
+    """The coding of a component.
 
     Attributes:
         block: Powers of two of the width and height of a code block.
@@ -126,7 +126,7 @@ def _read_tile_parts(file: bytes, at: int, found: _Headers) -> None:
 
 
 class _Headers:
-    """What all headers say together: the most of each."""
+    """The statements of all headers together: the most of each."""
 
     def __init__(self) -> None:
         self.styles: dict[Style, None] = {}

@@ -1,4 +1,4 @@
-"""What a JPEG 2000 codestream costs to decode, counted from its headers.
+"""The cost of decoding a JPEG 2000 codestream, counted from its headers.
 
 OpenJPEG makes a record of each precinct and code block, and looks for a packet of each precinct,
 resolution, component and layer, also where the file has no data for them. So a file of 300 bytes
@@ -30,7 +30,7 @@ _Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a codestream costs to decode: its work, where a pixel of a PNG is 1, and bytes."""
+    """The cost of decoding: the work, where a pixel of a PNG is 1, and bytes."""
 
     work: float
     memory: float
