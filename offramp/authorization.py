@@ -8,6 +8,12 @@ WHITE_SPACE = " \t\r\n"  # at both ends of a key, which HTTP removes from a head
 KEY_CHARACTERS = frozenset(map(chr, range(0x20, 0x7F)))  # that each client can send in a header
 
 
+def plain_key(text: str) -> str | None:
+    """Return a key without white space at both ends, or `None` if no client can send it."""
+    key = text.strip(WHITE_SPACE)
+    return key if key and KEY_CHARACTERS.issuperset(key) else None
+
+
 def authorization(key: str | None) -> dict[str, str]:
     """Return the header field for an API key, or none without a key.
 
@@ -18,8 +24,8 @@ def authorization(key: str | None) -> dict[str, str]:
     """
     if not key:
         return {}
-    text = key.strip(WHITE_SPACE)
-    if not text or not KEY_CHARACTERS.issuperset(text):
+    text = plain_key(key)
+    if text is None:
         raise UsageError(
             "the API key has a control character, one outside ASCII, or white space alone, which "
             "no server accepts; check it (`api_key`, --api-key or OFFRAMP_API_KEY)"

@@ -11,7 +11,7 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliToggleFlag
 
-from offramp.authorization import KEY_CHARACTERS, WHITE_SPACE
+from offramp.authorization import plain_key
 from offramp.errors import UsageError
 
 MAX_KEY_BYTES = 1 << 12
@@ -145,8 +145,8 @@ def read_key(path: Path) -> str:
     content = _start_of(path)
     if len(content) > MAX_KEY_BYTES:
         raise UsageError(f"{path}: has more than {MAX_KEY_BYTES} bytes; keep the key alone in it")
-    text = content.strip(WHITE_SPACE)
-    if not text or not KEY_CHARACTERS.issuperset(text):
+    text = plain_key(content)
+    if text is None:
         raise UsageError(f"{path}: has no key of printable ASCII characters")
     return text
 
