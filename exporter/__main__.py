@@ -27,8 +27,8 @@ from exporter.promises import (
 )
 from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
 from offramp.bundle.values import Confidence, Price, SolvedFor
-from offramp.exit_codes import exit_code
-from offramp.options import Options, read_options
+from offramp.command_line.exit_codes import exit_code
+from offramp.command_line.options import Options, read_options
 
 STOPPED = "stopped; nothing was written"
 RECALIBRATE = "To solve the budgets of a bundle on other images: offramp recalibrate --help"
@@ -112,12 +112,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def export(arguments: Sequence[str]) -> int:
-    """Export a checkpoint, and return the exit code (see `offramp.exit_codes`)."""
+    """Export a checkpoint, and return the exit code (see `offramp.command_line.exit_codes`)."""
     return exit_code(lambda: _export(arguments), extra="exporter", stopped=STOPPED)
 
 
 def recalibrate(arguments: Sequence[str]) -> int:
-    """Recalibrate a bundle, and return the exit code (see `offramp.exit_codes`)."""
+    """Recalibrate a bundle, and return the exit code (see `offramp.command_line.exit_codes`)."""
     return exit_code(lambda: _recalibrate(arguments), extra="exporter", stopped=STOPPED)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 
-from offramp.exit_codes import REFUSED, USAGE, missing_extra
+from offramp.command_line.exit_codes import REFUSED, USAGE, missing_extra
 
 
 @dataclass(frozen=True, slots=True)

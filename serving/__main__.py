@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from offramp.exit_codes import exit_code
-from offramp.options import read_options
+from offramp.command_line.exit_codes import exit_code
+from offramp.command_line.options import read_options
 from serving.settings import ENVIRONMENT, Settings
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve a bundle, and return the exit code (see `offramp.exit_codes`)."""
+    """Serve a bundle, and return the exit code (see `offramp.command_line.exit_codes`)."""
     return exit_code(lambda: _serve(arguments), extra="serving", stopped="", own_signals=True)
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from offramp.exit_codes import exit_code
+from offramp.command_line.exit_codes import exit_code
 from training.options import read_run
 from training.output_folder import check_place
 
@@ -17,7 +17,7 @@ STOPPED = "stopped; to continue after the last checkpoint, run the same command 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train a network, and return the exit code (see `offramp.exit_codes`)."""
+    """Train a network, and return the exit code (see `offramp.command_line.exit_codes`)."""
     words = sys.argv[1:] if arguments is None else arguments
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
     return exit_code(lambda: _train(words), extra="training", stopped=STOPPED if first else "")

@@ -19,13 +19,13 @@ from pydantic import Field
 from deploy.ray.output_folder import OutputFolder, Plan
 from deploy.ray.part_classifier import Job, PartClassifier, PartReport, graphs_of
 from offramp.bundle.manifest import Manifest
+from offramp.command_line.exit_codes import exit_code
+from offramp.command_line.options import read_options
 from offramp.commands.answer_options import AnswerOptions, check_budget
 from offramp.commands.progress import LISTED, Progress, report_failed, report_left_out
 from offramp.errors import OfframpError
-from offramp.exit_codes import exit_code
 from offramp.hub import address_in
 from offramp.inputs.datasets import ImageItems, find_images
-from offramp.options import read_options
 
 ONE_CLASS = 1  # parquet has the likeliest class only
 

@@ -23,8 +23,8 @@ from exporter.promises import (
     read_levels,
 )
 from offramp.bundle.values import Confidence, Filter, Price, SolvedFor
-from offramp.exit_codes import exit_code
-from offramp.options import Options, read_options
+from offramp.command_line.exit_codes import exit_code
+from offramp.command_line.options import Options, read_options
 
 STOPPED = "stopped; nothing was written"
 EPILOG = (
@@ -112,7 +112,7 @@ class CascadeOptions(NetworkOptions):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make a cascade, and return the exit code (see `offramp.exit_codes`)."""
+    """Make a cascade, and return the exit code (see `offramp.command_line.exit_codes`)."""
     words = sys.argv[1:] if arguments is None else arguments
     return exit_code(lambda: _cascade(words), extra="cascade", stopped=STOPPED)
 

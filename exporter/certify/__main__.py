@@ -20,8 +20,8 @@ from exporter.promises import (
     check_without_labels,
     read_levels,
 )
-from offramp.exit_codes import exit_code
-from offramp.options import Options, read_options
+from offramp.command_line.exit_codes import exit_code
+from offramp.command_line.options import Options, read_options
 from offramp.writing import check_folder
 
 STOPPED = "stopped; the bundle is as it was"
@@ -52,7 +52,7 @@ class CertifyOptions(Options):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Certify a bundle, and return the exit code (see `offramp.exit_codes`)."""
+    """Certify a bundle, and return the exit code (see `offramp.command_line.exit_codes`)."""
     words = sys.argv[1:] if arguments is None else arguments
     return exit_code(lambda: _certify(words), extra="exporter", stopped=STOPPED)
 

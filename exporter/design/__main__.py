@@ -19,8 +19,8 @@ from exporter.output_folder import check_name, check_place
 from exporter.promises import PRICE_HELP, PROMISES, read_levels
 from offramp.bounds import PositiveFloat
 from offramp.bundle.values import Price
-from offramp.exit_codes import exit_code
-from offramp.options import read_options
+from offramp.command_line.exit_codes import exit_code
+from offramp.command_line.options import read_options
 
 STOPPED = "stopped; nothing was written"
 EPILOG = (
@@ -78,7 +78,7 @@ class DesignOptions(NetworkOptions):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Propose a chain, and return the exit code (see `offramp.exit_codes`)."""
+    """Propose a chain, and return the exit code (see `offramp.command_line.exit_codes`)."""
     words = sys.argv[1:] if arguments is None else arguments
     return exit_code(lambda: _design(words), extra="cascade", stopped=STOPPED)
 

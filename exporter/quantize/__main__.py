@@ -17,8 +17,8 @@ from exporter.output_folder import check_name, check_place
 from exporter.promises import DELTA, DELTA_HELP, PROMISES, PROMISES_HELP, read_levels
 from exporter.quantize import Precision
 from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
-from offramp.exit_codes import exit_code
-from offramp.options import Options, read_options
+from offramp.command_line.exit_codes import exit_code
+from offramp.command_line.options import Options, read_options
 
 STOPPED = "stopped; nothing was written"
 
@@ -51,7 +51,7 @@ class QuantizeOptions(Options):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Quantize a bundle, and return the exit code (see `offramp.exit_codes`)."""
+    """Quantize a bundle, and return the exit code (see `offramp.command_line.exit_codes`)."""
     words = sys.argv[1:] if arguments is None else arguments
     return exit_code(lambda: _quantize(words), extra="exporter", stopped=STOPPED)
 

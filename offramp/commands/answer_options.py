@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliToggleFlag, SettingsConfigDict
 
-from offramp.options import EnvironmentOptions
+from offramp.command_line.options import EnvironmentOptions
 
 if TYPE_CHECKING:
     from offramp.bundle.manifest import Manifest

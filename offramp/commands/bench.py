@@ -14,10 +14,10 @@ from pydantic_settings import CliPositionalArg
 
 from offramp.authorization import authorization
 from offramp.bounds import NonNegativeInt
+from offramp.command_line.exit_codes import exit_code
+from offramp.command_line.options import EnvironmentOptions, read_options
 from offramp.commands.progress import report_left_out
 from offramp.errors import OfframpError
-from offramp.exit_codes import exit_code
-from offramp.options import EnvironmentOptions, read_options
 
 if TYPE_CHECKING:
     from offramp.load.sender import Load

@@ -16,13 +16,13 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import CliToggleFlag
 
+from offramp.command_line.exit_codes import exit_code, missing_extra
+from offramp.command_line.options import read_options
 from offramp.commands.answer_options import AnswerOptions, check_budget
 from offramp.commands.output import FileOutput, Output, StandardOutput, check_output
 from offramp.commands.progress import LISTED, Progress, report_failed, report_left_out
 from offramp.commands.rows import Classify, answer_rows
 from offramp.errors import OfframpError
-from offramp.exit_codes import exit_code, missing_extra
-from offramp.options import read_options
 
 RETRIES = 20  # of a request that a busy server refuses
 FORMATS = (".csv", ".jsonl", ".parquet")

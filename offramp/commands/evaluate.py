@@ -13,10 +13,10 @@ from pydantic import Field
 from pydantic_core import to_jsonable_python
 from pydantic_settings import CliToggleFlag
 
+from offramp.command_line.exit_codes import exit_code
+from offramp.command_line.options import Options, read_options
 from offramp.commands.progress import report_left_out
 from offramp.errors import OfframpError
-from offramp.exit_codes import exit_code
-from offramp.options import Options, read_options
 
 if TYPE_CHECKING:
     from offramp.evaluation.results import BudgetEvaluation, Evaluation, Measurement

@@ -8,10 +8,10 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 
+from offramp.command_line.exit_codes import exit_code
+from offramp.command_line.options import Options, read_options
 from offramp.errors import UsageError
-from offramp.exit_codes import exit_code
 from offramp.hub.address import Address, address_in
-from offramp.options import Options, read_options
 
 
 class PullOptions(Options):

@@ -15,9 +15,9 @@ from pydantic import Field, SecretStr
 from pydantic_settings import CliPositionalArg
 
 from offramp.authorization import authorization
+from offramp.command_line.exit_codes import exit_code
+from offramp.command_line.options import EnvironmentOptions, read_options
 from offramp.errors import OfframpError, UsageError
-from offramp.exit_codes import exit_code
-from offramp.options import EnvironmentOptions, read_options
 from serving.model_settings import Share, read_key
 
 USAGE = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from offramp.authorization import WHITE_SPACE
-from offramp.option_parser import nearest
+from offramp.command_line.parser import nearest
 from serving.settings import KEY, PREFIX, Settings
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from offramp.command_line.options import read_options
 from offramp.errors import UsageError
-from offramp.options import read_options
 from serving.model_settings import parse_share, read_key
 from serving.settings import Settings
 

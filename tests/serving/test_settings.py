@@ -5,9 +5,9 @@ import os
 import pytest
 from pydantic import ValidationError
 
+from offramp.command_line.options import read_options
 from offramp.cores import cores
 from offramp.errors import UsageError
-from offramp.options import read_options
 from serving.processes.environment import key_warnings
 from serving.settings import ENVIRONMENT, Settings
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from offramp.command_line.options import Options, explain, given_options
+from offramp.command_line.parser import hint
 from offramp.errors import UsageError
-from offramp.option_parser import hint
-from offramp.options import Options, explain, given_options
 from training.options.recipe_options import (
     COMMAND,
     PREFIXES,

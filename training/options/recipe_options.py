@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 
+from offramp.command_line.options import Options, explain, given_options
 from offramp.errors import UsageError
-from offramp.options import Options, explain, given_options
 from training.recipes import Recipe
 
 Model = TypeVar("Model", bound=BaseModel)

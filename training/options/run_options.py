@@ -9,8 +9,8 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 
 from offramp.bounds import NonNegativeInt
-from offramp.option_parser import WithoutValue
-from offramp.options import Options
+from offramp.command_line.options import Options
+from offramp.command_line.parser import WithoutValue
 from training.recipes import RECIPES
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from offramp.exit_codes import exit_code
-from offramp.options import Options, read_options
+from offramp.command_line.exit_codes import exit_code
+from offramp.command_line.options import Options, read_options
 
 
 class ReportOptions(Options):
@@ -22,7 +22,7 @@ class ReportOptions(Options):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the report of a checkpoint, and return the exit code (see `offramp.exit_codes`)."""
+    """Write the report of a checkpoint, and return the exit code, as all commands do."""
     words = sys.argv[1:] if arguments is None else arguments
     return exit_code(lambda: _report(words), extra="training")
 

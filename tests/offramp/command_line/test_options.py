@@ -5,9 +5,9 @@ import pytest
 from pydantic import BaseModel, Field, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, CliPositionalArg, CliToggleFlag, SettingsConfigDict
 
+from offramp.command_line.options import Options, given_options, read_options
+from offramp.command_line.parser import WithoutValue
 from offramp.errors import UsageError
-from offramp.option_parser import WithoutValue
-from offramp.options import Options, given_options, read_options
 
 
 class Size(BaseModel):

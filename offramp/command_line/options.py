@@ -28,8 +28,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from offramp.command_line.parser import OptionParser, add_options, kebab, located, members, nested
 from offramp.errors import UsageError
-from offramp.option_parser import OptionParser, add_options, kebab, located, members, nested
 
 Read = TypeVar("Read", bound=BaseSettings)
 
