@@ -48,3 +48,14 @@ def test_the_output_of_a_benchmark_is_printed_and_its_goals_are_returned(
 def test_a_failed_benchmark_is_an_error() -> None:
     with pytest.raises(subprocess.CalledProcessError):
         verdicts(["benchmarks.training.no_such_benchmark"])
+
+
+def test_a_benchmark_that_fails_after_goals_that_it_met_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "missing.py").write_text("print('NOT MET  a: 1'); raise SystemExit(1)")
+    assert verdicts(["missing"]) == ["NOT MET  a: 1"]
+    (tmp_path / "broken.py").write_text("print('met      a: 1', flush=True); 1 / 0")
+    with pytest.raises(subprocess.CalledProcessError):
+        verdicts(["broken"])
