@@ -76,6 +76,11 @@ def growth(memory: Floats) -> float:
     return float(np.median(memory[-third:]) / np.median(memory[:third]))
 
 
+def parts_of(seconds: float, step: float) -> int:
+    """Return the number of equal parts of the time, of about `step` seconds: three at least."""
+    return max(int(seconds / step), 3)
+
+
 def goodput_over_time(outcomes: Outcomes, slo: float, seconds: float, bins: int) -> Floats:
     """Return goodput per second of the requests due in each part of the time, [bins]."""
     edges = np.linspace(0, seconds, bins + 1)
@@ -115,10 +120,10 @@ def overload(
 ) -> Overload:
     """Start our server, measure saturation and peak, then overload it.
 
-    A share of the requests of the overload is hostile, in every second part of `step` seconds.
-    Their images follow the usual ones in the generator.
+    A share of the requests of the overload is hostile, in every second of its parts. Their images
+    follow the usual ones in the generator.
     """
-    images = len(subject.sent)
+    images, bins = len(subject.sent), parts_of(seconds, step)
     deadline = f"&deadline_ms={1e3 * slo * MARGIN:.3f}"
     server = ours(subject.target, *subject.options)
     with started(server, subject.sent.files[0], subject.out / "logs") as running:
@@ -130,7 +135,8 @@ def overload(
         def arrive(rate: float, duration: float, share: float = 0.0) -> Outcomes:
             plan = open_loop(path + deadline, poisson(rate, duration, rng), images, rng)
             if share:
-                plan = with_hostile(plan, share, step, images, len(hostile_images()), rng)
+                part = duration / bins  # as goodput is measured
+                plan = with_hostile(plan, share, part, images, len(hostile_images()), rng)
             return load.send(plan, Load(running.port, CONNECTIONS)).outcomes
 
         peak = max(arrive(part * saturation, step).goodput(slo, step) for part in RATES)
@@ -138,7 +144,7 @@ def overload(
             all_outcomes = arrive(OVERLOAD * saturation, seconds, share)
     hostile = is_hostile(all_outcomes)
     usual = all_outcomes.where(~hostile)
-    good = goodput_over_time(usual, slo, seconds, max(int(seconds / step), 3))
+    good = goodput_over_time(usual, slo, seconds, bins)
     memory = np.array(samples) / 1e6
     return Overload(saturation, peak, usual, all_outcomes.where(hostile), good, memory)
 
