@@ -133,9 +133,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Make the cascade, time that, and print the times of what it is made of."""
-    words, _, others = " ".join(sys.argv[1:]).partition(" -- ")
-    options = build_parser().parse_args(words.split())
-    more, files = others.split(), options.files
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    options = build_parser().parse_args(words[:end])
+    more, files = words[end + 1 :], options.files
     options.out.mkdir(parents=True)
     if options.bundle:
         files, of_bundle = files_of(options.bundle, options.small, options.out)
