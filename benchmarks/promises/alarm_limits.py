@@ -2,7 +2,7 @@
 
     python -m benchmarks.promises.alarm_limits
 
-The rows are the disagreements that noise and blur cause on the shipped bundle (`audit.csv`), after
+The rows are the disagreements that noise and blur caused on version 1 of the CIFAR-10 bundle, after
 clean audits. The limit is that of a test that knows the time of the change. A test that does not
 know it has to share its probability of a false alarm among all times. Beside it is the limit for
 the share that the server's sequence has for the first of its beginnings after the change.

@@ -4,10 +4,10 @@
 
 The first table gives the median of the audits to an alarm, when so many times as many answers
 differ as is promised, from the first audit on. The second has a past of clean audits, and then as
-many disagreements as noise causes on the shipped bundle. It compares the server's sequence with a
-test that no server can run, because it knows the time of the change and both rates: Wald's
-sequential probability ratio test (1945). Of all tests with as few false alarms, that one takes the
-fewest audits in the mean.
+many disagreements as noise caused on version 1 of the CIFAR-10 bundle. It compares the server's
+sequence with a test that no server can run, because it knows the time of the change and both
+rates: Wald's sequential probability ratio test (1945). Of all tests with as few false alarms, that
+one takes the fewest audits in the mean.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Losses = NDArray[np.bool_]
 
 
 class Change(NamedTuple):
-    """A promise, and shares of disagreements before and after a change: see audit.csv."""
+    """A promise, and shares of disagreements before and after a change."""
 
     epsilon: float
     clean: float

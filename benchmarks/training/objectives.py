@@ -34,7 +34,7 @@ from training.errors import TrainingError
 from training.recipes import RECIPES
 
 JOINT = "joint"
-DFS = "dfs-released"  # the default of recipes
+DFS = "dfs-released"  # the default of `--variant`
 FIRST_EXIT_GAIN = 2.0  # goal of DFS at exit 1, in points
 
 # By row, then by seed: accuracy of each exit in percent, [exits].

@@ -14,7 +14,7 @@ are computed once: minutes for a row. With `photos` the networks are fine-tuned:
 need `photos`, because frozen shallow features are poor.
 
 With `cifar-comparison` or `cifar-compact` the static networks are MSDNets with the layers up to
-each exit, trained alone, and the chains are trained jointly and by surgery.
+each exit, trained alone, and the chains have the recipe's objective, without and with surgery.
 
 Thresholds, and the pair at each time, are chosen on held-out images. Accuracy is that on the test
 split. With `--data 'folds/fold{seed}.csv'` (`benchmarks.training.photos.folds`) each seed has test
