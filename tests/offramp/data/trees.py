@@ -15,8 +15,6 @@ from offramp.data.errors import DatasetError
 from offramp.data.reader import read_dataset
 from offramp.data.records import Found
 
-EXTENSION = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
-
 
 @cache
 def encoded(format_: str = "PNG", size: tuple[int, int] = (4, 3)) -> bytes:
