@@ -81,7 +81,8 @@ def _processes() -> Iterator[_Process]:
         if folder.name.isdecimal():
             with suppress(OSError):
                 # the name, in brackets, can have any characters; proc(5): state is field 3
-                fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+                text = (folder / "stat").read_text(encoding="utf-8", errors="replace")
+                fields = text.rpartition(")")[2].split()
                 ticks = sum(map(int, fields[11:15]))  # its own and those of ended children
                 yield _Process(
                     int(folder.name),
