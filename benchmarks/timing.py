@@ -20,7 +20,7 @@ SIZE, CLASSES = 32, 100
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Random images float32 [N, 3, SIZE, SIZE], channels last, and targets int64 [N]."""
+    """Random images float32 [N, 3, size, size], channels last, and targets int64 [N]."""
 
     images: Tensor
     targets: Tensor
@@ -45,9 +45,9 @@ def build_step(network: MultiExitNetwork, objective: Objective, device: torch.de
     return Step(on_device(network, device).train(), objective.to(device))
 
 
-def random_batch(images: int, device: torch.device) -> Batch:
-    """Return a batch of so many random images."""
-    pixels = torch.randn(images, 3, SIZE, SIZE, device=device)
+def random_batch(images: int, device: torch.device, size: int = SIZE) -> Batch:
+    """Return a batch of so many random images of this size in pixels."""
+    pixels = torch.randn(images, 3, size, size, device=device)
     targets = torch.randint(CLASSES, (images,), device=device)
     return Batch(pixels.contiguous(memory_format=torch.channels_last), targets)
 

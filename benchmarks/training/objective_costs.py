@@ -56,15 +56,18 @@ def step_of(recipe: Recipe, device: torch.device) -> Step:
 def step_times(
     recipes: Mapping[Row, Recipe], batch: int, rounds: int, device: torch.device
 ) -> dict[Row, NDArray[np.float64]]:
-    """Time each row's step, in seconds, [rounds], after a warm-up round."""
+    """Time each row's step, in seconds, [rounds], after a warm-up round.
+
+    Images have the size of the recipe.
+    """
     steps = {row: step_of(recipe, device) for row, recipe in recipes.items()}
-    images = random_batch(batch, device)
+    images = {row: random_batch(batch, device, recipe.size) for row, recipe in recipes.items()}
     clock, order = stopwatch(device), random.Random(0)
     spent: dict[Row, list[float]] = {row: [] for row in recipes}
     for k in track(range(rounds + 1), "rounds", transient=True):
         for row in order.sample(list(recipes), len(recipes)):
             start = clock()
-            steps[row](images)
+            steps[row](images[row])
             if k > 0:
                 spent[row].append(clock() - start)
     return {row: np.array(seconds) for row, seconds in spent.items()}
