@@ -211,7 +211,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         measure_size(photos_of(subject, given, size), servers, given, subject.out)
         for size in given.sizes
     ]
-    text = [*lines(results), f"equal: budget={subject.target.equal}; {given.count} photos a size"]
+    equal = f"equal: budget={subject.target.equal}; at most {given.count} photos a size"
+    text = [*lines(results), equal]
     (subject.out / "photos.md").write_text("\n".join(text) + "\n", encoding="utf-8")
     print("", *text, "", sep="\n")
     return print_goals(goals(results, subject.manifest.precision))
