@@ -109,8 +109,9 @@ def _add(family: Metric, value: float) -> None:
 
 def _cpu_seconds_of_ended(supervisor: Path) -> float:
     """Return the CPU time of the supervisor's ended children, in seconds."""
-    stat = Path("/proc", supervisor.read_text(encoding="ascii"), "stat").read_text("ascii")
-    return sum(map(int, stat.rpartition(")")[2].split()[13:15])) / os.sysconf("SC_CLK_TCK")
+    pid = supervisor.read_text(encoding="ascii")
+    stat = Path("/proc", pid, "stat").read_bytes()  # with a name in any encoding
+    return sum(map(int, stat.rpartition(b")")[2].split()[13:15])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving.observe import worker_metrics
-from serving.observe.worker_metrics import metrics_folder
+from serving.observe.worker_metrics import CPU, SUPERVISOR, Processes, metrics_folder
 
 
 def test_the_folder_is_private_and_removed_at_the_end(
@@ -88,3 +88,13 @@ def test_other_folders_are_not_removed(tmp_path: Path, monkeypatch: pytest.Monke
         assert before < set(tmp_path.iterdir())
     assert set(tmp_path.iterdir()) == before
     assert (elsewhere / "lock").exists()
+
+
+def test_a_supervisor_may_have_any_name(tmp_path: Path) -> None:
+    program = tmp_path / "caf\xe9"
+    program.symlink_to("/bin/sleep")
+    with subprocess.Popen([str(program), "60"]) as supervisor:
+        (tmp_path / SUPERVISOR).write_text(str(supervisor.pid), encoding="ascii")
+        found = {metric.name for metric in Processes(tmp_path).collect()}
+        supervisor.kill()
+    assert CPU in found
