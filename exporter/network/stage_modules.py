@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from training.networks.multi_exit import Features, MultiExitNetwork, planes
+from training.networks.multi_exit import Features, MultiExitNetwork, dim_of_channels, planes
 from training.surgery.boundary import Boundary, Surgery
 
 
@@ -61,7 +61,8 @@ class StageModule(nn.Module):
         outputs: Features = self.stage(inputs)
         to_exit = outputs[-1]
         if not self.last:
-            outputs[-1], to_exit = self._surgery.mask(to_exit, self._channel_dim)
+            dim = dim_of_channels(to_exit, self._channel_dim)
+            outputs[-1], to_exit = self._surgery.mask(to_exit, dim)
         logits: Tensor = self.head(to_exit)
         if before is not None:
             logits = logits + self._additive * before

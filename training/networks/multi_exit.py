@@ -101,6 +101,11 @@ class AveragePool(nn.Module):
         return F.avg_pool2d(x, x.shape[-2:])
 
 
+def dim_of_channels(features: Tensor | FeatureMap, of_maps: int) -> int:
+    """Return the dimension of the channels: `of_maps` in feature maps, the last one in tokens."""
+    return of_maps if len(features.shape) == 4 else -1
+
+
 class MultiExitNetwork(nn.Module):
     """A chain of stages with an exit after each.
 
@@ -117,7 +122,7 @@ class MultiExitNetwork(nn.Module):
     Args:
         stages: One module for each stage.
         heads: One module for each exit.
-        channel_dim: Dimension of the features that surgery splits.
+        channel_dim: Dimension of feature maps that surgery splits. Of tokens it splits the last.
         readers: Module that brings the image to the size of a part, by the number of its first
             stage, from 0. They have no parameters. `None`: there is one part.
     """
@@ -192,5 +197,6 @@ class MultiExitNetwork(nn.Module):
         return self.surgery[k - 1] if isinstance(self.surgery, Sequence) else self.surgery
 
     def _operate(self, features: Sequence[Tensor | FeatureMap], k: int) -> Branch:
-        split = self.surgery_at(k).split(features[-1], self.channel_dim)
+        dim = dim_of_channels(features[-1], self.channel_dim)
+        split = self.surgery_at(k).split(features[-1], dim)
         return Branch([*features[:-1], split.onward], split.to_exit)

@@ -8,6 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from tests.training.masked import plain
 from training.networks.backbones import build_network
+from training.networks.backbones.timm_network import MaskedStage
 from training.networks.multi_exit import Branch, MultiExitNetwork, Normalize
 from training.surgery.boundary import Surgery
 from training.surgery.feature_map import FeatureMap
@@ -109,3 +110,23 @@ def test_additive_heads_add_a_share_of_the_logits_before_them_without_gradient()
         torch.testing.assert_close(found, expected)
     logits[1].sum().backward()
     assert all(p.grad is None for p in network.heads[0].parameters())
+
+
+class ToTokens(nn.Module):
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.flatten(2).transpose(1, 2)
+
+
+@pytest.mark.parametrize(("boundary", "channels"), [(1, 1), (2, -1)])
+def test_surgery_splits_channels_of_maps_and_of_tokens(boundary: int, channels: int) -> None:
+    """EfficientFormer has blocks of maps, then blocks of tokens."""
+    layers = (nn.Conv2d(3, 8, 2, 2), ToTokens(), nn.Linear(8, 8))
+    heads = [nn.Sequential(ToTokens(), nn.Linear(8, 3)), nn.Linear(8, 3), nn.Linear(8, 3)]
+    network = MultiExitNetwork([MaskedStage(layer) for layer in layers], heads, channel_dim=1)
+    network.surgery = Surgery("released", 0.25)
+    found: list[Tensor] = []
+    network.stages[boundary - 1].register_forward_hook(lambda _m, _x, made: found.extend(made))
+    logits = network(torch.randn(2, 3, 8, 8))
+    (gradient,) = torch.autograd.grad(logits[boundary].sum(), found[0])
+    trained = gradient.movedim(channels, 0).flatten(1).any(dim=1)
+    assert trained.tolist() == [True] * 2 + [False] * 6

@@ -114,7 +114,7 @@ def _network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwork:
     heads = [_head(config, model, shapes[k - 1], classes, last=last) for k in ends]
     heads += [chain.tail] if whole else []
     stages = [MaskedStage(*stage) for stage in grouped(blocks, places)]
-    maps = len(shapes[-1]) == 4 and not last
+    maps = any(len(shape) == 4 for shape in shapes) and not last  # some end in blocks of tokens
     network = MultiExitNetwork(stages, heads, channel_dim=1 if maps else -1)
     network.pretraining = _pretraining(network, model, partial=not whole)
     return network
