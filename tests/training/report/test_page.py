@@ -94,6 +94,17 @@ def test_the_page_of_an_unfinished_run_shows_its_epochs_alone() -> None:
 FLOPS = np.array([10.0, 40.0])
 
 
+@pytest.mark.parametrize(("epochs", "lead"), [(2, "2 epochs done."), (1, "1 of 2 epochs done.")])
+def test_the_page_of_a_run_that_stopped_early_has_its_accuracy(epochs: int, lead: str) -> None:
+    progress = finished_progress()
+    progress = progress.model_copy(update={"epochs": progress.epochs[:epochs]})
+    logits = LabelledLogits(torch.eye(2).expand(2, 2, 2).clone(), torch.tensor([0, 1]))
+    figures = dict.fromkeys(("accuracy", "calibration", "budgeted"), "")
+    text = Reader(render(progress, figures, assess(logits, None, FLOPS))).text
+    assert f"{lead} On 2 held-out images, the accuracy is 100.00 % at the first exit" in text
+    assert "The evaluation" not in text
+
+
 def page_of_classes(labels: tuple[str, ...], images: int, *, held_out_classes: int) -> str:
     """Render a finished run with random predictions for images of the first classes."""
     rng = np.random.default_rng(0)
