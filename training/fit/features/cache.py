@@ -97,7 +97,7 @@ def cached_features(
             "torchrun"
         )
     network = on_device(network.eval(), place.device)
-    trunk = Trunk(network, layout_of(network, recipe.size), place.device)
+    trunk = Trunk(network, layout_of(network, recipe.size), place.device, recipe.backbone)
     train = image_set(place.folder, "train", trunk, dataset.train, 2 if recipe.flip else 1)
     held_out = image_set(place.folder, "held-out", trunk, dataset.held_out, 1)
     _announce(train, held_out, place)

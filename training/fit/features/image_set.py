@@ -17,6 +17,7 @@ from training.fit.checkpoint import content_digest
 from training.fit.features.batches import StoredSet
 from training.fit.features.store import Rows, Store
 from training.fit.features.trunk import Trunk
+from training.networks.backbones.timm_network import PREFIX
 
 VERSION = 1  # of the files
 AT_ONCE = 128  # images that are decoded, and whose features are written together
@@ -85,6 +86,8 @@ def _deciding(trunk: Trunk, files: ImageFiles, views: int) -> str:
     }
     if len(trunk.network.starts) > 1:
         deciding["sizes"] = [getattr(each, "smaller", files.size) for each in trunk.network.readers]
+    if trunk.backbone.startswith(PREFIX):  # other networks of timm can have the same tensors
+        deciding["backbone"] = trunk.backbone
     return json.dumps(deciding)
 
 

@@ -25,11 +25,13 @@ class Trunk:
         network: Network on the device of the run, in eval mode.
         layout: Layout of its features.
         device: Device of the run.
+        backbone: Name of its backbone in the recipe, for the cache.
     """
 
     network: MultiExitNetwork
     layout: Layout
     device: torch.device
+    backbone: str = ""
 
     def rows(self, pixels: Tensor, views: int) -> Rows:
         """Compute the features of images uint8 [N, H, W, 3], float16 [N * views, length].

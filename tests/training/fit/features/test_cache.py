@@ -67,7 +67,10 @@ def test_the_same_features_are_not_computed_again(tmp_path: Path) -> None:
     assert len(before) == 2
 
 
-@pytest.mark.parametrize("changes", [{"flip": False}, {"size": 24}, {"held_out": 50}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"flip": False}, {"size": 24}, {"held_out": 50}, {"backbone": "timm:same_tensors"}],
+)
 def test_other_features_have_a_file_of_their_own(tmp_path: Path, changes: dict[str, Any]) -> None:
     before = recipe()
     cached_features(before, original(), opened(before), place(tmp_path))
