@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from offramp.bounds import PositiveInt
 from training.errors import RecipeError
-from training.networks.backbones.timm_chain import chain_of, outputs_of
+from training.networks.backbones.timm_chain import Chain, chain_of, outputs_of
 from training.networks.exits import ExitsConfig, exit_blocks, grouped, kept_blocks
 from training.networks.flops import chain_flops
 from training.networks.heads import TokenHead, map_head
@@ -104,7 +104,7 @@ def _network(name: str, config: TimmConfig, classes: int) -> MultiExitNetwork:
     model = created(name, config, num_classes=classes).eval()
     images = _sample(model, config)
     with torch.no_grad():
-        chain = chain_of(model, images)
+        chain = _chain(name, config, model, images)
         blocks = kept_blocks(config, chain.blocks)
         shapes = [made.shape for made in outputs_of(blocks, images)]
     places = exit_blocks(config, chain_flops(blocks, images.shape[-1]))
@@ -139,7 +139,20 @@ def timm_blocks(name: str, config: TimmConfig) -> list[nn.Module]:
         RecipeError: timm is not installed, has no such network, or it is no chain of blocks.
     """
     model = created(name, config).eval()
-    return kept_blocks(config, chain_of(model, _sample(model, config)).blocks)
+    return kept_blocks(config, _chain(name, config, model, _sample(model, config)).blocks)
+
+
+def _chain(name: str, config: TimmConfig, model: nn.Module, images: Tensor) -> Chain:
+    try:
+        return chain_of(model, images)
+    except (RuntimeError, AssertionError) as error:  # of the size, as published ones are read
+        if config.image_size is None:
+            raise
+        size = config.image_size
+        raise RecipeError(
+            f"shape.image_size: {name} cannot read {size} x {size} pixels; give another size, or "
+            "leave it out"
+        ) from error
 
 
 def _sample(model: nn.Module, config: TimmConfig) -> Tensor:

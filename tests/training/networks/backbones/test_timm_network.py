@@ -110,6 +110,8 @@ def test_names_and_sizes_that_do_not_exist_are_refused() -> None:
         build_network("timm:no_such", {}, classes=3)
     with pytest.raises(RecipeError, match=r"shape\.image_size: resnet10t reads images of every"):
         build_network("timm:resnet10t", {"image_size": 64}, classes=3)
+    with pytest.raises(RecipeError, match=r"shape\.image_size: deit_.* cannot read 8 x 8 pixels"):
+        build_network("timm:deit_tiny_patch16_224", {"image_size": 8}, classes=3)
     with pytest.raises(RecipeError, match="no package has weights of timm; give hub or a file"):
         pretrained_weights("timm:resnet10t", {}, "package", keep_head=False)
     with pytest.raises(RecipeError, match=r"resnet10t\.no has an unknown .* resnet10t\.c3_in1k"):
