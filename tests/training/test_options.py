@@ -79,6 +79,7 @@ def test_what_is_small_at_first_keeps_its_share_unless_it_is_given(
         (["--workers", "-1"], "--workers: -1: input should be greater than or equal to 0"),
         (["--save-every", "x"], "--save-every: x: input should be a valid integer"),
         (["--images", "here"], "--images: here: .*'memory' or 'disk'"),
+        (["--class-names", "names.txt"], "--class-names: the labels .* give --pseudo-labels true"),
         (["--backbone", "vgh"], "--backbone: vgh: .*'resnet18', 'vgg' or 'vit'"),
         (["--shape.exist", "5"], r"--shape\.exist: no such option; did you mean --shape\.exits?"),
         (["--shape.exits=0"], r"--shape\.exits: 0: input should be greater than 0 \("),

@@ -57,10 +57,15 @@ def _run_options(given: dict[str, Any]) -> RunOptions:
 
 
 def _check_images(options: RunOptions, recipe: Recipe) -> None:
-    """Check that the images can be kept where the options say."""
+    """Check that the images can be kept where the options say, and who names their classes."""
     if options.images == "memory" and (recipe.crop == "resized" or recipe.cache_features):
         option = "--crop resized" if recipe.crop == "resized" else "--cache-features true"
         raise UsageError(f"--images: {option} needs the files on disk; give disk or auto")
+    if options.class_names and not recipe.pseudo_labels:
+        raise UsageError(
+            "--class-names: the labels of the images name their classes; leave it out, or give "
+            "--pseudo-labels true"
+        )
 
 
 def _print_help(arguments: Sequence[str]) -> None:
