@@ -194,7 +194,8 @@ def _cross_fitted(
 
 
 def _value_at(curve: Curve, flops: float) -> float:
-    return accuracy_at(curve, flops) or float(curve.accuracy[0])
+    found = accuracy_at(curve, flops)
+    return float(curve.accuracy[0]) if found is None else found
 
 
 def _measured(

@@ -42,12 +42,12 @@ def fit(
         UnwritableFileError: The checkpoint cannot be written. The one before it stays.
     """
     _restore(trainer, path, resume=resume)
+    _keep(trainer, path, keep_every)  # the run can have ended between its two checkpoints
 
     while not trainer.done:
         epoch = trainer.run_epoch(track, on_step, partial(_save, trainer, path), save_every)
         _save(trainer, path)
-        if keep_every and epoch.number % keep_every == 0:
-            _save(trainer, kept_path(path, epoch.number))
+        _keep(trainer, path, keep_every)
         report(epoch)
 
 
@@ -64,3 +64,13 @@ def _restore(trainer: Trainer, path: Path, *, resume: bool) -> None:
 def _save(trainer: Trainer, path: Path) -> None:
     if rank() == 0:
         save_checkpoint(path, trainer.checkpoint())
+
+
+def _keep(trainer: Trainer, path: Path, keep_every: int | None) -> None:
+    """Write the checkpoint that stays, if one is due and not there."""
+    done = len(trainer.progress.epochs)
+    if trainer.progress.running.steps or not (keep_every and done) or done % keep_every:
+        return
+    kept = kept_path(path, done)
+    if not kept.exists():
+        _save(trainer, kept)

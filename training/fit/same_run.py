@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 from training.data.fingerprint import has_training_images
 from training.errors import CheckpointError
 from training.fit.checkpoint import Progress
 from training.networks.backbones import family_of
 from training.objectives import OBJECTIVES
 from training.recipes import Recipe
+from training.recipes.weights import Weights
 
 # Fields that choose the images. The fingerprint says whether the images are the same.
 IMAGES = ("data", "held_out", "held_out_split")
@@ -31,6 +35,33 @@ def check_same_recipe(saved: Progress, recipe: Recipe) -> None:
                 f"{field}: the run to resume has {has}, this one {given}; resume with the same "
                 "options or choose another --out"
             )
+
+
+def check_same_weights(saved: Weights | None, source: str | None, *, keep_head: bool) -> None:
+    """Check that weights that are given again are those that the run to resume started from.
+
+    Args:
+        saved: Record of the weights in the checkpoint.
+        source: Value of `--weights`. A file that is there must be the same one.
+        keep_head: True if `--keep-head` is given.
+
+    Raises:
+        CheckpointError: They are others, or the head was not kept.
+    """
+    remedy = "resume with the same options or choose another --out"
+    if source is not None:
+        file = Path(source)
+        if file.is_file():
+            same = saved and saved.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+        else:
+            same = (source == "none") == (saved is None)
+        if not same:
+            has = saved.source if saved else "none"
+            raise CheckpointError(
+                f"weights: the run to resume starts from {has}, and not from {source}; {remedy}"
+            )
+    if keep_head and not (saved and saved.keep_head):
+        raise CheckpointError(f"keep_head: the run to resume has a head of its own; {remedy}")
 
 
 def check_same_run(saved: Progress, start: Progress) -> None:

@@ -15,7 +15,7 @@ from training.data.unlabelled import class_names
 from training.fit.checkpoint import Checkpoint, Progress, load_checkpoint
 from training.fit.checks import check_batches, check_recipe
 from training.fit.initial import with_weights
-from training.fit.same_run import check_same_recipe
+from training.fit.same_run import check_same_recipe, check_same_weights
 from training.fit.step.gradient import Losses
 from training.networks.places import with_places
 from training.networks.pretrained import classes_of
@@ -67,7 +67,9 @@ def _with_weights(
     """Return the recipe with its record of weights, and the weights if the run starts."""
     if checkpoint is None:
         return with_weights(recipe, options.weights, keep_head=options.keep_head)
-    recipe = recipe.continuing(checkpoint.progress.recipe)
+    saved = checkpoint.progress.recipe
+    check_same_weights(saved.weights, options.weights, keep_head=options.keep_head)
+    recipe = recipe.continuing(saved)
     check_same_recipe(checkpoint.progress, recipe)
     return recipe, None
 

@@ -24,3 +24,18 @@ def test_checkpoints_of_some_epochs_stay(tmp_path: Path) -> None:
     )
     assert sorted(one.name for one in tmp_path.iterdir()) == ["c-0002.safetensors", path.name]
     assert len(load_checkpoint(kept_path(path, 2)).progress.epochs) == 2
+
+
+def test_a_checkpoint_that_an_interruption_left_out_is_written_at_resume(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    for resume in (False, True):
+        trainer = Trainer(tiny_progress(epochs=2), tiny_dataset(), torch.device("cpu"))
+        fit(
+            trainer,
+            path,
+            resume=resume,
+            track=lambda batches, _: batches,
+            report=lambda _: None,
+            keep_every=2 if resume else None,
+        )
+    assert len(load_checkpoint(kept_path(path, 2)).progress.epochs) == 2

@@ -1,5 +1,6 @@
 """Which options can differ when a run is resumed."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 from tests.training.samples import tiny_dataset, tiny_progress
 from training.errors import CheckpointError
 from training.fit.checkpoint import load_checkpoint, save_checkpoint
-from training.fit.same_run import check_same_recipe, check_same_run, moved
+from training.fit.same_run import check_same_recipe, check_same_run, check_same_weights, moved
 from training.fit.trainer import Trainer
 from training.networks.backbones.msdnet import MSDNetConfig
+from training.recipes.weights import Weights
 
 
 def test_images_that_moved_are_the_same_run(tmp_path: Path) -> None:
@@ -72,3 +74,48 @@ def test_a_field_without_influence_can_differ(run: dict[str, Any], given: dict[s
 def test_a_field_with_an_influence_must_be_equal(given: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match=f"^({'|'.join(given)}): the run to resume has"):
         check_same_recipe(tiny_progress(), tiny_progress(**given).recipe)
+
+
+def record(sha256: str, *, keep_head: bool = False) -> Weights:
+    return Weights(
+        source="mine",
+        sha256=sha256,
+        size=8,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        filter="bicubic",
+        licence="mine",
+        margin=1,
+        keep_head=keep_head,
+    )
+
+
+def test_the_same_weights_or_none_can_be_given_again(tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(b"weights")
+    saved = record(sha256(b"weights").hexdigest(), keep_head=True)
+    for source in (None, "package", str(file), str(tmp_path / "removed.safetensors")):
+        check_same_weights(saved, source, keep_head=True)
+    check_same_weights(None, "none", keep_head=False)
+    check_same_weights(saved, None, keep_head=False)
+
+
+@pytest.mark.parametrize("source", ["none", "FILE"])
+def test_other_weights_are_another_run(tmp_path: Path, source: str) -> None:
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(b"other weights")
+    with pytest.raises(CheckpointError, match=r"weights: the run to resume starts from mine"):
+        check_same_weights(
+            record("0" * 64), str(file) if source == "FILE" else source, keep_head=False
+        )
+
+
+def test_a_run_from_random_weights_cannot_take_others() -> None:
+    with pytest.raises(CheckpointError, match="weights: the run to resume starts from none"):
+        check_same_weights(None, "package", keep_head=False)
+
+
+@pytest.mark.parametrize("saved", [None, record("0" * 64)])
+def test_a_head_cannot_be_kept_later(saved: Weights | None) -> None:
+    with pytest.raises(CheckpointError, match="keep_head: the run to resume has a head of its own"):
+        check_same_weights(saved, None, keep_head=True)
