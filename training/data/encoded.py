@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 from collections import deque
@@ -130,10 +131,12 @@ def _loaded(rows: Rows, source: str) -> datasets.Dataset:
 
     paths = [str(file.resolve()) for file in rows.files]
     _check_paths(paths)
+    versions = hashlib.sha256(json.dumps([_version(path) for path in paths]).encode())
     files = [glob.escape(path) for path in paths]
     try:
         return datasets.load_dataset(
             "parquet",
+            name=f"version-{versions.hexdigest()[:16]}",
             data_files={"train": files},
             split="train",
             columns=[rows.column],
@@ -142,6 +145,21 @@ def _loaded(rows: Rows, source: str) -> datasets.Dataset:
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         _check_readable(rows)
         raise DataError(f"data: {source} cannot be loaded: {error.__cause__ or error}") from error
+
+
+def _version(path: str) -> tuple[int, int]:
+    """Return numbers that change with the content of a file, for the copies that `datasets` keeps.
+
+    It compares only times of modification, which programs that copy and unpack files set.
+
+    Raises:
+        DataError: The file cannot be found.
+    """
+    try:
+        state = Path(path).stat()
+    except OSError as error:
+        raise DataError(f"data: {printable(path)} cannot be read: {error.strerror}") from error
+    return state.st_size, state.st_ctime_ns
 
 
 def _check_paths(paths: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -50,3 +51,13 @@ def test_a_dictionary_encoded_image_column_has_a_remedy(tmp_path: Path) -> None:
         DataError, match=r"train\.parquet: the image column image is dictionary-enco"
     ):
         open_dataset(str(tmp_path / "train.parquet"), 32, 1, 0)
+
+
+def test_another_file_with_the_same_path_and_time_is_read_anew(tmp_path: Path) -> None:
+    path, table = tmp_path / "train.parquet", parquet.read_table(PARQUET)
+    seen = []
+    for part in (table.slice(0, 100), table.slice(100, 100)):
+        parquet.write_table(part, path)
+        os.utime(path, (1e9, 1e9))  # as programs that unpack archives do
+        seen += [{file.encoded for file in open_dataset(str(path), 32, 10, 0).train.files()}]
+    assert not seen[0] & seen[1]
