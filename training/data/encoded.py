@@ -129,7 +129,9 @@ def _loaded(rows: Rows, source: str) -> datasets.Dataset:
     """Map the image column of parquet files into memory, whatever types the files declare."""
     import datasets  # takes a second, and images in files need it not
 
-    paths = [str(file.resolve()) for file in rows.files]
+    # `datasets` reads no file without rows.
+    used = [file for file, count in zip(rows.files, rows.counts, strict=True) if count]
+    paths = [str(file.resolve()) for file in used]
     _check_paths(paths)
     versions = hashlib.sha256(json.dumps([_version(path) for path in paths]).encode())
     files = [glob.escape(path) for path in paths]

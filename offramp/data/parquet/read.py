@@ -92,8 +92,8 @@ def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut
         read[split] = [_once(each, split, files_in, named) for each in group]
     named = [*(each for each in left_out if not _is_used(source / each.name, files_in)), *named]
     for split, labelled in list(read.items()):
-        if any(each.labels is None for each in labelled):
-            named.append(LeftOut(split, "has no labels: they are withheld", files=0))
+        if reason := _unused(labelled):
+            named.append(LeftOut(split, reason, files=0))
             del read[split]
     every = [each for group in read.values() for each in group]
     check_names([(each.file, each.names, set(each.labels or ())) for each in every])
@@ -197,6 +197,13 @@ def _rows_by_split(
             )
         groups.setdefault(split, []).append(row)
     return groups
+
+
+def _unused(labelled: Sequence[_Labelled]) -> str | None:
+    """Return the reason to leave a split out, if there is one."""
+    if not any(each.rows for each in labelled):
+        return "has no rows"
+    return "has no labels: they are withheld" if any(x.labels is None for x in labelled) else None
 
 
 def _classes(files: Sequence[_Labelled], source: Path) -> tuple[tuple[str, ...], list[str]]:

@@ -53,6 +53,20 @@ def test_a_dictionary_encoded_image_column_has_a_remedy(tmp_path: Path) -> None:
         open_dataset(str(tmp_path / "train.parquet"), 32, 1, 0)
 
 
+def test_files_without_rows_are_read(tmp_path: Path) -> None:
+    table = parquet.read_table(PARQUET)
+    parquet.write_table(table, tmp_path / "train-1.parquet")
+    for name in ("train-0", "train-2", "validation", "test"):
+        parquet.write_table(table.slice(0, 0), tmp_path / f"{name}.parquet")
+    dataset = open_dataset(str(tmp_path), 32, 100, 0)
+    assert [len(dataset.train), len(dataset.held_out), dataset.test] == [400, 100, None]
+    assert dataset.found
+    assert [str(each) for each in dataset.found.left_out] == [
+        "test has no rows",
+        "validation has no rows",
+    ]
+
+
 def test_another_file_with_the_same_path_and_time_is_read_anew(tmp_path: Path) -> None:
     path, table = tmp_path / "train.parquet", parquet.read_table(PARQUET)
     seen = []
