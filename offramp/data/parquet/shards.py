@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -118,8 +118,14 @@ def check_names(files: Sequence[tuple[Path, Sequence[str], set[str]]]) -> None:
         files: Path of each file, the names that it declares, and its labels.
 
     Raises:
-        DatasetError: They do not.
+        DatasetError: They do not, or one declares a name twice.
     """
+    for file, names, _ in files:
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise DatasetError(
+                f"{printable(file)} declares {printable(twice[0])} for two classes. Write it with "
+                "a name of its own for each class"
+            )
     declaring = [(file, names) for file, names, _ in files if names]
     for file, names, labels in files if declaring else ():
         first, expected = declaring[0]

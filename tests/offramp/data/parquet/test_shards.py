@@ -97,6 +97,11 @@ def test_files_that_declare_other_classes_are_refused(
     assert error.endswith("Write both with the same names")
 
 
+def test_a_name_of_two_classes_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [0, 1, 2], ["crane", "ox", "crane"])
+    assert error_of(path).startswith(f"{path} declares crane for two classes. Write it with a name")
+
+
 def test_labels_in_text_can_be_those_that_another_file_declares(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet", names=["cat", "dog"])
     write(tmp_path / "test.parquet", ["dog "])
