@@ -142,8 +142,13 @@ def order_classes(
     return (*present, *in_order(rest)), [name for name in declared if name not in found]
 
 
+def are_whole_numbers(labels: Collection[str]) -> bool:
+    """Return whether all labels are whole numbers."""
+    return all(label.removeprefix("-").isdecimal() for label in labels)
+
+
 def in_order(labels: Collection[str]) -> tuple[str, ...]:
     """Return labels in order: by value where all are whole numbers, or else by text."""
-    if all(label.removeprefix("-").isdecimal() for label in labels):
+    if are_whole_numbers(labels):
         return tuple(sorted(labels, key=lambda label: (Decimal(label), label)))
     return tuple(sorted(labels))

@@ -31,6 +31,7 @@ from offramp.data.parquet.rows import Rows
 from offramp.data.parquet.shards import (
     check_complete,
     check_names,
+    check_types,
     default_split,
     distinct,
     stated_split,
@@ -55,6 +56,7 @@ class _Labelled:
         rows: Numbers of the rows, from 0. A file without a column `split` has all in one split.
         labels: Label of each of them. `None`: withheld.
         names: Names that the file declares for labels.
+        type_: Type of the cells of labels.
         paths: Path of the image, by row, where the file has only its path.
     """
 
@@ -64,6 +66,7 @@ class _Labelled:
     rows: Sequence[int]
     labels: list[str] | None
     names: Sequence[str]
+    type_: type
     paths: Mapping[int, Path]
 
 
@@ -97,6 +100,7 @@ def read_parquet(files: Sequence[Path], source: Path, left_out: Sequence[LeftOut
             del read[split]
     every = [each for group in read.values() for each in group]
     check_names([(each.file, each.names, set(each.labels or ())) for each in every])
+    check_types([(x.file, x.type_, set(x.labels)) for x in every if x.labels and not x.names])
     classes, without = _classes(every, source)
     named += [LeftOut(label, "is a class without images", files=0) for label in without]
     parts = {split: _part(labelled, classes, source) for split, labelled in read.items()}
@@ -123,6 +127,7 @@ def _labelled(file: Path, source: Path, *, alone: bool) -> dict[Split, _Labelled
             rows,
             _labels({row: values[row] for row in rows}, split, names, (file, label)),
             names,
+            next((type(value) for value in values if value is not None), str),
             paths,
         )
         for split, rows in groups.items()

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
 
+from offramp.data.columns import are_whole_numbers
 from offramp.data.errors import DatasetError
 from offramp.data.records import LeftOut, Split, listed, printable
 from offramp.data.same_files import identity_of
 from offramp.data.split_folders import SPLITS, split_named
 
 NUMBERED = re.compile(r"(?P<start>.*-)(?P<number>\d{1,9})-of-(?P<total>\d{1,9})")
+TYPES = {str: "texts", bool: "true or false"}  # of labels, apart from numbers
 NAMED = 3  # missing files in an error
 
 
@@ -142,6 +144,26 @@ def check_names(files: Sequence[tuple[Path, Sequence[str], set[str]]]) -> None:
                 f"{printable(file)} declares {_named(here)} for class {k}, and "
                 f"{printable(first)} declares {_named(there)}. Write both with the same names"
             )
+
+
+def check_types(files: Sequence[tuple[Path, type, set[str]]]) -> None:
+    """Check that files that declare no names of classes have labels of one type.
+
+    Numbers that are written as texts are both.
+
+    Args:
+        files: Path of each file, the type of its labels, and its labels.
+
+    Raises:
+        DatasetError: They have not.
+    """
+    first: dict[str, Path] = {}
+    for file, type_, labels in files:
+        if type_ is not str or not are_whole_numbers(labels):
+            first.setdefault(TYPES.get(type_, "numbers"), file)
+    if len(first) > 1:
+        stated = " and ".join(f"{kind} in {printable(file)}" for kind, file in first.items())
+        raise DatasetError(f"labels are {stated}. Write all with the same names")
 
 
 def _named(name: str | None) -> str:

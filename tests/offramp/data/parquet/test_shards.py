@@ -97,6 +97,26 @@ def test_files_that_declare_other_classes_are_refused(
     assert error.endswith("Write both with the same names")
 
 
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (["cat", "dog"], "numbers in {0} and texts in {1}"),
+        ([True, False], "numbers in {0} and true or false in {1}"),
+    ],
+)
+def test_labels_of_two_types_are_refused(tmp_path: Path, labels: list[object], says: str) -> None:
+    paths = write(tmp_path / "train-0.parquet"), write(tmp_path / "train-1.parquet", labels)
+    stated = says.format(*paths)
+    assert error_of(tmp_path) == f"labels are {stated}. Write all with the same names"
+
+
+@pytest.mark.parametrize("labels", [["0", "1 "], [1.0, 0.0]])
+def test_numbers_of_several_types_are_labels(tmp_path: Path, labels: list[object]) -> None:
+    write(tmp_path / "train-0.parquet")
+    write(tmp_path / "train-1.parquet", labels)
+    assert counts(read_dataset(tmp_path)) == {"train": {"0": 2, "1": 2}}
+
+
 def test_a_name_of_two_classes_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [0, 1, 2], ["crane", "ox", "crane"])
     assert error_of(path).startswith(f"{path} declares crane for two classes. Write it with a name")
