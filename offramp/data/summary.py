@@ -5,20 +5,29 @@ from __future__ import annotations
 import io
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offramp.data.records import Found, LeftOut, Split, Stored, printable
+from offramp.data.records import Encoded, Found, LeftOut, Split, printable
 
 CLASSES = 50  # shown on the console
 NAMES = 20  # left out, shown on the console
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")  # order of the columns
 MEASURED = 500  # images, for their sizes
+
+
+class Sampled(Protocol):
+    """Encoded images, some of which can be looked at."""
+
+    def sample(self, number: int) -> Iterator[Encoded]:
+        """Yield at most `number` of the images."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class Summary:
             classes: Most classes that have a line of their own. `None`: all have.
             names: Most names of what was left out. `None`: all.
         """
-        images = sum(int(count.sum()) for count in self.counts.values())
+        images = _number(self.counts)
         yield f"data: {printable(self.source)}: {len(self.classes):,} classes, {images:,} images"
         yield from self._table(len(self.classes) if classes is None else classes)
         if len(self.sizes):
@@ -68,7 +77,7 @@ class Summary:
             order = sorted(np.argsort(first, kind="stable")[:shown].tolist())
         labels = [printable(self.classes[k]) for k in order]
         rest = len(self.classes) - len(order)
-        last = f"{rest:,} more, with more images" if rest else ""
+        last = f"{rest:,} more, with as many images or more" if rest else ""
         width = max(map(len, ["class", last, *labels]))
         yield "  " + "  ".join(["class".ljust(width), *(name.rjust(8) for name in self.counts)])
         for k, label in zip(order, labels, strict=True):
@@ -96,7 +105,7 @@ def left_out_lines(
         yield f"  hidden files and litter of file managers: {hidden:,}"
 
 
-def measured(images: Stored) -> tuple[NDArray[np.int64], Counter[str]]:
+def measured(images: Sampled) -> tuple[NDArray[np.int64], Counter[str]]:
     """Return sizes and formats of up to 500 images.
 
     Images that cannot be opened are not counted. Training reports them when it decodes them.
@@ -118,27 +127,37 @@ def measured(images: Stored) -> tuple[NDArray[np.int64], Counter[str]]:
     return np.array(sizes, dtype=np.int64).reshape(-1, 2), formats
 
 
-def summarize(found: Found, counts: Mapping[str, NDArray[np.int64]] | None = None) -> Summary:
+def summarize(
+    found: Found,
+    counts: Mapping[str, NDArray[np.int64]] | None = None,
+    images: Iterable[Sampled] | None = None,
+) -> Summary:
     """Summarize a data set.
 
     Args:
         found: The data set.
         counts: Images of each class by column of the table. `None`: those of its splits.
+        images: All images that are counted. `None`: those of its splits.
     """
+    counts = split_counts(found) if counts is None else counts
     sizes, formats = [], Counter[str]()
-    for part in found.parts.values():
-        some, kinds = measured(part.images)
+    for each in [part.images for part in found.parts.values()] if images is None else images:
+        some, kinds = measured(each)
         sizes.append(some)
         formats += kinds
     return Summary(
         found.source,
         found.classes,
-        counts if counts is not None else split_counts(found),
+        counts,
         np.concatenate(sizes) if sizes else np.zeros((0, 2), np.int64),
-        found.formats or formats,
+        found.formats if _number(found.formats) == _number(counts) else formats,
         found.left_out,
         found.hidden,
     )
+
+
+def _number(counts: Mapping[str, int | NDArray[np.int64]]) -> int:
+    return sum(int(np.sum(count)) for count in counts.values())
 
 
 def split_counts(found: Found) -> dict[str, NDArray[np.int64]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from offramp.data.errors import DatasetError
 from offramp.data.held_out import few_warnings, in_random_order, split_by_class
 from offramp.data.records import Found, printable, spellings
-from offramp.data.summary import Summary, split_counts, summarize
+from offramp.data.summary import Summary, summarize
 from training.data.fingerprint import FORM, HASHED, contents, has_training_images
 from training.data.hub.names import hub_name
 from training.data.images import ImageFiles, Images
@@ -95,16 +95,15 @@ class Dataset(Generic[Held]):
         """Count the images of each class in each set, with sizes, formats and what is left out."""
         if self.found is None or not self.labelled:
             return None
+        used: dict[str, Images | ImageFiles] = {"train": self.train, "held-out": self.held_out}
+        if self.test is not None:
+            used["test"] = self.test
         counts = {
-            name: np.bincount(targets.numpy(), minlength=len(self.labels))
-            for name, targets in (
-                ("train", self.train.targets),
-                ("held-out", self.held_out.targets),
-            )
+            name: np.bincount(each.targets.numpy(), minlength=len(self.labels))
+            for name, each in used.items()
         }
-        if "test" in self.found.parts:
-            counts["test"] = split_counts(self.found)["test"]
-        return summarize(self.found, counts)
+        files = [each for each in used.values() if isinstance(each, ImageFiles)]
+        return summarize(self.found, counts, files)
 
     def warnings(self) -> Iterator[str]:
         """Yield warnings about names that are nearly the same, and sets that are too small."""

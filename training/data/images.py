@@ -107,6 +107,11 @@ class ImageFiles:
         """Return the images at these indices."""
         return replace(self, rows=self.rows[indices], targets=self.targets[indices])
 
+    def sample(self, number: int) -> Iterator[Encoded]:
+        """Yield at most `number` of the encoded images, spread over all."""
+        some = min(number, len(self))
+        return self.encoded.read([int(self.rows[k * len(self) // some]) for k in range(some)])
+
     def files(self) -> Iterator[File]:
         """Yield the encoded files.
 

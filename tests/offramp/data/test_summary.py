@@ -30,13 +30,20 @@ def test_the_table_has_classes_counts_sizes_formats_and_what_is_left_out(tmp_pat
     ]
 
 
+def test_the_formats_are_those_of_the_images_that_are_counted(tmp_path: Path) -> None:
+    photos(tmp_path, ["cat", "dog"], 2)
+    put(tmp_path, "beside.jpg", content=encoded("JPEG"))
+    (tmp_path / "cat" / "link.png").symlink_to(tmp_path / "cat" / "0.png")
+    assert "  formats: 4 PNG" in summarize(read_dataset(tmp_path)).lines()
+
+
 def test_many_classes_and_names_are_shortened_only_on_the_console(tmp_path: Path) -> None:
     for number in range(60):
         photos(tmp_path, [f"class {number:02}"], 1 + (number < 3))
     put(tmp_path, *(f"{number}.txt" for number in range(30)), content=b"text")
     summary = summarize(read_dataset(tmp_path))
     shown = [*summary.lines()]
-    assert "  10 more, with more images        13" in shown
+    assert "  10 more, with as many images or more        13" in shown
     assert "    and 10 more" in shown
     assert len([line for line in shown if line.startswith("  class ")]) == 51
     whole = [*summary.lines(classes=None, names=None)]

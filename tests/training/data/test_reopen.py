@@ -54,6 +54,18 @@ def test_a_run_that_left_damaged_images_out_finds_its_images_again(
     assert len(again.train) + len(again.held_out) == 15
 
 
+def test_images_that_were_left_out_are_not_in_the_table(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        folder_of(tmp_path / "set" / split, 3)
+    opened = open_dataset(str(tmp_path / "set"), SIZE, 4, 0)
+    summary = without_damaged(opened)[0].summary()
+    assert summary is not None
+    lines = [*summary.lines()]
+    assert lines[0].endswith("2 classes, 30 images")
+    assert lines[4].split() == ["all", "11", "4", "15"]
+    assert lines[5:] == ["  sizes: 40 x 30 pixels", "  formats: 30 PNG"]
+
+
 def test_images_that_became_damaged_later_are_an_error(tmp_path: Path) -> None:
     source = folder_of(tmp_path / "set", None)
     opened = open_dataset(source, SIZE, 4, 0)
