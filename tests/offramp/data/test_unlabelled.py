@@ -25,6 +25,14 @@ def test_all_images_of_a_folder_are_read_at_any_depth(tmp_path: Path) -> None:
     assert [each.name for each in found.left_out] == ["notes.txt"]
 
 
+def test_a_second_name_of_a_file_is_left_out(tmp_path: Path) -> None:
+    folder = put(tmp_path / "set", "a.png", "b.png")
+    (folder / "c.png").symlink_to(folder / "a.png")
+    found = read_unlabelled(folder)
+    assert [each.name for each in found.parts["train"].images] == ["a.png", "b.png"]
+    assert [str(each) for each in found.left_out] == ["c.png is a second name of a file"]
+
+
 def test_parquet_files_are_read_without_labels(tmp_path: Path) -> None:
     table = pa.table({"image": [b"one", b"two"]})
     parquet.write_table(table, tmp_path / "a.parquet")
