@@ -90,7 +90,7 @@ def _check_names(names: Sequence[str], path: Path, classes: int) -> None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             return [line.strip() for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--class-names: {path} cannot be read: {error}") from error

@@ -48,6 +48,8 @@ def test_names_of_classes_are_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("ant\n bee \n\n", encoding="utf-8")
     assert class_names(path, 2) == ("ant", "bee")
+    path.write_bytes(b"\xef\xbb\xbfant\r\nbee\r\n")  # as editors on Windows write it
+    assert class_names(path, 2) == ("ant", "bee")
     assert class_names(None, 3) == ("0", "1", "2")
     with pytest.raises(DataError, match="has 2 names, and the weights are for 3 classes"):
         class_names(path, 3)
