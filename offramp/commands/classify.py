@@ -19,7 +19,13 @@ from pydantic_settings import CliToggleFlag
 from offramp.command_line.exit_codes import exit_code, missing_extra
 from offramp.command_line.options import read_options
 from offramp.commands.answer_options import AnswerOptions, check_budget
-from offramp.commands.output import FileOutput, Output, StandardOutput, check_output
+from offramp.commands.output import (
+    FileOutput,
+    Output,
+    StandardOutput,
+    check_output,
+    check_same_paths,
+)
 from offramp.commands.progress import LISTED, Progress, report_failed, report_left_out
 from offramp.commands.rows import Classify, answer_rows
 from offramp.errors import OfframpError
@@ -88,6 +94,8 @@ def _run(options: ClassifyOptions) -> None:
     with ExitStack() as stack:
         model, classify = _local(options, stack) if options.bundle else _remote(options, stack)
         output = stack.enter_context(_output(options, model))
+        if options.out is not None:
+            check_same_paths(options.out, output.done, options.paths)
         progress = stack.enter_context(Progress(len(images), shown=options.out is not None))
         progress.skip(len(output.done))
         failed: deque[str] = deque(maxlen=LISTED)

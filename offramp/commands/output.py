@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,6 +98,25 @@ def check_same_run(place: Path, before: object, run: Mapping[str, Any]) -> None:
         raise OutputError(
             f"{place} is of a run with another {', '.join(differs)}; --overwrite starts again"
         )
+
+
+def check_same_paths(out: Path, done: AbstractSet[str], paths: Sequence[Path]) -> None:
+    """Check that rows are of images in these paths, before a run continues them.
+
+    Raises:
+        OutputError: The rows of one are not, so they are of a run with other paths.
+    """
+    from offramp.data.records import printable  # late: it imports numpy
+
+    given = set(paths)
+    for name in done:
+        path = Path(name)
+        file = path.with_name(path.name.rpartition("#")[0] or path.name)  # of a row in parquet
+        if given.isdisjoint((path, file, *path.parents)):
+            raise OutputError(
+                f"{out.name}{PARTIAL} has a row of {printable(name)}, which is not in the paths of "
+                "this command. Give the same paths, or another --out; --overwrite starts again"
+            )
 
 
 class FileOutput(Output):

@@ -16,7 +16,7 @@ import pytest
 from pyarrow.parquet import read_table
 
 from offramp import Classifier
-from offramp.commands.classify import main
+from offramp.commands.classify import ClassifyOptions, main
 from tests.offramp.pictures import DAMAGED, files, write_files, write_parquet
 from tests.serving.servers import Running, serving, until
 
@@ -31,6 +31,10 @@ def server(bundle: Path) -> Iterator[Running]:
 def folder(tmp_path: Path) -> Path:
     write_files(tmp_path / "images", 20, 1)
     return tmp_path / "images"
+
+
+def options_of(folder: Path, bundle: Path) -> ClassifyOptions:
+    return ClassifyOptions.model_validate({"paths": [folder], "bundle": bundle})
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
@@ -156,6 +160,22 @@ def test_another_budget_does_not_continue_a_run(
     assert main(arguments) == 1
     assert "another" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 0
+
+
+def test_other_paths_do_not_continue_a_run(
+    bundle: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.jsonl"
+    assert main([str(folder), "--bundle", str(bundle), "-o", str(out)]) == 0
+    with Classifier.open(bundle) as classifier:
+        model = {"name": classifier.manifest.name, "version": classifier.manifest.version}
+    run = {"model": model, **options_of(folder, bundle).asked(5)}
+    rows = json.dumps({"run": run}) + "\n" + out.read_text()
+    out.rename(tmp_path / "out.jsonl.partial").write_text(rows)
+    one = str(next(folder.iterdir()))
+    assert main([one, "--bundle", str(bundle), "-o", str(out)]) == 1
+    assert "which is not in the paths of this command" in capsys.readouterr().err
+    assert main([str(folder), "--bundle", str(bundle), "-o", str(out)]) == 0
 
 
 @pytest.mark.parametrize(

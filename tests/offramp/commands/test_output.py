@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyarrow.parquet import read_table
 
-from offramp.commands.output import FileOutput, OutputError
+from offramp.commands.output import FileOutput, OutputError, check_same_paths
 from offramp.commands.rows import Row
 
 RUN: dict[str, object] = {"model": {"name": "m", "version": "1"}, "budget": "low"}
@@ -86,6 +86,17 @@ def test_rows_of_another_run_are_not_mixed_in(tmp_path: Path) -> None:
         FileOutput(tmp_path / "a.csv", other)
     with FileOutput(tmp_path / "a.csv", other, overwrite=True) as output:
         assert output.done == set()
+
+
+@pytest.mark.parametrize("path", [".", "a", "a/b", "a/b/c#1", "a/b/c#1#2"])
+def test_rows_of_the_same_paths_are_continued(path: str) -> None:
+    check_same_paths(Path("out.csv"), {"a/b/c#1#2"}, [Path("other"), Path(path)])
+
+
+@pytest.mark.parametrize("path", ["a/b/c", "a/b/c.png#2", "b", "/", "a/b/c.png/d"])
+def test_rows_of_other_paths_are_not_mixed_in(path: str) -> None:
+    with pytest.raises(OutputError, match=r"out\.csv\.partial has a row of a/b/c\.png#1, which is"):
+        check_same_paths(Path("out.csv"), {"a/b/c.png#1"}, [Path(path)])
 
 
 def test_a_file_that_exists_is_kept_unless_it_may_be_replaced(tmp_path: Path) -> None:
