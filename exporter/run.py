@@ -22,6 +22,7 @@ from exporter.reject.add_scores import DROPPED, TORCH_SCORES, add_reject
 from exporter.reject.photos import read_photos
 from exporter.report import summary
 from offramp.bundle.manifest import Manifest
+from offramp.command_line.console import plain_console
 from offramp.data.held_out import few_warnings
 from offramp.data.records import Found
 from offramp.data.summary import left_out_lines
@@ -43,7 +44,7 @@ def export_checkpoint(options: ExportOptions) -> None:
     """
     # torch warns of each torchvision operator that it does not find. No network here has any.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    console = Console(soft_wrap=True)
+    console = plain_console()
     checkpoint = load_checkpoint(options.checkpoint)
     progress = checkpoint.progress
     if line := unfinished(progress):
@@ -77,7 +78,7 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
         BundleError: The bundle cannot be read.
         OSError: A file cannot be read or written.
     """
-    console = Console(soft_wrap=True)
+    console = plain_console()
     manifest, graphs = read_bundle(options.bundle)
     naming = _naming(
         options.name or manifest.name,

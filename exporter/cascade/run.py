@@ -30,6 +30,7 @@ from exporter.stage_runner import Chain, ChainOutput
 from exporter.temperatures import temperatures_for
 from offramp.bundle.manifest import NEW_FORMAT, HeldOut, ImageInput, Manifest, Provenance
 from offramp.bundle.values import Confidence, Price
+from offramp.command_line.console import plain_console
 from offramp.data.held_out import few_warnings
 from offramp.data.summary import left_out_lines
 
@@ -79,7 +80,7 @@ class Output:
     """Lines of text and progress on the console."""
 
     def __init__(self) -> None:
-        self._console = Console(soft_wrap=True)
+        self._console = plain_console()
         self.progress = _Progress(self._console)
 
     def log(self, line: str) -> None:

@@ -24,6 +24,7 @@ from exporter.reject.photos import decode_photos, find_photos
 from exporter.report import write_plot
 from exporter.stage_runner import Chain, right_classes
 from offramp.bundle.manifest import MANIFEST, Manifest
+from offramp.command_line.console import plain_console
 from offramp.writing import write_text
 from training.errors import DataError
 
@@ -48,7 +49,7 @@ def certify_bundle(options: CertifyOptions) -> None:
         DataError: There are no such images.
         UnwritableFileError: The manifest cannot be written. It is as it was.
     """
-    console = Console(soft_wrap=True)
+    console = plain_console()
     manifest, graphs = read_bundle(options.bundle, promises=False)
     outputs = (_held_out if options.held_out else _photos)(options, manifest, graphs, console)
     wanted = wanted_from(options.promises, options.delta)

@@ -20,6 +20,7 @@ from exporter.reject.photos import read_photos
 from exporter.report import summary
 from exporter.stage_runner import Chain, right_classes
 from offramp.bundle.manifest import Manifest
+from offramp.command_line.console import plain_console
 from training.data.datasets import Dataset
 from training.data.images import Images
 
@@ -36,7 +37,7 @@ def convert_bundle(options: QuantizeOptions) -> None:
         BundleError: The bundle cannot be read.
         OSError: The new bundle cannot be written.
     """
-    console, precision = Console(soft_wrap=True), options.precision
+    console, precision = plain_console(), options.precision
     manifest, floats = read_bundle(options.bundle)
     images = own_images(manifest, options.data, strict=options.strict)
     export, held_out = _compared(manifest, floats, images, precision, console)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from offramp.command_line.console import plain_console
 from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images
 from training.data.prepare import run_images, run_test_images
@@ -40,7 +41,7 @@ def run(options: RunOptions, recipe: Recipe) -> None:
 
 
 def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
-    console = Console(soft_wrap=True, quiet=rank() > 0)
+    console = plain_console(quiet=rank() > 0)
     start = read_start(options, recipe, device, console)
     opened = open_images(options, start, console)
     summary = opened.summary() if rank() == 0 else None
