@@ -14,19 +14,30 @@ from exporter.reject.graphs import without_score
 from exporter.stage_runner import Chain
 from exporter.temperatures import fit_temperatures, some_of
 from offramp.bundle.manifest import HeldOut, Manifest
+from offramp.data.records import Found
+from offramp.data.summary import left_out_lines
 from training.data.datasets import Dataset
 from training.data.images import ImageFiles, Images, image_input
 from training.data.reopen import reopen_dataset
-from training.data.splits import load_split
+from training.data.splits import find_dataset, split_of
 from training.recipes import Recipe, Resizing
 
 ROUNDING = 1e-3  # share of images that can change class by another processor's rounding
 
 
-def images_for(manifest: Manifest, source: str, split: str, *, strict: bool = False) -> Images:
+Log = Callable[[str], None]
+
+
+def silent(_line: str) -> None:
+    """Print nothing."""
+
+
+def images_for(
+    manifest: Manifest, source: str, split: str, *, strict: bool = False, log: Log = silent
+) -> Images:
     """Load one split of labelled images, at the bundle's input size.
 
-    With `strict`, a data set with files that are left out is refused.
+    With `strict`, a data set with files that are left out is refused. Else `log` gets their names.
 
     Raises:
         DataError: The images cannot be loaded, or a label is not in the bundle.
@@ -36,12 +47,24 @@ def images_for(manifest: Manifest, source: str, split: str, *, strict: bool = Fa
     resizing = Resizing(manifest.input.filter, manifest.input.margin)
     if manifest.input != image_input(size, resizing):
         raise ExportError("--bundle: it resizes images in a way that is not supported here")
-    files = load_split(source, split, size, manifest.labels, strict=strict, resizing=resizing)
+    found = find_dataset(source, strict=strict)
+    files = split_of(found, split, size, manifest.labels, resizing)
+    describe(found, log)
     return files.decoded()
 
 
-def own_files(manifest: Manifest, source: str, *, strict: bool = False) -> Dataset[ImageFiles]:
+def describe(found: Found | None, log: Log) -> None:
+    """Name what is left out of a data set, and why."""
+    for line in left_out_lines(found.left_out, found.hidden) if found else ():
+        log(line)
+
+
+def own_files(
+    manifest: Manifest, source: str, *, strict: bool = False, log: Log = silent
+) -> Dataset[ImageFiles]:
     """Return the images that the bundle was made with, split as in training.
+
+    With `strict`, a data set with files that are left out is refused. Else `log` gets their names.
 
     Raises:
         DataError: `source` has no such images.
@@ -61,17 +84,22 @@ def own_files(manifest: Manifest, source: str, *, strict: bool = False) -> Datas
             f"--data: {source} has other classes than the bundle, or in another order: these are "
             "not the images that it was made with"
         )
+    describe(dataset.found, log)
     return dataset
 
 
-def held_out_of(manifest: Manifest, source: str, *, strict: bool = False) -> ImageFiles:
+def held_out_of(
+    manifest: Manifest, source: str, *, strict: bool = False, log: Log = silent
+) -> ImageFiles:
     """Return the images that training held out, on which the bundle was measured.
+
+    With `strict`, a data set with files that are left out is refused. Else `log` gets their names.
 
     Raises:
         DataError: `source` has no such images.
         ExportError: The bundle is a cascade, or was measured on other images.
     """
-    images = own_files(manifest, source, strict=strict).held_out
+    images = own_files(manifest, source, strict=strict, log=log).held_out
     if len(images) != manifest.held_out.images:
         raise ExportError(
             f"--held-out: {len(images):,} images of --data are held out, and the figures of the "
@@ -110,7 +138,7 @@ def recalibrate(
     graphs: list[StageGraph],
     images: Images,
     source: str,
-    log: Callable[[str], None],
+    log: Log,
     rows: NDArray[np.int64] | None = None,
 ) -> tuple[Manifest, Export]:
     """Fit temperatures and solve budgets on these images.

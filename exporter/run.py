@@ -17,15 +17,13 @@ from exporter.network.export import export_network, make_manifest
 from exporter.network.verify import verify_scores
 from exporter.promises.bundle import with_promises
 from exporter.promises.wanted import calibration_rows, wanted_from
-from exporter.recalibrate import held_out_of, images_for, recalibrate
+from exporter.recalibrate import describe, held_out_of, images_for, recalibrate
 from exporter.reject.add_scores import DROPPED, TORCH_SCORES, add_reject
 from exporter.reject.photos import read_photos
 from exporter.report import summary
 from offramp.bundle.manifest import Manifest
 from offramp.command_line.console import plain_console
 from offramp.data.held_out import few_warnings
-from offramp.data.records import Found
-from offramp.data.summary import left_out_lines
 from training.data.images import Images
 from training.evaluation.assessment import own_dataset
 from training.fit.checkpoint import Checkpoint, Progress, load_checkpoint
@@ -54,7 +52,7 @@ def export_checkpoint(options: ExportOptions) -> None:
         options.name or progress.recipe_name, options.version, options.dataset or Path(source).name
     )
     dataset = own_dataset(progress, source, strict=options.strict)
-    _describe(dataset.found, console)
+    describe(dataset.found, console.print)
     _warn_of_few(len(dataset.held_out), console)
     images = dataset.held_out.decoded()
     wanted = wanted_from(options.promises, options.delta)
@@ -85,7 +83,7 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
         options.version or manifest.version,
         options.dataset or Path(options.data).name,
     )
-    images = _images(options, manifest)
+    images = _images(options, manifest, console)
     _warn_of_few(len(images), console)
     solved_for = options.solve_for or manifest.solved_for
     named = manifest.model_copy(
@@ -105,10 +103,12 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
     _write(options.out, new, export, console, lines)
 
 
-def _images(options: RecalibrateOptions, manifest: Manifest) -> Images:
+def _images(options: RecalibrateOptions, manifest: Manifest, console: Console) -> Images:
     if not options.held_out:
-        return images_for(manifest, options.data, options.split, strict=options.strict)
-    images = held_out_of(manifest, options.data, strict=options.strict)
+        return images_for(
+            manifest, options.data, options.split, strict=options.strict, log=console.print
+        )
+    images = held_out_of(manifest, options.data, strict=options.strict, log=console.print)
     if not images.labelled:
         raise ExportError("--held-out: the images that training held out have no labels")
     return images.decoded()
@@ -136,7 +136,7 @@ def _with_reject(
     console: Console,
 ) -> tuple[Manifest, Export]:
     assert options.reject
-    photos = read_photos(options.reject, manifest.input)
+    photos = read_photos(options.reject, manifest.input, console.print)
     rate, log = options.reject_rate, console.print
     return add_reject(manifest, export, images.pixels, photos, rate, log)
 
@@ -154,12 +154,6 @@ def _write(
     write_bundle(out, manifest, export)
     for line in [*summary(manifest), *more]:
         console.print(line, highlight=False)
-
-
-def _describe(found: Found | None, console: Console) -> None:
-    if found is not None:
-        for line in left_out_lines(found.left_out, found.hidden):
-            console.print(line, highlight=False, markup=False)
 
 
 def _warn_of_few(images: int, console: Console) -> None:

@@ -74,7 +74,7 @@ def certify_bundle(options: CertifyOptions) -> None:
 def _held_out(
     options: CertifyOptions, manifest: Manifest, graphs: list[StageGraph], console: Console
 ) -> Outputs:
-    images = held_out_of(manifest, options.data)
+    images = held_out_of(manifest, options.data, log=console.print)
     console.print(FITTED_ON)
     parts = (part.pixels for part in images.parts())
     confidence, classes = _run(graphs, parts, len(images), console)
@@ -86,7 +86,7 @@ def _held_out(
 def _photos(
     options: CertifyOptions, manifest: Manifest, graphs: list[StageGraph], console: Console
 ) -> Outputs:
-    photos = find_photos(options.data, "--data")
+    photos = find_photos(options.data, "--data", console.print)
     total, damaged = sum(map(len, photos)), list[str]()
 
     def parts() -> Iterator[Tensor]:

@@ -21,7 +21,7 @@ from exporter.graph import StageGraph, stages_by_need
 from exporter.quantize import Precision
 from exporter.quantize.to_fp16 import convert_to_fp16
 from exporter.quantize.to_int8 import convert_to_int8
-from exporter.recalibrate import check_accuracy, own_files
+from exporter.recalibrate import Log, check_accuracy, own_files, silent
 from exporter.stage_runner import Chain, ChainOutput
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest
@@ -49,13 +49,17 @@ class Quantized:
     output: ChainOutput
 
 
-def own_images(manifest: Manifest, source: str, *, strict: bool = False) -> Dataset[Images]:
+def own_images(
+    manifest: Manifest, source: str, *, strict: bool = False, log: Log = silent
+) -> Dataset[Images]:
     """Return calibration images of the training set, and the held-out images of the bundle.
+
+    With `strict`, a data set with files that are left out is refused. Else `log` gets their names.
 
     Raises:
         DataError: `source` has no such images.
     """
-    dataset = own_files(manifest, source, strict=strict)
+    dataset = own_files(manifest, source, strict=strict, log=log)
     subset = dataset.train.select(torch.arange(min(CALIBRATION_IMAGES, len(dataset.train))))
     return Dataset(subset.decoded(), dataset.held_out.decoded(), dataset.labels)
 

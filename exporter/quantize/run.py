@@ -39,12 +39,13 @@ def convert_bundle(options: QuantizeOptions) -> None:
     """
     console, precision = plain_console(), options.precision
     manifest, floats = read_bundle(options.bundle)
-    images = own_images(manifest, options.data, strict=options.strict)
+    images = own_images(manifest, options.data, strict=options.strict, log=console.print)
     export, held_out = _compared(manifest, floats, images, precision, console)
     version = options.version or f"{manifest.version}-{precision}"
     new = with_new_measurements(manifest, export, version=version, precision=precision, reject=None)
     if options.reject:
-        photos, rate = read_photos(options.reject, new.input), options.reject_rate
+        photos = read_photos(options.reject, new.input, console.print)
+        rate = options.reject_rate
         new, export = add_reject(new, export, held_out.pixels, photos, rate, console.print)
     elif manifest.reject:
         console.print(DROPPED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -18,7 +18,8 @@ from offramp.bundle.manifest import ImageInput
 from offramp.cores import cores
 from offramp.data.errors import DatasetError
 from offramp.data.formats import HEAD, PARQUET, format_of
-from offramp.data.records import Encoded, Stored
+from offramp.data.records import Encoded, Found, Stored
+from offramp.data.summary import left_out_lines
 from offramp.inputs.datasets import ImageItems, find_images
 from training.data.images import READ_AT_ONCE, File, ImageFiles
 from training.data.splits import find_dataset
@@ -57,13 +58,16 @@ class _Listed:
         return (self.items[row] for row in rows)
 
 
-def read_photos(source: str, target: ImageInput) -> Photos:
+def read_photos(
+    source: str, target: ImageInput, log: Callable[[str], None] | None = None
+) -> Photos:
     """Read and decode photos, at most `MOST` of them. Labels are ignored.
 
     Args:
         source: A folder in which all images at all depths are read, a parquet file, or a data set
             as for training.
         target: Size of the decoded images, and the way to reach it.
+        log: Callback for the names of files that are not read.
 
     Raises:
         ExportError: There are fewer than `LEAST`.
@@ -71,7 +75,7 @@ def read_photos(source: str, target: ImageInput) -> Photos:
     """
     pixels: list[NDArray[np.uint8]] = []
     damaged: list[str] = []
-    for some in decode_photos(find_photos(source, "--reject"), target, source, MOST):
+    for some in decode_photos(find_photos(source, "--reject", log), target, source, MOST):
         for each in some:
             if isinstance(each, DataError):
                 damaged.append(str(each).removeprefix("data: "))
@@ -116,8 +120,12 @@ def _evenly(photos: Sequence[ImageItems | Stored], most: int | None) -> Iterator
     return (item for row, item in enumerate(chain(*photos)) if row in rows)
 
 
-def find_photos(source: str, option: str) -> Sequence[ImageItems | Stored]:
+def find_photos(
+    source: str, option: str, log: Callable[[str], None] | None = None
+) -> Sequence[ImageItems | Stored]:
     """Find photos in a folder at any depth, a parquet file, or all parts of a data set.
+
+    `log` gets the names of files that are not read.
 
     Raises:
         DataError: The source does not exist or has no images. The text names the option.
@@ -125,10 +133,15 @@ def find_photos(source: str, option: str) -> Sequence[ImageItems | Stored]:
     path = Path(source)
     try:
         if path.is_dir() or (path.is_file() and _is_parquet(path)):
-            return [find_images([path])]
-        return [part.images for part in find_dataset(source).parts.values()]
+            found: ImageItems | Found = find_images([path])
+        else:
+            found = find_dataset(source)
     except DatasetError as error:
         raise DataError(f"{option}: {error}") from error
+    if log:
+        for line in left_out_lines(found.left_out, found.hidden):
+            log(line)
+    return [each.images for each in found.parts.values()] if isinstance(found, Found) else [found]
 
 
 def _is_parquet(path: Path) -> bool:

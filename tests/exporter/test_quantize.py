@@ -181,6 +181,14 @@ def test_own_images_are_those_of_training(manifest: Manifest) -> None:
     assert len(images.train) == 400
 
 
+def test_what_is_left_out_of_own_images_is_named(manifest: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").symlink_to(PARQUET)
+    (tmp_path / "notes.txt").write_text("notes", encoding="utf-8")
+    said: list[str] = []
+    own_images(manifest, str(tmp_path), log=said.append)
+    assert said[1:] == ["    notes.txt is beside parquet files, which are the data set"]
+
+
 def test_a_bundle_of_version_0_1_keeps_its_random_split(manifest: Manifest) -> None:
     config = {**manifest.provenance.config}
     del config["held_out_split"]

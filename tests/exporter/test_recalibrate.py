@@ -9,6 +9,7 @@ from exporter.network.export import make_manifest
 from exporter.recalibrate import images_for, recalibrate
 from exporter.stage_runner import Chain
 from tests.exporter.exported import checkpoint, export, held_out
+from tests.offramp.pictures import write_files
 from tests.training.samples import LABELS
 from training.data.images import Images
 from training.evaluation.thresholds import fit_temperature
@@ -71,3 +72,18 @@ def test_images_are_loaded_at_the_bundles_input_size(bundle: Path) -> None:
     )
     with pytest.raises(ExportError, match="resizes images in a way that is not supported"):
         images_for(odd, str(parquet), "train")
+
+
+def test_what_is_left_out_is_named(bundle: Path, tmp_path: Path) -> None:
+    manifest, _ = read_bundle(bundle)
+    labels = LABELS[:5]
+    rows = [f"{path},{labels[i % 5]}" for i, path in enumerate(write_files(tmp_path, 50))]
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["file,label", *rows, "missing.png,cat"]), encoding="utf-8")
+    said: list[str] = []
+    known = manifest.model_copy(update={"labels": labels})
+    images_for(known, str(table), "train", log=said.append)
+    assert said == [
+        "  left out: 1",
+        "    missing.png (line 52) cannot be opened: No such file or directory",
+    ]

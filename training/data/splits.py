@@ -63,10 +63,18 @@ def load_split(
     Raises:
         DataError: The split does not exist, or an image has a label that is not in `labels`.
     """
-    found = find_dataset(source, strict=strict)
+    return split_of(find_dataset(source, strict=strict), split, size, labels, resizing)
+
+
+def split_of(
+    found: Found, split: str, size: int, labels: tuple[str, ...], resizing: Resizing = PLAIN
+) -> ImageFiles:
+    """Open one split of a data set that was read; see `load_split`."""
     named = next((name for name in found.parts if name == split), None)
     if named is None:
-        raise DataError(f"data: {source} has no split {split!r}, only {', '.join(found.parts)}")
+        raise DataError(
+            f"data: {found.source} has no split {split!r}, only {', '.join(found.parts)}"
+        )
     return _relabelled(found, named, size, labels, resizing)
 
 

@@ -19,7 +19,10 @@ def test_a_folder_is_read_at_all_depths_whatever_its_names_are(tmp_path: Path) -
     write_files(tmp_path / "holiday", 15, 1)
     write_files(tmp_path / "pets" / "cats", 10, 2)
     (tmp_path / "pets" / "cats" / "broken.png").write_bytes(DAMAGED)
-    found = read_photos(str(tmp_path), image_input(32))
+    (tmp_path / "notes.txt").write_text("notes", encoding="utf-8")
+    said: list[str] = []
+    found = read_photos(str(tmp_path), image_input(32), said.append)
+    assert said[1:] == [f"    {tmp_path}/notes.txt is not an image in a format that is read"]
     assert (found.pixels.shape, found.pixels.dtype) == ((25, 32, 32, 3), torch.uint8)
     assert found.source == tmp_path.name
     (reason,) = found.damaged
