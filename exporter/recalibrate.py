@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from exporter.bundle import Export, score, with_new_measurements
@@ -14,6 +15,7 @@ from exporter.reject.graphs import without_score
 from exporter.stage_runner import Chain
 from exporter.temperatures import fit_temperatures, some_of
 from offramp.bundle.manifest import HeldOut, Manifest
+from offramp.data.held_out import in_random_order
 from offramp.data.records import Found
 from offramp.data.summary import left_out_lines
 from training.data.datasets import Dataset
@@ -22,6 +24,7 @@ from training.data.reopen import reopen_dataset
 from training.data.splits import find_dataset, split_of
 from training.recipes import Recipe, Resizing
 
+SEED = 0  # of the order of other images
 ROUNDING = 1e-3  # share of images that can change class by another processor's rounding
 
 
@@ -35,7 +38,7 @@ def silent(_line: str) -> None:
 def images_for(
     manifest: Manifest, source: str, split: str, *, strict: bool = False, log: Log = silent
 ) -> Images:
-    """Load one split of labelled images, at the bundle's input size.
+    """Load one split of labelled images in random order, at the bundle's input size.
 
     With `strict`, a data set with files that are left out is refused. Else `log` gets their names.
 
@@ -50,7 +53,9 @@ def images_for(
     found = find_dataset(source, strict=strict)
     files = split_of(found, split, size, manifest.labels, resizing)
     describe(found, log)
-    return files.decoded()
+    # Rows of a table can repeat the classes in turn, as the folds of a cross-fit do.
+    order = torch.from_numpy(in_random_order(len(files), SEED))
+    return files.select(order).decoded()
 
 
 def describe(found: Found | None, log: Log) -> None:

@@ -74,7 +74,9 @@ def test_images_are_loaded_at_the_bundles_input_size(bundle: Path) -> None:
         images_for(odd, str(parquet), "train")
 
 
-def test_what_is_left_out_is_named(bundle: Path, tmp_path: Path) -> None:
+def test_images_of_a_table_are_in_random_order_and_what_is_left_out_is_named(
+    bundle: Path, tmp_path: Path
+) -> None:
     manifest, _ = read_bundle(bundle)
     labels = LABELS[:5]
     rows = [f"{path},{labels[i % 5]}" for i, path in enumerate(write_files(tmp_path, 50))]
@@ -82,7 +84,8 @@ def test_what_is_left_out_is_named(bundle: Path, tmp_path: Path) -> None:
     table.write_text("\n".join(["file,label", *rows, "missing.png,cat"]), encoding="utf-8")
     said: list[str] = []
     known = manifest.model_copy(update={"labels": labels})
-    images_for(known, str(table), "train", log=said.append)
+    images = images_for(known, str(table), "train", log=said.append)
+    assert len(set(images.targets[::5].tolist())) > 1  # a fold of a cross-fit
     assert said == [
         "  left out: 1",
         "    missing.png (line 52) cannot be opened: No such file or directory",
