@@ -176,8 +176,8 @@ class ImageFiles:
         if len(errors) > LISTED:
             listed.append(f"and {len(errors) - LISTED} more")
         return DataError(
-            f"data: {len(errors)} of {len(self)} images cannot be decoded; remove them, or give "
-            f"--skip-damaged. {start}" + ", ".join(listed)
+            f"data: {len(errors)} of {len(self)} images cannot be decoded; remove them, or train "
+            f"with --skip-damaged. {start}" + ", ".join(listed)
         )
 
     def _attempt(self, file: File) -> NDArray[np.uint8] | DataError:
