@@ -7,6 +7,7 @@ error names both readings.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -23,6 +24,7 @@ SPLITS: Mapping[str, Split] = {
     "dev": "validation",
     "test": "test",
 }
+_LIKE = re.compile(r"(?<![a-z])(train|val|dev|eval|test)")  # a word that begins as a split does
 
 
 def split_named(name: str) -> Split | None:
@@ -42,6 +44,7 @@ def find_splits(tops: Sequence[Folder], source: str) -> dict[Split, Folder]:
     """
     named = [folder for folder in tops if split_named(folder.name) and folder.with_images]
     if not _can_be_splits(named, tops):
+        _check_like_splits(tops, source)
         return {}
     splits = [folder for folder in named if not folder.images or _is_split(folder, named, tops)]
     unclear = [folder for folder in tops if folder not in splits]
@@ -62,6 +65,26 @@ def _can_be_splits(named: Sequence[Folder], tops: Sequence[Folder]) -> bool:
         return bool(named)
     shared = any(count > 1 for count in _classes(named).values())
     return shared or any(not each.images or len(each.with_images) > 1 for each in named)
+
+
+def _check_like_splits(tops: Sequence[Folder], source: str) -> None:
+    """Check that folders are not splits with names of another form, such as `train_set`.
+
+    Raises:
+        DatasetError: All are named after splits, after two or more, and have images in folders.
+    """
+    words = [_LIKE.search(folder.name.casefold()) for folder in tops]
+    if (
+        len({word[1] for word in words if word}) > 1
+        and all(words)
+        and not any(folder.images for folder in tops)
+    ):
+        names = listed([folder.name for folder in tops])
+        raise DatasetError(
+            f"{source} can be read in two ways: {names} as splits, or as classes. If they are "
+            "splits, name them train, validation or test. If they are classes, move their images "
+            "out of the folders in them"
+        )
 
 
 def _is_split(folder: Folder, named: Sequence[Folder], tops: Sequence[Folder]) -> bool:

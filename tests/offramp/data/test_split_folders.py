@@ -58,3 +58,35 @@ def test_splits_in_a_split_with_images_beside_their_class_folders_are_two_readin
     put(tmp_path, "train/train/x.png", "train/val/x.png")
     error = error_of(tmp_path)
     assert "train, val in train as splits, or as classes" in error
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("test_set", "training_set"),
+        ("Testing", "Trainset", "Validation data"),
+        ("eval", "train-images"),
+        ("seg_test/seg_test", "seg_train/seg_train"),
+    ],
+)
+def test_splits_with_names_of_another_form_are_two_readings(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    photos(tmp_path, [f"{name}/{label}" for name in names for label in ("cat", "dog")])
+    error = error_of(tmp_path)
+    assert f"two ways: {', '.join(name.partition('/')[0] for name in names)} as splits, or" in error
+    assert "If they are splits, name them train, validation or test" in error
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ["freight train/2020", "high-speed train/2020"],
+        ["tests/a", "trains/a", "buses/a"],
+        ["tests/a", "trains"],
+        ["contest/a", "strain/a"],
+    ],
+)
+def test_classes_with_words_of_splits_are_classes(tmp_path: Path, folders: list[str]) -> None:
+    found = read_dataset(photos(tmp_path, folders))
+    assert set(found.classes) == {folder.partition("/")[0] for folder in folders}
