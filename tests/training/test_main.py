@@ -87,6 +87,19 @@ def test_the_table_of_the_images_is_printed_and_written(
     assert "train/notes [b].txt is not an image" in capsys.readouterr().err
 
 
+def test_other_images_are_refused_and_the_table_of_the_run_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = photos(tmp_path / "set", ["ant", "bee"], 20), tmp_path / "run"
+    options = [*OPTIONS, "--data", str(folder), "--out", str(out), "--held-out", "4"]
+    assert main([*options, "--epochs", "1"]) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    put(folder, "bee/new.png")
+    assert main([*options, "--epochs", "1", "--resume"]) == 1
+    assert "data: the run to resume used other images" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_a_name_on_the_hub_that_cannot_be_loaded_is_said_to_be_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from training.data.prepare import run_images, run_test_images
 from training.distributed import cores_per_process, process_group, processes, rank
 from training.fit.checkpoint import Progress
 from training.fit.features.cache import Place, run_features
-from training.fit.same_run import moved
+from training.fit.same_run import check_same_run, moved
 from training.fit.trainer import Trainer
 from training.options import RunOptions
 from training.output_folder import CHECKPOINT
@@ -52,6 +52,8 @@ def _run(options: RunOptions, recipe: Recipe, device: torch.device) -> None:
     trainer = _trainer(options, start, opened, dataset, place)
     for line in introduction(trainer, dataset):
         console.print(line, highlight=False)
+    if start.saved:  # before the table of other images is written
+        check_same_run(start.saved, trainer.progress)
     write_table(options.out, summary)
     train(trainer, options, console)
     if rank() == 0:
