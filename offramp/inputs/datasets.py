@@ -165,16 +165,35 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[Path], list[LeftOut], int
     tree = read_tree(folder)
     images = [Path(path) for path in tree.root.image_paths()]
     tables = [each.path / name for each in tree.root.each() for name in each.parquet]
+    beside = [table for table in tables if images and not _has_images(table)]
     left_out = [
         LeftOut(str(folder / other.name), other.reason, other.files)
         for each in tree.root.each()
         for other in each.others
         if folder / other.name not in tables
     ]
+    left_out += [
+        LeftOut(str(table), "is a parquet file without an image column") for table in beside
+    ]
+    tables = [table for table in tables if table not in beside]
     if not images and not tables:
         reason = f". {left_out[0]}" if left_out else ""
         raise DatasetError(f"{folder}: this folder has no image and no parquet file{reason}")
     return images, tables, left_out, tree.hidden
+
+
+def _has_images(table: Path) -> bool:
+    """Return whether a parquet file has an image column.
+
+    Raises:
+        DatasetError: It cannot be read.
+    """
+    with opened(table) as parquet:
+        try:
+            image_column(parquet, table)
+        except DatasetError:
+            return False
+    return True
 
 
 def _is_parquet(path: Path) -> bool:

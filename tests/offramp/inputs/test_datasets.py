@@ -44,6 +44,20 @@ def test_images_are_found_in_files_folders_and_parquet(tmp_path: Path) -> None:
         find_images([tmp_path / "a"], strict=True)
 
 
+def test_a_table_without_images_beside_images_is_left_out(tmp_path: Path) -> None:
+    (path,) = write_files(tmp_path, 1)
+    rows = write_parquet(tmp_path / "rows.parquet", files(1))
+    write_table(pa.table({"file": ["a.png"], "label": ["cat"]}), tmp_path / "answers.parquet")
+    found = find_images([tmp_path])
+    assert [item.name for item in found] == [str(path), f"{rows}#0"]
+    assert [str(each) for each in found.left_out] == [
+        f"{tmp_path}/answers.parquet is a parquet file without an image column"
+    ]
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DatasetError, match="cannot be read as a parquet file"):
+        find_images([tmp_path])
+
+
 @pytest.mark.parametrize("name", ["no/such", "empty"])
 def test_a_path_without_images_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
