@@ -14,7 +14,7 @@ from offramp.data.records import LeftOut, Split, listed, printable
 from offramp.data.same_files import identity_of
 from offramp.data.split_folders import SPLITS, split_named
 
-NUMBERED = re.compile(r"(?P<start>.*-)(?P<number>\d{1,9})-of-(?P<total>\d{1,9})")
+NUMBERED = re.compile(r"(?P<start>.*-)(?P<number>\d{1,9})-of-(?P<total>\d{1,9})(?:-[0-9a-f]{16})?")
 TYPES = {str: "texts", bool: "true or false"}  # of labels, apart from numbers
 NAMED = 3  # missing files in an error
 

@@ -58,6 +58,7 @@ def test_a_second_name_in_another_split_is_refused(tmp_path: Path, name: str, sp
         (["train-00000-of-00003"], "train-00001-of-00003, train-00002-of-00003 of 3 parquet"),
         (["train-1-of-2", "test-0-of-2", "test-1-of-2"], "train-0-of-2 of 2 parquet files are"),
         (["data/train-0-of-11", "data/train-10-of-11"], "train-3-of-11 and 6 more of 11 parquet"),
+        (["train-0-of-2-0123456789abcdef"], "train-1-of-2 of 2 parquet files are missing"),
         (["a/train-0-of-2", "b/train-1-of-2"], "a: train-1-of-2 of 2 parquet files are missing"),
     ],
 )
