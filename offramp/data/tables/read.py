@@ -77,7 +77,10 @@ class _Rows:
         label = label_text(cells[label_column], (), f"{where}: {label_column}").strip()
         name = cells[file_column]
         if not isinstance(name, str) or not name.strip():
-            raise DatasetError(f"{where}: {file_column} is empty. Give the path of an image file")
+            stated = "empty" if name is None or isinstance(name, str) else f"{name!r}, and no text"
+            raise DatasetError(
+                f"{where}: {file_column} is {stated}. Give the path of an image file"
+            )
         name = name.strip()
         _check_printable({label_column: label, file_column: name}, where)
         split = "train" if split_column is None else split_in(cells[split_column], where)

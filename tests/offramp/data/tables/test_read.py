@@ -73,6 +73,7 @@ def test_whole_numbers_are_ordered_by_value(tmp_path: Path) -> None:
         ('{"file": "a.png", "label": ["x"]}\n', "line 1: label is a list. Give each image one"),
         ('{"file": "a.png", "label": 0.5}\n', "line 1: label is 0.5, which is neither a text"),
         ('{"file": null, "label": "x"}\n', "line 1: file is empty"),
+        ('{"file": 12, "label": "x"}\n', "line 1: file is 12, and no text. Give the path of an"),
         ('{"file": "a.png"\n', "line 1: is not JSON"),
         ('{"file": "a.png", "label": "cat"}\n[1]\n', "line 2: is not a JSON object"),
         ('[{"file": "a.png", "label": "cat"}]\n', "is a JSON list. Write one JSON object on each"),
