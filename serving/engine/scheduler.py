@@ -240,10 +240,11 @@ class Scheduler:
     ) -> tuple[Request, ...]:
         """Return the requests of the batch: urgent ones first, then in the order of arrival."""
         queue = self._queues[stage]
-        latency = (self.latency.whole_network if whole_network else None) or self.latency
-        size = latency.split(stage, latency.best(stage, min(self.max_batch, len(queue))), idle)
-        most = min(longest, MAX_WHOLE_SECONDS) if whole_network else longest
-        size = latency.fitting(stage, size, most)
+        whole = self.latency.whole_network if whole_network else None
+        latency, row = (self.latency, stage) if whole is None else (whole, 0)
+        size = latency.split(row, latency.best(row, min(self.max_batch, len(queue))), idle)
+        most = longest if whole is None else min(longest, MAX_WHOLE_SECONDS)
+        size = latency.fitting(row, size, most)
         first = queue.most_urgent()
         if first is None or first.due > (soonest := self._order.soonest(stage, now)):
             return queue.oldest(size)

@@ -206,3 +206,17 @@ def test_requests_in_a_whole_network_can_be_dropped_or_fail() -> None:
     scheduler, batch = whole_network(2)
     assert scheduler.failed(batch) == list(batch.requests)
     assert scheduler.running == [0] * (STAGES + 1)
+
+
+@pytest.mark.parametrize("idle", [0, 1])
+def test_the_last_network_of_several_runs_all_its_stages_at_once(idle: int) -> None:
+    """Its first stage is not stage 0, and its times are those of one stage."""
+    model = latency(whole_network=WHOLE_NETWORK)
+    scheduler = Scheduler(model, 8, firsts=(0, 1))
+    requests = [request(NEVER_EARLY) for _ in range(8)]
+    for each in requests:
+        scheduler.add(each)
+    batch = next_batch(scheduler, idle=idle)
+    assert (batch.stage, batch.whole_network, len(batch.requests)) == (1, True, 8 // (1 + idle))
+    assert ran(scheduler, batch, [0.1] * len(batch.requests)) == [*batch.requests]
+    assert [len(each.opinions) for each in batch.requests] == [STAGES] * len(batch.requests)
