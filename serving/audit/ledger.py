@@ -6,9 +6,7 @@ come from one of them, its position. `serving.audit.standing` has the rules by w
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -55,6 +53,10 @@ class Ledger:
         promises: The promises. All workers have the same ones.
         file: File that all workers map. `None` for a single process.
 
+    Attributes:
+        promises: The promises, by label.
+        writing: Lock of all workers, under which one of them writes the records to a file.
+
     Raises:
         OSError: The file system has no room.
     """
@@ -68,7 +70,7 @@ class Ledger:
             end += FIRST_SEQUENCE + SEQUENCE * len(promise.ladder)
         self._cells = mapped_memory(file, end * CELL_BYTES).cast("q")
         self._lock = WorkerLock(file)
-        self._writing = None if file is None else file.with_name(file.name + ".writing")
+        self.writing = WorkerLock(file and file.with_name(file.name + ".writing"))
 
     @property
     def revision(self) -> int:
@@ -163,16 +165,6 @@ class Ledger:
             return
         candidates = record.candidates if len(record.candidates) < point else ()  # another ladder
         self._write(label, Standing(point, record.broken, record.sequence, candidates))
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold a lock of all workers, under which one of them writes the records to a file."""
-        if self._writing is None:
-            yield
-            return
-        with self._writing.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
     def _place(self, label: str) -> tuple[Position, int]:
         """Return the position of a promise, and the number of its candidates."""

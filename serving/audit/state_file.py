@@ -130,7 +130,7 @@ class StateFile:
 
     def _write(self, ledger: Ledger) -> None:
         """Write the newest counts of all workers, one worker at a time."""
-        with ledger.writing():
+        with ledger.writing:
             revision = ledger.revision
             promises = {label: _record(kept) for label, kept in ledger.kept().items()}
             text = _State(bundle=self._bundle, promises=promises).model_dump_json(indent=1)

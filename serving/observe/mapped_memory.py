@@ -41,15 +41,16 @@ def mapped_memory(file: Path | None, size: int, *, reserve: bool = True) -> memo
 class WorkerLock:
     """A lock of this process's threads, and of all workers.
 
-    The kernel releases the lock of a worker that is killed.
+    The kernel releases the lock of a worker that is killed. It works on when another worker has
+    removed the file, with the folder of a model that is unloaded.
 
     Args:
-        file: A file that all workers map. `None` for a single process.
+        file: A file of all workers, created if it is missing. `None` for a single process.
     """
 
     def __init__(self, file: Path | None) -> None:
         self._threads = Lock()
-        self._file = None if file is None else os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        self._file = None if file is None else os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         if self._file is not None:  # the memory of a model that is unloaded ends with it
             finalize(self, os.close, self._file)
 

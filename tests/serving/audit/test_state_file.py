@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,22 @@ def test_a_write_that_fails_later_is_logged(
     ledger.add(PROMISE.label, "95%", "agreement")
     file.save(ledger)
     assert "the audits were not saved" in caplog.text
+
+
+def test_a_worker_saves_its_audits_after_another_one_has_unloaded_the_version(
+    tmp_path: Path,
+) -> None:
+    folder, path = tmp_path / "v@1-1", tmp_path / "audits.json"
+    folder.mkdir()
+    ledgers = [Ledger([PROMISE], folder / "audits") for _ in range(2)]
+    files = [StateFile(path, BUNDLE) for _ in ledgers]
+    for file, ledger in zip(files, ledgers, strict=True):
+        file.restore(ledger)
+    files[0].save(ledgers[0])
+    shutil.rmtree(folder)
+    ledgers[1].add(PROMISE.label, "95%", "agreement")
+    files[1].save(ledgers[1])
+    assert restored(path).sequence(PROMISE.label).trials == 1
 
 
 def test_nothing_is_written_without_a_change(tmp_path: Path) -> None:
