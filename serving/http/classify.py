@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -105,7 +104,7 @@ class Classify:
         context.authenticate_all(scope["headers"])
         parsed = self.query_reader.read(scope["query_string"])
         if stream is not None:
-            parsed = replace(parsed, policy=replace(parsed.policy, explain=True))
+            parsed = self.query_reader.at_every_exit(parsed, explain=True)
         check_encoding(scope["headers"])
         body = await context.body_reader.read(headers.get(b"content-length", b""), receive)
         size = len(body)

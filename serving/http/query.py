@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.promises import PATTERN
 from serving.engine.budgets.milliseconds import Milliseconds
-from serving.engine.policy import Policy, resolve
+from serving.engine.policy import Policy, resolve, resolve_again
 from serving.errors import ParameterError, UnknownModelError, UnknownParameterError
 from serving.runtime.base import MOST_CLASSES
 
@@ -127,6 +127,24 @@ class QueryReader:
             return self._cached(raw) if len(raw) <= MAX_CACHED_BYTES else self._parse(raw)
         except _TimedError as error:
             return self._timed(raw, error.version)
+
+    def at_every_exit(
+        self, parsed: ParsedQuery, *, explain: bool = False, deadline: float | None = None
+    ) -> ParsedQuery:
+        """Return a query whose policy evaluates every exit, to explain it or with a deadline.
+
+        Evaluating takes time, so a budget in milliseconds stands for a cheaper point then.
+
+        Raises:
+            BudgetTooLowError: No operating point is as cheap as the budget.
+        """
+        policy = parsed.policy
+        explain, deadline = explain or policy.explain, deadline or policy.deadline
+        policy = replace(policy, explain=explain, deadline=deadline)
+        if policy.timed is not None:
+            again = resolve_again(policy, self._manifest, self._milliseconds)
+            policy = replace(again, explain=explain, deadline=deadline)
+        return replace(parsed, policy=policy)
 
     def _parse_untimed(self, raw: bytes) -> ParsedQuery:
         """Parse a query without a budget in milliseconds. An exception is not cached.

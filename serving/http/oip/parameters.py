@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -64,15 +63,11 @@ class ParameterReader:
             InvalidRequestError: As `QueryReader.read` raises.
         """
         parsed = self._query_reader.read(asked.query)
-        return within(within(parsed, asked.seconds), seconds)
-
-
-def within(parsed: ParsedQuery, seconds: float | None) -> ParsedQuery:
-    """Return a query with a deadline of at most so many seconds. `None`: no bound."""
-    deadline = parsed.policy.deadline
-    if seconds is None or (deadline is not None and deadline <= seconds):
-        return parsed
-    return replace(parsed, policy=replace(parsed.policy, deadline=seconds))
+        deadlines = (parsed.policy.deadline, asked.seconds, seconds)
+        least = min((each for each in deadlines if each is not None), default=None)
+        if least == parsed.policy.deadline:
+            return parsed
+        return self._query_reader.at_every_exit(parsed, deadline=least)
 
 
 def _ignored(name: str) -> bool:

@@ -12,6 +12,7 @@ from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.budgets.milliseconds import REFRESH_SECONDS, Milliseconds
 from serving.engine.latency import Latency
 from serving.errors import BudgetTooLowError, UnknownBudgetError
+from serving.http.oip.parameters import ParameterReader, read_parameters
 from serving.http.query import QueryReader
 from tests.serving.answers import problem
 from tests.serving.servers import Running
@@ -113,3 +114,34 @@ def test_a_cached_query_follows_the_times_of_the_machine(manifest: Manifest) -> 
     assert slower.timed is not None
     assert before.policy.timed is not None
     assert slower.timed.flops < before.policy.timed.flops
+
+
+@pytest.fixture
+def timed_reader(manifest: Manifest) -> QueryReader:
+    """A reader for stages of which most of the time is spent in their heads."""
+    bare = [[1e-4], [1e-4], [1e-4], [3e-3]]
+    return QueryReader(
+        manifest, Milliseconds(manifest, Latency([1], [[1e-3]] * 3 + [[3e-3]], bare))
+    )
+
+
+def test_every_deadline_has_the_operating_point_of_deadline_ms(timed_reader: QueryReader) -> None:
+    """With a deadline every exit is evaluated, which takes milliseconds of the budget."""
+    expected = timed_reader.read(b"budget=3.5ms&deadline_ms=5000").policy
+    without = timed_reader.read(b"budget=3.5ms").policy
+    assert expected.thresholds != without.thresholds
+    reader = ParameterReader(timed_reader)
+    for parameters, seconds in (({"timeout": 5_000_000}, None), ({}, 5.0)):
+        asked = read_parameters(b"budget=3.5ms", parameters)
+        found = reader.resolve(asked, seconds).policy
+        assert (found.thresholds, found.timed) == (expected.thresholds, expected.timed)
+        assert (found.deadline, found.explain) == (5.0, False)
+
+
+def test_a_stream_has_the_operating_point_of_explain(timed_reader: QueryReader) -> None:
+    expected = timed_reader.read(b"budget=3.5ms&explain=true&deadline_ms=9").policy
+    found = timed_reader.read(b"budget=3.5ms&deadline_ms=9")
+    assert timed_reader.at_every_exit(found, explain=True).policy == expected
+    plain = timed_reader.read(b"budget=3.5ms")
+    assert timed_reader.at_every_exit(plain, explain=True).policy.timed == expected.timed
+    assert timed_reader.at_every_exit(plain, explain=True).query == plain.query
