@@ -62,7 +62,7 @@ class ExitFormatter:
             image: Number of the image in its call, from 0.
             exit_: Number of the exit, from 1.
             opinion: What the exit says about the image.
-            parsed: The query, with its policy.
+            parsed: The query, with the policy that answers.
             elapsed: Seconds since the call arrived.
         """
         ranked = top_k(opinion.probabilities, self._labels, parsed.query.top_k)

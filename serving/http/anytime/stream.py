@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
@@ -20,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.engine.engine import Engine
-from serving.engine.request import Answer, Opinion, Run
+from serving.engine.request import Answer, Opinion, Request, Run
 from serving.http.anytime.events import EVENTS, Event, ExitFormatter, event
 from serving.http.problems import SAFETY_HEADERS
 from serving.http.query import ParsedQuery
@@ -66,6 +67,7 @@ class EventStream:
         self._send = send
         self._formatter = formatter
         self._started = False
+        self._requests: Sequence[Request] = ()
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     async def classify(
@@ -89,6 +91,7 @@ class EventStream:
             for number in range(len(images))
         ]
         call = engine.submit(slots, images, parsed.policy, arrived, reports, runs)
+        self._requests = call.requests
         call.future.add_done_callback(lambda _: self._events.put_nowait(None))
         try:
             await self._write_events()
@@ -112,7 +115,10 @@ class EventStream:
         self, parsed: ParsedQuery, arrived: float, image: int, exit_: int, opinion: Opinion
     ) -> None:
         elapsed = perf_counter() - arrived
-        content = self._formatter.format(image, exit_, opinion, parsed, elapsed)
+        policy = self._requests[image].policy  # audits can have replaced that of the query
+        content = self._formatter.format(
+            image, exit_, opinion, replace(parsed, policy=policy), elapsed
+        )
         self._events.put_nowait(event("exit", content))
 
     async def _write_events(self) -> None:

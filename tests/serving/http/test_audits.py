@@ -79,6 +79,10 @@ def test_answers_say_that_their_promise_is_broken(promise_bundle: Path, on_broke
         infer = "/v2/models/testnet/infer?promise=95%"
         image = png(random_images(1, 0)[0])
         response = client.post(infer, content=image, headers={LENGTH: "0"}).json()
+        stream = {"accept": "text/event-stream"}
+        url = "/classify?promise=95%&explain=true"
+        lines = client.post(url, content=image, headers=stream).text.splitlines()
+        *exits, last = [json.loads(each[6:]) for each in lines if each.startswith("data: ")]
     answered_by = None if on_broken == "keep" else "full"
     marked = expected | {"broken": True, "answered_by": answered_by}
     assert [answer["promise"] for answer in answers] == [marked] * 16
@@ -93,6 +97,8 @@ def test_answers_say_that_their_promise_is_broken(promise_bundle: Path, on_broke
     }
     assert state(samples) == ("broken" if on_broken == "keep" else "full")
     assert not any("broken" in answer.get("promise", {}) for answer in others)
+    explained = [each["threshold"] for each in last["answers"][0]["explain"]]
+    assert [event["threshold"] for event in exits] == explained
     if answered_by:
         assert {answer["exit"] for answer in answers} == {4}
     else:
