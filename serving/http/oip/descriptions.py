@@ -83,7 +83,7 @@ class Descriptions:
     def statistics(self) -> Data:
         """Return the statistics of the model, from the metrics of all workers."""
         return {"model_stats": [{"name": self.name, "version": self.version}
-                                | _statistics(self._metrics)]}  # fmt: skip
+                                | _statistics(self._metrics, self._manifest)]}  # fmt: skip
 
 
 def server_metadata() -> Data:
@@ -126,11 +126,12 @@ def _config(manifest: Manifest, max_images: int) -> Data:
     }
 
 
-def _statistics(metrics: Metrics) -> Data:
+def _statistics(metrics: Metrics, manifest: Manifest) -> Data:
     totals = _Totals(metrics)
     answered = sum(totals("requests_total", outcome=each) for each in ANSWERED)
     failed = totals("requests_total") - answered
-    batches = totals("batch_size_count", stage="1") + totals("batch_size_count", stage="all")
+    begins = [str(first + 1) for first in manifest.firsts]  # of a cascade, a network can be skipped
+    batches = sum(totals("batch_size_count", stage=each) for each in (*begins, "all"))
 
     def part(name: str) -> Data:
         # perf_analyzer stops unless all parts have the same count.

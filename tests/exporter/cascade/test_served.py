@@ -67,6 +67,14 @@ def assert_like_the_files(
                 assert np.abs(opinion.probabilities - outputs[k, image]).max() < 1e-4
 
 
+def test_statistics_count_batches_of_requests_that_skip_the_first_network(cascade: Path) -> None:
+    with serving(cascade) as running, running.client as client:
+        for pixels in PIXELS[:3]:
+            client.post("/classify?budget=full", content=png(pixels)).raise_for_status()
+        (stats,) = client.get("/v2/models/stats").json()["model_stats"]
+    assert (stats["inference_count"], stats["execution_count"]) == (3, 3)
+
+
 def test_the_server_gives_the_answers_of_the_files(
     cascade: Path, manifest: Manifest, outputs: Outputs
 ) -> None:
