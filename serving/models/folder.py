@@ -35,18 +35,22 @@ class ModelFolder:
         """Return the names of all models that have a version, sorted.
 
         Raises:
-            OSError: The folder cannot be read.
+            OSError: The folder, or that of a model, cannot be read.
         """
         found = [each.name for each in self.path.iterdir() if NAME.fullmatch(each.name)]
-        return sorted(name for name in found if self.versions(name))
+        return sorted(name for name in found if self._versions(name))
 
     def versions(self, name: str) -> list[str]:
         """Return the versions of a model, the newest first. Empty if there is no such model."""
-        if not NAME.fullmatch(name):
+        try:
+            return self._versions(name) if NAME.fullmatch(name) else []
+        except OSError:
             return []
+
+    def _versions(self, name: str) -> list[str]:
         try:
             found = [each.name for each in (self.path / name).iterdir()]
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         there = [v for v in found if VERSION.fullmatch(v) and self.of(name, v).is_file()]
         return sorted(there, key=int, reverse=True)

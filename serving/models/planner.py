@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from offramp.bundle.errors import BundleError
 from serving.errors import ModelLoadError, UnknownModelError
@@ -67,7 +68,7 @@ class Planner:
         A shadow does not answer, so that another version of its model does.
 
         Raises:
-            BundleError: The folder cannot be read or has no model, or a manifest cannot be read.
+            BundleError: A folder cannot be read or has no model, or a manifest cannot be read.
             UnknownModelError, ModelLoadError: A shadow, or another version of it, is not there.
         """
         names = self._names()
@@ -90,7 +91,7 @@ class Planner:
         tried, it is then tried anew. A model that has no version any more is unloaded.
 
         Raises:
-            BundleError: The folder cannot be read.
+            BundleError: The folder, or that of a model, cannot be read.
         """
         names = self._names()
         self._warn()
@@ -114,7 +115,8 @@ class Planner:
         try:
             return self.folder.names()
         except OSError as error:
-            raise BundleError(self.folder.path, f"cannot be read ({error.strerror})") from error
+            path = Path(error.filename or self.folder.path)
+            raise BundleError(path, f"cannot be read ({error.strerror})") from error
 
     def _newest_to_answer(self, name: str) -> str | None:
         """Return the newest version of a model that is not its shadow, if there is one."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,23 @@ def test_what_changed_in_the_folder_is_found(planner: Planner) -> None:
     for wish in wishes:
         catalog = planner.propose(catalog, wish)
     assert planner.changed(catalog) == []
+
+
+def test_a_model_with_a_folder_that_cannot_be_read_is_not_unloaded(
+    planner: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, read = planner.start(), Path.iterdir
+
+    def fail(path: Path) -> Iterator[Path]:
+        if path.name == "cats":
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    for plan in (planner.start, lambda: planner.changed(catalog)):
+        with pytest.raises(BundleError, match=r"cats: cannot be read \(Stale file handle\)"):
+            plan()
+    assert planner.folder.versions("cats") == []
 
 
 def test_an_older_version_can_be_asked_for(planner: Planner) -> None:
