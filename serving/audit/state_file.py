@@ -134,7 +134,7 @@ class StateFile:
             revision = ledger.revision
             promises = {label: _record(kept) for label, kept in ledger.kept().items()}
             text = _State(bundle=self._bundle, promises=promises).model_dump_json(indent=1)
-            with replaced(self._path, durable=True) as partial:
+            with replaced(self._path, durable=True, concurrent=True) as partial:
                 partial.write_text(text + "\n", encoding="utf-8")
         self._saved = revision
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -160,6 +161,23 @@ def test_a_worker_saves_its_audits_after_another_one_has_unloaded_the_version(
     ledgers[1].add(PROMISE.label, "95%", "agreement")
     files[1].save(ledgers[1])
     assert restored(path).sequence(PROMISE.label).trials == 1
+
+
+def test_a_version_is_loaded_while_its_predecessor_saves_its_last_audits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have the same name and version, so the same file, and no lock in common."""
+    path, synchronize = tmp_path / "audits.json", os.fsync
+
+    def load_meanwhile(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", synchronize)
+        restored(path)
+        synchronize(descriptor)
+
+    monkeypatch.setattr(os, "fsync", load_meanwhile)
+    ledger = saved(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["audits.json"]
+    assert restored(path).kept() == ledger.kept()
 
 
 def test_nothing_is_written_without_a_change(tmp_path: Path) -> None:
