@@ -38,12 +38,14 @@ class Kept(NamedTuple):
         broken: The promise was found broken at this point.
         sequence: The sequence of this point.
         candidates: Those of the cheaper points that are tried, which are before it on the ladder.
+        ladder: Names of all points. Empty: of an earlier server, which did not keep them.
     """
 
     point: str
     broken: bool
     sequence: ConfidenceSequence
     candidates: tuple[ConfidenceSequence, ...] = ()
+    ladder: tuple[str, ...] = ()
 
 
 class Ledger:
@@ -135,6 +137,7 @@ class Ledger:
                 each.broken,
                 each.sequence,
                 each.candidates,
+                self.promises[label].ladder,
             )
             for label, each in found.items()
         }
@@ -143,7 +146,8 @@ class Ledger:
         """Take over records of before, unless a worker has done so. Return whether they were.
 
         If the ladder does not have the point of a record any more, its promise was found broken at
-        its own point. A broken promise moves as after an alarm, if the ladder has other points now.
+        its own point. So was one with a safer point, if the ladder was another one. A broken
+        promise moves as after an alarm, if the ladder has other points now.
         """
         with self._lock:
             if self._cells[LOADED]:
@@ -156,7 +160,8 @@ class Ledger:
     def _take_over(self, label: str, record: Kept) -> None:
         promise = self.promises[label]
         ladder = promise.ladder
-        if record.point not in ladder:
+        moved = record.point != ladder[0]
+        if record.point not in ladder or (moved and record.ladder not in ((), ladder)):
             self._write(label, found_broken(promise, 0))
             return
         point = ladder.index(record.point)

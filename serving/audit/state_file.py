@@ -52,11 +52,12 @@ class _Counts(FrozenRecord):
 
 
 class _Audits(_Counts):
-    """The record of one promise. Files of earlier servers have no candidates."""
+    """The record of one promise. Files of earlier servers have no candidates, or no ladder."""
 
     point: str
     broken: bool
     candidates: tuple[_Counts, ...] = ()
+    ladder: tuple[str, ...] = ()
 
 
 class _State(FrozenRecord):
@@ -141,7 +142,7 @@ class StateFile:
 
 def _kept(record: _Audits) -> Kept:
     candidates = tuple(each.sequence for each in record.candidates)
-    return Kept(record.point, record.broken, record.sequence, candidates)
+    return Kept(record.point, record.broken, record.sequence, candidates, record.ladder)
 
 
 def _record(kept: Kept) -> _Audits:
@@ -149,6 +150,7 @@ def _record(kept: Kept) -> _Audits:
         point=kept.point,
         broken=kept.broken,
         candidates=tuple(_Counts.of(each) for each in kept.candidates),
+        ladder=kept.ladder,
         **asdict(kept.sequence),
     )
 

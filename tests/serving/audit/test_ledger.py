@@ -106,7 +106,8 @@ def test_only_the_first_worker_restores_what_was_kept(tmp_path: Path) -> None:
     first.add(FEW.label, "99%", "agreement")
     assert not second.restore(kept)
     assert second.sequence(FEW.label) == ConfidenceSequence(21, 1, 2)
-    assert second.kept()[FEW.label] == Kept("99%", False, ConfidenceSequence(21, 1, 2))
+    expected = Kept("99%", False, ConfidenceSequence(21, 1, 2), ladder=FEW.ladder)
+    assert second.kept()[FEW.label] == expected
 
 
 def test_a_long_sequence_is_kept_whole() -> None:
@@ -138,6 +139,19 @@ def test_a_promise_that_was_found_broken_moves_if_its_new_ladder_goes_further(po
     ledger.restore({MANY.label: Kept(point, True, ConfidenceSequence(20, 9))})
     assert ledger.state(MANY.label) == "full"
     assert ledger.kept()[MANY.label].candidates == (ConfidenceSequence(),)
+
+
+def test_a_promise_that_full_depth_answers_tries_the_points_of_a_new_ladder() -> None:
+    """As with `--on-broken safer` after `full`. On the same ladder none is left to try."""
+    for ladder, tried in ((("95%", "full"), True), (MANY.ladder, False), ((), False)):
+        ledger = Ledger(ALL)
+        ledger.restore({MANY.label: Kept("full", False, ConfidenceSequence(9), ladder=ladder)})
+        assert ledger.state(MANY.label) == "full"
+        assert ledger.tries(MANY.label) == tried
+    unmoved = Ledger(ALL)
+    unmoved.restore({MANY.label: Kept("95%", False, ConfidenceSequence(9), ladder=("95%",))})
+    assert unmoved.position(MANY.label) == (0, False)
+    assert unmoved.sequence(MANY.label).trials == 9
 
 
 @pytest.mark.parametrize("file", [None, "audits"])

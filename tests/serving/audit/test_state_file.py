@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,19 @@ def test_positions_and_sequences_survive_a_restart(tmp_path: Path) -> None:
     after = restored(tmp_path / "audits.json")
     assert after.kept() == before.kept()
     assert [each.name for each in tmp_path.iterdir()] == ["audits.json"]
+
+
+def test_safer_points_are_tried_after_a_restart_of_a_server_without_them(tmp_path: Path) -> None:
+    """As with `--on-broken full`, and then `safer`."""
+    path = tmp_path / "audits.json"
+    ledger, file = Ledger([replace(PROMISE, ladder=("95%", "full"))]), StateFile(path, BUNDLE)
+    file.restore(ledger)
+    for _ in range(40):
+        ledger.add(PROMISE.label, "95%", "disagreement")
+    assert (ledger.state(PROMISE.label), ledger.tries(PROMISE.label)) == ("full", False)
+    file.save(ledger)
+    after = restored(path)
+    assert (after.state(PROMISE.label), after.tries(PROMISE.label)) == ("full", True)
 
 
 def test_a_file_that_is_missing_is_made_at_start(tmp_path: Path) -> None:
