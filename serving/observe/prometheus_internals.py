@@ -10,8 +10,7 @@ import mmap
 from collections.abc import Callable
 from pathlib import Path
 
-from prometheus_client import values
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CollectorRegistry, exposition, values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.utils import floatToGoString
 
@@ -19,11 +18,21 @@ from serving.observe.mapped_memory import reserve_pages, reserve_room
 
 __all__ = ["choose_encoder", "floatToGoString", "write_metrics_of_worker"]
 
-# `choose_encoder` selects the text format by the header `Accept`, as the package's own app does.
 # `floatToGoString` formats bucket bounds as the package's own histograms do.
 
 FILE_BYTES = 1 << 16  # of a new file of metrics, as in the package
 ENTRY_BYTES = 32  # of a metric beside its key: length, padding, value and time
+
+
+def choose_encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """Return the text format for a header `Accept` and its content type, as the package's own app.
+
+    A version that is no number, on which the package fails, gets the default format.
+    """
+    try:
+        return exposition.choose_encoder(accept)
+    except (TypeError, ValueError):
+        return exposition.choose_encoder("")
 
 
 class ReservedDict(MmapedDict):

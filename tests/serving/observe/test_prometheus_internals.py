@@ -43,7 +43,10 @@ def test_bounds_are_written_as_those_of_its_histograms(bound: float) -> None:
     assert f'seconds_bucket{{le="{floatToGoString(bound)}"}} 1.0' in text
 
 
-def test_the_text_format_is_the_default() -> None:
-    encode, content_type = choose_encoder("")
+@pytest.mark.parametrize(
+    "accept", ["", "application/openmetrics-text; version=x", f"text/plain;version={'1' * 5000}"]
+)
+def test_the_text_format_is_the_default(accept: str) -> None:
+    encode, content_type = choose_encoder(accept)
     assert content_type.startswith("text/plain")
     assert encode(CollectorRegistry()) == b""
