@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Protocol
 
+from fastapi.exceptions import RequestValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,6 +16,7 @@ from starlette.types import Message, Send
 from serving.errors import (
     ModelLoadError,
     NoAdminError,
+    ParameterError,
     ProviderError,
     ServingError,
     WorkerError,
@@ -66,6 +68,11 @@ def add_handlers(app: Starlette, metrics: CountsProblems) -> None:
         assert isinstance(error, ServingError)
         return error_response(metrics, error)
 
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        return error_response(metrics, ParameterError(f"{first['loc'][-1]}: {first['msg']}"))
+
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         return _response_of(metrics, error, request.url.path)
@@ -74,6 +81,7 @@ def add_handlers(app: Starlette, metrics: CountsProblems) -> None:
         return error_response(metrics, INTERNAL_ERROR)
 
     app.add_exception_handler(ServingError, serving_error)
+    app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, bug)
 

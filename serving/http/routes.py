@@ -47,7 +47,7 @@ async def authenticate(
     frontend_of(request).authenticate_all(request.scope["headers"])
 
 
-@guarded.get("/model", response_model=ModelDescription, responses=problems([404]))
+@guarded.get("/model", response_model=ModelDescription, responses=problems([404, 422]))
 async def model(request: Request, version: Version = "") -> Response:
     """Describe the model: labels, input, exits, budgets and the curve of operating points.
 
@@ -62,7 +62,7 @@ async def models(request: Request) -> ModelList:
     return list_models(frontend_of(request).models)
 
 
-@guarded.get("/models/{name}", response_model=ModelDescription, responses=problems([404]))
+@guarded.get("/models/{name}", response_model=ModelDescription, responses=problems([404, 422]))
 async def named_model(
     request: Request,
     name: Annotated[str, Path(max_length=64, description="name of the model")],

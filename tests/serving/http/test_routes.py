@@ -170,6 +170,16 @@ def test_probes_can_use_head_and_wrong_methods_are_refused(client: httpx.Client)
     assert "is not served" in problem(client.get("/nowhere"), 404, "not-found")
 
 
+@pytest.mark.parametrize("path", ["/model?version={}", "/models/{}", "/models/testnet?version={}"])
+def test_a_parameter_of_another_form_is_a_problem(client: httpx.Client, path: str) -> None:
+    before = total(counters(client), "offramp_problems_total", type="invalid-parameter")
+    detail = problem(client.get(path.format("a" * 65)), 422, "invalid-parameter")
+    assert "at most 64 characters" in detail
+    assert detail.startswith("name: " if path == "/models/{}" else "version: ")
+    after = total(counters(client), "offramp_problems_total", type="invalid-parameter")
+    assert after == before + 1
+
+
 def test_not_ready_while_shutting_down(server: Running, client: httpx.Client) -> None:
     engine = server.app.engine
     engine.refusal = "stopping"
