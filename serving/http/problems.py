@@ -90,11 +90,17 @@ def _response_of(metrics: CountsProblems, error: HTTPException, path: str) -> Re
     """Return the problem of a path that is not served, or not with this method."""
     kind = error.detail.lower().replace(" ", "-")
     headers = dict(error.headers or {})
-    if "GET" in headers.get("Allow", ""):
-        headers["Allow"] += ", HEAD"
     allowed = headers.get("Allow")
+    if allowed:
+        allowed = headers["Allow"] = with_head(allowed)
     does = f"answers {allowed} only" if allowed else "is not served; /docs lists what is"
     return problem_response(metrics, kind, error.status_code, f"{path[:256]} {does}", headers)
+
+
+def with_head(methods: str) -> str:
+    """Return the methods of a header `Allow`, with HEAD beside GET."""
+    found = {*methods.split(", ")}
+    return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))
 
 
 def safe_send(send: Send, *, body: bool = True) -> Send:

@@ -13,7 +13,7 @@ from starlette.types import Send
 from serving.errors import ServingError
 from serving.http.classify import headers_of, send_response
 from serving.http.connection import Headers
-from serving.http.problems import CountsProblems
+from serving.http.problems import CountsProblems, with_head
 
 NOT_FOUND, WRONG_METHOD = "not-found", "method-not-allowed"  # as in the native API
 
@@ -36,8 +36,9 @@ async def send_not_served(send: Send, metrics: CountsProblems, path: str) -> Non
 
 async def send_wrong_method(send: Send, metrics: CountsProblems, path: str, method: str) -> None:
     """Count a call to a path that answers another method only, and send its response."""
-    text = f"{path[:256]} answers {method} only"
-    content = error_content(metrics, WRONG_METHOD, text, {"Allow": method})
+    allowed = with_head(method)
+    text = f"{path[:256]} answers {allowed} only"
+    content = error_content(metrics, WRONG_METHOD, text, {"Allow": allowed})
     await send_response(send, 405, *content)
 
 

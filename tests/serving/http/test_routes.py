@@ -170,6 +170,12 @@ def test_probes_can_use_head_and_wrong_methods_are_refused(client: httpx.Client)
     assert "is not served" in problem(client.get("/nowhere"), 404, "not-found")
 
 
+@pytest.mark.parametrize("path", ["/openapi.json", "/model", "/v2", "/v2/health/live"])
+def test_a_path_that_answers_get_allows_head_too(client: httpx.Client, path: str) -> None:
+    assert client.head(path).status_code == 200
+    assert client.options(path).headers["allow"] == "GET, HEAD"
+
+
 @pytest.mark.parametrize("path", ["/model?version={}", "/models/{}", "/models/testnet?version={}"])
 def test_a_parameter_of_another_form_is_a_problem(client: httpx.Client, path: str) -> None:
     before = total(counters(client), "offramp_problems_total", type="invalid-parameter")

@@ -56,8 +56,8 @@ def test_server_and_model_are_described(client: httpx.Client, model: str) -> Non
         ("GET", "/v2/models//infer", 404, "is not served"),
         ("POST", "/v2/repository/models/testnet/load", 404, "is not served"),
         ("GET", INFER, 405, "answers POST only"),
-        ("POST", MODEL, 405, "answers GET only"),
-        ("DELETE", "/v2", 405, "answers GET only"),
+        ("POST", MODEL, 405, "answers GET, HEAD only"),
+        ("DELETE", "/v2", 405, "answers GET, HEAD only"),
     ],
 )
 def test_other_calls_are_refused_in_the_form_of_the_protocol(
