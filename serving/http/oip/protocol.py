@@ -103,7 +103,7 @@ def read_outputs(
     names = [name for name, _ in named]
     for number, name in enumerate(names):
         if name not in given:
-            hint = f"; it needs the parameter {name}=true" if name in FURTHER else ""
+            hint = f"; it needs the parameter {name}=true" if name in [*FURTHER] else ""
             raise malformed(f"there is no output {shown(name)} in {', '.join(given)}{hint}")
         if name in names[:number]:
             raise malformed(f"the output {shown(name)} is requested twice")

@@ -90,6 +90,7 @@ JSON_ATTACKS: dict[str, tuple[object, str]] = {
     "a long id": (head([1], id="x" * 1025), "id: "),
     "a number as id": (head([1], id=7), "id: "),
     "another output": (head([1], outputs=[{"name": "logits"}]), "there is no output 'logits'"),
+    "a list as output": (head([1], outputs=[{"name": ["exit"]}]), "there is no output 'list'"),
     "an output twice": (head([1], outputs=2 * [{"name": "exit"}]), "requested twice"),
     "explain without its parameter": (head([1], outputs=[{"name": "explain"}]), "explain=true"),
     "classes of an exit": (
