@@ -11,7 +11,11 @@ import asyncio
 from collections.abc import Mapping
 
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 __all__ = [
     "EXTENDED",
@@ -22,6 +26,7 @@ __all__ = [
     "FastCycle",
     "Flow",
     "HttpToolsProtocol",
+    "RequestResponseCycle",
 ]
 
 # Methods that `Connection` extends. The event loop, the parser or the server calls them.
@@ -75,6 +80,7 @@ OF_CYCLE: Mapping[str, str] = {
     "message_event": "wakes an application that waits for its body",
     "response_complete": "whether the connection is idle",
     "response_started": "no other response can follow",
+    "send": "replaced for a client that waits for `100 Continue`",
     "transport": "replaced, so that a close lingers",
 }
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+from starlette.types import Message
 
 from serving.errors import ServingError, TargetTooLongError
 from serving.http.connection.closing import CycleTransport
@@ -18,6 +22,7 @@ from serving.http.connection.heads import (
     with_path,
 )
 from serving.http.connection.refusing import RefusingProtocol
+from serving.http.uvicorn_internals import RequestResponseCycle
 
 
 class HeadReadingProtocol(RefusingProtocol):
@@ -86,6 +91,8 @@ class HeadReadingProtocol(RefusingProtocol):
         super().on_headers_complete()
         if self._pipelined + len(self.pipeline) >= MAX_PIPELINED:
             self.cycle.keep_alive = False
+        if expects:
+            self.cycle.send = partial(_send_to_expecting, self.cycle, self.cycle.send)  # type: ignore[method-assign] # of this request only
         self.cycle.transport = CycleTransport(self.transport, self._close)  # type: ignore[assignment] # has what uvicorn calls
 
     def _refuse(self, error: ServingError) -> None:
@@ -93,3 +100,15 @@ class HeadReadingProtocol(RefusingProtocol):
             lengths = values_of(b"content-length", self.headers or ())  # None at first
             self._body_left = length_of(lengths[-1]) if lengths else 0
         super()._refuse(error)
+
+
+async def _send_to_expecting(
+    cycle: RequestResponseCycle, send: Callable[[Any], Awaitable[None]], message: Message
+) -> None:
+    """Send a message, and close after a response that comes before `100 Continue`.
+
+    The client can keep its body back then, so the next bytes would be taken for it.
+    """
+    if cycle.waiting_for_100_continue and cycle.more_body:
+        cycle.keep_alive = False
+    await send(message)

@@ -105,3 +105,29 @@ def trickle(client: socket.socket) -> None:
     while True:
         client.sendall(b"x")
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("target", ["/classify?buget=low", "/nowhere"])
+def test_a_refusal_of_a_body_that_is_kept_back_closes(server: Running, target: str) -> None:
+    head = f"POST {target} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(head.encode())
+        refusal = http.client.HTTPResponse(client)
+        refusal.begin()
+        assert refusal.status in (404, 422)
+        assert refusal.getheader("connection") == "close"
+        refusal.read()
+        assert not client.recv(1)
+
+
+def test_a_body_that_is_asked_for_keeps_the_connection(server: Running) -> None:
+    head = HEAD + b"Expect: 100-continue\r\nContent-Length: 1\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        for _ in range(2):
+            client.sendall(head)
+            assert client.recv(1 << 12) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.sendall(b"?")
+            refusal = http.client.HTTPResponse(client)
+            refusal.begin()
+            assert (refusal.status, refusal.getheader("connection")) == (415, None)
+            refusal.read()
