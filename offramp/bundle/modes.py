@@ -54,6 +54,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return _from_grey(_unit_floats(image), None)
     if image.mode not in _CONVERTED:
         raise PixelsError(f"pixels of mode {image.mode} are not converted; {REMEDY}")
+    if image.mode == "La":  # Pillow converts it to no other mode
+        image = image.convert("LA")
     mode = "RGBA" if image.has_transparency_data else "RGB"
     return image if image.mode == mode else image.convert(mode)
 

@@ -37,6 +37,11 @@ def test_other_depths_are_not_read(bits: int) -> None:
         decoded(tiff({**GREY, 258: (bits,)}, bytes(32 * 4 * bits)))
 
 
+def test_premultiplied_grey_is_blended_with_white() -> None:
+    tags: dict[int, Values] = {**GREY, 258: (8, 8), 277: (2,), 338: (1,)}
+    assert (decoded(tiff(tags, b"\x32\x80" * 32 * 32)) == 177).all()
+
+
 def test_uncompressed_separate_planes_of_16_bits_are_not_read() -> None:
     planes: dict[int, Values] = {**GREY, 258: (16, 16, 16), 262: (2,), 277: (3,), 284: (2,)}
     with pytest.raises(UnsupportedPixelsError, match="separate planes of 16 bits are not read"):
