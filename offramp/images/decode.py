@@ -7,20 +7,29 @@ that decides its pixels.
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from offramp.bundle.manifest import ImageInput
-from offramp.bundle.modes import PixelsError
+from offramp.bundle.modes import REMEDY, PixelsError
 from offramp.bundle.preprocess import Box, bring_to_size
-from offramp.images.errors import CostlyFileError, DamagedFileError, UnsupportedPixelsError
+from offramp.images.errors import (
+    CostlyFileError,
+    DamagedFileError,
+    ImageFileError,
+    UnsupportedPixelsError,
+)
 from offramp.images.header import Header
+from offramp.images.tiff import Tiff
 from offramp.images.without_metadata import Essence, png_has_all_rows
 
 # The number of pixels is bounded before a file is opened, and Pillow's own limit only warns.
 Image.MAX_IMAGE_PIXELS = None
+# Texts of Pillow about a whole file. It has no type of error for them.
+_NOT_READ = re.compile("[Uu]nsupported BMP|unknown raw mode|conversion from .* not supported")
 
 
 def decode_essence(
@@ -53,10 +62,20 @@ def decode_essence(
         raise UnsupportedPixelsError(str(error)) from error
     except (UnsupportedPixelsError, CostlyFileError):
         raise
-    except UnidentifiedImageError as error:
-        raise DamagedFileError(f"Pillow cannot read its header as {header.format}") from error
     except Exception as error:  # Pillow's plugins raise many types on damaged files
-        raise DamagedFileError(str(error)[:200]) from error
+        raise _error_of(header, error) from error
+
+
+def _error_of(header: Header, error: Exception) -> ImageFileError:
+    """Return the error of a file that Pillow does not read: of a kind that is not, or damaged."""
+    text = str(error)[:200]
+    if isinstance(error, UnidentifiedImageError):
+        if isinstance(header.detail, Tiff) and header.detail.strips:  # with all that it needs
+            return UnsupportedPixelsError(f"its kind of TIFF is not read; {REMEDY}")
+        text = f"Pillow cannot read its header as {header.format}"
+    elif _NOT_READ.search(text):
+        return UnsupportedPixelsError(f"it is not read ({text}); {REMEDY}")
+    return DamagedFileError(text or type(error).__name__)
 
 
 def _check_rows(image: Image.Image, file: bytes) -> None:

@@ -159,6 +159,8 @@ _Size = tuple[int, int, Tiff | Jpeg2000 | Essence | None]
 
 
 def _png(file: bytes) -> _Size:
+    if file[12:16] == b"CgBI":
+        raise UnsupportedPixelsError("PNGs of iOS apps (CgBI) are not read; save it as a plain PNG")
     return *struct.unpack_from(">II", file, 16), None
 
 

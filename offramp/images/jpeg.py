@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from offramp.bundle.orientation import EXIF_START, orientation_in
-from offramp.images.errors import CostlyFileError, DamagedFileError
+from offramp.images.errors import CostlyFileError, DamagedFileError, UnsupportedPixelsError
 
 SOI = b"\xff\xd8"
 CUT_OFF = "the header of this JPEG is cut off or damaged"
@@ -23,7 +23,8 @@ MAX_SCAN_SEGMENTS = 400  # scans and their tables. Writers make a few tens
 MAX_EXIF = 1 << 16  # bytes; the orientation comes early in them
 SOS, EOI, COMMENT, APP0, APP1, APP14, APP15 = 0xDA, 0xD9, 0xFE, 0xE0, 0xE1, 0xEE, 0xEF
 BASELINE, EXTENDED, PROGRESSIVE = 0xC0, 0xC1, 0xC2
-FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # the last: JPEG-LS
+_READ_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA})  # by libjpeg-turbo
 HUFFMAN = frozenset({BASELINE, EXTENDED, PROGRESSIVE})
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a length
 _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD})
@@ -87,6 +88,7 @@ def read_jpeg(file: bytes) -> Jpeg:
 
     Raises:
         DamagedFileError: The header is cut off or damaged.
+        UnsupportedPixelsError: The kind of JPEG is not read.
         CostlyFileError: It has more than `MAX_SEGMENTS` segments.
     """
     at, segments = len(SOI), _Segments(file)
@@ -132,7 +134,12 @@ class _Segments:
         if self._frame is None:
             raise DamagedFileError("this JPEG has no frame before its first scan")
         marker, frame = self._frame
-        number = frame[5] if len(frame) > 5 else 0
+        bits, number = (frame[0], frame[5]) if len(frame) > 5 else (8, 0)
+        if marker not in _READ_FRAMES or number == 2 or bits != 8:
+            raise UnsupportedPixelsError(
+                f"JPEGs of kind {marker:X} with {bits} bits and {number} components are not read; "
+                "save it as a baseline JPEG of 8 bits"
+            )
         starts = range(6, 6 + 3 * number, 3)
         if not 1 <= number <= 4 or len(frame) < starts.stop:
             raise DamagedFileError("the frame of this JPEG is damaged")

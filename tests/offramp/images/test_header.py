@@ -42,6 +42,32 @@ def test_the_size_in_the_header_is_that_of_pillow(form: str, width: int, height:
 GOOD = {form: encoded((40, 30), form) for form in FORMS}
 
 
+def changed(form: str, at: int, content: bytes) -> bytes:
+    return GOOD[form][:at] + content + GOOD[form][at + len(content) :]
+
+
+FRAME = GOOD["JPEG"].index(b"\xff\xc0")
+NOT_READ = {
+    "JPEG of 12 bits": changed("JPEG", FRAME + 4, b"\x0c"),
+    "hierarchical JPEG": changed("JPEG", FRAME + 1, b"\xc5"),
+    "JPEG-LS": changed("JPEG", FRAME + 1, b"\xf7"),
+    "JPEG of two components": changed("JPEG", FRAME + 9, b"\x02"),
+    "PNG of an iOS app": GOOD["PNG"][:8] + b"\0\0\0\4CgBI\x50\0\x20\2" + GOOD["PNG"][8:],
+    "BMP of 64 bits": changed("BMP", 28, b"\x40"),
+}
+
+
+def read(file: bytes) -> None:
+    header = read_header(file, 64)
+    decode_essence(header, header.essence(file), TARGET)
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_kinds_that_are_not_read_are_not_damaged(name: str) -> None:
+    with pytest.raises(UnsupportedPixelsError, match=r"not read.*; save it as"):
+        read(NOT_READ[name])
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(sorted(FORMS)), st.data())
 def test_every_damaged_file_is_an_error_of_the_tree(form: str, data: st.DataObject) -> None:

@@ -37,6 +37,21 @@ def test_other_depths_are_not_read(bits: int) -> None:
         decoded(tiff({**GREY, 258: (bits,)}, bytes(32 * 4 * bits)))
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {258: (32,) * 3, 262: (2,), 277: (3,), 339: (3,) * 3},  # colours of floats
+        {258: (16, 16), 277: (2,), 338: (2,)},  # grey of 16 bits with alpha
+        {258: (8,) * 5, 262: (2,), 277: (5,), 338: (0,)},
+        {262: (9,), 258: (8,) * 3, 277: (3,)},  # ICC LAB
+        {262: (32803,)},  # of a sensor
+    ],
+)
+def test_kinds_that_are_not_read_are_not_damaged(tags: dict[int, Values]) -> None:
+    with pytest.raises(UnsupportedPixelsError, match="not read; save it as 8-bit RGB"):
+        decoded(tiff({**GREY, **tags}, bytes(32 * 32 * 12)))
+
+
 def test_premultiplied_grey_is_blended_with_white() -> None:
     tags: dict[int, Values] = {**GREY, 258: (8, 8), 277: (2,), 338: (1,)}
     assert (decoded(tiff(tags, b"\x32\x80" * 32 * 32)) == 177).all()
