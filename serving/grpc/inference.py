@@ -9,11 +9,13 @@ from weakref import WeakKeyDictionary
 from serving.errors import BodyTimeoutError, EmptyBodyError
 from serving.grpc.calls import keys_of, seconds_of, traced_metadata
 from serving.grpc.errors import Call, code_of
-from serving.grpc.messages import MessageSplitter, RequestReader, ResponseWriter
+from serving.grpc.messages import MessageSplitter, Parts, RequestReader, ResponseWriter
+from serving.http.classify import READ_AT_ONCE
 from serving.http.models.frontend import Frontend
 from serving.http.models.served import ServedModel
 from serving.http.oip.inputs import InputReader
 from serving.http.oip.parameters import ParameterReader
+from serving.http.oip.protocol import InferRequest
 from serving.http.tracing.trace import Trace
 
 SERVICE, INFER = "inference.GRPCInferenceService", "ModelInfer"
@@ -87,7 +89,7 @@ class Inference:
         with model.in_use():
             bodies.hold(size)
             try:
-                request = endpoint.reader.read(parts, seconds)
+                request = await self._read(model, endpoint, parts, seconds, size)
                 self._splitter.keep(parts)
                 del parts
                 if trace is not None:
@@ -98,6 +100,16 @@ class Inference:
             finally:
                 bodies.release(size)
         return endpoint.writer.write(request, answers)
+
+    @staticmethod
+    async def _read(
+        model: ServedModel, endpoint: Endpoint, parts: Parts, seconds: float | None, size: int
+    ) -> InferRequest:
+        """Read a request. Much base64 takes long, so a thread decodes it, as over HTTP."""
+        if size <= READ_AT_ONCE or not parts.template.tensor.base64:
+            return endpoint.reader.read(parts, seconds)
+        thread, read = model.classify.thread, endpoint.reader.read
+        return await asyncio.get_running_loop().run_in_executor(thread, read, parts, seconds)
 
     def _endpoint_of(self, model: ServedModel) -> Endpoint:
         found = self._endpoints.get(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from serving.http.oip.inputs import InputReader
 from tests.serving.answers import counters, total
 from tests.serving.http.oip.calls import (
     INFER,
@@ -84,6 +86,33 @@ def test_base64_in_binary_data_is_decoded_if_the_input_says_so(
     document = head([6], data=data)
     document["inputs"][0]["parameters"]["content_type"] = "base64"
     check_equal(outputs(send(client, document, data)), native)
+
+
+def test_much_json_and_base64_are_read_on_a_thread(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    decode = InputReader._decoded
+
+    def decoded(texts: list[object]) -> list[bytes]:
+        threads.append(threading.current_thread().name)
+        return decode(texts)
+
+    monkeypatch.setattr(InputReader, "_decoded", staticmethod(decoded))
+    text = base64.b64encode(b"?" * (1 << 18))
+    document = head([1])
+    document["inputs"][0]["data"] = [text.decode()]
+    body = json.dumps(document).encode()
+    binary = head([1], data=elements([text]))
+    binary["inputs"][0]["parameters"]["content_type"] = "base64"
+    with serving(bundle) as server, server.client as client:
+        for response in (
+            client.post(INFER, content=body),
+            client.post(INFER, content=body, headers={LENGTH: str(len(body))}),
+            send(client, binary, elements([text])),
+        ):
+            assert response.status_code == 415, response.text
+    assert threads == ["bodies_0"] * 3
 
 
 @pytest.mark.parametrize("form", ["binary", "flat", "nested"])
