@@ -94,6 +94,8 @@ def _after_boundary(body: bytes, at: int) -> int | None:
 
 
 def _end_of_head(body: bytes, begin: int) -> int:
+    if body.startswith(LINE, begin):
+        raise _malformed("a part has no headers; send its Content-Disposition")
     end = body.find(2 * LINE, begin, begin + MAX_PART_HEAD + 2 * len(LINE))
     if end >= 0:
         return end

@@ -127,6 +127,7 @@ def test_every_cut_form_is_refused() -> None:
         (form((b"X: y", b"")), "no Content-Disposition with a name"),
         (form((b"Content-Disposition: form-data", b"")), "with a name"),
         (form((b"no colon", b"")), "without a colon"),
+        (b"--B\r\n\r\nx\r\n--B--\r\n", "a part has no headers"),
         (form((b"\r\n".join([FILE] * 17), b"")), "more than 16 headers"),
         (form((FILE + b"x" * 8192, b"")), "more than 8192 bytes of headers"),
         (form(*[(FILE, b"x")] * 4), "more than 3 images; send 1 to 3"),
