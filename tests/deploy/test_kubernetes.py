@@ -47,6 +47,12 @@ def test_variables_are_settings() -> None:
     assert named <= Settings.model_fields.keys()
 
 
+def test_the_bound_of_evictions_is_for_the_servers_pods() -> None:
+    # kustomize adds no selector to a resource of this kind, and without one it is for no pod
+    selector = read("disruption.yaml")["spec"]["selector"]
+    assert selector == read("network.yaml")["spec"]["podSelector"]
+
+
 def test_alerts_use_the_services_name_as_job() -> None:
     (job,) = re.findall(r'up{job=~"([^"]+)"}', rules.text())
     assert re.fullmatch(job, read("service.yaml")["metadata"]["name"])
