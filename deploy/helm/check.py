@@ -43,7 +43,12 @@ CASES: Mapping[str, Document] = {
         "bundle": {"existingClaim": "bundles", "path": "/bundles/mine"},
         "tracing": {"endpoint": "http://collector.monitoring:4317", "share": "5%"},
         "promises": {"audit": "1%", "onBroken": "safer"},
-        "settings": {"OFFRAMP_MAX_IMAGES": "4"},
+        "settings": {
+            "OFFRAMP_MAX_IMAGES": "4",
+            "OFFRAMP_MAX_BODY_BYTES": 33_554_432,
+            "OFFRAMP_BODY_SECONDS": 2.5,
+            "OFFRAMP_REBATCH": False,
+        },
         "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
         "imagePullSecrets": [{"name": "registry"}],
         "podAnnotations": {"a": "b"},
