@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import MANIFEST, Manifest, StageSpec, first_stages, read_manifest
 from offramp.bundle.stage_files import read_graph
 from offramp.bundle.values import FrozenRecord, MeasuredTimes, Name, Price, Version
-from offramp.writing import writing
+from offramp.writing import new_folder
 from training.evaluation.evaluate import Scored
 
 VERIFIED_IMAGES = 1000
@@ -158,19 +157,11 @@ def write_bundle(folder: Path, manifest: Manifest, export: Export) -> None:
 
     Raises:
         ExportError: `folder` exists already.
-        UnwritableFileError: The bundle cannot be written.
+        UnwritableFileError: The bundle cannot be written, or another process writes it.
     """
     check_place(folder)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        with writing(folder):
-            partial.mkdir(parents=True)
-            _write_files(partial, manifest, export)
-            partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with new_folder(folder) as partial:
+        _write_files(partial, manifest, export)
 
 
 def _write_files(folder: Path, manifest: Manifest, export: Export) -> None:

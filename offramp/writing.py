@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedWriter
@@ -12,6 +14,7 @@ from uuid import uuid4
 from offramp.errors import UnwritableFileError
 
 PARTIAL = ".partial"
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)  # of a file system, as Lustre can be
 
 
 @contextmanager
@@ -70,6 +73,8 @@ def replaced(
 def locked(path: Path, refusal: Exception) -> Iterator[BufferedWriter]:
     """Open a file for appending, and keep other processes from it. The end of a process unlocks it.
 
+    On a file system without locks nothing keeps others from it.
+
     Args:
         path: File to lock. Its folder is made.
         refusal: Error to raise if another process has locked it.
@@ -86,8 +91,35 @@ def locked(path: Path, refusal: Exception) -> Iterator[BufferedWriter]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise refusal from error
+            if error.errno not in WITHOUT_LOCKS:
+                raise refusal from error
         yield file
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` to write files to, then move it to `path`.
+
+    One process at a time writes to `path`. After an error nothing is left, and what a process that
+    was killed left is removed.
+
+    Args:
+        path: Folder to write, which does not exist.
+
+    Raises:
+        UnwritableFileError: The folder cannot be written, or another process writes it.
+    """
+    partial, lock = path.with_name(path.name + PARTIAL), path.with_name(f".{path.name}.lock")
+    with locked(lock, UnwritableFileError(f"{path}: another process writes it")):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            with writing(path):
+                partial.mkdir()
+                yield partial
+                partial.rename(path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

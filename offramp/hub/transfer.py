@@ -14,7 +14,7 @@ from pathlib import Path
 from offramp.bundle.manifest import MANIFEST, read_manifest
 from offramp.bundle.stage_files import read_graph
 from offramp.hub.address import Address, HubError
-from offramp.writing import PARTIAL, check_folder, writing
+from offramp.writing import check_folder, new_folder
 
 FURTHER = ("budgets.svg", "README.md")  # files that a bundle can have
 EXTRA = "pip install 'offramp[hub]'"
@@ -44,22 +44,15 @@ def pull(address: Address, folder: Path) -> None:
     Raises:
         HubError: The hub cannot be reached, or has no such bundle. Or the folder exists.
         BundleError: A file of the bundle is damaged.
-        UnwritableFileError: The folder cannot be written.
+        UnwritableFileError: The folder cannot be written, or another process writes it.
     """
     if folder.exists():
         raise HubError(f"{folder} exists; choose another --out")
     check_folder(folder, "--out")
     found = fetch(address)
-    partial = folder.with_name(folder.name + PARTIAL)
-    with writing(folder):
-        try:
-            shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-            partial.mkdir(parents=True)
-            for name in files_of(found):
-                shutil.copyfile(found / name, partial / name)
-            partial.replace(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(folder) as partial:
+        for name in files_of(found):
+            shutil.copyfile(found / name, partial / name)
 
 
 def push(folder: Path, address: Address, *, private: bool) -> str:

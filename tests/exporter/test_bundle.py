@@ -1,5 +1,6 @@
 import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from exporter.bundle import Naming, write_bundle
 from exporter.errors import ExportError
 from exporter.network.export import export_network, make_manifest
+from exporter.report import write_plot
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.bundle.stage_files import read_graph
@@ -45,6 +47,21 @@ def test_a_bundle_without_room_leaves_nothing(tmp_path: Path, manifest: Manifest
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, code)
     assert not list(tmp_path.iterdir())
+
+
+def test_two_exports_to_one_folder_do_not_mix(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plot_while_another_export_writes(*arguments: Any) -> None:
+        monkeypatch.undo()
+        with pytest.raises(UnwritableFileError, match="bundle: another process writes it"):
+            write_bundle(tmp_path / "bundle", manifest, export())
+        write_plot(*arguments)
+
+    monkeypatch.setattr("exporter.bundle.write_plot", plot_while_another_export_writes)
+    write_bundle(tmp_path / "bundle", manifest, export())
+    assert read_manifest(tmp_path / "bundle") == manifest
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_the_manifest_states_the_measurements(manifest: Manifest) -> None:

@@ -1,10 +1,11 @@
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from offramp.errors import UnwritableFileError
-from offramp.writing import check_folder, replaced, write_text
+from offramp.writing import check_folder, new_folder, replaced, write_text
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -55,3 +56,27 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UnwritableFileError, match="is read-only"):
         check_folder(tmp_path / "new", "--out")
+
+
+def test_one_process_at_a_time_writes_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder"
+    with new_folder(path) as partial:
+        (partial / "a").touch()
+        with pytest.raises(UnwritableFileError, match="folder: another process"), new_folder(path):
+            pass
+    assert [each.name for each in path.iterdir()] == ["a"]
+    with pytest.raises(UnwritableFileError, match="not empty"), new_folder(path):
+        pass
+    assert [each.name for each in path.parent.iterdir()] == ["folder"]
+
+
+def test_a_folder_is_written_where_there_are_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with new_folder(tmp_path / "folder"):
+        pass
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
