@@ -7,13 +7,14 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 from offramp.commands.rows import Row, columns_of, csv_writer, row_of, write_csv, write_parquet
 from offramp.errors import OfframpError
-from offramp.writing import check_folder, writing
+from offramp.writing import check_folder, locked, writing
 
 PARTIAL = ".partial"
 WRITING = ".writing"
@@ -131,7 +132,8 @@ class FileOutput(Output):
         reject: CSV and parquet files have the column `reject` too.
 
     Raises:
-        OutputError: The file exists, the rows beside it are of another run, or pyarrow is missing.
+        OutputError: The file exists, the rows beside it are of another run, another process writes
+            them, or pyarrow is missing.
     """
 
     def __init__(
@@ -141,14 +143,17 @@ class FileOutput(Output):
         self._columns = columns_of(reject=reject)
         self._partial = path.with_name(path.name + PARTIAL)
         check_output(path, overwrite=overwrite)
-        with writing(self._partial):
+        busy = OutputError(f"{self._partial}: another run writes it; choose another --out")
+        with writing(self._partial), ExitStack() as stack:
+            stack.enter_context(locked(self._partial, busy))
             if overwrite:
-                self._partial.unlink(missing_ok=True)
+                os.truncate(self._partial, 0)
             self.done = self._resume(run)
-            self._lines = self._partial.open("a", encoding="utf-8")
+            self._lines = stack.enter_context(self._partial.open("a", encoding="utf-8"))
             if not self._partial.stat().st_size:
                 self._lines.write(json.dumps({"run": run}) + "\n")
                 self._lines.flush()
+            self._open = stack.pop_all()
 
     def write(self, row: Row) -> None:
         """Write a row beside the file.
@@ -165,7 +170,8 @@ class FileOutput(Output):
         Raises:
             UnwritableFileError: There is no room. The rows stay.
         """
-        self.close()
+        with writing(self._partial):
+            self._lines.close()
         unfinished = self._path.with_name(self._path.name + WRITING)
         try:
             with writing(self._path):
@@ -175,6 +181,7 @@ class FileOutput(Output):
             unfinished.unlink(missing_ok=True)
             raise
         self._partial.unlink()
+        self.close()
 
     def close(self) -> None:
         """Close the rows. They stay, for a run that continues this one.
@@ -183,7 +190,7 @@ class FileOutput(Output):
             UnwritableFileError: There is no room for the last of them.
         """
         with writing(self._partial):
-            self._lines.close()
+            self._open.close()
 
     def _write(self, path: Path) -> None:
         if self._path.suffix == ".parquet":
@@ -196,8 +203,6 @@ class FileOutput(Output):
 
     def _resume(self, run: Mapping[str, Any]) -> set[str]:
         """Return the names that have a row."""
-        if not self._partial.exists():
-            return set()
         self._cut_off_last_line()
         self._check(run)
         return {row.file for row in self._rows()}

@@ -56,6 +56,18 @@ def test_an_output_without_rows_is_still_a_file(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "a.jsonl", "a.parquet"}
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_runs_at_the_same_time_do_not_mix(tmp_path: Path, overwrite: bool) -> None:
+    path = tmp_path / "a.jsonl"
+    with FileOutput(path, RUN) as output:
+        output.write(ROWS[0])
+        with pytest.raises(OutputError, match=r"a\.jsonl\.partial: another run writes it"):
+            FileOutput(path, RUN, overwrite=overwrite)
+        output.finish()
+    assert len(path.read_text().splitlines()) == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["a.jsonl"]
+
+
 @pytest.mark.parametrize("torn", [b"", b'{"file": "c.p', b'{"file": "c.png", "error": "x"}'])
 def test_an_interrupted_run_continues(tmp_path: Path, torn: bytes) -> None:
     path = tmp_path / "a.jsonl"
