@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import CliToggleFlag
@@ -109,7 +109,7 @@ def _run(options: ClassifyOptions) -> None:
     report_failed(progress, failed)
 
 
-def _local(options: ClassifyOptions, stack: ExitStack) -> tuple[dict[str, str], Classify]:
+def _local(options: ClassifyOptions, stack: ExitStack) -> tuple[dict[str, Any], Classify]:
     from offramp.classifier import Classifier
 
     assert options.bundle is not None
@@ -117,11 +117,12 @@ def _local(options: ClassifyOptions, stack: ExitStack) -> tuple[dict[str, str], 
         Classifier.open(options.bundle, provider=options.provider, threads=options.threads)
     )
     manifest, asked = classifier.manifest, options.asked(options.top_k)
-    model = {"name": manifest.name, "version": manifest.version}
+    graphs = [stage.sha256 for stage in manifest.stages]
+    model = {"name": manifest.name, "version": manifest.version, "graphs": graphs}
     return model, lambda images: classifier.classify_iter(images, **asked)
 
 
-def _remote(options: ClassifyOptions, stack: ExitStack) -> tuple[dict[str, str], Classify]:
+def _remote(options: ClassifyOptions, stack: ExitStack) -> tuple[dict[str, Any], Classify]:
     try:
         from offramp.client import Client
     except ModuleNotFoundError as error:
@@ -137,7 +138,7 @@ def _remote(options: ClassifyOptions, stack: ExitStack) -> tuple[dict[str, str],
     )
 
 
-def _output(options: ClassifyOptions, model: dict[str, str]) -> Output:
+def _output(options: ClassifyOptions, model: dict[str, Any]) -> Output:
     if options.out is None:
         return StandardOutput(sys.stdout, reject=options.reject)
     run = {"model": model, **options.asked(options.top_k)}

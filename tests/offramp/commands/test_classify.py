@@ -16,9 +16,11 @@ import pytest
 from pyarrow.parquet import read_table
 
 from offramp import Classifier
-from offramp.commands.classify import ClassifyOptions, main
+from offramp.commands.classify import main
+from offramp.commands.output import FileOutput
 from tests.offramp.pictures import DAMAGED, files, write_files, write_parquet
 from tests.serving.servers import Running, serving, until
+from tests.serving.small_bundle import write_bundle
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +33,6 @@ def server(bundle: Path) -> Iterator[Running]:
 def folder(tmp_path: Path) -> Path:
     write_files(tmp_path / "images", 20, 1)
     return tmp_path / "images"
-
-
-def options_of(folder: Path, bundle: Path) -> ClassifyOptions:
-    return ClassifyOptions.model_validate({"paths": [folder], "bundle": bundle})
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
@@ -162,20 +160,40 @@ def test_another_budget_does_not_continue_a_run(
     assert main([*arguments, "--overwrite"]) == 0
 
 
+def stop(_: FileOutput) -> None:
+    raise KeyboardInterrupt
+
+
 def test_other_paths_do_not_continue_a_run(
-    bundle: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out = tmp_path / "out.jsonl"
-    assert main([str(folder), "--bundle", str(bundle), "-o", str(out)]) == 0
-    with Classifier.open(bundle) as classifier:
-        model = {"name": classifier.manifest.name, "version": classifier.manifest.version}
-    run = {"model": model, **options_of(folder, bundle).asked(5)}
-    rows = json.dumps({"run": run}) + "\n" + out.read_text()
-    out.rename(tmp_path / "out.jsonl.partial").write_text(rows)
-    one = str(next(folder.iterdir()))
-    assert main([one, "--bundle", str(bundle), "-o", str(out)]) == 1
+    command = ["--bundle", str(bundle), "--out", str(tmp_path / "out.jsonl")]
+    with monkeypatch.context() as patch:
+        patch.setattr(FileOutput, "finish", stop)
+        assert main([str(folder), *command]) == 130
+    assert main([str(next(folder.iterdir())), *command]) == 1
     assert "which is not in the paths of this command" in capsys.readouterr().err
-    assert main([str(folder), "--bundle", str(bundle), "-o", str(out)]) == 0
+    assert main([str(folder), *command]) == 0
+
+
+def test_another_bundle_of_the_same_name_and_version_does_not_continue_a_run(
+    bundle: Path,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = [str(folder), "--out", str(tmp_path / "out.csv"), "--bundle"]
+    with monkeypatch.context() as patch:
+        patch.setattr(FileOutput, "finish", stop)
+        assert main([*command, str(bundle)]) == 130
+    assert main([*command, str(write_bundle(tmp_path / "other", seed=8))]) == 1
+    assert "another model" in capsys.readouterr().err
+    assert main([*command, str(bundle)]) == 0
 
 
 @pytest.mark.parametrize(
