@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -34,22 +34,22 @@ def error_of(response: httpx.Response, before: int | None = None) -> OfframpErro
     if kind == PoolFullError.type:
         return PoolFullError(text, int(retry_after(response)) or 1)
     other = InvalidRequestError if response.is_client_error else ServingError
-    return _error_classes().get(kind, other)(text)
+    return (_error_class(kind, response.status_code) or other)(text)
 
 
 def _number(number: int, before: int | None) -> str:
     return "" if before is None else f"image {number + before}: "
 
 
-@cache
-def _error_classes() -> dict[str, type[ServingError]]:
-    """Return the class of each problem type."""
-    classes, found = [ServingError], dict[str, type[ServingError]]()
+@lru_cache
+def _error_class(kind: str, status: int) -> type[ServingError] | None:
+    """Return the class of a problem type. Of several it is the one with this status."""
+    classes, found = [ServingError], list[type[ServingError]]()
     while classes:
-        kind = classes.pop()
-        found.setdefault(kind.type, kind)
-        classes += kind.__subclasses__()
-    return found
+        each = classes.pop()
+        found += [each] if each.type == kind else []
+        classes += each.__subclasses__()
+    return min(found, key=lambda each: each.status != status, default=None)
 
 
 def parsed(response: httpx.Response, read: Callable[[Any], T]) -> T:

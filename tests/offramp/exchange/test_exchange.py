@@ -16,6 +16,8 @@ from offramp.answers import Answer
 from offramp.bundle.manifest import Manifest
 from offramp.errors import UsageError
 from serving.errors import (
+    DeadlineError,
+    DeadlineTooShortError,
     EmptyBodyError,
     InvalidRequestError,
     MalformedBodyError,
@@ -126,6 +128,9 @@ PROBLEM = b'{"type": "/problems/%s", "title": "", "status": 0, "detail": "no"}'
         (500, PROBLEM % b"internal", ServingError),
         (507, PROBLEM % b"storage", ServingError),
         (400, PROBLEM % b"malformed-body", MalformedBodyError),
+        (504, PROBLEM % b"deadline", DeadlineError),
+        (422, PROBLEM % b"deadline", DeadlineTooShortError),  # no retry helps
+        (503, PROBLEM % b"deadline", DeadlineError),
     ],
 )
 def test_unknown_responses_are_errors(status: int, body: bytes, error: type[OfframpError]) -> None:
