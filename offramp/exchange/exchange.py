@@ -11,13 +11,14 @@ from PIL import Image
 
 from offramp.answers import Answer, Model, answer_from, model_from
 from offramp.bundle.manifest import ImageInput
-from offramp.errors import OfframpError
+from offramp.errors import OfframpError, TransportError
 from offramp.exchange.bodies import Sent, body_of, size_of
 from offramp.exchange.flows import Flow
 from offramp.exchange.responses import error_of, parsed
 from offramp.exchange.retries import Retries
 from offramp.inputs.images import ImageSource, file_of, pixels_from, shrunk
 from offramp.inputs.query import Query
+from serving.errors import MalformedBodyError
 
 IMAGES_A_CALL = 16  # as the server's default
 BYTES_A_CALL = 8 << 20  # half of the server's default; larger images are sent alone
@@ -84,10 +85,20 @@ class Exchange:
         return known.input
 
     def _call(self, images: list[Sent], query: Query, before: int | None) -> Flow[list[Answer]]:
-        response = yield from self._exchange(
-            before, "POST", "classify", params=query.parameters, **body_of(images)
-        )
-        return parsed(response, lambda body: [answer_from(each) for each in body["answers"]])
+        options = {"params": query.parameters, **body_of(images)}
+        try:
+            response = yield from self._exchange(before, "POST", "classify", **options)
+        except MalformedBodyError:
+            self._known = None  # of pixels: the model has another input than that known
+            raise
+        answers = parsed(response, lambda body: [answer_from(each) for each in body["answers"]])
+        if len(answers) != len(images):
+            self._known = None
+            raise TransportError(
+                f"{response.url.copy_with(query=None)} answered {len(answers)} images, and "
+                f"{len(images)} were sent; its model may have changed meanwhile, so try again"
+            )
+        return answers
 
     def _exchange(self, before: int | None, *request: str, **options: Any) -> Flow[httpx.Response]:  # noqa: ANN401
         attempt = 0

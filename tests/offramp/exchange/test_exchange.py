@@ -4,11 +4,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import pytest
 
 from offramp import Client, OfframpError, TransportError
@@ -27,6 +29,7 @@ from serving.errors import (
 )
 from tests.offramp.pictures import files
 from tests.serving.servers import GatedRuntime, Running, serving
+from tests.serving.small_bundle import SIZE
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +204,21 @@ def test_a_retry_succeeds_once_a_slot_is_free(bundle: Path, manifest: Manifest) 
         threading.Timer(0.3, gated.open).start()
         assert client.classify(files(1, 1))
         first.join()
+
+
+@pytest.mark.parametrize(
+    ("height", "error"),
+    [(2 * SIZE, TransportError), (2 * SIZE + 1, MalformedBodyError)],
+    ids=["the bytes of two images", "the bytes of no number of images"],
+)
+def test_after_a_change_of_the_input_the_model_is_described_again(
+    server: Running, height: int, error: type[OfframpError]
+) -> None:
+    pixels = np.zeros((height, SIZE, 3), np.uint8)
+    with Client(server.url, "secret") as client:
+        model = client.model()
+        other = model.input.model_copy(update={"height": height})
+        client._exchange._known = replace(model, input=other)  # that of the server before
+        with pytest.raises(error, match="image"):
+            client.classify(pixels)
+        assert len(client.classify(pixels)) == 1
