@@ -19,8 +19,11 @@ from deploy.grafana.panel import (
 VERSION = "model, version"
 LEGEND = "{{model}} {{version}}"
 ONE_OF_SEVERAL = 'version!=""'  # only series of a server with --models have the label
+ANY_VERSION = f'{JOB},model=~"$model"'
 LOADED, CHOSEN = f"{MODEL},{ONE_OF_SEVERAL}", f"{SELECTED},{ONE_OF_SEVERAL}"
 ANSWERS = rate("exits_total", VERSION, CHOSEN)
+ALL_ANSWERS = rate("exits_total", "model", f'{ANY_VERSION},budget=~"$budget",{ONE_OF_SEVERAL}')
+LOADS = f"offramp_model_loads_total{{{ANY_VERSION}}}"
 EXIT_SHARES = (
     f"{rate('exits_total', f'{VERSION}, exit', CHOSEN)} / on ({VERSION}) group_left {ANSWERS}"
 )
@@ -43,10 +46,7 @@ MODELS = Row(
             "A canary should follow its dashed line. Calls that name a version count in the line "
             "only. A version that is kept for a rollback has 0.",
             (
-                (
-                    f"{ANSWERS} / on (model) group_left {rate('exits_total', 'model', CHOSEN)}",
-                    LEGEND,
-                ),
+                (f"{ANSWERS} / on (model) group_left {ALL_ANSWERS}", LEGEND),
                 (f"max by ({VERSION}) (offramp_model_share{{{LOADED}}})", f"{LEGEND} expected"),
             ),
             8,
@@ -121,12 +121,9 @@ MODELS = Row(
             "failed: `offramp models list` and the page /pages/models.html say why. The version "
             "that answered before still does.",
             (
+                (f"sum by (model, result) (increase({LOADS}[10m]))", "{{model}} {{result}}"),
                 (
-                    f"sum by (model, result) (increase(offramp_model_loads_total{{{MODEL}}}[10m]))",
-                    "{{model}} {{result}}",
-                ),
-                (
-                    f"max by (model) (offramp_model_last_load_failed{{{MODEL}}})",
+                    f"max by (model) (offramp_model_last_load_failed{{{ANY_VERSION}}})",
                     "{{model}} last one failed",
                 ),
             ),

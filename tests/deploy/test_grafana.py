@@ -81,6 +81,16 @@ def test_models_and_versions_can_be_chosen_and_all_of_them_match_a_server_with_o
         assert named[name]["allValue"] == ".*"
 
 
+def test_a_chosen_version_hides_neither_loads_nor_the_calls_of_other_versions() -> None:
+    queries = {panel.title: panel.queries for panel in MODELS.panels}
+    for expression, _ in queries["Loads by result, in 10 minutes"]:
+        assert "$version" not in expression  # these series have a model only
+    (seen, _), _ = queries["Share of the calls of a model: seen (line) and asked for (dashed)"]
+    one, _, all_ = seen.partition("group_left")
+    assert "$version" in one
+    assert "$version" not in all_
+
+
 def test_only_states_are_those_of_this_moment() -> None:
     panels = json.loads(dashboard.FILE.read_text())["panels"]
     instant = {p["title"] for p in panels if any(t["instant"] for t in p.get("targets", ()))}
