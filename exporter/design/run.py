@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -117,5 +118,5 @@ def _proposed(proposal: Proposal) -> Iterator[str]:
         f"{point.flops / best.flops:.0%} of the flops of {proposal.best.name}, the best network "
         f"({best.accuracy.value:.2%})"
     )
-    yield f"  served: budget={point.flops / 1e6:.4g}M"
+    yield f"  served: budget={math.ceil(point.flops / 1e4) / 100:.2f}M"
     yield SELECTED
