@@ -21,6 +21,7 @@ from offramp.bounds import PositiveFloat
 from offramp.bundle.values import Price
 from offramp.command_line.exit_codes import exit_code
 from offramp.command_line.options import read_options
+from offramp.writing import check_folder
 
 STOPPED = "stopped; nothing was written"
 EPILOG = (
@@ -88,6 +89,7 @@ def _design(arguments: Sequence[str]) -> None:
     options = read_options(DesignOptions, words, "offramp design", EPILOG)
     if options.out is not None:
         check_place(options.out)
+    check_folder(options.plot.parent, "--plot")
     check_name(options.name, options.version)
     read_levels(options.promises or PROMISES, options.delta)
     # Late: a wrong option is reported before the slow imports.

@@ -51,6 +51,7 @@ def design(options: DesignOptions) -> None:
         output.log(line)
     title = f"{options.dataset or options.data.name}, {len(targets):,} held-out images"
     with writing(options.plot):
+        options.plot.parent.mkdir(parents=True, exist_ok=True)
         write_design(options.plot, design_figure(alone, solved, proposal, title))
     output.log(f"plot: {options.plot}")
     if options.out is not None:

@@ -36,12 +36,12 @@ def test_networks_are_measured_and_a_chain_becomes_a_bundle(
 def test_without_out_only_the_plot_is_written(
     photos: Path, networks: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plot = tmp_path / "design.png"
+    plot = tmp_path / "new" / "design.png"
     words = [str(networks[0]), "--data", str(photos), *NORMAL]
     assert main([*words, "--plot", str(plot), "--at", "100ms"]) == 0
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert "proposed: small.onnx, " in capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == [plot]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [plot]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,15 @@ def test_wrong_options_are_refused(
 ) -> None:
     assert main(["a.onnx", "--data", "photos", *words]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_plot_that_cannot_be_written_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    words = ["a.onnx", "--data", "photos", "--plot", str(tmp_path / "file" / "design.svg")]
+    assert main(words) == 1
+    assert "--plot: " in capsys.readouterr().err
 
 
 def test_a_time_that_is_too_short_is_refused(
