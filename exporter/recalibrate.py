@@ -46,16 +46,25 @@ def images_for(
         DataError: The images cannot be loaded, or a label is not in the bundle.
         ExportError: The bundle resizes images in a way that training does not support.
     """
-    size = manifest.input.height
-    resizing = Resizing(manifest.input.filter, manifest.input.margin)
-    if manifest.input != image_input(size, resizing):
-        raise ExportError("--bundle: it resizes images in a way that is not supported here")
+    size, resizing = manifest.input.height, resizing_of(manifest)
     found = find_dataset(source, strict=strict)
     files = split_of(found, split, size, manifest.labels, resizing)
     describe(found, log)
     # Rows of a table can repeat the classes in turn, as the folds of a cross-fit do.
     order = torch.from_numpy(in_random_order(len(files), SEED))
     return files.select(order).decoded()
+
+
+def resizing_of(manifest: Manifest) -> Resizing:
+    """Return the way in which a bundle brings images to its size, as training does.
+
+    Raises:
+        ExportError: Training does not support it.
+    """
+    resizing = Resizing(manifest.input.filter, manifest.input.margin)
+    if manifest.input != image_input(manifest.input.height, resizing):
+        raise ExportError("--bundle: it resizes images in a way that is not supported here")
+    return resizing
 
 
 def describe(found: Found | None, log: Log) -> None:

@@ -19,7 +19,7 @@ from exporter.errors import ExportError
 from exporter.graph import StageGraph
 from exporter.promises.certificate import Outputs, agreeing, certify
 from exporter.promises.wanted import wanted_from
-from exporter.recalibrate import check_accuracy, held_out_of
+from exporter.recalibrate import check_accuracy, held_out_of, resizing_of
 from exporter.reject.photos import decode_photos, find_photos
 from exporter.report import write_plot
 from exporter.stage_runner import Chain, right_classes
@@ -86,6 +86,7 @@ def _held_out(
 def _photos(
     options: CertifyOptions, manifest: Manifest, graphs: list[StageGraph], console: Console
 ) -> Outputs:
+    resizing_of(manifest)  # photos are decoded as in training
     photos = find_photos(options.data, "--data", console.print)
     total, damaged = sum(map(len, photos)), list[str]()
 

@@ -118,6 +118,16 @@ def test_a_refusal_is_one_line_and_changes_nothing(
     assert manifest_text(bundle) == before
 
 
+def test_photos_that_cannot_be_brought_to_the_size_as_the_server_does_certify_nothing(
+    bundle: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads(manifest_text(bundle))
+    manifest["input"]["fit"] = "stretch"
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["--bundle", str(bundle), "--data", str(photos), "--promises", "90%"]) == 1
+    assert "--bundle: it resizes images in a way" in capsys.readouterr().err
+
+
 def test_held_out_images_certify_harm_by_their_labels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
