@@ -22,6 +22,7 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
+from deploy.ray.bounded_body import read_body
 from serving.app import create_app
 from serving.settings import Settings
 
@@ -152,8 +153,9 @@ class Replica:
 class Ingress:
     """The HTTP side. It has no engine, so it survives the failure of one."""
 
-    def __init__(self, replicas: DeploymentHandle) -> None:
+    def __init__(self, replicas: DeploymentHandle, max_body_bytes: int) -> None:
         self._replicas = replicas
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, request: Request) -> Response:
         """Forward a request on any path to a replica and return the response."""
@@ -162,7 +164,7 @@ class Ingress:
             path=request.url.path,
             query=request.scope["query_string"],
             headers=request.headers.raw,
-            body=await request.body(),
+            body=await read_body(request, self._max_body_bytes),
         )
         raw = await self._send_with_retries(call)
         response = Response(raw.body, raw.status)
@@ -187,7 +189,8 @@ class Ingress:
 def build(arguments: Arguments) -> serve.Application:
     """Build the application that `serve run` starts."""
     settings = arguments.settings()
-    slots = Settings(**settings).slots
+    read = Settings(**settings)
+    slots = read.slots
     replica = serve.deployment(Replica).options(
         max_ongoing_requests=slots,
         autoscaling_config={
@@ -198,7 +201,7 @@ def build(arguments: Arguments) -> serve.Application:
         logging_config={"enable_access_log": False},
         health_check_period_s=5,
         health_check_timeout_s=10,
-        graceful_shutdown_timeout_s=Settings(**settings).drain_seconds,
+        graceful_shutdown_timeout_s=read.drain_seconds,
         ray_actor_options={"num_cpus": arguments.cpus, "num_gpus": arguments.gpus},
     )
     ingress = serve.deployment(Ingress).options(
@@ -207,4 +210,4 @@ def build(arguments: Arguments) -> serve.Application:
         ray_actor_options={"num_cpus": 0},
         logging_config={"enable_access_log": False},
     )
-    return ingress.bind(replica.bind(settings))
+    return ingress.bind(replica.bind(settings), read.max_body_bytes)
