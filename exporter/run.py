@@ -49,7 +49,9 @@ def export_checkpoint(options: ExportOptions) -> None:
         console.print(line, highlight=False, markup=False)
     source = options.data or progress.recipe.data
     naming = _naming(
-        options.name or progress.recipe_name, options.version, options.dataset or Path(source).name
+        options.name or progress.recipe_name,
+        options.version,
+        options.dataset or Path(source).absolute().name,
     )
     dataset = own_dataset(progress, source, strict=options.strict)
     describe(dataset.found, console.print)
@@ -81,7 +83,7 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
     naming = _naming(
         options.name or manifest.name,
         options.version or manifest.version,
-        options.dataset or Path(options.data).name,
+        options.dataset or Path(options.data).absolute().name,
     )
     images = _images(options, manifest, console)
     _warn_of_few(len(images), console)

@@ -204,7 +204,7 @@ def _run(chain: Chain, images: HeldOutImages, progress: _Progress) -> ChainOutpu
 
 def _manifest(options: NetworkOptions, networks: Networks, export: Export, goal: Goal) -> Manifest:
     budgets, curve = solve_budgets(export.priced(goal.price), export.agrees, options.solve_for)
-    dataset = options.dataset or options.data.name
+    dataset = options.dataset or options.data.absolute().name
     precisions = {each.precision for each in networks.made}
     return Manifest(
         format=NEW_FORMAT,

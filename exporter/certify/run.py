@@ -54,7 +54,7 @@ def certify_bundle(options: CertifyOptions) -> None:
     outputs = (_held_out if options.held_out else _photos)(options, manifest, graphs, console)
     wanted = wanted_from(options.promises, options.delta)
     assert wanted is not None
-    found = certify(manifest, outputs, wanted, options.source or Path(options.data).name)
+    found = certify(manifest, outputs, wanted, options.source or Path(options.data).absolute().name)
     for line in found.lines:
         console.print(line, highlight=False)
     if found.promises is None:

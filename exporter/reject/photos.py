@@ -87,7 +87,7 @@ def read_photos(
             f"--reject: {source} has {len(pixels)} photos that can be decoded{reason}; give at "
             f"least {LEAST}, better some hundred"
         )
-    return Photos(torch.from_numpy(np.stack(pixels)), Path(source).name, tuple(damaged))
+    return Photos(torch.from_numpy(np.stack(pixels)), Path(source).absolute().name, tuple(damaged))
 
 
 def decode_photos(

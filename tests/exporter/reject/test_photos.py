@@ -29,6 +29,14 @@ def test_a_folder_is_read_at_all_depths_whatever_its_names_are(tmp_path: Path) -
     assert "broken.png" in reason
 
 
+def test_the_folder_of_a_command_has_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_files(tmp_path / "pets", LEAST, 1)
+    monkeypatch.chdir(tmp_path / "pets")
+    assert read_photos(".", image_input(32)).source == "pets"
+
+
 def test_photos_are_decoded_as_for_training() -> None:
     found = read_photos(str(PARQUET), image_input(32))
     expected = load_split(str(PARQUET), "train", 32, LABELS).decoded()
