@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import NoReturn, TypeAlias
 
 import grpc
@@ -23,8 +24,9 @@ CODES = {
 # https://github.com/grpc/proposal/blob/master/A6-client-retries.md
 PUSHBACK = "grpc-retry-pushback-ms"
 
-
 Call: TypeAlias = grpc.aio.ServicerContext
+# Metrics of the model of this call, once it is found. Each call is a task, with a context.
+COUNTING: ContextVar[CountsProblems] = ContextVar("counting")
 
 
 def code_of(error: BaseException) -> grpc.StatusCode:

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from serving.errors import BodyTimeoutError, EmptyBodyError
 from serving.grpc.calls import keys_of, seconds_of, traced_metadata
-from serving.grpc.errors import Call, code_of
+from serving.grpc.errors import COUNTING, Call, code_of
 from serving.grpc.messages import MessageSplitter, Parts, RequestReader, ResponseWriter
 from serving.http.classify import READ_AT_ONCE
 from serving.http.models.frontend import Frontend
@@ -85,6 +85,7 @@ class Inference:
         name, version = parts.template.model
         version = version or self._models.version_for(name, parts.id.encode())
         model = self._models.find(name, version)
+        COUNTING.set(model.context.metrics)
         endpoint, bodies = self._endpoint_of(model), model.context.body_reader
         with model.in_use():
             bodies.hold(size)

@@ -12,7 +12,7 @@ from google.protobuf.json_format import ParseDict
 
 from serving.errors import BodyTooLargeError, NoAdminError, ServingError
 from serving.grpc.calls import keys_of
-from serving.grpc.errors import Call, abort
+from serving.grpc.errors import COUNTING, Call, abort
 from serving.grpc.inference import INFER, SERVICE, Inference
 from serving.grpc.messages import M, parameter_values, parsed
 from serving.grpc.stubs import open_inference_pb2 as pb
@@ -97,7 +97,7 @@ class Service:
             except Exception:
                 log.exception("Exception in a method of gRPC")
                 failed = INTERNAL_ERROR
-            return await abort(call, self._frontend.metrics, failed)
+            return await abort(call, COUNTING.get(self._frontend.metrics), failed)
 
         return handle
 

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from serving.grpc.stubs import open_inference_pb2 as pb
+from tests.serving.answers import counters
 from tests.serving.grpc.calls import call, infer, refused, with_files
 from tests.serving.models.folders import add_version
 from tests.serving.servers import Running, serving
@@ -60,6 +61,18 @@ def test_the_model_of_the_request_answers(channel: grpc.Channel) -> None:
         assert status == "NOT_FOUND"
     names = pb.ModelStatisticsResponse.FromString(call(channel, "ModelStatistics")).model_stats
     assert [each.name for each in names] == ["cats", "dogs"]
+
+
+def test_an_error_of_a_model_is_counted_with_its_labels(
+    several: Running, channel: grpc.Channel
+) -> None:
+    assert refused(channel, "ModelInfer", with_files([b"?"], model="dogs").SerializeToString())
+    assert refused(channel, "ModelInfer", with_files([b"?"], model="apes").SerializeToString())
+    with several.client as client:
+        samples = counters(client)
+    problems = [labels for labels, _ in samples["offramp_problems_total"]]
+    assert {"type": "not-an-image", "model": "dogs", "version": "1"} in problems
+    assert {"type": "unknown-model"} in problems
 
 
 def test_the_repository_lists_and_changes_the_models(channel: grpc.Channel) -> None:
