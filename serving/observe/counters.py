@@ -9,7 +9,7 @@ the counts. A scrape converts the numbers to prometheus_client's metrics.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -116,6 +116,16 @@ class Counters:
         """Declare one set of labels of a histogram. `bounds` are without the infinite bucket."""
         return Histogram(self._cells, self._child(name, text, bounds, labels), tuple(bounds))
 
+    def reserve(self, declare: Callable[[Counters], object]) -> None:
+        """Reserve room for what a function declares, so that it can do so later without an error.
+
+        Raises:
+            OSError: The folder has no room.
+        """
+        trial = Counters()
+        declare(trial)
+        self._reserve(self._used + trial._used)
+
     def collect(self) -> Iterator[Metric]:
         """Yield the counts of all workers."""
         sums = np.array(self._cells[: self._used])
@@ -134,12 +144,13 @@ class Counters:
         )
         at = family.children[tuple(map(str, labels.values()))] = self._used
         self._used += len(bounds) + 2 if bounds else 1
-        assert self._used <= CELLS
-        self._reserve()
+        self._reserve(self._used)
         return at
 
-    def _reserve(self) -> None:
-        """Reserve room for every declared cell, before it is written."""
-        if self._file and self._used > self._reserved:
-            self._reserved = self._used + -self._used % CELLS_AT_ONCE
-            reserve_room(self._file, self._reserved * CELL_BYTES)
+    def _reserve(self, used: int) -> None:
+        """Reserve room for so many cells, before one of them is written."""
+        assert used <= CELLS
+        if self._file and used > self._reserved:
+            reserved = used + -used % CELLS_AT_ONCE
+            reserve_room(self._file, reserved * CELL_BYTES)
+            self._reserved = reserved

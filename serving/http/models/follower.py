@@ -19,7 +19,7 @@ from pathlib import Path
 from offramp.tasks import start_task
 from serving.http.models.loading import Loader
 from serving.http.models.served import ServedModel
-from serving.http.models.shadows import Shadows, check_shadows
+from serving.http.models.shadows import Shadows, prepare_shadows
 from serving.models.catalog import Catalog, Entry
 from serving.models.registry import Registry
 from serving.priorities import LOADING, yield_to_answers
@@ -59,7 +59,7 @@ class Follower:
             OfframpError, OSError: A version cannot be loaded.
         """
         self._prepared = {entry: self._load(entry) for entry in catalog.entries()}
-        check_shadows(catalog, self._prepared)
+        prepare_shadows(catalog, self._prepared)
         self._serve(catalog)
         give_back()
 
@@ -78,7 +78,7 @@ class Follower:
         try:
             for entry in missing:
                 self._prepared[entry] = await self._load_on_thread(entry, graphs)
-            check_shadows(catalog, {**self._loaded, **self._prepared})
+            prepare_shadows(catalog, {**self._loaded, **self._prepared})
         except BaseException:
             self._drop_prepared()
             raise

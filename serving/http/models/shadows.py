@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 from serving.engine.background.shadow import Shadow
@@ -11,6 +12,7 @@ from serving.errors import ServingError
 from serving.http.models.served import ServedModel
 from serving.models.catalog import Catalog, Entry
 from serving.models.registry import Registry
+from serving.observe.counters import Counters
 
 
 class _Running(NamedTuple):
@@ -49,34 +51,42 @@ class Shadows:
 
 def _start(served: ServedModel, shadowed: ServedModel, share: float) -> _Running:
     other = shadowed.context
-    exits = served.context.manifest.exits, other.manifest.exits
     shadow = Shadow(
         share,
         served.context.manifest,
         other.manifest,
         other.engine.copies,
-        ShadowCounters(other.metrics.counters, other.metrics.budgets, exits),
+        _declare(served, shadowed, other.metrics.counters),
         other.milliseconds,
     )
     served.context.engine.start_copying(shadow)
     return _Running(served, shadowed, shadow)
 
 
-def check_shadows(catalog: Catalog, loaded: Mapping[Entry, ServedModel]) -> None:
-    """Check that each shadow of a catalog takes the images of the version that answers.
+def _declare(served: ServedModel, shadowed: ServedModel, counters: Counters) -> ShadowCounters:
+    exits = served.context.manifest.exits, shadowed.context.manifest.exits
+    return ShadowCounters(counters, shadowed.context.metrics.budgets, exits)
+
+
+def prepare_shadows(catalog: Catalog, loaded: Mapping[Entry, ServedModel]) -> None:
+    """Check that each shadow of a catalog can begin without an error, when it is served.
 
     Raises:
-        ServingError: It takes images of another size, or converts them in another way.
+        ServingError: It takes images of another size, or converts them in another way, than the
+            version that answers.
+        OSError: Its counters have no room.
     """
     for name, trial in catalog.shadows.items():
         answering, entry = catalog.models[name][0], catalog.entry(name, trial.version)
         assert entry is not None
-        one, other = (loaded[each].context.manifest.input for each in (answering, entry))
-        if one != other:
+        served, shadowed = loaded[answering], loaded[entry]
+        if served.context.manifest.input != shadowed.context.manifest.input:
             raise ServingError(
                 f"version {trial.version} of {name} has another input than version "
                 f"{answering.version}, so it cannot get its images as a shadow"
             )
+        counters = shadowed.context.metrics.counters
+        counters.reserve(partial(_declare, served, shadowed))
 
 
 def has_requests(models: Registry[ServedModel], but: ServedModel) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.registry import Collector
 
-from serving.observe.counters import Counters
+from serving.observe.counters import CELLS_AT_ONCE, Counters
 
 BOUNDS = (0.25, 0.5, 1.0)
 AMOUNTS = st.lists(st.sampled_from([0.0, 0.25, 0.3, 0.5, 0.75, 1.0, 1.5]), max_size=20)
@@ -60,6 +60,29 @@ def test_the_next_worker_of_a_number_continues_its_counts(tmp_path: Path) -> Non
         counters = Counters(tmp_path, 1)
         counters.counter("flops", "Spent.").add(amount)
     assert value(counters, "flops_total") == 7
+
+
+def test_reserved_counters_need_no_further_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError("no room")
+
+    def declare(counters: Counters) -> None:
+        for part in range(2 * CELLS_AT_ONCE):
+            counters.counter("flops", "Spent.", part=part).add()
+
+    counters = Counters(tmp_path, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr("serving.observe.counters.reserve_room", no_room)
+        for _ in range(2):  # what failed is tried again
+            with pytest.raises(OSError, match="no room"):
+                counters.reserve(declare)
+    assert text(counters) == []
+    counters.reserve(declare)
+    monkeypatch.setattr("serving.observe.counters.reserve_room", no_room)
+    declare(counters)
+    assert value(counters, 'flops_total{part="7"}') == 1
 
 
 def test_a_new_file_counts_nothing(tmp_path: Path) -> None:

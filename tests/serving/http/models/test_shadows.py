@@ -131,6 +131,23 @@ def test_a_version_with_another_input_cannot_be_a_shadow(shadowing: Changing) ->
     assert "no other version of cats answers" in alone.json()["error"]
 
 
+def test_a_shadow_whose_counters_have_no_room_is_refused(
+    shadowing: Changing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError("no room")
+
+    shadowing.load("1")
+    with monkeypatch.context() as patch:
+        patch.setattr("serving.http.models.shadows.ShadowCounters", no_room)
+        refused = shadowing.change("load", "2", shadow=0.5)
+    assert (refused.status_code, "no room" in refused.json()["error"]) == (422, True)
+    assert shadowing.index()["2"][0] == "UNAVAILABLE"
+    shadowing.load("2", shadow=1)
+    ask(shadowing.client, 11, images=2)
+    assert of_shadow(settled(shadowing)) == 2
+
+
 def test_an_unloaded_model_takes_its_shadow_with_it(shadowing: Changing) -> None:
     assert shadowing.change("unload").status_code == 200
     assert TRIED not in counters(shadowing.client)
