@@ -2,7 +2,7 @@
 
     POST /classify                     request
     ├── decode                         its images
-    ├── queue                          from there to its first batch
+    ├── queue                          from there to its first batch, or to the end
     ├── stage 1, stage 2, ...          each batch that it was part of (or: whole network)
     └── answer                         from its last batch to the end of the response
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
 import pytest
 
 from benchmarks.otlp import receiving
+from serving.images.decoder import Decoder
 from tests.serving.grpc.calls import call, with_files
 from tests.serving.http.oip.calls import head, send, send_files
 from tests.serving.http.tracing.receiver import PARENT, Receiver, Span, traceparent
@@ -70,7 +74,21 @@ REQUESTS: dict[str, tuple[str, Send]] = {
     "gRPC": (GRPC, over_grpc),
 }
 TRACES = {name: number for number, name in enumerate(REQUESTS, 1)}
-WITH_ID, REFUSED, UNSAMPLED, FAILED = 50, 60, 70, 80
+WITH_ID, REFUSED, UNSAMPLED, FAILED, LATE = 50, 60, 70, 80, 90
+
+
+@contextmanager
+def slow_decoding() -> Iterator[None]:
+    """Let small images be decoded in .1 s."""
+    decode = Decoder.decode_small
+
+    def slowly(*args: Any) -> Any:
+        time.sleep(0.1)
+        return decode(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Decoder, "decode_small", slowly)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +103,8 @@ def received(bundle: Path) -> Iterator[Receiver]:
                 run(server, named)
             classify(JPEG, "/classify?budget=huge")(server, traceparent(REFUSED))
             classify(PNG, "/classify?budget=huge")(server, traceparent(REFUSED + 1))
+            with slow_decoding():
+                classify(JPEG, "/classify?deadline_ms=90")(server, traceparent(LATE))
             classify(JPEG)(server, traceparent(UNSAMPLED, "00"))
             classify(JPEG)(server, {"x-request-id": "new"})
             over_http(lambda client: client.get("/model"))(server, traceparent(UNSAMPLED))
@@ -163,6 +183,14 @@ def test_a_refused_request_has_a_span_with_its_status(received: Receiver) -> Non
         (span,) = received.of(trace)
         assert (span.attributes["http.response.status_code"], span.failed) == (422, False)
         assert span.parent == PARENT
+
+
+def test_a_request_that_is_refused_after_decoding_has_the_spans_until_then(
+    received: Receiver,
+) -> None:
+    request, *steps = received.of(LATE)
+    assert (request.attributes["http.response.status_code"], request.failed) == (504, True)
+    assert [step.name for step in steps] == ["decode", "queue"]
 
 
 def test_the_flag_of_the_client_takes_precedence_and_other_requests_are_not_traced(
