@@ -59,6 +59,7 @@ class Policy:
         reject: For each exit, the score below which an answer is rejected. `None`: not asked for.
         promise: The promise that these thresholds keep. `None`: not asked for.
         timed: The meaning of a budget in milliseconds. `None`: another budget.
+        bound: Budget in the client's words beside a promise. `None`: there are not both.
         plain: Answers have no further fields: nothing to explain, to reject, to promise or to time.
         asks: For each exit, whether the policy evaluates it. A stage that no policy of a batch
             evaluates runs without its head.
@@ -72,6 +73,7 @@ class Policy:
     reject: tuple[float, ...] | None = None
     promise: Promised | None = None
     timed: Timed | None = None
+    bound: str | None = None
     plain: bool = field(init=False)
     asks: tuple[bool, ...] = field(init=False)
 
@@ -167,14 +169,17 @@ def _by_point(
     manifest: Manifest, finder: PointFinder, budget: str | None, promise: str | None
 ) -> Policy:
     """Return the policy of the operating point of a budget or a promise."""
+    bound = None
     if promise is None:
         asked = default_budget(manifest) if budget is None else budget
         point = finder.of_budget(asked)
     else:
-        asked = f"{PROMISE}={promise}"
+        asked, bound = f"{PROMISE}={promise}", budget
         point = finder.of_promise(promise, budget)
     promised = _promised(manifest, point.promise)
-    return Policy(point.name, asked, point.thresholds, promise=promised, timed=point.timed)
+    return Policy(
+        point.name, asked, point.thresholds, promise=promised, timed=point.timed, bound=bound
+    )
 
 
 def _equal_thresholds(manifest: Manifest, confidence: float) -> tuple[float, ...]:
@@ -196,7 +201,7 @@ def resolve_again(
     kind, _, value = policy.asked.rpartition("=")
     return resolve(
         manifest,
-        budget=None if kind else value,
+        budget=policy.bound if kind else value,
         min_confidence=float(value) if kind == MIN_CONFIDENCE else None,
         promise=value if kind == PROMISE else None,
         explain=policy.explain or policy.deadline is not None,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.bundle.promises import Level, parse_level
-from serving.engine.policy import Promised, resolve
-from serving.errors import UnknownPromiseError
+from serving.engine.policy import Promised, resolve, resolve_again
+from serving.errors import BudgetTooLowError, UnknownPromiseError
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,15 @@ def test_a_policy_is_plain_if_its_answers_have_no_further_field(manifest: Manife
     assert resolve(manifest, min_confidence=0.5, deadline_ms=9).plain
     assert not resolve(manifest, "low", explain=True).plain
     assert not resolve(manifest, "safe").plain
+
+
+def test_the_budget_of_a_promise_bounds_its_point_in_another_bundle(manifest: Manifest) -> None:
+    policy = resolve(manifest, promise="95%", budget="full")
+    assert policy.asked == "promise=95%"
+    assert resolve_again(policy, manifest) == policy
+    cheaper = {**manifest.budgets, "full": manifest.budgets["low"]}
+    with pytest.raises(BudgetTooLowError):
+        resolve_again(policy, manifest.model_copy(update={"budgets": cheaper}))
 
 
 @given(st.decimals("0.01", "99.99", places=2), st.booleans())
