@@ -126,7 +126,9 @@ class Scheduler:
             degraded: Requests without a deadline leave at their next exit.
             longest: Seconds that a batch of several requests can take.
         """
-        self._degraded = degraded
+        recovered, self._degraded = self._degraded and not degraded, degraded
+        if recovered and self._is_cascade:
+            self._skip_networks()
         stages = [stage for stage in reversed(self._stages) if self._queues[stage]]
         if not stages:
             return None
@@ -211,6 +213,14 @@ class Scheduler:
             rest = each + self.survival[stage] * rest
             total += rest * len(self._queues[stage])
         return total
+
+    def _skip_networks(self) -> None:
+        """Let requests that were queued under overload, which is over, skip networks too."""
+        for queue in self._queues:
+            for request in [*queue]:
+                if not self._runs(request.policy.asks)[request.stage]:
+                    queue.remove(request)
+                    self.add(request)
 
     def _learn(self, batch: Batch, survived: float, seconds: float) -> None:
         if batch.whole_network:

@@ -13,6 +13,7 @@ from tests.serving.scheduling import (
     latency,
     next_batch,
     ran,
+    request,
     waiting_at,
 )
 
@@ -146,6 +147,19 @@ def test_degraded_batches_run_the_head_and_do_not_change_the_survival_rate() -> 
     before = scheduler.survival[0]
     assert len(ran(scheduler, batch, [0.1] * 8)) == 8
     assert scheduler.survival[0] == before
+
+
+def test_a_request_that_came_under_overload_skips_networks_after_it() -> None:
+    scheduler = Scheduler(latency(), 1, firsts=(0, 2))
+    requests = [request(thresholds) for thresholds in (NEVER_EARLY, NEVER_EARLY, (0.5,) * 4)]
+    scheduler.schedule(0.0, degraded=True)
+    for each in requests:
+        scheduler.add(each)
+    first = next_batch(scheduler, degraded=True)
+    assert (first.stage, ran(scheduler, first, [0.1])) == (0, requests[:1])
+    assert [next_batch(scheduler).stage for _ in range(2)] == [2, 0]
+    assert [len(each.opinions) for each in requests] == [1, 2, 0]
+    assert scheduler.waiting == 0
 
 
 def test_the_backlog_is_the_work_to_the_likely_exits() -> None:
