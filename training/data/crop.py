@@ -6,11 +6,17 @@ constants of torchvision's RandomResizedCrop, which the papers' code uses.
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
+from PIL import Image
 
+from offramp.bundle.orientation import TRANSPOSED, orientation_of
 from offramp.bundle.preprocess import Box
+from offramp.images.errors import DamagedFileError
+from offramp.images.header import Header, upright_size
+from offramp.images.without_metadata import Essence
 
 SMALLEST_AREA = 0.08  # of the crop, as a share of that of the image
 RATIO = (3 / 4, 4 / 3)  # width of the crop, divided by its height
@@ -43,3 +49,22 @@ def _middle(ratio: float) -> Box:
     wanted = min(max(ratio, RATIO[0]), RATIO[1])
     across, down = min(1.0, wanted / ratio), min(1.0, ratio / wanted)
     return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
+
+
+def size_upright(header: Header, essence: Essence) -> tuple[int, int]:
+    """Return width and height in pixels as the image is decoded.
+
+    The headers of AVIF and HEIC files state the size before a rotation, which plugins read.
+
+    Raises:
+        DamagedFileError: Such a file cannot be opened.
+    """
+    if header.format not in ("AVIF", "HEIF"):
+        return upright_size(header, essence)
+    try:
+        with Image.open(io.BytesIO(essence.file), formats=[header.format]) as image:
+            width, height = image.size
+            turned = orientation_of(image) in TRANSPOSED
+    except Exception as error:  # Pillow's plugins raise many types on damaged files
+        raise DamagedFileError(str(error)[:200] or type(error).__name__) from error
+    return (height, width) if turned else (width, height)

@@ -17,8 +17,8 @@ from offramp.data.records import Encoded
 from offramp.images.decode import decode_essence
 from offramp.images.errors import ImageFileError, UnknownFormatError
 from offramp.images.formats import format_of
-from offramp.images.header import read_header, upright_size
-from training.data.crop import SMALLEST_AREA, random_part
+from offramp.images.header import read_header
+from training.data.crop import SMALLEST_AREA, random_part, size_upright
 from training.data.encoded import EncodedImages, identity
 from training.distributed import cores_per_process
 from training.errors import DataError
@@ -198,7 +198,7 @@ class ImageFiles:
             essence = header.essence(file.encoded)
             part = None
             if crop:
-                part = random_part(upright_size(header, essence), crop, self.smallest_crop)
+                part = random_part(size_upright(header, essence), crop, self.smallest_crop)
             return decode_essence(header, essence, target, part)
         except ImageFileError as error:
             raise DataError(f"data: {self.source}, {_refusal(file, error)}") from error

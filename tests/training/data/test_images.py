@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, features
 
 from offramp.bundle.preprocess import bring_to_size
+from offramp.data.records import Files
 from offramp.images.header import read_header, upright_size
 from tests.training.samples import PARQUET
 from training.data.datasets import open_dataset
-from training.data.images import ImageFiles, image_input
+from training.data.encoded import FileImages
+from training.data.images import File, ImageFiles, image_input
 from training.errors import DataError
 
 
@@ -102,3 +104,23 @@ def every_file(folder: Path) -> ImageFiles:
     targets = torch.cat([data.train.targets, data.held_out.targets])
     order = rows.argsort()
     return replace(data.train, rows=rows[order], targets=targets[order])
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this build of Pillow writes no AVIF")
+def test_a_random_part_of_a_rotated_avif_is_that_of_the_upright_image(tmp_path: Path) -> None:
+    """Its header states the size before the rotation, whatever that of EXIF is."""
+    lying = Image.linear_gradient("L").resize((256, 64)).convert("RGB")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    lying.save(tmp_path / "rotated.avif", exif=exif, quality=100)
+    lying.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "upright.png")
+    no_rows = torch.zeros(0, dtype=torch.int64)
+    files = ImageFiles(FileImages(Files([], "")), no_rows, no_rows, 32, "photos")
+    for seed in range(5):
+        rotated, upright = (
+            files.pixels(
+                File((tmp_path / name).read_bytes(), 0, name), np.random.default_rng(seed)
+            ).astype(int)
+            for name in ("rotated.avif", "upright.png")
+        )
+        assert np.abs(rotated - upright).mean() < 2

@@ -19,12 +19,11 @@ from functools import partial
 from PIL import Image
 
 from offramp.bundle.manifest import ImageInput
-from offramp.bundle.orientation import TRANSPOSED, orientation_of
 from offramp.bundle.preprocess import side_wanted
 from offramp.images.decode import decode_essence
 from offramp.images.errors import ImageFileError
-from offramp.images.header import Header, read_header, upright_size
-from offramp.images.without_metadata import Essence
+from offramp.images.header import read_header
+from training.data.crop import size_upright
 from training.data.images import File, ImageFiles
 from training.errors import DataError
 
@@ -82,7 +81,7 @@ def _as_jpeg(source: str, side: int, file: File) -> bytes | None:
     try:
         header = read_header(file.encoded, side)
         essence = header.essence(file.encoded)
-        width, height = _upright_size(header, essence)
+        width, height = size_upright(header, essence)
         ratio = side / min(width, height)
         across, down = round(width * ratio), round(height * ratio)
         if ratio * WORTH > 1 or max(across, down) > LONGEST_SIDE:
@@ -95,19 +94,3 @@ def _as_jpeg(source: str, side: int, file: File) -> bytes | None:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "jpeg", quality=QUALITY, subsampling=0)
     return buffer.getvalue()
-
-
-def _upright_size(header: Header, essence: Essence) -> tuple[int, int]:
-    """Return width and height in pixels as the image is decoded.
-
-    The headers of AVIF and HEIC files state the size before a rotation, which plugins read.
-    """
-    if header.format not in ("AVIF", "HEIF"):
-        return upright_size(header, essence)
-    try:
-        with Image.open(io.BytesIO(essence.file), formats=[header.format]) as image:
-            width, height = image.size
-            turned = orientation_of(image) in TRANSPOSED
-    except Exception as error:  # Pillow's plugins raise many types on damaged files
-        raise DataError(f"data: an image cannot be decoded: {error}") from error
-    return (height, width) if turned else (width, height)
