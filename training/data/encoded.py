@@ -142,11 +142,27 @@ def _loaded(rows: Rows, source: str) -> datasets.Dataset:
             data_files={"train": files},
             split="train",
             columns=[rows.column],
-            features=datasets.Features({rows.column: datasets.Image(decode=False)}),
+            features=datasets.Features({rows.column: _read_as(_form(rows, rows.files[0]))}),
         )
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (DatasetError, OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         _check_readable(rows)
         raise DataError(f"data: {source} cannot be loaded: {error.__cause__ or error}") from error
+
+
+def _read_as(form: str) -> datasets.Value | datasets.Image:
+    """Return the type to read a column as: of some, `datasets` makes images only in two steps."""
+    import datasets
+
+    if form == "string_view":
+        return datasets.Value("string")
+    if form.startswith(("binary_view", "fixed_size_binary")):
+        return datasets.Value("binary")
+    return datasets.Image(decode=False)
+
+
+def _form(rows: Rows, file: Path) -> str:
+    with opened(file) as parquet:
+        return str(parquet.schema_arrow.field(rows.column).type)
 
 
 def _version(path: str) -> tuple[int, int]:
@@ -188,15 +204,21 @@ def _check_readable(rows: Rows) -> None:
     """
     try:
         deque(rows, maxlen=0)
+        stated: dict[str, str] = {}
         for file in rows.files:
-            with opened(file) as parquet:
-                form = str(parquet.schema_arrow.field(rows.column).type)
+            form = _form(rows, file)
+            stated.setdefault(repr(_read_as(form)), f"{form} in {printable(file)}")
             if form.startswith("dictionary"):
                 raise DataError(
                     f"data: {printable(file)}: the image column {printable(rows.column)} is "
                     "dictionary-encoded, as a category of pandas is. Write its texts or bytes as "
                     "they are"
                 )
+        if len(stated) > 1:
+            raise DataError(
+                f"data: the image column {printable(rows.column)} is "
+                f"{' and '.join(stated.values())}. Write all files with one type"
+            )
     except DatasetError as error:
         raise DataError(f"data: {error}") from error
 

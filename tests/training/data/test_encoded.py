@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tests.offramp.data.trees import put
+from tests.offramp.data.trees import encoded, put
 from tests.training.samples import PARQUET
 from training.data.datasets import open_dataset
 from training.errors import DataError
@@ -75,3 +75,34 @@ def test_another_file_with_the_same_path_and_time_is_read_anew(tmp_path: Path) -
         os.utime(path, (1e9, 1e9))  # as programs that unpack archives do
         seen += [{file.encoded for file in open_dataset(str(path), 32, 10, 0).train.files()}]
     assert not seen[0] & seen[1]
+
+
+@pytest.mark.parametrize("kind", [pa.binary_view(), pa.binary(len(encoded()))])
+def test_images_in_views_and_in_cells_of_one_size_are_read(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    table = pa.table({"image": pa.array([encoded()] * 3, kind), "label": ["cat", "dog", "cat"]})
+    parquet.write_table(table, tmp_path / "train.parquet")
+    opened = open_dataset(str(tmp_path / "train.parquet"), 32, 1, 0)
+    assert [file.encoded for file in opened.train.files()] == [encoded()] * 2
+
+
+def test_paths_in_a_view_are_read(tmp_path: Path) -> None:
+    put(tmp_path / "in", "a.png", "b.png", "c.png")
+    paths = pa.array([f"in/{name}.png" for name in "abc"], pa.string_view())
+    table = pa.table({"image": paths, "label": ["cat", "dog", "cat"]})
+    parquet.write_table(table, tmp_path / "train.parquet")
+    opened = open_dataset(str(tmp_path / "train.parquet"), 32, 1, 0)
+    assert [file.encoded for file in opened.train.files()] == [encoded()] * 2
+
+
+def test_files_with_images_of_different_types_are_refused_with_both(tmp_path: Path) -> None:
+    for name, kind in (("a", pa.binary()), ("b", pa.binary_view())):
+        table = pa.table({"image": pa.array([encoded()] * 2, kind), "label": ["cat", "dog"]})
+        parquet.write_table(table, tmp_path / f"train-{name}.parquet")
+    with pytest.raises(DataError) as raised:
+        open_dataset(str(tmp_path), 32, 1, 0)
+    assert str(raised.value) == (
+        f"data: the image column image is binary in {tmp_path}/train-a.parquet and binary_view in "
+        f"{tmp_path}/train-b.parquet. Write all files with one type"
+    )
