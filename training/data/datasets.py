@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -116,13 +116,23 @@ class Dataset(Generic[Held]):
                 "trained as two classes"
             )
         held = set(self.held_out.targets.tolist())
-        lacking = [label for k, label in enumerate(self.labels) if k not in held]
-        if lacking:
-            shown = ", ".join(map(printable, lacking[:10])) + (", ..." if len(lacking) > 10 else "")
+        if lacking := [k for k in range(len(self.labels)) if k not in held]:
+            shown = ", ".join(printable(self.labels[k]) for k in lacking[:10])
             yield (
                 f"warning: no held-out image of {len(lacking)} of {len(self.labels)} classes: "
-                f"{shown}. Two images of each class would do"
+                f"{shown}{', ...' if len(lacking) > 10 else ''}. {self._remedy(lacking)}"
             )
+
+    def _remedy(self, lacking: Sequence[int]) -> str:
+        """Return what would give these classes held-out images."""
+        if self.found and "validation" in self.found.parts:
+            return "Add some to the validation split"
+        several = np.bincount(self.train.targets.numpy(), minlength=len(self.labels))[lacking] > 1
+        if several.all():
+            return "A larger --held-out would do"
+        if several.any():
+            return "Two images of each class, and a larger --held-out, would do"
+        return "Two images of each class would do"
 
 
 def load_dataset(

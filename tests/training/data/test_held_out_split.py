@@ -67,6 +67,20 @@ def test_a_class_of_one_image_is_trained_on_and_warned_of(tmp_path: Path) -> Non
     )
 
 
+def test_a_class_that_is_not_held_out_has_the_remedy_of_its_cause(tmp_path: Path) -> None:
+    def remedy(folder: Path, held_out: int | None) -> str:
+        return [*open_dataset(str(folder), 24, held_out, 0).warnings()][-1].partition(". ")[2]
+
+    folder = image_folder(tmp_path / "insects")
+    assert remedy(folder, 1) == "A larger --held-out would do"
+    shutil.copytree(folder, tmp_path / "splits" / "train")
+    shutil.copytree(folder / "ant", tmp_path / "splits" / "val" / "ant")
+    assert remedy(tmp_path / "splits", None) == "Add some to the validation split"
+    (folder / "fly").mkdir()
+    shutil.copy(folder / "ant" / "0.png", folder / "fly" / "0.png")
+    assert remedy(folder, 1) == "Two images of each class, and a larger --held-out, would do"
+
+
 def test_the_training_images_are_in_random_order_beside_a_validation_split(
     tmp_path: Path,
 ) -> None:
