@@ -101,7 +101,9 @@ def _csv_rows(text: str, source: Path) -> Iterator[Row]:
 
 def _check_names(header: Sequence[str], source: Path) -> None:
     if twice := [name for name, count in Counter(header).items() if count > 1]:
-        raise DatasetError(f"{source} has two columns {printable(twice[0])}")
+        alike = f"two columns {printable(twice[0])}. Keep one of them"
+        unnamed = f"{header.count('')} columns without a name. Name them, or remove them"
+        raise DatasetError(f"{source} has {alike if twice[0] else unnamed}")
     table_columns(header, str(source))
 
 

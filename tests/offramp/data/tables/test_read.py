@@ -67,6 +67,7 @@ def test_whole_numbers_are_ordered_by_value(tmp_path: Path) -> None:
         ("name,label\na.png,cat\n", "has no file column, only name, label. Name it file"),
         ("file,path,label\na,b,c\n", "has the file columns file, path. Keep one of them"),
         ("file,label,label\na.png,cat,dog\n", "has two columns label"),
+        ("file,label,,\na.png,cat,,\n", "has 2 columns without a name. Name them, or remove them"),
         ("file,label\n", "lists no image that can be read"),
         ("file,label\ngone.png,cat\n", "lists no image that can be read. gone.png (line 2) cannot"),
         ('{"file": "a.png", "label": null}\n', "line 1: label is null. Give each image a label"),
