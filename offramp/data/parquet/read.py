@@ -36,7 +36,7 @@ from offramp.data.parquet.shards import (
     distinct,
     stated_split,
 )
-from offramp.data.records import Found, LeftOut, Part, Split
+from offramp.data.records import Found, LeftOut, Part, Split, listed
 from offramp.data.same_files import SameFiles, identity_of
 
 if TYPE_CHECKING:
@@ -208,7 +208,13 @@ def _unused(labelled: Sequence[_Labelled]) -> str | None:
     """Return the reason to leave a split out, if there is one."""
     if not any(each.rows for each in labelled):
         return "has no rows"
-    return "has no labels: they are withheld" if any(x.labels is None for x in labelled) else None
+    withheld = [str(each.file) for each in labelled if each.labels is None]
+    if withheld and any(each.labels for each in labelled):
+        return (
+            f"has no labels in {listed(withheld)}: they are withheld. Remove these rows to use the "
+            "others"
+        )
+    return "has no labels: they are withheld" if withheld else None
 
 
 def _classes(files: Sequence[_Labelled], source: Path) -> tuple[tuple[str, ...], list[str]]:

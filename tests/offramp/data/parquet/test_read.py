@@ -127,6 +127,16 @@ def test_a_test_split_without_labels_is_left_out(tmp_path: Path) -> None:
     assert reasons(found) == {"test": "has no labels: they are withheld"}
 
 
+def test_labels_withheld_in_one_file_of_the_test_split_name_it(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", ["cat"])
+    declared(tmp_path / "test-a.parquet", [-1, -1], ["cat"])
+    declared(tmp_path / "test-b.parquet", [0, 0], ["cat"])
+    assert reasons(read_dataset(tmp_path)) == {
+        "test": f"has no labels in {tmp_path}/test-a.parquet: they are withheld. Remove these rows "
+        "to use the others"
+    }
+
+
 def test_whole_numbers_are_labels_in_order_of_value(tmp_path: Path) -> None:
     found = read_dataset(write(tmp_path / "a.parquet", [10.0, 9.0, 9.0]))
     assert found.classes == ("9", "10")
