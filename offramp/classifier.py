@@ -191,7 +191,7 @@ class Classifier:
                 evaluator.skip(name, str(outcome))
             else:
                 evaluator.add(outcome.answer, label)
-        return replace(evaluator.evaluation(), left_out=examples.left_out)
+        return replace(evaluator.evaluation(examples.split), left_out=examples.left_out)
 
     def close(self) -> None:
         """Wait for the images in the engine, then stop its threads. A second call does nothing."""

@@ -31,7 +31,8 @@ class EvaluateOptions(Options):
     bundle: Path = Field(description="folder of the bundle, or hf://org/name")
     data: Path = Field(
         description="folder with one folder of images per class, table (CSV, JSONL) or parquet "
-        "file, or folder of parquet files; labels are matched by name"
+        "file, or folder of parquet files; labels are matched by name; of several splits "
+        "the test split is measured, or else the validation split"
     )
     strict: CliToggleFlag[bool] = Field(
         default=False, description="stop if any file in a folder is left out, except hidden files"
@@ -101,7 +102,10 @@ def table(evaluation: Evaluation, title: str) -> Iterator[str]:
     """
     skipped = f", {len(evaluation.skipped)} skipped" if evaluation.skipped else ""
     full = evaluation.full_flops / MILLION
-    yield f"{title}: {evaluation.images} images{skipped}; full depth costs {full:.2f} M flops"
+    yield (
+        f"{title}: {evaluation.images} images of {evaluation.split}{skipped}; full depth costs "
+        f"{full:.2f} M flops"
+    )
     yield (
         f"{'':16}{'measured':>9}  {'95 % interval':19}{'manifest':>9}  "
         f"99.9 % for {evaluation.images} images"

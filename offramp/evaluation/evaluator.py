@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from offramp.bundle.manifest import Manifest, OperatingPoint
 from offramp.bundle.values import Estimate
+from offramp.data.records import Split
 from offramp.errors import OfframpError
 from offramp.evaluation.intervals import Z_MEASURED, predicted_mean, predicted_share, wilson
 from offramp.evaluation.results import (
@@ -80,8 +81,11 @@ class Evaluator:
         """Record an image that could not be evaluated."""
         self._skipped.append(SkippedImage(name, reason))
 
-    def evaluation(self) -> Evaluation:
+    def evaluation(self, split: Split) -> Evaluation:
         """Compute the budgets.
+
+        Args:
+            split: Split that the images are.
 
         Raises:
             EvaluationError: No image was added.
@@ -92,7 +96,7 @@ class Evaluator:
         confidences, right = np.stack(self._confidences, axis=1), np.stack(self._right, axis=1)
         budgets = tuple(self._evaluated(each, confidences, right) for each in self._budgets)
         skipped = tuple(self._skipped)
-        return Evaluation(right.shape[1], self._manifest.full_flops, budgets, skipped)
+        return Evaluation(right.shape[1], split, self._manifest.full_flops, budgets, skipped)
 
     def _evaluated(
         self, budget: _Budget, confidences: NDArray[np.float64], right: NDArray[np.bool_]

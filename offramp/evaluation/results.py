@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from offramp.bundle.values import Estimate
-from offramp.data.records import LeftOut
+from offramp.data.records import LeftOut, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,7 @@ class Evaluation:
 
     Attributes:
         images: Images evaluated.
+        split: Split that they are: test, or else validation, or else train.
         full_flops: Multiply-adds of the whole network.
         budgets: One entry for each budget.
         skipped: Images that could not be evaluated. They count in no mean.
@@ -88,6 +89,7 @@ class Evaluation:
     """
 
     images: int
+    split: Split
     full_flops: int
     budgets: tuple[BudgetEvaluation, ...]
     skipped: tuple[SkippedImage, ...]

@@ -75,12 +75,14 @@ class Examples:
 
     Attributes:
         part: The images.
+        split: The split.
         labels: Index of the model's label for each class of the data set.
         left_out: What is not part of the data set, with reasons.
         hidden: Number of hidden files.
     """
 
     part: Part
+    split: Split
     labels: Sequence[int]
     left_out: tuple[LeftOut, ...]
     hidden: int
@@ -145,7 +147,7 @@ def read_examples(source: Path, labels: Sequence[str], *, strict: bool = False) 
     _check_labels(part, found.classes, labels)
     index = {label: number for number, label in enumerate(labels)}
     numbers = [index.get(label, -1) for label in found.classes]
-    return Examples(part, numbers, found.left_out, found.hidden)
+    return Examples(part, split, numbers, found.left_out, found.hidden)
 
 
 def _check_labels(part: Part, classes: Sequence[str], labels: Sequence[str]) -> None:

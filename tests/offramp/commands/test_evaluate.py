@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_a_table_shows_each_budget_beside_the_manifest(
 ) -> None:
     assert main(["--bundle", str(bundle), "--data", str(data)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{manifest.name} {manifest.version}: 50 images; ")
+    assert lines[0].startswith(f"{manifest.name} {manifest.version}: 50 images of train; ")
     for name in manifest.budgets:
         assert any(line.startswith(f"{name}: ") for line in lines)
     rows = [line.split()[0] for line in lines if line.startswith("  ") and line.split()]
@@ -35,6 +36,7 @@ def test_json_has_all_figures(bundle: Path, data: Path, capsys: pytest.CaptureFi
     assert main(["--bundle", str(bundle), "--data", str(data), *options]) == 0
     evaluation = json.loads(capsys.readouterr().out)
     assert [budget["budget"] for budget in evaluation["budgets"]] == ["low", "60%"]
+    assert (evaluation["images"], evaluation["split"]) == (50, "train")
     accuracy = evaluation["budgets"][0]["accuracy"]
     assert accuracy["interval"]["low"] <= accuracy["value"] <= accuracy["interval"]["high"]
     assert set(accuracy["stated"]) == {"value", "low", "high"}
@@ -46,7 +48,7 @@ def test_images_that_cannot_be_read_are_listed(
     (data / manifest.labels[0] / "broken.png").write_bytes(DAMAGED)
     assert main(["--bundle", str(bundle), "--data", str(data)]) == 0
     output = capsys.readouterr()
-    assert "50 images, 1 skipped" in output.out
+    assert "50 images of train, 1 skipped" in output.out
     assert "broken.png: cannot be decoded" in output.err
 
 
@@ -77,3 +79,13 @@ def test_wrong_rejects_are_shown_beside_the_manifest(
     assert line.split()[-3] == "0.5000"
     assert main(["--bundle", str(bundle), *options, "--format", "json"]) == 0
     assert "reject" not in capsys.readouterr().out
+
+
+def test_the_split_that_was_measured_is_named(
+    bundle: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "val"):
+        shutil.copytree(data, tmp_path / "splits" / split)
+    options = ["--bundle", str(bundle), "--data", str(tmp_path / "splits"), "--budget", "low"]
+    assert main(options) == 0
+    assert ": 50 images of validation; " in capsys.readouterr().out
