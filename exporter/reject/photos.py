@@ -125,7 +125,8 @@ def find_photos(
 ) -> Sequence[ImageItems | Stored]:
     """Find photos in a folder at any depth, a parquet file, or all parts of a data set.
 
-    `log` gets the names of files that are not read.
+    A file with two names is one photo, because promises count independent images. `log` gets the
+    names of files that are not read.
 
     Raises:
         DataError: The source does not exist or has no images. The text names the option.
@@ -133,7 +134,7 @@ def find_photos(
     path = Path(source)
     try:
         if path.is_dir() or (path.is_file() and _is_parquet(path)):
-            found: ImageItems | Found = find_images([path])
+            found: ImageItems | Found = find_images([path]).without_second_names(path)
         else:
             found = find_dataset(source)
     except DatasetError as error:

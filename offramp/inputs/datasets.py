@@ -11,6 +11,7 @@ import numpy as np
 from offramp.data.errors import DatasetError
 from offramp.data.formats import HEAD, PARQUET, format_of
 from offramp.data.parquet.cells import image_column, opened
+from offramp.data.parquet.shards import distinct
 from offramp.data.reader import read_dataset
 from offramp.data.records import Encoded, LeftOut, Part, Split, listed, strict_error
 from offramp.data.walk import read_tree
@@ -67,6 +68,12 @@ class ImageItems:
 
     def __iter__(self) -> Iterator[Encoded]:
         return images_of(self.pieces)
+
+    def without_second_names(self, folder: Path) -> ImageItems:
+        """Return the images in a folder without second names of a file, by links."""
+        files, second = distinct([each.file for each in self.pieces], folder, by_split=False)
+        tables = [each.file for each in self.pieces if each.rows is not None]
+        return ImageItems(files, tables, (*self.left_out, *second), self.hidden)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from exporter.errors import ExportError
-from exporter.reject.photos import LEAST, read_photos
+from exporter.reject.photos import LEAST, find_photos, read_photos
 from tests.offramp.pictures import DAMAGED, write_files
 from tests.training.samples import LABELS, PARQUET
 from training.data.images import image_input
@@ -63,3 +63,17 @@ def test_too_few_photos_are_refused(tmp_path: Path) -> None:
 def test_a_source_without_photos_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^--reject: .*no image"):
         read_photos(str(tmp_path), image_input(32))
+
+
+def test_an_image_with_two_names_is_one_photo(tmp_path: Path) -> None:
+    paths = write_files(tmp_path / "photos", 20, 1)
+    (tmp_path / "photos" / "zz").mkdir()
+    for path in paths[:3]:
+        (tmp_path / "photos" / "zz" / path.name).symlink_to(path)
+    said: list[str] = []
+    (found,) = find_photos(str(tmp_path / "photos"), "--data", said.append)
+    assert len(found) == len(list(found)) == 20
+    assert said == [
+        "  left out: 3",
+        *(f"    zz/{path.name} is a second name of {path.name}" for path in paths[:3]),
+    ]
