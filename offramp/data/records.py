@@ -194,6 +194,17 @@ def spellings(classes: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield other, name
 
 
+def other_spelling(name: str, known: Iterable[str]) -> str:
+    """Return a sentence for an error if a known name looks the same as one that is not known."""
+    other = next((each for each in known if _plain(each) == _plain(name)), None)
+    if other is None:
+        return ""
+    return (
+        f". {name!a} and {other!a} differ only in spaces, or in characters that look alike. Write "
+        "the label as the second"
+    )
+
+
 def _check_spellings(found: Found, lacking: Collection[str]) -> None:
     """Check that no two classes have names that look the same.
 

@@ -13,7 +13,7 @@ from offramp.data.formats import HEAD, PARQUET, format_of
 from offramp.data.parquet.cells import image_column, opened
 from offramp.data.parquet.shards import distinct
 from offramp.data.reader import read_dataset
-from offramp.data.records import Encoded, LeftOut, Part, Split, listed, strict_error
+from offramp.data.records import Encoded, LeftOut, Part, Split, listed, other_spelling, strict_error
 from offramp.data.walk import read_tree
 from offramp.inputs.parts import Piece, images_of
 
@@ -165,7 +165,7 @@ def _check_labels(part: Part, classes: Sequence[str], labels: Sequence[str]) -> 
             first = part.images.name(int(np.argmax(part.targets == target)))
             raise DatasetError(
                 f"{first}: the model has no label {classes[target]!r}; its labels are "
-                f"{listed(labels)}"
+                f"{listed(labels)}{other_spelling(classes[target], labels)}"
             )
 
 

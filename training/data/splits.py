@@ -11,7 +11,7 @@ import torch
 
 from offramp.data.errors import DatasetError
 from offramp.data.reader import read_dataset
-from offramp.data.records import Found, Part, Split
+from offramp.data.records import Found, Part, Split, other_spelling
 from training.data.encoded import by_row
 from training.data.hub.names import hub_name
 from training.data.images import File, ImageFiles
@@ -105,6 +105,7 @@ def _relabelled(
     if foreign := [label for label in used if label not in index]:
         raise DataError(
             f"data: {found.source}, {split}: label {foreign[0]!r} is not in the training set"
+            f"{other_spelling(foreign[0], labels)}"
         )
     of_class = np.array([index.get(label, -1) for label in found.classes], dtype=np.int64)
     return files_of(found, Part(part.images, of_class[part.targets]), size, resizing)

@@ -173,3 +173,13 @@ def test_reading_needs_no_torch_and_parquet_names_its_extra(tmp_path: Path) -> N
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     assert done.stdout.endswith("pip install 'offramp[parquet]'\n")
+
+
+def test_a_label_in_another_unicode_form_is_named_as_such(tmp_path: Path) -> None:
+    write_files(tmp_path / "cafe\u0301", 1)
+    with pytest.raises(DatasetError) as raised:
+        read_examples(tmp_path, ("cat", "caf\xe9"))
+    assert str(raised.value).endswith(
+        r"its labels are cat, café. 'cafe\u0301' and 'caf\xe9' differ only in spaces, or in "
+        "characters that look alike. Write the label as the second"
+    )

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.offramp.data.trees import photos
 from tests.training.samples import LABELS, PARQUET, source_with_test
 from training.data.datasets import load_dataset
-from training.data.splits import load_files, load_test
+from training.data.splits import load_files, load_split, load_test
 from training.errors import DataError
 
 
@@ -37,3 +38,9 @@ def test_the_test_split_is_opened_only_with_labels(tmp_path: Path) -> None:
     assert labelled is not None
     assert len(labelled) == 40
     assert load_test(source_with_test(tmp_path / "withheld", 40, label=-1), 32, labels) is None
+
+
+def test_a_label_in_another_unicode_form_is_named_as_such(tmp_path: Path) -> None:
+    photos(tmp_path, ["cafe\u0301", "fox"])
+    with pytest.raises(DataError, match=r"training set\. 'cafe\\u0301' and 'caf\\xe9' differ only"):
+        load_split(str(tmp_path), "train", 32, ("caf\xe9", "fox"))
