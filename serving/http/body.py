@@ -37,16 +37,21 @@ class BodyReader:
         max_bytes: Largest size of one body.
         max_held: Largest total size of the bodies of all calls under way, in bytes.
         seconds: Longest time from the head of a call to the end of its body.
+        remedy: What to do about a body that is too large or too slow, for the error.
 
     Attributes:
         max_bytes: As above.
+        seconds: As above.
         held: Total size of the bodies of all calls under way, in bytes.
     """
 
-    def __init__(self, max_bytes: int, max_held: int, seconds: float) -> None:
+    def __init__(
+        self, max_bytes: int, max_held: int, seconds: float, remedy: str = "send smaller images"
+    ) -> None:
         self.max_bytes = max_bytes
         self._max_held = max_held
-        self._seconds = seconds
+        self.seconds = seconds
+        self._remedy = remedy
         self.held = 0
 
     async def read(self, length: bytes, receive: Receive) -> bytes:
@@ -65,13 +70,13 @@ class BodyReader:
         chunks: list[bytes] = []
         try:
             self._check_size(content_length_of(length))
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self.seconds):
                 await self._collect(receive, chunks)
         except BaseException as error:
             self.release(sum(map(len, chunks)))
             if isinstance(error, TimeoutError):
                 raise BodyTimeoutError(
-                    f"the body took more than {self._seconds:g} s to arrive; send smaller images"
+                    f"the body took more than {self.seconds:g} s to arrive; {self._remedy}"
                 ) from error
             raise
         return b"".join(chunks)
@@ -115,7 +120,7 @@ class BodyReader:
     def _check_size(self, size: int) -> None:
         if size > self.max_bytes:
             raise BodyTooLargeError(
-                f"the body has more than {self.max_bytes} bytes; send smaller images"
+                f"the body has more than {self.max_bytes} bytes; {self._remedy}"
             )
 
 

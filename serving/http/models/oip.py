@@ -25,6 +25,7 @@ from serving.model_settings import parse_share
 
 LOAD, UNLOAD = "load", "unload"
 MAX_BODY_BYTES = 1 << 12  # of a call that changes a model
+REMEDY = "send its parameters alone, at once"  # of a body that is too large or too slow
 VERSION, SHARE, SHADOW = "version", "share", "shadow"  # parameters of such a call
 DEPENDENTS = "unload_dependents"  # sent by Triton's clients. No model has any
 PARAMETERS = {LOAD: (VERSION, SHARE, SHADOW), UNLOAD: (DEPENDENTS,)}
@@ -43,7 +44,7 @@ class OpenInferenceModels:
     def __init__(self, frontend: Frontend, repository: Repository, body_seconds: float) -> None:
         self._frontend = frontend
         self._repository = repository
-        self._bodies = BodyReader(MAX_BODY_BYTES, 16 * MAX_BODY_BYTES, body_seconds)
+        self._bodies = BodyReader(MAX_BODY_BYTES, 16 * MAX_BODY_BYTES, body_seconds, REMEDY)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call with JSON, or by its model."""

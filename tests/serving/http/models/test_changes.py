@@ -191,7 +191,7 @@ def test_only_the_admin_key_changes_models(
         (b"[]", 400, "no JSON object"),
         (b"{", 400, "no JSON object"),
         (b'{"parameters": {}, "parameters": {}}', 400, "'parameters' is given more than once"),
-        (b" " * 5000, 413, "4096 bytes"),
+        (b" " * 5000, 413, "4096 bytes; send its parameters alone"),
     ],
 )
 def test_a_wrong_change_is_refused(
