@@ -18,9 +18,8 @@ from serving.grpc.messages import M, parameter_values, parsed
 from serving.grpc.stubs import open_inference_pb2 as pb
 from serving.http.models.frontend import Frontend
 from serving.http.models.oip import change_model, statistics
-from serving.http.models.repository import READY
 from serving.http.models.served import ServedModel
-from serving.http.oip.descriptions import server_metadata
+from serving.http.oip.descriptions import chosen_rows, server_metadata
 from serving.http.problems import INTERNAL_ERROR
 
 MAX_SMALL_BYTES = 1 << 12  # of a message without tensors
@@ -136,7 +135,7 @@ class Service:
             rows = descriptions.index()
         else:
             rows = repository.index()
-        return {"models": [r for r in rows if r["state"] == READY or not request.ready]}
+        return {"models": chosen_rows(rows, {"ready": request.ready})}
 
     async def _change(self, change: str, message: bytes, call: Call) -> bytes:
         repository = self._frontend.repository

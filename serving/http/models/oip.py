@@ -9,23 +9,19 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import MalformedBodyError, NotReadyError, ServingError
-from serving.http.bodies.json_document import parse_json
-from serving.http.body import BodyReader
+from serving.http.bodies.json_call import CallReader
 from serving.http.classify import headers_of, send_response
-from serving.http.connection import check_encoding
 from serving.http.connection.request_id import request_id_of
 from serving.http.models.frontend import Frontend
 from serving.http.models.repository import Repository
 from serving.http.models.served import ServedModel
-from serving.http.oip.descriptions import Data, server_metadata
+from serving.http.oip.descriptions import Data, chosen_rows, server_metadata
 from serving.http.oip.errors import content_of, send_not_served, send_wrong_method
 from serving.http.oip.routes import INFER, POST, READY, ROOT, SERVER_METHODS
 from serving.http.query import version_of
 from serving.model_settings import parse_share
 
 LOAD, UNLOAD = "load", "unload"
-MAX_BODY_BYTES = 1 << 12  # of a call that changes a model
-REMEDY = "send its parameters alone, at once"  # of a body that is too large or too slow
 VERSION, SHARE, SHADOW = "version", "share", "shadow"  # parameters of such a call
 DEPENDENTS = "unload_dependents"  # sent by Triton's clients. No model has any
 PARAMETERS = {LOAD: (VERSION, SHARE, SHADOW), UNLOAD: (DEPENDENTS,)}
@@ -38,13 +34,13 @@ class OpenInferenceModels:
     Args:
         frontend: The models.
         repository: The calls that change them.
-        body_seconds: Longest time to receive the body of such a call.
+        body_seconds: Longest time to receive the body of a call of the repository.
     """
 
     def __init__(self, frontend: Frontend, repository: Repository, body_seconds: float) -> None:
         self._frontend = frontend
         self._repository = repository
-        self._bodies = BodyReader(MAX_BODY_BYTES, 16 * MAX_BODY_BYTES, body_seconds, REMEDY)
+        self._bodies = CallReader(body_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call with JSON, or by its model."""
@@ -88,25 +84,19 @@ class OpenInferenceModels:
         match parts:
             case ("repository", "models", name, change):
                 self._repository.authenticate_admin(scope["headers"])
-                body = await self._read(scope, receive)
+                body = await self._bodies.read(scope, receive, "parameters")
                 await change_model(self._repository, change, name, _parameters_in(body))
                 return {}
             case ("repository", _):
                 self._repository.authenticate_all(scope["headers"])
-                return self._repository.index()
+                body = await self._bodies.read(scope, receive, "ready")
+                return chosen_rows(self._repository.index(), body)
             case ("health", which):
                 if which == READY and (reason := self._frontend.refusal) is not None:
                     raise NotReadyError(reason)
                 return {"live": True} | ({READY: True} if which == READY else {})
         self._frontend.authenticate_all(scope["headers"])
         return statistics(self._frontend) if parts else server_metadata()
-
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        check_encoding(scope["headers"])
-        headers = dict[bytes, bytes](scope["headers"])
-        body = await self._bodies.read(headers.get(b"content-length", b""), receive)
-        self._bodies.release(len(body))
-        return body
 
 
 async def change_model(
@@ -164,20 +154,8 @@ def _is_of_model(parts: Path) -> bool:
     return len(parts) > 1 and parts[0] == "models" and bool(parts[1])
 
 
-def _parameters_in(body: bytes) -> Mapping[str, object]:
-    """Return the parameters of a call that changes a model.
-
-    Raises:
-        MalformedBodyError: The body is no JSON object with parameters alone.
-    """
-    try:
-        document = parse_json(body or b"{}")
-    except (ValueError, RecursionError) as error:
-        text = f"the body is no JSON object with parameters: {error}"
-        raise MalformedBodyError(text) from None
-    parameters = document.get("parameters", {}) if isinstance(document, dict) else None
-    if not isinstance(document, dict) or not isinstance(parameters, dict):
+def _parameters_in(body: Mapping[str, object]) -> Mapping[str, object]:
+    parameters = body.get("parameters", {})
+    if not isinstance(parameters, dict):
         raise MalformedBodyError("the body is no JSON object with parameters")
-    if others := document.keys() - {"parameters"}:
-        raise MalformedBodyError(f"the body has {min(others)!r}, and 'parameters' alone is known")
     return parameters

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import offramp
 from offramp.bundle.manifest import Manifest
-from serving.errors import NotReadyError, UnknownModelError
+from serving.errors import MalformedBodyError, NotReadyError, UnknownModelError
 from serving.http.context import ServerContext
 from serving.http.oip.protocol import BYTES, FP32, IMAGE, INT64, OUTPUTS, PROBABILITIES
 from serving.observe.metrics import Metrics
 
 SERVER = "offramp"
+READY = "READY"  # state of a version that takes requests
 EXTENSIONS = (
     "binary_tensor_data",
     "classification",
@@ -76,7 +77,7 @@ class Descriptions:
     def index(self) -> list[Data]:
         """Return the index of the repository: the model, with its state."""
         refusal = self._engine.refusal
-        state = "READY" if refusal is None else "UNAVAILABLE"
+        state = READY if refusal is None else "UNAVAILABLE"
         entry = {"name": self.name, "version": self.version, "state": state}
         return [entry | {"reason": refusal or ""}]
 
@@ -84,6 +85,18 @@ class Descriptions:
         """Return the statistics of the model, from the metrics of all workers."""
         return {"model_stats": [{"name": self.name, "version": self.version}
                                 | _statistics(self._metrics, self._manifest)]}  # fmt: skip
+
+
+def chosen_rows(index: list[Data], body: Mapping[str, object]) -> list[Data]:
+    """Return the rows of an index that a body asks for: all, or those that are ready.
+
+    Raises:
+        MalformedBodyError: Its field `ready` is not a boolean.
+    """
+    ready = body.get("ready", False)
+    if not isinstance(ready, bool):
+        raise MalformedBodyError("ready: neither true nor false")
+    return [row for row in index if row["state"] == READY or not ready]
 
 
 def server_metadata() -> Data:

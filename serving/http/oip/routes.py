@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import ServingError
+from serving.http.bodies.json_call import CallReader
 from serving.http.classify import Classify, headers_of, send_response
 from serving.http.context import ServerContext
-from serving.http.oip.descriptions import Descriptions
+from serving.http.oip.descriptions import Descriptions, chosen_rows
 from serving.http.oip.errors import content_of, send_not_served, send_wrong_method
 from serving.http.oip.fast_path import FastInfer
 from serving.http.oip.infer import Infer
@@ -19,13 +21,14 @@ from serving.http.oip.infer import Infer
 ROOT = "/v2"
 GET, POST = "GET", "POST"
 INFER, READY = "infer", "ready"
+INDEX = ("repository", "index")
 # Methods by path below the root, then by path below a model.
 SERVER_METHODS: Mapping[tuple[str, ...], str] = {
     (): GET,
     ("health", "live"): GET,
     ("health", READY): GET,
     ("models", "stats"): GET,
-    ("repository", "index"): POST,
+    INDEX: POST,
 }
 MODEL_METHODS: Mapping[tuple[str, ...], str] = {
     (): GET,
@@ -76,6 +79,7 @@ class OpenInference:
         self.classify = classify
         self.infer = Infer(context, classify)
         self.descriptions = Descriptions(context)
+        self._bodies = CallReader(context.body_reader.seconds)
         model = f"{ROOT}/models/{context.manifest.name}"
         version = f"{model}/versions/{context.manifest.version}"
         self.infer_paths = frozenset(f"{base}/{INFER}" for base in (model, version))
@@ -92,25 +96,30 @@ class OpenInference:
             await send_wrong_method(send, metrics, path, target.method)
         else:
             try:
-                described = self._described(target, scope)
+                self._check(target, scope)
+                if target.path == (INFER,):
+                    await self.infer(scope, receive, send)
+                    return
+                body = orjson.dumps(await self._described(target, scope, receive))
+            except ClientDisconnect:
+                return
             except ServingError as error:
                 await send_response(send, error.status, *content_of(metrics, error))
-                return
-            if described is None:
-                await self.infer(scope, receive, send)
             else:
-                await send_response(send, 200, headers_of(described), described)
+                await send_response(send, 200, headers_of(body), body)
 
-    def _described(self, target: _Target, scope: Scope) -> bytes | None:
-        """Return the JSON of a call after its checks. `None` for an inference."""
+    def _check(self, target: _Target, scope: Scope) -> None:
         if not target.public:
             self.context.authenticate_all(scope["headers"])
         if target.model is not None:
             self.descriptions.check_name(*target.model)
-        if target.path == (INFER,):
-            return None
-        data = self._of_server(target.path) if target.model is None else self._of_model(target.path)
-        return orjson.dumps(data)
+
+    async def _described(self, target: _Target, scope: Scope, receive: Receive) -> object:
+        """Return the JSON data of a call after its checks."""
+        if target.path == INDEX:
+            body = await self._bodies.read(scope, receive, READY)
+            return chosen_rows(self.descriptions.index(), body)
+        return self._of_server(target.path) if target.model is None else self._of_model(target.path)
 
     def _of_server(self, path: tuple[str, ...]) -> object:
         descriptions = self.descriptions
@@ -122,8 +131,6 @@ class OpenInference:
                 return {"live": True, READY: True}  # KServe's client reads the first
             case ("models", _):
                 return descriptions.statistics()
-            case ("repository", _):
-                return descriptions.index()
         return descriptions.server
 
     def _of_model(self, path: tuple[str, ...]) -> object:

@@ -100,6 +100,19 @@ def test_the_inference_protocol_finds_the_models(client: httpx.Client) -> None:
     assert client.get("/v2/repository/index").headers["allow"] == "POST"
 
 
+def test_the_index_lists_ready_versions_alone_on_request(client: httpx.Client) -> None:
+    path = "/v2/repository/index"
+    for content, versions in (
+        (b"", ["1", "2", "1"]),
+        (b'{"ready": false}', ["1", "2", "1"]),
+        (b'{"ready": true}', ["2", "1"]),
+    ):
+        rows = client.post(path, content=content).json()
+        assert [row["version"] for row in rows] == versions
+    assert "ready: " in client.post(path, content=b'{"ready": 1}').json()["error"]
+    assert client.post(path, content=b" " * 5000).status_code == 413
+
+
 def test_metrics_have_the_model_and_the_version(client: httpx.Client) -> None:
     client.post("/models/cats/classify?budget=low", content=JPEG)
     client.post("/nowhere")

@@ -9,7 +9,7 @@ import pytest
 
 import offramp
 from tests.serving.http.oip.calls import INFER, outputs, send_files
-from tests.serving.servers import serving
+from tests.serving.servers import Running, serving
 from tests.serving.small_bundle import png, random_images
 
 MODEL = "/v2/models/testnet"
@@ -43,6 +43,44 @@ def test_server_and_model_are_described(client: httpx.Client, model: str) -> Non
     assert client.post("/v2/repository/index", json={"ready": True}).json() == [
         {"name": "testnet", "version": "1", "state": "READY", "reason": ""}
     ]
+
+
+INDEX = "/v2/repository/index"
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "says"),
+    [
+        (b"{", 400, "no JSON object"),
+        (b"[]", 400, "no JSON object"),
+        (b'{"ready": "yes"}', 400, "ready: neither true nor false"),
+        (b'{"ready": null}', 400, "ready: neither true nor false"),
+        (b'{"ready": true, "ready": false}', 400, "'ready' is given more than once"),
+        (b'{"state": "READY"}', 400, "'state', and 'ready' alone is known"),
+        (b" " * 5000, 413, "4096 bytes; send its parameters alone"),
+    ],
+)
+def test_a_wrong_body_of_the_index_is_refused(
+    client: httpx.Client, content: bytes, status: int, says: str
+) -> None:
+    response = client.post(INDEX, content=content)
+    assert (response.status_code, [*response.json()]) == (status, ["error"])
+    assert says in response.json()["error"]
+    encoded = client.post(INDEX, content=b"{}", headers={"Content-Encoding": "gzip"})
+    assert encoded.status_code == 415
+
+
+def test_the_index_lists_ready_versions_alone_on_request(
+    server: Running, client: httpx.Client
+) -> None:
+    server.app.engine.refusal = "closed for a test"
+    try:
+        for content in (b"", b"{}", b'{"ready": false}'):
+            (row,) = client.post(INDEX, content=content).json()
+            assert row["state"] == "UNAVAILABLE"
+        assert client.post(INDEX, json={"ready": True}).json() == []
+    finally:
+        server.app.engine.refusal = None
 
 
 @pytest.mark.parametrize(
