@@ -149,7 +149,10 @@ def resolve(
 def _deadline(milliseconds: float) -> float:
     """Return a deadline in seconds."""
     if not (math.isfinite(milliseconds) and milliseconds > 0):
-        raise ParameterError(f"deadline_ms: must be above 0 milliseconds, got {milliseconds:g}")
+        raise ParameterError(
+            f"deadline_ms: must be above 0 and finite, got {milliseconds:g}; leave it out for no "
+            "deadline"
+        )
     return milliseconds / 1e3
 
 

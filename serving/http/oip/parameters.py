@@ -87,5 +87,7 @@ def _text(name: str, value: object) -> str:
 def _seconds(timeout: object) -> float | None:
     """Return a timeout in seconds. `None` for 0, by which clients say that there is none."""
     if type(timeout) is not int or timeout < 0:
-        raise ParameterError(f"{TIMEOUT}: {shown(timeout)} is not an integer of microseconds")
+        raise ParameterError(
+            f"{TIMEOUT}: {shown(timeout)} is not an integer of microseconds, 0 or above"
+        )
     return timeout / 1e6 or None

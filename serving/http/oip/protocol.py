@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
@@ -76,7 +77,9 @@ def malformed(text: str) -> MalformedBodyError:
 
 
 def shown(value: object) -> str:
-    """Return the start of a client's value, for an error text."""
+    """Return a client's value as JSON has it, for an error text: its start, or its type."""
+    if value is None or isinstance(value, bool | int | float):
+        return json.dumps(value)
     return ascii(value[:SHOWN] if isinstance(value, str) else type(value).__name__)
 
 
