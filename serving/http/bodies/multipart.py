@@ -16,6 +16,7 @@ MAX_PART_HEAD = 8192  # bytes of the headers of one part
 MAX_PART_HEADERS = 16
 FILE_TYPES = (b"image/", b"application/octet-stream")  # of a part that is a file without a name
 FILE_FIELD = b"images"
+PLAIN = (b"7bit", b"8bit", b"binary")  # transfer encodings that change no byte
 LINE = b"\r\n"
 _PARAMETER = re.compile(
     rb""";\s*+ ([^\s=;"]++) \s*+=\s*+ (?: "((?:[^"\\]|\\.)*+)" | ([^;]*+) )""",
@@ -118,6 +119,12 @@ def _check_file(head: bytes) -> None:
         if not colon:
             raise _malformed("a part has a header without a colon")
         headers[name.strip().lower()] = value.strip()
+    encoding = headers.get(b"content-transfer-encoding", b"binary").lower()
+    if encoding not in PLAIN:
+        shown = encoding.decode(errors="replace")[:64]
+        raise _malformed(
+            f"Content-Transfer-Encoding {shown!r} is not read; send the bytes of files"
+        )
     parameters = _parameters(headers.get(b"content-disposition", b""))
     named = any(each.partition(b"*")[0] == b"filename" for each in parameters)
     if named or headers.get(b"content-type", b"").lower().startswith(FILE_TYPES):

@@ -48,6 +48,8 @@ def form(*parts: tuple[bytes, bytes], boundary: bytes = b"B") -> bytes:
         NAMED + b"\r\ncontent-type:Image/X-Unknown; q=1",
         b"Content-Type: application/octet-stream\r\n" + NAMED,
         NAMED + b"\r\nContent-Type: application/octet-stream",
+        FILE + b"\r\nContent-Transfer-Encoding: Binary",
+        FILE + b"\r\nContent-Transfer-Encoding: 8bit",
     ],
 )
 def test_a_part_with_a_file_name_or_the_type_of_an_image_is_a_file(head: bytes) -> None:
@@ -127,6 +129,10 @@ def test_every_cut_form_is_refused() -> None:
         (form((b"X: y", b"")), "no Content-Disposition with a name"),
         (form((b"Content-Disposition: form-data", b"")), "with a name"),
         (form((b"no colon", b"")), "without a colon"),
+        (
+            form((FILE + b"\r\nContent-Transfer-Encoding: Base64", b"eA==")),
+            "Content-Transfer-Encoding 'base64' is not read; send the bytes of files",
+        ),
         (b"--B\r\n\r\nx\r\n--B--\r\n", "a part has no headers"),
         (form((b"\r\n".join([FILE] * 17), b"")), "more than 16 headers"),
         (form((FILE + b"x" * 8192, b"")), "more than 8192 bytes of headers"),
