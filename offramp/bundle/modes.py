@@ -31,7 +31,7 @@ _CONVERTED = (
     "HSV",
 )
 _SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
-_BITS, _COLOUR_MAP = 258, 320  # tags of TIFF
+_BITS, _COLOUR_MAP, _SAMPLE_FORMAT = 258, 320, 339  # tags of TIFF
 _WHOLE_16 = ("PPM", "PNG")  # formats with 16-bit grey that Pillow can give in mode I
 
 
@@ -49,7 +49,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN or (image.mode == "I" and image.format in _WHOLE_16):
         return _from_grey(np.asarray(image) >> 8, _where(image, transparent))
     if image.mode == "I":
-        return _from_grey(_small_integers(image), _where(image, transparent))
+        return _from_grey(_small_integers(np.asarray(image)), _where(image, transparent))
     if image.mode == "F":
         return _from_grey(_unit_floats(image), None)
     if image.mode not in _CONVERTED:
@@ -68,10 +68,15 @@ def rescaled(image: Image.Image) -> Image.Image:
 
     Args:
         image: Image that Pillow opened, not a copy of it. A copy has no tags.
+
+    Raises:
+        PixelsError: It has unsigned 32-bit integers above 255, which Pillow gives as signed ones.
     """
     tags = getattr(image, "tag_v2", {})
     if image.mode == "I;16" and tags.get(_BITS) == (12,):
         return Image.fromarray(np.asarray(image) << 4)
+    if image.mode == "I" and tags and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
+        _small_integers(np.asarray(image).view(np.uint32))
     if image.mode in ("P", "PA") and max(tags.get(_COLOUR_MAP, (256,))) < 256:
         image = image.copy()
         colours = np.array(tags[_COLOUR_MAP], np.uint8).reshape(3, -1)
@@ -83,14 +88,14 @@ def _where(image: Image.Image, transparent: object) -> NDArray[np.bool_] | None:
     return np.asarray(image) == transparent if isinstance(transparent, int) else None
 
 
-def _small_integers(image: Image.Image) -> NDArray[np.int32]:
-    lowest, highest = _range(image)
+def _small_integers(values: NDArray[np.integer]) -> NDArray[np.integer]:
+    lowest, highest = int(values.min()), int(values.max())
     if lowest < 0 or highest > 255:
         raise PixelsError(
-            f"32-bit integers from {lowest:g} to {highest:g} have no known scale; only 0 to 255 "
+            f"32-bit integers from {lowest} to {highest} have no known scale; only 0 to 255 "
             f"is read. Scale it, or {REMEDY}"
         )
-    return np.asarray(image)
+    return values
 
 
 def _unit_floats(image: Image.Image) -> NDArray[np.float32]:
@@ -102,11 +107,6 @@ def _unit_floats(image: Image.Image) -> NDArray[np.float32]:
             f"Scale it, or {REMEDY}"
         )
     return np.rint(values * np.float32(255))
-
-
-def _range(image: Image.Image) -> tuple[float, float]:
-    values = np.asarray(image)
-    return float(values.min()), float(values.max())
 
 
 def _from_grey(values: NDArray[np.generic], transparent: NDArray[np.bool_] | None) -> Image.Image:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from offramp.bundle.modes import PixelsError, rescaled, to_rgb
+from offramp.bundle.orientation import turned
 from tests.offramp.tiffs import Values, tiff
 
 
@@ -54,6 +55,14 @@ def test_small_32_bit_integers_are_kept() -> None:
 def test_other_32_bit_integers_are_an_error(odd: int) -> None:
     with pytest.raises(PixelsError, match=r"32-bit integers from .* have no known scale"):
         to_rgb(opened(np.array([[0, odd]], np.int32)))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_unsigned_integers_are_stated_as_they_are(orientation: int) -> None:
+    tags = {256: (2,), 257: (1,), 258: (32,), 259: (1,), 262: (1,), 277: (1,)}
+    image = opened_tiff(tags, struct.pack("<2I", 7, 3_000_000_000))
+    with pytest.raises(PixelsError, match="32-bit integers from 7 to 3000000000 have no"):
+        to_rgb(turned(rescaled(image), orientation))
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
