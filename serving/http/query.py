@@ -17,6 +17,7 @@ from serving.engine.policy import Policy, resolve, resolve_again
 from serving.errors import ParameterError, UnknownModelError, UnknownParameterError
 from serving.runtime.base import MOST_CLASSES
 
+VERSION = "version"
 CACHED_QUERIES = 1024
 MAX_PARAMETERS = 32
 MAX_CACHED_BYTES = 256  # of one query; longer ones are parsed each time
@@ -160,7 +161,7 @@ class QueryReader:
         return parsed
 
     def _parse(self, raw: bytes) -> ParsedQuery:
-        query, served = _validated(_parameters(raw)), self._manifest.version
+        query, served = validated(parameters_of(raw)), self._manifest.version
         if query.version is not None and query.version != served:
             text = f"version {query.version[:64]!r} is not loaded; this is version {served!r}"
             raise UnknownModelError(text)
@@ -179,7 +180,7 @@ def version_of(raw: bytes) -> str:
     if b"version" not in raw:
         return ""
     try:
-        return next((value for name, value in _pairs(raw) if name == "version"), "")
+        return next((value for name, value in _pairs(raw) if name == VERSION), "")
     except ValueError:
         return ""
 
@@ -215,7 +216,7 @@ def with_policy(
     return ParsedQuery(policy, query)
 
 
-def _parameters(raw: bytes) -> dict[str, str]:
+def parameters_of(raw: bytes) -> dict[str, str]:
     """Return the parameters of a raw query string, in one pass.
 
     Raises:
@@ -233,7 +234,12 @@ def _parameters(raw: bytes) -> dict[str, str]:
     return parameters
 
 
-def _validated(parameters: dict[str, str]) -> ClassifyQuery:
+def validated(parameters: dict[str, str]) -> ClassifyQuery:
+    """Return the query with these parameters.
+
+    Raises:
+        ParameterError, UnknownParameterError: As `QueryReader.read` raises.
+    """
     try:
         return ClassifyQuery.model_validate(parameters)
     except ValidationError as error:

@@ -7,12 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from serving.errors import NotReadyError
+from serving.errors import NotReadyError, UnknownParameterError
 from serving.http.body import JSON
 from serving.http.models.frontend import Frontend
 from serving.http.models.listing import ModelList, list_models
 from serving.http.models.served import ServedModel
 from serving.http.openapi import problems
+from serving.http.query import VERSION, parameters_of, validated
 from serving.http.schemas import Health, ModelDescription, describe
 from serving.observe.prometheus_internals import choose_encoder
 
@@ -23,9 +24,33 @@ public = APIRouter(tags=["operation"])
 guarded = APIRouter(tags=["classification"], responses=problems([401, 500]))
 
 
-Version = Annotated[
-    str, Query(max_length=64, description="version. Default: the one that was loaded last")
-]
+async def version_asked(
+    request: Request,
+    _: Annotated[
+        str,
+        Query(
+            alias=VERSION,
+            default_factory=str,
+            max_length=64,
+            description="version. Default: the one that was loaded last",
+        ),
+    ],
+) -> str:
+    """Return the version that a call asks for, or an empty string. FastAPI knows its form only.
+
+    Raises:
+        ParameterError: It has a wrong value, or is given twice, or there are too many parameters.
+        UnknownParameterError: There is another parameter.
+    """
+    parameters = parameters_of(request.scope["query_string"])
+    for name in parameters:
+        if name != VERSION:
+            text = f"there is no query parameter {name[:64]!r}; there is {VERSION} alone"
+            raise UnknownParameterError(text)
+    return validated(parameters).version or ""
+
+
+Version = Annotated[str, Depends(version_asked)]
 
 
 def frontend_of(request: Request) -> Frontend:
@@ -48,7 +73,7 @@ async def authenticate(
 
 
 @guarded.get("/model", response_model=ModelDescription, responses=problems([404, 422]))
-async def model(request: Request, version: Version = "") -> Response:
+async def model(request: Request, version: Version) -> Response:
     """Describe the model: labels, input, exits, budgets and the curve of operating points.
 
     Of several models, it is the one that answers `/classify`.
@@ -66,7 +91,7 @@ async def models(request: Request) -> ModelList:
 async def named_model(
     request: Request,
     name: Annotated[str, Path(max_length=64, description="name of the model")],
-    version: Version = "",
+    version: Version,
 ) -> Response:
     """Describe a model, as `/model` does."""
     return _described(frontend_of(request).models.find(name, version))

@@ -81,6 +81,23 @@ def test_the_models_are_listed_and_described(client: httpx.Client) -> None:
     problem(client.get("/models/birds"), 404, "unknown-model")
 
 
+@pytest.mark.parametrize("path", ["/model", "/models/cats", "POST /classify"])
+@pytest.mark.parametrize(
+    ("query", "kind", "says"),
+    [
+        ("version=1&version=2", "invalid-parameter", "version: given more than once; give it once"),
+        ("verison=1", "unknown-parameter", "there is no query parameter 'verison'; there "),
+    ],
+)
+def test_a_wrong_query_is_refused_by_descriptions_as_by_classify(
+    client: httpx.Client, path: str, query: str, kind: str, says: str
+) -> None:
+    method, path = path.split() if " " in path else ("GET", path)
+    for content in (JPEG, PNG) if method == "POST" else (b"",):
+        response = client.request(method, f"{path}?{query}", content=content)
+        assert says in problem(response, 422, kind)
+
+
 def test_the_inference_protocol_finds_the_models(client: httpx.Client) -> None:
     document = head([1, 32, 32, 3], "UINT8")
     document["inputs"][0]["data"] = [0] * (32 * 32 * 3)
