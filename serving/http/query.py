@@ -82,6 +82,13 @@ class ClassifyQuery(BaseModel):
             raise PydanticCustomError("number", "Input should be a number, without underscores")
         return value
 
+    @field_validator(VERSION)
+    @classmethod
+    def _version_is_named(cls, value: str | None) -> str | None:
+        if value == "":
+            raise PydanticCustomError(VERSION, "empty; name a version, or leave it out")
+        return value
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedQuery:

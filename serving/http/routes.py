@@ -32,6 +32,7 @@ async def version_asked(
             alias=VERSION,
             default_factory=str,
             max_length=64,
+            json_schema_extra={"minLength": 1},
             description="version. Default: the one that was loaded last",
         ),
     ],

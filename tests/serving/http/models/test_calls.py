@@ -87,6 +87,7 @@ def test_the_models_are_listed_and_described(client: httpx.Client) -> None:
     [
         ("version=1&version=2", "invalid-parameter", "version: given more than once; give it once"),
         ("verison=1", "unknown-parameter", "there is no query parameter 'verison'; there "),
+        ("version=", "invalid-parameter", "version: empty; name a version, or leave it out"),
     ],
 )
 def test_a_wrong_query_is_refused_by_descriptions_as_by_classify(
