@@ -160,9 +160,10 @@ def broken(
 
 def goals(rows: Sequence[Row], epsilons: Mapping[str, float], runs: int) -> Iterator[Goal]:
     """Yield the goals of all rows."""
-    quiet = [row for row in rows if row.images in (CLEAN, WORST)]
-    least = min(1 - row.alarms for row in quiet)
-    text = f"no alarm in at least {MOST_RUNS:.0%} of {runs} runs on exchangeable images"
+    # A sample of clean images can differ more often than is promised. An alarm about it is right.
+    kept = [row for row in rows if row.disagreement <= epsilons[row.promise]]
+    least = min(1 - row.alarms for row in kept if row.images in (CLEAN, WORST))
+    text = f"no alarm in at least {MOST_RUNS:.0%} of {runs} runs where the promise holds"
     yield Goal(text, f"{least:.1%}", least >= MOST_RUNS)
     spoilt = [
         row

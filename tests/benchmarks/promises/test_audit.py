@@ -37,6 +37,14 @@ def test_goals_are_missed_by_alarms_late_alarms_and_points_that_restore_nothing(
     assert met(0.06, 0.94, 0.94) == [False, False, False]
 
 
+def test_an_alarm_about_clean_images_that_break_a_promise_is_right() -> None:
+    worst = Row("promise-95", WORST, 0.05, 0.01)
+    for disagreement, missed in ((0.051, False), (0.049, True)):
+        clean = Row("promise-95", CLEAN, disagreement, 0.9)
+        (goal,) = goals([clean, worst], {"promise-95": 0.05}, 30)
+        assert goal.met is not missed
+
+
 def test_images_are_spoiled_by_noise_and_blur_of_a_strength() -> None:
     clean = images()[0]
     assert spoiled(clean, 0, CLEAN) == clean
