@@ -71,7 +71,7 @@ def test_what_is_small_at_first_keeps_its_share_unless_it_is_given(
         (["--variant", "magic"], "--variant: magic: .*'released'"),
         (["--shift", "40"], "--shift: 40 pixels .* 32 .*; give at most 31"),
         (["--small-size", "40"], "--small-size: 40 .* --size, 32; give at most that, or null"),
-        (["--small-epochs", "44"], "--small-epochs: 44 of 44 .* full size; give at most 43"),
+        (["--small-epochs", "60"], "--small-epochs: 60 of 60 .* full size; give at most 59"),
         (["--small_size", "5"], "--small_size: no such option; did you mean --small-size?"),
         (["--save_every=5"], "--save_every: no such option; did you mean --save-every?"),
         (["--no-such-option", "1"], "--no-such-option: no such option; --help lists them"),

@@ -71,7 +71,7 @@ RECIPES: dict[str, Recipe] = {
         variant="joint",
         objective="distillation",
         objective_options=SELF_DISTILLATION,
-        epochs=44,
+        epochs=60,
         batch_size=256,
         optimizer="muon",
         lr=0.05,
@@ -83,7 +83,7 @@ RECIPES: dict[str, Recipe] = {
         shift=3,
         cutout=12,
         small_size=24,
-        small_epochs=20,
+        small_epochs=27,
     ),
     # Small enough to train many times on a CPU, to compare the objectives.
     # SGD, as in the papers: Muon would remove the scale of the gradients that they weigh.
