@@ -149,7 +149,7 @@ class QueryReader:
         policy = parsed.policy
         explain, deadline = explain or policy.explain, deadline or policy.deadline
         policy = replace(policy, explain=explain, deadline=deadline)
-        if policy.timed is not None or policy.bound is not None:
+        if policy.timed is not None:
             again = resolve_again(policy, self._manifest, self._milliseconds)
             policy = replace(again, explain=explain, deadline=deadline)
         return replace(parsed, policy=policy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -146,21 +145,3 @@ def test_a_stream_has_the_operating_point_of_explain(timed_reader: QueryReader) 
     plain = timed_reader.read(b"budget=3.5ms")
     assert timed_reader.at_every_exit(plain, explain=True).policy.timed == expected.timed
     assert timed_reader.at_every_exit(plain, explain=True).query == plain.query
-
-
-def test_a_stream_checks_the_milliseconds_beside_a_promise_anew(promise_bundle: Path) -> None:
-    manifest = read_manifest(promise_bundle)
-    bare = [[1e-4], [1e-4], [1e-4], [3e-3]]
-    latency = Latency([1], [[1e-3]] * 3 + [[3e-3]], bare)
-    reader = QueryReader(manifest, Milliseconds(manifest, latency))
-
-    def accepts(raw: bytes) -> bool:
-        with suppress(BudgetTooLowError):
-            reader.read(raw)
-            return True
-        return False
-
-    asked = (b"promise=95%%&budget=%.1fms" % (tenths / 10) for tenths in range(1, 80))
-    between = next(raw for raw in asked if accepts(raw) and not accepts(raw + b"&explain=true"))
-    with pytest.raises(BudgetTooLowError, match="promise=95%"):
-        reader.at_every_exit(reader.read(between), explain=True)
