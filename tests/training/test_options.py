@@ -47,10 +47,10 @@ def test_without_options_it_is_the_named_recipe(name: str) -> None:
     [
         (["--epochs", "5"], 24, 2),
         (["--epochs", "1"], 24, 0),
-        (["--epochs", "22"], 24, 10),
+        (["--epochs", "20"], 24, 9),
         (["--epochs", "40", "--small-epochs", "11"], 24, 11),
-        (["--size", "64"], 48, 20),
-        (["--size", "16", "--small-size", "16"], 16, 20),
+        (["--size", "64"], 48, 27),
+        (["--size", "16", "--small-size", "16"], 16, 27),
     ],
 )
 def test_what_is_small_at_first_keeps_its_share_unless_it_is_given(
