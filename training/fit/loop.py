@@ -42,12 +42,15 @@ def fit(
         UnwritableFileError: The checkpoint cannot be written. The one before it stays.
     """
     _restore(trainer, path, resume=resume)
-    _keep(trainer, path, keep_every)  # the run can have ended between its two checkpoints
+    kept = _kept(trainer, path, keep_every)
+    if kept and not kept.exists():  # the run was interrupted between its two checkpoints
+        _save(trainer, kept)
 
     while not trainer.done:
         epoch = trainer.run_epoch(track, on_step, partial(_save, trainer, path), save_every)
         _save(trainer, path)
-        _keep(trainer, path, keep_every)
+        if kept := _kept(trainer, path, keep_every):
+            _save(trainer, kept)
         report(epoch)
 
 
@@ -66,11 +69,9 @@ def _save(trainer: Trainer, path: Path) -> None:
         save_checkpoint(path, trainer.checkpoint())
 
 
-def _keep(trainer: Trainer, path: Path, keep_every: int | None) -> None:
-    """Write the checkpoint that stays, if one is due and not there."""
+def _kept(trainer: Trainer, path: Path, keep_every: int | None) -> Path | None:
+    """Return the file of the checkpoint that stays, if the state of the run is one that does."""
     done = len(trainer.progress.epochs)
     if trainer.progress.running.steps or not (keep_every and done) or done % keep_every:
-        return
-    kept = kept_path(path, done)
-    if not kept.exists():
-        _save(trainer, kept)
+        return None
+    return kept_path(path, done)
