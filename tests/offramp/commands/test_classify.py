@@ -160,37 +160,32 @@ def test_another_budget_does_not_continue_a_run(
     assert main([*arguments, "--overwrite"]) == 0
 
 
-def stop(_: FileOutput) -> None:
-    raise KeyboardInterrupt
+def interrupt(command: list[str]) -> None:
+    """Run a command, and stop it when all of its rows are beside the file."""
+
+    def stop(_: FileOutput) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileOutput, "finish", stop)
+        assert main(command) == 130
 
 
 def test_other_paths_do_not_continue_a_run(
-    bundle: Path,
-    folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    bundle: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["--bundle", str(bundle), "--out", str(tmp_path / "out.jsonl")]
-    with monkeypatch.context() as patch:
-        patch.setattr(FileOutput, "finish", stop)
-        assert main([str(folder), *command]) == 130
+    interrupt([str(folder), *command])
     assert main([str(next(folder.iterdir())), *command]) == 1
     assert "which is not in the paths of this command" in capsys.readouterr().err
     assert main([str(folder), *command]) == 0
 
 
 def test_another_bundle_of_the_same_name_and_version_does_not_continue_a_run(
-    bundle: Path,
-    folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    bundle: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [str(folder), "--out", str(tmp_path / "out.csv"), "--bundle"]
-    with monkeypatch.context() as patch:
-        patch.setattr(FileOutput, "finish", stop)
-        assert main([*command, str(bundle)]) == 130
+    interrupt([*command, str(bundle)])
     assert main([*command, str(write_bundle(tmp_path / "other", seed=8))]) == 1
     assert "another model" in capsys.readouterr().err
     assert main([*command, str(bundle)]) == 0
