@@ -1,4 +1,4 @@
-"""Place and name of a bundle, checked before anything slow is imported or read."""
+"""Place and names of a bundle, known before anything slow is imported or read."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ def check_name(name: str | None, version: str | None) -> None:
         except ValidationError as error:
             text = error.errors(include_url=False)[0]["msg"]
             raise ExportError(f"--{option}: {text}") from error
+
+
+def data_name(source: str | Path) -> str:
+    """Return the default name of a data set in a manifest: that of its file or folder.
+
+    Args:
+        source: Path, which can be `.`, or name on a hub.
+    """
+    return Path(source).absolute().name
 
 
 def check_file(path: Path, option: str, kind: str) -> None:

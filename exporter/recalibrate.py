@@ -27,7 +27,6 @@ from training.recipes import Recipe, Resizing
 SEED = 0  # of the order of other images
 ROUNDING = 1e-3  # share of images that can change class by another processor's rounding
 
-
 Log = Callable[[str], None]
 
 
@@ -49,7 +48,7 @@ def images_for(
     size, resizing = manifest.input.height, resizing_of(manifest)
     found = find_dataset(source, strict=strict)
     files = split_of(found, split, size, manifest.labels, resizing)
-    describe(found, log)
+    report_left_out(found, log)
     # Rows of a table can repeat the classes in turn, as the folds of a cross-fit do.
     order = torch.from_numpy(in_random_order(len(files), SEED))
     return files.select(order).decoded()
@@ -67,7 +66,7 @@ def resizing_of(manifest: Manifest) -> Resizing:
     return resizing
 
 
-def describe(found: Found | None, log: Log) -> None:
+def report_left_out(found: Found | None, log: Log) -> None:
     """Name what is left out of a data set, and why."""
     for line in left_out_lines(found.left_out, found.hidden) if found else ():
         log(line)
@@ -98,7 +97,7 @@ def own_files(
             f"--data: {source} has other classes than the bundle, or in another order: these are "
             "not the images that it was made with"
         )
-    describe(dataset.found, log)
+    report_left_out(dataset.found, log)
     return dataset
 
 

@@ -15,9 +15,10 @@ from exporter.bundle import VERIFIED_IMAGES, Export, Naming, read_bundle, write_
 from exporter.errors import ExportError
 from exporter.network.export import export_network, make_manifest
 from exporter.network.verify import verify_scores
+from exporter.output_folder import data_name
 from exporter.promises.bundle import with_promises
 from exporter.promises.wanted import calibration_rows, wanted_from
-from exporter.recalibrate import describe, held_out_of, images_for, recalibrate
+from exporter.recalibrate import held_out_of, images_for, recalibrate, report_left_out
 from exporter.reject.add_scores import DROPPED, TORCH_SCORES, add_reject
 from exporter.reject.photos import read_photos
 from exporter.report import summary
@@ -46,15 +47,15 @@ def export_checkpoint(options: ExportOptions) -> None:
     checkpoint = load_checkpoint(options.checkpoint)
     progress = checkpoint.progress
     if line := unfinished(progress):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False)
     source = options.data or progress.recipe.data
     naming = _naming(
         options.name or progress.recipe_name,
         options.version,
-        options.dataset or Path(source).absolute().name,
+        options.dataset or data_name(source),
     )
     dataset = own_dataset(progress, source, strict=options.strict)
-    describe(dataset.found, console.print)
+    report_left_out(dataset.found, console.print)
     _warn_of_few(len(dataset.held_out), console)
     images = dataset.held_out.decoded()
     wanted = wanted_from(options.promises, options.delta)
@@ -83,7 +84,7 @@ def recalibrate_bundle(options: RecalibrateOptions) -> None:
     naming = _naming(
         options.name or manifest.name,
         options.version or manifest.version,
-        options.dataset or Path(options.data).absolute().name,
+        options.dataset or data_name(options.data),
     )
     images = _images(options, manifest, console)
     _warn_of_few(len(images), console)
@@ -160,7 +161,7 @@ def _write(
 
 def _warn_of_few(images: int, console: Console) -> None:
     for line in few_warnings(images):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False)
 
 
 def _naming(name: str, version: str, dataset: str) -> Naming:

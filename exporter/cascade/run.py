@@ -23,6 +23,7 @@ from exporter.cascade.photos import HeldOutImages, decode, find_held_out
 from exporter.cascade.settings import Member, image_of
 from exporter.cascade.stage import ImageForm
 from exporter.graph import set_temperature
+from exporter.output_folder import data_name
 from exporter.promises.bundle import with_promises
 from exporter.promises.wanted import calibration_rows, wanted_from
 from exporter.report import summary
@@ -85,7 +86,7 @@ class Output:
 
     def log(self, line: str) -> None:
         """Print a line."""
-        self._console.print(line, highlight=False, markup=False)
+        self._console.print(line, highlight=False)
 
 
 def run_networks(
@@ -204,7 +205,7 @@ def _run(chain: Chain, images: HeldOutImages, progress: _Progress) -> ChainOutpu
 
 def _manifest(options: NetworkOptions, networks: Networks, export: Export, goal: Goal) -> Manifest:
     budgets, curve = solve_budgets(export.priced(goal.price), export.agrees, options.solve_for)
-    dataset = options.dataset or options.data.absolute().name
+    dataset = options.dataset or data_name(options.data)
     precisions = {each.precision for each in networks.made}
     return Manifest(
         format=NEW_FORMAT,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 from exporter.bundle import PLOT, read_bundle
 from exporter.errors import ExportError
 from exporter.graph import StageGraph
+from exporter.output_folder import data_name
 from exporter.promises.certificate import Outputs, agreeing, certify
 from exporter.promises.wanted import wanted_from
 from exporter.recalibrate import check_accuracy, held_out_of, resizing_of
@@ -54,7 +54,7 @@ def certify_bundle(options: CertifyOptions) -> None:
     outputs = (_held_out if options.held_out else _photos)(options, manifest, graphs, console)
     wanted = wanted_from(options.promises, options.delta)
     assert wanted is not None
-    found = certify(manifest, outputs, wanted, options.source or Path(options.data).absolute().name)
+    found = certify(manifest, outputs, wanted, options.source or data_name(options.data))
     for line in found.lines:
         console.print(line, highlight=False)
     if found.promises is None:
@@ -99,7 +99,7 @@ def _photos(
 
     confidence, classes = _run(graphs, parts(), total, console)
     for reason in damaged[:LISTED]:
-        console.print(f"left out: {reason.removeprefix('data: ')}", highlight=False, markup=False)
+        console.print(f"left out: {reason.removeprefix('data: ')}", highlight=False)
     if len(damaged) > LISTED:
         console.print(f"and {len(damaged) - LISTED} others")
     return Outputs(confidence, classes)

@@ -13,6 +13,7 @@ from exporter.cascade.settings import read_members
 from exporter.design.chains import Chain, Measured, Point, chains, exits_alone, measure, solve
 from exporter.design.choice import Alone, Proposal, best_at, cheapest_within
 from exporter.design.plot import design_figure, write_design
+from exporter.output_folder import data_name
 from exporter.stage_times import RUNS, machine
 from offramp.bundle.values import Confidence, Price
 from offramp.writing import writing
@@ -49,7 +50,7 @@ def design(options: DesignOptions) -> None:
     proposal = _proposal(options, alone, solved)
     for line in _table(alone, solved, proposal, options.price):
         output.log(line)
-    title = f"{options.dataset or options.data.name}, {len(targets):,} held-out images"
+    title = f"{options.dataset or data_name(options.data)}, {len(targets):,} held-out images"
     with writing(options.plot):
         options.plot.parent.mkdir(parents=True, exist_ok=True)
         write_design(options.plot, design_figure(alone, solved, proposal, title))

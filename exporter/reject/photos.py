@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exporter.errors import ExportError
+from exporter.output_folder import data_name
 from offramp.bundle.manifest import ImageInput
 from offramp.cores import cores
 from offramp.data.errors import DatasetError
@@ -87,7 +88,7 @@ def read_photos(
             f"--reject: {source} has {len(pixels)} photos that can be decoded{reason}; give at "
             f"least {LEAST}, better some hundred"
         )
-    return Photos(torch.from_numpy(np.stack(pixels)), Path(source).absolute().name, tuple(damaged))
+    return Photos(torch.from_numpy(np.stack(pixels)), data_name(source), tuple(damaged))
 
 
 def decode_photos(
