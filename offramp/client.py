@@ -16,7 +16,7 @@ from offramp.exchange.exchange import Exchange
 from offramp.exchange.flows import Done, Flow, advance
 from offramp.exchange.in_order import in_order
 from offramp.exchange.retries import Retries
-from offramp.exchange.transport import FAILURES, client_options, transport_error
+from offramp.exchange.transport import FAILURES, Sending, client_options
 from offramp.inputs.images import IMAGE_ERRORS, ImageSource, each_image
 from offramp.inputs.query import Query
 
@@ -157,11 +157,14 @@ class Client:
             response = None
             if isinstance(step, float):
                 time.sleep(step)
-            else:
+                continue
+            sending = Sending(step)
+            step.extensions["trace"] = sending.see
+            while response is None:
                 try:
                     response = self._http.send(step)
                 except FAILURES as error:
-                    raise transport_error(step, error) from error
+                    sending.check(error)
         return step.result
 
 
@@ -225,9 +228,12 @@ class AsyncClient:
             response = None
             if isinstance(step, float):
                 await asyncio.sleep(step)
-            else:
+                continue
+            sending = Sending(step)
+            step.extensions["trace"] = sending.see_async
+            while response is None:
                 try:
                     response = await self._http.send(step)
                 except FAILURES as error:
-                    raise transport_error(step, error) from error
+                    sending.check(error)
         return step.result

@@ -11,6 +11,7 @@ from offramp.errors import TransportError, UsageError
 
 # Without an answer: a name that is no host raises UnicodeError.
 FAILURES = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
+CLOSED = (httpx.RemoteProtocolError, httpx.NetworkError)  # of a connection, without an answer
 # Where a limit is reached, httpcore can close a connection under another thread's request (its
 # issue 1110). `connections` bounds their number instead.
 UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
@@ -32,7 +33,39 @@ def client_options(url: str, api_key: str | None, timeout: float) -> dict[str, A
     return {"base_url": base, "headers": headers, "timeout": timeout, "limits": UNLIMITED}
 
 
-def transport_error(request: httpx.Request, error: Exception) -> TransportError:
-    """Return the error of a request without a response."""
-    url = request.url.copy_with(query=None)
-    return TransportError(f"{url} did not answer ({str(error) or type(error).__name__})")
+class Sending:
+    """The sending of a request, and once more if a server had closed an idle connection meanwhile.
+
+    Servers and proxies close a connection that was idle for long, or at a restart, without a word.
+    A classification has no effect on a server, so that it can be sent again.
+
+    Args:
+        request: The request. Its extension `trace` must be `see` or `see_async`.
+    """
+
+    def __init__(self, request: httpx.Request) -> None:
+        self._request = request
+        self._again = True
+        self._opened = self._answered = False
+
+    def see(self, event: str, _: object) -> None:
+        """Note an event of httpcore."""
+        self._opened |= event.startswith("connection.connect")
+        self._answered |= event == "http11.receive_response_headers.complete"
+
+    async def see_async(self, event: str, info: object) -> None:
+        """Note an event of httpcore."""
+        self.see(event, info)
+
+    def check(self, error: Exception) -> None:
+        """Return if the request can be sent again after an error.
+
+        Raises:
+            TransportError: It cannot.
+        """
+        idle = isinstance(error, CLOSED) and not (self._opened or self._answered)
+        if not (idle and self._again):
+            url = self._request.url.copy_with(query=None)
+            reason = str(error) or type(error).__name__
+            raise TransportError(f"{url} did not answer ({reason})") from error
+        self._again = False
