@@ -45,6 +45,7 @@ def find_splits(tops: Sequence[Folder], source: str) -> dict[Split, Folder]:
     named = [folder for folder in tops if split_named(folder.name) and folder.with_images]
     if not _can_be_splits(named, tops):
         _check_like_splits(tops, source)
+        _check_in_classes(tops, source)
         return {}
     splits = [folder for folder in named if not folder.images or _is_split(folder, named, tops)]
     unclear = [folder for folder in tops if folder not in splits]
@@ -85,6 +86,26 @@ def _check_like_splits(tops: Sequence[Folder], source: str) -> None:
             "splits, name them train, validation or test. If they are classes, move their images "
             "out of the folders in them"
         )
+
+
+def _check_in_classes(tops: Sequence[Folder], source: str) -> None:
+    """Check that no folder has splits in it, such as `cat/train` and `cat/test`.
+
+    A folder alone is no class, and the error of a single class says what to give instead.
+
+    Raises:
+        DatasetError: One has folders with the names of two splits, whose images would be one set.
+    """
+    for folder in tops if len(tops) > 1 else ():
+        inner = [each.name for each in folder.with_images if split_named(each.name)]
+        if len({split_named(name) for name in inner}) > 1:
+            name = printable(folder.name)
+            raise DatasetError(
+                f"{source} can be read in two ways: {listed(inner)} in {name} as splits of a "
+                "class, or as parts of it that are one set. If they are splits, put the class "
+                f"folders into them, as {printable(inner[0])}/{name}. If not, rename the folders "
+                f"in {name}"
+            )
 
 
 def _is_split(folder: Folder, named: Sequence[Folder], tops: Sequence[Folder]) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from offramp.data.errors import DatasetError
 from offramp.data.reader import read_dataset
 from tests.offramp.data.trees import counts, error_of, photos, put, reasons
 
@@ -90,3 +91,29 @@ def test_splits_with_names_of_another_form_are_two_readings(
 def test_classes_with_words_of_splits_are_classes(tmp_path: Path, folders: list[str]) -> None:
     found = read_dataset(photos(tmp_path, folders))
     assert set(found.classes) == {folder.partition("/")[0] for folder in folders}
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ["cat/train", "cat/test", "dog/train", "dog/test"],
+        ["cat/Train/2020", "cat/Val", "dog"],
+        ["dog", "dog/test", "dog/train", "bus/2020"],
+    ],
+)
+def test_splits_in_class_folders_are_two_readings(tmp_path: Path, folders: list[str]) -> None:
+    error = error_of(photos(tmp_path, folders))
+    assert f"{tmp_path} can be read in two ways: " in error
+    assert "as splits of a class, or as parts of it that are one set" in error
+    assert "put the class folders into them, as " in error
+
+
+def test_one_folder_in_a_class_with_the_name_of_a_split_is_a_part_of_it(tmp_path: Path) -> None:
+    photos(tmp_path, ["railway/train", "railway/wagon", "sky/val", "sky/valid"], 2)
+    assert counts(read_dataset(tmp_path)) == {"train": {"railway": 4, "sky": 4}}
+
+
+def test_splits_one_folder_deeper_are_a_set_that_can_be_given(tmp_path: Path) -> None:
+    found = read_dataset(photos(tmp_path, ["set/train/cat", "set/train/dog", "set/test/cat"]))
+    with pytest.raises(DatasetError, match=r"has one class, set.* --data .*/set$"):
+        found.check_trainable()
