@@ -82,7 +82,7 @@ class TableImages:
 
     def name(self, row: int) -> str:
         """Return the name of an image in error texts."""
-        return f"row {row}"
+        return self.rows.name(row) if self.rows else f"row {row}"
 
     def sample(self, number: int) -> Iterator[Encoded]:
         """Yield at most `number` images, spread over all."""
@@ -92,11 +92,12 @@ class TableImages:
     def read(self, rows: Sequence[int]) -> Iterator[Encoded]:
         """See EncodedImages."""
         for cell, row in zip(self.table[list(rows)][self.column], rows, strict=True):
+            name = self.name(row)
             if cell is None or not (cell["bytes"] or cell["path"]):
-                raise DataError(f"data: row {row}: {self.column} is null or empty (rows from 0)")
-            name = cell["path"] or f"image {row}"
-            folder = self.rows.folder_of(row) if self.rows else Path()
-            yield Encoded(name, cell["bytes"] or folder / cell["path"])
+                raise DataError(f"data: {name}: {self.column} is null or empty (rows from 0)")
+            folder = self.rows.folder_of(row) if self.rows and not cell["bytes"] else Path()
+            shown = name if self.rows else cell["path"] or name
+            yield Encoded(shown, cell["bytes"] or folder / cell["path"])
 
 
 def by_row(images: Stored, source: str) -> EncodedImages:

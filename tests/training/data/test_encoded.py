@@ -106,3 +106,13 @@ def test_files_with_images_of_different_types_are_refused_with_both(tmp_path: Pa
         f"data: the image column image is binary in {tmp_path}/train-a.parquet and binary_view in "
         f"{tmp_path}/train-b.parquet. Write all files with one type"
     )
+
+
+def test_a_damaged_image_is_named_by_its_file_and_row(tmp_path: Path) -> None:
+    image = encoded()
+    for name, images in (("a", [image] * 4), ("b", [image, image, image[:60], image])):
+        cells = [{"bytes": each, "path": "same.png"} for each in images]
+        table = {"image": cells, "label": ["a", "b"] * 2, "split": ["val", *["train"] * 3]}
+        parquet.write_table(pa.table(table), tmp_path / f"{name}.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet#2 cannot be decoded"):
+        open_dataset(str(tmp_path), 32, 2, 0).decoded()
