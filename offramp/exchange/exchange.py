@@ -18,7 +18,7 @@ from offramp.exchange.responses import error_of, parsed
 from offramp.exchange.retries import Retries
 from offramp.inputs.images import ImageSource, file_of, pixels_from, shrunk
 from offramp.inputs.query import Query
-from serving.errors import MalformedBodyError
+from serving.errors import BodyTooLargeError, MalformedBodyError
 
 IMAGES_A_CALL = 16  # as the server's default
 BYTES_A_CALL = 8 << 20  # half of the server's default; larger images are sent alone
@@ -91,6 +91,10 @@ class Exchange:
         except MalformedBodyError:
             self._known = None  # of pixels: the model has another input than that known
             raise
+        except BodyTooLargeError as error:
+            if before is None or len(images) > 1:
+                raise
+            raise BodyTooLargeError(f"image {before + 1}: {error}") from error
         answers = parsed(response, lambda body: [answer_from(each) for each in body["answers"]])
         if len(answers) != len(images):
             self._known = None

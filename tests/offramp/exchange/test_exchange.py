@@ -18,6 +18,7 @@ from offramp.answers import Answer
 from offramp.bundle.manifest import Manifest
 from offramp.errors import UsageError
 from serving.errors import (
+    BodyTooLargeError,
     DeadlineError,
     DeadlineTooShortError,
     EmptyBodyError,
@@ -222,3 +223,15 @@ def test_after_a_change_of_the_input_the_model_is_described_again(
         with pytest.raises(error, match="image"):
             client.classify(pixels)
         assert len(client.classify(pixels)) == 1
+
+
+@pytest.mark.parametrize(
+    ("last", "error"), [(b"", EmptyBodyError), (bytes(1 << 21), BodyTooLargeError)]
+)
+def test_an_image_that_is_sent_alone_is_named_by_its_number(
+    bundle: Path, last: bytes, error: type[OfframpError]
+) -> None:
+    with serving(bundle, max_body_bytes=1 << 20) as server, Client(server.url) as client:
+        with pytest.raises(error, match=r"^image 17: "):
+            client.classify([*files(16), last])
+        assert "image" not in str(next(client.classify_iter([last]))).partition(" ")[0]
