@@ -26,7 +26,7 @@ class Retries:
         """Return the seconds to sleep after an attempt, from 0. `None`: no retry."""
         if response.status_code not in BUSY or attempt >= self.count:
             return None
-        seconds = retry_after(response) or min(0.1 * 2**attempt, float(self.max_seconds))
+        seconds = retry_after(response) or min(0.1 * 2 ** min(attempt, 64), float(self.max_seconds))
         return seconds if seconds <= self.max_seconds else None
 
 
