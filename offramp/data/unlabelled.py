@@ -13,7 +13,6 @@ from offramp.data.parquet.read import WITHHELD
 from offramp.data.parquet.rows import Rows
 from offramp.data.parquet.shards import check_complete, distinct
 from offramp.data.records import Files, Found, LeftOut, Part, Stored, printable
-from offramp.data.same_files import SameFiles, identity_of
 from offramp.data.walk import Tree, read_tree
 
 
@@ -59,23 +58,13 @@ def _in_folder(tree: Tree, path: Path) -> Found:
                 f"{printable(path)} can be read in two ways: as {len(images):,} image files, or as "
                 f"parquet files with images ({printable(both[0])}). Move one kind elsewhere"
             )
-        images, second = _once(images, tree, path)
-        return _found(Files(images, str(path)), path, (*left_out, *second), tree)
+        if tree.shared:
+            files, second = distinct(map(Path, images), path, by_split=False)
+            images, left_out = [*map(str, files)], [*left_out, *second]
+        return _found(Files(images, str(path)), path, tuple(left_out), tree)
     check_complete(tables)
     tables, second = distinct(tables, path, by_split=False)
     return _found(_rows(tables), path, (*left_out, *second), tree)
-
-
-def _once(images: list[str], tree: Tree, path: Path) -> tuple[list[str], list[LeftOut]]:
-    """Return the images without second names of a file, and those names, which are left out."""
-    files, once, second = SameFiles(), [], []
-    for image in images:
-        identity = identity_of(Path(image).stat()) if tree.shared else 0
-        if identity in tree.shared and files.add(identity, "", "train", image, image):
-            second.append(LeftOut(str(Path(image).relative_to(path)), "is a second name of a file"))
-        else:
-            once.append(image)
-    return once, second
 
 
 def _rows(files: list[Path]) -> Rows:

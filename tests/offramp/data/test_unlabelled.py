@@ -30,7 +30,7 @@ def test_a_second_name_of_a_file_is_left_out(tmp_path: Path) -> None:
     (folder / "c.png").symlink_to(folder / "a.png")
     found = read_unlabelled(folder)
     assert [each.name for each in found.parts["train"].images] == ["a.png", "b.png"]
-    assert [str(each) for each in found.left_out] == ["c.png is a second name of a file"]
+    assert [str(each) for each in found.left_out] == ["c.png is a second name of a.png"]
 
 
 def test_parquet_files_are_read_without_labels(tmp_path: Path) -> None:
