@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from offramp.bundle.manifest import ImageInput
-from offramp.bundle.modes import rescaled
+from offramp.bundle.modes import PixelsError, rescaled
 from offramp.bundle.preprocess import bring_to_size, side_wanted
 from offramp.errors import UnreadableFileError
 from offramp.images.decode import decode_essence
@@ -126,6 +126,7 @@ def pixels_from(
         NotAnImageError: The array is not uint8 [H, W, 3].
         ImageTooLargeError: The image has more than `max_pixels` pixels.
         DamagedImageError: The file behind the Pillow image cannot be decoded.
+        UnsupportedImageError: Its pixels have no stated conversion to 8 bits.
     """
     if isinstance(image, np.ndarray):
         _check_array(image)
@@ -139,8 +140,13 @@ def pixels_from(
 
 def _resized(image: Image.Image | Pixels, target: ImageInput) -> Pixels:
     try:
-        drawn = rescaled(image).copy() if isinstance(image, Image.Image) else Image.fromarray(image)
+        if isinstance(image, np.ndarray):
+            return np.asarray(bring_to_size(Image.fromarray(image), target))
+        drawn = rescaled(image).copy()
+        drawn.format = image.format  # which tells the scale of 16-bit grey in mode I
         return np.asarray(bring_to_size(drawn, target))
+    except PixelsError as error:
+        raise UnsupportedImageError(str(error)) from error
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
         raise DamagedImageError(f"cannot be decoded ({error})") from error
 

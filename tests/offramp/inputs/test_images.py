@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from offramp.bundle.manifest import ImageInput
 from offramp.errors import UnreadableFileError
 from offramp.inputs.images import each_image, file_of, pixels_from, png_of, shrunk
-from serving.errors import BodyTooLargeError, ImageTooLargeError
+from serving.errors import BodyTooLargeError, ImageTooLargeError, UnsupportedImageError
 from serving.images.decoder import decode
 from tests.offramp.pictures import jpeg
 from tests.serving.small_bundle import png, random_images
@@ -72,6 +73,21 @@ def test_a_pillow_image_of_any_mode_becomes_pixels(mode: str) -> None:
     assert pixels.shape == (48, 32, 3)
     assert pixels.dtype == np.uint8
     assert (image.mode, image.size) == (mode, (70, 60))
+
+
+@pytest.mark.parametrize("format_", ["PPM", "PNG", "TIFF"])
+def test_a_pillow_image_of_16_bit_grey_has_the_pixels_of_its_file(format_: str) -> None:
+    grey = np.arange(48 * 32, dtype=np.uint16).reshape(48, 32) * 42
+    Image.fromarray(grey).save(file := BytesIO(), format_)
+    pixels = pixels_from(Image.open(file), TARGET)
+    np.testing.assert_array_equal(pixels, decode(file.getvalue(), TARGET, 10_000))
+    assert pixels.max() > 200
+
+
+@pytest.mark.parametrize("mode", ["LAB", "I", "F"])
+def test_a_pillow_image_without_a_scale_is_unsupported(mode: str) -> None:
+    with pytest.raises(UnsupportedImageError, match="save it as 8-bit RGB"):
+        pixels_from(Image.new(mode, (70, 60), 300 if mode != "LAB" else 0), TARGET)
 
 
 def test_pixels_of_the_right_size_are_not_copied() -> None:
