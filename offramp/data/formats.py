@@ -5,7 +5,7 @@ from __future__ import annotations
 from offramp.images.formats import PLUGINS, is_read
 from offramp.images.formats import format_of as image_format
 
-HEAD = 256  # bytes that recognise a file
+HEAD = 512  # bytes that recognise a file
 IMAGE_FORMATS = (*PLUGINS, "HEIF")
 PARQUET = "parquet"
 _SIGNATURES = (
@@ -19,7 +19,7 @@ _SIGNATURES = (
     (b"Rar!\x1a\x07", "rar"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
 )
-ARCHIVES = ("zip", "gzip", "bzip2", "xz", "7z", "rar", "zstd")
+ARCHIVES = ("zip", "gzip", "bzip2", "xz", "7z", "rar", "zstd", "tar")
 
 
 def format_of(head: bytes) -> str | None:
@@ -34,7 +34,7 @@ def format_of(head: bytes) -> str | None:
     for signature, name in _SIGNATURES:
         if head.startswith(signature):
             return name
-    return image_format(head)
+    return image_format(head) or ("tar" if head[257:262] == b"ustar" else None)
 
 
 def not_read(name: str) -> str | None:

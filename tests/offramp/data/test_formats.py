@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from PIL import Image, features
 
 from offramp.data.formats import HEAD, format_of, not_read
-from tests.offramp.data.trees import encoded
+from offramp.data.reader import read_dataset
+from tests.offramp.data.trees import encoded, error_of, photos, reasons
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "JPEG2000", "PPM"])
@@ -33,6 +36,19 @@ def test_heic_is_recognised_and_the_reason_names_the_remedy() -> None:
     assert format_of(head) == "HEIF"
     if find_spec("pillow_heif") is None:
         assert not_read("HEIF") == "is a HEIC image. Convert it to JPEG, or install pillow-heif"
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_tar_file_is_an_archive(form: int, tmp_path: Path) -> None:
+    photos(tmp_path, ["cat", "dog"])
+    with tarfile.open(tmp_path / "shard-000.tar", "w", format=form) as file:
+        file.add(tmp_path / "cat/0.png", "0.jpg")
+    assert reasons(read_dataset(tmp_path)) == {
+        "shard-000.tar": "is a tar archive. Unpack it to use what is in it"
+    }
+    assert error_of(tmp_path / "shard-000.tar").endswith(
+        "is a tar archive. Unpack it, and give the folder"
+    )
 
 
 @pytest.mark.parametrize(
