@@ -16,7 +16,7 @@ from offramp.exchange.exchange import Exchange
 from offramp.exchange.flows import Done, Flow, advance
 from offramp.exchange.in_order import in_order
 from offramp.exchange.retries import Retries
-from offramp.exchange.transport import FAILURES, Sending, client_options
+from offramp.exchange.transport import FAILURES, Sending, client_options, environment
 from offramp.inputs.images import IMAGE_ERRORS, ImageSource, each_image
 from offramp.inputs.query import Query
 
@@ -55,7 +55,8 @@ class Client:
         max_retry_seconds: float = 30.0,
         shrink: bool = False,
     ) -> None:
-        self._http = httpx.Client(**client_options(url, api_key, timeout))
+        with environment():
+            self._http = httpx.Client(**client_options(url, api_key, timeout))
         self._exchange = Exchange(
             self._http.build_request, Retries(retries, max_retry_seconds), shrink=shrink
         )
@@ -187,7 +188,8 @@ class AsyncClient:
         max_retry_seconds: float = 30.0,
         shrink: bool = False,
     ) -> None:
-        self._http = httpx.AsyncClient(**client_options(url, api_key, timeout))
+        with environment():
+            self._http = httpx.AsyncClient(**client_options(url, api_key, timeout))
         self._exchange = Exchange(
             self._http.build_request, Retries(retries, max_retry_seconds), shrink=shrink
         )

@@ -16,6 +16,7 @@ from offramp.exchange.bodies import Sent, body_of, size_of
 from offramp.exchange.flows import Flow
 from offramp.exchange.responses import error_of, parsed
 from offramp.exchange.retries import Retries
+from offramp.exchange.transport import shown
 from offramp.inputs.images import ImageSource, file_of, pixels_from, shrunk
 from offramp.inputs.query import Query
 from serving.errors import BodyTooLargeError, MalformedBodyError
@@ -99,7 +100,7 @@ class Exchange:
         if len(answers) != len(images):
             self._known = None
             raise TransportError(
-                f"{response.url.copy_with(query=None)} answered {len(answers)} images, and "
+                f"{shown(response.url)} answered {len(answers)} images, and "
                 f"{len(images)} were sent; its model may have changed meanwhile, so try again"
             )
         return answers

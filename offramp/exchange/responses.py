@@ -12,6 +12,7 @@ import httpx
 from offramp.errors import OfframpError, TransportError
 from offramp.exchange.flows import T
 from offramp.exchange.retries import retry_after
+from offramp.exchange.transport import shown
 from serving.errors import InvalidRequestError, PoolFullError, ServingError
 
 NUMBERED = re.compile(r"^image (\d+): ")
@@ -66,6 +67,6 @@ def parsed(response: httpx.Response, read: Callable[[Any], T]) -> T:
 
 def _unexpected(response: httpx.Response) -> TransportError:
     return TransportError(
-        f"{response.url.copy_with(query=None)} answered {response.status_code} "
+        f"{shown(response.url)} answered {response.status_code} "
         f"{response.reason_phrase}, not as an Offramp server does; check the URL"
     )

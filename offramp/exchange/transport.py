@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -31,6 +33,27 @@ def client_options(url: str, api_key: str | None, timeout: float) -> dict[str, A
         ) from error
     headers = authorization(api_key)
     return {"base_url": base, "headers": headers, "timeout": timeout, "limits": UNLIMITED}
+
+
+@contextmanager
+def environment() -> Iterator[None]:
+    """Name the variables of the environment that a client of httpx reads as it is made.
+
+    Raises:
+        UsageError: One names a proxy or certificates that cannot be used.
+    """
+    try:
+        yield
+    except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
+        raise UsageError(
+            f"no connection can be made ({error}); check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, "
+            "NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR in the environment"
+        ) from error
+
+
+def shown(url: httpx.URL) -> httpx.URL:
+    """Return a URL for an error text: without its query, and without user and password."""
+    return url.copy_with(query=None, userinfo=b"")
 
 
 class Sending:
@@ -65,7 +88,6 @@ class Sending:
         """
         idle = isinstance(error, CLOSED) and not (self._opened or self._answered)
         if not (idle and self._again):
-            url = self._request.url.copy_with(query=None)
-            reason = str(error) or type(error).__name__
+            reason, url = str(error) or type(error).__name__, shown(self._request.url)
             raise TransportError(f"{url} did not answer ({reason})") from error
         self._again = False

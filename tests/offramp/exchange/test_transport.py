@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from offramp import AsyncClient, Client, OfframpError, TransportError
+from offramp.errors import UsageError
 from serving.errors import EmptyBodyError
 from tests.offramp.pictures import files
 
@@ -117,3 +118,27 @@ def test_an_answer_that_is_cut_off_is_an_error(errors_of: Ask) -> None:
     with closing_server([ANSWER, CUT_OFF], [ANSWER]) as (url, seen):
         assert errors_of(url, 2) == [EmptyBodyError, TransportError]
     assert seen == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ALL_PROXY", "ftp://a:1"), ("ALL_PROXY", "http://[::"), ("SSL_CERT_FILE", "/nowhere")],
+)
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_an_environment_that_cannot_be_used_is_named(
+    client: type[Client | AsyncClient], variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match=f"check .*{variable}"):
+        client("http://127.0.0.1:9")
+
+
+def test_errors_show_no_password() -> None:
+    with closing_server([b""], [ANSWER.replace(BODY[:1], b"<")]) as (url, _):
+        for reason in ("did not answer", "not as an Offramp server does"):
+            with (
+                Client(url.replace("//", "//me:secret@")) as client,
+                pytest.raises(TransportError, match=reason) as raised,
+            ):
+                client.classify(files(1))
+            assert f"{url}/classify" in str(raised.value)
