@@ -24,7 +24,7 @@ class Connection(asyncio.Protocol):
     Attributes:
         transport: Transport of the connection, or `None` once it is closed.
         request: Number of the request that waits for a response, or `NONE`.
-        used: True once a response has arrived.
+        used: True while the last response has arrived whole, and no next one has begun.
     """
 
     def __init__(self, on_response: Callable[[Connection, int, bytes], None]) -> None:
@@ -42,6 +42,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse a part of a response."""
         self._parser.feed_data(data)
+
+    def on_message_begin(self) -> None:
+        """Note that a response begins, found by the parser."""
+        self.used = False
 
     def on_body(self, body: bytes) -> None:
         """Collect a part of a body, found by the parser."""

@@ -166,6 +166,12 @@ def test_a_response_that_breaks_off_is_no_answer() -> None:
     assert found.status.tolist() == [NO_ANSWER] * 2
 
 
+def test_a_later_response_that_breaks_off_is_no_answer() -> None:
+    with scripted([response()], [response()[:-9]]) as port:
+        found = send(FILES, plan(4), Load(port, 1)).outcomes
+    assert found.status.tolist() == [OK, NO_ANSWER] * 2
+
+
 def test_a_refused_connection_is_no_answer() -> None:
     found = send(FILES, plan(2), Load(1, 1)).outcomes
     assert found.status.tolist() == [NO_ANSWER] * 2
