@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliToggleFlag, SettingsConfigDict
 
-from offramp.command_line.options import EnvironmentOptions
+from offramp.command_line.options import KeyOptions
 
 if TYPE_CHECKING:
     from offramp.bundle.manifest import Manifest
 
 
-class AnswerOptions(EnvironmentOptions):
+class AnswerOptions(KeyOptions):
     """Images to classify, and what their answers may cost."""
 
     model_config = SettingsConfigDict(cli_shortcuts={"out": "o"})

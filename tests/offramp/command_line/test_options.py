@@ -5,7 +5,7 @@ import pytest
 from pydantic import BaseModel, Field, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, CliPositionalArg, CliToggleFlag, SettingsConfigDict
 
-from offramp.command_line.options import Options, given_options, read_options
+from offramp.command_line.options import KeyOptions, Options, given_options, read_options
 from offramp.command_line.parser import WithoutValue
 from offramp.errors import UsageError
 
@@ -62,6 +62,22 @@ def test_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BUDGET", "UNIT", "budget", "OFFRAMP_BUDGET"):
         monkeypatch.setenv(name, "s")
     assert score() == Score(images=[Path("a.png")])
+
+
+def test_the_environment_sets_keys_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Send(KeyOptions):
+        bundle: Path | None = Field(None, description="folder")
+        images: list[Path] = Field([], description="files")
+        api_key: SecretStr | None = Field(None, description="key")
+        admin_key_file: Path | None = Field(None, description="file")
+
+    # OFFRAMP_BUNDLE is that of a server, and OFFRAMP_IMAGES is no JSON
+    for name in ("BUNDLE", "IMAGES", "API_KEY", "ADMIN_KEY_FILE"):
+        monkeypatch.setenv(f"OFFRAMP_{name}", "there")
+    read = read_options(Send, [], "offramp send")
+    assert (read.bundle, read.images, read.admin_key_file) == (None, [], Path("there"))
+    assert read.api_key == SecretStr("there")
+    assert read_options(Send, ["--api-key", "here"], "").api_key == SecretStr("here")
 
 
 @pytest.mark.parametrize(
