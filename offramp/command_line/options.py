@@ -23,12 +23,13 @@ from __future__ import annotations
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from inspect import getdoc
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    CliPositionalArg,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -38,6 +39,7 @@ from offramp.command_line.parser import OptionParser, add_options, kebab, locate
 from offramp.errors import UsageError
 
 Read = TypeVar("Read", bound=BaseSettings)
+POSITIONAL = get_args(CliPositionalArg[str])[1]  # metadata of an argument without a name
 KEYS = frozenset({"api_key", "admin_key_file"})  # fields that the environment sets
 
 
@@ -166,6 +168,8 @@ def explain(
         return f"--{prefix}: {said}" if prefix else said
     path, field = located(kind, first["loc"])
     option = option_name(".".join([prefix, *path] if prefix else path))
+    if POSITIONAL in field.metadata:
+        option = path[0].upper()  # as in the help
     environment = str(kind.model_config.get("env_prefix") or "")
     variable = f"{environment}{path[0]}".upper()
     if first["type"] == "missing":

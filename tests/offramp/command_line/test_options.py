@@ -105,6 +105,14 @@ def test_a_missing_argument_is_named() -> None:
         read_options(Score, [], "offramp score")
 
 
+def test_an_argument_without_a_name_is_named_as_in_the_help() -> None:
+    class Compare(Options):
+        files: CliPositionalArg[list[Path]] = Field(min_length=2, description="files to compare")
+
+    with pytest.raises(UsageError, match=r"^FILES: \['a'\]: list should have at least 2 items"):
+        read_options(Compare, ["a"], "offramp compare")
+
+
 def test_help_shows_choices_defaults_and_units(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         read_options(Score, ["--help"], "offramp score", "More is in the documents.")
