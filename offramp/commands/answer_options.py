@@ -40,9 +40,10 @@ class AnswerOptions(KeyOptions):
     )
     promise: str | None = Field(
         None,
-        description="certified promise of the bundle: 99% of the answers agree with full depth, at "
-        "most harm:1% are wrong where full depth is right, or accuracy falls by at most "
-        "accuracy:1%. The cheapest point that holds it, within a budget if one is given",
+        description="certified promise of the bundle: 99% of the answers agree with full depth, "
+        "exit:98% of those of each exit do, at most harm:1% are wrong where full depth is right, "
+        "or accuracy falls by at most accuracy:1%. The cheapest point that holds it, within a "
+        "budget if one is given",
     )
     reject: CliToggleFlag[bool] = Field(
         default=False,
