@@ -40,7 +40,9 @@ class ServerOptions(KeyOptions):
 
     url: str = Field("http://127.0.0.1:8000", description="URL of the server")
     admin_key_file: Path | None = Field(
-        None, description="file with the admin key of the server, as `offramp serve` has it"
+        None,
+        description="file with the admin key of the server, as `offramp serve` has it; "
+        "OFFRAMP_ADMIN_KEY_FILE sets it too",
     )
 
 

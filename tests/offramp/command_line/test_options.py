@@ -28,6 +28,8 @@ class Score(Options):
     resume: CliToggleFlag[bool] = Field(default=False, description="continue a run")
     engine: Annotated[str | None, WithoutValue("fast")] = Field(None, description="engine")
     size: Size = Field(Size(width_px=24), description="size of the images")
+    plot: Path = Field(Path("plot.svg"), description="file to draw")
+    origins: str = Field("", description="origins; without it none")
 
 
 def score(*arguments: str) -> Score:
@@ -129,6 +131,8 @@ def test_help_shows_choices_defaults_and_units(capsys: pytest.CaptureFixture[str
         "--mirror {true,false} mirror the images (default: true)",
         "--resume continue a run (default: false)",
         "--engine [TEXT] engine (default: null)",
+        "--plot PATH file to draw (default: plot.svg)",
+        "--origins TEXT origins; without it none size of the images:",
         "size of the images:",
         "--size.height-px INTEGER height, in pixels (default: 32)",
         "--size.width-px INTEGER width, in pixels (default: 24)",
