@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 
+from offramp import __version__
 from offramp.command_line.exit_codes import REFUSED, USAGE, missing_extra
 
 
@@ -113,9 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(usage())
         return 0
     if name == "--version":
-        from importlib.metadata import version  # slow to import, and only needed here
-
-        sys.stdout.write(f"offramp {version('offramp')}\n")
+        sys.stdout.write(f"offramp {__version__}\n")  # of the code: images have no metadata of it
         return 0
     commands = {command.name: command for command in COMMANDS}
     if name not in commands:
@@ -128,10 +127,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(command: Command, arguments: Sequence[str]) -> int:
     """Run one command, and return its exit code."""
+    package = command.entry.partition(".")[0]
     try:
         return command.load()(arguments)
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"error: {missing_extra(error, command.extra)}\n")
+        if error.name == package:  # as in images of the server, which have two packages of ours
+            sys.stderr.write(
+                f"error: {command.name}: the package {package} is not here; install all of "
+                f"Offramp: pip install 'offramp[{command.extra}]'\n"
+            )
+        else:
+            sys.stderr.write(f"error: {missing_extra(error, command.extra)}\n")
         return REFUSED
 
 

@@ -85,9 +85,9 @@ class Client:
             top_k: Classes to list.
             explain: Add the prediction of each exit on the way.
             reject: Add whether the picture shows no class of the model, if the model can tell.
-            promise: Certified promise: a share of answers that agree with full depth (`99%`), of
-                harm (`harm:1%`), or of lost accuracy (`accuracy:1%`). The cheapest point that
-                holds it is used, within a budget if one is given.
+            promise: Certified promise: a share of answers that agree with full depth (`99%`, or
+                `exit:98%` at each exit), of harm (`harm:1%`), or of lost accuracy (`accuracy:1%`).
+                The cheapest point that holds it is used, within a budget if one is given.
 
         Returns:
             One answer for each image, in their order.

@@ -54,8 +54,8 @@ class Settings(AddressSettings):
         None,
         min_length=1,
         max_length=MAX_KEY_BYTES,
-        description="key that /classify and /model require (Authorization: Bearer KEY). Set it "
-        "by the environment, because other users of the machine can see options",
+        description="key that calls need to classify and to describe models (Authorization: Bearer "
+        "KEY). Set it by the environment, because other users of the machine can see options",
     )
     provider: Provider = Field("cpu", description="processor that runs the stages")
     playground: bool = Field(

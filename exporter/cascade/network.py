@@ -16,7 +16,6 @@ from onnx import AttributeProto, ModelProto, TensorProto, ValueInfoProto, versio
 
 from exporter.errors import ExportError
 from exporter.graph import OPSET
-from exporter.output_folder import check_file
 
 Dtype = Literal["uint8", "float32", "float16"]
 Layout = Literal["nchw", "nhwc"]
@@ -95,7 +94,8 @@ def read_network(path: Path) -> Network:
     Raises:
         ExportError: It is no ONNX file, or no classifier of RGB images.
     """
-    check_file(path, str(path), "an ONNX file or the folder of a bundle")
+    if not path.is_file():
+        raise ExportError(f"{path}: is not a file; give an ONNX file or the folder of a bundle")
     data = path.read_bytes()
     original = _parsed(path, data)
     _read_weights(path, original)

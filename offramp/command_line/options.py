@@ -1,8 +1,8 @@
 """Options of a command, read from the command line into a frozen record.
 
-The record is a class of pydantic-settings: a subclass of `Options`, or of `EnvironmentOptions` for
-a command that also reads its environment. A field is an option in kebab case. Its description is
-the help text.
+The record is a class of pydantic-settings: a subclass of `Options`, or of `KeyOptions` for a
+command that reads its keys from the environment. A field is an option in kebab case. Its
+description is the help text.
 
     class ScoreOptions(Options):
         "Score images."
@@ -23,15 +23,24 @@ from __future__ import annotations
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from inspect import getdoc
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from offramp.command_line.parser import OptionParser, add_options, kebab, located, members, nested
 from offramp.errors import UsageError
 
 Read = TypeVar("Read", bound=BaseSettings)
+POSITIONAL = get_args(CliPositionalArg[str])[1]  # metadata of an argument without a name
+KEYS = frozenset({"api_key", "admin_key_file"})  # fields that the environment sets
 
 
 class Options(BaseSettings):
@@ -52,16 +61,36 @@ class Options(BaseSettings):
         return (init_settings,)
 
 
-class EnvironmentOptions(BaseSettings):
-    """Base of the options of a command that also reads the variables `OFFRAMP_*`."""
+class KeyOptions(Options):
+    """Base of the options of a command that reads its keys from the environment too.
 
-    model_config = SettingsConfigDict(
-        env_prefix="OFFRAMP_",
-        env_ignore_empty=True,
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-    )
+    The other variables `OFFRAMP_*` are settings of a server that the shell or the container has:
+    its `OFFRAMP_BUNDLE` is not the `--bundle` of `offramp classify --url`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="OFFRAMP_", env_ignore_empty=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the command line, and the environment for the keys."""
+        return init_settings, _Keys(settings_cls)
+
+
+class _Keys(EnvSettingsSource):
+    """The variables of the fields in KEYS."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return the value, the name and whether the value is JSON. Only keys have a value."""
+        if field_name not in KEYS:
+            return None, field_name, False
+        return super().get_field_value(field, field_name)
 
 
 def read_options(
@@ -139,6 +168,8 @@ def explain(
         return f"--{prefix}: {said}" if prefix else said
     path, field = located(kind, first["loc"])
     option = option_name(".".join([prefix, *path] if prefix else path))
+    if POSITIONAL in field.metadata:
+        option = path[0].upper()  # as in the help
     environment = str(kind.model_config.get("env_prefix") or "")
     variable = f"{environment}{path[0]}".upper()
     if first["type"] == "missing":

@@ -7,6 +7,7 @@ from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
@@ -138,13 +139,14 @@ def _help(field: FieldInfo, default: object) -> str:
     text = field.description or ""
     if field.is_required():
         return f"{text} (required)"
-    if default is PydanticUndefined or "(default:" in text:  # the description has it
-        return text
+    if default is PydanticUndefined or default == "" or "(default:" in text:
+        return text  # the description says what holds without the option
     return f"{text} (default: {_text(default)})"
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(to_jsonable_python(value))
+    plain = isinstance(value, str | Path)
+    return str(value) if plain else json.dumps(to_jsonable_python(value))
 
 
 def _field(kind: type[BaseModel], destination: str) -> tuple[FieldInfo, Any]:

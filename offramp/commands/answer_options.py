@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from pydantic_settings import CliPositionalArg, CliToggleFlag, SettingsConfigDict
 
-from offramp.command_line.options import EnvironmentOptions
+from offramp.command_line.options import KeyOptions
 
 if TYPE_CHECKING:
     from offramp.bundle.manifest import Manifest
 
 
-class AnswerOptions(EnvironmentOptions):
+class AnswerOptions(KeyOptions):
     """Images to classify, and what their answers may cost."""
 
     model_config = SettingsConfigDict(cli_shortcuts={"out": "o"})
@@ -40,9 +40,10 @@ class AnswerOptions(EnvironmentOptions):
     )
     promise: str | None = Field(
         None,
-        description="certified promise of the bundle: 99% of the answers agree with full depth, at "
-        "most harm:1% are wrong where full depth is right, or accuracy falls by at most "
-        "accuracy:1%. The cheapest point that holds it, within a budget if one is given",
+        description="certified promise of the bundle: 99% of the answers agree with full depth, "
+        "exit:98% of those of each exit do, at most harm:1% are wrong where full depth is right, "
+        "or accuracy falls by at most accuracy:1%. The cheapest point that holds it, within a "
+        "budget if one is given",
     )
     reject: CliToggleFlag[bool] = Field(
         default=False,

@@ -15,7 +15,7 @@ from pydantic_settings import CliPositionalArg
 from offramp.authorization import authorization
 from offramp.bounds import NonNegativeInt
 from offramp.command_line.exit_codes import exit_code
-from offramp.command_line.options import EnvironmentOptions, read_options
+from offramp.command_line.options import KeyOptions, read_options
 from offramp.commands.progress import report_left_out
 from offramp.errors import OfframpError
 
@@ -34,7 +34,7 @@ MILLION = 1e6
 LATE = 5.0  # milliseconds above which a warning is printed
 
 
-class BenchOptions(EnvironmentOptions):
+class BenchOptions(KeyOptions):
     """Measure answers per second and latency of a server.
 
     The server speaks the native API, or the Open Inference Protocol v2 over HTTP, as Triton,

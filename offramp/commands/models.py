@@ -16,7 +16,7 @@ from pydantic_settings import CliPositionalArg
 
 from offramp.authorization import authorization
 from offramp.command_line.exit_codes import exit_code
-from offramp.command_line.options import EnvironmentOptions, read_options
+from offramp.command_line.options import KeyOptions, read_options
 from offramp.errors import OfframpError, UsageError
 from serving.model_settings import Share, read_key
 
@@ -35,12 +35,14 @@ class ModelsError(OfframpError):
     """The server refused a call, or cannot be reached."""
 
 
-class ServerOptions(EnvironmentOptions):
+class ServerOptions(KeyOptions):
     """A server and the keys for it."""
 
     url: str = Field("http://127.0.0.1:8000", description="URL of the server")
     admin_key_file: Path | None = Field(
-        None, description="file with the admin key of the server, as `offramp serve` has it"
+        None,
+        description="file with the admin key of the server, as `offramp serve` has it; "
+        "OFFRAMP_ADMIN_KEY_FILE sets it too",
     )
 
 

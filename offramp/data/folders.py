@@ -54,7 +54,10 @@ def _groups(splits: Mapping[Split, Folder]) -> dict[Split, list[Folder]]:
 
 def _flat(tree: Tree, source: str) -> str:
     if not tree.root.images:
-        return f"{source} has no images in folders" + _reasons(tree)
+        return (
+            f"{source} has no images in folders. Give a folder with a folder of images for each "
+            "class, or a table or parquet file" + _reasons(tree)
+        )
     return (
         f"{source} is a flat folder: {len(tree.root.images):,} images directly in it, and no class "
         "folders. Move the images of each class into a folder named as the class, or give a table "

@@ -25,12 +25,13 @@ def client_options(url: str, api_key: str | None, timeout: float) -> dict[str, A
     Raises:
         UsageError: No client can send the key, or the URL is none.
     """
+    remedy = "give the URL of a server, as http://localhost:8000"
     try:
         base = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise UsageError(
-            f"{url}: {error}; give the URL of a server, as http://localhost:8000"
-        ) from error
+        raise UsageError(f"{url}: {error}; {remedy}") from error
+    if base.scheme not in ("http", "https") or not base.host:
+        raise UsageError(f"{url or 'an empty text'}: no http or https URL; {remedy}")
     headers = authorization(api_key)
     return {"base_url": base, "headers": headers, "timeout": timeout, "limits": UNLIMITED}
 

@@ -29,6 +29,9 @@ class UnknownModelError(InvalidRequestError):
     type = "unknown-model"
 
 
+ONE_MODEL = "this server has one model for good; start it with --models to change models"
+
+
 class NoAdminError(InvalidRequestError):
     """The server has no admin key, so that no call can change its models."""
 

@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.json_format import ParseDict
 
 from serving.errors import BodyTooLargeError, NoAdminError, ServingError
+from serving.errors.requests import ONE_MODEL
 from serving.grpc.calls import keys_of
 from serving.grpc.errors import COUNTING, Call, abort
 from serving.grpc.inference import INFER, SERVICE, Inference
@@ -26,7 +27,6 @@ MAX_SMALL_BYTES = 1 << 12  # of a message without tensors
 log = logging.getLogger(__name__)
 
 CHANGES = ("Load", "Unload")
-ONE_MODEL = "this server has one model for good; start it with --models to change models"
 
 Method = Callable[[Any], object]  # of a message, with the fields of the response
 Handler = Callable[[Any, Call], Awaitable[bytes]]  # of the bytes of a message

@@ -23,7 +23,7 @@ class ServerContext:
     Attributes:
         milliseconds: Operating points by the times of this server.
         max_images: Largest number of images in one call.
-        api_key: Key that /classify and /model require. `None` for no key.
+        api_key: Key that calls need to classify and to describe models. `None` for no key.
         tracing: Traces of requests. `None`: they are off.
     """
 

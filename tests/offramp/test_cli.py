@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from offramp import __version__
 from offramp.cli import COMMANDS, Command, main, run
 from tests.timing import least_seconds
 
@@ -22,7 +23,8 @@ WRONG_OPTIONS = [
     ["quantize", "--precison", "int8"],
 ]
 SLOW = ["torch", "onnxruntime", "onnx", "fastapi", "datasets", "matplotlib", "numpy"]
-BUNDLE = str(Path(__file__).parents[2] / "deploy" / "bundles" / "cifar10-msdnet")
+ROOT = Path(__file__).parents[2]
+BUNDLE = str(ROOT / "deploy" / "bundles" / "cifar10-msdnet")
 A_FILE = f"{BUNDLE}/manifest.json"  # its content is not read before the import of torch
 
 
@@ -102,11 +104,31 @@ def test_without_a_command_help_is_shown(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out.startswith("usage: offramp COMMAND ...")
 
 
-def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version"]) == 0
-    name, version = capsys.readouterr().out.split()
-    assert name == "offramp"
-    assert version[0].isdigit()
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages of an image of the server, which are copied and not installed."""
+    folder = tmp_path_factory.mktemp("app")
+    for package in ("offramp", "serving"):
+        (folder / package).symlink_to(ROOT / package)
+    return folder
+
+
+def in_image(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with Python's own library and this folder alone."""
+    command = [sys.executable, "-S", "-m", "offramp", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_version_is_that_of_the_code(image: Path) -> None:
+    assert in_image(image, "--version").stdout == f"offramp {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["train", "certify"])
+def test_a_command_of_a_package_that_an_image_lacks_is_one_line(image: Path, command: str) -> None:
+    ended = in_image(image, command)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"error: {command}: the package ")
+    assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -11,4 +11,5 @@
 - `fast_path`: finds the model of a small request.
 - `oip`: finds the model of a call of the inference protocol.
 - `listing`: lists the models.
+- `assembly`: builds all of it from the settings.
 """

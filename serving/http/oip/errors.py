@@ -28,9 +28,9 @@ def error_content(
     return [*headers_of(body), *more], body
 
 
-async def send_not_served(send: Send, metrics: CountsProblems, path: str) -> None:
-    """Count a call to a path that is not served, and send its response."""
-    text = f"{path[:256]} is not served"
+async def send_not_served(send: Send, metrics: CountsProblems, path: str, reason: str = "") -> None:
+    """Count a call to a path that is not served, and send its response, with a reason if any."""
+    text = f"{path[:256]} is not served" + (f": {reason}" if reason else "")
     await send_response(send, 404, *error_content(metrics, NOT_FOUND, text, {}))
 
 

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from serving.errors import ServingError
+from serving.errors.requests import ONE_MODEL
 from serving.http.bodies.json_call import CallReader
 from serving.http.classify import Classify, headers_of, send_response
 from serving.http.context import ServerContext
@@ -22,6 +23,7 @@ ROOT = "/v2"
 GET, POST = "GET", "POST"
 INFER, READY = "infer", "ready"
 INDEX = ("repository", "index")
+CHANGES = f"{ROOT}/repository/models/"  # of a server with several models
 # Methods by path below the root, then by path below a model.
 SERVER_METHODS: Mapping[tuple[str, ...], str] = {
     (): GET,
@@ -91,7 +93,8 @@ class OpenInference:
         metrics = self.context.metrics
         target = _target_of(path.removeprefix(ROOT).split("/")[1:])
         if target is None:
-            await send_not_served(send, metrics, path)
+            reason = ONE_MODEL if path.startswith(CHANGES) else ""
+            await send_not_served(send, metrics, path, reason)
         elif scope["method"] != target.method:
             await send_wrong_method(send, metrics, path, target.method)
         else:

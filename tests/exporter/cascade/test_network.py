@@ -14,6 +14,7 @@ def assert_refused(path: Path, reason: str) -> None:
     with pytest.raises(ExportError, match=reason) as error:
         read_network(path)
     assert str(error.value).startswith(str(path))
+    assert str(error.value).count(str(path)) == 1
 
 
 def one_node(path: Path, *shapes: list[int], kind: int = TensorProto.FLOAT) -> Path:

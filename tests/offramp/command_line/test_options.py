@@ -5,7 +5,7 @@ import pytest
 from pydantic import BaseModel, Field, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, CliPositionalArg, CliToggleFlag, SettingsConfigDict
 
-from offramp.command_line.options import Options, given_options, read_options
+from offramp.command_line.options import KeyOptions, Options, given_options, read_options
 from offramp.command_line.parser import WithoutValue
 from offramp.errors import UsageError
 
@@ -28,6 +28,8 @@ class Score(Options):
     resume: CliToggleFlag[bool] = Field(default=False, description="continue a run")
     engine: Annotated[str | None, WithoutValue("fast")] = Field(None, description="engine")
     size: Size = Field(Size(width_px=24), description="size of the images")
+    plot: Path = Field(Path("plot.svg"), description="file to draw")
+    origins: str = Field("", description="origins; without it none")
 
 
 def score(*arguments: str) -> Score:
@@ -64,6 +66,22 @@ def test_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert score() == Score(images=[Path("a.png")])
 
 
+def test_the_environment_sets_keys_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Send(KeyOptions):
+        bundle: Path | None = Field(None, description="folder")
+        images: list[Path] = Field([], description="files")
+        api_key: SecretStr | None = Field(None, description="key")
+        admin_key_file: Path | None = Field(None, description="file")
+
+    # OFFRAMP_BUNDLE is that of a server, and OFFRAMP_IMAGES is no JSON
+    for name in ("BUNDLE", "IMAGES", "API_KEY", "ADMIN_KEY_FILE"):
+        monkeypatch.setenv(f"OFFRAMP_{name}", "there")
+    read = read_options(Send, [], "offramp send")
+    assert (read.bundle, read.images, read.admin_key_file) == (None, [], Path("there"))
+    assert read.api_key == SecretStr("there")
+    assert read_options(Send, ["--api-key", "here"], "").api_key == SecretStr("here")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -89,6 +107,14 @@ def test_a_missing_argument_is_named() -> None:
         read_options(Score, [], "offramp score")
 
 
+def test_an_argument_without_a_name_is_named_as_in_the_help() -> None:
+    class Compare(Options):
+        files: CliPositionalArg[list[Path]] = Field(min_length=2, description="files to compare")
+
+    with pytest.raises(UsageError, match=r"^FILES: \['a'\]: list should have at least 2 items"):
+        read_options(Compare, ["a"], "offramp compare")
+
+
 def test_help_shows_choices_defaults_and_units(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         read_options(Score, ["--help"], "offramp score", "More is in the documents.")
@@ -105,6 +131,8 @@ def test_help_shows_choices_defaults_and_units(capsys: pytest.CaptureFixture[str
         "--mirror {true,false} mirror the images (default: true)",
         "--resume continue a run (default: false)",
         "--engine [TEXT] engine (default: null)",
+        "--plot PATH file to draw (default: plot.svg)",
+        "--origins TEXT origins; without it none size of the images:",
         "size of the images:",
         "--size.height-px INTEGER height, in pixels (default: 32)",
         "--size.width-px INTEGER width, in pixels (default: 24)",

@@ -61,6 +61,7 @@ def test_a_server_gives_the_rows_of_a_bundle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OFFRAMP_API_KEY", "secret")
+    monkeypatch.setenv("OFFRAMP_BUNDLE", str(bundle))  # a setting of `offramp serve`
     here, there = tmp_path / "here.jsonl", tmp_path / "there.jsonl"
     assert main([str(folder), "--bundle", str(bundle), "-o", str(here)]) == 0
     assert main([str(folder), "--url", server.url, "-o", str(there)]) == 0

@@ -194,7 +194,8 @@ def test_a_flat_folder_of_images_says_so(tmp_path: Path) -> None:
 def test_a_folder_without_images_names_what_is_in_it(tmp_path: Path) -> None:
     put(tmp_path, "cat/a.txt", content=b"text")
     assert error_of(tmp_path).endswith(
-        "has no images in folders. Left out: cat/a.txt is not an image in a format that is read"
+        "for each class, or a table or parquet file. Left out: "
+        "cat/a.txt is not an image in a format that is read"
     )
 
 

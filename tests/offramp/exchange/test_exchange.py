@@ -65,6 +65,12 @@ def test_a_server_that_is_not_there_is_a_transport_error() -> None:
         classify(f"http://127.0.0.1:{port}")
 
 
+@pytest.mark.parametrize("url", ["localhost:8000", "127.0.0.1:8000", "http://", "ftp://x", ""])
+def test_a_url_without_scheme_or_host_is_refused_at_once(url: str) -> None:
+    with pytest.raises(UsageError, match=r"give the URL of a server, as http://localhost:8000"):
+        Client(url)
+
+
 @pytest.mark.parametrize(
     ("url", "error"),
     [("http://a..b", TransportError), ("http://[", TransportError), ("http://a:x", UsageError)],
