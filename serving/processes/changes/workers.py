@@ -76,6 +76,8 @@ class WorkerChanges:
         self._late.discard(worker)
         if self._change is not None:
             self._change.forget(worker)
+        for job in self._jobs:
+            job.forget(worker)
         self._go_on()
 
     def receive(self, worker: int, message: FromWorker) -> None:
