@@ -111,7 +111,7 @@ MODELS = Row(
             "cannot load the version. See OfframpVersionNotReady.",
             (
                 (f"sum by ({VERSION}) (offramp_model_ready{{{LOADED}}})", LEGEND),
-                (f"sum(offramp_workers{{{JOB}}})", "limit"),
+                (f"sum(offramp_workers_expected{{{JOB}}})", "limit"),
             ),
             8,
         ),

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
 from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.process_collector import ProcessCollector
 
@@ -37,10 +38,12 @@ class WorkerMetrics:
     Attributes:
         folder: Folder with the metrics of all workers.
         worker: Number of this worker.
+        workers: Number of all workers that there should be.
     """
 
     folder: Path
     worker: int
+    workers: int = 1
 
     def activate(self) -> None:
         """Write every metric that this process creates from now on under this worker's number.
@@ -85,8 +88,21 @@ class Processes:
         yield from sums.values()
 
 
+class ExpectedWorkers:
+    """A collector of the number of workers that there should be."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric."""
+        text = "Server processes that should serve."
+        yield GaugeMetricFamily("offramp_workers_expected", text, self._workers)
+
+
 def collect_process(registry: CollectorRegistry, worker: WorkerMetrics | None) -> None:
     """Add the metrics of this process, or of all workers and what they wrote to their folder."""
+    registry.register(ExpectedWorkers(1 if worker is None else worker.workers))
     if worker is None:
         ProcessCollector(registry=registry)
         return

@@ -229,6 +229,7 @@ class Supervisor:
             self._maker.drop()
         for worker in self._workers.values():
             worker.process.terminate()
+            worker.news.close()  # no change is made any more, so that no call waits for one
         deadline = monotonic() + self._patience
         for worker in self._workers.values():
             worker.process.join(max(0.0, deadline - monotonic()))

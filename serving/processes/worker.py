@@ -44,7 +44,7 @@ def work(
         use_one_heap()
     set_up_log(settings.log_level)
     end_with_parent()
-    shared = WorkerMetrics(folder, number)
+    shared = WorkerMetrics(folder, number, settings.workers)
     try:
         with hang_up_terminates() if manifest else hang_up_calls(lambda: None):
             shared.activate()

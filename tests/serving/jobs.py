@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import time
@@ -40,6 +41,15 @@ def ignore(_: int, news: Connection) -> Never:
     news.send(None)
     while True:
         signal.pause()
+
+
+def live_until_nobody_listens(_: int, news: Connection) -> None:
+    """Ignore SIGTERM, as a server does while a call waits."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    news.send(None)
+    poller = select.poll()
+    poller.register(news.fileno(), 0)
+    poller.poll()
 
 
 def live_until_the_parent_dies(number: int, news: Connection) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from heapq import heappop, heappush, nsmallest
+from heapq import heapify, heappop, heappush, nsmallest
 from itertools import count, islice
 
 from serving.engine.request import Request
@@ -45,8 +45,9 @@ class StageQueue:
             return False
         del self._queue[request]
         self.with_deadline -= request.policy.deadline is not None
-        if not self.with_deadline:
-            self._deadlines.clear()  # no later call would remove them
+        if len(self._deadlines) > 2 * self.with_deadline:  # most are of requests that left
+            self._deadlines = [entry for entry in self._deadlines if entry[2] in self._queue]
+            heapify(self._deadlines)
         return True
 
     def most_urgent(self) -> Request | None:

@@ -41,6 +41,11 @@ class Job:
     asked: tuple[int, int] | None = None
     error: ServingError | None = None
 
+    def forget(self, worker: int) -> None:
+        """Answer no call of a worker that ended. Its successor numbers its own calls alike."""
+        if self.asked is not None and self.asked[0] == worker:
+            self.asked = None
+
 
 @dataclass(slots=True)
 class Change:

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
 from offramp.tasks import start_task
-from serving.errors import ModelLoadError
+from serving.errors import NotReadyError
 from serving.http.models.follower import Follower
 from serving.models.catalog import Catalog
 from serving.models.messages import (
@@ -25,7 +25,7 @@ from serving.models.messages import (
 )
 from serving.models.planner import Wish
 
-GONE = "the supervisor has ended"
+GONE = "the server is shutting down; try again when it is back"
 log = logging.getLogger(__name__)
 
 
@@ -49,14 +49,18 @@ class LinkedChanges:
         asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._receive)
 
     async def make(self, wish: Wish) -> None:
-        """Make a change, as `Changes` defines."""
+        """Make a change, as `Changes` defines.
+
+        Raises:
+            NotReadyError: The supervisor ends before it is made.
+        """
         number = next(self._numbers)
         answered = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
             self._pipe.send(Ask(number, wish))
             await answered
         except OSError as error:
-            raise ModelLoadError(GONE) from error
+            raise NotReadyError(GONE) from error
         finally:
             del self._asked[number]
 
@@ -112,4 +116,4 @@ class LinkedChanges:
     def _fail_asked(self) -> None:
         for answered in self._asked.values():
             if not answered.done():
-                answered.set_exception(ModelLoadError(GONE))
+                answered.set_exception(NotReadyError(GONE))

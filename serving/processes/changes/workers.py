@@ -2,8 +2,9 @@
 
 A change has two steps: every worker loads beside what it serves, and only if all of them can, each
 one serves it. Before the first step, another process can make the graphs that all workers load.
-The call that asked for it is answered when all do. A worker that dies in between does not count.
-Its successor starts with the catalog of that moment, and follows before the next change begins.
+The call that asked for it is answered when all do. A worker that dies in between does not count,
+unless all do: a version that no worker has loaded is not served. Its successor starts with the
+catalog of that moment, and follows before the next change begins.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from serving.models.messages import (
 from serving.models.planner import Planner, Wish, refusal
 from serving.processes.changes.change import Change, Job, Maker
 
+ENDED = "each worker that loaded it ended"
 log = logging.getLogger(__name__)
 
 
@@ -66,6 +68,7 @@ class WorkerChanges:
         self._serving[worker] = number
         if self._change is None:
             self._bring_up(worker)
+            self._go_on()
 
     def ended(self, worker: int) -> None:
         """Note that a worker ended."""
@@ -73,6 +76,8 @@ class WorkerChanges:
         self._late.discard(worker)
         if self._change is not None:
             self._change.forget(worker)
+        for job in self._jobs:
+            job.forget(worker)
         self._go_on()
 
     def receive(self, worker: int, message: FromWorker) -> None:
@@ -108,7 +113,7 @@ class WorkerChanges:
                 continue
             if self._jobs and not self._jobs[0].wishes:
                 self._reply(self._jobs.popleft())
-            elif self._jobs and not self._late:
+            elif self._jobs and self._serving and not self._late:
                 self._begin(self._jobs[0])
             else:
                 return
@@ -173,6 +178,8 @@ class WorkerChanges:
 
     def _settle(self, change: Change) -> None:
         """Let all workers commit a change that they prepared, or end it."""
+        if not (change.committing or change.prepared):
+            change.error = change.error or ServingError(ENDED)
         if change.error is None and not change.committing:
             change.committing, change.waiting = True, set(change.prepared)
             self.catalog = change.catalog

@@ -116,7 +116,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartWor
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
 
     def start(number: int, queue_depth: Callable[[], int] = lambda: 0) -> Metrics:
-        own = WorkerMetrics(tmp_path, number)
+        own = WorkerMetrics(tmp_path, number, workers=2)
         own.activate()
         metrics = Metrics(MODEL, own)
         metrics.watch(8, 4096, lambda: number, queue_depth)
@@ -164,6 +164,7 @@ def test_the_counts_of_a_dead_worker_stay_and_its_gauges_are_removed(
     low = {"budget": "low", "outcome": "answered"}
     assert value(alive, "requests_total", **low) == 2
     assert (value(alive, "slots"), value(alive, "workers")) == (8, 1)
+    assert value(alive, "workers_expected") == 2
     successor = worker(1)
     answer(successor)
     assert value(alive, "requests_total", **low) == 3

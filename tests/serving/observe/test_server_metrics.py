@@ -35,7 +35,7 @@ def test_every_series_of_a_model_has_its_name_and_version(loaded: list[Metrics])
     assert value("offramp_exits_total", {**cats, "budget": "low", "exit": "1"}) == 0
     assert value("offramp_problems_total", {"type": "not-found"}) == 1
     assert value("offramp_problems_total", {"type": "pool-full", **cats, "model": "dogs"}) == 1
-    assert value("offramp_workers") == 1
+    assert value("offramp_workers") == value("offramp_workers_expected") == 1
     text = generate_latest(metrics.registry).decode()
     types = [line for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(types) == len(set(types))

@@ -75,6 +75,7 @@ def test_both_workers_change_or_none_does(pair: Process, folder: Path, bundle: P
     metrics = httpx.get(f"{pair.url}/metrics", timeout=30).text
     assert 'offramp_slots{model="cats",version="2"} 512.0' in metrics
     assert "offramp_workers 2.0" in metrics
+    assert "offramp_workers_expected 2.0" in metrics
     assert 'version="1"' not in metrics
     assert 'offramp_model_ready{model="cats",version="2"} 2.0' in metrics
     assert 'offramp_model_share{model="cats",version="2"} 1.0' in metrics

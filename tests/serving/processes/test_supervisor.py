@@ -141,6 +141,11 @@ def test_a_worker_that_does_not_end_in_time_is_killed(caplog: pytest.LogCaptureF
     assert caplog.messages == ["worker 0 did not end in time and is killed"]
 
 
+def test_no_worker_waits_for_a_supervisor_that_ends(caplog: pytest.LogCaptureFixture) -> None:
+    supervise(jobs.live_until_nobody_listens, workers=1, patience=5)
+    assert caplog.messages == []
+
+
 def test_a_worker_ends_when_its_supervisor_is_killed(wait_until: WaitUntil) -> None:
     spawn = multiprocessing.get_context("spawn")
     mine, theirs = spawn.Pipe(duplex=False)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+from weakref import ref
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,3 +53,17 @@ def test_urgent_requests_come_first_but_pass_the_oldest_only_once() -> None:
     assert queue.urgent_first(5.0, 2) == (urgent[1], urgent[0])
     assert queue.oldest(2) == (oldest, others[0])
     assert queue.urgent_first(1.5, 2) == (urgent[1], oldest)
+
+
+def test_requests_that_left_are_not_kept_behind_one_that_is_due_earlier() -> None:
+    queue = StageQueue()
+    queue.add(request(deadline=1.0))
+    left = []
+    for _ in range(8):
+        patient = request(deadline=3600.0)
+        queue.add(patient)
+        queue.remove(patient)
+        left.append(ref(patient.call.future))
+        del patient
+    gc.collect()
+    assert sum(each() is not None for each in left) <= 1

@@ -115,6 +115,45 @@ def test_a_worker_that_dies_while_it_commits_does_not_hold_up_the_others(
     assert sent(changes) == [(0, Reply)]
 
 
+def test_the_successor_of_a_worker_gets_no_answer_to_its_calls(changes: WorkerChanges) -> None:
+    changes.receive(1, Ask(0, TWO))
+    changes.ended(1)
+    changes.ready(1, changes.catalog.number)
+    changes.receive(1, Ask(0, Wish("dogs")))
+    sent(changes)
+    prepared(changes, 0)
+    committed(changes, 0)
+    assert sent(changes) == [(0, Commit), (1, Prepare)]
+    changes.receive(1, Prepared(changes.catalog.number))
+    replies = [message for _, message in changes.take() if isinstance(message, Reply)]
+    assert len(replies) == 1
+    assert "no version of 'dogs'" in str(replies[0].error)
+
+
+def test_a_version_under_which_all_workers_die_is_not_served(changes: WorkerChanges) -> None:
+    changes.receive(0, Ask(1, TWO))
+    for worker in (0, 1):
+        changes.ended(worker)
+    assert serving(changes) == "1"
+    assert "ended" in changes.catalog.failures["cats", "2"]
+    changes.ready(0, changes.catalog.number)
+    changes.receive(0, Ask(1, TWO))
+    prepared(changes, 0)
+    changes.ended(0)  # while it commits
+    assert serving(changes) == "2"
+
+
+def test_a_change_begins_when_a_worker_serves(changes: WorkerChanges) -> None:
+    for worker in (0, 1):
+        changes.ended(worker)
+    changes.reload()
+    assert (sent(changes), serving(changes)) == ([], "1")
+    changes.ready(0, changes.catalog.number)
+    assert sent(changes) == [(0, Prepare)]
+    prepared(changes, 0)
+    assert serving(changes) == "2"
+
+
 def test_a_worker_that_started_meanwhile_follows_before_the_next_change(
     changes: WorkerChanges,
 ) -> None:
