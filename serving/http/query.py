@@ -141,7 +141,8 @@ class QueryReader:
     ) -> ParsedQuery:
         """Return a query whose policy evaluates every exit, to explain it or with a deadline.
 
-        Evaluating takes time, so a budget in milliseconds stands for a cheaper point then.
+        Evaluating takes time, so a budget in milliseconds stands for a cheaper point then, and
+        beside a promise it can be too low.
 
         Raises:
             BudgetTooLowError: No operating point is as cheap as the budget.
@@ -149,7 +150,7 @@ class QueryReader:
         policy = parsed.policy
         explain, deadline = explain or policy.explain, deadline or policy.deadline
         policy = replace(policy, explain=explain, deadline=deadline)
-        if policy.timed is not None:
+        if policy.timed is not None or policy.bound is not None:
             again = resolve_again(policy, self._manifest, self._milliseconds)
             policy = replace(again, explain=explain, deadline=deadline)
         return replace(parsed, policy=policy)
