@@ -108,7 +108,7 @@ class InputReader:
             MalformedBodyError: The data are not of this head.
         """
         count = self.count(tensor)
-        flat = _flattened(data)
+        flat = _flattened(data, cast(list[int], tensor.shape))
         if tensor.datatype == BYTES:
             if len(flat) != count:
                 raise malformed(f"{IMAGE}: {len(flat)} elements, and its shape has {count}")
@@ -160,15 +160,19 @@ def elements_of(data: memoryview, count: int) -> list[memoryview]:
     return elements
 
 
-def _flattened(data: object) -> list[object]:
-    """Return the items of nested lists, all at the same depth, at most four."""
+def _flattened(data: object, shape: list[int]) -> list[object]:
+    """Return the items of nested lists. Those that are innermost can hold the rest of the shape."""
     if not isinstance(data, list):
         raise malformed(f"{IMAGE}: data: {shown(data)} is not a list")
-    for _ in range(3):
+    count = 1
+    for size in shape[:3]:
         if not (data and isinstance(data[0], list)):
             break
         if not all(isinstance(each, list) for each in data):
             raise malformed(f"{IMAGE}: data: lists beside other values")
+        count *= size
+        if len(data) != count or len(set(map(len, data))) > 1:
+            raise malformed(f"{IMAGE}: data: lists of another shape than {shape}")
         data = [item for each in data for item in each]
     return data
 

@@ -77,6 +77,14 @@ JSON_ATTACKS: dict[str, tuple[object, str]] = {
         with_input(data=[256], datatype="UINT8", shape=[1, 32, 32, 3]),
         "not integers from 0 to 255",
     ),
+    "channels before rows": (
+        with_input(data=[3 * [32 * [32 * [0]]]], datatype="UINT8", shape=[1, 32, 32, 3]),
+        "lists of another shape than [1, 32, 32, 3]",
+    ),
+    "lists of several lengths": (
+        with_input(data=[[0] * 3071, [0]], datatype="UINT8", shape=[2, 32, 32, 3]),
+        "lists of another shape than [2, 32, 32, 3]",
+    ),
     "few pixels": (
         with_input(data=[0], datatype="UINT8", shape=[1, 32, 32, 3]),
         "the body has 1 bytes",
