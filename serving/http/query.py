@@ -171,7 +171,9 @@ class QueryReader:
     def _parse(self, raw: bytes) -> ParsedQuery:
         query, served = validated(parameters_of(raw)), self._manifest.version
         if query.version is not None and query.version != served:
-            text = f"version {query.version[:64]!r} is not loaded; this is version {served!r}"
+            asked = query.version[:64]
+            remedy = "leave it out, or name one that GET /models lists"
+            text = f"version: this is {served!r}, not {asked!r}; {remedy}"
             raise UnknownModelError(text)
         return with_policy(self._manifest, query, self._milliseconds)
 

@@ -89,13 +89,15 @@ class InputReader:
         return self.elements(tensor, elements_of(data, count))
 
     def elements(self, tensor: InputTensor, elements: Sequence[bytes | memoryview]) -> list[bytes]:
-        """Return the images of the elements of a tensor BYTES.
+        """Return the images of the elements of a tensor BYTES, as messages of gRPC have them.
 
         Raises:
             MalformedBodyError: The head is another one, or an element is not base64.
         """
         count = self.count(tensor)
-        if tensor.datatype != BYTES or len(elements) != count:
+        if tensor.datatype != BYTES:
+            raise malformed(f"{IMAGE}: send {tensor.datatype} in raw_input_contents")
+        if len(elements) != count:
             raise malformed(f"{IMAGE}: {len(elements)} elements BYTES, and its shape has {count}")
         if not tensor.base64:
             return [bytes(each) for each in elements]
