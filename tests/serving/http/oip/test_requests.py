@@ -97,6 +97,7 @@ JSON_ATTACKS: dict[str, tuple[object, str]] = {
     "another content type": (with_input(parameters={"content_type": "pd"}), "content_type is 'pd'"),
     "a long id": (head([1], id="x" * 1025), "id: "),
     "a number as id": (head([1], id=7), "id: "),
+    "another version": (head([1], model_version="2"), "'1' answers here, not '2'"),
     "another output": (head([1], outputs=[{"name": "logits"}]), "there is no output 'logits'"),
     "a list as output": (head([1], outputs=[{"name": ["exit"]}]), "there is no output 'list'"),
     "an output twice": (head([1], outputs=2 * [{"name": "exit"}]), "requested twice"),
