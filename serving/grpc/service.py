@@ -156,5 +156,6 @@ def _small_message(kind: type[M], message: bytes) -> M:
         BodyTooLargeError, MalformedBodyError: It is too large, or not of this kind.
     """
     if len(message) > MAX_SMALL_BYTES:
-        raise BodyTooLargeError(f"the message has more than {MAX_SMALL_BYTES} bytes")
+        text = f"the message has more than {MAX_SMALL_BYTES} bytes; send its fields alone"
+        raise BodyTooLargeError(text)
     return parsed(kind, message)

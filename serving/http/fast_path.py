@@ -68,20 +68,21 @@ class FastClassify:
         self._context = context
         self._classify = classify
         self._protocol = protocol
-        named = MODELS.format(name=context.manifest.name) + CLASSIFY.path
-        self._paths = frozenset({CLASSIFY.path.encode(), named.encode()})
+        route = MODELS + CLASSIFY.path
+        named = route.format(name=context.manifest.name)
+        self._routes = {CLASSIFY.path.encode(): CLASSIFY.path, named.encode(): route}
 
     def head_of(self, url: bytes, headers: Mapping[bytes, bytes]) -> RequestHead | None:
         """Return the head of a request that `start` can take, as `FastPath` defines."""
         path, _, query = url.partition(b"?")
-        if path not in self._paths:
+        if (route := self._routes.get(path)) is None:
             return self._protocol.head_of(url, headers)
         if headers.get(b"accept") not in USUAL and asks_for_events(headers[b"accept"]):
             return None
         media_type = media_type_of(headers.get(b"content-type", b""))
         if media_type in SLOW_TYPES:
             return None
-        return head_with(self._context.tracing, CLASSIFY.path, query, media_type, headers)
+        return head_with(self._context.tracing, route, query, media_type, headers)
 
     def start(self, head: RequestHead, body: bytes, reply: Reply) -> asyncio.Future[Any] | None:
         """Start to answer, or return `None`, as `FastPath` defines."""

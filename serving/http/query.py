@@ -141,7 +141,8 @@ class QueryReader:
     ) -> ParsedQuery:
         """Return a query whose policy evaluates every exit, to explain it or with a deadline.
 
-        Evaluating takes time, so a budget in milliseconds stands for a cheaper point then.
+        Evaluating takes time, so a budget in milliseconds stands for a cheaper point then, and
+        beside a promise it can be too low.
 
         Raises:
             BudgetTooLowError: No operating point is as cheap as the budget.
@@ -149,7 +150,7 @@ class QueryReader:
         policy = parsed.policy
         explain, deadline = explain or policy.explain, deadline or policy.deadline
         policy = replace(policy, explain=explain, deadline=deadline)
-        if policy.timed is not None:
+        if policy.timed is not None or policy.bound is not None:
             again = resolve_again(policy, self._manifest, self._milliseconds)
             policy = replace(again, explain=explain, deadline=deadline)
         return replace(parsed, policy=policy)
@@ -170,7 +171,9 @@ class QueryReader:
     def _parse(self, raw: bytes) -> ParsedQuery:
         query, served = validated(parameters_of(raw)), self._manifest.version
         if query.version is not None and query.version != served:
-            text = f"version {query.version[:64]!r} is not loaded; this is version {served!r}"
+            asked = query.version[:64]
+            remedy = "leave it out, or name one that GET /models lists"
+            text = f"version: this is {served!r}, not {asked!r}; {remedy}"
             raise UnknownModelError(text)
         return with_policy(self._manifest, query, self._milliseconds)
 

@@ -38,6 +38,8 @@ EXTENDED: Mapping[str, str] = {
     "on_body": "keep the body for the fast path",
     "on_message_complete": "start the fast path, or continue to read",
     "on_response_complete": "parse what arrived before the response, or close",
+    "pause_writing": "start the timer of a client that does not read",
+    "resume_writing": "stop that timer",
     "shutdown": "hand a request without its whole body to uvicorn",
 }
 # Methods that `Connection` replaces.

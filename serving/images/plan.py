@@ -84,7 +84,7 @@ def plan(file: bytes, target: ImageInput, max_pixels: int) -> Plan:
         DamagedImageError: The header is truncated or damaged.
     """
     if not file:
-        raise EmptyBodyError("there are no bytes; send the image as the body (--data-binary @file)")
+        raise EmptyBodyError("there are no bytes; send an image file (curl: --data-binary @FILE)")
     try:
         header = read_header(file, side_wanted(target))
     except ImageFileError as error:

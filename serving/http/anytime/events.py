@@ -30,14 +30,15 @@ def asks_for_events(accept: bytes) -> bool:
     With the weight 0 it is refused (RFC 9110, 12.4.2).
     """
     first = accept.lower().partition(b",")[0]
-    return first.startswith(ACCEPTS) and not REFUSED.search(first)
+    return first.partition(b";")[0].strip() == ACCEPTS and not REFUSED.search(first)
 
 
 def wants_events(scope: Scope) -> bool:
     """Return whether a request wants events. HTTP/1.0 has no response of unknown length."""
     if scope.get("http_version") == "1.0":
         return False
-    return any(name == b"accept" and asks_for_events(value) for name, value in scope["headers"])
+    accepts = (value for name, value in scope["headers"] if name == b"accept")
+    return asks_for_events(next(accepts, b""))  # several headers are one list, in order
 
 
 def event(kind: Event, data: bytes) -> bytes:

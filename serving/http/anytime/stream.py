@@ -100,9 +100,9 @@ class EventStream:
             engine.close(call)
 
     async def end(self, kind: Event, data: bytes) -> None:
-        """Send the last event."""
-        await self._write(event(kind, data))
-        await self._send({"type": "http.response.body", "body": b""})
+        """Send the last event. The server closes the connection if the client does not read."""
+        with suppress(ClientDisconnect):
+            await self._write(event(kind, data), more=False)
 
     async def fail(self, response: Response, scope: Scope, receive: Receive) -> None:
         """Send a problem: as the response, or as the last event if there are others."""
@@ -127,15 +127,22 @@ class EventStream:
         Raises:
             ClientDisconnect: The client does not read.
         """
+        while (content := await self._events.get()) is not None:
+            await self._write(content)
+
+    async def _write(self, content: bytes, *, more: bool = True) -> None:
+        """Write an event, and the end of the response if it has no more of them.
+
+        Raises:
+            ClientDisconnect: The client does not read.
+        """
+        start = {"type": "http.response.start", "status": 200, "headers": HEADERS}
+        body = {"type": "http.response.body", "body": content, "more_body": more}
         try:
-            while (content := await self._events.get()) is not None:
-                async with asyncio.timeout(WRITE_SECONDS):
-                    await self._write(content)
+            async with asyncio.timeout(WRITE_SECONDS):
+                if not self._started:
+                    self._started = True
+                    await self._send(start)
+                await self._send(body)
         except TimeoutError:
             raise ClientDisconnect from None
-
-    async def _write(self, content: bytes) -> None:
-        if not self._started:
-            self._started = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        await self._send({"type": "http.response.body", "body": content, "more_body": True})

@@ -20,6 +20,9 @@ MOST_LINGER_BYTES = 256 << 20  # of a body that stated its length
 LINGER_BYTES = 32 << 20  # of another body
 HEAD_LINGER_BYTES = 1 << 20  # of a head without end, which no client sends by mistake
 SHUTDOWN_SECONDS = 1.0  # instead of `LINGER_SECONDS` while the server shuts down
+# Time for a client to read what is written for it, before the server writes more. A request whose
+# client never reads would keep its connection, its task and the version that answers it for ever.
+UNREAD_SECONDS = 75.0
 CLOSE = (b"connection", b"close")
 
 
@@ -33,7 +36,7 @@ class CycleTransport:
 
 
 class ClosingProtocol(HttpToolsProtocol):
-    """A protocol of uvicorn with a lingering close."""
+    """A protocol of uvicorn with a lingering close, and a bound for clients that do not read."""
 
     _flow: Flow
     _discarding = False  # nothing that arrives is parsed any more
@@ -41,6 +44,7 @@ class ClosingProtocol(HttpToolsProtocol):
     _lingering = False  # the response is written, and the client can still send
     _stopping = False  # the server shuts down
     _close_timer: asyncio.TimerHandle | None = None  # of a lingering or half-closed connection
+    _unread_timer: asyncio.TimerHandle | None = None  # while the client has to read first
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Replace the flow control."""
@@ -48,9 +52,20 @@ class ClosingProtocol(HttpToolsProtocol):
         self.flow = self._flow = Flow(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
+        """Stop the timers."""
         self._stop_closing_timer()
+        self._stop_unread_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Bound the time that the client takes to read."""
+        super().pause_writing()
+        self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop the timer of a client that reads."""
+        super().resume_writing()
+        self._stop_unread_timer()
 
     def shutdown(self) -> None:
         """Close a connection that lingers. Let another one end its request."""
@@ -89,6 +104,11 @@ class ClosingProtocol(HttpToolsProtocol):
         if self._close_timer is not None:
             self._close_timer.cancel()
             self._close_timer = None
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _write_response(
         self, status: int, headers: Headers, body: bytes, *, keep_alive: bool

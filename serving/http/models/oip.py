@@ -124,9 +124,13 @@ async def change_model(
 
 
 def _version_in(parameters: Mapping[str, object]) -> str:
-    version = parameters.get(VERSION, "")
+    if VERSION not in parameters:
+        return ""
+    version = parameters[VERSION]
     if isinstance(version, bool) or not isinstance(version, str | int):
         raise MalformedBodyError(f"{VERSION}: neither a string nor an integer")
+    if version == "":  # of a variable that is not set, and perhaps a rollback
+        raise MalformedBodyError(f"{VERSION}: empty; name a version, or leave it out")
     return str(version)
 
 

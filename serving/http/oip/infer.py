@@ -47,7 +47,8 @@ class Infer:
         self._context = context
         self._classify = classify
         inputs = InputReader(context.manifest.input, context.max_images)
-        self.reader = RequestReader(inputs, ParameterReader(classify.query_reader))
+        parameters = ParameterReader(classify.query_reader)
+        self.reader = RequestReader(inputs, parameters, context.manifest.version)
         self.writer = ResponseWriter(context.manifest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

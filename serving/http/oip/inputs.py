@@ -89,13 +89,15 @@ class InputReader:
         return self.elements(tensor, elements_of(data, count))
 
     def elements(self, tensor: InputTensor, elements: Sequence[bytes | memoryview]) -> list[bytes]:
-        """Return the images of the elements of a tensor BYTES.
+        """Return the images of the elements of a tensor BYTES, as messages of gRPC have them.
 
         Raises:
             MalformedBodyError: The head is another one, or an element is not base64.
         """
         count = self.count(tensor)
-        if tensor.datatype != BYTES or len(elements) != count:
+        if tensor.datatype != BYTES:
+            raise malformed(f"{IMAGE}: send {tensor.datatype} in raw_input_contents")
+        if len(elements) != count:
             raise malformed(f"{IMAGE}: {len(elements)} elements BYTES, and its shape has {count}")
         if not tensor.base64:
             return [bytes(each) for each in elements]
@@ -108,7 +110,7 @@ class InputReader:
             MalformedBodyError: The data are not of this head.
         """
         count = self.count(tensor)
-        flat = _flattened(data)
+        flat = _flattened(data, cast(list[int], tensor.shape))
         if tensor.datatype == BYTES:
             if len(flat) != count:
                 raise malformed(f"{IMAGE}: {len(flat)} elements, and its shape has {count}")
@@ -160,15 +162,19 @@ def elements_of(data: memoryview, count: int) -> list[memoryview]:
     return elements
 
 
-def _flattened(data: object) -> list[object]:
-    """Return the items of nested lists, all at the same depth, at most four."""
+def _flattened(data: object, shape: list[int]) -> list[object]:
+    """Return the items of nested lists. Those that are innermost can hold the rest of the shape."""
     if not isinstance(data, list):
         raise malformed(f"{IMAGE}: data: {shown(data)} is not a list")
-    for _ in range(3):
+    count = 1
+    for size in shape[:3]:
         if not (data and isinstance(data[0], list)):
             break
         if not all(isinstance(each, list) for each in data):
             raise malformed(f"{IMAGE}: data: lists beside other values")
+        count *= size
+        if len(data) != count or len(set(map(len, data))) > 1:
+            raise malformed(f"{IMAGE}: data: lists of another shape than {shape}")
         data = [item for each in data for item in each]
     return data
 

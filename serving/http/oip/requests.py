@@ -29,8 +29,9 @@ MAX_LENGTH_DIGITS = 20
 MAX_JSON_BYTES = 1 << 16  # of JSON that binary tensors follow
 SPARE_MARKS = 512  # besides 4 for each image: outputs and parameters
 BINARY_OUTPUT = "binary_data_output"
-# The model's name is in the URL. Some clients repeat it.
-FIELDS = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
+VERSION = "model_version"
+# The model's name and version are in the URL. Some clients repeat them.
+FIELDS = ("id", "parameters", "inputs", "outputs", "model_name", VERSION)
 INPUT_FIELDS = ("name", "shape", "datatype", "parameters", "data")
 OUTPUT_FIELDS = ("name", "parameters")
 FIRST_ID = re.compile(rb'{"id": ?"([\w.-]{1,128})"')  # without an escape
@@ -43,11 +44,13 @@ class RequestReader:
     Args:
         inputs: Reader of the input.
         parameters: Reader of parameters.
+        version: Version of the model.
     """
 
-    def __init__(self, inputs: InputReader, parameters: ParameterReader) -> None:
+    def __init__(self, inputs: InputReader, parameters: ParameterReader, version: str) -> None:
         self._inputs = inputs
         self._parameters = parameters
+        self._version = version
         self._templates = TemplateCache()
         marks = 4 * inputs.max_images + SPARE_MARKS
         self._binary_limits = dict.fromkeys(MARKS, marks)
@@ -125,6 +128,9 @@ class RequestReader:
 
     def _template(self, document: Data, query: bytes) -> Template:
         """Return a request without its id and its images."""
+        if document.get(VERSION) not in (None, "", self._version):
+            text = f"{self._version!r} answers here, not {shown(document[VERSION])}"
+            raise malformed(f"{VERSION}: {text}; name the version in the path")
         parameters = _mapping(document, "parameters")
         asked = read_parameters(query, parameters)
         binary = parameters.get(BINARY_OUTPUT, False)

@@ -155,7 +155,7 @@ def _target_of(parts: Sequence[str]) -> _Target | None:
     if path in SERVER_METHODS:
         return _Target(path, SERVER_METHODS[path])
     match path:
-        case ("models", name, "versions", version, *rest):
+        case ("models", name, "versions", version, *rest) if version:
             below = tuple(rest)
         case ("models", name, *rest):
             version, below = "", tuple(rest)

@@ -136,6 +136,10 @@ ATTACKS = {
     "many images": (raw(b"", [2**31]), "2147483648 images"),
     "another datatype": (raw(b"", [1], "FP32"), "the datatype is 'FP32'"),
     "no tensor": (request([1]), "0 elements BYTES, and its shape has 1"),
+    "pixels as contents": (
+        request([1, 32, 32, 3], "UINT8"),
+        "image: send UINT8 in raw_input_contents",
+    ),
     "two tensors": (twice(), "send raw_input_contents once"),
     "an element that ends later": (raw(b"\xff" * 4, [1]), "element 0 has 4294967295 bytes"),
     "few pixels": (raw(bytes(3071), [1, 32, 32, 3], "UINT8"), "the body has 3071 bytes"),
@@ -168,7 +172,8 @@ def test_each_kind_of_error_has_its_status(channel: grpc.Channel) -> None:
     )
     assert refused(channel, "TraceSetting")[0] == "UNIMPLEMENTED"
     assert refused(channel, "ModelReady", b"\x0a\xff")[0] == "INVALID_ARGUMENT"
-    assert refused(channel, "ModelReady", bytes(5000))[0] == "INVALID_ARGUMENT"
+    code, text = refused(channel, "ModelReady", bytes(5000))
+    assert (code, "send its fields alone" in text) == ("INVALID_ARGUMENT", True)
     assert refused(channel, "ModelInfer", bytes(17 << 20))[0] == "RESOURCE_EXHAUSTED"
     compressed = {"compression": grpc.Compression.Gzip}
     assert refused(channel, "ModelInfer", bytes(1 << 20), **compressed)[0] == "UNIMPLEMENTED"

@@ -145,3 +145,27 @@ def test_a_stream_has_the_operating_point_of_explain(timed_reader: QueryReader) 
     plain = timed_reader.read(b"budget=3.5ms")
     assert timed_reader.at_every_exit(plain, explain=True).policy.timed == expected.timed
     assert timed_reader.at_every_exit(plain, explain=True).query == plain.query
+
+
+def test_a_stream_checks_the_milliseconds_beside_a_promise_again(promise_bundle: Path) -> None:
+    """A promise that closes an exit takes more time where that exit is evaluated all the same."""
+    manifest = read_manifest(promise_bundle)
+    assert manifest.promises is not None
+    early, shares = manifest.exits - 1, manifest.budgets["full"].exit_shares
+    never = {"thresholds": (2.0,) * early + (0.0,), "exit_shares": shares}
+    closed = manifest.promises.offered[1].model_copy(update=never)
+    promises = manifest.promises.model_copy(update={"offered": (closed,)})
+    manifest = manifest.model_copy(update={"promises": promises})
+    bare = [[1e-4]] * early + [[3e-3]]
+    latency = Latency([1], [[1e-3]] * early + [[3e-3]], bare)
+    reader = QueryReader(manifest, Milliseconds(manifest, latency))
+    asked = reader.read(b"promise=95%&budget=5ms")  # 3.3 ms without heads, 6 ms with them
+    expected = "promise=95% takes 6 ms"
+    with pytest.raises(BudgetTooLowError, match=expected):
+        reader.read(b"promise=95%&budget=5ms&explain=true")
+    with pytest.raises(BudgetTooLowError, match=expected):
+        reader.at_every_exit(asked, explain=True)
+    with pytest.raises(BudgetTooLowError, match=expected):
+        ParameterReader(reader).resolve(read_parameters(b"promise=95%&budget=5ms", {}), 1.0)
+    enough = reader.read(b"promise=95%&budget=7ms")
+    assert reader.at_every_exit(enough, explain=True).policy.thresholds == closed.thresholds

@@ -10,6 +10,7 @@ from serving.errors import (
     ParameterError,
     ServingError,
     UnknownBudgetError,
+    UnknownModelError,
     UnknownParameterError,
 )
 from serving.http.query import (
@@ -69,6 +70,7 @@ def test_the_cache_is_bounded(query_reader: QueryReader) -> None:
         (b"deadline_ms=" + b"9" * 8000, ParameterError, "^deadline_ms"),
         (b"\xff=1", UnknownParameterError, "there are budget, min_confidence, deadline_ms"),
         (b"budget=1", BudgetTooLowError, "ask for at least"),
+        (b"version=2", UnknownModelError, "^version: this is '1', not '2'; leave it out"),
     ],
 )
 def test_a_wrong_query_is_refused_each_time(

@@ -14,6 +14,8 @@ from serving.http.anytime.events import asks_for_events, event, wants_events
         (b"text/event-stream;q=0, application/json", False),
         (b"text/event-stream; q=0.00;x=1", False),
         (b"text/event-stream;q=0.1, application/json;q=0", True),
+        (b"text/event-stream ;q=0.1", True),
+        (b"text/event-streams", False),
         (b"*/*", False),
         (b"", False),
     ],
@@ -23,6 +25,13 @@ def test_the_first_media_type_decides(accept: bytes, asks: bool) -> None:
     scope = {"headers": [(b"host", b"x"), (b"accept", accept)]}
     assert wants_events({**scope, "http_version": "1.1"}) is asks
     assert not wants_events({**scope, "http_version": "1.0"})
+
+
+def test_several_headers_are_one_list() -> None:
+    names = b"text/event-stream", b"application/json"
+    for pair, asks in ((names, True), (names[::-1], False)):
+        headers = [(b"accept", value) for value in pair]
+        assert wants_events({"headers": headers, "http_version": "1.1"}) is asks
 
 
 def test_an_event_has_a_name_and_data() -> None:

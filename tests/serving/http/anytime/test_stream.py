@@ -178,8 +178,13 @@ def test_refusals_are_problems_as_without_a_stream(bundle: Path, files: list[byt
         assert client.post("/classify", content=files[0], headers=key).status_code == 200
 
 
+@pytest.mark.parametrize(("unread", "bodies"), [(b"event: exit", 1), (b"event: answer", 5)])
 def test_a_client_that_does_not_read_is_given_up(
-    bundle: Path, files: list[bytes], monkeypatch: pytest.MonkeyPatch
+    bundle: Path,
+    files: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    unread: bytes,
+    bodies: int,
 ) -> None:
     monkeypatch.setattr(stream, "WRITE_SECONDS", 0.05)
     app = create_app(Settings(bundle=bundle, threads=1, max_batch=2, slots=2, max_images=1))
@@ -204,14 +209,15 @@ def test_a_client_that_does_not_read_is_given_up(
 
         async def send(message: Any) -> None:
             sent.append(message["type"])
-            if message["type"] == "http.response.body":
+            if message.get("body", b"").startswith(unread):
                 await forever.wait()
 
-        await app(scope, receive, send)
+        async with asyncio.timeout(20):
+            await app(scope, receive, send)
         await app.drain()
 
     asyncio.run(call())
-    assert sent == ["http.response.start", "http.response.body"]
+    assert sent == ["http.response.start"] + ["http.response.body"] * bodies
     assert app.engine.pool.free == 2
 
 

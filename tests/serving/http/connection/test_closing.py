@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.client
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from serving.http.connection import closing
-from tests.serving.http.raw import statuses_of
+from serving.http.connection import Connection, closing
+from tests.serving.http.raw import answer_of, statuses_of
 from tests.serving.servers import Running, serving, until
 
 HEAD = b"POST /classify HTTP/1.1\r\nHost: x\r\n"
@@ -131,3 +133,45 @@ def test_a_body_that_is_asked_for_keeps_the_connection(server: Running) -> None:
             refusal.begin()
             assert (refusal.status, refusal.getheader("connection")) == (415, None)
             refusal.read()
+
+
+@contextmanager
+def not_reading(server: Running) -> Iterator[tuple[socket.socket, Connection]]:
+    """Yield a client, and its connection, which waits until it reads."""
+    state = server.server.server_state
+    until(lambda: not state.connections)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", server.port))
+        until(lambda: len(state.connections) == 1)
+        (connection,) = state.connections
+        assert isinstance(connection, Connection)
+        small = socket.SOL_SOCKET, socket.SO_SNDBUF, 4096
+        connection.transport.get_extra_info("socket").setsockopt(*small)
+        for _ in range(3):  # one more than is written, so that it waits for the client
+            client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+        yield client, connection
+
+
+def test_a_client_that_does_not_read_is_closed(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "UNREAD_SECONDS", 0.3)
+    state = server.server.server_state
+    with not_reading(server):
+        until(lambda: not state.connections)
+        until(lambda: not state.tasks)
+
+
+def test_a_client_that_reads_late_is_not_closed(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "UNREAD_SECONDS", 1.0)
+    with not_reading(server) as (client, connection):
+        until(lambda: connection.flow.write_paused)
+        with client.makefile("rb") as file:
+            for _ in range(3):
+                answer_of(file)
+            time.sleep(1.2)
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert answer_of(file)[0] == 200

@@ -180,6 +180,7 @@ def test_only_the_admin_key_changes_models(
         (b'{"parameters": {"version": 99}}', 404, "no version '99' of 'cats'"),
         (b'{"parameters": {"version": "../1"}}', 404, "no version"),
         (b'{"parameters": {"version": []}}', 400, "version"),
+        (b'{"parameters": {"version": ""}}', 400, "version: empty; name a version"),
         (b'{"parameters": {"share": 0}}', 400, "share: must be above 0 and up to 1, as in 5%"),
         (b'{"parameters": {"share": "5 percent"}}', 400, "share: must be"),
         (b'{"parameters": {"shadow": "101%"}}', 400, "shadow: must be"),

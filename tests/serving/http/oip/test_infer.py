@@ -115,15 +115,15 @@ def test_much_json_and_base64_are_read_on_a_thread(
     assert threads == ["bodies_0"] * 3
 
 
-@pytest.mark.parametrize("form", ["binary", "flat", "nested"])
+@pytest.mark.parametrize("form", ["binary", "flat", "by image", "nested"])
 def test_pixels_have_the_native_answers(
     client: httpx.Client, pixels: NDArray[np.uint8], native: list[dict[str, Any]], form: str
 ) -> None:
     data = pixels.tobytes() if form == "binary" else b""
     document = head([6, 32, 32, 3], "UINT8", data or None)
     if not data:
-        numbers = pixels if form == "nested" else pixels.reshape(-1)
-        document["inputs"][0]["data"] = numbers.tolist()
+        shape = {"flat": (-1,), "by image": (6, -1), "nested": pixels.shape}[form]
+        document["inputs"][0]["data"] = pixels.reshape(shape).tolist()
     check_equal(outputs(send(client, document, data)), native)
 
 

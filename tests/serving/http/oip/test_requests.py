@@ -77,6 +77,14 @@ JSON_ATTACKS: dict[str, tuple[object, str]] = {
         with_input(data=[256], datatype="UINT8", shape=[1, 32, 32, 3]),
         "not integers from 0 to 255",
     ),
+    "channels before rows": (
+        with_input(data=[3 * [32 * [32 * [0]]]], datatype="UINT8", shape=[1, 32, 32, 3]),
+        "lists of another shape than [1, 32, 32, 3]",
+    ),
+    "lists of several lengths": (
+        with_input(data=[[0] * 3071, [0]], datatype="UINT8", shape=[2, 32, 32, 3]),
+        "lists of another shape than [2, 32, 32, 3]",
+    ),
     "few pixels": (
         with_input(data=[0], datatype="UINT8", shape=[1, 32, 32, 3]),
         "the body has 1 bytes",
@@ -89,6 +97,7 @@ JSON_ATTACKS: dict[str, tuple[object, str]] = {
     "another content type": (with_input(parameters={"content_type": "pd"}), "content_type is 'pd'"),
     "a long id": (head([1], id="x" * 1025), "id: "),
     "a number as id": (head([1], id=7), "id: "),
+    "another version": (head([1], model_version="2"), "'1' answers here, not '2'"),
     "another output": (head([1], outputs=[{"name": "logits"}]), "there is no output 'logits'"),
     "a list as output": (head([1], outputs=[{"name": ["exit"]}]), "there is no output 'list'"),
     "an output twice": (head([1], outputs=2 * [{"name": "exit"}]), "requested twice"),

@@ -92,6 +92,8 @@ def test_the_index_lists_ready_versions_alone_on_request(
         ("POST", f"{MODEL}/versions/2/infer", 404, "version '2'"),
         ("GET", "/v2/models", 404, "/v2/models is not served"),
         ("GET", "/v2/models//infer", 404, "is not served"),
+        ("POST", f"{MODEL}/versions//infer", 404, "is not served"),
+        ("GET", f"{MODEL}/versions/", 404, "is not served"),
         ("POST", "/v2/repository/models/testnet/load", 404, "start it with --models"),
         ("GET", INFER, 405, "answers POST only"),
         ("POST", MODEL, 405, "answers GET, HEAD only"),

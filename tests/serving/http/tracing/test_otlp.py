@@ -58,11 +58,14 @@ def over_grpc(server: Running, headers: Headers) -> object:
         return call(channel, "ModelInfer", message.SerializeToString(), metadata=metadata)
 
 
+NAMED = "POST /models/{name}/classify"
 CLASSIFY, OIP = "POST /classify", "POST /v2/models/{name}/infer"
 GRPC = "inference.GRPCInferenceService/ModelInfer"
 REQUESTS: dict[str, tuple[str, Send]] = {
     "fast path": (CLASSIFY, classify(JPEG)),
     "normal path": (CLASSIFY, classify(PNG)),
+    "fast path by name": (NAMED, classify(JPEG, "/models/testnet/classify?budget=low")),
+    "normal path by name": (NAMED, classify(PNG, "/models/testnet/classify?budget=low")),
     "three images": (
         "POST /classify/pixels",
         classify(PIXELS.tobytes(), "/classify/pixels?budget=low"),
@@ -74,7 +77,7 @@ REQUESTS: dict[str, tuple[str, Send]] = {
     "gRPC": (GRPC, over_grpc),
 }
 TRACES = {name: number for number, name in enumerate(REQUESTS, 1)}
-WITH_ID, REFUSED, UNSAMPLED, FAILED, LATE = 50, 60, 70, 80, 90
+WITH_ID, REFUSED, UNSAMPLED, FAILED, LATE = 30, 60, 70, 80, 90
 
 
 @contextmanager
