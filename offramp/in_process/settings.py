@@ -8,8 +8,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from serving.errors import ParameterError
 from serving.settings import Settings
 
+LARGEST_FILE = 1 << 30  # bytes. What is decoded is bounded by `max_pixels`
 FIXED = {
     "max_images": 1,  # a limit of HTTP
+    "max_body_bytes": LARGEST_FILE,
+    "max_held_bytes": LARGEST_FILE,
     "order": "fullest",  # full batches give the highest throughput
 }
 

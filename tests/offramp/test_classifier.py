@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,7 @@ from offramp.answers import Answer, answer_from
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest
 from offramp.errors import UnreadableFileError
+from offramp.in_process.settings import LARGEST_FILE
 from offramp.inputs.images import ImageSource
 from serving.errors import (
     BodyTooLargeError,
@@ -145,7 +147,6 @@ def of_few_pixels(bundle: Path) -> Iterator[Classifier]:
         (np.zeros((32, 32, 4), np.uint8), NotAnImageError),
         (np.zeros((0, 32, 3), np.uint8), NotAnImageError),
         ("no/such/file.png", UnreadableFileError),
-        (bytes(17 << 20), BodyTooLargeError),
     ],
 )
 def test_an_image_that_cannot_be_read_is_named(
@@ -156,6 +157,21 @@ def test_an_image_that_cannot_be_read_is_named(
         of_few_pixels.classify([good, image, good])
     outcomes = list(of_few_pixels.classify_iter([good, image, good]))
     assert [type(outcome) for outcome in outcomes] == [Answer, error, Answer]
+
+
+def test_files_can_be_larger_than_the_bodies_that_a_server_takes(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    image = png(random_images(1, 6)[0])
+    large, too_large = tmp_path / "large.png", tmp_path / "too-large.png"
+    large.write_bytes(image + bytes(17 << 20))  # what follows an image is not read
+    too_large.write_bytes(image)
+    os.truncate(too_large, LARGEST_FILE + 1)
+    found = list(classifier.classify_iter([image, large, too_large]))
+    assert isinstance(found[0], Answer)
+    assert isinstance(found[1], Answer)
+    assert same(found[0], found[1])
+    assert isinstance(found[2], BodyTooLargeError)
 
 
 @pytest.mark.parametrize(
