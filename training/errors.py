@@ -3,7 +3,7 @@
 TrainingError
 ├── RecipeError       an option has an invalid value
 ├── DataError         the images cannot be used
-├── DivergedError     the loss or a gradient is not finite
+├── DivergedError     the loss, a gradient or the network's output is not finite
 └── CheckpointError   a file is not a valid checkpoint, or belongs to another run
 """
 
@@ -27,7 +27,7 @@ class DataError(TrainingError):
 
 
 class DivergedError(TrainingError):
-    """The loss or a gradient is not finite. The last checkpoint is still valid."""
+    """The loss, a gradient or the output of the trained network is not finite."""
 
 
 class CheckpointError(TrainingError):

@@ -80,6 +80,14 @@ def test_what_is_small_at_first_keeps_its_share_unless_it_is_given(
         (["--save-every", "x"], "--save-every: x: input should be a valid integer"),
         (["--images", "here"], "--images: here: .*'memory' or 'disk'"),
         (["--class-names", "names.txt"], "--class-names: the labels .* give --pseudo-labels true"),
+        (
+            ["--freeze=trunk", "--optimizer=sgd", "--trunk-lr=1"],
+            "--trunk-lr: --freeze trunk trains",
+        ),
+        (
+            ["--freeze=trunk", "--optimizer=sgd", "--layer-decay=.5"],
+            "--layer-decay: --freeze trunk",
+        ),
         (["--backbone", "vgh"], "--backbone: vgh: .*'resnet18', 'vgg' or 'vit'"),
         (["--shape.exist", "5"], r"--shape\.exist: no such option; did you mean --shape\.exits?"),
         (["--shape.exits=0"], r"--shape\.exits: 0: input should be greater than 0 \("),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data.images import ImageFiles, Images
+from training.errors import DivergedError
 from training.evaluation.evaluate import Floats, Scored
 from training.evaluation.thresholds import fit_temperature
 from training.networks.confidence import max_softmax
@@ -34,6 +35,9 @@ def labelled_logits(network: MultiExitNetwork, images: Images | ImageFiles) -> L
     """Compute the logits of images on the network's device. The result is on the CPU.
 
     Images without labels get pseudo-labels.
+
+    Raises:
+        DivergedError: Some are not finite.
     """
     device = next(network.parameters()).device
     logits, targets = [], []
@@ -41,6 +45,10 @@ def labelled_logits(network: MultiExitNetwork, images: Images | ImageFiles) -> L
         logits.append(predict(network, part.pixels.to(device)).cpu())
         targets.append(part.targets.cpu())
     found = torch.cat(logits, dim=1)
+    if not found.isfinite().all():
+        raise DivergedError(
+            "lr: the trained network gives results that are not finite; lower it and train again"
+        )
     if not images.labelled:
         return LabelledLogits(found, found[-1].argmax(dim=1), pseudo=True)
     return LabelledLogits(found, torch.cat(targets))

@@ -26,10 +26,16 @@ def check_recipe(recipe: Recipe, compiler: str | None) -> Losses:
 
     Raises:
         RecipeError: The recipe describes no valid network or objective, the network cannot read
-            images of that size, or the objective cannot be compiled by that backend.
+            images of that size or has nothing to train, or the objective cannot be compiled by that
+            backend.
     """
     grey = torch.full((1, 1, 1, 3), 128, dtype=torch.uint8)
     network = initial_network(recipe, CLASSES, grey)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise RecipeError(
+            "freeze: with --keep-head, trunk and only exit of this network stay as they are, so "
+            "there is nothing to train; give --shape.exits, or leave --keep-head out"
+        )
     objective = initial_objective(recipe, network)
     check_compiler(compiler, objective)
     return Losses(network, objective)

@@ -237,7 +237,8 @@ class Trainer:
         network = self._reading(self._exported.evaluated)
         for images in self._batches.held_out():
             logits = predict(network, images.pixels)
-            right += (logits.argmax(-1) == images.targets).sum(-1)
+            finite = logits.isfinite().all(-1)  # of NaN, argmax is the first class
+            right += (finite & (logits.argmax(-1) == images.targets)).sum(-1)
         right = sum_over_processes(right)
         accuracies: list[float] = (right.double() / self._batches.held_out_images).tolist()
         return tuple(accuracies)

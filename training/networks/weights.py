@@ -105,15 +105,24 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         content = _content(path)
-    except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # for bytes that are no pickle, torch raises errors of every kind
         raise RecipeError(
-            f"--weights: {path} cannot be read as safetensors or as tensors of torch: {reason}"
+            f"--weights: {path} cannot be read as safetensors or as tensors of torch: "
+            f"{_reason(error)}"
         ) from error
     tensors = dict(content) if isinstance(content, Mapping) else {}
     if not tensors or not all(isinstance(each, Tensor) for each in tensors.values()):
         raise RecipeError(f"--weights: {path} has no tensors by name; save a state_dict")
     return {str(name).removeprefix("module."): each for name, each in tensors.items()}, sha256
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file is not read. torch's own text advises to execute the code in it."""
+    if isinstance(error, OSError | SafetensorError | RuntimeError) and str(error):
+        return str(error).splitlines()[0]
+    if isinstance(error, pickle.UnpicklingError):
+        return "it has more than tensors; save a state_dict"
+    return "it is damaged, or a file of another kind"
 
 
 def _content(path: Path) -> object:

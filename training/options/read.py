@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -45,6 +45,7 @@ def read_run(arguments: Sequence[str]) -> tuple[RunOptions, Recipe]:
     named = _named(options.recipe)
     recipe = validated(Recipe, named.model_dump() | changes)
     _check_images(options, recipe)
+    _check_rates(recipe, changes)
     recipe = with_nested(recipe, named, nested)
     return options, _with_small_epochs(recipe, named, changes.keys())
 
@@ -66,6 +67,16 @@ def _check_images(options: RunOptions, recipe: Recipe) -> None:
             "--class-names: the labels of the images name their classes; leave it out, or give "
             "--pseudo-labels true"
         )
+
+
+def _check_rates(recipe: Recipe, given: Mapping[str, object]) -> None:
+    """Check that no rate of a trunk that is not trained is given. A recipe can have one."""
+    for name, without in {"trunk_lr": None, "layer_decay": 1}.items():
+        if recipe.freeze == "trunk" and given.get(name, without) != without:
+            raise UsageError(
+                f"--{name.replace('_', '-')}: --freeze trunk trains only heads; leave it out, or "
+                "give --freeze none"
+            )
 
 
 def _print_help(arguments: Sequence[str]) -> None:

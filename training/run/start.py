@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -12,6 +13,7 @@ from training.data.hub.names import hub_name
 from training.data.images import ImageFiles
 from training.data.reopen import open_for, without_damaged
 from training.data.unlabelled import class_names
+from training.errors import CheckpointError
 from training.fit.checkpoint import Checkpoint, Progress, load_checkpoint
 from training.fit.checks import check_batches, check_recipe
 from training.fit.initial import with_weights
@@ -110,9 +112,19 @@ def _without_damaged(dataset: Dataset[ImageFiles], console: Console) -> Dataset[
     return whole
 
 
+def _same_names(path: Path | None, saved: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the classes of the run to resume. A file of names that is there must have them."""
+    if path and path.is_file() and class_names(path, len(saved)) != saved:
+        raise CheckpointError(
+            f"class_names: the run to resume has other names than {path}; resume with the same or "
+            "choose another --out"
+        )
+    return saved
+
+
 def _labels(options: RunOptions, losses: Losses, start: Start) -> tuple[str, ...]:
     """Return the classes of the weights' classifier, for images without labels."""
     if start.pretrained is None:
         assert start.saved is not None
-        return start.saved.labels
+        return _same_names(options.class_names, start.saved.labels)
     return class_names(options.class_names, classes_of(losses.network, start.pretrained))

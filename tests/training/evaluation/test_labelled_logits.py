@@ -12,6 +12,7 @@ from tests.training.samples import (
     untrained_checkpoint,
 )
 from training.data.splits import load_test
+from training.errors import DivergedError
 from training.evaluation.calibration_error import reliability
 from training.evaluation.labelled_logits import agrees, labelled_logits, score
 from training.networks.predict import predict
@@ -30,6 +31,13 @@ def test_logits_are_computed_in_parts_and_cover_all_images(
     given = labelled_logits(network, test)
     assert torch.equal(given.targets, whole.targets)
     torch.testing.assert_close(given.logits, predict(network, whole.pixels))
+
+
+def test_a_network_that_diverged_in_its_last_step_is_refused() -> None:
+    network = untrained_checkpoint(finished_progress()).network()
+    torch.nn.init.constant_(next(network.heads[-1].parameters()), torch.inf)
+    with pytest.raises(DivergedError, match=r"^lr: .* not finite; lower it"):
+        labelled_logits(network, tiny_dataset().held_out)
 
 
 def test_confidence_is_the_calibrated_maximum() -> None:

@@ -1,11 +1,13 @@
 """Refusals that need no image, and batches that are too small."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.training.pretrained import retrofit, write_weights
 from tests.training.samples import tiny_dataset, tiny_progress
 from training.errors import RecipeError
 from training.fit.checks import check_batches, check_recipe
@@ -38,6 +40,16 @@ def test_a_recipe_that_cannot_work_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=says):
         check_recipe(recipe(**changes), compiler)
+
+
+def test_a_frozen_network_without_a_head_to_train_is_refused(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "w.safetensors")
+    kept = retrofit(path, keep_head=True)[0].recipe
+    check_recipe(kept, None)
+    alone = kept.model_copy(update={"shape": {"width": 0.25, "exits": ()}})
+    with pytest.raises(RecipeError, match=r"^freeze: .* nothing to train; give --shape\.exits"):
+        check_recipe(alone, None)
+    check_recipe(alone.model_copy(update={"freeze": "none"}), None)
 
 
 def few(images: int, **changes: object) -> Trainer:

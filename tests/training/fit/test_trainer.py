@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.training.families import SMALL
 from tests.training.fit.runs import CPU, trained, untracked
@@ -81,6 +82,17 @@ def test_divergence_raises_an_error_on_the_learning_rate_and_writes_no_checkpoin
     with pytest.raises(DivergedError, match=r"^lr: "):
         trained(tmp_path / "c", lr=1e9, batch_size=25, save_every=7)
     assert not (tmp_path / "c").exists()
+
+
+def test_results_that_are_not_finite_count_as_wrong() -> None:
+    held_out = tiny_dataset().held_out
+    assert (held_out.targets == 0).any()  # the class that argmax returns for NaN
+    trainer = Trainer(tiny_progress(batch_size=400), tiny_dataset(), CPU)
+
+    def diverge(_steps: int, _loss: Tensor, _lr: float) -> None:
+        torch.nn.init.constant_(next(trainer.network.heads[-1].parameters()), torch.inf)
+
+    assert trainer.run_epoch(untracked, diverge).accuracies[-1] == 0
 
 
 def test_a_size_that_the_network_cannot_read_raises_an_error_with_advice() -> None:

@@ -120,6 +120,8 @@ def test_files_that_are_no_tensors_are_refused(
     monkeypatch.chdir(tmp_path)
     Path("text.safetensors").write_text("no tensors")
     Path("text.pth").write_text("no tensors")
+    Path("table.csv").write_text("bee,1\n")  # b, e and so on are instructions of a pickle
+    Path("names.txt").write_text("Xyz\n")
     Path("empty.pth").touch()
     torch.save(nn.Linear(1, 1), "module.pth")
     torch.save({"a": Trap()}, "trap.pth")
@@ -130,6 +132,14 @@ def test_files_that_are_no_tensors_are_refused(
         with pytest.raises(RecipeError, match=f"--weights: {name} "):
             pretrained_weights(LITE, SHAPE, name, keep_head=False)
     assert not Path("trapped").exists()
+
+
+def test_a_file_with_more_than_tensors_is_refused_without_the_advice_of_torch(
+    tmp_path: Path,
+) -> None:
+    torch.save(nn.Linear(1, 1), tmp_path / "module.pth")
+    with pytest.raises(RecipeError, match=r"it has more than tensors; save a state_dict$"):
+        pretrained_weights(LITE, SHAPE, str(tmp_path / "module.pth"), keep_head=False)
 
 
 def test_a_package_that_is_missing_is_named_with_its_extra() -> None:
