@@ -9,6 +9,7 @@ from typing import Any
 from serving.errors import ServingError
 from serving.http.connection import Reply, RequestHead
 from serving.http.connection.request_id import NAME as ID
+from serving.http.connection.request_id import valid_request_id
 from serving.http.fast_path import reply_problem
 from serving.http.models.frontend import Frontend
 from serving.http.models.served import ServedModel
@@ -37,7 +38,7 @@ class FastModels:
         path, _, query = url.partition(b"?")
         name, version = self._asked(path)
         version = version or version_of(query)
-        version = version or self._models.version_for(name, headers.get(ID, b""))
+        version = version or self._models.version_for(name, valid_request_id(headers.get(ID, b"")))
         model = self._models.get(name, version) if name else None
         head = model.fast_path.head_of(url, headers) if model is not None else None
         return head and head._replace(model=(name, version))

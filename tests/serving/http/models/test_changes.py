@@ -147,6 +147,11 @@ def test_a_canary_answers_the_same_requests_on_every_path(
         body = response.json()
         version = body["model_version"] if path == INFER else body["model"]["version"]
         assert version == (registry.version_for("cats", name.encode()) or "30")
+    ignored = {"x-request-id": "not an id"}
+    bodies = [
+        changing.client.post(path, content=content, headers=ignored).json() for _ in range(40)
+    ]
+    assert len({str(body.get("model", body.get("model_version"))) for body in bodies}) == 2
     assert changing.answer("/models/cats/classify", version="30")[0] == "30"
     assert changing.answer("/models/cats/classify", version="31")[0] == "31"
     assert changing.index()["31"] == ("READY", "a canary for 0.5 of the calls")
