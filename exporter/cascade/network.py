@@ -34,7 +34,7 @@ _OF_ONE_PROCESSOR = ("com.microsoft.nchwc", "com.ms.internal.nhwc")  # domains o
 
 @dataclass(frozen=True, slots=True)
 class ImageTensor:
-    """The input of a network. `None` is a dynamic axis.
+    """The input of a network. `None` is a dynamic axis, which old converters write as -1.
 
     Attributes:
         name: Its name.
@@ -182,7 +182,7 @@ def _image(path: Path, model: ModelProto) -> ImageTensor:
         )
     (value,) = inputs
     tensor = value.type.tensor_type
-    axes = [axis.dim_value or None for axis in tensor.shape.dim]
+    axes = [axis.dim_value if axis.dim_value > 0 else None for axis in tensor.shape.dim]
     if tensor.elem_type not in DTYPES or len(axes) != 4:
         kind = TensorProto.DataType.Name(tensor.elem_type).lower()
         raise ExportError(

@@ -107,6 +107,15 @@ def test_a_height_that_only_the_width_states_is_the_same(tmp_path: Path) -> None
     assert read_network(tmp_path / "a.onnx").size == 24
 
 
+def test_axes_that_an_old_converter_states_as_minus_1_are_dynamic(tmp_path: Path) -> None:
+    model = Classifier().model()
+    for axis in (0, 2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = -1
+    onnx.save(model, tmp_path / "a.onnx")
+    image = ImageTensor("photo", "float32", "nchw", None, None)
+    assert read_network(tmp_path / "a.onnx").image == image
+
+
 def test_control_flow_is_refused(tmp_path: Path) -> None:
     model = Classifier().model()
     branch = helper.make_graph([], "branch", [], [])
