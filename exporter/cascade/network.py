@@ -226,7 +226,7 @@ def _values(stated: dict[str, str]) -> Iterator[object]:
             try:
                 yield read(stated[key])
                 break
-            except (KeyError, ValueError, SyntaxError, RecursionError, MemoryError):
+            except (KeyError, TypeError, ValueError, SyntaxError, RecursionError, MemoryError):
                 continue
 
 
