@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter.cascade.members import Stages, prepare
 from exporter.cascade.network import read_network
-from exporter.cascade.original import Normalisation
+from exporter.cascade.original import Kind, Normalisation
 from exporter.cascade.settings import Member
 from exporter.cascade.stage import ImageForm
 from exporter.errors import ExportError, VerificationError
@@ -28,11 +28,14 @@ def batches(pixels: NDArray[np.uint8], _: str) -> Iterator[NDArray[np.uint8]]:
 
 
 def stages_of(
-    model: onnx.ModelProto, tmp_path: Path, normalisation: Normalisation | None = HALVES
+    model: onnx.ModelProto,
+    tmp_path: Path,
+    normalisation: Normalisation | None = HALVES,
+    kind: Kind = "logits",
 ) -> Stages:
     """Return a network as a stage, which is compared with its file."""
     onnx.save(model, tmp_path / "a.onnx")
-    member = Member(read_network(tmp_path / "a.onnx"), 24, normalisation, "logits")
+    member = Member(read_network(tmp_path / "a.onnx"), 24, normalisation, kind)
     part = prepare(member, 1, ORDER, "max_softmax")
     return part.stages(pictures(12, 24)[0], ImageForm(24, "bilinear"), batches)
 
@@ -68,6 +71,23 @@ def test_a_quantised_network_rounds_the_same_pixels_as_its_file(tmp_path: Path) 
     made = stages_of(quantised(), tmp_path)
     assert made.difference < 1e-6
     assert made.precision == "int8"
+
+
+def test_probabilities_in_8_bits_need_not_sum_to_1(tmp_path: Path) -> None:
+    """Converters of 8-bit networks quantise the softmax too."""
+    model = Classifier(softmax=True).model()
+    model.graph.node[-1].output[0] = "before"
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(v), n)
+        for n, v in (("s", np.float32(1 / 256)), ("z", np.uint8(0)))
+    )
+    model.graph.node.extend(
+        [
+            helper.make_node("QuantizeLinear", ["before", "s", "z"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["answer"]),
+        ]
+    )
+    assert stages_of(model, tmp_path, kind="probabilities").difference < 1e-6
 
 
 def test_a_network_in_16_bits_can_differ_more(tmp_path: Path) -> None:
