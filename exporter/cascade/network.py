@@ -59,7 +59,7 @@ class Network:
         name: Path of the file.
         sha256: Hash of the file.
         original: The graph as in the file, with all weights inside.
-        model: The same with newer operators and without functions.
+        model: The same with newer operators, without functions and constants.
         image: Its input.
         labels: Labels that the file states, in the order of its outputs. `None`: it states none.
     """
@@ -101,7 +101,7 @@ def read_network(path: Path) -> Network:
     _read_weights(path, original)
     inlined = _inlined(original)
     _check_nodes(path, inlined)
-    model = _converted(path, inlined)
+    model = _with_weights(_converted(path, inlined))
     sha256, labels = hashlib.sha256(data).hexdigest(), stated_labels(original)
     return Network(str(path), sha256, original, model, _image(path, original), labels)
 
@@ -165,6 +165,21 @@ def _converted(path: Path, model: ModelProto) -> ModelProto:
             f"{path}: has operators of opset {version}, which cannot be converted; export it again "
             f"with opset {LEAST_OPSET} or newer"
         ) from error
+
+
+def _with_weights(model: ModelProto) -> ModelProto:
+    """Return the model with weights for its constants, as which some converters write weights."""
+    made = ModelProto()
+    made.CopyFrom(model)
+    del made.graph.node[:]
+    for node in model.graph.node:
+        values = [a.t for a in node.attribute if a.type == AttributeProto.TENSOR]
+        if node.op_type == "Constant" and values:
+            made.graph.initializer.add().CopyFrom(values[0])
+            made.graph.initializer[-1].name = node.output[0]
+        else:
+            made.graph.node.append(node)
+    return made
 
 
 def inputs_of(model: ModelProto) -> list[ValueInfoProto]:

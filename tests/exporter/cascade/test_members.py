@@ -16,6 +16,7 @@ from exporter.cascade.original import Kind, Normalisation
 from exporter.cascade.settings import Member
 from exporter.cascade.stage import ImageForm
 from exporter.errors import ExportError, VerificationError
+from exporter.graph import parameter_count
 from exporter.stage_runner import session_options
 from tests.exporter.cascade.classifiers import MEAN, STD, Classifier, pictures
 
@@ -100,6 +101,17 @@ def test_a_network_in_16_bits_can_differ_more(tmp_path: Path) -> None:
     made = stages_of(model, tmp_path, Normalisation(MEAN, STD))
     assert made.precision == "fp16"
     assert made.difference < 1e-2
+
+
+def test_weights_that_are_constants_are_counted(tmp_path: Path) -> None:
+    """Paddle's converter writes weights so."""
+    model = Classifier(dtype="float16").model()
+    before = stages_of(model, tmp_path).graphs[0].model
+    for tensor in model.graph.initializer:
+        model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+    del model.graph.initializer[:]
+    after = stages_of(model, tmp_path).graphs[0].model
+    assert parameter_count(after) == parameter_count(before) > 200
 
 
 def test_the_flops_of_fused_operators_count(tmp_path: Path) -> None:
