@@ -23,7 +23,7 @@ from exporter.promises import (
     PROMISES,
     PROMISES_HELP,
     SOLVE_FOR_HELP,
-    read_levels,
+    check_promises,
 )
 from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
 from offramp.bundle.values import Confidence, Price, SolvedFor
@@ -125,7 +125,7 @@ def _export(arguments: Sequence[str]) -> None:
     options = read_options(ExportOptions, arguments, "offramp export", RECALIBRATE)
     check_place(options.out)
     check_name(options.name, options.version)
-    read_levels(options.promises or PROMISES, options.delta)
+    check_promises(options.promises, options.delta)
     check_file(options.checkpoint, "--checkpoint", "a checkpoint that `offramp train` wrote")
     # Late: a wrong option is reported before the slow imports.
     from exporter.run import export_checkpoint
@@ -137,7 +137,7 @@ def _recalibrate(arguments: Sequence[str]) -> None:
     options = read_options(RecalibrateOptions, arguments, "offramp recalibrate")
     check_place(options.out)
     check_name(options.name, options.version)
-    read_levels(options.promises or PROMISES, options.delta)
+    check_promises(options.promises, options.delta)
     # Late, as above: first the import of numpy, then that of ONNX.
     from offramp.bundle.manifest import read_manifest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,8 @@ from offramp.images.reduction import REDUCTION
 OPSET = 20
 IMAGE, TEMPERATURE = "image", "temperature"
 PROBABILITIES, CONFIDENCE = EXIT_OUTPUTS
+# After the names of joined graphs. A weight of the network has another, such as `xca.temperature`.
+_TEMPERATURE = re.compile(rf"(.*/)?(stages\.[0-9]+\.)?{TEMPERATURE}")
 _WEIGHTS = (
     onnx.TensorProto.FLOAT,
     onnx.TensorProto.FLOAT16,
@@ -127,7 +130,7 @@ def _specs(values: Iterable[onnx.ValueInfoProto]) -> tuple[TensorSpec, ...]:
 
 def set_temperature(model: onnx.ModelProto, temperature: float) -> None:
     """Set the temperature, by which the graph divides its logits."""
-    (initializer,) = (t for t in model.graph.initializer if t.name.endswith(TEMPERATURE))
+    (initializer,) = (t for t in model.graph.initializer if _TEMPERATURE.fullmatch(t.name))
     value = numpy_helper.from_array(np.array(temperature, dtype=np.float32), initializer.name)
     initializer.CopyFrom(value)
 

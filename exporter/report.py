@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from offramp.bundle.manifest import Manifest, OperatingPoint
 from offramp.bundle.reject import Reject, RejectBudget, RejectExit
 from offramp.bundle.values import Estimate
+from offramp.writing import replaced
 from training.evaluation.budgeted import crossfit, paper_procedure
 from training.evaluation.evaluate import Scored
 
@@ -110,8 +111,14 @@ def _mark(axes: Axes, points: Mapping[str, tuple[OperatingPoint, Estimate]]) -> 
 
 
 def write_plot(path: Path, manifest: Manifest, scored: Scored) -> None:
-    """Draw the figure to a file, in the format of its suffix."""
-    budget_figure(manifest, scored).savefig(path, dpi=150, metadata={"Date": None})
+    """Draw the figure to a file, in the format of its suffix.
+
+    Raises:
+        UnwritableFileError: The file cannot be written. It is as it was.
+    """
+    figure = budget_figure(manifest, scored)
+    with replaced(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:], dpi=150, metadata={"Date": None})
 
 
 def summary(manifest: Manifest) -> list[str]:

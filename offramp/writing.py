@@ -113,8 +113,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     with locked(lock, UnwritableFileError(f"{path}: another process writes it")):
         try:
             shutil.rmtree(partial, ignore_errors=True)
-            with writing(path):
+            with writing(partial):  # what cannot be removed is in the way, not `path`
                 partial.mkdir()
+            with writing(path):
                 yield partial
                 partial.rename(path)
         finally:

@@ -20,7 +20,7 @@ from exporter.promises import (
     PROMISES,
     PROMISES_HELP,
     SOLVE_FOR_HELP,
-    read_levels,
+    check_promises,
 )
 from offramp.bundle.values import Confidence, Filter, Price, SolvedFor
 from offramp.command_line.exit_codes import exit_code
@@ -121,7 +121,7 @@ def _cascade(arguments: Sequence[str]) -> None:
     options = read_options(CascadeOptions, arguments, "offramp cascade", EPILOG)
     check_place(options.out)
     check_name(options.name, options.version)
-    read_levels(options.promises or PROMISES, options.delta)
+    check_promises(options.promises, options.delta)
     # Late: a wrong option is reported before the slow imports.
     from exporter.cascade.run import Goal, Output, make_cascade
     from exporter.cascade.settings import read_members

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exporter.errors import ExportError
-from offramp.data.records import listed
+from offramp.data.records import listed, other_spelling
 
 Labels = tuple[str, ...]
 
@@ -80,6 +80,7 @@ def common_labels(stated: Sequence[Labels | None], classes: Labels | None, found
     if foreign := [label for label in found if label not in labels]:
         raise ExportError(
             f"--data: the label {foreign[0]!r} is none of the networks' labels: {listed(labels)}"
+            f"{other_spelling(foreign[0], labels)}"
         )
     return labels
 
@@ -99,7 +100,10 @@ def order_of(name: str, own: Labels | None, labels: Labels) -> list[int]:
         return list(range(len(labels)))
     place = {label: number for number, label in enumerate(own)}
     if missing := [label for label in labels if label not in place]:
-        raise ExportError(f"{name}: has no label {missing[0]!r}; its labels are {listed(own)}")
+        raise ExportError(
+            f"{name}: has no label {missing[0]!r}; its labels are {listed(own)}"
+            f"{other_spelling(missing[0], own)}"
+        )
     if more := [label for label in own if label not in labels]:
         raise ExportError(
             f"{name}: has the label {more[0]!r}, which the others do not have: {listed(labels)}"

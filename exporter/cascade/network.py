@@ -33,7 +33,7 @@ _OF_ONE_PROCESSOR = ("com.microsoft.nchwc", "com.ms.internal.nhwc")  # domains o
 
 @dataclass(frozen=True, slots=True)
 class ImageTensor:
-    """The input of a network. `None` is a dynamic axis.
+    """The input of a network. `None` is a dynamic axis, which old converters write as -1.
 
     Attributes:
         name: Its name.
@@ -58,7 +58,7 @@ class Network:
         name: Path of the file.
         sha256: Hash of the file.
         original: The graph as in the file, with all weights inside.
-        model: The same with newer operators and without functions.
+        model: The same with newer operators, without functions and constants.
         image: Its input.
         labels: Labels that the file states, in the order of its outputs. `None`: it states none.
     """
@@ -101,7 +101,7 @@ def read_network(path: Path) -> Network:
     _read_weights(path, original)
     inlined = _inlined(original)
     _check_nodes(path, inlined)
-    model = _converted(path, inlined)
+    model = _with_weights(_converted(path, inlined))
     sha256, labels = hashlib.sha256(data).hexdigest(), stated_labels(original)
     return Network(str(path), sha256, original, model, _image(path, original), labels)
 
@@ -167,6 +167,21 @@ def _converted(path: Path, model: ModelProto) -> ModelProto:
         ) from error
 
 
+def _with_weights(model: ModelProto) -> ModelProto:
+    """Return the model with weights for its constants, as which some converters write weights."""
+    made = ModelProto()
+    made.CopyFrom(model)
+    del made.graph.node[:]
+    for node in model.graph.node:
+        values = [a.t for a in node.attribute if a.type == AttributeProto.TENSOR]
+        if node.op_type == "Constant" and values:
+            made.graph.initializer.add().CopyFrom(values[0])
+            made.graph.initializer[-1].name = node.output[0]
+        else:
+            made.graph.node.append(node)
+    return made
+
+
 def inputs_of(model: ModelProto) -> list[ValueInfoProto]:
     """Return the inputs of a graph. Old files list the weights among them."""
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -182,7 +197,7 @@ def _image(path: Path, model: ModelProto) -> ImageTensor:
         )
     (value,) = inputs
     tensor = value.type.tensor_type
-    axes = [axis.dim_value or None for axis in tensor.shape.dim]
+    axes = [axis.dim_value if axis.dim_value > 0 else None for axis in tensor.shape.dim]
     if tensor.elem_type not in DTYPES or len(axes) != 4:
         kind = TensorProto.DataType.Name(tensor.elem_type).lower()
         raise ExportError(
@@ -226,7 +241,7 @@ def _values(stated: dict[str, str]) -> Iterator[object]:
             try:
                 yield read(stated[key])
                 break
-            except (KeyError, ValueError, SyntaxError, RecursionError, MemoryError):
+            except (KeyError, TypeError, ValueError, SyntaxError, RecursionError, MemoryError):
                 continue
 
 

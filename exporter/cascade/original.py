@@ -216,8 +216,10 @@ def probabilities(outputs: Array, kind: Kind, order: Sequence[int]) -> Array:
     """Return the probabilities [N, labels] of a network's outputs, in the order of the labels."""
     if kind == "logits":
         raised = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        outputs = raised / raised.sum(axis=1, keepdims=True)
-    return outputs[:, list(order)]
+    else:  # in few bits they do not sum to 1, and the stage divides them by their sum
+        raised = np.maximum(outputs, 0)
+    found: Array = raised / raised.sum(axis=1, keepdims=True)
+    return found[:, list(order)]
 
 
 def check_equal(name: str, actual: Array, expected: Array, most: float = TOLERANCE) -> float:

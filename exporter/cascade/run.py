@@ -17,6 +17,7 @@ from rich.progress import track
 
 from exporter.budgets import solve_budgets
 from exporter.bundle import Export, measured, stage_specs, write_bundle
+from exporter.cascade.bundles import replace_size
 from exporter.cascade.labels import Labels, common_labels, distinct, order_of, read_classes
 from exporter.cascade.members import Part, Stages, describe, prepare
 from exporter.cascade.photos import HeldOutImages, decode, find_held_out
@@ -90,18 +91,29 @@ class Output:
 
 
 def run_networks(
-    options: NetworkOptions, members: Sequence[Member], confidence: Confidence, output: Output
+    options: NetworkOptions,
+    members: Sequence[Member],
+    confidence: Confidence,
+    output: Output,
+    among: Networks | None = None,
 ) -> Networks:
     """Turn networks into stages and run them on the held-out images.
+
+    If they were chosen `among` others, they keep the labels and the form of images of all.
 
     Raises:
         ExportError: A network, the images or an option cannot be used.
         VerificationError: A stage gives other answers than the file of its network.
         OSError: A file cannot be read.
     """
-    image = image_of(members, options.filter, options.margin)
+    if among is None:
+        image = image_of(members, options.filter, options.margin)
+        given = read_classes(options.classes) if options.classes else None
+    else:  # a network that was left out can have decided them
+        image = replace_size(among.image, max(each.size for each in members))
+        given = among.labels
     found, split = find_held_out(options.data, options.split, strict=options.strict)
-    labels, parts = _parts(options, members, found.classes, confidence)
+    labels, parts = _parts(members, given, found.classes, confidence)
     for line in left_out_lines(found.left_out, found.hidden):
         output.log(line)
     images = decode(found, split, labels, image, output.progress.of_images)
@@ -113,16 +125,20 @@ def run_networks(
 
 
 def make_cascade(
-    options: NetworkOptions, members: Sequence[Member], goal: Goal, output: Output
+    options: NetworkOptions,
+    members: Sequence[Member],
+    goal: Goal,
+    output: Output,
+    among: Networks | None = None,
 ) -> None:
-    """Make a bundle of networks, and print a summary of it.
+    """Make a bundle of networks, and print a summary of it. `among`: see `run_networks`.
 
     Raises:
         ExportError: A network, the images or an option cannot be used.
         VerificationError: A stage gives other answers than the file of its network.
         OSError: A file cannot be read or written.
     """
-    networks = run_networks(options, members, goal.confidence, output)
+    networks = run_networks(options, members, goal.confidence, output, among)
     made, images, log = networks.made, networks.images, output.log
     for line in describe(made, images.targets):
         log(line)
@@ -137,13 +153,9 @@ def make_cascade(
 
 
 def _parts(
-    options: NetworkOptions,
-    members: Sequence[Member],
-    classes: Labels,
-    confidence: Confidence,
+    members: Sequence[Member], given: Labels | None, classes: Labels, confidence: Confidence
 ) -> tuple[Labels, list[Part]]:
     """Return the labels of the cascade, and its networks, ready to become stages."""
-    given = read_classes(options.classes) if options.classes else None
     stated = [distinct(each.given.name, each.given.labels, given) for each in members]
     labels = common_labels(stated, given, classes)
     parts = []

@@ -144,7 +144,7 @@ def _normalisations(
 def _channels(option: str, text: str) -> tuple[float, float, float]:
     try:
         values = [float(Fraction(word.strip())) for word in text.split(",")]
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         values = []
     if len(values) not in (1, CHANNELS):
         raise ExportError(f"{option}: {text} is not one number or three, such as 0.485,0.456,0.406")

@@ -23,7 +23,7 @@ from exporter.recalibrate import check_accuracy, held_out_of, resizing_of
 from exporter.reject.photos import decode_photos, find_photos
 from exporter.report import write_plot
 from exporter.stage_runner import Chain, right_classes
-from offramp.bundle.manifest import MANIFEST, Manifest
+from offramp.bundle.manifest import MANIFEST, Manifest, read_manifest
 from offramp.command_line.console import plain_console
 from offramp.writing import write_text
 from training.errors import DataError
@@ -45,7 +45,7 @@ def certify_bundle(options: CertifyOptions) -> None:
     With the images that training held out, the plot of the bundle is drawn again too.
 
     Raises:
-        ExportError: The bundle cannot be read, or no promise can be certified.
+        ExportError: The bundle cannot be read or was replaced, or no promise can be certified.
         DataError: There are no such images.
         UnwritableFileError: The manifest cannot be written. It is as it was.
     """
@@ -62,6 +62,8 @@ def certify_bundle(options: CertifyOptions) -> None:
             f"--data: {outputs.confidence.shape[1]:,} images certify no promise; give more images, "
             "or promise less (--promises)"
         )
+    if read_manifest(options.bundle, promises=False) != manifest:
+        raise ExportError(f"--bundle: {options.bundle} was replaced meanwhile; certify it again")
     new = manifest.with_promises(found.promises)
     write_text(options.bundle / MANIFEST, new.model_dump_json(indent=1) + "\n")
     if outputs.targets is not None:  # the held-out images, on which the budgets were solved too

@@ -16,7 +16,7 @@ from pydantic_settings import CliPositionalArg
 
 from exporter.cascade.__main__ import NetworkOptions
 from exporter.output_folder import check_name, check_place
-from exporter.promises import PRICE_HELP, PROMISES, read_levels
+from exporter.promises import PRICE_HELP, check_promises
 from offramp.bounds import PositiveFloat
 from offramp.bundle.values import Price
 from offramp.command_line.exit_codes import exit_code
@@ -91,7 +91,7 @@ def _design(arguments: Sequence[str]) -> None:
         check_place(options.out)
     check_folder(options.plot.parent, "--plot")
     check_name(options.name, options.version)
-    read_levels(options.promises or PROMISES, options.delta)
+    check_promises(options.promises, options.delta)
     # Late: a wrong option is reported before the slow imports.
     from exporter.design.run import design
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from exporter.design.chains import Chain, Point
 from exporter.design.choice import Alone, Proposal
+from offramp.writing import replaced
 
 mpl.use("agg")
 Cost = Callable[[Point], float]
@@ -32,8 +33,14 @@ def design_figure(
 
 
 def write_design(path: Path, figure: Figure) -> None:
-    """Write a figure to a file, in the format of its suffix."""
-    figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    """Write a figure to a file, in the format of its suffix.
+
+    Raises:
+        UnwritableFileError: The file cannot be written. It is as it was.
+    """
+    metadata = {"Date": None} if path.suffix == ".svg" else None
+    with replaced(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:], dpi=150, metadata=metadata)
 
 
 def _draw(

@@ -57,7 +57,8 @@ def design(options: DesignOptions) -> None:
     output.log(f"plot: {options.plot}")
     if options.out is not None:
         chosen = [members[each.number] for each in proposal.networks]
-        make_cascade(options, chosen, Goal(options.out, CONFIDENCE, options.price), output)
+        goal = Goal(options.out, CONFIDENCE, options.price)
+        make_cascade(options, chosen, goal, output, among=networks)
 
 
 def _measured(networks: Networks, paths: Sequence[Path], output: Output) -> list[Measured]:

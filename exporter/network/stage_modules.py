@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from training.networks.multi_exit import Features, MultiExitNetwork, dim_of_channels, planes
 from training.surgery.boundary import Boundary, Surgery
 
+# Temperature until it is fitted. The exporter would remove a division by 1, and merge the weight
+# with any constant of the network that is equal, such as 2.
+UNSET = 1.2345679
+
 
 class StageModule(nn.Module):
     """Stage k with its exit head, from the features of one boundary to those of the next.
@@ -43,8 +47,7 @@ class StageModule(nn.Module):
         self._surgery: Boundary = surgery if surgery.changes_values else Surgery("joint")
         self._channel_dim = network.channel_dim
         self._additive = network.additive
-        # not 1: the exporter would remove a division by 1
-        self.register_buffer("temperature", torch.tensor(2.0))
+        self.register_buffer("temperature", torch.tensor(UNSET))
         self._confidence = confidence
         assert not network.training
 

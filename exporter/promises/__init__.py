@@ -40,6 +40,16 @@ def check_without_labels(levels: Iterable[Level]) -> None:
             )
 
 
+def check_promises(text: str | None, delta: float) -> None:
+    """Check `--promises` before anything is read. `None`: no promise is wanted.
+
+    Raises:
+        ExportError: As of `read_levels`.
+    """
+    if text is not None:
+        read_levels(text, delta)
+
+
 def read_levels(text: str, delta: float) -> tuple[Level, ...]:
     """Read the levels of `--promises`, and check that a number of images certifies each.
 

@@ -14,7 +14,7 @@ from pydantic_settings import CliToggleFlag
 
 from exporter.errors import ExportError
 from exporter.output_folder import check_name, check_place
-from exporter.promises import DELTA, DELTA_HELP, PROMISES, PROMISES_HELP, read_levels
+from exporter.promises import DELTA, DELTA_HELP, PROMISES, PROMISES_HELP, check_promises
 from exporter.quantize import Precision
 from exporter.reject import PHOTOS_HELP, RATE, RATE_HELP
 from offramp.command_line.exit_codes import exit_code
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _quantize(arguments: Sequence[str]) -> None:
     options = read_options(QuantizeOptions, arguments, "offramp quantize")
     check_place(options.out)
-    read_levels(options.promises or PROMISES, options.delta)
+    check_promises(options.promises, options.delta)
     # Late: a wrong option is reported before the slow imports, numpy first and then ONNX.
     from offramp.bundle.manifest import read_manifest
 

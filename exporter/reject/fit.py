@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.errors import ExportError
 from offramp.bundle.reject import Auroc, ScoreName
 
 FOLDS = 5
@@ -119,8 +120,15 @@ def cross_fit(found: Mapping[ScoreName, Scores], rate: float) -> CrossFit:
     Args:
         found: The scores to choose from, on the same images.
         rate: Share of the images inside that an exit can reject.
+
+    Raises:
+        ExportError: There are too few images inside.
     """
     first = next(iter(found.values()))
+    if (images := first.inside.shape[1]) < FOLDS:
+        raise ExportError(
+            f"--reject: takes at least {FOLDS} held-out images, and there are {images}"
+        )
     areas, rejected = [], np.empty(first.inside.shape, dtype=bool)
     for inside, outside in _folds(first.inside.shape[1], first.outside.shape[1]):
         others = {name: each.select(~inside, ~outside) for name, each in found.items()}

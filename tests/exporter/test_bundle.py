@@ -1,11 +1,14 @@
 import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from exporter.bundle import Naming, write_bundle
+from exporter.design.plot import write_design
 from exporter.errors import ExportError
 from exporter.network.export import export_network, make_manifest
 from exporter.report import write_plot
@@ -47,6 +50,29 @@ def test_a_bundle_without_room_leaves_nothing(tmp_path: Path, manifest: Manifest
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, code)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plot_without_room_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(_: Figure, path: Path, **_options: Any) -> None:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
+    monkeypatch.setattr("exporter.report.budget_figure", lambda *_: Figure())
+    plot = tmp_path / "budgets.svg"
+    plot.write_text("before")
+    writers: list[Callable[[], None]] = [
+        lambda: write_plot(plot, None, None),  # type: ignore[arg-type] # not drawn
+        lambda: write_design(plot, Figure()),
+    ]
+    for write in writers:
+        with pytest.raises(UnwritableFileError, match=r"budgets\.svg: cannot be written: No space"):
+            write()
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [
+        ("budgets.svg", "before")
+    ]
 
 
 def test_two_exports_to_one_folder_do_not_mix(

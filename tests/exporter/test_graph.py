@@ -70,6 +70,19 @@ def test_set_temperature_changes_the_divisor_of_the_logits() -> None:
     assert user.op_type == "Div"
 
 
+@pytest.mark.parametrize("name", ["temperature", "1/temperature", "2/2/stages.0.temperature"])
+def test_a_weight_of_the_network_that_is_named_temperature_stays(name: str) -> None:
+    """Networks of timm with attention over channels, such as EdgeNeXt, have such weights."""
+    own = numpy_helper.from_array(
+        np.ones((4, 1, 1), np.float32), "2/stages.0.stage.xca.temperature"
+    )
+    ours = numpy_helper.from_array(np.array(1, np.float32), name)
+    model = helper.make_model(helper.make_graph([], "stage", [], [], [ours, own]))
+    set_temperature(model, 3.5)
+    assert numpy_helper.to_array(model.graph.initializer[0]) == 3.5
+    assert model.graph.initializer[1] == own
+
+
 def test_pixels_are_transposed_to_channels_first_and_normalised() -> None:
     kinds = [node.op_type for node in export().graphs[0].model.graph.node]
     assert kinds[:5] == ["Transpose", "Cast", "Div", "Sub", "Div"]

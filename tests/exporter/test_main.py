@@ -147,6 +147,8 @@ def test_promises_are_certified_by_every_command_that_makes_a_bundle(
         (export, ["--checkpoint=x", "--out=y", "--reject-rate=1"], 2, "--reject-rate"),
         (quantize, ["--precison", "int8"], 2, "did you mean --precision?"),
         (quantize, ["--bundle=nowhere", "--out=y", "--data=z"], 1, "nowhere/manifest.json"),
+        (export, ["--checkpoint=x", "--out=y", "--promises="], 1, "--promises: '' is not a share"),
+        (quantize, ["--bundle=x", "--out=y", "--data=z", "--promises="], 1, "--promises: ''"),
     ],
 )
 def test_an_error_is_one_line_with_its_exit_code(

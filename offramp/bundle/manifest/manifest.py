@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from offramp.bundle.manifest.images import HeldOut, ImageInput
 from offramp.bundle.manifest.points import OperatingPoint
@@ -113,6 +113,13 @@ class Manifest(FrozenRecord):
             runs * (stage.flops - (0 if head else stage.head_flops))
             for stage, runs, head in zip(self.stages, run, evaluated, strict=False)
         )
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_differ(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"{max(labels, key=labels.count)!r} is there twice")
+        return labels
 
     @model_validator(mode="after")
     def _stages_chain(self) -> Self:

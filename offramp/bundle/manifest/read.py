@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from offramp.bundle.errors import BundleError
 from offramp.bundle.files import read_regular_file
-from offramp.bundle.manifest.manifest import Manifest, format_for
+from offramp.bundle.manifest.manifest import NEW_FORMAT, Manifest, format_for
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20
@@ -43,10 +43,11 @@ def _without_promises(text: bytes) -> bytes:
     """Return the text of a manifest without its promises. Other texts are returned as they are."""
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     if isinstance(content, dict) and content.pop("promises", None) is not None:
-        content["format"] = format_for(content)
+        if content.get("format") == NEW_FORMAT:  # another one is refused
+            content["format"] = format_for(content)
         return json.dumps(content).encode()
     return text
 

@@ -24,6 +24,15 @@ def test_distinct_names_replace_labels_that_are_stated_twice() -> None:
     assert order_of("net.onnx", own, labels) == [0, 1, 2, 3]
 
 
+def test_a_label_in_another_unicode_form_is_named_with_the_remedy() -> None:
+    composed, decomposed = ("caf\u00e9", "tea"), ("cafe\u0301", "tea")
+    says = r"'cafe\\u0301' and 'caf\\xe9' differ only in .* characters that look alike"
+    with pytest.raises(ExportError, match=says):
+        common_labels([composed], None, decomposed)
+    with pytest.raises(ExportError, match=says):
+        order_of("net.onnx", composed, decomposed)
+
+
 def test_labels_that_are_stated_once_keep_their_order() -> None:
     own, classes = ("red", "blue"), ("blue", "red")
     assert distinct("net.onnx", None, classes) is None

@@ -153,6 +153,9 @@ def test_wrong_networks_and_options_are_refused(
     assert "small.onnx: reads float32 [N, 3, H, W], not uint8 pixels" in refused(small, large)
     assert "no network reads floats" in refused(pixels, pixels, *NORMAL)
     assert "--mean: 1,2 is not one number" in refused(small, large, "--mean", "1,2", "--std", "1")
+    assert "--mean: 1e999 is not one number" in refused(
+        small, large, "--mean", "1e999", "--std", "1"
+    )
     assert "--std: must be above 0" in refused(small, large, "--mean", "0", "--std", "0")
     assert "--mean: has 3 values for 2 networks" in refused(
         small, large, *["--mean", "0"] * 3, "--std", "1/255"

@@ -12,10 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter.cascade.members import Stages, prepare
 from exporter.cascade.network import read_network
-from exporter.cascade.original import Normalisation
+from exporter.cascade.original import Kind, Normalisation
 from exporter.cascade.settings import Member
 from exporter.cascade.stage import ImageForm
 from exporter.errors import ExportError, VerificationError
+from exporter.graph import parameter_count
 from exporter.stage_runner import session_options
 from tests.exporter.cascade.classifiers import MEAN, STD, Classifier, pictures
 
@@ -28,11 +29,14 @@ def batches(pixels: NDArray[np.uint8], _: str) -> Iterator[NDArray[np.uint8]]:
 
 
 def stages_of(
-    model: onnx.ModelProto, tmp_path: Path, normalisation: Normalisation | None = HALVES
+    model: onnx.ModelProto,
+    tmp_path: Path,
+    normalisation: Normalisation | None = HALVES,
+    kind: Kind = "logits",
 ) -> Stages:
     """Return a network as a stage, which is compared with its file."""
     onnx.save(model, tmp_path / "a.onnx")
-    member = Member(read_network(tmp_path / "a.onnx"), 24, normalisation, "logits")
+    member = Member(read_network(tmp_path / "a.onnx"), 24, normalisation, kind)
     part = prepare(member, 1, ORDER, "max_softmax")
     return part.stages(pictures(12, 24)[0], ImageForm(24, "bilinear"), batches)
 
@@ -70,6 +74,23 @@ def test_a_quantised_network_rounds_the_same_pixels_as_its_file(tmp_path: Path) 
     assert made.precision == "int8"
 
 
+def test_probabilities_in_8_bits_need_not_sum_to_1(tmp_path: Path) -> None:
+    """Converters of 8-bit networks quantise the softmax too."""
+    model = Classifier(softmax=True).model()
+    model.graph.node[-1].output[0] = "before"
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(v), n)
+        for n, v in (("s", np.float32(1 / 256)), ("z", np.uint8(0)))
+    )
+    model.graph.node.extend(
+        [
+            helper.make_node("QuantizeLinear", ["before", "s", "z"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["answer"]),
+        ]
+    )
+    assert stages_of(model, tmp_path, kind="probabilities").difference < 1e-6
+
+
 def test_a_network_in_16_bits_can_differ_more(tmp_path: Path) -> None:
     """ONNX Runtime leaves out roundings to 16 bits between two operators in 32 bits."""
     model = Classifier(dtype="float16").model()
@@ -80,6 +101,17 @@ def test_a_network_in_16_bits_can_differ_more(tmp_path: Path) -> None:
     made = stages_of(model, tmp_path, Normalisation(MEAN, STD))
     assert made.precision == "fp16"
     assert made.difference < 1e-2
+
+
+def test_weights_that_are_constants_are_counted(tmp_path: Path) -> None:
+    """Paddle's converter writes weights so."""
+    model = Classifier(dtype="float16").model()
+    before = stages_of(model, tmp_path).graphs[0].model
+    for tensor in model.graph.initializer:
+        model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+    del model.graph.initializer[:]
+    after = stages_of(model, tmp_path).graphs[0].model
+    assert parameter_count(after) == parameter_count(before) > 200
 
 
 def test_the_flops_of_fused_operators_count(tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ def test_labels_are_read_from_the_metadata(key: str, value: str, tmp_path: Path)
     assert read_network(path).labels == LABELS
 
 
-@pytest.mark.parametrize("value", ["blue", "[1, 2]", "{0: 'blue', 7: 'red'}", "[" * 10_000])
+@pytest.mark.parametrize(
+    "value", ["blue", "[1, 2]", "{0: 'blue', 7: 'red'}", "{[1]: 2}", "[" * 9999]
+)
 def test_metadata_without_labels_is_ignored(value: str, tmp_path: Path) -> None:
     path = Classifier(stated=("names", value)).write(tmp_path / "a.onnx")
     assert read_network(path).labels is None
@@ -106,6 +108,15 @@ def test_a_height_that_only_the_width_states_is_the_same(tmp_path: Path) -> None
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "h"
     onnx.save(model, tmp_path / "a.onnx")
     assert read_network(tmp_path / "a.onnx").size == 24
+
+
+def test_axes_that_an_old_converter_states_as_minus_1_are_dynamic(tmp_path: Path) -> None:
+    model = Classifier().model()
+    for axis in (0, 2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = -1
+    onnx.save(model, tmp_path / "a.onnx")
+    image = ImageTensor("photo", "float32", "nchw", None, None)
+    assert read_network(tmp_path / "a.onnx").image == image
 
 
 def test_control_flow_is_refused(tmp_path: Path) -> None:

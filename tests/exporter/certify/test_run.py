@@ -13,6 +13,7 @@ import pytest
 from exporter.bundle import Naming, write_bundle
 from exporter.certify.__main__ import main
 from exporter.network.export import make_manifest
+from exporter.promises.certificate import Certified, certify
 from offramp.bundle.manifest import read_manifest
 from tests.exporter.exported import checkpoint, export
 from tests.offramp.pictures import DAMAGED
@@ -87,6 +88,25 @@ def test_a_bundle_whose_promises_were_refused_can_be_certified_again(
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     assert main(["--bundle", str(bundle), "--data", str(photos), "--promises", "90%"]) == 0
     assert read_manifest(bundle).promises is not None
+
+
+def test_a_bundle_that_was_replaced_while_it_was_certified_stays(
+    bundle: Path,
+    photos: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = json.dumps({**json.loads(manifest_text(bundle)), "version": "2"})
+
+    def replace_meanwhile(*arguments: Any) -> Certified:
+        (bundle / "manifest.json").write_text(other)
+        return certify(*arguments)
+
+    monkeypatch.setattr("exporter.certify.run.certify", replace_meanwhile)
+    assert main(["--bundle", str(bundle), "--data", str(photos), "--promises", "90%"]) == 1
+    assert "--bundle: " in (error := capsys.readouterr().err)
+    assert "was replaced meanwhile" in error
+    assert manifest_text(bundle) == other
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from exporter.design.__main__ import main
 from offramp.bundle.manifest import read_manifest
 from tests.exporter.cascade.cascades import NORMAL
+from tests.exporter.cascade.classifiers import Classifier
 
 
 def test_networks_are_measured_and_a_chain_becomes_a_bundle(
@@ -42,6 +43,21 @@ def test_without_out_only_the_plot_is_written(
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert "proposed: small.onnx, " in capsys.readouterr().out
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [plot]
+
+
+def test_the_proposal_keeps_what_a_network_that_was_left_out_states(
+    photos: Path, tmp_path: Path
+) -> None:
+    """Only the network that is dear and often wrong states the order of the labels."""
+    mixed = ("red", "blue", "green")
+    good = Classifier(size=16, labels=mixed).write(tmp_path / "good.onnx")
+    poor = Classifier(size=32, labels=mixed, noise=2, stated=("names", str(list(mixed))))
+    words = [str(poor.write(tmp_path / "poor.onnx")), str(good), "--data", str(photos), *NORMAL]
+    words += ["--price", "flops", "--plot", str(tmp_path / "design.svg"), "--promises", "null"]
+    assert main([*words, "--out", str(tmp_path / "chain")]) == 0
+    manifest = read_manifest(tmp_path / "chain")
+    assert (manifest.exits, manifest.input.height, manifest.labels) == (1, 16, mixed)
+    assert manifest.stages[0].accuracy.value > 0.6
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from exporter.errors import ExportError
 from exporter.reject.fit import (
     Floats,
     Scores,
@@ -86,6 +87,12 @@ def test_the_best_score_is_chosen_and_measured_on_other_images() -> None:
     assert found.rejected.shape == (2, 1000)
     assert found.rejected.mean(axis=1) == pytest.approx([0.1, 0.1], abs=0.02)
     assert thresholds(good, 0.1) == pytest.approx([1 - 1.28, 2 - 1.28], abs=0.15)
+
+
+def test_fewer_held_out_images_than_folds_are_refused() -> None:
+    few = Scores(normal([1], 4, 0), normal([0], 20, 1))
+    with pytest.raises(ExportError, match="--reject: takes at least 5 held-out images"):
+        cross_fit({"energy": few}, 0.1)
 
 
 def test_scores_that_tell_nothing_have_an_area_of_half_after_the_choice() -> None:

@@ -50,6 +50,17 @@ def test_promises_set_the_format_and_their_removal_restores_it(promise_bundle: P
     assert without.with_promises(manifest.promises) == manifest
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"format": 4, "promises": {}}'])
+def test_a_manifest_of_no_known_format_is_refused_without_its_promises_too(
+    damaged: Path, text: str
+) -> None:
+    (damaged / "manifest.json").write_text(text)
+    with pytest.raises(
+        BundleError, match=r"manifest\.json: (format: Input should be 2|manifest: )"
+    ):
+        read_manifest(damaged, promises=False)
+
+
 def offered(position: int, **changes: object) -> Change:
     return lambda manifest: manifest["promises"]["offered"][position].update(changes)
 

@@ -29,6 +29,7 @@ def test_a_folder_without_a_manifest_is_not_a_bundle(tmp_path: Path) -> None:
     ("change", "says"),
     [
         (lambda m: m.pop("labels"), "labels"),
+        (lambda m: m["labels"].append("class3"), "labels: Value error, 'class3' is there twice"),
         (lambda m: m.update(format=1), "format: Input should be 2"),
         (lambda m: m.update(surprise=1), "surprise"),
         (
