@@ -23,8 +23,9 @@ from time import perf_counter, process_time, sleep, thread_time
 import numpy as np
 
 from offramp.bundle.manifest import Manifest, read_manifest
+from serving.engine.opinion import Opinion
 from serving.engine.policy import resolve
-from serving.engine.request import Answer, Opinion, Run
+from serving.engine.request import Answer, Run
 from serving.http.tracing.trace import Trace, Tracing
 
 NAME = "POST /classify"

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from exporter.budgets import estimate_share, solve_budgets
 from exporter.errors import ExportError
-from exporter.graph import StageGraph, parameter_count
 from exporter.output_folder import check_place
 from exporter.report import write_plot
-from exporter.stage_runner import ChainOutput, LabelledImages
-from exporter.stage_times import measure_times, prices
+from exporter.stages.graph import StageGraph, parameter_count
+from exporter.stages.runner import ChainOutput, LabelledImages
+from exporter.stages.times import measure_times, prices
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import MANIFEST, Manifest, StageSpec, first_stages, read_manifest
 from offramp.bundle.stage_files import read_graph

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from exporter.bundle import Export, score, with_new_measurements
 from exporter.errors import ExportError
-from exporter.graph import StageGraph, set_temperature
 from exporter.reject.graphs import without_score
-from exporter.stage_runner import Chain
-from exporter.temperatures import fit_temperatures, some_of
+from exporter.stages.graph import StageGraph, set_temperature
+from exporter.stages.runner import Chain
+from exporter.stages.temperatures import fit_temperatures, some_of
 from offramp.bundle.manifest import HeldOut, Manifest
 from offramp.data.held_out import in_random_order
 from offramp.data.records import Found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -15,6 +14,7 @@ from exporter.bundle import VERIFIED_IMAGES, Export, Naming, read_bundle, write_
 from exporter.errors import ExportError
 from exporter.network.export import export_network, make_manifest
 from exporter.network.verify import verify_scores
+from exporter.options import ExportOptions, RecalibrateOptions
 from exporter.output_folder import data_name
 from exporter.promises.bundle import with_promises
 from exporter.promises.wanted import calibration_rows, wanted_from
@@ -29,9 +29,6 @@ from training.data.images import Images
 from training.evaluation.assessment import own_dataset
 from training.fit.checkpoint import Checkpoint, Progress, load_checkpoint
 from training.fit.early_stop import is_exhausted
-
-if TYPE_CHECKING:
-    from exporter.__main__ import ExportOptions, RecalibrateOptions
 
 
 def export_checkpoint(options: ExportOptions) -> None:

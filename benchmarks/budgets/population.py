@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from exporter.budgets.logistic import fit_logistic, logistic, logit
 from exporter.bundle import read_bundle
 from exporter.recalibrate import own_files
-from exporter.stage_runner import Chain
+from exporter.stages.runner import Chain
 from offramp.bundle.manifest import Manifest
 from training.data.splits import load_split
 from training.evaluation.evaluate import Floats, Scored

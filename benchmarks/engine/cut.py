@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 
 from benchmarks.goals import Goal, print_goals
 from benchmarks.timing import positive_int
-from exporter.graph import IMAGE, StageGraph, cut_by_need
 from exporter.network.stage_graphs import export_stages
 from exporter.network.stage_modules import split
+from exporter.stages.graph import IMAGE, StageGraph, cut_by_need
 from offramp.bundle.graphs import exit_outputs, join, without_head
 from offramp.bundle.manifest import TensorSpec
 from serving.runtime.native_layout import optimize_stages

@@ -28,9 +28,9 @@ from serving.engine.batch import Batch
 from serving.engine.batch_run import predicted_seconds
 from serving.engine.latency import Latency
 from serving.engine.policy import Policy
-from serving.engine.queues.turn_order import TurnOrder, Use
 from serving.engine.request import Call, Request
-from serving.engine.scheduler import Scheduler
+from serving.engine.scheduling.scheduler import Scheduler
+from serving.engine.scheduling.turn_order import TurnOrder, Use
 
 CORES, CLIENTS, MAX_BATCH = 2, 64, 16
 ROUND_TRIP = 1e-3  # seconds from an answer to the next request of a client

@@ -35,7 +35,7 @@ from benchmarks.engine.simulation import (
 from benchmarks.timing import positive_int
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.latency import Latency
-from serving.engine.scheduler import Scheduler
+from serving.engine.scheduling.scheduler import Scheduler
 from serving.engine.start.warm_up import measure
 from serving.runtime.base import sizes_up_to
 from serving.runtime.cpu import CpuRuntime

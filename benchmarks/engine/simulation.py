@@ -18,7 +18,7 @@ from serving.engine.batch import Batch
 from serving.engine.latency import Latency
 from serving.engine.policy import Policy
 from serving.engine.request import Answer, Call, Request
-from serving.engine.scheduler import Scheduler
+from serving.engine.scheduling.scheduler import Scheduler
 
 _LOOP = asyncio.new_event_loop()
 _LOOP.close()  # a future needs a loop, but not a running one

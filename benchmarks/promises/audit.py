@@ -30,7 +30,7 @@ from benchmarks.promises.alarms import SOON, Losses, at_losses, moves_of, past_o
 from benchmarks.promises.audit_cost import SHIPPED
 from exporter.bundle import read_bundle
 from exporter.promises.certificate import Outputs, agreeing
-from exporter.stage_runner import Chain
+from exporter.stages.runner import Chain
 from offramp.bundle.manifest import Manifest
 from serving.audit.standing import AuditedPromise
 from serving.engine.background.ladder import Ladder, ladders

@@ -31,7 +31,7 @@ from exporter.promises.certificate import Outputs, agreeing
 from exporter.promises.points import Points, least_at_an_exit, with_many_at_each_exit
 from exporter.promises.wanted import Wanted, divide, images_wanted
 from exporter.recalibrate import own_files
-from exporter.stage_runner import Chain
+from exporter.stages.runner import Chain
 from offramp.bundle.binomial import images_needed
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.promises import Kind, Level

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from exporter.cascade.bundles import Bundle, stages_of
-from exporter.cascade.network import Network
-from exporter.cascade.original import (
+from exporter.cascade.network_options import Member
+from exporter.cascade.networks.bundles import Bundle, stages_of
+from exporter.cascade.networks.network import Network
+from exporter.cascade.networks.original import (
     ROUNDING,
     TOLERANCE,
     Kind,
@@ -24,13 +25,12 @@ from exporter.cascade.original import (
     kind_of,
     probabilities,
 )
-from exporter.cascade.reduction import reduce_images
-from exporter.cascade.settings import Member
-from exporter.cascade.stage import ImageForm, Reading, stage_of
+from exporter.cascade.networks.reduction import reduce_images
+from exporter.cascade.networks.stage import ImageForm, Reading, stage_of
 from exporter.errors import ExportError, VerificationError, in_short
-from exporter.graph import StageGraph
 from exporter.reject.graphs import without_score
-from exporter.stage_runner import Chain
+from exporter.stages.graph import StageGraph
+from exporter.stages.runner import Chain
 from offramp.bundle.values import Confidence
 
 Pixels = NDArray[np.uint8]

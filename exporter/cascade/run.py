@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,27 +17,25 @@ from rich.progress import track
 
 from exporter.budgets import solve_budgets
 from exporter.bundle import Export, measured, stage_specs, write_bundle
-from exporter.cascade.bundles import replace_size
 from exporter.cascade.labels import Labels, common_labels, distinct, order_of, read_classes
 from exporter.cascade.members import Part, Stages, describe, prepare
+from exporter.cascade.network_options import Member, image_of
+from exporter.cascade.networks.bundles import replace_size
+from exporter.cascade.networks.stage import ImageForm
+from exporter.cascade.options import NetworkOptions
 from exporter.cascade.photos import HeldOutImages, decode, find_held_out
-from exporter.cascade.settings import Member, image_of
-from exporter.cascade.stage import ImageForm
-from exporter.graph import set_temperature
 from exporter.output_folder import data_name
 from exporter.promises.bundle import with_promises
 from exporter.promises.wanted import calibration_rows, wanted_from
 from exporter.report import summary
-from exporter.stage_runner import Chain, ChainOutput
-from exporter.temperatures import temperatures_for
+from exporter.stages.graph import set_temperature
+from exporter.stages.runner import Chain, ChainOutput
+from exporter.stages.temperatures import temperatures_for
 from offramp.bundle.manifest import NEW_FORMAT, HeldOut, ImageInput, Manifest, Provenance
 from offramp.bundle.values import Confidence, Price
 from offramp.command_line.console import plain_console
 from offramp.data.held_out import few_warnings
 from offramp.data.summary import left_out_lines
-
-if TYPE_CHECKING:
-    from exporter.cascade.__main__ import NetworkOptions
 
 RECIPE = "cascade"
 BATCH = 32  # images between two steps of the progress

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,22 +13,20 @@ from rich.progress import track
 from torch import Tensor
 
 from exporter.bundle import PLOT, read_bundle
+from exporter.certify.options import CertifyOptions
 from exporter.errors import ExportError
-from exporter.graph import StageGraph
 from exporter.output_folder import data_name
 from exporter.promises.certificate import Outputs, agreeing, certify
 from exporter.promises.wanted import wanted_from
 from exporter.recalibrate import check_accuracy, held_out_of, resizing_of
 from exporter.reject.photos import decode_photos, find_photos
 from exporter.report import write_plot
-from exporter.stage_runner import Chain, right_classes
+from exporter.stages.graph import StageGraph
+from exporter.stages.runner import Chain, right_classes
 from offramp.bundle.manifest import MANIFEST, Manifest, read_manifest
 from offramp.command_line.console import plain_console
 from offramp.writing import write_text
 from training.errors import DataError
-
-if TYPE_CHECKING:
-    from exporter.certify.__main__ import CertifyOptions
 
 BATCH = 64
 LISTED = 5  # damaged images that are listed

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from exporter.budgets import estimate_share, solve_budgets
 from exporter.cascade.members import Stages
-from exporter.stage_times import measure_times
-from exporter.temperatures import logits_of, temperatures_for
+from exporter.stages.temperatures import logits_of, temperatures_for
+from exporter.stages.times import measure_times
 from offramp.bundle.values import Estimate, Price, SolvedFor
 from training.evaluation.evaluate import Floats, Scored
 

@@ -6,20 +6,17 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from exporter.cascade.network_options import read_members
 from exporter.cascade.run import Goal, Networks, Output, make_cascade, run_networks
-from exporter.cascade.settings import read_members
 from exporter.design.chains import Chain, Measured, Point, chains, exits_alone, measure, solve
 from exporter.design.choice import Alone, Proposal, best_at, cheapest_within
+from exporter.design.options import DesignOptions
 from exporter.design.plot import design_figure, write_design
 from exporter.output_folder import data_name
-from exporter.stage_times import RUNS, machine
+from exporter.stages.times import RUNS, machine
 from offramp.bundle.values import Confidence, Price
 from offramp.writing import writing
-
-if TYPE_CHECKING:
-    from exporter.design.__main__ import DesignOptions
 
 CONFIDENCE: Confidence = "max_softmax"
 SELECTED = (

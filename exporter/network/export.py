@@ -13,12 +13,12 @@ from torch import Tensor
 from exporter.budgets import solve_budgets
 from exporter.bundle import VERIFIED_IMAGES, Export, Naming, measured, stage_specs
 from exporter.errors import ExportError
-from exporter.graph import StageGraph, cut_by_need, set_temperature
 from exporter.network.stage_graphs import export_stages
 from exporter.network.stage_modules import StageModule, split
 from exporter.network.verify import verify_blocks, verify_chain
-from exporter.stage_runner import Chain
-from exporter.temperatures import fit_temperatures, some_of
+from exporter.stages.graph import StageGraph, cut_by_need, set_temperature
+from exporter.stages.runner import Chain
+from exporter.stages.temperatures import fit_temperatures, some_of
 from offramp.bundle.manifest import (
     NEW_FORMAT,
     HeldOut,

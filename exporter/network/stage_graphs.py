@@ -11,8 +11,8 @@ import onnx
 import torch
 from torch import Tensor
 
-from exporter.graph import IMAGE, OPSET, StageGraph
 from exporter.network.stage_modules import SideBySide, StageModule, inputs_of
+from exporter.stages.graph import IMAGE, OPSET, StageGraph
 from offramp.bundle.graphs import EXIT_OUTPUTS, cut, exit_outputs, renamed
 
 BATCH = "batch"

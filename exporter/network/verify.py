@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from exporter.errors import VerificationError
-from exporter.graph import CONFIDENCE, PROBABILITIES, StageGraph
 from exporter.network.stage_modules import StageModule, inputs_of
-from exporter.stage_runner import Array, Chain
+from exporter.stages.graph import CONFIDENCE, PROBABILITIES, StageGraph
+from exporter.stages.runner import Array, Chain
 from offramp.bundle.graphs import SCORE
 from training.networks.multi_exit import MultiExitNetwork
 from training.networks.predict import predict

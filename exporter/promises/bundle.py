@@ -5,7 +5,7 @@ from __future__ import annotations
 from exporter.bundle import Export
 from exporter.promises.certificate import Outputs, certify
 from exporter.promises.wanted import Wanted
-from exporter.stage_runner import LabelledImages, right_classes
+from exporter.stages.runner import LabelledImages, right_classes
 from offramp.bundle.manifest import Manifest
 
 NONE_WANTED = "the new bundle promises nothing: offramp certify certifies promises"

@@ -19,7 +19,7 @@ from exporter.budgets.path import RISKS, solve_path
 from exporter.promises import check_without_labels
 from exporter.promises.points import Points, least_at_an_exit, with_many_at_each_exit
 from exporter.promises.wanted import Parts, Wanted, divide, images_wanted
-from exporter.stage_times import prices
+from exporter.stages.times import prices
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.promises import SAFE, Kind, Level, Promise, Promises
 from training.evaluation.evaluate import Scored, apply_thresholds

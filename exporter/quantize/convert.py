@@ -17,12 +17,12 @@ import torch
 
 from exporter.bundle import Export, measured
 from exporter.errors import ExportError
-from exporter.graph import StageGraph, stages_by_need
 from exporter.quantize import Precision
 from exporter.quantize.to_fp16 import convert_to_fp16
 from exporter.quantize.to_int8 import convert_to_int8
 from exporter.recalibrate import Log, check_accuracy, own_files, silent
-from exporter.stage_runner import Chain, ChainOutput
+from exporter.stages.graph import StageGraph, stages_by_need
+from exporter.stages.runner import Chain, ChainOutput
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest
 from training.data.datasets import Dataset

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
 
 from exporter.bundle import Export, read_bundle, with_new_measurements, write_bundle
-from exporter.graph import StageGraph
 from exporter.promises.bundle import with_promises
 from exporter.promises.wanted import wanted_from
 from exporter.quantize import Precision
 from exporter.quantize.convert import Agreement, agreement, lost_accuracy, own_images, quantize
+from exporter.quantize.options import QuantizeOptions
 from exporter.reject.add_scores import DROPPED, add_reject
 from exporter.reject.photos import read_photos
 from exporter.report import summary
-from exporter.stage_runner import Chain, right_classes
+from exporter.stages.graph import StageGraph
+from exporter.stages.runner import Chain, right_classes
 from offramp.bundle.manifest import Manifest
 from offramp.command_line.console import plain_console
 from training.data.datasets import Dataset
 from training.data.images import Images
-
-if TYPE_CHECKING:
-    from exporter.quantize.__main__ import QuantizeOptions
 
 
 def convert_bundle(options: QuantizeOptions) -> None:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exporter.bundle import Export, stage_specs
-from exporter.graph import CONFIDENCE, StageGraph
 from exporter.reject.fit import (
     CrossFit,
     Scores,
@@ -21,7 +20,8 @@ from exporter.reject.fit import (
 )
 from exporter.reject.graphs import SCORES, LogitScore, with_score
 from exporter.reject.photos import Photos
-from exporter.stage_runner import Chain
+from exporter.stages.graph import CONFIDENCE, StageGraph
+from exporter.stages.runner import Chain
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.reject import Reject, RejectBudget, RejectExit, ScoreName
 from training.evaluation.evaluate import exits_taken

@@ -14,7 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from exporter.errors import ExportError
-from exporter.graph import CONFIDENCE, PROBABILITIES, StageGraph
+from exporter.stages.graph import CONFIDENCE, PROBABILITIES, StageGraph
 from offramp.bundle.graphs import EXIT_OUTPUTS, SCORE, without_head
 
 LogitScore = Literal["energy", "max_logit"]

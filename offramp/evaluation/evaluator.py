@@ -21,8 +21,9 @@ from offramp.evaluation.results import (
     Measurement,
     SkippedImage,
 )
+from serving.engine.opinion import score_of
 from serving.engine.policy import MIN_CONFIDENCE, Policy, resolve
-from serving.engine.request import Answer, score_of
+from serving.engine.request import Answer
 from serving.errors import ParameterError
 
 NEVER = 2.0  # a threshold that no confidence reaches

@@ -16,10 +16,11 @@ import numpy as np
 
 from offramp.bundle.manifest import Manifest, stages_run
 from offramp.inputs.images import Pixels
-from serving.engine.calls.outcomes import FAILED
 from serving.engine.latency import Latency
+from serving.engine.opinion import Opinion
+from serving.engine.outcomes import FAILED
 from serving.engine.policy import Policy
-from serving.engine.request import Answer, Opinion
+from serving.engine.request import Answer
 from serving.errors import StageError
 from serving.runtime.base import Runtime, StageOutput, Tensors
 from serving.runtime.session import aligned_empty

@@ -19,8 +19,8 @@ from offramp.errors import OfframpError
 from offramp.in_process.chunk_runner import ChunkRunner
 from offramp.in_process.outcomes import CLOSED, Outcome, load, outcomes_of, stream_chunks
 from offramp.inputs.images import ImageSource, Pixels
-from serving.engine.calls.outcomes import FAILED
 from serving.engine.latency import Latency
+from serving.engine.outcomes import FAILED
 from serving.engine.policy import Policy
 from serving.engine.request import Answer
 from serving.errors import NotReadyError, StageError

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
-from serving.engine.calls.outcomes import Outcomes
+from serving.engine.outcomes import Outcomes
 from serving.engine.overload import DrainRate, Lag
 from serving.engine.policy import Policy
 from serving.engine.stage_threads import StageThreads

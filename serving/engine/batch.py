@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.engine.request import Opinion, Request, Run
+from serving.engine.opinion import Opinion
+from serving.engine.request import Request, Run
 
 How = Literal["finished", "expired", "failed"]
 

@@ -24,12 +24,12 @@ from serving.engine.background.audits import Audits
 from serving.engine.background.copies import Copies
 from serving.engine.background.draws import Copying
 from serving.engine.calls.departures import Departures
-from serving.engine.calls.outcomes import Outcomes
 from serving.engine.calls.submission import Submission
+from serving.engine.outcomes import Outcomes
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy
 from serving.engine.request import Answer, Run
-from serving.engine.scheduler import Scheduler
+from serving.engine.scheduling.scheduler import Scheduler
 from serving.engine.stage_threads import StageThreads
 from serving.errors import NotReadyError
 from serving.observe.metrics import Metrics

@@ -17,16 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.promises import Level, Promise
 from serving.engine.budgets.milliseconds import Milliseconds, Timed
 from serving.engine.budgets.points import PointFinder, default_budget
+from serving.engine.opinion import Opinion
 from serving.errors import ParameterError
-
-if TYPE_CHECKING:
-    from serving.engine.request import Opinion
 
 MIN_CONFIDENCE = "min_confidence"
 PROMISE = "promise"

@@ -20,9 +20,9 @@ from time import perf_counter
 from serving.engine.batch import Batch, Leaving
 from serving.engine.batch_run import Ran, predicted_seconds, run_batch
 from serving.engine.overload import OverloadDetector
-from serving.engine.queues.turns import ModelTurns
 from serving.engine.request import Request
-from serving.engine.scheduler import Scheduler
+from serving.engine.scheduling.scheduler import Scheduler
+from serving.engine.scheduling.turns import ModelTurns
 from serving.observe.metrics import Metrics
 from serving.priorities import lower_priority
 from serving.runtime.base import Runtime, Slots

@@ -24,7 +24,7 @@ from serving.engine.request import Answer
 from serving.errors import ServingError
 from serving.http.anytime.events import ExitFormatter, wants_events
 from serving.http.anytime.stream import EventStream
-from serving.http.body import JSON, MULTIPART, PIXELS, media_type_of, read_files, read_pixels
+from serving.http.bodies.body import JSON, MULTIPART, PIXELS, media_type_of, read_files, read_pixels
 from serving.http.connection import (
     CancelOnDisconnect,
     Headers,

@@ -10,7 +10,7 @@ from offramp.bundle.manifest import Manifest
 from serving.engine.budgets.milliseconds import Milliseconds
 from serving.engine.engine import Engine
 from serving.errors import UnauthorizedError
-from serving.http.body import BodyReader
+from serving.http.bodies.body import BodyReader
 from serving.http.tracing.trace import Tracing
 from serving.images.decoder import Decoder
 from serving.observe.metrics import Metrics

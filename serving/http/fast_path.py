@@ -22,7 +22,14 @@ from serving.engine.policy import Policy
 from serving.engine.request import Answer, Call
 from serving.errors import ServingError
 from serving.http.anytime.events import asks_for_events
-from serving.http.body import JSON, MULTIPART, PIXELS, content_length_of, media_type_of, read_pixels
+from serving.http.bodies.body import (
+    JSON,
+    MULTIPART,
+    PIXELS,
+    content_length_of,
+    media_type_of,
+    read_pixels,
+)
 from serving.http.classify import Classify, headers_of
 from serving.http.connection import Reply, RequestHead
 from serving.http.connection.request_id import (

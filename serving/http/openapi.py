@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 from offramp.bundle.manifest import Manifest
 from serving.http.anytime.events import EVENTS
 from serving.http.anytime.openapi import STREAM
-from serving.http.body import FILE_BYTES, JSON, MULTIPART, PIXELS
+from serving.http.bodies.body import FILE_BYTES, JSON, MULTIPART, PIXELS
 from serving.http.problems import PROBLEM_JSON, problem_types
 from serving.http.query import ClassifyQuery
 from serving.http.schemas import Classification, ExitAnswer, Problem

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from serving.errors import NotReadyError, UnknownParameterError
-from serving.http.body import JSON
+from serving.http.bodies.body import JSON
 from serving.http.models.frontend import Frontend
 from serving.http.models.listing import ModelList, list_models
 from serving.http.models.served import ServedModel

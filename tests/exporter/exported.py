@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from exporter.bundle import Export
-from exporter.graph import StageGraph, cut_by_need
 from exporter.network.export import export_network
 from exporter.network.stage_modules import StageModule, split
+from exporter.stages.graph import StageGraph, cut_by_need
 from tests.training.samples import LABELS, TINY, tiny_dataset, tiny_progress
 from training.data.images import Images
 from training.fit.checkpoint import Checkpoint, new_network

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from exporter.graph import cut_by_need
 from exporter.network.stage_graphs import export_stages
 from exporter.network.stage_modules import split
 from exporter.network.verify import verify_blocks, verify_chain
+from exporter.stages.graph import cut_by_need
 from tests.exporter.exported import SHAPE
 from tests.training.families import first_exits, small_network
 from tests.training.samples import tiny_dataset

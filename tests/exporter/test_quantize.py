@@ -11,7 +11,6 @@ from onnx import numpy_helper
 
 from exporter.bundle import Naming, with_new_measurements, write_bundle
 from exporter.errors import ExportError
-from exporter.graph import StageGraph, parameter_count
 from exporter.network.export import make_manifest
 from exporter.quantize import Precision
 from exporter.quantize.__main__ import main
@@ -25,7 +24,8 @@ from exporter.quantize.convert import (
 )
 from exporter.quantize.to_int8 import convert_to_int8
 from exporter.recalibrate import own_files
-from exporter.stage_runner import Chain
+from exporter.stages.graph import StageGraph, parameter_count
+from exporter.stages.runner import Chain
 from offramp.bundle.graphs import join
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.runtime.cpu import CpuRuntime

@@ -7,7 +7,7 @@ from exporter.bundle import Naming, read_bundle, write_bundle
 from exporter.errors import ExportError
 from exporter.network.export import make_manifest
 from exporter.recalibrate import images_for, recalibrate
-from exporter.stage_runner import Chain
+from exporter.stages.runner import Chain
 from tests.exporter.exported import checkpoint, export, held_out
 from tests.offramp.pictures import write_files
 from tests.training.samples import LABELS

@@ -15,12 +15,12 @@ from pydantic.fields import FieldInfo
 from offramp.bounds import MAX_NUMBER, MAX_SECONDS
 
 CLASSES = (
-    "exporter.__main__:ExportOptions",
-    "exporter.__main__:RecalibrateOptions",
-    "exporter.cascade.__main__:CascadeOptions",
-    "exporter.certify.__main__:CertifyOptions",
-    "exporter.design.__main__:DesignOptions",
-    "exporter.quantize.__main__:QuantizeOptions",
+    "exporter.options:ExportOptions",
+    "exporter.options:RecalibrateOptions",
+    "exporter.cascade.options:CascadeOptions",
+    "exporter.certify.options:CertifyOptions",
+    "exporter.design.options:DesignOptions",
+    "exporter.quantize.options:QuantizeOptions",
     "offramp.commands.bench:BenchOptions",
     "offramp.commands.classify:ClassifyOptions",
     "offramp.commands.evaluate:EvaluateOptions",

@@ -19,7 +19,7 @@ from serving.engine.latency import Latency
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy
 from serving.engine.request import Answer
-from serving.engine.scheduler import Scheduler
+from serving.engine.scheduling.scheduler import Scheduler
 from serving.observe.metrics import Metrics, Outcome
 from serving.observe.model import Model
 from serving.runtime.base import Runtime, Slots

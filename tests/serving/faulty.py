@@ -19,7 +19,7 @@ from offramp.bundle.manifest import Manifest
 from serving.__main__ import main
 from serving.engine.batch import Batch
 from serving.engine.request import Request
-from serving.engine.scheduler import Scheduler
+from serving.engine.scheduling.scheduler import Scheduler
 from serving.engine.start import assembly
 from serving.images import decoder
 from serving.observe.metrics import Metrics

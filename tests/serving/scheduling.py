@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from serving.engine.batch import Batch, Decision
 from serving.engine.latency import Latency
+from serving.engine.opinion import Opinion
 from serving.engine.policy import Policy
-from serving.engine.request import Call, Opinion, Request
-from serving.engine.scheduler import MAX_WHOLE_SECONDS, Scheduler
+from serving.engine.request import Call, Request
+from serving.engine.scheduling.scheduler import MAX_WHOLE_SECONDS, Scheduler
 
 STAGES = 4
 NEVER_EARLY = (2.0, 2.0, 2.0, 0.0)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from serving.engine.admission import Admission
 from serving.engine.batch import Leaving
 from serving.engine.policy import Policy
-from serving.engine.queues.background_queue import BackgroundQueue
 from serving.engine.request import Request
+from serving.engine.scheduling.background_queue import BackgroundQueue
 from serving.engine.stage_threads import StageThreads
 from serving.runtime.base import Slots
 

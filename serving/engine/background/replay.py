@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from serving.audit.sequence import Result
-from serving.engine.request import Opinion
+from serving.engine.opinion import Opinion
 
 
 def result_at(thresholds: Sequence[float], opinions: Sequence[Opinion | None], full: int) -> Result:

@@ -1,1 +1,1 @@
-"""The calls of the engine: submitted, under way, and their ends."""
+"""The calls of the engine: submitted, and departing."""

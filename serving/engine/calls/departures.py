@@ -12,7 +12,7 @@ from serving.engine.admission import Admission
 from serving.engine.background.copies import Copies
 from serving.engine.background.draws import Copying
 from serving.engine.batch import Leaving
-from serving.engine.calls.outcomes import BROKEN, FAILED, Outcomes
+from serving.engine.outcomes import BROKEN, FAILED, Outcomes
 from serving.engine.request import Call, Request
 from serving.engine.stage_threads import StageThreads
 from serving.errors import StageError

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from serving.engine.admission import Admission
 from serving.engine.background.audits import Audits
 from serving.engine.calls.departures import Departures
+from serving.engine.opinion import Opinion
 from serving.engine.policy import Policy
-from serving.engine.request import Call, Opinion, Request, Run
+from serving.engine.request import Call, Request, Run
 from serving.engine.stage_threads import StageThreads
 from serving.errors import NotReadyError
 from serving.runtime.base import Slots

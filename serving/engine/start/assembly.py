@@ -12,8 +12,8 @@ from serving.engine.background.copies import gathered
 from serving.engine.engine import Engine
 from serving.engine.latency import Latency, Measured
 from serving.engine.overload import OverloadDetector
-from serving.engine.queues.turns import ModelTurns, Turns
-from serving.engine.scheduler import Scheduler
+from serving.engine.scheduling.scheduler import Scheduler
+from serving.engine.scheduling.turns import ModelTurns, Turns
 from serving.engine.start.audits import build_audits
 from serving.engine.start.described import described
 from serving.engine.start.times import largest_batch, warm

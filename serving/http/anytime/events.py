@@ -14,7 +14,7 @@ import orjson
 from starlette.types import Scope
 
 from offramp.bundle.manifest import Manifest
-from serving.engine.request import Opinion
+from serving.engine.opinion import Opinion
 from serving.http.formatter import DECIMALS, top_k
 from serving.http.query import ParsedQuery
 

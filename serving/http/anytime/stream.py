@@ -21,7 +21,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.engine.engine import Engine
-from serving.engine.request import Answer, Opinion, Request, Run
+from serving.engine.opinion import Opinion
+from serving.engine.request import Answer, Request, Run
 from serving.http.anytime.events import EVENTS, Event, ExitFormatter, event
 from serving.http.problems import SAFETY_HEADERS
 from serving.http.query import ParsedQuery

@@ -16,9 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.engine.engine import Engine
 from serving.errors import NotReadyError
 from serving.http.bodies.openapi import body_schemas
-from serving.http.connection import FastPath
+from serving.http.connection import FastPath, arrived_of
 from serving.http.connection.request_id import IdentifiedSend, name_in_log, request_id_of
 from serving.http.context import ServerContext
+from serving.http.inference_routes import route_of
 from serving.http.models.calls import ModelCalls
 from serving.http.models.fast_path import FastModels
 from serving.http.models.frontend import NO_MODEL, Frontend
@@ -35,7 +36,6 @@ from serving.http.openapi import (
 )
 from serving.http.problems import safe_send
 from serving.http.tracing.endpoint import begin_trace
-from serving.http.tracing.routes import route_of
 from serving.http.tracing.trace import Trace, Tracing
 
 JSON_LENGTH = LENGTH.decode()
@@ -162,7 +162,7 @@ class Offramp(FastAPI):
         route = route_of(_path_of(scope))
         if scope["method"] != POST or route is None:
             return None
-        return begin_trace(tracing, scope, route, request_id_of(scope))
+        return begin_trace(tracing, scope, route, arrived_of(scope), request_id_of(scope))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == POST and (direct := self._direct.get(_path_of(scope))):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.types import Receive, Scope
 
 from serving.errors import MalformedBodyError
+from serving.http.bodies.body import BodyReader
 from serving.http.bodies.json_document import parse_json
-from serving.http.body import BodyReader
 from serving.http.connection import check_encoding
 
 MAX_BYTES = 1 << 12

@@ -12,10 +12,10 @@ from pathlib import Path
 from offramp.bundle.manifest import Manifest, read_manifest
 from serving.engine.budgets.milliseconds import Milliseconds
 from serving.engine.engine import Engine
-from serving.engine.queues.turns import Turns
+from serving.engine.scheduling.turns import Turns
 from serving.engine.start.assembly import Siblings, build_engine
 from serving.engine.start.warm_up import probe
-from serving.http.body import BodyReader
+from serving.http.bodies.body import BodyReader
 from serving.http.context import ServerContext
 from serving.http.models.served import ServedModel
 from serving.http.tracing.trace import Tracing

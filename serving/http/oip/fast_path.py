@@ -16,11 +16,11 @@ from serving.http.connection import Reply, RequestHead
 from serving.http.connection.request_id import id_header
 from serving.http.context import ServerContext
 from serving.http.fast_path import end_trace, error_of, head_with, replied, submit_small
+from serving.http.inference_routes import route_of
 from serving.http.oip.errors import content_of
 from serving.http.oip.infer import Infer
 from serving.http.oip.protocol import InferRequest
 from serving.http.oip.requests import LENGTH
-from serving.http.tracing.routes import route_of
 from serving.http.tracing.trace import NO_RESPONSE
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offramp.bundle.manifest import ImageInput
+from serving.http.bodies.body import read_pixels
 from serving.http.bodies.json_images import from_base64
-from serving.http.body import read_pixels
 from serving.http.oip.protocol import (
     BYTES,
     IMAGE,

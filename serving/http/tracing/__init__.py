@@ -4,7 +4,6 @@ A sampled request collects times on its way. Its spans are made from them after 
 
 - `parent`: the headers `traceparent` and `tracestate` (W3C Trace Context).
 - `trace`: sampling, and what a sampled request collects.
-- `routes`: the routes of inferences, which spans are named by.
 - `endpoint`: the traces of requests that take the normal path.
 - `spans`: the spans of a request. Needs the extra `tracing`.
 - `export`: the export over OTLP. Needs the extra `tracing`.

@@ -17,7 +17,7 @@ from benchmarks.engine.simulation import (
     run_naive,
 )
 from serving.engine.latency import Latency
-from serving.engine.scheduler import Scheduler
+from serving.engine.scheduling.scheduler import Scheduler
 from serving.settings import Order
 
 SHARES = (0.69, 0.05, 0.135, 0.125)

@@ -13,8 +13,8 @@ from exporter.budgets import solve_budgets
 from exporter.bundle import Export, score, stage_specs, write_bundle
 from exporter.cascade.__main__ import main
 from exporter.cascade.photos import HeldOutImages
-from exporter.graph import Nodes, StageGraph
-from exporter.stage_runner import Chain
+from exporter.stages.graph import Nodes, StageGraph
+from exporter.stages.runner import Chain
 from offramp.bundle.manifest import HeldOut, ImageInput, Manifest, Provenance
 from tests.exporter.cascade.classifiers import LABELS, MEAN, STD, Classifier, pictures
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from exporter.stage_runner import session_options
+from exporter.stages.runner import session_options
 
 LABELS = ("blue", "green", "red")
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)

@@ -11,10 +11,10 @@ import pytest
 
 from exporter.bundle import read_bundle
 from exporter.cascade.__main__ import main
-from exporter.cascade.reduction import reduce_images
+from exporter.cascade.networks.reduction import reduce_images
 from exporter.errors import ExportError
 from exporter.recalibrate import own_files
-from exporter.stage_runner import Chain
+from exporter.stages.runner import Chain
 from offramp.bundle.manifest import read_manifest
 from tests.exporter.cascade.cascades import LARGE, NORMAL, SIZE, SMALL, make, two_exits
 from tests.exporter.cascade.classifiers import LABELS, Classifier, pictures, write_pictures

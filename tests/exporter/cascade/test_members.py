@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from exporter.cascade.members import Stages, prepare
-from exporter.cascade.network import read_network
-from exporter.cascade.original import Kind, Normalisation
-from exporter.cascade.settings import Member
-from exporter.cascade.stage import ImageForm
+from exporter.cascade.network_options import Member
+from exporter.cascade.networks.network import read_network
+from exporter.cascade.networks.original import Kind, Normalisation
+from exporter.cascade.networks.stage import ImageForm
 from exporter.errors import ExportError, VerificationError
-from exporter.graph import parameter_count
-from exporter.stage_runner import session_options
+from exporter.stages.graph import parameter_count
+from exporter.stages.runner import session_options
 from tests.exporter.cascade.classifiers import MEAN, STD, Classifier, pictures
 
 HALVES = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

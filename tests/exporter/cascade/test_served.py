@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.bundle import read_bundle
-from exporter.cascade.reduction import reduce_images
-from exporter.stage_runner import Chain
+from exporter.cascade.networks.reduction import reduce_images
+from exporter.stages.runner import Chain
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.in_process.chunk_runner import ChunkRunner
 from serving.engine.overload import OverloadDetector

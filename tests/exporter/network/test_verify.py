@@ -7,9 +7,9 @@ import torch
 from onnx import numpy_helper
 
 from exporter.errors import VerificationError
-from exporter.graph import StageGraph, set_temperature
 from exporter.network.verify import verify_blocks, verify_chain
-from exporter.stage_runner import Chain
+from exporter.stages.graph import StageGraph, set_temperature
+from exporter.stages.runner import Chain
 from tests.exporter.exported import blocks, checkpoint, export, held_out, modules
 from tests.training.samples import TINY
 from training.networks.predict import predict

@@ -13,7 +13,7 @@ from exporter.promises import PROMISES, read_levels
 from exporter.promises.bundle import with_promises
 from exporter.promises.wanted import calibration_rows, divide, wanted_from
 from exporter.recalibrate import recalibrate
-from exporter.stage_runner import Chain
+from exporter.stages.runner import Chain
 from offramp.bundle.manifest import Manifest, read_manifest
 from tests.exporter.exported import checkpoint, export, held_out
 from training.data.images import UNLABELLED, Images

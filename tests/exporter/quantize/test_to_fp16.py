@@ -1,9 +1,9 @@
 import numpy as np
 import onnx
 
-from exporter.graph import set_temperature, stages_by_need
 from exporter.quantize.to_fp16 import convert_to_fp16
-from exporter.stage_runner import Chain
+from exporter.stages.graph import set_temperature, stages_by_need
+from exporter.stages.runner import Chain
 from offramp.bundle.graphs import join
 from tests.exporter.exported import export, held_out
 

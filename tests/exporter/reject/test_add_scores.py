@@ -12,7 +12,7 @@ from exporter.recalibrate import recalibrate
 from exporter.reject.add_scores import add_reject
 from exporter.reject.photos import Photos
 from exporter.report import summary
-from exporter.stage_runner import Chain
+from exporter.stages.runner import Chain
 from offramp.bundle.manifest import Manifest
 from offramp.bundle.reject import Reject
 from tests.exporter.exported import checkpoint, export, held_out

@@ -5,12 +5,12 @@ import onnx
 import pytest
 
 from exporter.errors import ExportError
-from exporter.graph import StageGraph, stages_by_need
 from exporter.network.verify import verify_scores
 from exporter.quantize.to_fp16 import convert_to_fp16
 from exporter.reject.add_scores import TORCH_SCORES
 from exporter.reject.graphs import SCORES, LogitScore, with_score, without_score
-from exporter.stage_runner import Chain
+from exporter.stages.graph import StageGraph, stages_by_need
+from exporter.stages.runner import Chain
 from offramp.bundle.graphs import SCORED_OUTPUTS, join
 from tests.exporter.exported import checkpoint, export, held_out
 

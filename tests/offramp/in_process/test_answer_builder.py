@@ -10,8 +10,9 @@ import pytest
 from offramp.answers import answer_from
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.in_process.answer_builder import AnswerBuilder, rounded
+from serving.engine.opinion import Opinion
 from serving.engine.policy import resolve
-from serving.engine.request import Answer, Opinion
+from serving.engine.request import Answer
 from serving.http.formatter import DECIMALS, AnswerFormatter
 from serving.http.query import ClassifyQuery
 

@@ -13,8 +13,9 @@ import pytest
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.in_process.chunk_runner import ChunkRunner
 from offramp.inputs.images import Pixels
+from serving.engine.opinion import score_of
 from serving.engine.policy import Policy, resolve
-from serving.engine.request import Answer, score_of
+from serving.engine.request import Answer
 from serving.errors import StageError
 from serving.runtime.cpu import CpuRuntime
 from serving.settings import Layout

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from offramp.bundle.manifest import Manifest
-from serving.engine.scheduler import Scheduler
+from serving.engine.scheduling.scheduler import Scheduler
 from serving.engine.start import assembly
 from serving.errors import NotReadyError, StageError
 from serving.http.app import create_app

@@ -12,7 +12,7 @@ import pytest
 from offramp.bundle.manifest import Manifest
 from serving.engine.latency import Latency
 from serving.engine.policy import Policy
-from serving.engine.scheduler import Scheduler
+from serving.engine.scheduling.scheduler import Scheduler
 from serving.errors import DeadlineError, ServingError, StageError
 from serving.observe.metrics import Metrics
 from serving.runtime.cpu import CpuRuntime

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from offramp.bundle.manifest import Manifest, OperatingPoint, read_manifest
 from serving.engine.batch import Batch
 from serving.engine.budgets.points import default_budget
+from serving.engine.opinion import Opinion
 from serving.engine.policy import Policy, resolve, resolve_again
-from serving.engine.request import Opinion, Request
+from serving.engine.request import Request
 from serving.errors import (
     BudgetTooLowError,
     ParameterError,

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from serving.engine.opinion import Opinion
 from serving.engine.policy import Policy
-from serving.engine.request import Opinion, Request
+from serving.engine.request import Request
 from tests.serving import scheduling
 
 

@@ -14,9 +14,9 @@ from offramp.bundle.manifest import Manifest
 from serving.engine.latency import Latency
 from serving.engine.overload import OverloadDetector
 from serving.engine.policy import Policy, resolve
-from serving.engine.queues.turn_order import LEAST
-from serving.engine.queues.turns import Turns
 from serving.engine.request import Answer
+from serving.engine.scheduling.turn_order import LEAST
+from serving.engine.scheduling.turns import Turns
 from serving.engine.stage_threads import StageThreads
 from serving.runtime.base import Runtime, StageOutput, Tensors
 from serving.runtime.cpu import CpuRuntime

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from offramp.bundle.manifest import Manifest, read_manifest
+from serving.engine.opinion import Opinion
 from serving.engine.policy import resolve
-from serving.engine.request import Answer, Opinion
+from serving.engine.request import Answer
 from serving.http.formatter import FEW_CLASSES, AnswerFormatter, top_k
 from serving.http.query import ClassifyQuery
 from serving.http.schemas import ImageAnswer, KeptPromise

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("module", ["serving.runtime.cpu", "exporter.stage_runner"])
+@pytest.mark.parametrize("module", ["serving.runtime.cpu", "exporter.stages.runner"])
 def test_onnx_runtime_is_loaded_without_its_telemetry(module: str, tmp_path: Path) -> None:
     """Otherwise it writes an identifier of the device to the user's cache when it is loaded."""
     environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}

@@ -52,7 +52,7 @@ from benchmarks.training.photos.static.points import (
 )
 from benchmarks.training.photos.static.rows import FULL, rows_of
 from benchmarks.training.predictions import Trained
-from exporter.stage_times import machine
+from exporter.stages.times import machine
 from training.output_folder import CHECKPOINT
 from training.recipes import RECIPES
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from exporter.graph import cut_by_need
 from exporter.network.stage_graphs import export_stages
 from exporter.network.stage_modules import split
-from exporter.stage_times import measure_times
+from exporter.stages.graph import cut_by_need
+from exporter.stages.times import measure_times
 from training.evaluation.evaluate import Floats, Scored
 from training.fit.checkpoint import load_checkpoint
 from training.networks.confidence import CONFIDENCES

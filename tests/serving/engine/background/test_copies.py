@@ -12,7 +12,7 @@ import pytest
 from offramp.bundle.manifest import Manifest
 from serving.engine.background.copies import GATHERED, End, gathered
 from serving.engine.request import Call, Request
-from serving.engine.scheduler import Scheduler
+from serving.engine.scheduling.scheduler import Scheduler
 from tests.serving.audits import auditing
 from tests.serving.engines import (
     AT_ONCE,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from serving.engine.background.draws import Draws, unknown_of
-from serving.engine.request import Opinion
+from serving.engine.opinion import Opinion
 from tests.serving.scheduling import request
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.engine.background.replay import result_at
+from serving.engine.opinion import Opinion
 from serving.engine.policy import Policy
-from serving.engine.request import Opinion
 
 THRESHOLDS = st.tuples(*[st.sampled_from([0.2, 0.5, 0.8, 1.0, 2.0])] * 3).map(lambda t: (*t, 0.0))
 CLASSES = st.tuples(*[st.sampled_from([0, 1])] * 4)

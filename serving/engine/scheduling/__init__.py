@@ -1,0 +1,1 @@
+"""The scheduler, its queues for each stage and for copies, and the next stage."""
