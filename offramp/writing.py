@@ -109,7 +109,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
         UnwritableFileError: The folder cannot be written, or another process writes it.
     """
-    partial, lock = path.with_name(path.name + PARTIAL), path.with_name(f".{path.name}.lock")
+    partial, lock = (path.with_name(f".{path.name}{end}") for end in (PARTIAL, ".lock"))
     with locked(lock, UnwritableFileError(f"{path}: another process writes it")):
         try:
             shutil.rmtree(partial, ignore_errors=True)

@@ -71,11 +71,18 @@ def test_one_process_at_a_time_writes_a_folder(tmp_path: Path) -> None:
 
 
 def test_what_is_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.partial").touch()
-    says = r"a\.partial: cannot be written: File exists"
+    (tmp_path / ".a.partial").touch()
+    says = r"\.a\.partial: cannot be written: File exists"
     with pytest.raises(UnwritableFileError, match=says), new_folder(tmp_path / "a"):
         pass
-    assert [each.name for each in tmp_path.iterdir()] == ["a.partial"]
+    assert [each.name for each in tmp_path.iterdir()] == [".a.partial"]
+
+
+def test_a_folder_of_another_with_a_similar_name_stays(tmp_path: Path) -> None:
+    (tmp_path / "a.partial").mkdir()
+    with new_folder(tmp_path / "a"):
+        pass
+    assert {each.name for each in tmp_path.iterdir()} == {"a", "a.partial"}
 
 
 def test_a_folder_is_written_where_there_are_no_locks(

@@ -56,7 +56,7 @@ def test_a_bundle_comes_back_as_it_was(
 def test_what_a_killed_pull_left_is_no_part_of_the_next(
     pushed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    left = tmp_path / f"copy{PARTIAL}"
+    left = tmp_path / f".copy{PARTIAL}"
     left.mkdir()
     (left / "README.md").write_text("of another bundle")
     assert main(["pull", NAME, "--out", str(tmp_path / "copy")]) == 0
