@@ -136,8 +136,15 @@ def with_new_measurements(manifest: Manifest, export: Export, **changes: object)
     return manifest.model_copy(update=measured | changes).with_promises(None)
 
 
-def read_bundle(folder: Path, *, promises: bool = True) -> tuple[Manifest, list[StageGraph]]:
-    """Read a bundle's manifest and graphs. Without `promises`, its promises are left out.
+def read_bundle(
+    folder: Path, *, promises: bool = True, option: str = "--bundle"
+) -> tuple[Manifest, list[StageGraph]]:
+    """Read a bundle's manifest and graphs.
+
+    Args:
+        folder: Folder of the bundle.
+        promises: Read its promises too.
+        option: Option that names the folder, for errors.
 
     Raises:
         ExportError: The bundle is damaged or has another format version.
@@ -146,7 +153,7 @@ def read_bundle(folder: Path, *, promises: bool = True) -> tuple[Manifest, list[
         manifest = read_manifest(folder, promises=promises)
         models = [read_graph(folder, stage) for stage in manifest.stages]
     except BundleError as error:
-        raise ExportError(f"--bundle: {error}") from error
+        raise ExportError(f"{option}: {error}") from error
     return manifest, [StageGraph(onnx.load_model_from_string(model)) for model in models]
 
 

@@ -17,6 +17,7 @@ from exporter.errors import ExportError
 from offramp.bundle.manifest import ImageInput
 from offramp.bundle.values import Filter
 
+NETWORKS = "NETWORKS"  # as the help names them
 CHANNELS = 3
 MOST_PIXELS = 4096  # height and width, as in a manifest
 KINDS: tuple[Kind, ...] = ("logits", "probabilities")
@@ -90,7 +91,7 @@ def image_of(members: Sequence[Member], kind: Filter | None, margin: float | Non
 
 def _read(path: Path) -> Network | Bundle:
     if path.is_dir():
-        return Bundle(str(path), *read_bundle(path, promises=False))
+        return Bundle(str(path), *read_bundle(path, promises=False, option=NETWORKS))
     return read_network(path)
 
 

@@ -143,6 +143,8 @@ def test_wrong_networks_and_options_are_refused(
     (tmp_path / "text.onnx").write_text("no network")
     text = str(tmp_path / "text.onnx")
     assert "text.onnx: is not an ONNX file" in refused(text, large, *NORMAL)
+    assert "NETWORKS: " in (folder := refused(str(tmp_path), large, *NORMAL))
+    assert "manifest.json: cannot be read" in folder
     assert "more.onnx: answers with 4 classes" in refused(more, large, *NORMAL)
     assert "--size states them" in refused(dynamic, large, *NORMAL)
     assert "large.onnx reads images of 32 pixels only" in refused(
