@@ -27,7 +27,9 @@ def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
             dualstack_ipv6=_takes_ipv4(family),
         )
     except OSError as error:
-        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # the address twice
+        text = f"cannot listen on {host} port {port}: {reason}; choose another host or port"
+        raise OSError(text) from error
 
 
 def _takes_ipv4(family: int) -> bool:

@@ -16,7 +16,8 @@ from tests.serving.servers import Start, refused
 def test_an_address_is_not_shared_with_another_server(reuse_port: bool) -> None:
     with listen("127.0.0.1", 0, reuse_port=reuse_port) as other:
         port = other.getsockname()[1]
-        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1 port {port}"):
+        says = f"on 127.0.0.1 port {port}: Address already in use; choose another host or port$"
+        with pytest.raises(OSError, match=says):
             reserve("127.0.0.1", port)
 
 
