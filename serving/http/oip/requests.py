@@ -128,7 +128,10 @@ class RequestReader:
 
     def _template(self, document: Data, query: bytes) -> Template:
         """Return a request without its id and its images."""
-        if document.get(VERSION) not in (None, "", self._version):
+        version = document.get(VERSION)
+        if isinstance(version, int) and not isinstance(version, bool):
+            version = str(version)  # as of a load
+        if version not in (None, "", self._version):
             text = f"{self._version!r} answers here, not {shown(document[VERSION])}"
             raise malformed(f"{VERSION}: {text}; name the version in the path")
         parameters = _mapping(document, "parameters")

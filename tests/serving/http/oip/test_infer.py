@@ -65,6 +65,13 @@ def test_binary_files_have_the_native_answers(
     }
 
 
+@pytest.mark.parametrize("version", ["1", 1, "", None])
+def test_a_request_can_repeat_the_version(
+    client: httpx.Client, files: list[bytes], version: object
+) -> None:
+    assert send_files(client, files, model_version=version).status_code == 200
+
+
 @pytest.mark.parametrize("shape", [[6], [6, 1]])
 def test_base64_in_json_has_the_native_answers(
     client: httpx.Client, files: list[bytes], native: list[dict[str, Any]], shape: list[int]
