@@ -45,7 +45,8 @@ def find_splits(tops: Sequence[Folder], source: str) -> dict[Split, Folder]:
     named = [folder for folder in tops if split_named(folder.name) and folder.with_images]
     if not _can_be_splits(named, tops):
         _check_like_splits(tops, source)
-        _check_in_classes(tops, source)
+        # A folder alone is no class, and the error of a single class says what to give instead.
+        _check_in_classes(tops if len(tops) > 1 else (), source)
         return {}
     splits = [folder for folder in named if not folder.images or _is_split(folder, named, tops)]
     unclear = [folder for folder in tops if folder not in splits]
@@ -53,6 +54,8 @@ def find_splits(tops: Sequence[Folder], source: str) -> dict[Split, Folder]:
         raise DatasetError(_ambiguous(splits or named[:1], unclear, source))
     found = _by_split(splits, source)
     _check_nested(found.values(), source)
+    for folder in found.values():
+        _check_in_classes(folder.with_images, source)
     return found
 
 
@@ -74,12 +77,7 @@ def _check_like_splits(tops: Sequence[Folder], source: str) -> None:
     Raises:
         DatasetError: All are named after splits, after two or more, and have images in folders.
     """
-    words = [_LIKE.search(folder.name.casefold()) for folder in tops]
-    if (
-        len({word[1] for word in words if word}) > 1
-        and all(words)
-        and not any(folder.images for folder in tops)
-    ):
+    if _are_like_splits(tops) and not any(folder.images for folder in tops):
         names = listed([folder.name for folder in tops])
         raise DatasetError(
             f"{source} can be read in two ways: {names} as splits, or as classes. If they are "
@@ -88,24 +86,34 @@ def _check_like_splits(tops: Sequence[Folder], source: str) -> None:
         )
 
 
-def _check_in_classes(tops: Sequence[Folder], source: str) -> None:
-    """Check that no folder has splits in it, such as `cat/train` and `cat/test`.
+def _are_like_splits(folders: Sequence[Folder]) -> bool:
+    """Return whether all folders are named after splits, after two or more."""
+    words = [_LIKE.search(folder.name.casefold()) for folder in folders]
+    return all(words) and len({word[1] for word in words if word}) > 1
 
-    A folder alone is no class, and the error of a single class says what to give instead.
+
+def _check_in_classes(classes: Iterable[Folder], source: str) -> None:
+    """Check that no class has splits in it at any depth, such as `cat/train` and `cat/test`.
 
     Raises:
         DatasetError: One has folders with the names of two splits, whose images would be one set.
     """
-    for folder in tops if len(tops) > 1 else ():
-        inner = [each.name for each in folder.with_images if split_named(each.name)]
-        if len({split_named(name) for name in inner}) > 1:
-            name = printable(folder.name)
-            raise DatasetError(
-                f"{source} can be read in two ways: {listed(inner)} in {name} as splits of a "
-                "class, or as parts of it that are one set. If they are splits, put the class "
-                f"folders into them, as {printable(inner[0])}/{name}. If not, rename the folders "
-                f"in {name}"
-            )
+    for top in classes:
+        for folder in top.each():
+            inner = folder.with_images
+            splits = {split_named(each.name) for each in inner} - {None}
+            if len(splits) > 1 or _are_like_splits(inner):
+                raise DatasetError(_in_class(top, folder, inner, source))
+
+
+def _in_class(top: Folder, folder: Folder, inner: Sequence[Folder], source: str) -> str:
+    names = [each.name for each in inner if _LIKE.search(each.name.casefold())]
+    return (
+        f"{source} can be read in two ways: {listed(names)} in {printable(folder.path)} as splits "
+        "of a class, or as parts of it that are one set. If they are splits, put the class folders "
+        f"into folders train, validation or test, as train/{printable(top.name)}. If not, rename "
+        f"the folders in {printable(folder.name)}"
+    )
 
 
 def _is_split(folder: Folder, named: Sequence[Folder], tops: Sequence[Folder]) -> bool:

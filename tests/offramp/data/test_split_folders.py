@@ -99,13 +99,16 @@ def test_classes_with_words_of_splits_are_classes(tmp_path: Path, folders: list[
         ["cat/train", "cat/test", "dog/train", "dog/test"],
         ["cat/Train/2020", "cat/Val", "dog"],
         ["dog", "dog/test", "dog/train", "bus/2020"],
+        ["cat/a/train", "cat/a/test", "dog/a"],
+        ["cat/training", "cat/evaluation", "dog/a"],
+        ["train/cat/train", "train/cat/test", "train/dog", "test/cat"],
     ],
 )
 def test_splits_in_class_folders_are_two_readings(tmp_path: Path, folders: list[str]) -> None:
     error = error_of(photos(tmp_path, folders))
     assert f"{tmp_path} can be read in two ways: " in error
     assert "as splits of a class, or as parts of it that are one set" in error
-    assert "put the class folders into them, as " in error
+    assert "put the class folders into folders train, validation or test, as " in error
 
 
 def test_one_folder_in_a_class_with_the_name_of_a_split_is_a_part_of_it(tmp_path: Path) -> None:

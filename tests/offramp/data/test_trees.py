@@ -123,7 +123,19 @@ def refused_for_a_reason(error: str, images: set[str], root: Path) -> bool:
         return any(words in error for words in said)
     splits = [SPLITS[name.casefold()] for name in in_folders if name.casefold() in SPLITS]
     two = len(set(splits)) < len(splits) and "are both the split" in error
+    if "as splits of a class" in error:
+        return any(len(found) > 1 for found in splits_in_folders(images).values())
     return two or ("two ways" in error and bool(splits) and str(root) in error)
+
+
+def splits_in_folders(images: set[str]) -> dict[tuple[str, ...], set[str]]:
+    """Return the splits that folders in a folder are named after, by the folder."""
+    found: dict[tuple[str, ...], set[str]] = {}
+    for *folders, _ in (name.split("/") for name in images):
+        for depth, folder in enumerate(folders):
+            if folder.casefold() in SPLITS and depth:
+                found.setdefault((*folders[:depth],), set()).add(SPLITS[folder.casefold()])
+    return found
 
 
 def check_labels(by_split: dict[str, dict[str, str]], root: Path) -> None:
