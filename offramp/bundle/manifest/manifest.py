@@ -118,7 +118,7 @@ class Manifest(FrozenRecord):
     @classmethod
     def _labels_differ(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(labels)) < len(labels):
-            raise ValueError(f"{max(labels, key=labels.count)!r} is there twice")
+            raise ValueError(f"{max(labels, key=labels.count)!r} is there twice; rename one")
         return labels
 
     @model_validator(mode="after")
