@@ -110,15 +110,20 @@ def _mark(axes: Axes, points: Mapping[str, tuple[OperatingPoint, Estimate]]) -> 
         axes.annotate(", ".join(names), (x, y), xytext=(6, -14), textcoords="offset points")
 
 
-def write_plot(path: Path, manifest: Manifest, scored: Scored) -> None:
-    """Draw the figure to a file, in the format of its suffix.
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a figure to a file, in the format of its suffix.
 
     Raises:
         UnwritableFileError: The file cannot be written. It is as it was.
     """
-    figure = budget_figure(manifest, scored)
+    metadata = {"Date": None} if path.suffix == ".svg" else None
     with replaced(path) as partial:
-        figure.savefig(partial, format=path.suffix[1:], dpi=150, metadata={"Date": None})
+        figure.savefig(partial, format=path.suffix[1:], dpi=150, metadata=metadata)
+
+
+def write_plot(path: Path, manifest: Manifest, scored: Scored) -> None:
+    """Draw the plot of a bundle to a file, as `save_figure` does."""
+    save_figure(path, budget_figure(manifest, scored))
 
 
 def summary(manifest: Manifest) -> list[str]:

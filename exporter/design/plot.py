@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -11,7 +10,6 @@ from matplotlib.figure import Figure
 
 from exporter.design.chains import Chain, Point
 from exporter.design.choice import Alone, Proposal
-from offramp.writing import replaced
 
 mpl.use("agg")
 Cost = Callable[[Point], float]
@@ -30,17 +28,6 @@ def design_figure(
     left.legend(loc="lower right", fontsize=8)
     figure.suptitle(title)
     return figure
-
-
-def write_design(path: Path, figure: Figure) -> None:
-    """Write a figure to a file, in the format of its suffix.
-
-    Raises:
-        UnwritableFileError: The file cannot be written. It is as it was.
-    """
-    metadata = {"Date": None} if path.suffix == ".svg" else None
-    with replaced(path) as partial:
-        figure.savefig(partial, format=path.suffix[1:], dpi=150, metadata=metadata)
 
 
 def _draw(

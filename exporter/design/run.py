@@ -12,8 +12,9 @@ from exporter.cascade.run import Goal, Networks, Output, make_cascade, run_netwo
 from exporter.design.chains import Chain, Measured, Point, chains, exits_alone, measure, solve
 from exporter.design.choice import Alone, Proposal, best_at, cheapest_within
 from exporter.design.options import DesignOptions
-from exporter.design.plot import design_figure, write_design
+from exporter.design.plot import design_figure
 from exporter.output_folder import data_name
+from exporter.report import save_figure
 from exporter.stages.times import RUNS, machine
 from offramp.bundle.values import Confidence, Price
 from offramp.writing import writing
@@ -50,7 +51,7 @@ def design(options: DesignOptions) -> None:
     title = f"{options.dataset or data_name(options.data)}, {len(targets):,} held-out images"
     with writing(options.plot):
         options.plot.parent.mkdir(parents=True, exist_ok=True)
-        write_design(options.plot, design_figure(alone, solved, proposal, title))
+        save_figure(options.plot, design_figure(alone, solved, proposal, title))
     output.log(f"plot: {options.plot}")
     if options.out is not None:
         chosen = [members[each.number] for each in proposal.networks]

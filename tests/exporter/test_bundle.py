@@ -8,10 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from exporter.bundle import Naming, write_bundle
-from exporter.design.plot import write_design
 from exporter.errors import ExportError
 from exporter.network.export import export_network, make_manifest
-from exporter.report import write_plot
+from exporter.report import save_figure, write_plot
 from offramp.bundle.errors import BundleError
 from offramp.bundle.manifest import Manifest, read_manifest
 from offramp.bundle.stage_files import read_graph
@@ -65,7 +64,7 @@ def test_a_plot_without_room_leaves_the_one_before(
     plot.write_text("before")
     writers: list[Callable[[], None]] = [
         lambda: write_plot(plot, None, None),  # type: ignore[arg-type] # not drawn
-        lambda: write_design(plot, Figure()),
+        lambda: save_figure(plot, Figure()),
     ]
     for write in writers:
         with pytest.raises(UnwritableFileError, match=r"budgets\.svg: cannot be written: No space"):
