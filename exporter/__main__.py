@@ -13,9 +13,7 @@ from collections.abc import Sequence
 
 from exporter.options import ExportOptions, RecalibrateOptions
 from exporter.output_folder import check_file, check_name, check_place
-from exporter.promises import (
-    check_promises,
-)
+from exporter.promises import check_promises
 from offramp.command_line.exit_codes import exit_code
 from offramp.command_line.options import read_options
 

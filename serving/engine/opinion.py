@@ -1,4 +1,4 @@
-"""What one exit says of one image."""
+"""The output of one exit for one image, and its score."""
 
 from __future__ import annotations
 
